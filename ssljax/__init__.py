@@ -1,0 +1,1 @@
+"""Semi-supervised training of safety classifiers in JAX."""
