@@ -1,0 +1,75 @@
+"""Runs an absl program so that a mistake of the user is one line and exit code 2."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from ssljax.errors import INTERRUPTED, MISTAKE, UserError
+
+
+def run(main: Callable[[], int | None]) -> None:
+  """Parses the flags, runs `main()` and exits with what it returns (None is 0)."""
+  _quiet()
+
+  def guarded(argv: Sequence[str]) -> int | None:
+    if len(argv) > 1:
+      _stop(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+    try:
+      return main()
+    except UserError as error:
+      _stop(str(error), error.code)
+    except KeyboardInterrupt:
+      print("interrupted", file=sys.stderr)
+      sys.exit(INTERRUPTED)
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  values = flags.FLAGS
+  try:
+    rest = values(list(argv))
+    if "config" in values and getattr(values, "config", None) is not None:
+      values.config.keys()  # a config file that failed to load raises only now
+  except (flags.Error, UserError) as error:
+    _stop(f"{error} (--help lists the flags)")
+  except (AttributeError, KeyError) as error:
+    # ml_collections: an unknown key, often with the nearest name after a newline.
+    first, *more = str(error).strip("\"'").replace("\\n", "\n").split("\n")
+    flag = _flag_of(argv, first.strip("'\""))
+    _stop(f"unknown config key {flag}{': ' + more[0] if more else ''}")
+  except (TypeError, ValueError) as error:
+    _stop(f"bad config value: {error}")
+  except OSError as error:
+    reason = [line.strip() for line in str(error).splitlines() if "Errno" in line]
+    _stop(f"cannot load the config file: {reason[-1] if reason else error}")
+  return rest
+
+
+def _flag_of(argv: Sequence[str], key: str) -> str:
+  """The flag as it was typed, for a key that a config does not have."""
+  for argument in argv:
+    name = argument.lstrip("-").split("=")[0]
+    if name.startswith("config.") and key in name.split("."):
+      return f"--{name}"
+  return key
+
+
+def _stop(message: str, code: int = MISTAKE) -> None:
+  print("error: " + " ".join(message.split()), file=sys.stderr)
+  sys.exit(code)
+
+
+def _quiet() -> None:
+  """Shows what the user asked for and no advice of the libraries beneath."""
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+  os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+  logging.set_verbosity(logging.ERROR)
+  if not sys.warnoptions:
+    warnings.simplefilter("ignore")
