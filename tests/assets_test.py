@@ -1,0 +1,267 @@
+"""Assets: verified on the first fetch, quiet afterwards, and never left half done."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+
+import pytest
+
+from ssljax import assets
+from ssljax.errors import UserError
+
+MEMBERS = {"toy/data/config.json": b'{"a": 1}', "toy/data/weights.bin": bytes(5000)}
+WHEEL = "toy_data-1.0-py3-none-any.whl"
+FETCH = (
+  "import sys, pathlib; from ssljax import assets;"
+  " assets.MANIFEST = pathlib.Path(sys.argv[1]); print(assets.fetch('toy'))"
+)
+
+
+def write_wheel(folder, members=MEMBERS):
+  folder.mkdir(exist_ok=True)
+  with zipfile.ZipFile(folder / WHEEL, "w", zipfile.ZIP_DEFLATED) as archive:
+    # Importing the package would end the test: it is data.
+    archive.writestr("toy/__init__.py", "raise SystemExit('imported')")
+    for member, content in members.items():
+      archive.writestr(member, content)
+    info = "toy_data-1.0.dist-info/"
+    archive.writestr(
+      info + "METADATA",
+      "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\nRequires-Python: <3\n"
+      "Requires-Dist: no-such-package\n",
+    )
+    archive.writestr(
+      info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
+    archive.writestr(info + "RECORD", "")
+  return folder / WHEEL
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  """An empty cache, a manifest of one toy asset, and a pip that sees only `index`."""
+  manifest = {
+    "toy": {
+      "what": "a toy",
+      "package": "toy-data",
+      "version": "1.0",
+      "bytes": 2_400_000,
+      "licence": "none",
+      "upstream": "none",
+      "models": {"toys/toy": "toy/data"},
+      "members": {
+        member: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for member, content in MEMBERS.items()
+      },
+    }
+  }
+  (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+  (tmp_path / "index").mkdir()
+  monkeypatch.setattr(assets, "MANIFEST", tmp_path / "manifest.json")
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setenv("PIP_NO_INDEX", "1")
+  monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+  return tmp_path / "cache"
+
+
+def fails(cache, *words):
+  """fetch("toy") raises one line with all the words, and leaves nothing behind."""
+  with pytest.raises(UserError) as caught:
+    assets.fetch("toy")
+  message = str(caught.value)
+  assert "\n" not in message
+  for word in words:
+    assert word in message
+  assert list((cache / "assets").iterdir()) == []
+
+
+def test_download_unpacks_the_members_and_nothing_else(cache, tmp_path, capfd):
+  write_wheel(tmp_path / "index")
+  folder = assets.fetch("toy")
+  assert folder == cache / "assets" / "toy-1.0"
+  files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
+  assert {name: file.read_bytes() for name, file in files.items()} == MEMBERS
+  assert list(cache.rglob("*.whl")) == []
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+  out, err = capfd.readouterr()
+  assert (out, err) == ("", "fetching toy-data 1.0 (2 MB) ...\n")
+
+
+def test_second_call_starts_no_process_and_says_nothing(cache, monkeypatch, capfd):
+  write_wheel(cache.parent / "index")
+  first = assets.fetch("toy")
+  capfd.readouterr()
+  monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
+  assert assets.fetch("toy") == first
+  assert assets.model_folder("toys/toy") == first / "toy/data"
+  assert capfd.readouterr() == ("", "")
+
+
+def test_names_that_the_manifest_lacks(cache):
+  assert assets.model_folder("microsoft/deberta-v3-base") is None
+  with pytest.raises(UserError, match="no asset 'toi'; the manifest has toy"):
+    assets.fetch("toi")
+  assert not cache.exists()
+
+
+def test_wheel_that_lies_in_the_cache_needs_no_pip(cache, monkeypatch, capfd):
+  cache.mkdir()
+  wheel = write_wheel(cache / "wheels")
+  monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
+  assert (assets.fetch("toy") / "toy/data/weights.bin").stat().st_size == 5000
+  assert wheel.exists()
+  assert capfd.readouterr() == ("", "")
+
+
+def test_wrong_hash_names_member_expected_and_got(cache, tmp_path):
+  changed = MEMBERS | {"toy/data/weights.bin": b"x" + bytes(4999)}
+  write_wheel(tmp_path / "index", changed)
+  expected, got = (
+    hashlib.sha256(members["toy/data/weights.bin"]).hexdigest()
+    for members in (MEMBERS, changed)
+  )
+  fails(cache, "asset toy", "toy/data/weights.bin", expected, got, WHEEL)
+  write_wheel(tmp_path / "index")
+  assert assets.fetch("toy").is_dir()  # the mended wheel is taken
+
+
+def test_missing_member(cache, tmp_path):
+  write_wheel(tmp_path / "index", {"toy/data/config.json": b'{"a": 1}'})
+  fails(cache, "asset toy", "no member toy/data/weights.bin")
+
+
+def test_truncated_download(cache, tmp_path):
+  wheel = write_wheel(tmp_path / "index")
+  wheel.write_bytes(wheel.read_bytes()[:-200])
+  fails(cache, "toy-data", "cannot be downloaded", "pip says", "cache/wheels")
+
+
+def test_damaged_wheels_in_the_cache(cache):
+  cache.mkdir()
+  wheel = write_wheel(cache / "wheels")
+  good = wheel.read_bytes()
+  for length in range(0, len(good), 97):
+    wheel.write_bytes(good[:length])
+    fails(cache, "asset toy", f"{wheel}; delete it")
+  for place in range(0, len(good), 13):
+    # A flipped byte is found, or lies where nothing of ours is.
+    wheel.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
+    try:
+      folder = assets.fetch("toy")
+    except UserError:
+      assert list((cache / "assets").iterdir()) == []
+    else:
+      assert {m: (folder / m).read_bytes() for m in MEMBERS} == MEMBERS
+      shutil.rmtree(folder)
+
+
+def test_no_such_package_gives_the_last_line_of_pip(cache):
+  fails(
+    cache,
+    "ERROR: No matching distribution found for toy-data==1.0",
+    "python -m pip download --no-deps --only-binary :all:",
+    f"-d {cache / 'wheels'} toy-data==1.0",
+  )
+
+
+def test_python_without_pip(cache, tmp_path, monkeypatch):
+  venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+  monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
+  fails(cache, "uv pip install pip", "python -m ensurepip", f"-d {cache / 'wheels'}")
+
+
+def test_cache_that_cannot_be_written(tmp_path, cache, monkeypatch):
+  (tmp_path / "file").write_text("")
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "file"))
+  with pytest.raises(UserError, match=r"cannot write to the cache .*SSLJAX_CACHE"):
+    assets.fetch("toy")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_damaged_folder_is_replaced(cache, damage):
+  cache.mkdir()
+  write_wheel(cache / "wheels")
+  weights = assets.fetch("toy") / "toy/data/weights.bin"
+  if damage == "cut":
+    weights.write_bytes(bytes(4999))
+  else:
+    weights.unlink()
+  assert assets.fetch("toy") / "toy/data/weights.bin" == weights
+  assert weights.read_bytes() == MEMBERS["toy/data/weights.bin"]
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+
+
+def test_loser_uses_what_the_winner_left(cache, monkeypatch):
+  cache.mkdir()
+  write_wheel(cache / "wheels")
+  unpack, winners = assets._unpack, []
+
+  def slow(*arguments):
+    unpack(*arguments)
+    if not winners:  # while we unpack, another process does all of it
+      monkeypatch.setattr(assets, "_unpack", unpack)
+      winner = assets.fetch("toy")
+      winners.append((winner, (winner / "toy/data/weights.bin").stat().st_ino))
+
+  monkeypatch.setattr(assets, "_unpack", slow)
+  folder = assets.fetch("toy")
+  assert winners == [(folder, (folder / "toy/data/weights.bin").stat().st_ino)]
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+
+
+def test_two_processes_at_once(cache, tmp_path):
+  write_wheel(tmp_path / "index")
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", FETCH, str(assets.MANIFEST)],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for _ in range(2)
+  ]
+  said = [process.communicate(timeout=60)[0].strip() for process in processes]
+  assert [process.returncode for process in processes] == [0, 0]
+  assert said == [str(cache / "assets" / "toy-1.0")] * 2
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+
+
+def test_cache_folder(monkeypatch):
+  monkeypatch.delenv("SSLJAX_CACHE", raising=False)
+  monkeypatch.setenv("HOME", "/home/somebody")
+  assert str(assets.folder()) == "/home/somebody/.cache/ssljax"
+  monkeypatch.setenv("SSLJAX_CACHE", "~/elsewhere")
+  assert str(assets.folder()) == "/home/somebody/elsewhere"
+
+
+def test_manifest_is_complete():
+  for name, asset in json.loads(assets.MANIFEST.read_text(encoding="utf-8")).items():
+    for key in ("what", "package", "version", "licence", "upstream"):
+      assert asset[key], (name, key)
+    assert asset["bytes"] < 1e8
+    for member, facts in asset["members"].items():
+      assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]), member
+      assert not os.path.isabs(member)
+      assert ".." not in member.split("/")
+    for folder in asset["models"].values():
+      assert f"{folder}/config.json" in asset["members"]
+      assert f"{folder}/model.safetensors" in asset["members"]
+
+
+@pytest.mark.slow
+def test_the_real_encoder():
+  """Uses the default cache, so that a machine downloads it once."""
+  safetensors = pytest.importorskip("safetensors.numpy")
+  folder = assets.model_folder("sentence-transformers/all-MiniLM-L6-v2")
+  facts = json.loads(assets.MANIFEST.read_text())["all-MiniLM-L6-v2"]["members"]
+  for member, fact in facts.items():
+    file = assets.fetch("all-MiniLM-L6-v2") / member
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == fact["sha256"]
+  tensors = safetensors.load_file(folder / "model.safetensors")
+  assert tensors["embeddings.word_embeddings.weight"].shape == (30522, 384)
+  assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 6
