@@ -1,0 +1,15 @@
+"""What every test starts from: JAX on the CPU, nothing compiled kept between runs."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Eight virtual devices: what runs on one must run on many.
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+  )
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+from absl import flags
+
+flags.FLAGS.mark_as_parsed()  # grain reads flags, and only absl's `run` parses them

@@ -1,0 +1,295 @@
+"""`prepare` writes a whole dataset folder or nothing, and says what it left out."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from ssljax.data import folder, hub, prepare, records
+from ssljax.errors import UserError
+
+LABELS = ("fine", "rude", "spam")
+
+
+def write(path, n=60, names=LABELS, first=0):
+  lines = ["say,verdict,kind"]
+  for i in range(first, first + n):
+    lines.append(f"text number {i},{names[i % len(names)]},made")
+  path.write_text("\n".join(lines) + "\n")
+  return path
+
+
+def make(source, output, **more):
+  columns = {"text": "say", "label": "verdict", "category": "kind"}
+  return prepare.prepare_files(str(source), output, columns, LABELS, **more)
+
+
+def texts(split):
+  return set(split.column("text"))
+
+
+def test_one_csv_with_three_classes(tmp_path):
+  about = make(write(tmp_path / "mine.csv"), tmp_path / "out")
+  found = records.read_splits(tmp_path / "out")
+  assert found.labels == LABELS
+  assert found.notes == ()
+  assert [len(s) for s in found[:3]] == [42, 6, 12]
+  assert found.train.column("category")[0] == "made"
+  assert found.train.column("source")[0] == "mine.csv-train"
+  assert about == json.loads((tmp_path / "out" / "dataset.json").read_text())
+  assert about["labels"] == list(LABELS)
+  assert about["rows"]["test"] == {"all": 12, "fine": 4, "rude": 4, "spam": 4}
+  assert about["columns"] == {"text": "say", "label": "verdict", "category": "kind"}
+  assert "seed 0" in about["notes"][0]
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "out"]
+
+
+def test_seeds_and_repetition(tmp_path):
+  source = write(tmp_path / "mine.csv")
+  for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+    make(source, tmp_path / name, seed=seed)
+  a, b, c = (records.read_splits(tmp_path / name) for name in "abc")
+  assert a[:3] == b[:3]
+  assert texts(a.test) != texts(c.test)
+
+
+def test_splits_that_are_there_stay(tmp_path):
+  train = write(tmp_path / "train.csv")
+  test = write(tmp_path / "test.csv", 30, first=100)
+  make(f"{train},{test}", tmp_path / "out")
+  found = records.read_splits(tmp_path / "out")
+  assert [len(s) for s in found[:3]] == [54, 6, 30]
+  write(tmp_path / "dev.csv", 12, first=200)
+  make(tmp_path, tmp_path / "all")
+  found = records.read_splits(tmp_path / "all")
+  assert [len(s) for s in found[:3]] == [60, 12, 30]
+  (tmp_path / "test.csv").unlink()
+  make(f"{train},{tmp_path / 'dev.csv'}", tmp_path / "two")
+  found = records.read_splits(tmp_path / "two")
+  assert [len(s) for s in found[:3]] == [48, 12, 12]
+
+
+def test_a_single_test_file_is_for_testing(tmp_path):
+  about = make(write(tmp_path / "my-test.csv"), tmp_path / "out")
+  assert list(about["rows"]) == ["test"]
+  assert "evaluate" in about["notes"][0]
+
+
+def test_copies_across_splits_leave_train(tmp_path):
+  train = write(tmp_path / "train.csv", 60)
+  dev = write(tmp_path / "dev.csv", 12, first=50)  # 10 of train, 2 of its own
+  test = write(tmp_path / "test.csv", 12, first=60)  # 2 of validation, 10 of its own
+  about = make(f"{train},{dev},{test}", tmp_path / "out")
+  found = records.read_splits(tmp_path / "out")
+  assert not texts(found.train) & (texts(found.validation) | texts(found.test))
+  assert not texts(found.validation) & texts(found.test)
+  assert [len(s) for s in found[:3]] == [50, 10, 12]
+  assert about["dropped"] == {folder.VALIDATION_COPIES: 2, folder.TRAIN_COPIES: 10}
+
+
+def test_a_pair_is_a_copy_only_with_its_response(tmp_path):
+  rows = lambda replies: [
+    {"text": f"ask {i}", "response": reply, "label": i % 2}
+    for i in range(20)
+    for reply in replies
+  ]
+  for name, replies in (("train", ["a", "b"]), ("test", ["b", "c"])):
+    lines = "".join(json.dumps(row) + "\n" for row in rows(replies))
+    (tmp_path / f"{name}.jsonl").write_text(lines)
+  about = prepare.prepare_files(str(tmp_path), tmp_path / "out", {})
+  assert about["dropped"] == {folder.TRAIN_COPIES: 20}
+  assert about["notes"][-1] == "18 rows of train share their text with a row of test"
+
+
+def test_labels_by_name_id_or_neither(tmp_path):
+  path = tmp_path / "mine.jsonl"
+
+  def given(*values, labels=("no", "yes")):
+    rows = [{"text": f"text {i}", "label": v} for i, v in enumerate(values)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+    prepare.prepare_files(f"{path}", output, {}, labels)
+    found = records.read_splits(output)
+    return found.labels, sum((s.label >= 0).sum() for s in found[:3])
+
+  assert given(*["No", "YES"] * 20) == (("no", "yes"), 40)
+  assert given(*[0, 1] * 20) == (("no", "yes"), 40)
+  assert given(*[0.0, 1.0, None, float("nan")] * 20) == (("no", "yes"), 40)
+  assert given(*[False, True] * 20, labels=("false", "true"))[1] == 40
+  assert given(*[0, 1, 2] * 20, labels=()) == (("0", "1", "2"), 60)
+  for bad in ("maybe", 2, -1, 0.5, True):
+    with pytest.raises(UserError) as error:
+      given("no", "yes", bad)
+    assert f"{path}, line 3: label: {bad!r} is not one of no, yes" in str(error.value)
+  with pytest.raises(UserError, match="'rude' is not a class id; give every class's"):
+    given("rude", labels=())
+  with pytest.raises(UserError, match="no row of train is 'maybe'"):
+    given(*["no", "yes"] * 20, labels=("no", "yes", "maybe"))
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path):
+  train = tmp_path / "train.csv"
+  write(train)
+  train.write_text(train.read_text() + ",fine,x\n \t,rude,x\nunlabelled text,,x\n")
+  test = write(tmp_path / "test.csv", 9, first=100)
+  test.write_text(test.read_text() + "nobody judged this,,x\n")
+  about = make(f"{train},{test}", tmp_path / "out")
+  assert about["dropped"] == {"no text": 2, "no label": 1}
+  assert about["rows"]["train"]["unlabelled"] == 1
+  assert (records.read_splits(tmp_path / "out").train.label == -1).sum() == 1
+
+
+def test_ids_are_kept_or_made(tmp_path):
+  path = tmp_path / "mine.jsonl"
+  rows = [{"key": 100 + i, "text": f"text {i}", "label": i % 2} for i in range(40)]
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  prepare.prepare_files(str(path), tmp_path / "kept", {"id": "key"})
+  prepare.prepare_files(str(path), tmp_path / "made", {})
+  ids = lambda name: {
+    i for s in records.read_splits(tmp_path / name)[:3] for i in s.column("id")
+  }
+  assert ids("kept") == {str(100 + i) for i in range(40)}
+  assert ids("made") == {f"mine.jsonl-train:{i}" for i in range(1, 41)}
+
+
+@pytest.mark.parametrize(
+  ("columns", "words"),
+  [
+    (
+      {"text": "prompt"},
+      ["mine.csv, line 2: no column 'prompt'", "say, verdict, kind"],
+    ),
+    ({"text": "say", "label": "truth"}, ["no column 'truth'", "--columns=label=NAME"]),
+    ({"body": "say"}, ["--columns: 'body' is unknown", "id, text, response"]),
+  ],
+)
+def test_columns_that_are_not_there(tmp_path, columns, words):
+  with pytest.raises(UserError) as error:
+    prepare.prepare_files(
+      str(write(tmp_path / "mine.csv")), tmp_path / "out", columns, LABELS
+    )
+  for word in words:
+    assert word in str(error.value)
+  assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_exists_is_not_touched(tmp_path):
+  source = write(tmp_path / "mine.csv")
+  output = tmp_path / "out"
+  output.mkdir()
+  (output / "precious.txt").write_text("mine")
+  with pytest.raises(UserError, match="exists already"):
+    make(source, output)
+  assert [p.name for p in output.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("moment", ["write", "describe", "rename", "interrupt"])
+def test_a_crash_in_the_middle_leaves_nothing(tmp_path, monkeypatch, moment):
+  source = write(tmp_path / "mine.csv")
+  written = []
+  real = pq.write_table
+
+  def fail(*_, **__):
+    raise (KeyboardInterrupt if moment == "interrupt" else OSError)("no space left")
+
+  def second(table, path, **more):
+    written.append(path)
+    if len(written) == 2:
+      fail()
+    real(table, path, **more)
+
+  if moment in ("write", "interrupt"):
+    monkeypatch.setattr(pq, "write_table", second)
+  elif moment == "describe":
+    monkeypatch.setattr(folder.json, "dumps", fail)
+  else:
+    monkeypatch.setattr(os, "rename", fail)
+  with pytest.raises(KeyboardInterrupt if moment == "interrupt" else UserError):
+    make(source, tmp_path / "out")
+  assert [p.name for p in tmp_path.iterdir()] == ["mine.csv"]
+
+
+def test_a_hub_data_set_with_names_of_its_own(tmp_path, monkeypatch):
+  def part(begin):
+    rows = ({"post": f"text {i}", "verdict": i % 2} for i in range(begin, begin + 30))
+    return hub.Part(rows, {"verdict": ("no", "yes")}, ("post", "verdict"))
+
+  seen = []
+
+  def load(name, config):
+    seen.append((name, config))
+    return {"30k_train": part(0), "30k_test": part(100)}
+
+  monkeypatch.setattr(hub, "load", load)
+  columns = {"text": "post", "label": "verdict"}
+  splits = {"train": "30k_train", "test": "30k_test"}
+  about = prepare.prepare_files(
+    "made/up", tmp_path / "out", columns, splits=splits, config="v2"
+  )
+  assert seen == [("made/up", "v2")]
+  assert about["labels"] == ["no", "yes"]
+  assert records.read_splits(tmp_path / "out").test.column("id")[0] == "up-test:1"
+  about = prepare.prepare_files(
+    "made/up", tmp_path / "mine", columns, ("fine", "rude"), splits
+  )
+  assert about["labels"] == ["fine", "rude"]
+  with pytest.raises(UserError, match="30k_train, 30k_test"):
+    prepare.prepare_files("made/up", tmp_path / "two", columns)
+  with pytest.raises(UserError, match="no split 'dev'"):
+    prepare.prepare_files("made/up", tmp_path / "two", columns, splits={"test": "dev"})
+  with pytest.raises(UserError, match="made/up train, row 1: no column 'x'"):
+    prepare.prepare_files("made/up", tmp_path / "two", {"text": "x"}, splits=splits)
+
+
+def command(*arguments):
+  done = subprocess.run(
+    [sys.executable, "-m", "ssljax.data.prepare", *arguments],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return done.returncode, done.stdout, done.stderr
+
+
+def test_command(tmp_path):
+  source = write(tmp_path / "mine.csv")
+  output = tmp_path / "out"
+  arguments = [
+    f"--source={source}",
+    f"--output={output}",
+    "--columns=text=say,label=verdict",
+    "--labels=fine,rude,spam",
+  ]
+  code, out, err = command(*arguments)
+  assert (code, err) == (0, "")
+  assert "train: all 42, fine 14, rude 14, spam 14" in out
+  assert f"written to {output}" in out
+  before = sorted(p.stat().st_mtime_ns for p in output.rglob("*"))
+  code, out, err = command(*arguments)
+  assert (code, out) == (2, "")
+  assert err == (
+    f"error: --output={output} exists already; remove it or name another folder\n"
+  )
+  assert sorted(p.stat().st_mtime_ns for p in output.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+  ("source", "more", "words"),
+  [
+    ("wildgard", {}, "did you mean wildguardmix?"),
+    ("absent.csv", {}, "absent.csv: no such file"),
+    ("imdb", {"labels": ["a", "b"]}, "--labels: source imdb has its own"),
+    ("imdb", {"task": "response"}, "labels for prompt only"),
+    ("absent.csv", {"task": "response"}, "--task is for named sources"),
+    ("absent.csv", {"columns": ["text"]}, "--columns: 'text' should be OURS=THEIRS"),
+    ("made/up", {"splits": ["dev=x"]}, "--splits: 'dev' is unknown; it takes train"),
+  ],
+)
+def test_commands_that_cannot_be(tmp_path, source, more, words):
+  with pytest.raises(UserError) as error:
+    prepare.prepare(source, str(tmp_path / "out"), **more)
+  assert words in str(error.value)
+  assert not (tmp_path / "out").exists()

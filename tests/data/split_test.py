@@ -1,0 +1,141 @@
+"""The label budget is a partition, balanced, nested and the same for the same seed."""
+
+import numpy as np
+import pytest
+
+from ssljax.data import split
+from ssljax.errors import UserError
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.permutation(np.repeat([0, 1, 2, -1], [100, 60, 20, 50]))
+
+
+def draw(budget, seed=0, **more):
+  return split.draw(LABELS, budget, 3, seed, **more)
+
+
+@pytest.mark.parametrize("mode", ["balanced", "stratified"])
+@pytest.mark.parametrize("budget", [0, 3, 10, 31, 60])
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_partition(mode, budget, seed):
+  found = draw(budget, seed, mode=mode)
+  both = np.concatenate([found.labelled, found.unlabelled])
+  assert sorted(both.tolist()) == list(range(len(LABELS)))
+  assert len(found.labelled) == (budget or 180)
+  assert (LABELS[found.labelled] >= 0).all()
+  assert set(LABELS[found.labelled]) == {0, 1, 2}
+  assert found.labelled.dtype == found.unlabelled.dtype == np.int64
+  assert (np.diff(found.labelled) > 0).all()
+
+
+def test_same_seed_same_draw():
+  one, two = draw(30, 3), draw(30, 3)
+  assert one.labelled.tolist() == two.labelled.tolist()
+  assert one.labelled.tolist() != draw(30, 4).labelled.tolist()
+
+
+def test_the_draw_of_a_seed_is_for_ever():
+  # Written down, so that a NumPy whose shuffles differ is noticed.
+  found = split.draw(np.arange(12) % 3, 6, 3, 0).labelled
+  assert found.tolist() == [0, 1, 2, 5, 9, 10]
+
+
+def test_balanced_counts_and_remainder():
+  assert np.bincount(LABELS[draw(60).labelled]).tolist() == [20, 20, 20]
+  assert draw(60).notes == ()
+  found = draw(31, names=("no", "maybe", "yes"))
+  assert sorted(np.bincount(LABELS[found.labelled]).tolist()) == [10, 10, 11]
+  assert "31 is not a multiple of 3 classes" in found.notes[0]
+  extra = int(np.argmax(np.bincount(LABELS[found.labelled])))
+  assert f"(label {extra})" in found.notes[0]
+  # The seed, not the order of the classes, says who gets more.
+  first = {int(np.argmax(np.bincount(LABELS[draw(31, s).labelled]))) for s in range(20)}
+  assert first == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_smaller_budgets_lie_within_larger_ones(seed):
+  before: set[int] = set()
+  for budget in range(3, 61):
+    now = set(draw(budget, seed).labelled.tolist())
+    assert before < now
+    before = now
+
+
+def test_stratified():
+  counts = lambda budget: np.bincount(
+    LABELS[draw(budget, mode="stratified").labelled], minlength=3
+  ).tolist()
+  assert counts(18) == [10, 6, 2]
+  assert counts(3) == [1, 1, 1]
+  assert counts(4) == [2, 1, 1]
+  assert counts(180) == [100, 60, 20]
+  labels = np.repeat([0, 1], [995, 5])
+  rare = split.draw(labels, 20, 2, 0, mode="stratified")
+  assert np.bincount(labels[rare.labelled]).tolist() == [19, 1]
+
+
+def test_labelled_rows_join_the_pool_only_when_asked():
+  found = draw(30, include_labelled=True)
+  assert found.unlabelled.tolist() == list(range(len(LABELS)))
+  assert len(found.labelled) == 30
+  assert not set(draw(30).labelled) & set(draw(30).unlabelled)
+
+
+@pytest.mark.parametrize(
+  ("budget", "more", "words"),
+  [
+    (-5, {}, ["labels=-5", "cannot be negative"]),
+    (63, {}, ["class 'yes' (label 2) needs 21", "has 20", "at most 60"]),
+    (181, {"mode": "stratified"}, ["has 100", "at most 180"]),
+    (2, {}, ["fewer labels than the 3 classes", "at least 3"]),
+    (30, {"mode": "random"}, ["'random'", "balanced or stratified"]),
+  ],
+)
+def test_budgets_that_cannot_be(budget, more, words):
+  with pytest.raises(UserError) as error:
+    draw(budget, names=("no", "maybe", "yes"), **more)
+  for word in words:
+    assert word in str(error.value)
+
+
+def test_class_without_labelled_rows():
+  with pytest.raises(UserError, match="class 3 has no labelled row"):
+    split.draw(LABELS, 8, 4, 0)
+
+
+def test_divide():
+  n = 3000
+  rng = np.random.default_rng(1)
+  labels = rng.choice([0, 0, 0, 1], n)
+  groups = rng.integers(0, 1500, n)
+  last = np.array([np.flatnonzero(groups == g)[-1] for g in range(60) if g in groups])
+  labels[last] = -1  # often beside labelled rows of the same group
+  parts = split.divide(groups, labels, (0.7, 0.1, 0.2), 0)
+  assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+  of = [set(groups[part]) for part in parts]
+  assert not of[0] & of[1]
+  assert not of[0] & of[2]
+  assert not of[1] & of[2]
+  assert set(groups[last]) <= of[0]
+  for part, share in zip(parts, (0.7, 0.1, 0.2), strict=True):
+    assert abs(len(part) / n - share) < 0.02
+    assert abs((labels[part] == 1).mean() - 0.25) < 0.05
+  again = split.divide(groups, labels, (0.7, 0.1, 0.2), 0)
+  other = split.divide(groups, labels, (0.7, 0.1, 0.2), 1)
+  assert [p.tolist() for p in again] == [p.tolist() for p in parts]
+  assert other[2].tolist() != parts[2].tolist()
+  # Only which rows belong together counts, not how the groups are numbered.
+  renamed = split.divide(5000 - groups, labels, (0.7, 0.1, 0.2), 0)
+  assert [p.tolist() for p in renamed] == [p.tolist() for p in parts]
+
+
+def test_a_class_with_few_groups_stays_in_the_first_part():
+  labels = np.array([0] * 50 + [1])
+  parts = split.divide(np.arange(51), labels, (0.7, 0.1, 0.2), 0)
+  assert 50 in parts[0]
+
+
+def test_group():
+  found = split.group(["A text", "a  text ", "another", "A TEXT"])
+  assert found.tolist() == [0, 0, 1, 0]
