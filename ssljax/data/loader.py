@@ -1,0 +1,275 @@
+"""What batch t holds, as a pure function of (seed, t), laid out for the devices.
+
+Orders come from grain's shuffles: a labelled and an unlabelled batch is a slice of
+this epoch's permutation, so that a batch is always full and never repeats an
+unlabelled row. Resuming needs the step and nothing else.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from ssljax.data import pack
+from ssljax.data.pack import Shape, Texts
+from ssljax.data.tokenize import Tokens
+from ssljax.errors import UserError
+from ssljax.method import Batch, Labelled, Unlabelled
+
+PLANNED = 512  # steps looked at to choose the shapes
+SHORT = 128  # tokens of the shorter rows
+SHAPES = 3  # see docs/performance.md: more fill the rows better and compile longer
+
+
+class View(NamedTuple):
+  """One view of n rows; a row has one or more candidates, one of which is drawn."""
+
+  tokens: Tokens  # all candidates, row by row
+  begin: np.ndarray  # i64 [n + 1], candidates of row i: begin[i] to begin[i + 1]
+
+  def draw(self, seed: int, epoch: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which of `tokens` row i shows in epoch e: by (seed, epoch, row) alone."""
+    count = (self.begin[rows + 1] - self.begin[rows]).astype(np.uint64)
+    return self.begin[rows] + (scramble(seed, epoch, rows) % count).astype(np.int64)
+
+
+class TrainSet(NamedTuple):
+  """Tokenised train rows, as the methods' views."""
+
+  labelled: Mapping[str, View]
+  unlabelled: Mapping[str, View]
+  label: np.ndarray  # i32 [labelled]
+  hidden: np.ndarray  # i32 [N], label of an unlabelled row, -1 unknown: to report only
+
+
+class Layout(NamedTuple):
+  """How the texts of a step are spread."""
+
+  shards: int  # data shards over all devices
+  micro: int  # micro-batches of gradient accumulation, 1 for none
+  row_lengths: tuple[int, ...]
+  packed: bool
+
+
+class Loader:
+  """Batches by step."""
+
+  def __init__(
+    self,
+    data: TrainSet,
+    *,
+    batch: int,
+    unlabelled_batch: int,
+    classes: int,
+    seed: int,
+    steps: int,
+    layout: Layout,
+  ):
+    """Plans the shapes of `steps` steps.
+
+    Args:
+      classes: width of the one-hot labels, virtual classes included.
+
+    Raises:
+      UserError: a batch that does not divide over the shards and micro-batches, or
+        more unlabelled texts in a batch than there are.
+    """
+    self.data, self.layout, self.classes, self.seed = data, layout, classes, seed
+    parts = layout.shards * layout.micro
+    for name, size in (
+      ("batch", batch),
+      ("batch * unlabelled_ratio", unlabelled_batch),
+    ):
+      if size % parts:
+        raise UserError(
+          f"{name} = {size} does not divide into {layout.shards} device shards x "
+          f"{layout.micro} micro-batches; choose a multiple of {parts}"
+        )
+    rows = len(data.hidden)
+    if unlabelled_batch > rows:
+      raise UserError(
+        f"a batch takes {unlabelled_batch} unlabelled texts, but there are {rows}; "
+        "lower batch or unlabelled_ratio, or give more texts"
+      )
+    # grain adds the epoch to its seed, so seeds beside each other would share orders.
+    seeds = scramble(seed, np.zeros(2, int), np.arange(2)) >> np.uint64(33)
+    self.labelled_order = _order(len(data.label), batch, int(seeds[0]))
+    self.unlabelled_order = _order(rows, unlabelled_batch, int(seeds[1]))
+    self.views = [("labelled", name) for name in data.labelled]
+    self.views += [("unlabelled", name) for name in data.unlabelled]
+    looked = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED).astype(int))
+    needs = np.array([self._need(self._plans(self._texts(t))) for t in looked])
+    self.cost = np.tile(np.array(layout.row_lengths, float), len(self.views))
+    if layout.packed:
+      self.shapes = pack.shapes(needs, self.cost, SHAPES)
+    else:
+      self.shapes = _padded_lengths(needs, SHAPES)
+
+  def order(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of batch t: labelled i64 [B], unlabelled i64 [U]."""
+    return self.labelled_order(t)[0], self.unlabelled_order(t)[0]
+
+  def batch(
+    self, t: int, shards: Sequence[int] | None = None
+  ) -> tuple[Batch, np.ndarray]:
+    """Batch t with NumPy leaves, and the hidden labels i32 [U] of its unlabelled rows.
+
+    Args:
+      shards: which data shards' texts to lay out (those of this process); labels and
+        indices are always the whole batch's. Default all.
+    """
+    texts = self._texts(t)
+    plans = self._plans(texts)
+    shape = self._shape(self._need(plans))
+    shards = range(self.layout.shards) if shards is None else shards
+    views: dict[str, dict[str, Texts]] = {"labelled": {}, "unlabelled": {}}
+    width = len(self.layout.row_lengths) if self.layout.packed else 1
+    for v, (part, name) in enumerate(self.views):
+      groups = shape[v * width : (v + 1) * width]
+      laid = [
+        pack.lay(
+          [plans[v][k][s] for s in shards],
+          [texts[v][k][s] for s in shards],
+          Shape(groups),
+          self.layout.packed,
+        )
+        for k in range(self.layout.micro)
+      ]
+      views[part][name] = _stack(laid) if self.layout.micro > 1 else laid[0]
+    labelled, unlabelled = self.order(t)
+    label = np.eye(self.classes, dtype=np.float32)[self.data.label[labelled]]
+    return Batch(
+      Labelled(views["labelled"], label, labelled.astype(np.int32)),
+      Unlabelled(views["unlabelled"], unlabelled.astype(np.int32)),
+    ), self.data.hidden[unlabelled]
+
+  def iterate(self, start: int, stop: int, shards: Sequence[int]) -> Iterator:
+    """Batches start to stop - 1, prepared ahead by a thread of grain's."""
+    steps = grain.MapDataset.range(start, stop).map(
+      lambda t: self.batch(int(t), shards)
+    )
+    return iter(
+      steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8))
+    )
+
+  def _texts(self, t: int):
+    """[view][micro-batch][shard] -> texts."""
+    found = []
+    rows = dict(
+      zip(
+        ("labelled", "unlabelled"),
+        (self.labelled_order(t), self.unlabelled_order(t)),
+        strict=True,
+      )
+    )
+    for part, name in self.views:
+      view = getattr(self.data, part)[name]
+      index, epoch = rows[part]
+      texts = [view.tokens.text(i) for i in view.draw(self.seed, epoch, index)]
+      micro, shards = self.layout.micro, self.layout.shards
+      size = len(texts) // (micro * shards)
+      found.append(
+        [
+          [texts[(k * shards + s) * size :][:size] for s in range(shards)]
+          for k in range(micro)
+        ]
+      )
+    return found
+
+  def _plans(self, texts):
+    lengths, packed = self.layout.row_lengths, self.layout.packed
+
+    def one(shard):
+      return pack.plan(np.array([len(ids) for ids, _ in shard]), lengths, packed)
+
+    if not packed:
+      longest = max(len(ids) for v in texts for k in v for s in k for ids, _ in s)
+      lengths = (longest,)
+    return [[[one(shard) for shard in micro] for micro in view] for view in texts]
+
+  def _need(self, plans) -> np.ndarray:
+    """Rows of each view and row length; padded: the longest text, then the rows."""
+    rows = [
+      np.max([plan.rows for micro in view for plan in micro], axis=0) for view in plans
+    ]
+    if self.layout.packed:
+      return np.concatenate(rows)
+    longest = max(p.longest for view in plans for micro in view for p in micro)
+    return np.array([longest, *(row[0] for row in rows)])
+
+  def _shape(self, need: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """(length, rows) of each view and row length that batch t is laid into."""
+    if self.layout.packed:
+      rows = pack.smallest(self.shapes, need, self.cost)
+      lengths = self.layout.row_lengths * len(self.views)
+      return tuple(zip(lengths, map(int, rows), strict=True))
+    limit = self.layout.row_lengths[-1]
+    fits = [int(length) for length in self.shapes if length >= need[0]]
+    length = min(fits[0], limit) if fits else limit
+    return tuple((length, int(rows)) for rows in need[1:])
+
+
+def scramble(seed: int, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
+  """A well-mixed u64 for each (seed, epoch, row): splitmix64 steps, vectorised."""
+  with np.errstate(over="ignore"):
+    mixed = np.zeros(np.shape(row), np.uint64)
+    for part in (seed, epoch, row):
+      mixed = (mixed + np.uint64(0x9E3779B97F4A7C15)) ^ np.asarray(part, np.uint64)
+      mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+      mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+      mixed ^= mixed >> np.uint64(31)
+  return mixed
+
+
+def _order(rows: int, size: int, seed: int):
+  """t -> (rows i64 [size], their epochs i64 [size]), shuffled anew each epoch."""
+  if size == 0:
+    empty = np.zeros(0, np.int64)
+    return lambda t: (empty, empty)
+  shuffled = grain.MapDataset.range(rows).shuffle(seed=seed)
+  if rows >= size:
+    batches = shuffled.batch(size, drop_remainder=True).repeat()
+    a_pass = rows // size
+    return lambda t: (batches[t], np.full(size, t // a_pass))
+  # Fewer rows than a batch takes (a tiny labelled set): they do repeat.
+  forever = shuffled.repeat()
+
+  def repeated(t):
+    places = np.arange(t * size, (t + 1) * size)
+    return np.array([forever[int(i)] for i in places]), places // rows
+
+  return repeated
+
+
+def _padded_lengths(needs: np.ndarray, count: int) -> np.ndarray:
+  """A few lengths, multiples of 8, that serve all steps' longest texts."""
+  longest = np.sort(needs[:, 0])
+  ends = np.ceil(np.arange(1, count + 1) * len(longest) / count).astype(int) - 1
+  return np.unique(-(-longest[ends] // 8) * 8)
+
+
+def _stack(laid: list[Texts]) -> Texts:
+  """Micro-batches under a leading axis K."""
+  first = laid[0]
+  rows = tuple(
+    type(r)(
+      *(
+        None if r[f] is None else np.stack([t.rows[g][f] for t in laid])
+        for f in range(len(r))
+      )
+    )
+    for g, r in enumerate(first.rows)
+  )
+  return Texts(rows, np.stack([t.where for t in laid]))
+
+
+def row_lengths(longest: int, max_length: int, packed: bool = True) -> tuple[int, ...]:
+  """The row lengths that suit texts of up to `longest` tokens.
+
+  Attention over a row costs the square of its length although most of it is masked,
+  so short texts share short rows; see docs/performance.md for the measurement.
+  """
+  limit = max(8, min(max_length, math.ceil(longest / 8) * 8))
+  return (SHORT, limit) if packed and limit > SHORT else (limit,)

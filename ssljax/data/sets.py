@@ -1,0 +1,166 @@
+"""From a config to the tokenised sets of a run."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssljax.data import records, split, tokenize, words
+from ssljax.data.loader import TrainSet, View
+from ssljax.data.records import Records
+from ssljax.data.tokenize import Tokens
+from ssljax.errors import UserError
+from ssljax.method import Needs
+from ssljax.models import resolve
+
+CANDIDATES = 4  # perturbations of a text that "words" makes
+
+
+class EvalSet(NamedTuple):
+  id: list[str]
+  label: np.ndarray  # i64 [n]
+  tokens: Tokens
+
+
+class Sets(NamedTuple):
+  train: TrainSet
+  validation: EvalSet
+  test: EvalSet
+  labels: tuple[str, ...]  # class names by id
+  notes: tuple[str, ...]  # for the log
+  sha256: str  # of what the run trains on
+  encoder: Path  # folder of the encoder
+
+
+def load(config: Mapping[str, Any], needs: Needs) -> Sets:
+  """Reads, splits by budget, draws views and tokenises (or finds all that cached).
+
+  Args:
+    config: see configs/base.py.
+    needs: which views the method reads.
+
+  Raises:
+    UserError: bad data (see `records`, `split`), a view that is not stored, and only
+      then an encoder that is not there.
+  """
+  found = records.read_splits(config["data"], config["seed"])
+  budget = split.draw(
+    found.train.label,
+    config["labels"],
+    len(found.labels),
+    config["seed"],
+    mode=config["balance"],
+    names=found.labels,
+    include_labelled=config["include_labelled"],
+  )
+  length = config["max_length"]
+  labelled = found.train.take(budget.labelled)
+  unlabelled = found.train.take(budget.unlabelled)
+  notes = [*found.notes, *budget.notes]
+  if needs.views:
+    kept = {
+      name: _covered(unlabelled, config[name], config["missing_view"], name)
+      for name in needs.views
+    }
+    keep = np.logical_and.reduce(list(kept.values()))
+    if not keep.all():
+      notes.append(f"{(~keep).sum()} unlabelled rows without their view left out")
+      unlabelled = unlabelled.take(np.flatnonzero(keep))
+
+  encoder = resolve(config["encoder"])
+
+  def view(rows: Records, name: str, salt: int) -> View:
+    kinds = config[name]
+    texts, responses, begin = _candidates(
+      rows, kinds, config["missing_view"], 2 * config["seed"] + salt
+    )
+    return View(tokenize.cached(encoder, texts, responses, length), begin)
+
+  train = TrainSet(
+    {name: view(labelled, name, 0) for name in needs.labelled_views},
+    {name: view(unlabelled, name, 1) for name in needs.views},
+    labelled.label.astype(np.int32),
+    unlabelled.label.astype(np.int32) if needs.views else np.zeros(0, np.int32),
+  )
+  digest = hashlib.sha256()
+  for views in (train.labelled, train.unlabelled):
+    for one in views.values():
+      for array in (one.begin, one.tokens.offset, one.tokens.ids):
+        digest.update(np.ascontiguousarray(array))
+  digest.update(train.label.tobytes())
+  return Sets(
+    train,
+    eval_set(found.validation, encoder, length),
+    eval_set(found.test, encoder, length),
+    found.labels,
+    tuple(notes),
+    digest.hexdigest(),
+    encoder,
+  )
+
+
+def eval_set(rows: Records, encoder: Path, max_length: int) -> EvalSet:
+  """Labelled rows as they are, tokenised."""
+  tokens = tokenize.cached(
+    encoder, rows.column("text"), rows.column("response"), max_length
+  )
+  return EvalSet(rows.column("id"), rows.label, tokens)
+
+
+def _covered(
+  rows: Records, kinds: Sequence[str], missing: str, name: str
+) -> np.ndarray:
+  """bool [n], rows that the view can be had for; all of them unless `missing` drops.
+
+  Raises:
+    UserError: a kind that is not stored for every row, where `missing` is "error".
+  """
+  stored = [kind for kind in kinds if kind not in ("self", "words")]
+  keep = np.ones(len(rows), bool)
+  for kind in stored:
+    has = np.array(
+      [any(v["kind"] == kind for v in views or ()) for views in rows.column("views")],
+      bool,
+    )
+    if not has.all() and missing == "error":
+      raise UserError(
+        f"--config.{name}: the view {kind!r} is stored for {has.mean():.1%} of the "
+        f"{len(rows)} unlabelled rows; make it (python -m ssljax.augment), or set "
+        "--config.missing_view=words|self|drop"
+      )
+    if missing == "drop":
+      keep &= has
+  return keep
+
+
+def _candidates(
+  rows: Records, kinds: Sequence[str], missing: str, seed: int
+) -> tuple[list[str], list[str | None], np.ndarray]:
+  """Texts and responses of all candidates, row by row, and where each row begins."""
+  texts, responses = rows.column("text"), rows.column("response")
+  stored = [kind for kind in kinds if kind not in ("self", "words")]
+  made = ()
+  if "words" in kinds or (stored and missing == "words"):
+    made = words.perturb_all(texts, responses, seed, CANDIDATES)
+  views = rows.column("views") if stored else [None] * len(rows)
+  out_texts, out_responses, begin = [], [], [0]
+  for i, (text, response) in enumerate(zip(texts, responses, strict=True)):
+    some = []
+    for kind in kinds:
+      if kind == "self":
+        some.append((text, response))
+      elif kind == "words":
+        some += [(a[i], b[i]) for a, b in made]
+      else:
+        own = [v for v in views[i] or () if v["kind"] == kind]
+        some += [(v["text"], v["response"] or response) for v in own]
+        if not own and missing == "self":
+          some.append((text, response))
+        elif not own and missing == "words":
+          some += [(a[i], b[i]) for a, b in made]
+    out_texts += [a for a, _ in some]
+    out_responses += [b for _, b in some]
+    begin.append(len(out_texts))
+  return out_texts, out_responses, np.array(begin, np.int64)

@@ -1,0 +1,162 @@
+"""Tokenises each text once, into flat integer arrays on disk.
+
+The cache is keyed by content, tokenizer and settings, so that a second run, and a
+resumed one, map the arrays into memory and touch no tokenizer. Nothing is padded.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssljax import assets
+from ssljax.errors import UserError
+
+FORMAT = 1  # of the cached arrays; raise it when their meaning changes
+CHUNK = 4096  # texts handed to the tokenizer at once
+
+
+class Tokens(NamedTuple):
+  """Ragged texts: text i is ids[offset[i]:offset[i + 1]], special tokens included."""
+
+  ids: np.ndarray  # i32 [all tokens]
+  offset: np.ndarray  # i64 [n + 1]
+  prompt: np.ndarray  # i32 [n], tokens of the first segment ([CLS] ... [SEP])
+  truncated: np.ndarray  # bool [n], whether tokens were cut off
+
+  @property
+  def lengths(self) -> np.ndarray:
+    return np.diff(self.offset)
+
+  def text(self, i: int) -> tuple[np.ndarray, int]:
+    return self.ids[self.offset[i] : self.offset[i + 1]], int(self.prompt[i])
+
+
+def load_tokenizer(folder: Path):
+  """The fast tokenizer in `folder`, without the padding that its file may ask for."""
+  from transformers import AutoTokenizer
+
+  try:
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True)
+  except Exception as error:  # transformers raises what its parsers raise
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    raise UserError(
+      f"{folder}: no tokenizer could be loaded ({reason}); put the encoder's "
+      "tokenizer files (tokenizer.json, vocab.txt or spm.model) beside config.json"
+    ) from error
+  backend = getattr(tokenizer, "backend_tokenizer", None)
+  if (
+    backend is None or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None
+  ):
+    raise UserError(
+      f"{folder}: the tokenizer needs a fast form and the tokens [CLS] and [SEP]"
+    )
+  backend.no_padding()
+  backend.no_truncation()
+  return tokenizer
+
+
+def encode(
+  tokenizer, texts: Sequence[str], responses: Sequence[str | None], max_length: int
+) -> Tokens:
+  """[CLS] text [SEP], or [CLS] text [SEP] response [SEP].
+
+  Too long a text loses its beginning. Of a pair the prompt is cut first, from the
+  left, down to nothing; only a response that is too long by itself is cut too, from
+  the left again, as the authors of arXiv 2512.21107 do.
+
+  Args:
+    texts, responses: n strings; a response may be None.
+    max_length: tokens, special ones included; at least 4.
+  """
+  backend = tokenizer.backend_tokenizer
+  start, separator = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
+  parts, prompt, truncated = [], [], []
+  for begin in range(0, len(texts), CHUNK):
+    some = texts[begin : begin + CHUNK]
+    replies = responses[begin : begin + CHUNK]
+    firsts = backend.encode_batch(list(some), add_special_tokens=False)
+    seconds = iter(
+      backend.encode_batch(
+        [r for r in replies if r is not None], add_special_tokens=False
+      )
+    )
+    for first, reply in zip(firsts, replies, strict=True):
+      a = first.ids
+      b = next(seconds).ids if reply is not None else None
+      space = max_length - (2 if b is None else 3)
+      whole = len(a) + len(b or ())
+      if b is not None:
+        b = b[max(0, len(b) - space) :]
+      a = a[max(0, len(a) - (space - len(b or ()))) :]
+      head = start + a + separator
+      parts.append(np.array(head + (b + separator if b is not None else []), np.int32))
+      prompt.append(len(head))
+      truncated.append(whole > space)
+  offset = np.zeros(len(parts) + 1, np.int64)
+  np.cumsum([len(part) for part in parts], out=offset[1:])
+  return Tokens(
+    np.concatenate(parts) if parts else np.zeros(0, np.int32),
+    offset,
+    np.array(prompt, np.int32),
+    np.array(truncated, bool),
+  )
+
+
+def cached(
+  encoder: Path,
+  texts: Sequence[str],
+  responses: Sequence[str | None],
+  max_length: int,
+) -> Tokens:
+  """`encode` with the tokenizer of folder `encoder`, from the cache if it is there."""
+  key = _key(encoder, texts, responses, max_length)
+  folder = assets.folder() / "tokens" / key
+  if not (folder / "done").exists():
+    _store(folder, encode(load_tokenizer(encoder), texts, responses, max_length))
+  return Tokens(
+    *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Tokens._fields)
+  )
+
+
+def _key(encoder, texts, responses, max_length) -> str:
+  digest = hashlib.sha256()
+  digest.update(json.dumps([FORMAT, max_length]).encode())
+  for name in (
+    "config.json",  # names the tokenizer's class where nothing else does
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "spm.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+  ):
+    if (encoder / name).exists():
+      digest.update(name.encode() + (encoder / name).read_bytes())
+  for text, response in zip(texts, responses, strict=True):
+    # Lengths stand before contents, so that no two lists of texts read alike.
+    for part in (text, response):
+      data = b"" if part is None else part.encode()
+      digest.update(b"%d:" % (-1 if part is None else len(data)) + data)
+  return digest.hexdigest()[:32]
+
+
+def _store(folder: Path, tokens: Tokens) -> None:
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
+  try:
+    for name, array in tokens._asdict().items():
+      np.save(temporary / f"{name}.npy", array)
+    (temporary / "done").touch()
+    os.replace(temporary, folder)
+  except OSError:
+    if not (folder / "done").exists():  # else another process was quicker
+      raise
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,124 @@
+"""Tokens are the tokenizer's own, cut from the left, and kept on disk."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ssljax.data import tokenize
+from ssljax.errors import UserError
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "##s", "."]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+CLS, SEP = 2, 3
+TEXTS = ["the cat sat", "A dogs ran.", "", "the unheard mat on a mat . ", "cats"]
+REPLIES = ["on the mat", None, "dogs", "a cat ran", None]
+
+
+@pytest.fixture
+def encoder(tmp_path, monkeypatch):
+  """A folder with a tiny tokenizer, and an empty cache."""
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  folder = tmp_path / "encoder"
+  folder.mkdir()
+  (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+  settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+  (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+  (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+  return folder
+
+
+def ids(*words):
+  return [VOCABULARY.index(word) for word in words]
+
+
+def test_short_texts_are_encoded_as_the_tokenizer_does(encoder):
+  tokenizer = tokenize.load_tokenizer(encoder)
+  tokens = tokenize.encode(tokenizer, TEXTS, REPLIES, 64)
+  for i, (text, reply) in enumerate(zip(TEXTS, REPLIES, strict=True)):
+    expected = tokenizer(text, reply) if reply is not None else tokenizer(text)
+    found, prompt = tokens.text(i)
+    np.testing.assert_array_equal(found, expected["input_ids"])
+    kinds = np.arange(len(found)) >= prompt
+    np.testing.assert_array_equal(kinds, expected["token_type_ids"])
+  assert not tokens.truncated.any()
+  assert tokens.lengths.sum() == len(tokens.ids)
+
+
+@pytest.mark.parametrize(
+  ("reply", "limit", "prompt_left", "reply_left"),
+  [
+    (None, 8, 6, 0),  # all fits
+    (None, 7, 5, 0),
+    (None, 4, 2, 0),
+    ("dog ran .", 12, 6, 3),
+    ("dog ran .", 11, 5, 3),  # the prompt goes first
+    ("dog ran .", 7, 1, 3),
+    ("dog ran .", 6, 0, 3),  # down to nothing
+    ("dog ran .", 5, 0, 2),  # only then the response
+    ("dog ran .", 4, 0, 1),
+  ],
+)
+def test_too_long_a_text_loses_its_beginning(
+  encoder, reply, limit, prompt_left, reply_left
+):
+  tokenizer = tokenize.load_tokenizer(encoder)
+  text = "the cat sat on a mat"
+  tokens = tokenize.encode(tokenizer, [text], [reply], limit)
+  expected = [CLS, *ids(*text.split())[6 - prompt_left :], SEP]
+  assert tokens.prompt[0] == len(expected)
+  if reply is not None:
+    expected += [*ids(*reply.split())[3 - reply_left :], SEP]
+  np.testing.assert_array_equal(tokens.text(0)[0], expected)
+  whole = prompt_left == 6 and reply_left == (0 if reply is None else 3)
+  assert tokens.truncated[0] == (not whole)
+
+
+def test_more_texts_than_a_chunk_keep_their_order(encoder, monkeypatch):
+  tokenizer = tokenize.load_tokenizer(encoder)
+  whole = tokenize.encode(tokenizer, TEXTS, REPLIES, 8)
+  monkeypatch.setattr(tokenize, "CHUNK", 2)
+  parts = tokenize.encode(tokenizer, TEXTS, REPLIES, 8)
+  for a, b in zip(whole, parts, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_second_time_no_tokenizer_is_loaded(encoder, monkeypatch):
+  first = tokenize.cached(encoder, TEXTS, REPLIES, 64)
+  monkeypatch.setattr(tokenize, "load_tokenizer", None)
+  second = tokenize.cached(encoder, TEXTS, REPLIES, 64)
+  for a, b in zip(first, second, strict=True):
+    np.testing.assert_array_equal(a, b)
+    assert a.dtype == b.dtype
+  folders = list((encoder.parent / "cache" / "tokens").iterdir())
+  assert len(folders) == 1  # nothing temporary stays
+
+
+def test_whatever_matters_changes_the_key(encoder):
+  def key(texts=("a", "b"), replies=(None, None), limit=8):
+    return tokenize._key(encoder, texts, replies, limit)
+
+  keys = [
+    key(),
+    key(texts=("a", "c")),
+    key(texts=("ab", "")),
+    key(texts=("", "ab")),
+    key(texts=("b", "a")),
+    key(replies=(None, "")),
+    key(replies=("", None)),
+    key(limit=9),
+  ]
+  assert key() == keys[0]
+  (encoder / "vocab.txt").write_text("\n".join(reversed(VOCABULARY)) + "\n")
+  keys.append(key())
+  assert len(set(keys)) == len(keys)
+
+
+def test_no_texts_at_all(encoder):
+  tokens = tokenize.cached(encoder, [], [], 8)
+  assert len(tokens.ids) == len(tokens.lengths) == 0
+
+
+def test_a_folder_without_tokenizer_is_named(tmp_path):
+  with pytest.raises(UserError, match="no tokenizer could be loaded"):
+    tokenize.load_tokenizer(tmp_path)
