@@ -1,0 +1,324 @@
+"""The encoder: BERT and DeBERTa-v2/v3 over padded or packed rows, in Flax Linen."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.scipy.special import erf
+
+from ssljax.errors import UserError
+from ssljax.models.attention import SelfAttention
+from ssljax.models.config import EncoderConfig
+from ssljax.models.dropout import dropout
+
+Array = jax.Array
+
+
+class Encoder(nn.Module):
+  """Token ids to hidden states. Parameters are float32, the layers stacked.
+
+  The parameter tree, E = embedding_size, each layer's leaves with a leading axis
+  [layers]: `embeddings/{word,position,type}/embedding`, `embeddings/norm`,
+  `embeddings/project`; `layers/attention/{query,key,value,position_key,
+  position_query}`, `layers/{attention_out,attention_norm,up,down,norm}`;
+  `relative/embedding`, `relative_norm`; `conv`, `conv_norm`.
+
+  Attributes:
+    config: what the checkpoint's config.json says.
+    dtype: compute dtype, float32 or bfloat16. Norms, softmax and result are float32.
+    remat: recompute each layer in the backward pass instead of keeping it.
+    dropout: rate of hidden states and attention weights; None: the config's own.
+  """
+
+  config: EncoderConfig
+  dtype: jnp.dtype = jnp.float32
+  remat: bool = False
+  dropout: float | None = None
+
+  def setup(self):
+    config = self.config
+    self.embeddings = _Embeddings(config)
+    layer = nn.remat(_Layer, prevent_cse=False) if self.remat else _Layer
+    self.layers = nn.scan(
+      layer,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      in_axes=(0, nn.broadcast),
+      length=config.num_hidden_layers,
+    )(config, self.dtype, self._rates)
+    if config.relative_attention:
+      self.relative = nn.Embed(
+        2 * config.relative_span,
+        config.hidden_size,
+        embedding_init=nn.initializers.normal(config.initializer_range),
+      )
+      if config.norm_rel_ebd == "layer_norm":
+        self.relative_norm = _norm(config)
+    if config.conv_kernel_size:
+      self.conv = _Convolution(config, self.dtype)
+      self.conv_norm = _Affine(config.hidden_size)
+
+  @property
+  def _rates(self) -> tuple[float, float]:
+    """Dropout of hidden states and of attention weights."""
+    if self.dropout is not None:
+      return self.dropout, self.dropout
+    return self.config.hidden_dropout_prob, self.config.attention_probs_dropout_prob
+
+  def embed(self, ids: Array) -> Array:
+    """Word embeddings, f32 [n, L, E], of ids i32 [n, L]: what `embedding` replaces."""
+    return self.embeddings.word(ids)
+
+  def __call__(
+    self,
+    ids: Array,
+    mask: Array,
+    kind: Array | None = None,
+    embedding: Array | None = None,
+    deterministic: bool = True,
+    mix: tuple[Array, Array, Array] | None = None,
+  ) -> Array:
+    """The last hidden states.
+
+    Args:
+      ids: i32 [n, L].
+      mask: bool or integer [n, L]; 0 is padding, a positive number the text that the
+        token belongs to. A token reads its own text only, and positions restart with
+        each text; the tokens of a text are contiguous. A mask of 0 and 1 is the
+        padded layout.
+      kind: i32 [n, L], token types; None: all 0. Ignored by a model without types.
+      embedding: f32 [n, L, E] in place of `embed(ids)`.
+      deterministic: no dropout. Otherwise `rngs={"dropout": key}` is needed.
+      mix: (partner i32 [n], share f32 [] or [n], layer i32 []): after layer `layer`
+        (0: the embeddings) row i becomes share * row i + (1 - share) * row partner[i],
+        and from there reads what is real in either. Padded layout only.
+
+    Returns:
+      f32 [n, L, D]; at padding finite but without meaning.
+
+    Raises:
+      UserError: L above what the position embeddings hold.
+    """
+    config = self.config
+    limit = config.max_length
+    if limit is not None and ids.shape[-1] > limit:
+      raise UserError(
+        f"rows of {ids.shape[-1]} tokens, but the encoder has positions for {limit}:"
+        f" set max_length to {limit} or less, or take a DeBERTa-v3"
+      )
+    segment = mask.astype(jnp.int32)
+    layers = config.num_hidden_layers
+    keys = None
+    if not deterministic and any(self._rates):
+      # One key for each place that drops: 4 in a layer, and 2 before the layers.
+      keys = jax.random.split(self.make_rng("dropout"), 4 * layers + 2)
+    first = None if keys is None else keys[0]
+    x = self.embeddings(ids, segment, kind, embedding)  # f32 [n, L, D]
+    x = dropout(x, self._rates[0], first).astype(self.dtype)
+
+    shared = {}
+    if config.conv_kernel_size:
+      shared["conv"] = self.conv(
+        x, segment, self._rates[0], None if keys is None else keys[1]
+      )
+      shared["conv_norm"] = self.conv_norm()
+    if config.relative_attention:
+      table = self.relative.embedding  # f32 [2 span, D]
+      if config.norm_rel_ebd == "layer_norm":
+        table = self.relative_norm(table)
+      shared["relative"] = table.astype(self.dtype)
+    if mix is not None:
+      shared["mix"] = mix
+      x, segment = _mix(x, segment, jnp.int32(0), mix)
+    each = {"layer": jnp.arange(1, layers + 1, dtype=jnp.int32)}
+    if keys is not None:
+      each["keys"] = keys[2:].reshape(layers, 4)
+    (x, _), _ = self.layers((x, segment), each, shared)
+    return x.astype(jnp.float32)
+
+
+class _Embeddings(nn.Module):
+  config: EncoderConfig
+
+  def setup(self):
+    config = self.config
+    table = functools.partial(
+      nn.Embed,
+      features=config.embedding_size,
+      embedding_init=nn.initializers.normal(config.initializer_range),
+    )
+    self.word = table(config.vocab_size)
+    if config.position_biased_input:
+      self.position = table(config.max_position_embeddings)
+    if config.type_vocab_size:
+      self.type = table(config.type_vocab_size)
+    if config.embedding_size != config.hidden_size:
+      self.project = nn.Dense(
+        config.hidden_size,
+        use_bias=False,
+        kernel_init=nn.initializers.normal(config.initializer_range),
+      )
+    self.norm = _norm(config)
+
+  def __call__(self, ids, segment, kind, embedding):
+    config = self.config
+    x = self.word(ids) if embedding is None else embedding  # f32 [n, L, E]
+    if config.position_biased_input:
+      x = x + self.position(positions(segment))
+    if config.type_vocab_size:
+      kind = jnp.zeros_like(ids) if kind is None else kind
+      # A model with one type reads a second segment as it reads the first.
+      x = x + self.type(jnp.minimum(kind, config.type_vocab_size - 1))
+    if config.embedding_size != config.hidden_size:
+      x = self.project(x)
+    return self.norm(x)  # f32 [n, L, D]
+
+
+class _Layer(nn.Module):
+  """One layer, in the form that nn.scan wants: (carry, of this layer, shared)."""
+
+  config: EncoderConfig
+  dtype: jnp.dtype
+  rates: tuple[float, float]
+
+  @nn.compact
+  def __call__(self, carry, each, shared):
+    config, (hidden_rate, weight_rate) = self.config, self.rates
+    x, segment = carry  # [n, L, D], i32 [n, L]
+    keys = each.get("keys")
+    key = lambda i: None if keys is None else keys[i]
+    dense = functools.partial(
+      nn.Dense,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.normal(config.initializer_range),
+    )
+    attention = SelfAttention(config, dense, name="attention")(
+      x,
+      segment,
+      shared.get("relative"),
+      (hidden_rate, weight_rate),
+      None if keys is None else keys[:2],
+    )
+    y = dense(config.hidden_size, name="attention_out")(attention)
+    y = _norm(config, "attention_norm")(x + dropout(y, hidden_rate, key(2)))
+    y = y.astype(self.dtype)
+    z = activation(dense(config.intermediate_size, name="up")(y), config.hidden_act)
+    z = dense(config.hidden_size, name="down")(z)
+    x = _norm(config, "norm")(y + dropout(z, hidden_rate, key(3)))  # f32
+    if "conv" in shared:
+      # The convolution reads the embeddings and joins after the first layer; a select
+      # keeps the layers alike.
+      joined = _normalise(x + shared["conv"], *shared["conv_norm"], config)
+      x = jnp.where(each["layer"] == 1, joined, x)
+    x = x.astype(self.dtype)
+    if "mix" in shared:
+      x, segment = _mix(x, segment, each["layer"], shared["mix"])
+    return (x, segment), None
+
+
+class _Convolution(nn.Module):
+  """DeBERTa-v2's convolution over the embeddings, stopped at the borders of a text.
+
+  What lies beyond a border, padding too, counts as 0. transformers gets the same for
+  padding by zeroing the embeddings there, which nothing else reads.
+  """
+
+  config: EncoderConfig
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x, segment, rate, key):
+    config = self.config
+    size, groups, width = (
+      config.conv_kernel_size,
+      config.conv_groups,
+      config.hidden_size,
+    )
+    init = nn.initializers.normal(config.initializer_range)
+    kernel = self.param("kernel", init, (size, width // groups, width))
+    bias = self.param("bias", nn.initializers.zeros, (width,))
+    n, length, _ = x.shape
+    kernel = kernel.reshape(size, width // groups, groups, width // groups)
+    kernel = kernel.astype(self.dtype)
+    total = bias
+    half = size // 2
+    padded = jnp.pad(x, ((0, 0), (half, half), (0, 0)))
+    owners = jnp.pad(segment, ((0, 0), (half, half)))
+    for k in range(size):
+      near = padded[:, k : k + length]  # token i + k - half
+      own = owners[:, k : k + length] == segment
+      near = jnp.where(own[..., None], near, 0).reshape(n, length, groups, -1)
+      part = jnp.einsum("nlgi,igo->nlgo", near, kernel[k])
+      total = total + part.reshape(n, length, width)
+    return activation(dropout(total, rate, key), config.conv_act)  # f32 [n, L, D]
+
+
+class _Affine(nn.Module):
+  """Scale and bias of a norm that is computed elsewhere."""
+
+  width: int
+
+  @nn.compact
+  def __call__(self):
+    return (
+      self.param("scale", nn.initializers.ones, (self.width,)),
+      self.param("bias", nn.initializers.zeros, (self.width,)),
+    )
+
+
+def positions(segment: Array) -> Array:
+  """Position of each token in its text, i32 [n, L]; 0 at padding."""
+  index = jnp.arange(segment.shape[-1], dtype=jnp.int32)
+  before = jnp.pad(segment[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+  start = jax.lax.cummax(jnp.where(segment != before, index, 0), axis=1)
+  return jnp.where(segment > 0, index - start, 0)
+
+
+def activation(x: Array, name: str) -> Array:
+  """The activation that transformers calls `name`, like x."""
+  match name:
+    case "gelu" | "gelu_python":
+      # erf, not jax.nn.gelu's erfc: half the time on CPU. In float32, because 1 + erf
+      # cancels for negative x.
+      wide = x.astype(jnp.float32)
+      return (0.5 * wide * (1 + erf(wide * 0.5**0.5))).astype(x.dtype)
+    case "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast":
+      return jax.nn.gelu(x, approximate=True)
+    case "quick_gelu":
+      return x * jax.nn.sigmoid(1.702 * x)
+    case "relu":
+      return jax.nn.relu(x)
+    case "silu" | "swish":
+      return jax.nn.silu(x)
+    case "tanh":
+      return jnp.tanh(x)
+    case "sigmoid":
+      return jax.nn.sigmoid(x)
+    case "linear":
+      return x
+  raise ValueError(name)  # EncoderConfig has checked it
+
+
+def _norm(config: EncoderConfig, name: str | None = None) -> nn.LayerNorm:
+  # The fast variance, E x^2 - (E x)^2, loses digits that parity with torch needs.
+  return nn.LayerNorm(
+    epsilon=config.layer_norm_eps,
+    dtype=jnp.float32,
+    use_fast_variance=False,
+    name=name,
+  )
+
+
+def _normalise(x: Array, scale: Array, bias: Array, config: EncoderConfig) -> Array:
+  centred = x - x.mean(-1, keepdims=True)
+  variance = jnp.square(centred).mean(-1, keepdims=True)
+  return centred * jax.lax.rsqrt(variance + config.layer_norm_eps) * scale + bias
+
+
+def _mix(x: Array, segment: Array, layer: Array, mix) -> tuple[Array, Array]:
+  partner, share, at = mix
+  share = jnp.broadcast_to(share, x.shape[:1])[:, None, None].astype(x.dtype)
+  mixed = share * x + (1 - share) * x[partner]
+  union = jnp.maximum(segment, segment[partner])
+  return jnp.where(at == layer, mixed, x), jnp.where(at == layer, union, segment)

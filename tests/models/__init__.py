@@ -1,0 +1,1 @@
+"""Tests of ssljax.models; a package, so that they can share small.py."""

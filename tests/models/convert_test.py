@@ -1,0 +1,125 @@
+"""pytorch_model.bin to safetensors: ties, old spellings, shards, and bad files."""
+
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ssljax.errors import UserError
+from ssljax.models import EncoderConfig, load_encoder, save_params
+from ssljax.models.convert import convert, main
+
+from .small import SMALL, make
+
+torch = pytest.importorskip("torch")
+
+CONFIG = EncoderConfig(**SMALL)
+
+
+@pytest.fixture
+def pickled(tmp_path):
+  """A folder with a pickled BERT as an old program wrote it."""
+  folder = tmp_path / "old"
+  save_params(folder, CONFIG, make(CONFIG)[1])
+  tensors = {}
+  for name, value in load_file(folder / "model.safetensors").items():
+    name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+    name = "bert." + name.replace("LayerNorm.bias", "LayerNorm.beta")
+    tensors[name] = torch.tensor(value)
+  tied = tensors["bert.embeddings.word_embeddings.weight"]
+  tensors["cls.predictions.decoder.weight"] = tied
+  tensors["bert.embeddings.position_ids"] = torch.arange(9)
+  tensors["cls.transposed"] = tied.T
+  (folder / "model.safetensors").unlink()
+  (folder / "vocab.txt").write_text("[PAD]\n")
+  (folder / "training_args.bin").write_text("not wanted")
+  torch.save(tensors, folder / "pytorch_model.bin")
+  return folder
+
+
+def same(folder):
+  _, params = load_encoder(folder)
+  want = make(CONFIG)[1]
+  for part in ("word", "norm"):
+    for name, value in want["embeddings"][part].items():
+      np.testing.assert_array_equal(params["embeddings"][part][name], value)
+  up = params["layers"]["up"]["kernel"]
+  np.testing.assert_array_equal(up, want["layers"]["up"]["kernel"])
+
+
+def test_converts(pickled, tmp_path, capsys):
+  target = tmp_path / "deep" / "new"
+  assert main([str(pickled), str(target)]) == 0
+  assert "cls.predictions.decoder.weight" in capsys.readouterr().out
+  same(target)
+  names = load_file(target / "model.safetensors")
+  assert "bert.embeddings.LayerNorm.weight" in names
+  assert not any(name.endswith(("gamma", "beta")) for name in names)
+  files = {file.name for file in target.iterdir()}
+  assert files == {"config.json", "model.safetensors", "vocab.txt"}
+  assert [file.name for file in target.parent.iterdir()] == ["new"]
+
+
+def test_converts_shards(pickled, tmp_path):
+  whole = pickled / "pytorch_model.bin"
+  tensors = torch.load(whole, weights_only=True)
+  whole.unlink()
+  place = {}
+  for i, name in enumerate(tensors):
+    place[name] = f"pytorch_model-{i % 2}.bin"
+  for file in set(place.values()):
+    part = {name: value for name, value in tensors.items() if place[name] == file}
+    torch.save(part, pickled / file)
+  index = {"weight_map": place}
+  (pickled / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+  convert(pickled, tmp_path / "new")
+  same(tmp_path / "new")
+
+
+class Harm:
+  """What a hostile file does when it is unpickled."""
+
+  def __reduce__(self):
+    return print, ("ran code of the file",)
+
+
+def test_runs_no_code_of_the_file(pickled, tmp_path, capsys):
+  torch.save({"bert": Harm()}, pickled / "pytorch_model.bin")
+  with pytest.raises(UserError, match="not a file of weights alone"):
+    convert(pickled, tmp_path / "new")
+  (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(Harm()))
+  with pytest.raises(UserError, match="not a file of weights alone"):
+    convert(pickled, tmp_path / "new")
+  assert "ran code" not in capsys.readouterr().out
+  assert not (tmp_path / "new").exists()
+
+
+def test_mistakes(pickled, tmp_path, capsys, monkeypatch):
+  target = tmp_path / "new"
+  content = (pickled / "pytorch_model.bin").read_bytes()
+  (pickled / "pytorch_model.bin").write_bytes(content[: len(content) // 2])
+  assert main([str(pickled), str(target)]) == 2
+  shown = capsys.readouterr().err
+  assert shown.startswith("error: ")
+  assert shown.count("\n") == 1
+  assert "truncated" in shown
+  torch.save({"bert.x": torch.ones(1)}, pickled / "pytorch_model.bin")
+  with pytest.raises(UserError, match=r"unknown key bert\.x"):
+    convert(pickled, target)
+  assert not target.exists()
+  (pickled / "pytorch_model.bin").unlink()
+  with pytest.raises(UserError, match=r"no pytorch_model.bin to convert"):
+    convert(pickled, target)
+  save_params(pickled, CONFIG, make(CONFIG)[1])
+  with pytest.raises(UserError, match="has safetensors already"):
+    convert(pickled, target)
+  with pytest.raises(UserError, match="holds something already"):
+    convert(pickled, pickled)
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(
+    UserError, match=r"needs torch; run: pip install 'ssljax\[parity\]'"
+  ):
+    convert(pickled, target)
