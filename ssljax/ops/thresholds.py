@@ -1,0 +1,93 @@
+"""Confidence thresholds that adapt to each class: FlexMatch's and FreeMatch's."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.method import Sizes
+
+Array = jax.Array
+
+
+class Learned(NamedTuple):
+  """FlexMatch: which rows each class has learned."""
+
+  label: Array  # i32 [N], last confident pseudo-label of each row, -1 if none yet
+  count: Array  # i32 [C], rows that hold each label: kept along, never recounted
+
+
+def learned_init(sizes: Sizes) -> Learned:
+  return Learned(
+    jnp.full(sizes.unlabelled, -1, jnp.int32), jnp.zeros(sizes.classes, jnp.int32)
+  )
+
+
+def learned_status(state: Learned) -> Array:
+  """beta(c) = sigma(c) / max(max sigma, unused rows), f32 [C].
+
+  FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up).
+  """
+  unused = state.label.shape[0] - state.count.sum()
+  most = jnp.maximum(state.count.max(), unused)
+  return state.count.astype(jnp.float32) / jnp.maximum(most, 1).astype(jnp.float32)
+
+
+def learned_threshold(state: Learned, threshold: float) -> Array:
+  """T(c) = threshold * beta(c) / (2 - beta(c)), f32 [C] (equation 12, convex)."""
+  beta = learned_status(state)
+  return threshold * beta / (2.0 - beta)
+
+
+def learned_update(
+  state: Learned, index: Array, probability: Array, threshold: float, use: Array
+) -> Learned:
+  """Remembers the labels of confident rows.
+
+  Args:
+    index: i32 [U], without repeats.
+    probability: f32 [U, C].
+    use: bool [U], rows that may be remembered.
+  """
+  before = state.label[index]
+  sure = use & (probability.max(-1) >= threshold)
+  after = jnp.where(sure, probability.argmax(-1).astype(jnp.int32), before)
+  classes = state.count.shape[0]
+
+  def counted(label):  # -1 is no class: a row of zeros
+    return jax.nn.one_hot(label, classes, dtype=jnp.int32).sum(0)
+
+  count = state.count + counted(after) - counted(before)
+  return Learned(state.label.at[index].set(after), count)
+
+
+class Adaptive(NamedTuple):
+  """FreeMatch: running averages over weak predictions."""
+
+  confidence: Array  # f32 [], tau_t, mean of max p
+  probability: Array  # f32 [C], mean of p
+  histogram: Array  # f32 [C], share of each argmax
+
+
+def adaptive_init(classes: int) -> Adaptive:
+  return Adaptive(
+    jnp.array(1.0 / classes, jnp.float32),
+    jnp.full(classes, 1.0 / classes, jnp.float32),
+    jnp.full(classes, 1.0 / classes, jnp.float32),
+  )
+
+
+def adaptive_update(state: Adaptive, probability: Array, momentum: float) -> Adaptive:
+  """FreeMatch, arXiv 2205.07246, equations 5, 6 and 11; probability f32 [U, C]."""
+  classes = probability.shape[-1]
+  batch = Adaptive(
+    probability.max(-1).mean(),
+    probability.mean(0),
+    jax.nn.one_hot(probability.argmax(-1), classes, dtype=jnp.float32).mean(0),
+  )
+  return jax.tree.map(lambda a, b: momentum * a + (1.0 - momentum) * b, state, batch)
+
+
+def adaptive_threshold(state: Adaptive) -> Array:
+  """tau(c) = tau ptilde(c) / max ptilde, f32 [C] (equation 8)."""
+  return state.confidence * state.probability / state.probability.max()
