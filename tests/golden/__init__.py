@@ -1,0 +1,1 @@
+"""Each method against plain NumPy written from its paper's equations."""

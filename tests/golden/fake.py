@@ -1,0 +1,125 @@
+"""A model that says what it is told, and a step taken with it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssljax.method import Batch, Clock, Labelled, Outputs, Unlabelled
+
+
+class Said(NamedTuple):
+  """Logits of one step: f32 [n, C], or [n, H, C] of voters."""
+
+  labelled: np.ndarray
+  weak: np.ndarray
+  strong: np.ndarray
+
+
+class Result(NamedTuple):
+  totals: dict[str, float]  # scale * mean(weight * loss) of each term
+  state: Any
+  assigned: Any
+
+
+def taker(method, voters: bool = False):
+  """A compiled step: (state, said, label, index, step, epoch) -> Result."""
+
+  def outputs(logits):
+    features = jnp.zeros((logits.shape[0], 1), jnp.float32)
+    if voters:
+      return Outputs(logits.mean(1), features, {"voters": logits})
+    return Outputs(logits, features, {})
+
+  @jax.jit
+  def run(state, said, label, index, clock):
+    def forward(*texts, key, teacher=False, gradient=True):
+      assert not teacher
+      assert gradient or "strong" not in texts, "the strong view learns"
+      assert not gradient or "weak" not in texts, "the weak view only votes"
+      found = tuple(outputs(getattr(said, name)) for name in texts)
+      return found if len(texts) > 1 else found[0]
+
+    batch = Batch(
+      Labelled(
+        {"weak": "labelled"}, label, jnp.arange(label.shape[0], dtype=jnp.int32)
+      ),
+      Unlabelled({"weak": "weak", "strong": "strong"}, index),
+    )
+    terms, state, assigned = method.loss(forward, batch, state, clock)
+    totals = {
+      name: jnp.mean(jnp.asarray(term.weight) * term.loss) * term.scale
+      for name, term in terms.items()
+    }
+    return totals, state, assigned
+
+  def take(state, said, label, index, step=0, epoch=0) -> Result:
+    clock = Clock(
+      jnp.int32(step),
+      jnp.float32(0.0),
+      jnp.int32(epoch),
+      jax.random.fold_in(jax.random.key(5), step),
+    )
+    said = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), said)
+    totals, state, assigned = run(
+      state, said, jnp.asarray(label, jnp.float32), jnp.asarray(index, jnp.int32), clock
+    )
+    return Result(
+      {name: float(total) for name, total in totals.items()}, state, assigned
+    )
+
+  return take
+
+
+def logits(random, *shape, spread=2.0):
+  """Random logits in steps of 1/4, so that ties are common."""
+  return np.round(random.normal(size=shape) * spread * 4) / 4
+
+
+def labels(random, count: int, classes: int, width: int | None = None):
+  """One-hot labels [count, width]."""
+  return np.eye(width or classes)[random.integers(classes, size=count)]
+
+
+def softmax(row) -> list[float]:
+  powers = [np.exp(float(z) - float(max(row))) for z in row]
+  return [power / sum(powers) for power in powers]
+
+
+def surprise(row, target) -> float:
+  """CE(target, softmax(row))."""
+  top = float(max(row))
+  whole = top + np.log(sum(np.exp(float(z) - top) for z in row))
+  return sum(float(t) * (whole - float(z)) for t, z in zip(target, row, strict=True))
+
+
+def supervised(said: Said, label) -> float:
+  """Mean cross-entropy of the labelled texts."""
+  pairs = zip(said.labelled, label, strict=True)
+  return sum(surprise(*pair) for pair in pairs) / len(label)
+
+
+def first_largest(row) -> int:
+  return max(range(len(row)), key=lambda c: (row[c], -c))
+
+
+def one_hot(c: int, classes: int) -> list[float]:
+  return [1.0 if k == c else 0.0 for k in range(classes)]
+
+
+def pseudo_margins(row) -> list[float]:
+  """Of each class: its logit less the largest of the others."""
+  return [
+    float(row[c]) - max(float(row[i]) for i in range(len(row)) if i != c)
+    for c in range(len(row))
+  ]
+
+
+def quantile(values: list[float], share: float) -> float:
+  """Linear interpolation between order statistics."""
+  ordered = sorted(values)
+  place = share * (len(ordered) - 1)
+  low = int(place)
+  high = min(low + 1, len(ordered) - 1)
+  return ordered[low] + (place - low) * (ordered[high] - ordered[low])

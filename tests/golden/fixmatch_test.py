@@ -1,0 +1,55 @@
+"""FixMatch against arXiv 2001.07685, equations 3 and 4, in plain NumPy."""
+
+import numpy as np
+import pytest
+
+from ssljax.method import Sizes
+from ssljax.methods import fixmatch
+
+from . import fake
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(
+  ("spread", "least", "most"), [(0.1, 0, 0), (2.0, 1, 23), (4000.0, 24, 24)]
+)
+def test_equals_the_equations(classes, spread, least, most):
+  random = np.random.default_rng(classes)
+  method = fixmatch.make(threshold=0.8, scale=0.7)
+  take = fake.taker(method)
+  state = method.init(Sizes(classes, 6, 24, 6, 24))
+  for step in range(3):
+    said = fake.Said(
+      fake.logits(random, 6, classes),
+      # A sixteenth more to each next class: no tie, so that all can be sure.
+      fake.logits(random, 24, classes, spread=spread) + np.arange(classes) / 16,
+      fake.logits(random, 24, classes),
+    )
+    said.weak[:, -1] -= 9 * (step == 1)  # a class nobody predicts
+    label = fake.labels(random, 6, classes)
+    result = take(state, said, label, np.arange(24), step)
+    state = result.state
+
+    loss = selected = 0
+    for u in range(24):
+      q = fake.softmax(said.weak[u])
+      target = fake.one_hot(fake.first_largest(q), classes)
+      passes = max(q) >= 0.8
+      selected += passes
+      np.testing.assert_array_equal(result.assigned.target[u], target)
+      assert result.assigned.weight[u] == passes
+      loss += passes * fake.surprise(said.strong[u], target)
+    if step != 1:
+      assert least <= selected <= most
+    assert result.totals == pytest.approx(
+      {"labelled": fake.supervised(said, label), "unlabelled": 0.7 * loss / 24},
+      rel=1e-5,
+    )
+
+
+def test_a_tie_takes_the_first_class_and_the_threshold_itself_passes():
+  take = fake.taker(fixmatch.make(threshold=0.5))
+  said = fake.Said(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
+  result = take((), said, np.eye(2)[:1], [0])
+  np.testing.assert_array_equal(result.assigned.target, [[1, 0]])
+  np.testing.assert_array_equal(result.assigned.weight, [1])

@@ -1,0 +1,229 @@
+"""MarginMatch against its paper's equations, in plain Python over dictionaries."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from ssljax.method import Outputs, Sizes
+from ssljax.methods import marginmatch
+
+from . import fake
+
+N, U, B = 30, 12, 4
+RUN = 2**20  # steps of the paper's run
+
+
+class Reference:
+  """The paper's bookkeeping; `wrong` and the schedule's events come from outside."""
+
+  def __init__(self, classes, cut, virtual=False, ages="visits", rows=N):
+    self.classes, self.cut, self.virtual, self.rows = classes, cut, virtual, rows
+    self.threshold, self.smoothness, self.ages = 0.8, 0.997, ages
+    self.average = {u: [0.0] * (classes + virtual) for u in range(rows)}
+    self.visits = dict.fromkeys(range(rows), 0)
+    self.selected = {}  # FlexMatch's memory: row -> class
+    self.wrong_average, self.wrong_visits = {}, {}  # since the last redraw
+
+  def level(self, c):
+    sigma = [list(self.selected.values()).count(k) for k in range(self.classes)]
+    beta = sigma[c] / max(*sigma, self.rows - len(self.selected))
+    return self.threshold * beta / (2 - beta)
+
+  def blend(self, old, new, age):
+    share = self.smoothness / (1 + age)
+    return new * share + old * (1 - share)
+
+  def step(self, said, index, epoch, wrong):
+    """Targets and weights; all levels are those of before this batch."""
+    levels = [self.level(c) for c in range(self.classes)]
+    cut, found = self.cut, {}
+    for place, u in enumerate(index):
+      row = said.weak[place]
+      age = self.visits[u] if self.ages == "visits" else epoch
+      margins = fake.pseudo_margins(row)
+      self.average[u] = [
+        self.blend(*pair, age) for pair in zip(self.average[u], margins, strict=True)
+      ]
+      self.visits[u] += 1
+      q = fake.softmax(row[: self.classes])
+      c = fake.first_largest(q)
+      if u in wrong:
+        age = self.wrong_visits.get(u, 0)
+        self.wrong_average[u] = self.blend(
+          self.wrong_average.get(u, 0.0), margins[-1], age
+        )
+        self.wrong_visits[u] = age + 1
+        continue
+      found[u] = c, float(max(q) >= levels[c] and self.average[u][c] >= cut)
+      if max(q) >= self.threshold:
+        self.selected[u] = c
+    share = sum(w for _, w in found.values()) / max(1, len(found))
+    chosen = [found.get(u, (self.classes, share)) for u in index]
+    width = self.classes + self.virtual
+    return [fake.one_hot(c, width) for c, _ in chosen], [w for _, w in chosen]
+
+
+def check(result, reference, said, label, target, weight, scale):
+  np.testing.assert_array_equal(result.assigned.target, target)
+  np.testing.assert_allclose(result.assigned.weight, weight, rtol=1e-6)
+  loss = [
+    w * fake.surprise(z, t) for z, t, w in zip(said.strong, target, weight, strict=True)
+  ]
+  assert result.totals == pytest.approx(
+    {"labelled": fake.supervised(said, label), "unlabelled": scale * np.mean(loss)},
+    rel=1e-5,
+  )
+  state = result.state
+  np.testing.assert_allclose(state.margin, list(reference.average.values()), atol=1e-5)
+  np.testing.assert_array_equal(state.visits, list(reference.visits.values()))
+  memory = [reference.selected.get(u, -1) for u in range(reference.rows)]
+  np.testing.assert_array_equal(state.learned.label, memory)
+  recount = [memory.count(c) for c in range(reference.classes)]
+  np.testing.assert_array_equal(state.learned.count, recount)
+
+
+def speech(random, classes, width, spread=2.0):
+  return fake.Said(
+    fake.logits(random, B, width),
+    fake.logits(random, U, width, spread=spread) - np.eye(width)[classes - 1] * 3,
+    fake.logits(random, U, width),
+  )
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("ages", ["visits", "epoch"])
+@pytest.mark.parametrize("cut", [0.0, 1.5])
+def test_fixed_cutoff(classes, ages, cut):
+  random = np.random.default_rng(classes)
+  method = marginmatch.make(threshold=0.8, cut_off=cut, scale=0.5, clock=ages)
+  take = fake.taker(method)
+  state = method.init(Sizes(classes, B, N, B, U, 100, 4))
+  reference = Reference(classes, cut, ages=ages)
+  used = []
+  for step in range(14):
+    said = speech(random, classes, classes, spread=[2.0, 0.1, 9.0][step % 3])
+    label = fake.labels(random, B, classes)
+    index = random.permutation(N)[:U]
+    result = take(state, said, label, index, step, step // 4)
+    target, weight = reference.step(said, index, step // 4, wrong=())
+    check(result, reference, said, label, target, weight, 0.5)
+    state = result.state
+    used += weight
+  assert 0 < sum(used) < len(used)
+
+
+def test_nothing_learned_lets_every_class_pass_and_a_learned_class_must_be_sure():
+  method = marginmatch.make(cut_off=-100.0)
+  take = fake.taker(method)
+  state = method.init(Sizes(2, B, U, B, U))
+  nothing, label = np.zeros((U, 2)), np.eye(2)[[0] * B]
+  weak = np.array([[0.5, 0]] * U)
+  first = take(state, fake.Said(np.zeros((B, 2)), weak, nothing), label, range(U))
+  assert np.all(first.assigned.weight == 1)
+  sure = fake.Said(np.zeros((B, 2)), weak * 20, nothing)
+  second = take(first.state, sure, label, range(U), 1)
+  unsure = sure._replace(weak=weak)
+  third = take(second.state, unsure, label, range(U), 2)
+  assert np.all(third.assigned.weight == 0)  # 0.62 < 0.95
+
+
+def test_a_batch_is_held_to_the_levels_from_before_it():
+  method = marginmatch.make()
+  take = fake.taker(method)
+  weak = np.array([[9.0, 0.0]] * (U - 1) + [[0.5, 0.0]])
+  said = fake.Said(np.zeros((B, 2)), weak, np.zeros((U, 2)))
+  label = np.eye(2)[[0] * B]
+  first = take(method.init(Sizes(2, B, U, B, U)), said, label, range(U))
+  np.testing.assert_array_equal(first.assigned.weight, [1] * U)
+  second = take(first.state, said, label, range(U), 1)
+  np.testing.assert_array_equal(second.assigned.weight, [1] * (U - 1) + [0])
+
+
+def test_the_runner_up_of_all_negative_logits_is_no_zero():
+  method = marginmatch.make(cut_off=0.5, smoothness=1.0)
+  take = fake.taker(method)
+  weak = np.array([[-4.0, -6.0, -7.0]])
+  said = fake.Said(np.zeros((1, 3)), weak, np.zeros((1, 3)))
+  result = take(method.init(Sizes(3, 1, 1, 1, 1)), said, np.eye(3)[:1], [0])
+  np.testing.assert_allclose(result.state.margin, [[2, -2, -3]])
+  np.testing.assert_array_equal(result.assigned.weight, [1])
+
+
+def events(step):
+  """What the paper does at a step of its 2**20: (redraw, end of warm-up, new cut)."""
+  over = step >= 0.9 * RUN
+  settled = step % 50_000 >= 1_000
+  return (
+    step % 50_000 == 0 and not over,
+    step == 80_000,
+    step > 80_000 and settled and step % 200 == 0 and not over,
+  )
+
+
+STEPS = [0, 1, 5, 49_999, 50_000, 50_200, 79_800, 80_000, 80_001, 80_200, 80_300]
+STEPS += [80_400, 100_000, 100_200, 100_800, 101_000, 101_001, 101_200, 150_000]
+STEPS += [151_000, 151_200, 943_600, 943_700, 943_800, 950_000, 951_000]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_virtual_class(classes):
+  random = np.random.default_rng(classes)
+  method = marginmatch.make("virtual_class", threshold=0.8, scale=0.5)
+  assert method.needs.virtual_classes == 1
+  take = fake.taker(method)
+  rows = 1200
+  state = method.init(Sizes(classes, B, rows, B, U, RUN, 4))
+  reference = Reference(classes, -np.inf, virtual=True, rows=rows)
+  cuts, shares, drawn = [], set(), []
+  for step in STEPS:
+    redraw, warm, recut = events(step)
+    over = step >= 0.9 * RUN
+    said = speech(random, classes, classes + 1)
+    label = fake.labels(random, B, classes, classes + 1)
+    # Which rows are wrong is a draw: look at it, then take some of them.
+    before = np.asarray(state.wrong)
+    mask = np.asarray(take(state, said, label, np.arange(U), step).state.wrong)
+    assert mask.sum() == (0 if over else min(rows // 100, rows // (classes + 1)))
+    if redraw:
+      drawn.append(mask)
+      reference.wrong_average, reference.wrong_visits = {}, {}
+    elif not over:
+      np.testing.assert_array_equal(mask, before)
+    wrong = random.permutation(np.flatnonzero(mask))[:4]
+    right = random.permutation(np.flatnonzero(~mask)[:20])[: U - len(wrong)]
+    index = np.concatenate([wrong, right])
+
+    result = take(state, said, label, index, step)
+    target, weight = reference.step(said, index, 0, set(wrong))
+    check(result, reference, said, label, target, weight, 0.5)
+    state = result.state
+    if warm:
+      reference.cut = 0.0
+    if recut:
+      reference.cut = fake.quantile(list(reference.wrong_average.values()), 0.95)
+    assert float(state.cut) == pytest.approx(reference.cut, abs=1e-5)
+    cuts.append(reference.cut)
+    shares |= {weight[0]} if len(wrong) else set()
+  assert len(set(cuts)) > 7  # none, 0, and a quantile each time
+  assert len(set(cuts[-4:])) == 1  # frozen at the end
+  assert len(shares) > 3
+  assert all((a != b).any() for a, b in itertools.pairwise(drawn))
+  logits = np.array([[1.0] * classes + [9.0]])
+  assert method.predict(Outputs(logits, None, {})).shape == (1, classes)
+
+
+def test_the_percentile_is_the_95th():
+  method = marginmatch.make("virtual_class")
+  take = fake.taker(method)
+  rows = 20_000  # 200 wrong ones
+  state = method.init(Sizes(2, B, rows, B, U, RUN, 4))
+  said = fake.Said(np.zeros((B, 3)), np.zeros((U, 3)), np.zeros((U, 3)))
+  label = np.eye(3)[[0] * B]
+  wrong = np.asarray(take(state, said, label, range(U)).state.wrong)
+  values = np.random.default_rng(0).normal(size=rows).astype(np.float32)
+  state = state._replace(wrong=wrong, wrong_margin=values, wrong_visits=wrong * 3)
+  index = np.flatnonzero(~wrong)[:U]
+  cut = float(take(state, said, label, index, 90_000).state.cut)
+  assert cut == pytest.approx(np.quantile(values[wrong], 0.95), rel=1e-5)
+  assert cut < np.quantile(values[wrong], 0.97)
