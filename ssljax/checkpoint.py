@@ -1,0 +1,350 @@
+"""Checkpoints: saved while the run goes on, verified when read, the best one kept."""
+
+import contextlib
+import gc
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jax.sharding import SingleDeviceSharding
+from orbax.checkpoint import checkpoint_managers
+
+from ssljax.errors import UserError
+
+TEMPORARY = ".orbax-checkpoint-tmp"  # in the names of Orbax's unfinished folders
+
+
+class Checkpoints:
+  """The checkpoints of one run: the latest two, and the best.
+
+  Two, so that a damaged newest one leaves one to go back to. With several processes
+  each calls every method, with the same arguments.
+
+  Attributes:
+    notes: what a user should know of the last `restore`, one line each.
+  """
+
+  def __init__(self, folder: Path):
+    self.notes: list[str] = []
+    self._folder = Path(folder).absolute()
+    self._values: dict[int, float] = {}  # of the steps that were evaluated
+    self._saved: dict[int, dict] = {}  # what this process has saved, to skip repeats
+    self._bad: set[int] = set()  # damaged: passed over, deleted by the next save
+    self._cleaned = False
+    latest = checkpoint_managers.LatestN(n=2)
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+          [latest, _Best(self)]
+        ),
+      ),
+    )
+    for step in self._manager.all_steps():
+      # A damaged one shows when it is restored; here it has no value.
+      try:
+        self._note_value(step, self._read_record(step)["value"])
+      except Exception:
+        continue
+
+  def save(self, step: int, state: Any, meta: dict, value: float | None = None) -> None:
+    """Begins to save; the arrays may be donated as soon as it returns.
+
+    Args:
+      step: its number. One that is there already is replaced.
+      state: pytree of arrays and typed PRNG keys.
+      meta: JSON; comes back from `restore` with "state_sha256" added.
+      value: the selection metric where the model was evaluated at this very step.
+    """
+    step = int(step)
+    meta = json.loads(json.dumps({**meta, "state_sha256": sha256(state)}))
+    value = None if value is None else float(value)
+    # Orbax writes NaN as a bare word, which is no JSON.
+    value = value if value is not None and math.isfinite(value) else None
+    record = {"meta": meta, "meta_sha256": _digest(meta, value), "value": value}
+    self._manager.wait_until_finished()
+    if self._saved.get(step) == record:
+      return
+    self._delete_leftovers()
+    for old in set(self._manager.all_steps()) & (self._bad | {step}):
+      self._delete(old)
+    self._note_value(step, value)
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(_to_named(state)), meta=ocp.args.JsonSave(record)
+      ),
+      force=True,  # Orbax leaves out a step below the newest one otherwise
+    )
+    self._saved[step] = record
+
+  def restore(self, abstract: Any) -> tuple[Any, dict, int] | None:
+    """The newest good checkpoint: (state, meta, step); None if there is none at all.
+
+    Damaged ones are passed over, named in `notes`, and deleted by the next `save`.
+
+    Args:
+      abstract: the state as jax.ShapeDtypeStruct with shardings, typed keys included.
+
+    Raises:
+      UserError: there are checkpoints, but none is good.
+    """
+    self._manager.wait_until_finished()
+    self.notes = []
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      state, meta, problem = self._try(step, abstract)
+      if problem is None:
+        return state, meta, step
+      self._bad.add(step)
+      self._values.pop(step, None)
+      self.notes.append(f"checkpoint of step {step} passed over: {problem}")
+    if steps:
+      raise UserError(
+        f"{self._folder}: none of the {len(steps)} checkpoints can be read"
+        f" ({'; '.join(self.notes)}): begin again in another --workdir"
+      )
+    return None
+
+  def restore_at(self, step: int, abstract: Any) -> Any:
+    """The state of one step.
+
+    Raises:
+      UserError: it is not there or damaged.
+    """
+    self._manager.wait_until_finished()
+    if step not in self._manager.all_steps():
+      raise UserError(f"{self._folder}: no checkpoint of step {step}")
+    state, _, problem = self._try(step, abstract)
+    if problem is not None:
+      raise UserError(f"{self._folder / str(step)}: {problem}")
+    return state
+
+  def best_step(self) -> int | None:
+    """The step of the highest value, the earliest of several; None without values."""
+    here = [s for s in sorted(self._values) if s in self._manager.all_steps()]
+    return max(here, key=self._values.__getitem__, default=None)
+
+  def latest_step(self) -> int | None:
+    """The newest step that is not known to be damaged."""
+    return max(set(self._manager.all_steps()) - self._bad, default=None)
+
+  def wait(self) -> None:
+    """Returns when all is on disk. Raises what went wrong in the background."""
+    self._manager.wait_until_finished()
+    self._manager.check_for_errors()
+
+  def close(self) -> None:
+    """Waits and ends the background threads."""
+    self.wait()
+    self._manager.close()
+
+  def _try(self, step: int, abstract: Any) -> tuple[Any, dict | None, str | None]:
+    """(state, meta, None) or (None, None, what is wrong in one line)."""
+    state, meta, problem = None, None, None
+    # Whatever is wrong with the files, from JSON to TensorStore, raises its own type.
+    with _quiet():
+      try:
+        record = self._read_record(step)
+        meta = record["meta"]
+        wanted = _to_named(abstract, abstract=True)
+        named = self._manager.restore(
+          step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+        ).state
+        state = _from_named(named, abstract)
+        if sha256(state) != meta["state_sha256"]:
+          problem = "its bytes are not those that were saved (SHA-256 differs)"
+      except Exception as error:
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    if jax.process_count() > 1:
+      # One process may read a damaged file that the others do not; all must go on from
+      # the same step.
+      wrong = multihost_utils.process_allgather(np.array(problem is not None))
+      if wrong.any() and problem is None:
+        problem = "damaged for another process"
+    return (state, meta, None) if problem is None else (None, None, problem)
+
+  def _read_record(self, step: int) -> dict:
+    """What `save` wrote beside the state; raises if it was changed since."""
+    record = self._manager.restore(
+      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+    ).meta
+    if record["meta_sha256"] != _digest(record["meta"], record["value"]):
+      raise ValueError("meta is not what was saved (SHA-256 differs)")
+    return record
+
+  def _note_value(self, step: int, value: float | None) -> None:
+    self._values.pop(step, None)
+    if value is not None:
+      self._values[step] = value
+
+  def _delete(self, step: int) -> None:
+    self._manager.delete(step)
+    self._bad.discard(step)
+    self._values.pop(step, None)
+    self._saved.pop(step, None)
+
+  def _delete_leftovers(self) -> None:
+    """Removes what a killed save has left, before this run's first save.
+
+    Not on opening: a reader must not delete what a run is writing.
+    """
+    if not self._cleaned and jax.process_index() == 0:
+      for path in self._folder.glob(f"*{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    self._cleaned = True
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Without Python's report on the reads that Orbax drops when one of them fails."""
+  hook = sys.unraisablehook
+  sys.unraisablehook = lambda _: None
+  try:
+    yield
+  finally:
+    gc.collect()  # now, while nobody listens
+    sys.unraisablehook = hook
+
+
+class _Best(checkpoint_managers.PreservationPolicy):
+  """Keeps the best step. Orbax's BestN takes NaN for a number, and the last of ties."""
+
+  def __init__(self, checkpoints: Checkpoints):
+    self._values = checkpoints._values
+
+  def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
+    steps = sorted(int(info.step) for info in checkpoints if info.step in self._values)
+    best = max(steps, key=self._values.__getitem__, default=None)
+    return [info.step == best for info in checkpoints]
+
+
+def sha256(tree: Any) -> str:
+  """Digest of a pytree: path, shape, dtype and bytes of each leaf, in tree order.
+
+  Typed keys count by their implementation and key data. Where an array lives makes no
+  difference; one that is spread over processes is gathered, so all of them must call.
+  """
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    kind = ""
+    if _is_key(leaf):
+      kind, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
+    array = _to_host(leaf)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    head = f"{name}|{kind}|{array.shape}|{array.dtype.name}\n"
+    digest.update(head.encode())
+    # reshape first: a 0-d array has no axis whose view could change its length
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+  return digest.hexdigest()
+
+
+def write_json(path: Path, object: Any) -> None:
+  """Writes JSON that is there whole or not at all; NaN and infinities become null."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(_plain(object), indent=2, ensure_ascii=False, allow_nan=False)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    with open(temporary, "w", encoding="utf-8") as file:
+      file.write(text + "\n")
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {str(k): _plain(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(v) for v in value]
+  if isinstance(value, np.ndarray | np.generic | jax.Array):
+    return _plain(value.tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _digest(meta: dict, value: float | None) -> str:
+  return hashlib.sha256(json.dumps([meta, value], sort_keys=True).encode()).hexdigest()
+
+
+def _is_key(leaf: Any) -> bool:
+  dtype = getattr(leaf, "dtype", None)
+  return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _to_host(leaf: Any) -> np.ndarray:
+  if isinstance(leaf, jax.Array) and not (
+    leaf.is_fully_addressable or leaf.is_fully_replicated
+  ):
+    return multihost_utils.process_allgather(leaf, tiled=True)
+  return np.asarray(leaf)
+
+
+def _paths(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
+  """(names, leaf) of each leaf; a bare array is called "value"."""
+  return [
+    (tuple(jax.tree_util.keystr((k,), simple=True) for k in path) or ("value",), leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  ]
+
+
+def _to_named(tree: Any, abstract: bool = False) -> dict:
+  """The tree as nested dicts of plain arrays: what any program can read again.
+
+  Tuples and dataclasses become dicts of their fields, keys their data; empty arrays,
+  which Orbax refuses, are left out.
+  """
+  named: dict = {}
+  for names, leaf in _paths(tree):
+    if math.prod(leaf.shape) == 0:
+      continue
+    if abstract:
+      sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
+      if _is_key(leaf):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+      leaf = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    elif _is_key(leaf):
+      leaf = jax.random.key_data(leaf)
+    folder = named
+    for name in names[:-1]:
+      folder = folder.setdefault(name, {})
+    folder[names[-1]] = leaf
+  return named
+
+
+def _from_named(named: dict, abstract: Any) -> Any:
+  """The inverse of `_to_named`."""
+  leaves = []
+  for names, want in _paths(abstract):
+    if math.prod(want.shape) == 0:
+      leaves.append(jax.device_put(jnp.zeros(want.shape, want.dtype), want.sharding))
+      continue
+    leaf = named
+    for name in names:
+      leaf = leaf[name]
+    if _is_key(want):
+      leaf = jax.random.wrap_key_data(leaf, impl=_impl(want))
+    leaves.append(leaf)
+  return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+
+
+def _impl(key: jax.ShapeDtypeStruct) -> Any:
+  """The implementation of an abstract key: only a key that is traced tells it."""
+  found = []
+  jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), key)
+  return found[0]
