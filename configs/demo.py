@@ -1,0 +1,23 @@
+"""A first run: MultiMatch on responses of language models that people scored for harm.
+
+  python -m ssljax.main --config=configs/demo.py
+
+Meant for a laptop without an accelerator: a small encoder (MiniLM, 6 layers), texts cut
+at 64 tokens, few steps. Data and weights are fetched on the first run. The figures are
+in README.md.
+"""
+
+from configs import base
+
+
+def get_config():
+  config = base.get_config("multimatch", "response")
+  config.name = "demo"
+  config.data = "pyrit"
+  config.encoder = "sentence-transformers/all-MiniLM-L6-v2"
+  config.max_length = 64
+  config.batch = 8
+  config.steps = 100
+  config.eval_every = 25
+  config.learning_rate = 2e-4
+  return config

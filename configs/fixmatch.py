@@ -1,0 +1,14 @@
+"""FixMatch: labels the model is sure of on the text teach its perturbed copy.
+
+  python -m ssljax.main --config=configs/fixmatch.py --workdir=DIR \\
+    --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
+
+For the response task: --config=configs/fixmatch.py:response
+Not run with these settings (DeBERTa-v3-base needs an accelerator).
+"""
+
+from configs import base
+
+
+def get_config(task: str = "prompt"):
+  return base.get_config("fixmatch", task)

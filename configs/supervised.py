@@ -1,0 +1,15 @@
+"""Supervised training on the labelled texts alone: the line to beat.
+
+  python -m ssljax.main --config=configs/supervised.py --workdir=DIR \\
+    --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
+
+For the response task: --config=configs/supervised.py:response
+Every label instead of 200: --config.labels=0
+Not run with these settings (DeBERTa-v3-base needs an accelerator).
+"""
+
+from configs import base
+
+
+def get_config(task: str = "prompt"):
+  return base.get_config("supervised", task)

@@ -1,0 +1,87 @@
+"""Scores a checkpoint: python -m ssljax.evaluate --workdir=DIR --data=FILE."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from ssljax import build, checkpoint, cli, scoring, sharding, step
+from ssljax import config as configuration
+from ssljax.data import files, records, sets
+from ssljax.errors import UserError
+from ssljax.evals.classification import classification
+from ssljax.evals.predictions import write_predictions
+from ssljax.method import Sizes
+from ssljax.models import resolve
+
+flags.DEFINE_string("workdir", None, "folder of a run", required=True)
+flags.DEFINE_string("data", None, "labelled file to score", required=True)
+flags.DEFINE_string("output", None, "default WORKDIR/evaluations/<file stem>")
+
+
+def main() -> int:
+  workdir = Path(flags.FLAGS.workdir).expanduser()
+  data = Path(flags.FLAGS.data).expanduser()
+  output = Path(
+    flags.FLAGS.output or workdir / "evaluations" / files.stem(data)
+  ).expanduser()
+  config = configuration.read(workdir)
+  rows = records.read_labelled(data, config["resolved"]["labels"])
+  folder = resolve(config["encoder"])
+  part = sets.eval_set(rows, folder, config["max_length"])
+  chosen, params, model, method = load(workdir, config, folder)
+  devices = sharding.make_devices()
+  eval_step = jax.jit(
+    step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
+  )
+  params = sharding.put(params, sharding.state_shardings(params, devices))
+  lengths = config["resolved"]["row_lengths"]
+  logits = scoring.score(eval_step, params, part.tokens, lengths, devices)
+  found = classification(logits, part.label)
+  write_predictions(output / "predictions.parquet", part.id, part.label, logits)
+  checkpoint.write_json(
+    output / "metrics.json",
+    {"data": str(data), "rows": len(rows), "step": chosen, "test": found},
+  )
+  shown = ", ".join(f"{k} {v:.3f}" for k, v in found.items() if v is not None)
+  print(f"{data} ({len(rows)} rows, step {chosen}): {shown}")
+  print(f"results in {output}")
+  return 0
+
+
+def load(workdir: Path, config: dict[str, Any], folder: Path):
+  """The chosen checkpoint of a run.
+
+  Returns:
+    (step, parameters as NumPy or JAX arrays, classifier, method).
+
+  Raises:
+    UserError: no checkpoint yet.
+  """
+  resolved = config["resolved"]
+  method = build.make_method(config)
+  model = build.make_model(config, method, folder, len(resolved["labels"]))
+  params = build.init_params(model, folder, config["seed"])
+  sizes = Sizes(**resolved["sizes"])
+  parts = build.Parts(
+    model, method, build.make_optimizer(config, params, resolved), sizes
+  )
+  abstract = jax.eval_shape(lambda p: build.first_state(config, parts, p), params)
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  placed = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), abstract
+  )
+  saved = checkpoint.Checkpoints(workdir / "checkpoints")
+  chosen = saved.best_step() or saved.latest_step()
+  if chosen is None:
+    raise UserError(f"{workdir}: no checkpoint yet; let the run reach its first one")
+  state = saved.restore_at(chosen, placed)
+  saved.close()
+  params = state.params if state.ema is None else state.ema
+  return chosen, jax.tree.map(np.asarray, params), model, method
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,47 @@
+"""Trains a classifier: python -m ssljax.main --config=configs/fixmatch.py."""
+
+import os
+import time
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from ssljax import cli
+
+config_flags.DEFINE_config_file("config", None, "a file of configs/")
+flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config>-<time>")
+flags.mark_flag_as_required("config")
+
+
+def main() -> int:
+  config = flags.FLAGS.config.to_dict()
+  name = f"{config['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = Path(flags.FLAGS.workdir or Path("runs") / name).expanduser()
+  if config["distributed"]:
+    distributed()
+  from ssljax import train  # after jax.distributed, which must come first
+
+  return train.run(config, workdir)
+
+
+def distributed() -> None:
+  """Joins the other processes of the run.
+
+  SLURM, Cloud TPU, GKE and Open MPI are found by JAX itself; anywhere else
+  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who is who.
+  """
+  import jax
+
+  if "JAX_COORDINATOR_ADDRESS" in os.environ:
+    jax.distributed.initialize(
+      os.environ["JAX_COORDINATOR_ADDRESS"],
+      int(os.environ["JAX_NUM_PROCESSES"]),
+      int(os.environ["JAX_PROCESS_ID"]),
+    )
+  else:
+    jax.distributed.initialize()
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,260 @@
+"""Whole runs on a tiny encoder: what they leave, and how they stop and go on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ssljax import methods
+from tests import tiny
+
+ROOT = Path(__file__).parent.parent
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  """A folder with data/, encoder/ and a cache of its own."""
+  folder = tmp_path_factory.mktemp("runs")
+  (folder / "data").mkdir()
+  (folder / "encoder").mkdir()
+  for seed, (name, rows) in enumerate({"train": 120, "val": 40, "test": 40}.items()):
+    tiny.write_rows(folder / "data" / f"{name}.jsonl", rows, seed)
+  tiny.folder_of_encoder(folder / "encoder")
+  return folder
+
+
+def command(place, name, workdir, *more):
+  return [
+    sys.executable,
+    "-m",
+    "ssljax.main",
+    f"--config={ROOT}/configs/{name}.py",
+    f"--workdir={workdir}",
+    f"--config.data={place}/data",
+    f"--config.encoder={place}/encoder",
+    "--config.labels=16",
+    "--config.batch=8",
+    f"--config.steps={STEPS}",
+    "--config.max_length=32",
+    "--config.learning_rate=0.003",
+    "--config.eval_every=8",
+    "--config.checkpoint_every=4",
+    "--config.log_every=5",
+    *more,
+  ]
+
+
+def start(*arguments, place):
+  environment = {**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": ""}
+  return subprocess.Popen(
+    command(place, *arguments),
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def run(*arguments, place):
+  process = start(*arguments, place=place)
+  printed, _ = process.communicate(timeout=300)
+  return process.returncode, printed
+
+
+def result(workdir):
+  return json.loads((workdir / "result.json").read_text())
+
+
+def lines(workdir):
+  text = (workdir / "metrics.jsonl").read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place):
+  """One finished run for each method: (workdir, exit code, what it printed)."""
+  runs = {}
+
+  def of(name):
+    if name not in runs:
+      workdir = place / f"undisturbed-{name}"
+      runs[name] = (workdir, *run(name, workdir, place=place))
+    return runs[name]
+
+  return of
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_run_leaves_what_is_promised(name, undisturbed):
+  workdir, code, printed = undisturbed(name)
+  assert code == 0, printed
+  assert "Warning" not in printed
+  found = result(workdir)
+  assert found["method"] == name
+  if name == "supervised":  # the words give the label away, and 24 steps are enough
+    assert found["test"]["f1"] > 0.8
+  assert (workdir / "config.json").exists()
+  table = pq.read_table(workdir / "predictions" / "test.parquet")
+  assert table.column_names == ["id", "label", "score", "logits"]
+  assert table.num_rows == 40
+  seen = [(line["step"], line["split"]) for line in lines(workdir)]
+  assert len(seen) == len(set(seen))
+  assert (STEPS, "train") in seen
+  train = [line for line in lines(workdir) if line["split"] == "train"][-1]
+  wanted = {"loss", "labelled", "step_seconds", "examples_per_second"}
+  wanted |= {"tokens_per_second", "real_token_share"}
+  assert wanted <= set(train)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_killed_and_started_again_ends_at_the_same_bits(name, place, undisturbed):
+  workdir = place / f"killed-{name}"
+  process = start(name, workdir, place=place)
+  checkpoints = workdir / "checkpoints"
+  deadline = time.monotonic() + 200
+  while process.poll() is None and time.monotonic() < deadline:
+    saved = [p for p in checkpoints.glob("*") if p.name.isdigit()]
+    if saved:
+      process.send_signal(signal.SIGKILL)
+      break
+    time.sleep(0.01)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  code, printed = run(name, workdir, place=place)
+  assert code == 0, printed
+  assert int(re.search(r"resumed at step (\d+)", printed)[1]) > 0
+  straight, resumed = result(undisturbed(name)[0]), result(workdir)
+  for key in ("params_sha256", "state_sha256", "step", "test"):
+    assert straight[key] == resumed[key]
+  timed = {"step_seconds", "examples_per_second", "tokens_per_second"}
+
+  def plain(folder):
+    return [{k: v for k, v in ln.items() if k not in timed} for ln in lines(folder)]
+
+  assert plain(undisturbed(name)[0]) == plain(workdir)
+
+
+def test_a_finished_run_says_so_and_changes_nothing(place, undisturbed):
+  workdir = undisturbed("fixmatch")[0]
+  before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+  code, printed = run("fixmatch", workdir, place=place)
+  assert code == 0
+  assert "finished" in printed
+  assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+
+
+def test_another_config_in_the_workdir_is_refused(place, undisturbed):
+  workdir = undisturbed("fixmatch")[0]
+  code, printed = run("fixmatch", workdir, "--config.seed=1", place=place)
+  assert code == 2
+  assert "seed: 0 there, 1 now" in printed
+  assert "Traceback" not in printed
+
+
+def test_sigterm_saves_and_the_next_run_ends_at_the_same_bits(place, undisturbed):
+  workdir = place / "terminated"
+  process = start("fixmatch", workdir, place=place)
+  while not list((workdir / "checkpoints").glob("[0-9]*")):
+    assert process.poll() is None
+    time.sleep(0.01)
+  process.terminate()
+  printed, _ = process.communicate(timeout=200)
+  assert process.returncode == 143, printed
+  code, printed = run("fixmatch", workdir, place=place)
+  assert code == 0, printed
+  assert (
+    result(workdir)["state_sha256"]
+    == (result(undisturbed("fixmatch")[0])["state_sha256"])
+  )
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(place):
+  workdir = place / "burst"
+  code, printed = run("supervised", workdir, "--config.learning_rate=1e30", place=place)
+  assert code == 1
+  assert re.search(r"the loss is \w+ at step \d+", printed)
+  assert "Traceback" not in printed
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(place):
+  workdir = place / "dry"
+  code, printed = run("multimatch", workdir, "--config.dry_run=true", place=place)
+  assert code == 0, printed
+  for part in ("16 labelled", "cut at 32 tokens", "step shape", "real tokens", "MiB"):
+    assert part in printed
+  assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+  ("flag", "said"),
+  [
+    ("--config.stepz=3", "steps"),
+    ("--config.steps=many", "steps"),
+    ("--config.method.treshold=1", "threshold"),
+    ("--config.data=nowhere", "nowhere"),
+    ("--config.labels=1000", "label"),
+    ("--config.labels=-1", "labels"),
+    ("--config.head=big", "mlp"),
+    ("--config.encoder=nowhere/at-all", "nowhere/at-all"),
+    ("--config.strong=llm", "missing_view"),
+    ("--config.max_length=4096", "max_length"),
+    ("--config.select=kappa", "f1"),
+    ("--config.unlabelled_ratio=50", "unlabelled"),
+  ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(place, flag, said):
+  workdir = place / "mistake"
+  code, printed = run("fixmatch", workdir, flag, place=place)
+  assert code == 2, printed
+  errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+  assert len(errors) == 1
+  assert said in errors[0]
+  assert "Traceback" not in printed
+  assert not workdir.exists()
+
+
+def test_evaluate_scores_any_labelled_file(place, undisturbed):
+  workdir = undisturbed("multimatch")[0]
+  arguments = [f"--workdir={workdir}", f"--data={place}/data/test.jsonl"]
+  done = subprocess.run(
+    [sys.executable, "-m", "ssljax.evaluate", *arguments],
+    cwd=ROOT,
+    env={**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": ""},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  metrics = json.loads((workdir / "evaluations" / "test" / "metrics.json").read_text())
+  assert metrics["test"] == result(workdir)["test"]
+
+
+def test_two_processes_of_two_devices_equal_one(place):
+  same = ["--config.dropout=0.0", "--config.learning_rate=0.001"]
+  alone, several = place / "alone", place / "several"
+  code, printed = run("multimatch", alone, *same, place=place)
+  assert code == 0, printed
+  launcher = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--"]
+  done = subprocess.run(
+    launcher + command(place, "multimatch", several, *same)[3:],
+    cwd=ROOT,
+    env={**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": ""},
+    capture_output=True,
+    text=True,
+    timeout=400,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  one, many = (
+    np.array(pq.read_table(w / "predictions" / "test.parquet")["logits"].to_pylist())
+    for w in (alone, several)
+  )
+  np.testing.assert_allclose(one, many, atol=2e-3)
