@@ -1,0 +1,191 @@
+"""The scripts of launch/: codes, signals and output, with stubs for what they start."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LOCAL = Path(__file__).parents[1] / "launch" / "local.py"
+
+# Rank 1 ends as its first argument says; rank 0 waits for a signal and "saves".
+STUB = """
+import os, signal, sys, time
+rank = os.environ["JAX_PROCESS_ID"]
+if sys.argv[1] == "report":
+  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID",
+           "JAX_LOCAL_DEVICE_IDS", "XLA_FLAGS", "JAX_PLATFORMS")
+  line = "|".join(os.environ.get(name, "") for name in names)
+  os.write(1, f"{line} {sys.argv[2:]}\n".encode())  # in one piece: two write at once
+  sys.exit(0)
+def saves(number, frame):
+  os.write(1, f"saving {rank} {number}\n".encode())
+  time.sleep(0.3 if rank == "0" else 0)
+  os.write(1, f"saved {rank}\n".encode())
+  sys.exit(143)
+if sys.argv[1] != "deaf":
+  signal.signal(signal.SIGTERM, saves)
+else:
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.write(1, b"ready\n")
+if rank == "1" and sys.argv[1].isdigit():
+  time.sleep(0.3)
+  sys.exit(int(sys.argv[1]))
+if rank == "1" and sys.argv[1] == "dies":
+  os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+  """Starts the launcher in a folder whose `ssljax` is the stub."""
+  (tmp_path / "ssljax").mkdir()
+  (tmp_path / "ssljax" / "__init__.py").write_text("")
+  (tmp_path / "ssljax" / "main.py").write_text(STUB)
+  started = []
+
+  def run(*arguments, options=("--processes", "2"), **environment):
+    process = subprocess.Popen(
+      [sys.executable, str(LOCAL), *options, "--", *arguments, "--workdir=w"],
+      cwd=tmp_path,
+      env={**os.environ, **environment},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    started.append(process)
+    return process
+
+  yield run
+  for process in started:
+    process.kill()
+    process.wait()
+
+
+def ready(process, count=2):
+  """Reads until that many processes have said they are."""
+  while count:
+    count -= process.stdout.readline().endswith("ready\n")
+
+
+def test_who_is_who(start):
+  process = start(
+    "report",
+    options=("--processes", "2", "--devices", "3"),
+    XLA_FLAGS="--xla_force_host_platform_device_count=8 --xla_dump_to=d",
+  )
+  out, _ = process.communicate(timeout=30)
+  assert process.returncode == 0
+  zero, one = sorted(out.splitlines(), key=lambda line: line.startswith("[1] "))
+  rest = " ['--workdir=w', '--config.distributed=true']"
+  flags = "--xla_dump_to=d --xla_force_host_platform_device_count=3|cpu" + rest
+  address = zero.split("|")[0]
+  assert address.startswith("127.0.0.1:")
+  assert zero == f"{address}|2|0||{flags}"
+  assert one == f"[1] {address}|2|1||{flags}"
+
+
+def test_without_virtual_devices_a_process_has_its_own(start):
+  out, _ = start("report", XLA_FLAGS="", JAX_PLATFORMS="").communicate(timeout=30)
+  assert sorted(line.split("|", 3)[3] for line in out.splitlines()) == [
+    f"{rank}|| ['--workdir=w', '--config.distributed=true']" for rank in "01"
+  ]
+
+
+@pytest.mark.parametrize(("how", "code"), [("2", 2), ("7", 7), ("dies", 137)])
+def test_the_first_failure_ends_all(start, how, code):
+  process = start(how)
+  began = time.monotonic()
+  process.communicate(timeout=30)
+  assert process.returncode == code
+  assert time.monotonic() - began < 9  # rank 0 heeded SIGTERM
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_end_is_killed(start):
+  process = start("dies")
+  assert process.communicate(timeout=30)
+  deaf = start("deaf", options=("--processes", "1"))
+  ready(deaf, 1)
+  deaf.send_signal(signal.SIGINT)
+  time.sleep(0.5)
+  assert deaf.poll() is None
+  deaf.send_signal(signal.SIGINT)
+  deaf.communicate(timeout=30)
+  assert deaf.returncode == 137
+
+
+@pytest.mark.parametrize(
+  ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_signals_reach_all_and_all_save(start, number, code):
+  process = start("wait")
+  ready(process)
+  process.send_signal(number)
+  out, _ = process.communicate(timeout=30)
+  assert process.returncode == code
+  # Rank 0 takes longer, and is not cut off by the code of rank 1.
+  for line in ("saving 0 15", "saved 0", "[1] saving 1 15", "[1] saved 1"):
+    assert line in out.splitlines()
+
+
+def test_a_workdir_is_needed(tmp_path):
+  result = subprocess.run(
+    [sys.executable, str(LOCAL), "--processes", "2", "--", "--config=c.py"],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 2
+  assert "give --workdir" in result.stderr
+
+
+@pytest.mark.parametrize(
+  ("code", "state", "requeued"),
+  [
+    (0, "RUNNING", False),
+    (2, "RUNNING", False),
+    (137, "RUNNING", False),
+    (143, "RUNNING", True),
+    (143, "CANCELLED", False),
+  ],
+)
+def test_slurm_queues_again_what_was_saved(tmp_path, code, state, requeued):
+  """The job script with stand-ins for the commands of SLURM."""
+  for name, line in (
+    ("srun", f'echo "$@" "$XLA_FLAGS" > {tmp_path}/srun.txt; exit {code}'),
+    ("squeue", f"echo {state}"),
+    ("scontrol", f'echo "$@" > {tmp_path}/scontrol.txt'),
+  ):
+    (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+    (tmp_path / name).chmod(0o755)
+  result = subprocess.run(
+    ["bash", str(LOCAL.with_name("slurm.sbatch")), "--config=c.py", "--workdir=a b"],
+    cwd=tmp_path,
+    env={
+      **os.environ,
+      "PATH": f"{tmp_path}:{os.environ['PATH']}",
+      "SLURM_JOB_ID": "17",
+      "SLURM_CPUS_PER_TASK": "8",
+      "XLA_FLAGS": "--xla_dump_to=d",
+    },
+  )
+  assert result.returncode == code
+  called = (tmp_path / "srun.txt").read_text().strip()
+  assert called.startswith("--cpus-per-task=8 ")
+  assert called.endswith(
+    "python -m ssljax.main --config=c.py --workdir=a b --config.distributed=true"
+    " --xla_dump_to=d --xla_gpu_deterministic_ops=true"
+  )
+  file = tmp_path / "scontrol.txt"
+  assert file.exists() == requeued
+  assert not requeued or file.read_text() == "requeue 17\n"
+
+
+@pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_vm.sh", "gke.sh", "../.ci/run"])
+def test_shell_scripts_parse(name):
+  subprocess.run(["bash", "-n", str(LOCAL.parent / name)], check=True)
