@@ -117,19 +117,35 @@ class Checkpoints:
       )
     return None
 
-  def restore_at(self, step: int, abstract: Any) -> Any:
-    """The state of one step.
+  def restore_best(self, abstract: Any) -> tuple[Any, int]:
+    """The state of the best step; where that is damaged, of the newest good one.
+
+    Returns:
+      (state, step); `notes` says what was passed over.
 
     Raises:
-      UserError: it is not there or damaged.
+      UserError: no checkpoint can be read.
     """
-    self._manager.wait_until_finished()
-    if step not in self._manager.all_steps():
-      raise UserError(f"{self._folder}: no checkpoint of step {step}")
-    state, _, problem = self._try(step, abstract)
-    if problem is not None:
-      raise UserError(f"{self._folder / str(step)}: {problem}")
-    return state
+    self.notes = []
+    best = self.best_step()
+    if best is not None:
+      state, _, problem = self._try(best, abstract)
+      if problem is None:
+        return state, best
+      self._bad.add(best)
+      self._values.pop(best)
+    restored = self.restore(abstract)
+    if restored is None:
+      raise UserError(
+        f"{self._folder}: no checkpoint yet; let the run reach its first one"
+      )
+    state, _, step = restored
+    if best is not None:
+      self.notes.append(
+        f"checkpoint of step {best}, the best, passed over: {problem}; step {step} "
+        "is used"
+      )
+    return state, step
 
   def best_step(self) -> int | None:
     """The step of the highest value, the earliest of several; None without values."""

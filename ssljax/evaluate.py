@@ -10,7 +10,6 @@ from absl import flags
 from ssljax import build, checkpoint, cli, scoring, sharding, step
 from ssljax import config as configuration
 from ssljax.data import files, records, sets
-from ssljax.errors import UserError
 from ssljax.evals.classification import classification
 from ssljax.evals.predictions import write_predictions
 from ssljax.method import Sizes
@@ -74,10 +73,9 @@ def load(workdir: Path, config: dict[str, Any], folder: Path):
     lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), abstract
   )
   saved = checkpoint.Checkpoints(workdir / "checkpoints")
-  chosen = saved.best_step() or saved.latest_step()
-  if chosen is None:
-    raise UserError(f"{workdir}: no checkpoint yet; let the run reach its first one")
-  state = saved.restore_at(chosen, placed)
+  state, chosen = saved.restore_best(placed)
+  for line in saved.notes:
+    print(line)
   saved.close()
   params = state.params if state.ema is None else state.ema
   return chosen, jax.tree.map(np.asarray, params), model, method

@@ -1,6 +1,6 @@
 """Logits of many texts: packed as densely as they go, in batches of one shape each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -83,11 +83,3 @@ def _fill(
   rows = Rows(*(a.reshape(shards, share, -1) for a in (ids, segment, kind, first)))
   where = np.tile(np.arange(share * slots, dtype=np.int32), (shards, 1))
   return Texts((rows,), where)
-
-
-def real_share(batch) -> Iterator[tuple[int, int]]:
-  """(real tokens, all tokens) of each view of a batch with NumPy leaves."""
-  for part in batch:
-    for texts in part.views.values():
-      for rows in texts.rows:
-        yield int(np.count_nonzero(rows.segment)), rows.segment.size

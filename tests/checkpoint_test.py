@@ -146,9 +146,8 @@ def test_the_latest_two_and_the_best_are_kept(opened, tmp_path):
   assert steps(tmp_path) == [2, 6, 7]
   fill(checkpoints, {8: 0.95, 9: None, 10: None})
   assert steps(tmp_path) == [8, 9, 10]
-  assert sha256(checkpoints.restore_at(8, abstract(make()))) == sha256(make(8))
-  with pytest.raises(UserError, match="step 2"):
-    checkpoints.restore_at(2, abstract(make()))
+  state, step = checkpoints.restore_best(abstract(make()))
+  assert (sha256(state), step) == (sha256(make(8)), 8)
 
 
 def test_without_a_number_there_is_no_best(opened):
@@ -207,8 +206,6 @@ def test_a_damaged_newest_checkpoint_is_passed_over(opened, tmp_path, damage):
   assert "\n" not in note
   assert (checkpoints.latest_step(), checkpoints.best_step()) == (2, 1)
   assert 3 in steps(tmp_path)  # reading deletes nothing
-  with pytest.raises(UserError):
-    checkpoints.restore_at(3, abstract(make()))
 
   fill(checkpoints, {3: 0.2})  # the run comes by again
   assert steps(tmp_path) == [1, 2, 3]
@@ -227,6 +224,23 @@ def test_damaged_ones_do_not_count_among_the_latest(opened, tmp_path):
   fill(checkpoints, {15: None})  # not a multiple: a save on SIGTERM
   assert steps(tmp_path) == [10, 15]
   assert checkpoints.latest_step() == 15
+
+
+def test_a_damaged_best_one_gives_way_to_the_newest(opened, tmp_path):
+  fill(opened(), {1: 0.9, 2: None, 3: 0.2})
+  opened().close()
+  flip(tmp_path, 1)
+  checkpoints = opened()
+  state, step = checkpoints.restore_best(abstract(make()))
+  assert (sha256(state), step) == (sha256(make(3)), 3)
+  (note,) = checkpoints.notes
+  assert "step 1, the best" in note
+  assert "step 3 is used" in note
+
+
+def test_without_checkpoints_there_is_no_best(opened):
+  with pytest.raises(UserError, match="no checkpoint yet"):
+    opened().restore_best(abstract(make()))
 
 
 def test_none_good_is_an_error_that_deletes_nothing(opened, tmp_path):
