@@ -17,7 +17,8 @@ def get_config():
   config.encoder = "sentence-transformers/all-MiniLM-L6-v2"
   config.max_length = 64
   config.batch = 8
-  config.steps = 100
-  config.eval_every = 25
+  config.steps = 64
+  config.warmup = 8
+  config.eval_every = 16
   config.learning_rate = 2e-4
   return config

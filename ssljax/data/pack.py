@@ -18,6 +18,7 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 
+WASTE = 0.05  # of the work, that saving a compilation may cost
 TOKENS_A_SLOT = 8  # a row of L tokens has L / 8 slots: texts are rarely shorter
 
 
@@ -152,23 +153,38 @@ def lay(
   return Texts(tuple(groups), where)
 
 
-def shapes(need: np.ndarray, cost: np.ndarray, count: int) -> np.ndarray:
+def shapes(need: np.ndarray, cost: np.ndarray, most: int) -> np.ndarray:
   """A few row counts that serve many steps with little waste.
+
+  As few as cost at most a `WASTE`-th more than `most` shapes would: each shape is a
+  compilation.
 
   Args:
     need: i64 [T, V], rows that each of T steps needs, for every view and row length.
     cost: f64 [V], price of a row.
-    count: how many shapes at most.
+    most: how many shapes at most.
 
   Returns:
-    i64 [<= count, V], ascending; the last serves every step of `need`. Steps are
+    i64 [<= most, V], ascending; the last serves every step of `need`. Steps are
     ordered by price and cut into equal parts; a part's shape is the largest need of
     all the steps up to its end.
   """
   ordered = need[np.argsort(need @ cost, kind="stable")]
-  ends = np.ceil(np.arange(1, count + 1) * len(ordered) / count).astype(int)
-  found = np.stack([ordered[:end].max(axis=0) for end in ends])
-  return np.unique(found, axis=0)
+
+  def cut(count: int) -> np.ndarray:
+    ends = np.ceil(np.arange(1, count + 1) * len(ordered) / count).astype(int)
+    return np.unique([ordered[:end].max(axis=0) for end in ends], axis=0)
+
+  def price(found: np.ndarray) -> float:
+    return sum(float(smallest(found, row, cost) @ cost) for row in need)
+
+  cuts = [cut(count) for count in range(1, most + 1)]
+  prices = [price(found) for found in cuts]
+  return next(
+    found
+    for found, paid in zip(cuts, prices, strict=True)
+    if paid <= (1 + WASTE) * min(prices)
+  )
 
 
 def smallest(shapes: np.ndarray, need: np.ndarray, cost: np.ndarray) -> np.ndarray:

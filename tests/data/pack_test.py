@@ -105,3 +105,11 @@ def test_the_shapes_are_few_and_the_last_serves_all():
   beyond = pack.smallest(shapes, np.array([99, 1, 1, 1]), cost)
   assert beyond[0] == 99
   assert np.all(beyond[1:] >= shapes[-1][1:])
+
+
+def test_shapes_that_save_little_are_one():
+  cost = np.array([64.0, 64.0])
+  alike = np.array([[23, 8], [24, 8]] * 50)
+  assert pack.shapes(alike, cost, 3).tolist() == [[24, 8]]
+  apart = np.array([[10, 8], [24, 8]] * 50)
+  assert pack.shapes(apart, cost, 3).tolist() == [[10, 8], [24, 8]]
