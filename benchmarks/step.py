@@ -1,0 +1,170 @@
+"""Times one FixMatch step in several forms, side by side.
+
+  python -m benchmarks.step --data=FOLDER --compare=rows
+  python -m benchmarks.step --data=FOLDER --compare=torch --max_length=128 --batch=8
+
+Each round runs one step of every form on the texts of the same batch, in turn, so that
+a noisy machine slows all of them alike. Printed are the median seconds, the lowest and
+the highest, and the ratio to the first form as the median over rounds with its
+quartiles. `torch` needs the extra `parity`; it does the same step as published code
+does: views one after another, padded to the longest text of the batch.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from configs import base
+from ssljax import job, plan
+from ssljax.data import loader, pack
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+# name -> (config keys, (SHORT, SHAPES, WASTE)); a huge SHORT means one row length
+FORMS = {
+  "rows": {
+    "128 and the longest": ({}, (128, 3, 0.05)),
+    "64 and the longest": ({}, (64, 3, 0.05)),
+    "256 and the longest": ({}, (256, 3, 0.05)),
+    "the longest only": ({}, (1 << 20, 3, 0.05)),
+  },
+  "layout": {
+    "packed": ({}, (128, 3, 0.05)),
+    "padded": ({"layout": "padded"}, (128, 3, 0.05)),
+  },
+  "shapes": {
+    "at most 3": ({}, (128, 3, 0.05)),
+    "1": ({}, (128, 1, 0.05)),
+    "8": ({}, (128, 8, 0.0)),
+  },
+  "random": {
+    "rbg": ({}, (128, 3, 0.05)),
+    "threefry2x32": ({"prng": "threefry2x32"}, (128, 3, 0.05)),
+    "no dropout": ({"dropout": 0.0}, (128, 3, 0.05)),
+    "no weak dropout": ({"weak_dropout": False}, (128, 3, 0.05)),
+  },
+  "torch": {"packed": ({}, (128, 3, 0.05))},
+}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--data", required=True)
+  parser.add_argument("--encoder", default=MINILM)
+  parser.add_argument("--compare", choices=FORMS, default="rows")
+  parser.add_argument("--method", default="fixmatch")
+  parser.add_argument("--max_length", type=int, default=512)
+  parser.add_argument("--batch", type=int, default=16)
+  parser.add_argument("--rounds", type=int, default=7)
+  options = parser.parse_args()
+  forms: dict[str, Callable[[int], None]] = {}
+  for name, (keys, constants) in FORMS[options.compare].items():
+    loader.SHORT, loader.SHAPES, pack.WASTE = constants
+    made = assembled(options, keys)
+    forms[name] = ours(made)
+    described(name, made)
+  if options.compare == "torch":
+    forms["torch, padded"] = torchs(made)
+
+  for t in range(options.rounds):  # every shape that will be met is compiled
+    for run in forms.values():
+      run(t)
+  seconds: dict[str, list[float]] = {name: [] for name in forms}
+  for t in range(options.rounds):
+    for name, run in forms.items():
+      began = time.perf_counter()
+      run(t)
+      seconds[name].append(time.perf_counter() - began)
+  first = next(iter(forms))
+  for name, times in seconds.items():
+    ratios = np.array(times) / np.array(seconds[first])
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    print(
+      f"{name}: {statistics.median(times):.3f} s ({min(times):.3f} to "
+      f"{max(times):.3f}), ratio {middle:.2f} ({low:.2f} to {high:.2f})"
+    )
+
+
+def assembled(options: argparse.Namespace, keys: dict) -> job.Job:
+  config = base.get_config(options.method).to_dict()
+  return job.assemble(
+    config
+    | {
+      "data": options.data,
+      "encoder": options.encoder,
+      "max_length": options.max_length,
+      "batch": options.batch,
+      "steps": 300,
+    }
+    | keys
+  )
+
+
+def ours(made: job.Job) -> Callable[[int], None]:
+  """Runs step t, and waits for it; the state goes on from call to call."""
+  state = made.first()
+
+  def run(t: int) -> None:
+    nonlocal state
+    state, _ = made.train_step(state, *made.put(*made.batches.batch(t)))
+    jax.block_until_ready(state)
+
+  return run
+
+
+def described(name: str, made: job.Job) -> None:
+  batches = [made.batches.batch(t)[0] for t in range(30)]
+  real, rows = np.sum([plan.real_tokens(batch) for batch in batches], axis=0)
+  shapes = len({plan.shape_of(batch) for batch in batches})
+  print(f"{name}: {real / rows:.1%} real tokens, {shapes} shapes in 30 steps")
+
+
+def torchs(made: job.Job) -> Callable[[int], None]:
+  """The FixMatch step in torch, on the same texts."""
+  import torch
+  from transformers import BertForSequenceClassification
+
+  train, classes = made.data.train, made.sizes.classes
+  torch.manual_seed(0)
+  model = BertForSequenceClassification.from_pretrained(
+    made.data.encoder, num_labels=classes, torch_dtype=torch.float32
+  ).train()
+  optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=5e-4)
+  entropy = torch.nn.functional.cross_entropy
+
+  def padded(view: loader.View, rows: np.ndarray) -> dict:
+    epochs = np.zeros(len(rows), int)
+    texts = [view.tokens.text(i)[0] for i in view.draw(0, epochs, rows)]
+    length = max(map(len, texts))
+    ids = np.zeros((len(texts), length), np.int64)
+    for row, text in zip(ids, texts, strict=True):
+      row[: len(text)] = text
+    return {
+      "input_ids": torch.from_numpy(ids),
+      "attention_mask": torch.from_numpy((ids > 0).astype(np.int64)),
+    }
+
+  def run(t: int) -> None:
+    labelled, unlabelled = made.batches.order(t)
+    target = torch.from_numpy(train.label[labelled].astype(np.int64))
+    with torch.no_grad():
+      weak = model(**padded(train.unlabelled["weak"], unlabelled)).logits.softmax(-1)
+    confidence, pseudo = weak.max(-1)
+    supervised = entropy(
+      model(**padded(train.labelled["weak"], labelled)).logits, target
+    )
+    strong = model(**padded(train.unlabelled["strong"], unlabelled)).logits
+    losses = entropy(strong, pseudo, reduction="none")
+    loss = supervised + (losses * (confidence >= 0.95)).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+  return run
+
+
+if __name__ == "__main__":
+  main()
