@@ -31,7 +31,11 @@ def main() -> int:
   with tempfile.TemporaryDirectory() as folder:
     straight, killed = Path(folder) / "straight", Path(folder) / "killed"
     began = time.monotonic()
-    start(options.arguments, straight).wait()
+    process = start(options.arguments, straight)
+    printed, _ = process.communicate()
+    if process.returncode:
+      print(printed)
+      return 1
     took = time.monotonic() - began
     resumed, moments = [], []
     for _ in range(options.times):

@@ -4,7 +4,7 @@
     --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
 
 For the response task: --config=configs/supervised.py:response
-Every label instead of 200: --config.labels=0
+Every label instead of 200: --config.labels=0 --config.passes=3
 Not run with these settings (DeBERTa-v3-base needs an accelerator).
 """
 
