@@ -37,7 +37,7 @@ setup(
   extras_require={
     "cuda12": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "dev": ["pytest>=8.0", "ruff>=0.14"],
+    "dev": ["pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.14"],
     "parity": ["torch>=2.5"],  # for the tests, and to convert pickled weights
     "tftext": ["tensorflow-text>=2.18"],
   },
