@@ -32,7 +32,7 @@ setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=find_packages(include=["ssljax", "ssljax.*"]),
-  package_data={"ssljax": ["assets.json"], "ssljax.augment": ["**/*.md", "**/*.txt"]},
+  package_data={"ssljax": ["assets.json"]},
   install_requires=RUNTIME,
   extras_require={
     "cuda12": ["jax[cuda12]"],

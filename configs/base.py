@@ -34,7 +34,7 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
 
   # The model.
   config.head = "mlp"  # mlp | hf (that of ForSequenceClassification)
-  config.dropout = 0.1
+  config.dropout = 0.1  # wherever the encoder and its head drop
   config.dtype = "float32"  # compute: float32 | bfloat16
   config.remat = False  # recompute layers in the backward pass: less memory
 

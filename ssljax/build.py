@@ -74,20 +74,20 @@ def init_params(model: Classifier, folder: Path, seed: int):
   """Pretrained encoder, new heads; with head "hf" the pretrained pooler, if any.
 
   Returns:
-    f32 tree of NumPy and JAX arrays.
+    f32 tree of NumPy and JAX arrays, and the names of the tensors that were not used.
   """
   key = jax.random.key(seed, impl="threefry2x32")
   width = model.encoder.config.hidden_size
   params = model.init(key, jnp.zeros((1, width)), method="classify")["params"]
   headed = model.head == "hf"
-  loaded, _ = load_params(folder, model.encoder.config, with_head=headed)
+  loaded, unused = load_params(folder, model.encoder.config, with_head=headed)
   if headed:
     pooler = loaded.get("pooler")
     if pooler is None:
       first = jnp.zeros((1, 1, width))
       pooler = model.init(key, first, True, method="first_token")["params"]["pooler"]
-    return {**params, "encoder": loaded["encoder"], "pooler": pooler}
-  return {**params, "encoder": loaded}
+    return {**params, "encoder": loaded["encoder"], "pooler": pooler}, unused
+  return {**params, "encoder": loaded}, unused
 
 
 def make_optimizer(config: Mapping[str, Any], params, steps: Mapping[str, int]):

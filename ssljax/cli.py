@@ -1,9 +1,11 @@
 """Runs an absl program so that a mistake of the user is one line and exit code 2."""
 
+import itertools
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -30,6 +32,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   values = flags.FLAGS
+  _find_configs(argv)
   try:
     rest = values(list(argv))
     if "config" in values and getattr(values, "config", None) is not None:
@@ -38,15 +41,25 @@ def _parse(argv: Sequence[str]) -> list[str]:
     _stop(f"{error} (--help lists the flags)")
   except (AttributeError, KeyError) as error:
     # ml_collections: an unknown key, often with the nearest name after a newline.
-    first, *more = str(error).strip("\"'").replace("\\n", "\n").split("\n")
+    first, *more = str(error.args[0] if error.args else error).split("\n")
     flag = _flag_of(argv, first.strip("'\""))
     _stop(f"unknown config key {flag}{': ' + more[0] if more else ''}")
+  except (ImportError, SyntaxError) as error:
+    _stop(f"cannot load the config file: {type(error).__name__}: {error}")
   except (TypeError, ValueError) as error:
     _stop(f"bad config value: {error}")
   except OSError as error:
     reason = [line.strip() for line in str(error).splitlines() if "Errno" in line]
     _stop(f"cannot load the config file: {reason[-1] if reason else error}")
   return rest
+
+
+def _find_configs(argv: Sequence[str]) -> None:
+  """Lets a config file import its neighbours as `configs`, from any folder."""
+  words = [word for argument in argv for word in argument.split("=", 1)]
+  for flag, value in itertools.pairwise(words):
+    if flag.lstrip("-") == "config":
+      sys.path.append(str(Path(value.split(":")[0]).resolve().parents[1]))
 
 
 def _flag_of(argv: Sequence[str], key: str) -> str:

@@ -105,14 +105,16 @@ def read(workdir: Path) -> dict[str, Any]:
     UserError: the folder holds no run.
   """
   path = workdir / "config.json"
+  way_out = "give the --workdir of a run"
   try:
-    return json.loads(path.read_text())
-  except FileNotFoundError:
-    raise UserError(
-      f"{workdir}: no run here (no config.json); give the --workdir of a run"
-    ) from None
+    config = json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError):
+    raise UserError(f"{workdir}: no run here (no config.json); {way_out}") from None
   except json.JSONDecodeError as error:
     raise UserError(f"{path}: not JSON ({error}); the run cannot be read") from None
+  if not isinstance(config, dict) or "resolved" not in config:
+    raise UserError(f"{path}: not the config.json of a run; {way_out}")
+  return config
 
 
 def _plain(value: Any) -> Any:

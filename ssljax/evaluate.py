@@ -62,7 +62,7 @@ def load(workdir: Path, config: dict[str, Any], folder: Path):
   resolved = config["resolved"]
   method = build.make_method(config)
   model = build.make_model(config, method, folder, len(resolved["labels"]))
-  params = build.init_params(model, folder, config["seed"])
+  params, _ = build.init_params(model, folder, config["seed"])
   sizes = Sizes(**resolved["sizes"])
   parts = build.Parts(
     model, method, build.make_optimizer(config, params, resolved), sizes

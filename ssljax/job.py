@@ -25,6 +25,7 @@ class Job(NamedTuple):
   batches: loader.Loader
   lengths: tuple[int, ...]  # row lengths
   truncated: float  # share of the train texts that are cut
+  unused: tuple[str, ...]  # tensors of the encoder's checkpoint
   devices: sharding.Devices
   state: Any  # the TrainState before the first step, abstract, with shardings
   first: Callable[[], step.TrainState]  # makes it, on the devices
@@ -88,7 +89,7 @@ def assemble(config: dict[str, Any]) -> Job:
     steps=steps["steps"],
     layout=loader.Layout(devices.shards, config["accumulation"], lengths, packed),
   )
-  params = build.init_params(model, data.encoder, config["seed"])
+  params, unused = build.init_params(model, data.encoder, config["seed"])
   optimizer = build.make_optimizer(config, params, steps)
   parts = build.Parts(model, method, optimizer, sizes)
   abstract = jax.eval_shape(lambda p: build.first_state(config, parts, p), params)
@@ -121,6 +122,7 @@ def assemble(config: dict[str, Any]) -> Job:
     batches,
     lengths,
     float(np.concatenate([v.tokens.truncated for v in views]).mean()),
+    tuple(unused),
     devices,
     jax.tree.map(
       lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),

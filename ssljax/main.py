@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ssljax import cli
+from ssljax.errors import UserError
 
 config_flags.DEFINE_config_file("config", None, "a file of configs/")
 flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config>-<time>")
@@ -19,6 +20,11 @@ def main() -> int:
   name = f"{config['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
   workdir = Path(flags.FLAGS.workdir or Path("runs") / name).expanduser()
   if config["distributed"]:
+    if not flags.FLAGS.workdir:
+      raise UserError(
+        "give --workdir, one that all processes share: left out, each would name its "
+        "own folder"
+      )
     distributed()
   from ssljax import train  # after jax.distributed, which must come first
 

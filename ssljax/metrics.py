@@ -134,14 +134,17 @@ class Progress:
 
 
 def _cut(path: Path, last: int | None) -> None:
-  """Keeps the lines of `path` up to step `last` (None: none), atomically."""
+  """Keeps the lines of `path` up to step `last` (None: none), atomically.
+
+  But not that of the test: a run that goes on has not ended, and will write it.
+  """
   kept = []
   if last is not None and path.exists():
     for line in path.read_bytes().splitlines():
       # A kill can tear the last line.
       try:
         row = json.loads(line)
-        if row["step"] <= last:
+        if row["step"] <= last and row["split"] != "test":
           kept.append(line + b"\n")
       except (ValueError, TypeError, KeyError):
         continue

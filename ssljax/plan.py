@@ -14,7 +14,9 @@ LOOKED = 20  # steps that a dry run lays out
 def summary(job: Job) -> list[str]:
   """Splits, steps, devices and row lengths."""
   config, data, steps = job.config, job.data, job.steps
+  unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
   return [
+    *unused,
     f"{config['method']['name']}: {job.sizes.labelled} labelled and "
     f"{job.sizes.unlabelled} unlabelled texts, {len(data.validation.label)} "
     f"validation, {len(data.test.label)} test; classes {', '.join(data.labels)}",

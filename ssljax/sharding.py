@@ -156,7 +156,16 @@ def compile_train_step(
         out_axes=(None, None),
         donate_argnums=0,
       )
-    return cache["step"](state, batch, hidden)
+    results = cache["step"](state, batch, hidden)
+    return results if jax.process_count() == 1 else jax.tree.map(everywhere, results)
+
+  def everywhere(leaf):
+    # What pmap returns is replicated over the devices of this process; all the others
+    # hold the same.
+    parts = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(
+      leaf.shape, devices.replicated, parts
+    )
 
   return on_all
 

@@ -120,7 +120,7 @@ def make_train_step(
       "loss": loss,
       **values,
       **assigned.scalars,
-      **pseudo_label_metrics(assigned, hidden),
+      **pseudo_label_metrics(assigned, hidden, sizes.classes),
       "gradient_norm": optax.tree.norm(grads),
       "update_norm": optax.tree.norm(updates),
     }
@@ -151,17 +151,22 @@ def reduced(terms: Mapping[str, Term]) -> dict[str, Array]:
   }
 
 
-def pseudo_label_metrics(assigned: Assignment, hidden: Array) -> dict[str, Array]:
-  """How many texts were used, and how many of those rightly; {} without any."""
+def pseudo_label_metrics(
+  assigned: Assignment, hidden: Array, classes: int
+) -> dict[str, Array]:
+  """How many texts were used, and how many of those rightly; {} without any.
+
+  A target beyond the `classes` (a virtual class) is no pseudo-label.
+  """
   if not hidden.shape[0]:
     return {}
-  used = assigned.weight > 0
+  used = (assigned.weight > 0) & (assigned.target.argmax(-1) < classes)
   known = used & (hidden >= 0)
   right = known & (assigned.target.argmax(-1) == hidden)
   count = known.sum(dtype=jnp.float32)
   return {
     "mask_rate": used.mean(dtype=jnp.float32),
-    "pseudo_label_weight": assigned.weight.mean(),
+    "pseudo_label_weight": jnp.where(used, assigned.weight, 0).mean(),
     # Both counts, so that a window of steps gives its true share.
     "pseudo_labels_right": right.sum(dtype=jnp.float32),
     "pseudo_labels_known": count,

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 
 from ssljax import checkpoint, metrics, plan, scoring, step
 from ssljax import config as configuration
+from ssljax.data import prepare
 from ssljax.data.sets import EvalSet
 from ssljax.errors import INTERRUPTED, TERMINATED, RunError, UserError
 from ssljax.evals.classification import classification
@@ -23,6 +24,7 @@ from ssljax.job import Job, assemble
 from ssljax.window import Window
 
 WORK = 60.0  # seconds of work that a kill may cost where checkpoint_every is 0
+LOGS = (".log", ".txt", ".out", ".err")
 EVALUATED = ("validation", "test")
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
@@ -39,25 +41,32 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     UserError: before anything is written, for whatever the user can mend.
     RunError: a loss that is not finite.
   """
-  job = assemble(config)
-  config, data, steps = job.config, job.data, job.steps
   leader = jax.process_index() == 0
   note = _printer(leader)
+  finished = _finished(config, workdir)
+  if finished:
+    note(f"{workdir} holds this run, finished: {_summary(finished)}")
+    return 0
+  job = assemble(config)
+  config, data, steps = job.config, job.data, job.steps
   for line in (*data.notes, *plan.summary(job)):
     note(line)
 
   # One run to a workdir.
-  finished = _claim(workdir, job.resolved)
-  if finished:
-    note(f"{workdir} holds this run, finished: {_summary(finished)}")
-    return 0
+  _claim(workdir, job.resolved)
   if config["dry_run"]:
     for line in plan.dry_run(job):
       note(line)
     return 0
+  _together("looked")  # before anybody writes
   if leader:
-    workdir.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(workdir / "config.json", job.resolved)
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      checkpoint.write_json(workdir / "config.json", job.resolved)
+    except OSError as error:
+      raise UserError(
+        f"--workdir={workdir}: cannot be written ({error}); name another folder"
+      ) from error
   _together("claimed")
   note(f"workdir {workdir}")
 
@@ -109,12 +118,13 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       window.pause()
       window.resume()
 
+    if not every and window.seconds:  # the first step that was timed
+      every = _agreed(max(1, int(WORK / window.seconds[0])))
     if t % config["log_every"] == 0 or t == steps["steps"]:
-      _finite(window.fetch(), saved, workdir)
-      if not every and window.seconds:
-        every = _agreed(max(1, int(WORK / np.median(window.seconds))))
+      done = list(window.fetch())
       line = window.line()
-      writer.write(t, "train", line)
+      writer.write(t, "train", line)  # of a loss that is not finite, too
+      _finite(done, saved, workdir)
       progress.update(t, {"loss": line["loss"]})
 
     value = None
@@ -210,33 +220,54 @@ class _Signals:
     return self.code
 
 
-def _claim(workdir: Path, resolved: Mapping[str, Any]) -> dict[str, Any] | None:
-  """The result of this very run if it is finished; refuses the folder of another."""
+def _finished(config: Mapping[str, Any], workdir: Path) -> dict[str, Any] | None:
+  """The result of a run of this config that is finished; needs no data, no encoder."""
+  if config["dry_run"] or not (workdir / "result.json").exists():
+    return None
+  there = configuration.read(workdir)
+  there.pop("resolved")
+  now = {**config, "data": prepare.in_cache(config["data"])}
+  if configuration.difference(there, json.loads(json.dumps(now))):
+    return None
+  return json.loads((workdir / "result.json").read_text())
+
+
+def _claim(workdir: Path, resolved: Mapping[str, Any]) -> None:
+  """Refuses a folder that holds anything but this run.
+
+  Raises:
+    UserError: names what differs.
+  """
   if not (workdir / "config.json").exists():
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    # What a kill has left of an unwritten file, and a log, are in nobody's way.
+    if workdir.exists() and (
+      not workdir.is_dir()
+      or any(p.name[0] != "." and p.suffix not in LOGS for p in workdir.iterdir())
+    ):
       raise UserError(
         f"--workdir={workdir} exists and holds no run of ssljax; choose another folder"
       )
-    return None
+    return
   changed = configuration.difference(configuration.read(workdir), resolved)
   if changed:
     raise UserError(
       f"--workdir={workdir} holds another run ({'; '.join(changed[:6])}"
       f"{'; …' if len(changed) > 6 else ''}); choose another folder, or that config"
     )
-  result = workdir / "result.json"
-  return json.loads(result.read_text()) if result.exists() else None
 
 
 def _finite(done: list[dict[str, float]], saved, workdir: Path) -> None:
+  """Raises RunError at the first step whose loss or update is not finite."""
   for values in done:
-    if not math.isfinite(values["loss"]):
+    # A loss is of the parameters before its step: those after it count, too.
+    if not all(math.isfinite(values[n]) for n in ("loss", "update_norm")):
       saved.wait()
       good = saved.latest_step()
       kept = "no checkpoint yet" if good is None else f"checkpoint of step {good} kept"
       raise RunError(
-        f"the loss is {values['loss']} at step {values['step']:.0f} ({kept} in "
-        f"{workdir}); lower --config.learning_rate, or set --config.clip=1"
+        f"the loss is {values['loss']} at step {values['step']:.0f} and its update "
+        f"{values['update_norm']} ({kept} in {workdir}); lower "
+        "--config.learning_rate, or set --config.clip=1"
       )
 
 

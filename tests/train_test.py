@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
 
@@ -178,12 +181,19 @@ def test_sigterm_saves_and_the_next_run_ends_at_the_same_bits(place, undisturbed
   )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(place):
-  workdir = place / "burst"
-  code, printed = run("supervised", workdir, "--config.learning_rate=1e30", place=place)
+@pytest.mark.parametrize("rate", ["1e30", "1e38"])
+def test_what_is_not_finite_stops_the_run_and_is_not_kept(place, rate):
+  workdir = place / f"burst-{rate}"
+  more = [f"--config.learning_rate={rate}", "--config.warmup=0"]
+  more += ["--config.checkpoint_every=1"]
+  code, printed = run("supervised", workdir, *more, place=place)
   assert code == 1
-  assert re.search(r"the loss is \w+ at step \d+", printed)
+  assert re.search(r"the loss is \S+ at step \d+ and its update \S+ \(", printed)
   assert "Traceback" not in printed
+  for folder in (workdir / "checkpoints").glob("[0-9]*"):
+    arrays = ocp.StandardCheckpointer().restore(folder.absolute() / "state")
+    for leaf in jax.tree.leaves(arrays["params"]):
+      assert np.isfinite(leaf).all()
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(place):
@@ -198,7 +208,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place):
 @pytest.mark.parametrize(
   ("flag", "said"),
   [
-    ("--config.stepz=3", "steps"),
+    ("--config.stepz=3", '--config.stepz: Did you mean "steps" instead of "stepz"?'),
     ("--config.steps=many", "steps"),
     ("--config.method.treshold=1", "threshold"),
     ("--config.data=nowhere", "nowhere"),
@@ -238,9 +248,60 @@ def test_evaluate_scores_any_labelled_file(place, undisturbed):
   assert metrics["test"] == result(workdir)["test"]
 
 
-def test_two_processes_of_two_devices_equal_one(place):
+def test_a_run_killed_before_its_result_writes_the_test_line_once(place, undisturbed):
+  workdir = place / "unfinished"
+  shutil.copytree(undisturbed("fixmatch")[0], workdir)
+  (workdir / "result.json").unlink()
+  code, printed = run("fixmatch", workdir, place=place)
+  assert code == 0, printed
+  assert lines(workdir) == lines(undisturbed("fixmatch")[0])
+
+
+def test_what_a_kill_left_of_a_first_file_is_in_nobodys_way(place):
+  workdir = place / "leftover"
+  workdir.mkdir()
+  (workdir / ".config.json.17").write_text("{")
+  (workdir / "slurm.out").write_text("")
+  code, printed = run("supervised", workdir, "--config.steps=2", place=place)
+  assert code == 0, printed
+
+
+def test_a_config_is_found_from_any_folder_and_its_mistakes_are_one_line(place):
+  bad = place / "bad.py"
+  bad.write_text("import nothing_of_this_name\n")
+  for config, code, said in (
+    (ROOT / "configs" / "fixmatch.py", 2, "no data"),
+    (bad, 2, "nothing_of_this_name"),
+  ):
+    done = subprocess.run(
+      [sys.executable, "-m", "ssljax.main", f"--config={config}"],
+      cwd=place,
+      env={**os.environ, "PYTHONPATH": str(ROOT)},
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_evaluate_refuses_a_folder_of_something_else(place):
+  arguments = [f"--workdir={place}/encoder", f"--data={place}/data/test.jsonl"]
+  done = subprocess.run(
+    [sys.executable, "-m", "ssljax.evaluate", *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  assert "not the config.json of a run" in done.stderr
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_two_processes_of_two_devices_equal_one(place, parallel):
   same = ["--config.dropout=0.0", "--config.learning_rate=0.001"]
-  alone, several = place / "alone", place / "several"
+  alone, several = place / f"alone-{parallel}", place / f"several-{parallel}"
+  same.append(f"--config.parallel={parallel}")
   code, printed = run("multimatch", alone, *same, place=place)
   assert code == 0, printed
   launcher = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--"]

@@ -1,6 +1,7 @@
 """From a config to the tokenised sets of a run."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,9 +60,15 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   labelled = found.train.take(budget.labelled)
   unlabelled = found.train.take(budget.unlabelled)
   notes = [*found.notes, *budget.notes]
+  missing = config["missing_view"]
+  for name in needs.labelled_views:
+    # A labelled text is too dear to drop: without the view it shows itself.
+    has = _covered(labelled, config[name], missing, name, "labelled")
+    if not has.all():
+      notes.append(f"{(~has).sum()} labelled rows without their view show their text")
   if needs.views:
     kept = {
-      name: _covered(unlabelled, config[name], config["missing_view"], name)
+      name: _covered(unlabelled, config[name], missing, name, "unlabelled")
       for name in needs.views
     }
     keep = np.logical_and.reduce(list(kept.values()))
@@ -72,11 +79,19 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   encoder = resolve(config["encoder"])
 
   def view(rows: Records, name: str, salt: int) -> View:
-    kinds = config[name]
-    texts, responses, begin = _candidates(
-      rows, kinds, config["missing_view"], 2 * config["seed"] + salt
+    kinds, seed = config[name], 2 * config["seed"] + salt
+    lacking = "self" if missing == "drop" else missing
+    settings = json.dumps([words.FORMAT, CANDIDATES, kinds, lacking, seed])
+    stored = [json.dumps(own) for own in rows.column("views")]
+    return View(
+      *tokenize.cached_views(
+        encoder,
+        [*rows.column("text"), *stored, settings],
+        [*rows.column("response"), *[None] * (len(stored) + 1)],
+        length,
+        lambda: _candidates(rows, kinds, lacking, seed),
+      )
     )
-    return View(tokenize.cached(encoder, texts, responses, length), begin)
 
   train = TrainSet(
     {name: view(labelled, name, 0) for name in needs.labelled_views},
@@ -110,7 +125,7 @@ def eval_set(rows: Records, encoder: Path, max_length: int) -> EvalSet:
 
 
 def _covered(
-  rows: Records, kinds: Sequence[str], missing: str, name: str
+  rows: Records, kinds: Sequence[str], missing: str, name: str, which: str
 ) -> np.ndarray:
   """bool [n], rows that the view can be had for; all of them unless `missing` drops.
 
@@ -127,7 +142,7 @@ def _covered(
     if not has.all() and missing == "error":
       raise UserError(
         f"--config.{name}: the view {kind!r} is stored for {has.mean():.1%} of the "
-        f"{len(rows)} unlabelled rows; make it (python -m ssljax.augment), or set "
+        f"{len(rows)} {which} rows; make it (python -m ssljax.augment), or set "
         "--config.missing_view=words|self|drop"
       )
     if missing == "drop":

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 from ssljax import assets
 from ssljax.errors import UserError
 
-FORMAT = 1  # of the cached arrays; raise it when their meaning changes
+FORMAT = 2  # of the cached arrays; raise it when their meaning changes
 CHUNK = 4096  # texts handed to the tokenizer at once
 
 
@@ -67,9 +67,9 @@ def encode(
 ) -> Tokens:
   """[CLS] text [SEP], or [CLS] text [SEP] response [SEP].
 
-  Too long a text loses its beginning. Of a pair the prompt is cut first, from the
-  left, down to nothing; only a response that is too long by itself is cut too, from
-  the left again, as the authors of arXiv 2512.21107 do.
+  Too long a text loses its beginning. Of a pair only the prompt is cut, from the left;
+  where the response would leave it nothing, the longer of the two is cut until both
+  fit, from the left again, as the authors of arXiv 2512.21107 do.
 
   Args:
     texts, responses: n strings; a response may be None.
@@ -92,8 +92,10 @@ def encode(
       b = next(seconds).ids if reply is not None else None
       space = max_length - (2 if b is None else 3)
       whole = len(a) + len(b or ())
-      if b is not None:
-        b = b[max(0, len(b) - space) :]
+      if b is not None and whole > space and len(b) >= space:
+        # Longest first; of two that are as long, the response.
+        kept = max(space - len(a), space // 2)
+        b = b[len(b) - kept :]
       a = a[max(0, len(a) - (space - len(b or ()))) :]
       head = start + a + separator
       parts.append(np.array(head + (b + separator if b is not None else []), np.int32))
@@ -116,13 +118,36 @@ def cached(
   max_length: int,
 ) -> Tokens:
   """`encode` with the tokenizer of folder `encoder`, from the cache if it is there."""
-  key = _key(encoder, texts, responses, max_length)
-  folder = assets.folder() / "tokens" / key
+  make = lambda: (texts, responses, np.arange(len(texts) + 1))
+  return cached_views(encoder, texts, responses, max_length, make)[0]
+
+
+def cached_views(
+  encoder: Path,
+  texts: Sequence[str],
+  responses: Sequence[str | None],
+  max_length: int,
+  make: Callable[[], tuple[Sequence[str], Sequence[str | None], np.ndarray]],
+) -> tuple[Tokens, np.ndarray]:
+  """`encode` of what is made of the texts, from the cache if it is there.
+
+  Args:
+    texts, responses: all that decides what `make` gives; what is cached hangs on them.
+    make: () -> (texts, responses, begin i64), not called where the cache serves.
+
+  Returns:
+    The tokens and `begin`.
+  """
+  folder = assets.folder() / "tokens" / _key(encoder, texts, responses, max_length)
   if not (folder / "done").exists():
-    _store(folder, encode(load_tokenizer(encoder), texts, responses, max_length))
-  return Tokens(
-    *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Tokens._fields)
+    *made, begin = make()
+    tokens = encode(load_tokenizer(encoder), *made, max_length)
+    _store(folder, {**tokens._asdict(), "begin": begin})
+  *tokens, begin = (
+    np.load(folder / f"{name}.npy", mmap_mode="r")
+    for name in (*Tokens._fields, "begin")
   )
+  return Tokens(*tokens), begin
 
 
 def _key(encoder, texts, responses, max_length) -> str:
@@ -147,11 +172,11 @@ def _key(encoder, texts, responses, max_length) -> str:
   return digest.hexdigest()[:32]
 
 
-def _store(folder: Path, tokens: Tokens) -> None:
+def _store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
   try:
-    for name, array in tokens._asdict().items():
+    for name, array in arrays.items():
       np.save(temporary / f"{name}.npy", array)
     (temporary / "done").touch()
     os.replace(temporary, folder)

@@ -18,6 +18,7 @@ SINGLE = r"\u3040-\u30ff\u3400-\u9fff"
 WORD = re.compile(rf"([{SINGLE}]|[^\W{SINGLE}]+(?:['’-][^\W{SINGLE}]+)*)")
 LONGEST = 30  # longer "words" are addresses, codes or unspaced scripts: left alone
 FEWEST = 3  # in a shorter text every word carries the meaning: left alone
+FORMAT = 1  # of what is made; raise it when the same seed makes other texts
 COUNTED = 50_000  # texts are enough for the frequencies
 
 

@@ -1,5 +1,6 @@
 """From the name of an encoder to a folder on this machine."""
 
+import json
 import logging
 import re
 import threading
@@ -127,7 +128,14 @@ def _complete(folder: Path, pickled: bool) -> bool:
   # A snapshot may hold only what another program asked for, the tokenizer say.
   names = [file.name for file in folder.iterdir()]
   weights = r"pytorch_model.*\.bin" if pickled else r"model.*\.safetensors"
-  return "config.json" in names and _any(names, weights)
+  whole = True
+  if "model.safetensors.index.json" in names and not pickled:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    whole = set(index["weight_map"].values()) <= set(names)
+  tokenizer = any(
+    name in names for name in ("tokenizer.json", "vocab.txt", "spm.model")
+  )
+  return whole and tokenizer and "config.json" in names and _any(names, weights)
 
 
 def _any(names: Iterable[str], pattern: str) -> bool:

@@ -54,9 +54,9 @@ def test_short_texts_are_encoded_as_the_tokenizer_does(encoder):
     ("dog ran .", 12, 6, 3),
     ("dog ran .", 11, 5, 3),  # the prompt goes first
     ("dog ran .", 7, 1, 3),
-    ("dog ran .", 6, 0, 3),  # down to nothing
-    ("dog ran .", 5, 0, 2),  # only then the response
-    ("dog ran .", 4, 0, 1),
+    ("dog ran .", 6, 2, 1),  # the response would leave nothing: longest first
+    ("dog ran .", 5, 1, 1),
+    ("dog ran .", 4, 1, 0),
   ],
 )
 def test_too_long_a_text_loses_its_beginning(
@@ -94,6 +94,16 @@ def test_a_second_time_no_tokenizer_is_loaded(encoder, monkeypatch):
   assert len(folders) == 1  # nothing temporary stays
 
 
+def test_views_are_made_once(encoder):
+  made = lambda: (["the cat", "a mat", "dog"], [None] * 3, np.array([0, 2, 3]))
+  tokens, begin = tokenize.cached_views(encoder, ["x", "y"], [None, None], 64, made)
+  assert begin.tolist() == [0, 2, 3]
+  again = tokenize.cached_views(encoder, ["x", "y"], [None, None], 64, None)
+  for a, b in zip((*tokens, begin), (*again[0], again[1]), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert tokens.text(2)[0].tolist() == [CLS, *ids("dog"), SEP]
+
+
 def test_whatever_matters_changes_the_key(encoder):
   def key(texts=("a", "b"), replies=(None, None), limit=8):
     return tokenize._key(encoder, texts, replies, limit)
@@ -122,3 +132,29 @@ def test_no_texts_at_all(encoder):
 def test_a_folder_without_tokenizer_is_named(tmp_path):
   with pytest.raises(UserError, match="no tokenizer could be loaded"):
     tokenize.load_tokenizer(tmp_path)
+
+
+def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):
+  import sentencepiece
+
+  (tmp_path / "texts.txt").write_text("\n".join([*filter(None, TEXTS)] * 20))
+  sentencepiece.SentencePieceTrainer.train(
+    input=str(tmp_path / "texts.txt"),
+    model_prefix=str(tmp_path / "spm"),
+    vocab_size=40,
+    hard_vocab_limit=False,
+    pad_id=0,
+    unk_id=3,
+    bos_id=1,
+    eos_id=2,
+    pad_piece="[PAD]",
+    unk_piece="[UNK]",
+    bos_piece="[CLS]",
+    eos_piece="[SEP]",
+  )
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
+  (tmp_path / "texts.txt").unlink()
+  tokenizer = tokenize.load_tokenizer(tmp_path)
+  found, _ = tokenize.encode(tokenizer, ["the cat"], [None], 64).text(0)
+  model = sentencepiece.SentencePieceProcessor(str(tmp_path / "spm.model"))
+  assert found.tolist() == [1, *model.encode("the cat"), 2]

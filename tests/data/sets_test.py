@@ -1,0 +1,73 @@
+"""From a config to the sets of a run: whose view is whose."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import base
+from ssljax.data import sets
+from ssljax.errors import UserError
+from ssljax.method import Needs
+from tests import tiny
+
+GOOD, BAD = tiny.WORDS[0], tiny.WORDS[5]
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+  """Rows that show their label by their word; every third has a view of its own."""
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  for name in ("encoder", "data"):
+    (tmp_path / name).mkdir()
+  tiny.folder_of_encoder(tmp_path / "encoder")
+  for name in ("train", "val", "test"):
+    rows = []
+    for i in range(30):
+      word = BAD if i % 2 else GOOD
+      view = {"kind": "llm", "text": f"{word} {word}", "response": None, "origin": ""}
+      rows.append(
+        {
+          "id": f"{name}{i}",
+          "text": word,
+          "label": i % 2,
+          "views": [view] * (i % 3 == 0),
+        }
+      )
+    path = tmp_path / "data" / f"{name}.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+  config = base.get_config("fixmatch").to_dict()
+  folders = {"data": f"{tmp_path}/data", "encoder": f"{tmp_path}/encoder"}
+  return config | folders | {"labels": 8, "weak": ("llm",), "max_length": 16}
+
+
+@pytest.mark.parametrize("missing", ["self", "words", "drop"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_labelled_row_without_the_view_shows_its_own_text(config, missing, seed):
+  changed = config | {"missing_view": missing, "seed": seed}
+  needs = Needs(views=("weak",))
+  train = sets.load(changed, needs).train
+  view = train.labelled["weak"]
+  assert (np.diff(view.begin) > 0).all()
+  rows = np.arange(8)
+  for label, text in zip(train.label, view.draw(0, rows * 0, rows), strict=True):
+    ids = view.tokens.text(int(text))[0]
+    assert ids[1] == 5 + tiny.WORDS.index(BAD if label else GOOD)
+  lengths = np.diff(train.unlabelled["weak"].begin)
+  assert (lengths > 0).all()
+  assert (len(lengths) < 22) == (missing == "drop")
+
+
+def test_a_view_that_labelled_rows_lack_is_named(config):
+  with pytest.raises(UserError, match=r"labelled rows.*missing_view"):
+    sets.load(config, Needs(views=()))
+
+
+def test_words_are_perturbed_once(config, monkeypatch):
+  changed = config | {"weak": ("self",), "strong": ("words",)}
+  needs = Needs(views=("weak", "strong"))
+  first = sets.load(changed, needs)
+  monkeypatch.setattr(sets.words, "perturb_all", None)
+  assert sets.load(changed, needs).sha256 == first.sha256
+  with pytest.raises(TypeError):
+    sets.load(changed | {"seed": 1}, needs)
