@@ -41,7 +41,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     _stop(f"{error} (--help lists the flags)")
   except (AttributeError, KeyError) as error:
     # ml_collections: an unknown key, often with the nearest name after a newline.
-    first, *more = str(error.args[0] if error.args else error).split("\n")
+    plain = str(error).strip("\"'").replace("\\n", "\n").replace("\\", "")
+    first, *more = plain.split("\n")
     flag = _flag_of(argv, first.strip("'\""))
     _stop(f"unknown config key {flag}{': ' + more[0] if more else ''}")
   except (ImportError, SyntaxError) as error:
