@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 RUNTIME = [
   "absl-py>=2.1",
   "datasets>=4.0",
+  "datasketch>=1.6",
   "flax>=0.12.2",  # earlier ones cannot remat under jax 0.10
   "grain>=0.2.12",
   "huggingface_hub>=1.0",
