@@ -38,7 +38,9 @@ setup(
   extras_require={
     "cuda12": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "dev": ["pytest>=8.0", "ruff>=0.14"],
+    "augment": ["nltk>=3.9"],  # WordNet, and back-translation
+    "dev": ["nltk>=3.9", "pytest>=8.0", "ruff>=0.14"],
+    "marian": ["nltk>=3.9", "torch>=2.6"],  # neural back-translation
     "parity": ["torch>=2.5"],  # for the tests, and to convert pickled weights
     "tftext": ["tensorflow-text>=2.18"],
   },
