@@ -38,8 +38,9 @@ setup(
   extras_require={
     "cuda12": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "augment": ["nltk>=3.9"],  # WordNet, and back-translation
+    "augment": ["nltk>=3.9", "openai>=2.0"],  # WordNet, back-translation, LLMs
     "dev": ["nltk>=3.9", "pytest>=8.0", "ruff>=0.14"],
+    "llm-test": ["openai>=2.0", "xllamacpp>=2026.10"],  # a real server for the tests
     "marian": ["nltk>=3.9", "torch>=2.6"],  # neural back-translation
     "parity": ["torch>=2.5"],  # for the tests, and to convert pickled weights
     "tftext": ["tensorflow-text>=2.18"],
