@@ -25,8 +25,14 @@ PATIENCE = 300.0  # a server that asks for a longer pause than this has failed
 UNPROVEN = 2  # retries while nothing has ever answered: more likely a wrong address
 
 
+STOPPED = "stopped"
+
+
 class Answer(NamedTuple):
-  """What came of one request, retries included: content, or a problem."""
+  """What came of one request, retries included: content, or a problem.
+
+  The problem STOPPED says nothing of the text: the run ends before it was answered.
+  """
 
   content: str = ""
   problem: str = ""
@@ -58,6 +64,13 @@ class Client:
     self._since: float | None = None  # when `seconds` was last brought up to date
     self._not_before = 0.0  # the server asked for quiet until then
     self._last_words = ""  # of a refusal
+    self.stopped = False
+    self._wake: Callable[[], None] = lambda: None
+
+  def stop(self) -> None:
+    """Sends nothing more; what is on its way comes in. May be a signal's handler."""
+    self.stopped = True
+    self._wake()
 
   def usage(self) -> dict[str, float]:
     """Counts since the start; `full` is the share of the time with no slot idle."""
@@ -93,11 +106,13 @@ class Client:
     ):
       self._since = time.monotonic()
       stopping = asyncio.Event()
+      loop = asyncio.get_running_loop()
+      self._wake = lambda: loop.call_soon_threadsafe(stopping.set)
       try:
         yield lambda body: self._ask(connection, stopping, body)
       finally:
         self._clock()
-        self._since = None
+        self._since, self._wake = None, lambda: None
 
   async def _ask(
     self, connection: Any, stopping: asyncio.Event, body: Mapping[str, Any]
@@ -112,14 +127,14 @@ class Client:
       for attempt in range(self.limits.retries + 1):
         if (quiet := self._not_before - time.monotonic()) > 0:
           await self._pause(stopping, quiet + random.uniform(0, BASE))
-        if stopping.is_set():
-          return Answer(problem="stopped", passing=True)
+        if stopping.is_set() or self.stopped:
+          return Answer(problem=STOPPED, passing=True)
         self._spend()
         answer, cause, wait = await self._send(connection, body)
         if not cause:
           break
         most = self.limits.retries if self.answered else UNPROVEN
-        if attempt >= most or wait > PATIENCE or stopping.is_set():
+        if attempt >= most or wait > PATIENCE:
           break
         self.retries[cause] += 1
         backoff = random.uniform(0, min(LONGEST, BASE * 2**attempt))

@@ -20,13 +20,16 @@ def stream(
   jobs: Sequence[Job],
   opened: Callable[[], AbstractAsyncContextManager[Callable[[Job], Awaitable[Result]]]],
   width: int,
+  ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
   """Yields `work(job)` of each job, in the order in which they are done.
 
   Args:
     jobs: begun in order; at most `width` at once, the next as soon as one is done.
     opened: gives the context in whose event loop the work is done; it yields `work`.
+      A `work` that returns None yields nothing.
     width: number of workers.
+    ended: becomes true when no further job is to be begun.
 
   A UserError of `work` begins no new job, lets those that were begun end, yields their
   results and is then raised; any other exception cancels them. Closing the iterator
@@ -49,10 +52,13 @@ def stream(
       while not stopped:
         await room.acquire()
         job = next(waiting, handle)
-        if job is handle or stopped:
+        if job is handle or stopped or ended():
           return
         try:
-          results.put(("result", await work(job)))
+          if (result := await work(job)) is None:
+            room.release()
+          else:
+            results.put(("result", result))
         except UserError as error:
           stopped.append(error)
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ssljax.augment import prompt as prompts
-from ssljax.augment.client import Client, Limits
+from ssljax.augment.client import STOPPED, Client, Limits
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.prompt import Prompt
 from ssljax.augment.stream import stream
@@ -147,13 +147,17 @@ def make(
     async def opened():
       async with client.session() as ask:
 
-        async def work(i: int) -> tuple[int, list[Candidate]]:
-          made = [await candidate(ask, sources[i], attempt, v) for v in range(views)]
+        async def work(i: int) -> tuple[int, list[Candidate]] | None:
+          made = []
+          for view in range(views):
+            made.append(await candidate(ask, sources[i], attempt, view))
+            if made[-1].problem == STOPPED:
+              return None
           return i, made
 
         yield work
 
-    return stream(range(len(sources)), opened, concurrency)
+    return stream(range(len(sources)), opened, concurrency, lambda: client.stopped)
 
   settings = {
     "model": model,
@@ -168,7 +172,7 @@ def make(
     "views": views,
     "seed": seed,
   }
-  return Engine("llm", settings, make_views, usage=client.usage)
+  return Engine("llm", settings, make_views, usage=client.usage, stop=client.stop)
 
 
 def _check(base_url, model, part, concurrency, timeout, retries, failures, top_p):
