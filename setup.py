@@ -18,6 +18,7 @@ RUNTIME = [
   "orbax-checkpoint>=0.11.25",
   "protobuf>=5.29",
   "pyarrow>=18.0",
+  "rapidfuzz>=3.9",
   "safetensors>=0.5",
   "scikit-learn>=1.6",
   "sentencepiece>=0.2",
@@ -38,8 +39,9 @@ setup(
   extras_require={
     "cuda12": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "augment": ["nltk>=3.9", "openai>=2.0"],  # WordNet, back-translation, LLMs
-    "dev": ["nltk>=3.9", "pytest>=8.0", "ruff>=0.14"],
+    # WordNet, back-translation, LLMs, the language filter
+    "augment": ["nltk>=3.9", "openai>=2.0", "py3langid>=0.4"],
+    "dev": ["nltk>=3.9", "py3langid>=0.4", "pytest>=8.0", "ruff>=0.14"],
     "llm-test": ["openai>=2.0", "xllamacpp>=2026.10"],  # a real server for the tests
     "marian": ["nltk>=3.9", "torch>=2.6"],  # neural back-translation
     "parity": ["torch>=2.5"],  # for the tests, and to convert pickled weights
