@@ -2,7 +2,9 @@
 
 An engine lives in `ssljax/augment/engines/<name>.py`, which has a function
 `make(**keywords) -> Engine`. `config.engine` names the file, and each key of the config
-that is not one of `configs/augment/base.py` is a keyword of its `make`.
+that is not one of `configs/augment/base.py` is a keyword of its `make`. A `make` that
+names them also gets `seed` and `views` of the shared keys, and the data folder as
+`data` where its config leaves that empty; it then makes `views` candidates an attempt.
 
 Engines know nothing of files, caches, filters or retries: `run.py` does all that. They
 never see a label.
@@ -48,3 +50,6 @@ class Engine(NamedTuple):
   stored: bool = True  # False: cheaper to make again than to look up
   close: Callable[[], None] = lambda: None
   usage: Callable[[], Mapping[str, float]] = dict  # requests, tokens, cost, … so far
+  # Called from a signal handler: begin nothing new, let `make` end after what is in
+  # flight. None: what is in flight is given up.
+  stop: Callable[[], None] | None = None
