@@ -97,6 +97,8 @@ class Asker:
         yield k, [Candidate(problem="no answer", passing=True)]
 
   def _count(self, candidates: Sequence[Candidate]) -> None:
+    if self.stopping():  # what was never asked comes back as a problem, too
+      return
     passing = [c.problem for c in candidates if c.passing]
     self._row = self._row + 1 if passing else 0
     if self._row >= CONSECUTIVE:

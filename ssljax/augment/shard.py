@@ -91,8 +91,7 @@ def shard(
     dropped.append(dict(zip(DROPPED.names, row, strict=True)))
 
   wanting = list(range(len(sources)))
-  # One more round for each further view: an engine may give one candidate at a time.
-  for attempt in range(settings.attempts + settings.views - 1):
+  for attempt in range(settings.attempts):
     if not wanting:
       break
     counts[f"asked in attempt {attempt + 1}"] += len(wanting)
