@@ -40,7 +40,7 @@ def neighbours(threshold: float) -> dict[str, tuple[str, ...]]:
   name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
   file = assets.folder() / "glove" / f"{name}.npz"
   try:
-    with np.load(file) as table:
+    with file.open("rb") as opened, np.load(opened) as table:
       words, row, near = table["words"].tolist(), table["row"], table["near"]
   except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # none yet, or damaged
     found, vectors = _read(folder)

@@ -15,6 +15,7 @@ from ssljax.errors import UserError
 OWNER = "Helsinki-NLP"
 # There is no model from Romanian alone into English, only from the Romance languages.
 NAMES = {("ro", "en"): "opus-mt-roa-en"}
+NEEDED = ("config.json", "source.spm", "target.spm", "vocab.json")
 LONGEST = 512  # tokens, of a sentence and of its translation; as the reference
 
 
@@ -95,8 +96,9 @@ def _name(pair: tuple[str, str], models: str) -> str:
   if not models:
     return f"{OWNER}/{name}"
   folder = Path(models).expanduser() / name
-  if not folder.is_dir():
-    raise UserError(f"config.models={models}: no folder {name} in it")
+  for file in NEEDED:
+    if not (folder / file).is_file():
+      raise UserError(f"config.models={models}: no {name}/{file} in it")
   return str(folder)
 
 

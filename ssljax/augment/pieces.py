@@ -76,7 +76,9 @@ def _closed(before: str, after: str) -> str:
       return before + after.lstrip(" ,;:")
     return after or before
   if before.strip() in (",", ";", ":"):
-    if after[:1] in ("", ".", "!", "?"):
+    if not after or after[:1] in ".!?)]":
       return after
     after = after.lstrip(" ,;:")
+  if after[:1] in tuple(".,;:!?)]"):
+    before = before.rstrip(" ")
   return before + (after.lstrip(" ") if before[-1:].isspace() else after)

@@ -44,10 +44,11 @@ def make(
   def candidate(source: Source, view: int) -> Candidate:
     first = chance.number(seed, source.text)
     rng = chance.generator(seed, source.text, view)
-    text = FORMS[forms[(first + view) % len(forms)]](source.text, rng)
-    if text == source.text:  # digits in leetspeak, say
-      return Candidate(problem="nothing to change")
-    return Candidate(text, source.response)
+    for turn in range(len(forms)):
+      text = FORMS[forms[(first + view + turn) % len(forms)]](source.text, rng)
+      if text != source.text:  # leetspeak, say, leaves numbers as they are
+        return Candidate(text, source.response)
+    return Candidate(problem="nothing to change")
 
   def make_views(
     sources: Sequence[Source], attempt: int
