@@ -15,13 +15,13 @@ ROOT = Path(__file__).parent.parent.parent
 OLD = [{"kind": "old", "text": "an older view", "response": None, "origin": "x:1"}]
 
 
-def rows(count, begin=0, response=False):
+def rows(count, begin=0, response=False, unlabelled=True):
   return [
     {
       "id": f"row-{i}",
       "text": f"how long must I bake loaf number {i}",
       "response": f"bake it for {i} long minutes" if response else None,
-      "label": None if i % 3 == 2 else i % 2,
+      "label": None if unlabelled and i % 3 == 2 else i % 2,
       "label_name": None,
       "category": None if i % 2 else "bread",
       "source": "made up",
@@ -40,7 +40,8 @@ def folder(path, train=40, parts=2, response=False):
     pieces = parts if split == "train" else 1
     for part in range(pieces):
       each = count // pieces
-      table = pa.Table.from_pylist(rows(each, begin, response), SCHEMA)
+      some = rows(each, begin, response, split == "train")
+      table = pa.Table.from_pylist(some, SCHEMA)
       pq.write_table(table, path / split / f"part-{part}.parquet")
       begin += each
   (path / "dataset.json").write_text(json.dumps({"labels": ["good", "bad"]}))
