@@ -30,8 +30,8 @@ _REFUSAL = re.compile(
       |answer|support|create|generate|write|rewrite|rephrase|paraphrase|engage|do
       |discuss|produce|satisfy|complete|process|respond|give|offer|share)\b
       (?!\ (?:but|it|myself|feeling|noticing|thinking|wondering)\b)
-    |i(?:['’]?m|\ am)\ (?:not\ able|unable)\ to\ (?:help|assist|provide|fulfil|fulfill|comply
-      |answer|create|generate|write|rewrite|rephrase|paraphrase|engage|discuss)\b
+    |i(?:['’]?m|\ am)\ (?:not\ able|unable)\ to\ (?:help|assist|provide|fulfil
+      |fulfill|comply|answer|create|generate|write|rewrite|rephrase|paraphrase|engage|discuss)\b
     |as\ an?\ (?:ai|artificial\ intelligence|(?:large\ )?language\ model)\b
     |i\ must\ (?:respectfully\ )?(?:decline|refuse)\b
     |(?:this|that|your)\ (?:request|content|prompt|text)\ (?:violates|goes\ against
