@@ -11,7 +11,7 @@ from configs.augment import base
 
 def get_config():
   config = base.get_config("eda")
-  # Also "span" (words that stand together go) and "tfidf" (UDA's; needs config.data).
+  # Also "span" (words that stand together go) and "tfidf" (UDA's).
   config.operations = ("replace", "insert", "swap", "delete")
   config.alpha_replace = 0.1  # share of the words that change
   config.alpha_insert = 0.1
@@ -22,6 +22,5 @@ def get_config():
   config.synonyms = "glove"  # or "wordnet"
   config.threshold = 0.75  # of GloVe neighbours: least cosine
   config.wordnet = ""  # its folder; "": /usr/share/wordnet or NLTK's data
-  config.data = ""  # whose words "tfidf" counts
   config.most_alike = 1.0  # one word of many is a view here
   return config

@@ -4,7 +4,7 @@ An engine lives in `ssljax/augment/engines/<name>.py`, which has a function
 `make(**keywords) -> Engine`. `config.engine` names the file, and each key of the config
 that is not one of `configs/augment/base.py` is a keyword of its `make`. A `make` that
 names them also gets `seed` and `views` of the shared keys, and the data folder as
-`data` where its config leaves that empty; it then makes `views` candidates an attempt.
+`data`; it then makes `views` candidates an attempt.
 
 Engines know nothing of files, caches, filters or retries: `run.py` does all that. They
 never see a label.

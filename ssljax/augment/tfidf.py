@@ -45,12 +45,12 @@ def read(data: str) -> Statistics:
   """
   if not data:
     raise UserError(
-      "the operation tfidf counts the words of a data set first: name it with"
-      " --config.data=FOLDER, or leave tfidf out of config.operations"
+      "the operation tfidf counts the words of a data set first: give its folder as"
+      " `data`, or leave tfidf out of config.operations"
     )
   paths = records.find(data, whole=False).get("train")
   if not paths:
-    raise UserError(f"config.data={data}: no train split to count the words of")
+    raise UserError(f"{data}: no train split to count the words of")
   facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
   key = hashlib.blake2b(repr((FORMAT, FEWEST, facts)).encode(), digest_size=16)
   file = assets.folder() / "tfidf" / f"{key.hexdigest()}.json"

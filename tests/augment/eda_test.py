@@ -165,7 +165,7 @@ def test_both_sides_of_a_pair_change():
     ({"alpha_swap": 1.5}, "config.alpha_swap=1.5"),
     ({"synonyms": "dictionary"}, "choose glove or wordnet"),
     ({"threshold": 1.0}, "config.threshold=1.0"),
-    ({"operations": ("tfidf",)}, "--config.data=FOLDER"),
+    ({"operations": ("tfidf",)}, "give its folder as `data`"),
     ({"operations": ("tfidf",), "data": "/nowhere"}, "/nowhere"),
   ],
 )

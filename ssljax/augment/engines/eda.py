@@ -50,7 +50,7 @@ def make(
     synonyms: "glove" or "wordnet".
     threshold: least cosine of GloVe neighbours.
     wordnet: folder of WordNet; "" looks at the usual places.
-    data: whose words `tfidf` counts.
+    data: the data set whose words `tfidf` counts; whoever runs the engine names it.
     views: candidates of each text and attempt.
 
   Raises:
