@@ -31,7 +31,7 @@ class Asker:
       stopping: becomes true when the user wants to stop.
     """
     self.engine, self.cache, self.stopping = engine, cache, stopping
-    self.counts: Counter[str] = Counter()  # asked, from cache
+    self.counts: Counter[str] = Counter()
     self._settings = results.settings_hash(engine)
     self._row = 0  # problems that may pass, since the last result
 
@@ -56,7 +56,7 @@ class Asker:
       if found is None:
         missing.append(name)
         continue
-      self.counts["from the cache"] += 1
+      self.counts["answers from the cache"] += 1
       for i in rows:
         yield i, found
     asked = [sources[same[name][0]] for name in missing]
@@ -81,7 +81,7 @@ class Asker:
     try:
       for k, candidates in answers:
         seen.add(k)
-        self.counts["asked"] += 1
+        self.counts["answers of the engine"] += 1
         yield k, candidates
         self._count(candidates)
         # An engine that can finish what is in flight is told by the signal, and ends.

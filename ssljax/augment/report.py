@@ -41,11 +41,13 @@ def lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def ordered(counts: Counter) -> dict[str, int]:
-  """Totals first, then what was dropped, most first."""
+  """Totals first, then how it came to them, then what was dropped, most first."""
+  first = ("texts", "views", "texts without a view", "fallbacks")
+  names = [name for name in first if name in counts]
   dropped = [name for name in counts if name.startswith("dropped: ")]
-  plain = [name for name in counts if name not in dropped]
   dropped.sort(key=lambda name: (-counts[name], name))
-  return {name: int(counts[name]) for name in [*plain, *dropped]}
+  names += [name for name in counts if name not in {*names, *dropped}]
+  return {name: int(counts[name]) for name in [*names, *dropped]}
 
 
 def scrub(value: Any) -> Any:

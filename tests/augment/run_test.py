@@ -98,7 +98,7 @@ def test_a_second_run_asks_nothing_and_a_changed_setting_asks_anew(data):
   assert len(places.noted(data)) == TEXTS
   second = run(config(), data)
   assert len(places.noted(data)) == TEXTS
-  assert second["counts"]["from the cache"] == TEXTS
+  assert second["counts"]["answers from the cache"] == TEXTS
   assert {k: v for k, v in state(data).items() if "mine.json" not in k} == {
     k: v for k, v in once.items() if "mine.json" not in k
   }
@@ -183,7 +183,7 @@ def test_any_number_of_processes_gives_the_same_rows(data, tmp_path):
   assert places.read(data) == places.read(other)
   assert places.dropped(data) == places.dropped(other)
   one, two = places.report(data)["counts"], places.report(other)["counts"]
-  one.pop("asked")
+  one.pop("answers of the engine")
   assert one == two
 
 
@@ -307,7 +307,7 @@ def test_problems_that_may_pass_are_asked_again_next_time(data):
     found = run(config("down", attempts=2), data)
   assert found["counts"]["dropped: no connection"] == 2 * TEXTS
   assert found["counts"]["without an answer, asked again next time"] == TEXTS
-  assert "from the cache" not in found["counts"]
+  assert "answers from the cache" not in found["counts"]
   with pytest.raises(RunError):  # nothing of it was stored
     run(config("down", attempts=2), data)
 
@@ -391,6 +391,49 @@ def test_training_takes_the_folder(data, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert "step shape" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
+  """Whether two texts get one label is asked of `Verdict`, and of the predictions."""
+  from ssljax.augment.engine import Candidate, Source
+  from ssljax.augment.verdict import Verdict
+  from tests import tiny
+
+  for seed, (name, rows) in enumerate({"train": 60, "val": 20, "test": 20}.items()):
+    tiny.write_rows(tmp_path / f"{name}.jsonl", rows, seed)
+  (tmp_path / "encoder").mkdir()
+  tiny.folder_of_encoder(tmp_path / "encoder")
+  subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "ssljax.main",
+      f"--config={places.ROOT}/configs/supervised.py",
+      f"--workdir={tmp_path}/run",
+      f"--config.data={tmp_path}",
+      f"--config.encoder={tmp_path}/encoder",
+      "--config.labels=16",
+      "--config.batch=8",
+      "--config.steps=16",
+      "--config.max_length=32",
+      "--config.learning_rate=0.003",
+    ],
+    cwd=places.ROOT,
+    env={**os.environ, "XLA_FLAGS": "", "SSLJAX_CACHE": str(tmp_path / "cache")},
+    check=True,
+    capture_output=True,
+  )
+  table = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet").to_pylist()
+  label = {row["id"]: max(0, 1, key=row["logits"].__getitem__) for row in table}
+  assert set(label.values()) == {0, 1}
+  lines = (tmp_path / "test.jsonl").read_text().splitlines()
+  text = {row["id"]: row["text"] for row in map(json.loads, lines)}
+  pairs = list(zip(label, reversed(label), strict=True))
+  asked = [(Source(a, text[a]), Candidate(text[b])) for a, b in pairs]
+  found = Verdict(tmp_path / "run")(asked)
+  assert found.tolist() == [label[a] == label[b] for a, b in pairs]
+  assert not found.all()
 
 
 def wait_until(true, seconds=60):
