@@ -1,11 +1,14 @@
 """Prompt files, and the messages made of one: the text stands in them as data.
 
-A prompt file's first line says what it is for; then come a part `## system` and a part
-`## user`. Four slots are filled in: `{open}` and `{close}` with the lines between which
-the data stands, `{text}` and, where the file has it, `{response}`. The lines carry a
-number that is drawn anew for each text and does not occur in it, so that no text can
-close its own bracket; and slots are filled in one pass, so that a slot written in a
-text is only a text.
+A prompt file's first line says what it is for. Parts follow, each under its heading:
+`## system`; `## user` with the slots `{open}` and `{close}` for the lines between which
+data stands, `{text}` and, where it is for responses, `{response}`; then any number of
+examples, `## text` (`## response`) and `## rewrite`, which become turns of their own.
+
+The lines carry a number that is drawn anew for each text and does not occur in it, so
+that no text can close its own bracket; and slots are filled in one pass, so that a slot
+written in a text is only a text. All but the last message is the same for every text:
+servers that keep prefixes read it once.
 """
 
 import hashlib
@@ -17,9 +20,9 @@ from ssljax.errors import UserError
 
 FOLDER = Path(__file__).with_name("prompts")
 SLOT = re.compile(r"\{(open|close|text|response)\}")
-PARTS = re.compile(
-  r"\A(.+?)^## system\n(.+?)^## user\n(.+)\Z", re.DOTALL | re.MULTILINE
-)
+HEADING = re.compile(r"^## (system|user|text|response|rewrite)\n", re.MULTILINE)
+
+DIGITS = 6  # of a marker: small models copy longer ones badly
 
 # What common chat templates write between turns. Some servers (llama.cpp is one) read
 # these in a message too, as tokens: no marker can hold such a text back.
@@ -33,6 +36,7 @@ class Prompt(NamedTuple):
   name: str
   system: str
   user: str
+  examples: tuple[tuple[str, str | None, str], ...]  # (text, response, rewrite)
   sha256: str  # of the file
 
   @property
@@ -62,7 +66,7 @@ def load(name: str) -> Prompt:
   path = Path(name).expanduser() if own else FOLDER / f"{name}.md"
   try:
     content = path.read_bytes()
-    found = PARTS.match(content.decode().replace("\r\n", "\n"))
+    _, *parts = HEADING.split(content.decode().replace("\r\n", "\n"))
   except FileNotFoundError:
     known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.md")))
     raise UserError(
@@ -71,49 +75,64 @@ def load(name: str) -> Prompt:
     ) from None
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f"{path}: cannot be read as a prompt: {error}") from None
-  if not found:
+  headings, bodies = parts[::2], [body.strip() for body in parts[1::2]]
+  slots = SLOT.findall(bodies[1]) if headings[:2] == ["system", "user"] else []
+  each = ["text", "response", "rewrite"] if "response" in slots else ["text", "rewrite"]
+  wanted = ["system", "user"] + each * ((len(headings) - 2) // len(each))
+  if headings != wanted or not all(bodies) or SLOT.search(bodies[0]):
     raise UserError(
-      f"{path}: a prompt is one line that says what it is for, then `## system` and"
-      " `## user`, each on a line of its own with text below it"
+      f"{path}: a prompt is a line that says what it is for, `## system`, `## user` and"
+      " examples, each `## text` and `## rewrite` (with `## response` between them if"
+      " it is for responses); none is empty, and slots stand in the user part only"
     )
-  prompt = Prompt(
-    name, found[2].strip(), found[3].strip(), hashlib.sha256(content).hexdigest()
+  once = slots.count("text") == 1 and slots.count("response") <= 1
+  if not once or not {"open", "close"} <= set(slots):
+    raise UserError(
+      f"{path}: the user part must have {{open}}, {{close}}, and {{text}} once"
+    )
+  examples = tuple(
+    (bodies[i], bodies[i + 1] if len(each) == 3 else None, bodies[i + len(each) - 1])
+    for i in range(2, len(bodies), len(each))
   )
-  slots = SLOT.findall(prompt.user)
-  for slot in ("text", "open", "close"):
-    if slots.count(slot) < 1 or (slot == "text" and slots.count(slot) > 1):
-      raise UserError(f"{path}: the user part must have {{{slot}}}, and {{text}} once")
-  if slots.count("response") > 1 or {"text", "response"} & set(
-    SLOT.findall(prompt.system)
-  ):
-    raise UserError(f"{path}: {{text}} and {{response}} stand once, in the user part")
-  return prompt
+  return Prompt(name, *bodies[:2], examples, hashlib.sha256(content).hexdigest())
 
 
 def build(prompt: Prompt, text: str, response: str | None, seed: int) -> Marked:
   """The messages that ask for a rewrite; the same arguments give the same messages."""
-  data = text + "\0" + (response or "")
-  number = _number(data, seed)
+  messages = [{"role": "system", "content": prompt.system}]
+  for shown, reply, rewrite in prompt.examples:
+    content, _, _ = _fill(prompt.user, shown, reply, 0)
+    messages += [
+      {"role": "user", "content": content},
+      {"role": "assistant", "content": rewrite},
+    ]
+  content, first, last = _fill(prompt.user, text, response, seed)
+  return Marked([*messages, {"role": "user", "content": content}], first, last)
+
+
+def _fill(
+  user: str, text: str, response: str | None, seed: int
+) -> tuple[str, str, str]:
+  """The user part with its slots filled, and the two lines around data."""
+  number = _number(f"{text}\0{response or ''}", seed)
   filled = {
-    "open": f"[data {number}]",
-    "close": f"[end {number}]",
+    "open": f"<data-{number}>",
+    "close": f"</data-{number}>",
     "text": text,
     "response": response or "",
   }
-  messages = [
-    {"role": role, "content": SLOT.sub(lambda slot: filled[slot[1]], part)}
-    for role, part in (("system", prompt.system), ("user", prompt.user))
-  ]
-  return Marked(messages, filled["open"], filled["close"])
+  content = SLOT.sub(lambda slot: filled[slot[1]], user)
+  return content, filled["open"], filled["close"]
 
 
 def _number(data: str, seed: int) -> str:
-  """Six digits (small models copy long ones badly) that do not occur in the data."""
-  for turn in range(1_000_000):
-    digest = hashlib.blake2b(
-      f"{seed} {turn} {data}".encode("utf-8", "surrogatepass"), digest_size=8
-    )
-    number = f"{int.from_bytes(digest.digest(), 'big') % 1_000_000:06d}"
+  """A number that does not occur in the data, the same one next time."""
+  digest = hashlib.blake2b(
+    f"{seed} {data}".encode("utf-8", "surrogatepass"), digest_size=8
+  )
+  first, count = int.from_bytes(digest.digest(), "big"), 10**DIGITS
+  for turn in range(count):
+    number = f"{(first + turn) % count:0{DIGITS}d}"
     if number not in data:
       return number
   raise UserError("a text that holds every number of six digits cannot be enclosed")
@@ -127,5 +146,5 @@ def answer(content: str, marked: Marked) -> str | None:
   """
   content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()
   content = content.removeprefix(marked.open).removesuffix(marked.close).strip()
-  number = marked.open.split()[1].rstrip("]")
+  number = re.sub(r"\D", "", marked.open)
   return None if number in content else content

@@ -127,7 +127,7 @@ def error(status, message="no", headers=None, **fields) -> tuple:
 def data(body) -> str:
   """What stands between the markers of a request's user message, the last time."""
   user = body["messages"][-1]["content"]
-  return user.rsplit("[data ", 1)[1].split("]\n", 1)[1].rsplit("\n[end ", 1)[0]
+  return user.rsplit("\n</data-", 1)[0].rsplit("<data-", 1)[1].split(">\n", 1)[1]
 
 
 def answers(sequence, otherwise=None):
