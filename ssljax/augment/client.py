@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 
 BASE, LONGEST = 1.0, 60.0  # seconds: first wait before a retry, longest of them
 PATIENCE = 300.0  # a server that asks for a longer pause than this has failed
@@ -219,7 +219,7 @@ class Client:
         " config.model, and config.base_url, which mostly ends in /v1"
       )
     if "insufficient_quota" in code:
-      raise UserError(
+      raise RunError(
         f"{where}: the account has no credit left ({status}{said}); top it up and run"
         " the same command again: nothing is lost"
       )
@@ -258,7 +258,7 @@ class Client:
     else:
       way = f"{where} keeps failing ({last}{self._last_words}); mend the server or the"
       way += f" setting that it names, {again}"
-    raise UserError(f"{count} requests in a row failed: {way}")
+    raise RunError(f"{count} requests in a row failed: {way}")
 
   def _spend(self) -> None:
     """Counts a request that is about to be sent, if the budgets allow it."""
