@@ -45,6 +45,7 @@ setup(
     "llm-test": ["openai>=2.0", "xllamacpp>=2026.10"],  # a real server for the tests
     "marian": ["nltk>=3.9", "torch>=2.6"],  # neural back-translation
     "parity": ["torch>=2.5"],  # for the tests, and to convert pickled weights
+    "ray": ["ray[data]>=2.49"],  # augmentation on a cluster
     "tftext": ["tensorflow-text>=2.18"],
   },
 )
