@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 RUNTIME = [
   "absl-py>=2.1",
   "datasets>=4.0",
+  "datasketch>=1.6",
   "flax>=0.12.2",  # earlier ones cannot remat under jax 0.10
   "grain>=0.2.12",
   "huggingface_hub>=1.0",
@@ -17,6 +18,7 @@ RUNTIME = [
   "orbax-checkpoint>=0.11.25",
   "protobuf>=5.29",
   "pyarrow>=18.0",
+  "rapidfuzz>=3.9",
   "safetensors>=0.5",
   "scikit-learn>=1.6",
   "sentencepiece>=0.2",
@@ -32,13 +34,24 @@ setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=find_packages(include=["ssljax", "ssljax.*"]),
-  package_data={"ssljax": ["assets.json"]},
+  package_data={"ssljax": ["assets.json"], "ssljax.augment": ["**/*.md", "**/*.txt"]},
   install_requires=RUNTIME,
   extras_require={
     "cuda12": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "dev": ["pytest>=8.0", "pytest-xdist>=3.6", "ruff>=0.14"],
+    # WordNet, back-translation, LLMs, the language filter
+    "augment": ["nltk>=3.9", "openai>=2.0", "py3langid>=0.4"],
+    "dev": [
+      "nltk>=3.9",
+      "py3langid>=0.4",
+      "pytest>=8.0",
+      "pytest-xdist>=3.6",
+      "ruff>=0.14",
+    ],
+    "llm-test": ["openai>=2.0", "xllamacpp>=2026.10"],  # a real server for the tests
+    "marian": ["nltk>=3.9", "torch>=2.6"],  # neural back-translation
     "parity": ["torch>=2.5"],  # for the tests, and to convert pickled weights
+    "ray": ["ray[data]>=2.49"],  # augmentation on a cluster
     "tftext": ["tensorflow-text>=2.18"],
   },
 )

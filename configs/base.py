@@ -30,6 +30,7 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
   config.weak = ("self",)  # kinds of view; one candidate is drawn a visit
   config.strong = ("words",)
   config.missing_view = "error"  # a row without the view: error | words | self | drop
+  config.on_overlap = "error"  # texts of train in validation or test: error | drop
   config.max_length = 1024 if response else 512  # tokens
 
   # The model.

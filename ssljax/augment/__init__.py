@@ -1,0 +1,1 @@
+"""Views of texts, made once and stored: python -m ssljax.augment."""

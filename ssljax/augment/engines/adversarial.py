@@ -1,0 +1,61 @@
+"""The same text in a form that real attackers use to pass a filter.
+
+The forms are those of ssljax/augment/forms.py. Only the prompt takes the form: it is
+the side that an attacker writes.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from ssljax.augment import chance, forms
+from ssljax.augment.engine import Candidate, Engine, Source
+from ssljax.errors import UserError
+
+FORMS = {
+  "leet": forms.leet,
+  "homoglyphs": forms.homoglyphs,
+  "zero_width": forms.zero_width,
+  "spacing": forms.spacing,
+  "case": forms.case,
+  "base64": forms.base64,
+  "rot13": forms.rot13,
+  "template": forms.template,
+}
+
+
+def make(
+  *, forms: Sequence[str] = tuple(FORMS), views: int = 1, seed: int = 0
+) -> Engine:
+  """The engine.
+
+  Args:
+    forms: to choose from; a text's views take them in turn, from a drawn one on.
+    views: candidates of each text and attempt.
+
+  Raises:
+    UserError: a form that is not there, or none.
+  """
+  unknown = [name for name in forms if name not in FORMS]
+  if unknown or not forms:
+    raise UserError(
+      f"config.forms: {unknown[0] if unknown else 'none'}; choose from"
+      f" {', '.join(FORMS)}"
+    )
+
+  def candidate(source: Source, view: int) -> Candidate:
+    first = chance.number(seed, source.text)
+    rng = chance.generator(seed, source.text, view)
+    for turn in range(len(forms)):
+      text = FORMS[forms[(first + view + turn) % len(forms)]](source.text, rng)
+      if text != source.text:  # leetspeak, say, leaves numbers as they are
+        return Candidate(text, source.response)
+    return Candidate(problem="nothing to change")
+
+  def make_views(
+    sources: Sequence[Source], attempt: int
+  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+    for i, source in enumerate(sources):
+      numbers = range(attempt * views, (attempt + 1) * views)
+      yield i, [candidate(source, view) for view in numbers]
+
+  settings = {"forms": list(forms), "views": views, "seed": seed}
+  return Engine("adversarial", settings, make_views, stored=False)

@@ -1,0 +1,126 @@
+"""Back-translation: into another language and back (Sennrich et al. 2016).
+
+One interface, `translate(texts, source, target)`, and two translators: `apertium`, by
+rules and at hand on any Debian, and `marian`, neural. Each pivot language gives a view
+of its own, of the text and of the response. Which pivots a text gets first is drawn, so
+that with fewer views than pivots all pivots are used alike.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from ssljax.augment import apertium, chance, marian, sentences
+from ssljax.augment.engine import Candidate, Engine, Source
+from ssljax.augment.translate import Translator, TranslatorDied, there_and_back
+from ssljax.errors import UserError
+
+GROUP = 64  # texts that go through the translator together
+PROBE = "Good morning."  # which every translator that lives can translate
+
+
+def make(
+  *,
+  translator: str = "apertium",
+  pivots: Sequence[str] = ("es",),
+  source: str = "en",
+  models: str = "",
+  device: str = "",
+  batch: int = 32,
+  views: int = 1,
+  seed: int = 0,
+) -> Engine:
+  """The engine.
+
+  Args:
+    translator: "apertium" or "marian".
+    pivots: languages, ISO 639-1; each gives one view at most.
+    source: the language of the texts.
+    models, device, batch: of marian; see there.
+    views: candidates of each text and attempt.
+
+  Raises:
+    UserError: an unknown translator, no pivot, or what the translator needs is missing.
+  """
+  if not pivots or len(set(pivots)) < len(pivots) or source in pivots:
+    raise UserError(
+      f"config.pivots={tuple(pivots)}: give different languages other than {source}"
+    )
+  if translator == "apertium":
+    chosen = apertium.make(source, pivots)
+  elif translator == "marian":
+    chosen = marian.make(source, pivots, models, device, batch)
+  else:
+    raise UserError(f"config.translator={translator}: choose apertium or marian")
+  sentences.split(PROBE)  # what it needs is missing now or never
+
+  def make_views(
+    sources: Sequence[Source], attempt: int
+  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+    for first in range(0, len(sources), GROUP):
+      group = sources[first : first + GROUP]
+      wanted = [_pivots(each, pivots, seed, attempt, views) for each in group]
+      found: list[list[Candidate]] = [[] for _ in group]
+      for pivot in pivots:
+        rows = [k for k, theirs in enumerate(wanted) if pivot in theirs]
+        some = [group[k] for k in rows]
+        candidates = _candidates(some, chosen, source, pivot)
+        for k, candidate in zip(rows, candidates, strict=True):
+          found[k].append(candidate)
+      for k, candidates in enumerate(found):
+        yield first + k, candidates or [Candidate(problem="no pivot left")]
+
+  settings = {
+    **chosen.settings,
+    "source": source,
+    "pivots": list(pivots),
+    "views": views,
+    "seed": seed,
+  }
+  return Engine("backtranslation", settings, make_views)
+
+
+def _pivots(
+  source: Source, pivots: Sequence[str], seed: int, attempt: int, views: int
+) -> list[str]:
+  """Those of one attempt: `views` further ones from a drawn one on."""
+  first = chance.number(seed, source.text) % len(pivots)
+  turned = [*pivots[first:], *pivots[:first]]
+  return turned[attempt * views : (attempt + 1) * views]
+
+
+def _candidates(
+  sources: Sequence[Source], translator: Translator, language: str, pivot: str
+) -> list[Candidate]:
+  """One of each source. A text that kills the translator takes no other with it."""
+  texts = [s.text for s in sources]
+  texts += [s.response for s in sources if s.response is not None]
+  try:
+    back = there_and_back(texts, translator, language, pivot) if texts else []
+  except TranslatorDied as died:
+    gone = Candidate(problem=str(died), passing=True)
+    if len(sources) == 1 or not _lives(translator, language, pivot):
+      return [gone] * len(sources)
+    half = len(sources) // 2
+    return [
+      candidate
+      for part in (sources[:half], sources[half:])
+      for candidate in _candidates(part, translator, language, pivot)
+    ]
+  responses = iter(back[len(sources) :])
+  return [
+    _candidate(s, text, None if s.response is None else next(responses))
+    for s, text in zip(sources, back, strict=False)
+  ]
+
+
+def _candidate(source: Source, text: str, response: str | None) -> Candidate:
+  if (text, response) == (source.text, source.response):
+    return Candidate(problem="nothing to translate")
+  return Candidate(text, response)
+
+
+def _lives(translator: Translator, language: str, pivot: str) -> bool:
+  try:
+    there_and_back([PROBE], translator, language, pivot)
+  except TranslatorDied:
+    return False
+  return True

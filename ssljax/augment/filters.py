@@ -1,0 +1,244 @@
+"""What a view must be: small pure functions of a text and a view of it.
+
+`strip` takes off what an LLM puts around its answer. Each check of CHECKS then says
+whether the view has one fault; the first fault found is the reason why it is dropped.
+A text that looks like the fault itself excuses its views: a paraphrase of "I can't help
+with that" may refuse.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rapidfuzz.distance import Indel
+
+from ssljax.augment.engine import Candidate, Source
+from ssljax.augment.settings import Settings
+from ssljax.errors import UserError
+
+SHORTEST = 20  # letters; in fewer, no language can be told
+SURE = 0.9  # probability of another language, to drop a view for it
+
+_NEGATED = r"(?:can(?:no|['’])?t|can not|won['’]?t|will not|am (?:not able|unable) to)"
+_REFUSAL = re.compile(
+  rf"""[\W_]*(?:
+    (?:(?:i['’]?m|i\ am)\ (?:so\ |very\ |really\ |deeply\ )?sorry|sorry|apologies
+      |i\ apologi[sz]e|unfortunately)\b[^.!?\n]{{0,60}}?\b
+      (?:{_NEGATED}|unable|not\ able|against)\b
+    |i\ {_NEGATED}\ (?:\w+\ ){{0,2}}?(?:help|assist|provide|fulfil|fulfill|comply
+      |answer|support|create|generate|write|rewrite|rephrase|paraphrase|engage|do
+      |discuss|produce|satisfy|complete|process|respond|give|offer|share)\b
+      (?!\ (?:but|it|myself|feeling|noticing|thinking|wondering)\b)
+    |i(?:['’]?m|\ am)\ (?:not\ able|unable)\ to\ (?:help|assist|provide|fulfil
+      |fulfill|comply|answer|create|generate|write|rewrite|rephrase|paraphrase|engage|discuss)\b
+    |as\ an?\ (?:ai|artificial\ intelligence|(?:large\ )?language\ model)\b
+    |i\ must\ (?:respectfully\ )?(?:decline|refuse)\b
+    |(?:this|that|your)\ (?:request|content|prompt|text)\ (?:violates|goes\ against
+      |is\ against|is\ (?:inappropriate|harmful|not\ appropriate))\b
+  )""",
+  re.IGNORECASE | re.VERBOSE,
+)
+_WORK = (
+  r"(?:paraphrase[ds]?|paraphrasing|rephrase[ds]?|rephrasing|rewrite|rewritten|rewriting"
+  r"|rewording|reworded|revised|reformulat\w+|alternative)"
+)
+_SURE = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|great)"
+# "Sure! Here is a paraphrase of the text:" and "Paraphrase:": the view comes after it.
+_PREAMBLE = re.compile(
+  rf"""\s*(?:
+    (?:{_SURE}[,.!:]*\s+)?
+      (?:here(?:['’]s|\ is|\ are)|this\ is|below\ is)\b[^:\n]{{0,20}}\b
+      (?:{_WORK}|version|text)\b[^:\n]{{0,60}}:
+    |(?:the\ |my\ |your\ )?{_WORK}(?:\ (?:text|version|prompt|question|sentence
+      |response|request))?\s*:
+    |{_SURE}\s*[!:](?=\s)
+  )\s*""",
+  re.IGNORECASE | re.VERBOSE,
+)
+# What is left of such talk, where it cannot be told from the view.
+_TALK = re.compile(
+  rf"""\s*(?:
+    {_SURE}[,!.]\s+(?:here|i|let|this|below)\b
+    |here(?:['’]s|\ is|\ are)\ [^.\n]{{0,40}}\b{_WORK}\b
+    |i(?:['’]ve|\ have|['’]ll|\ will)?\ {_WORK}\b
+    |the\ (?:text|prompt|sentence|passage|original\ \w+)\ (?:can|could|may)\ be
+      \ {_WORK}
+    |{_WORK}\ (?:text|version|prompt)\b
+  )""",
+  re.IGNORECASE | re.VERBOSE,
+)
+# "Note: I kept the meaning." on a last line of its own.
+_AFTERWARDS = re.compile(
+  r"\W*(?:note\b|explanation\b|please note|let me know|i hope this|this (?:version|"
+  rf"rewrite|paraphrase)\b|(?:the|this) {_WORK}\b)",
+  re.IGNORECASE,
+)
+_QUOTES = {'"': '"', "“": "”", "«": "»", "‘": "’", "'": "'", "`": "`"}
+
+
+def strip(source: str, view: str) -> str:
+  """The view without the preamble and the quotes that the source does not have."""
+  view = view.strip()
+  found = _PREAMBLE.match(view)
+  if found and found.end() < len(view) and not _PREAMBLE.match(source):
+    view = view[found.end() :]
+  mark = view[:1]
+  if (
+    len(view) > 2
+    and view[-1] == _QUOTES.get(mark)
+    and source.strip()[:1] != mark
+    and mark not in view[1:-1]
+    and view[-1] not in view[1:-1].replace("’", "" if mark != "‘" else "’")
+  ):
+    view = view[1:-1].strip()
+  return view
+
+
+class Case(NamedTuple):
+  """One part of a pair: the text, or the response."""
+
+  source: str
+  view: str
+  settings: Settings
+
+
+def malformed(case: Case) -> bool:
+  try:  # half a surrogate pair has no place in a file
+    case.view.encode()
+  except UnicodeEncodeError:
+    return True
+  return "\0" in case.view and "\0" not in case.source
+
+
+def empty(case: Case) -> bool:
+  return not any(c.isalnum() for c in case.view) and any(
+    c.isalnum() for c in case.source
+  )
+
+
+def refusal(case: Case) -> bool:
+  return _new(_REFUSAL.match, case)
+
+
+def meta_talk(case: Case) -> bool:
+  return (
+    _new(_TALK.match, case)
+    or _new(_PREAMBLE.match, case)
+    or _new(lambda text: "\n" in text and _AFTERWARDS.match(_last_line(text)), case)
+  )
+
+
+def identical(case: Case) -> bool:
+  return case.source.split() == case.view.split()
+
+
+def near_identical(case: Case) -> bool:
+  most = case.settings.most_alike
+  if not most:
+    return False
+  alike = Indel.normalized_similarity(
+    _plain(case.source), _plain(case.view), score_cutoff=most
+  )
+  return alike >= most
+
+
+def too_short(case: Case) -> bool:
+  return len(case.view) < case.settings.least_ratio * len(case.source)
+
+
+def too_long(case: Case) -> bool:
+  most = case.settings.most_ratio
+  return bool(most) and len(case.view) > most * len(case.source)
+
+
+def other_language(case: Case) -> bool:
+  wanted = case.settings.language
+  if not wanted or sum(map(str.isalpha, case.view)) < SHORTEST:
+    return False
+  language, probability = identifier(wanted).classify(case.view)
+  return language != wanted and probability >= SURE
+
+
+CHECKS: dict[str, Callable[[Case], bool]] = {
+  "malformed": malformed,
+  "empty": empty,
+  "refusal": refusal,
+  "meta-talk": meta_talk,
+  "identical": identical,
+  "near-identical": near_identical,
+  "too short": too_short,
+  "too long": too_long,
+  "other language": other_language,
+}
+
+
+def reason(source: Source, view: Candidate, settings: Settings) -> str:
+  """Why a view is dropped, "" where it is good: the parts that differ are checked."""
+  parts = changed(source, view)
+  if not parts:
+    return "identical"
+  for name, wrong in CHECKS.items():
+    # Of a pair one part may stay as it is, but a changed part must be a good one.
+    if any(wrong(Case(old, new, settings)) for old, new in parts):
+      return name
+  return ""
+
+
+def changed(source: Source, view: Candidate) -> list[tuple[str, str]]:
+  """(source, view) of each part that an engine changed."""
+  pairs = [(source.text, view.text)]
+  if source.response is not None:
+    pairs.append((source.response, view.response or source.response))
+  return [(old, new) for old, new in pairs if old != new]
+
+
+def tidy(source: Source, view: Candidate) -> Candidate:
+  """A candidate in the form of its source, stripped of meta-talk."""
+  text = view.text
+  if text != source.text:
+    text = strip(source.text, text)
+  response = None if source.response is None else (view.response or source.response)
+  if response != source.response:
+    response = strip(source.response, response)
+  return view._replace(text=text, response=response)
+
+
+def fingerprint(view: Candidate) -> tuple[str, str]:
+  """Alike for views that are copies of each other."""
+  return _plain(view.text), _plain(view.response or "")
+
+
+@functools.cache
+def identifier(language: str):
+  """Says which language a text is in: py3langid's model, which ships with it.
+
+  Raises:
+    UserError: it is not installed, or does not know `language`.
+  """
+  try:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+  except ImportError:
+    raise UserError(
+      "--config.language needs py3langid: pip install 'ssljax[augment]'"
+    ) from None
+  model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+  known = {str(name) for name in model.nb_classes}
+  if language not in known:
+    raise UserError(
+      f"--config.language={language!r}: give a two-letter code such as en, one of "
+      f"{', '.join(sorted(known))}"
+    )
+  return model
+
+
+def _new(found: Callable, case: Case) -> bool:
+  return bool(found(case.view)) and not found(case.source)
+
+
+def _last_line(text: str) -> str:
+  return text.rstrip().rsplit("\n", 1)[-1]
+
+
+def _plain(text: str) -> str:
+  return " ".join(text.casefold().split())

@@ -1,0 +1,203 @@
+"""A dataset folder made anew beside the old one, and put in its place in one step.
+
+Until `replace` the old folder is untouched; from then on the new one stands there. A
+kill at any moment leaves one of the two, whole.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssljax.data import files
+from ssljax.data.columns import SCHEMA
+from ssljax.errors import UserError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
+
+
+def check(folder: Path, splits: tuple[str, ...]) -> dict[str, list[Path]]:
+  """The Parquet parts of each split.
+
+  Raises:
+    UserError: not a folder that `python -m ssljax.data.prepare` writes, or one without
+      a split that is asked for.
+  """
+  first = (
+    "first run `python -m ssljax.data.prepare --source="
+    f"{folder} --output=NEW`, then give NEW"
+  )
+  if not folder.is_dir():
+    what = "is a file" if folder.exists() else "no such folder"
+    raise UserError(
+      f"--data={folder}: {what}; give a dataset folder"
+      + (f": {first}" if folder.exists() else "")
+    )
+  found = {}
+  for split in splits:
+    parts = sorted((folder / split).glob("*.parquet"))
+    if not parts and (folder / "dataset.json").exists():
+      raise UserError(f"--data={folder}: no split {split!r} (--config.splits) in it")
+    if not parts:
+      raise UserError(f"--data={folder}: not a dataset folder; {first}")
+    for part in parts:
+      if not files.parquet(part).schema_arrow.equals(SCHEMA):
+        raise UserError(f"{part}: not the columns of a dataset folder; {first}")
+    found[split] = parts
+  return found
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+  """Holds the folder for this process alone, and mends what a killed one has left.
+
+  Raises:
+    UserError: another process holds it.
+  """
+  try:
+    lock = open(folder.parent / f".{folder.name}.lock", "a")  # noqa: SIM115
+  except OSError as error:
+    raise UserError(
+      f"--data={folder}: {folder.parent} cannot be written ({error.strerror}), which "
+      "the new folder needs; copy the data to a place that can"
+    ) from None
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+        raise
+      raise UserError(
+        f"--data={folder}: another run is adding views to it; wait until it has ended"
+      ) from None
+    recover(folder)
+    yield  # the lock goes with the file, also when the process is killed
+
+
+def half_done(folder: Path) -> bool:
+  """Whether a process was killed while the folder had no name."""
+  return not folder.exists() and _old(folder).exists()
+
+
+def recover(folder: Path) -> None:
+  """Finishes or undoes what a killed process has left beside the folder."""
+  old = _old(folder)
+  if half_done(folder):
+    os.rename(old, folder)
+  for left in (old, *folder.parent.glob(f"{_new(folder)}*")):
+    shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def renewed(folder: Path, own: Callable[[Path], bool]) -> Iterator[Path]:
+  """A folder beside `folder` that takes its place when the block ends without error.
+
+  It begins as a copy of all files but those for which `own(relative path)` is true,
+  which the block writes. Nothing else in it may be written to: large files are links.
+  """
+  try:
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_new(folder)))
+  except OSError as error:
+    raise UserError(
+      f"--data={folder}: {folder.parent} cannot be written ({error.strerror})"
+    ) from None
+  try:
+    _link(folder, fresh, own)
+    yield fresh
+    shutil.copymode(folder, fresh)  # mkdtemp's folders are private
+    for place, _, names in os.walk(fresh):
+      for path in (*(Path(place, name) for name in names), Path(place)):
+        _sync(path)
+    replace(fresh, folder)
+  except OSError as error:
+    raise UserError(
+      f"--data={folder}: the new folder beside it cannot be written ({error}); free "
+      "space and run again: the old one is whole, and results are kept"
+    ) from error
+  finally:
+    shutil.rmtree(fresh, ignore_errors=True)
+
+
+def replace(fresh: Path, folder: Path) -> None:
+  """Puts `fresh` where `folder` stands; what stood there may go to `fresh`'s place."""
+  if not _exchange(fresh, folder):
+    old = _old(folder)
+    os.rename(folder, old)  # a kill between here and there is what `recover` mends
+    os.rename(fresh, folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+  _sync(folder.parent)
+
+
+def rewrite(source: Path, target: Path, rows: int, change) -> None:
+  """Writes `source` to `target` by tables of at most `rows` rows, each changed.
+
+  Args:
+    change: from an iterator of tables to an iterator of as many tables, in order.
+  """
+  # Without the buffer a whole column of a row group would be held at once.
+  with pq.ParquetFile(source, buffer_size=1 << 20) as file:
+    schema = file.schema_arrow
+    tables = (
+      pa.Table.from_batches([batch], schema)
+      for batch in file.iter_batches(rows, use_threads=False)
+    )
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+      for table in change(tables):
+        writer.write_table(table, row_group_size=rows)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+  """Swaps two folders in one step; False where the system cannot."""
+  try:
+    rename = ctypes.CDLL(None, use_errno=True).renameat2
+  except (AttributeError, OSError, TypeError):
+    return False
+  done = rename(
+    AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE
+  )
+  if done == 0:
+    return True
+  number = ctypes.get_errno()
+  if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):  # not this file system
+    return False
+  raise OSError(number, os.strerror(number), str(other))
+
+
+def _link(folder: Path, fresh: Path, own: Callable[[Path], bool]) -> None:
+  for place, _, names in os.walk(folder):
+    inside = Path(place).relative_to(folder)
+    (fresh / inside).mkdir(exist_ok=True)
+    for name in names:
+      if own(inside / name):
+        continue
+      try:
+        os.link(folder / inside / name, fresh / inside / name, follow_symlinks=False)
+      except OSError:  # some file systems have no links
+        shutil.copy2(folder / inside / name, fresh / inside / name)
+
+
+def _sync(path: Path) -> None:
+  if path.is_symlink():
+    return
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def _new(folder: Path) -> str:
+  return f".{folder.name}.new-"
+
+
+def _old(folder: Path) -> Path:
+  return folder.parent / f".{folder.name}.old"

@@ -1,0 +1,79 @@
+"""Which rows of train are rows of test, too, word for word.
+
+Two texts are the same if they differ in case, white space or Unicode form alone. A pair
+is compared with pairs by prompt and response, and by its prompt with tests of the
+prompt alone. The views of a row count as the row does.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from ssljax.data.records import Records
+
+
+def same(text: str, response: str | None) -> bytes:
+  """A digest that texts have in common which count as the same."""
+  parts = [text] if response is None else [text, response]
+  plain = "\0".join(
+    " ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts
+  )
+  return hashlib.blake2b(
+    plain.encode("utf-8", "surrogatepass"), digest_size=16
+  ).digest()
+
+
+def known(parts: Iterable[Records]) -> dict[bytes, tuple[int, int]]:
+  """digest -> (part, row) of the first row that has it, for the rows of `parts`."""
+  found: dict[bytes, tuple[int, int]] = {}
+  for number, part in enumerate(parts):
+    pairs = zip(part.column("text"), part.column("response"), strict=True)
+    for row, (text, response) in enumerate(pairs):
+      found.setdefault(same(text, response), (number, row))
+  return found
+
+
+def rows(train: Records, against: dict[bytes, tuple[int, int]]) -> np.ndarray:
+  """i64 [n, 2], (part, row) of the row that each row of train equals, else -1."""
+  found = np.full((len(train), 2), -1)
+  pairs = zip(train.column("text"), train.column("response"), strict=True)
+  for i, (text, response) in enumerate(pairs):
+    found[i] = against.get(same(text, response)) or against.get(
+      same(text, None), (-1, -1)
+    )
+  return found
+
+
+def without(train: Records, hits: Collection[tuple[int, int]]) -> Records:
+  """The rows of train, less the views (row, place among its views) in `hits`."""
+  gone = set(hits)
+  views = [
+    None
+    if own is None
+    else [view for k, view in enumerate(own) if (row, k) not in gone]
+    for row, own in enumerate(train.column("views"))
+  ]
+  at = train.table.schema.get_field_index("views")
+  field = train.table.schema.field(at)
+  table = train.table.set_column(at, field, pa.array(views, field.type))
+  return replace(train, table=table)
+
+
+def views(
+  train: Records, against: dict[bytes, tuple[int, int]]
+) -> list[tuple[int, int, tuple[int, int]]]:
+  """(row, place among its views, (part, row)) of each view that equals one."""
+  found = []
+  responses = train.column("response")
+  for i, own in enumerate(train.column("views")):
+    for k, view in enumerate(own or ()):
+      response = view["response"] if view["response"] is not None else responses[i]
+      hit = against.get(same(view["text"], response))
+      hit = hit or against.get(same(view["text"], None))
+      if hit:
+        found.append((i, k, hit))
+  return found

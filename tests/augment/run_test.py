@@ -1,0 +1,443 @@
+"""Whole runs over small folders: what they leave, what a kill leaves, who may run."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ssljax.augment.run import run
+from ssljax.errors import RunError, UserError
+from tests.augment import places
+
+TEXTS = 40
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setenv("NOTE", str(tmp_path / "note"))
+  return places.folder(tmp_path / "data", TEXTS)
+
+
+def config(function="backwards", **more):
+  """What configs/augment/custom.py says, changed."""
+  from configs.augment import custom
+
+  found = custom.get_config()
+  found.update({"function": f"tests.augment.doubles:{function}", "kind": "mine"})
+  found.update({"shard": 8, "batch": 1, **more})
+  return found.to_dict()
+
+
+def state(folder):
+  """The bytes of all files."""
+  return {
+    str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+    for p in sorted(folder.rglob("*"))
+    if p.is_file()
+  }
+
+
+def beside(data):
+  """What lies beside the folder, without what is meant to be there."""
+  known = {"data", "cache", "note", ".data.lock"}
+  return {p.name for p in data.parent.iterdir()} - known
+
+
+def backwards(text):
+  return " ".join(text.split()[::-1])
+
+
+def test_every_text_gets_its_view_and_nothing_else_changes(data):
+  before = places.read(data)
+  untouched = {k: v for k, v in state(data).items() if not k.startswith("train")}
+  found = run(config(), data)
+  after = places.read(data)
+  assert after.schema == before.schema
+  assert after.drop_columns("views") == before.drop_columns("views")
+  for old, new in zip(before.to_pylist(), after.to_pylist(), strict=True):
+    assert new["views"][:-1] == (old["views"] or [])
+    view = new["views"][-1]
+    assert view["text"] == backwards(new["text"])
+    assert (view["kind"], view["response"]) == ("mine", None)
+    assert view["origin"] == found["origin"]
+  assert untouched.items() <= state(data).items()
+  assert beside(data) == set()
+  assert sorted(p.name for p in (data / "train").iterdir()) == [
+    "part-0.parquet",
+    "part-1.parquet",
+  ]
+  assert places.report(data)["origins"][found["origin"]]["engine"] == "custom"
+  assert places.report(data)["counts"]["views"] == TEXTS
+
+
+def test_two_kinds_live_side_by_side_and_a_kind_is_replaced_or_added_to(data):
+  run(config(), data)
+  run(config("thrice", kind="other", views=2), data)
+  first = places.views(data, "mine")
+  assert all(len(some) == 1 for some in first)
+  assert all(len(some) == 2 for some in places.views(data, "other"))
+  run(config("thrice", views=2), data)
+  assert all(len(some) == 2 for some in places.views(data, "mine"))
+  run(config(replace=False), data)  # a copy of one that is there: dropped each time
+  assert {row["reason"] for row in places.dropped(data)} == {"copy of another view"}
+  assert len(places.report(data)["origins"]) == 2
+  assert all("an older view" in some for some in places.views(data, "old")[::4])
+
+
+def test_a_second_run_asks_nothing_and_a_changed_setting_asks_anew(data):
+  first = run(config(), data)
+  once = state(data)
+  assert len(places.noted(data)) == TEXTS
+  second = run(config(), data)
+  assert len(places.noted(data)) == TEXTS
+  assert second["counts"]["answers from the cache"] == TEXTS
+  assert {k: v for k, v in state(data).items() if "mine.json" not in k} == {
+    k: v for k, v in once.items() if "mine.json" not in k
+  }
+  third = run(config(version="2"), data)
+  assert len(places.noted(data)) == 2 * TEXTS
+  assert third["origin"] != first["origin"]
+  assert set(places.report(data)["origins"]) == {first["origin"], third["origin"]}
+  run(config(most_ratio=2.0), data)  # a filter is no setting of the engine
+  assert len(places.noted(data)) == 2 * TEXTS
+
+
+def test_rows_of_one_text_ask_once(tmp_path, data):
+  both = places.folder(tmp_path / "both", 8, parts=1)
+  table = places.read(both)
+  text = table.schema.get_field_index("text")
+  column = pa.array(["bake one more loaf"] * 8, pa.large_string())
+  same = table.set_column(text, table.schema.field(text), column)
+  pq.write_table(same, both / "train" / "part-0.parquet")
+  run(config(), both)
+  assert places.noted(data) == ["0 bake one more loaf"]
+  assert places.views(both, "mine") == [["loaf more one bake"]] * 8
+
+
+def test_dropped_views_are_asked_for_again_and_kept_with_their_reason(data):
+  found = run(config("stubborn"), data)
+  assert found["counts"]["views"] == TEXTS
+  assert found["counts"]["asked in attempt 2"] == TEXTS // 2
+  assert found["counts"]["dropped: refusal"] == TEXTS // 2
+  lost = places.dropped(data)
+  assert len(lost) == TEXTS // 2
+  assert lost[0] == {
+    "id": "row-0",
+    "attempt": 0,
+    "reason": "refusal",
+    "text": "I cannot help with that.",
+    "response": None,
+    "origin": found["origin"],
+  }
+  asked = places.noted(data)
+  assert len(asked) == len(set(asked)) == TEXTS + TEXTS // 2
+
+
+@pytest.mark.parametrize("fallback", ["self", "words", "none"])
+def test_a_text_without_a_view_falls_back(data, fallback):
+  found = run(config("never", fallback=fallback, attempts=2), data)
+  texts = places.read(data)["text"].to_pylist()
+  views = places.views(data, "mine")
+  assert found["counts"]["texts without a view"] == TEXTS
+  assert found["counts"]["dropped: identical"] == 2 * TEXTS
+  if fallback == "none":
+    assert views == [[] for _ in texts]
+    return
+  assert found["counts"]["fallbacks"] == TEXTS
+  assert [len(some) for some in views] == [1] * TEXTS
+  assert (views == [[text] for text in texts]) == (fallback == "self")
+  if fallback == "words":  # the same for other shards
+    run(config("never", fallback=fallback, shard=5), data)
+    assert places.views(data, "mine") == views
+
+
+def test_a_limit_leaves_the_other_rows_alone(data):
+  before = places.read(data)
+  run(config(limit=11), data)
+  after = places.read(data)
+  assert after.slice(11) == before.slice(11)
+  assert [len(some) for some in places.views(data, "mine")] == [1] * 11 + [0] * 29
+  assert len(places.noted(data)) == 11
+
+
+def test_a_pair_keeps_its_form(tmp_path, data):
+  pairs = places.folder(tmp_path / "pairs", 8, response=True)
+  run(config(), pairs)
+  for row in places.read(pairs).to_pylist():
+    assert row["views"][-1]["response"] == row["response"]
+    assert row["views"][-1]["text"] == backwards(row["text"])
+
+
+def test_any_number_of_processes_gives_the_same_rows(data, tmp_path):
+  other = places.folder(tmp_path / "other", TEXTS)
+  for folder, workers in ((data, 1), (other, 2)):
+    run(config("stubborn", stored=False, workers=workers), folder)
+  assert places.read(data) == places.read(other)
+  assert places.dropped(data) == places.dropped(other)
+  one, two = places.report(data)["counts"], places.report(other)["counts"]
+  one.pop("answers of the engine")
+  assert one == two
+
+
+KILLS = [
+  "text 1",
+  "text 17",
+  "before the swap",
+  "after the swap",
+  "between two renames",
+  "after two renames",
+]
+
+
+@pytest.mark.parametrize("kill", KILLS)
+def test_a_kill_leaves_a_whole_folder_and_what_came_is_not_asked_again(data, kill):
+  old = state(data)
+  code, printed = places.run(data, "backwards", KILL=kill)
+  assert code == -signal.SIGKILL, printed
+  asked = len(places.noted(data))
+  if kill in ("after the swap", "after two renames"):
+    assert all(places.views(data, "mine"))
+  elif kill != "between two renames":
+    assert state(data) == old
+  code, printed = places.run(data, "backwards")
+  assert code == 0, printed
+  # Only what was in flight is asked for twice, here one text.
+  assert len(places.noted(data)) <= TEXTS + 1
+  assert len(places.noted(data)) - asked <= TEXTS - asked + 1
+  assert [some[0] for some in places.views(data, "mine")] == [
+    backwards(text) for text in places.read(data)["text"].to_pylist()
+  ]
+  assert beside(data) == set()
+
+
+def test_a_killed_half_swap_is_undone_and_the_old_folder_is_whole(data):
+  old = state(data)
+  places.run(data, "backwards", KILL="between two renames")
+  assert not data.exists()
+  code, printed = places.run(data, "backwards", "--config.views=0")
+  assert code == 2, printed  # a mistake: but even this run could have mended it
+  code, _ = places.run(data, "down")
+  assert code == 1
+  assert state(data) == old
+
+
+@pytest.mark.parametrize(
+  ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_stops_it_the_folder_is_untouched_and_the_cache_kept(
+  data, number, expected
+):
+  old = state(data)
+  process = places.start(data, "backwards", SLOW="0.1")
+  wait_until(lambda: len(places.noted(data)) > 3)
+  process.send_signal(number)
+  printed, _ = process.communicate(timeout=60)
+  assert process.returncode == expected, printed
+  assert "Traceback" not in printed
+  assert state(data) == old
+  assert beside(data) == set()
+  asked = len(places.noted(data))
+  assert asked < TEXTS
+  places.run(data, "backwards")
+  assert len(places.noted(data)) == TEXTS
+
+
+def test_a_signal_stops_the_processes_too(data):
+  old = state(data)
+  more = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
+  process = places.start(data, "backwards", *more, SLOW="0.2")
+  wait_until(lambda: len(places.noted(data)) > 1)
+  process.send_signal(signal.SIGTERM)
+  printed, _ = process.communicate(timeout=60)
+  assert process.returncode == 143, printed
+  assert state(data) == old
+
+
+def test_killed_processes_leave_no_orphan(data):
+  more = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
+  process = places.start(data, "backwards", *more, SLOW="0.2")
+  wait_until(lambda: len(places.noted(data)) > 1)
+  children = subprocess.run(
+    ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+  ).stdout.split()
+  process.kill()
+  process.communicate(timeout=60)
+  assert children
+  wait_until(lambda: not any(alive(int(child)) for child in children))
+
+
+def alive(pid):
+  try:
+    with open(f"/proc/{pid}/stat") as file:
+      return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+  except OSError:
+    return False
+
+
+def test_a_second_run_on_the_folder_is_refused(data):
+  process = places.start(data, "backwards", SLOW="0.1")
+  wait_until(lambda: places.noted(data))
+  code, printed = places.run(data, "backwards", "--config.kind=other")
+  assert code == 2
+  assert "another run is adding views" in printed
+  assert len(printed.splitlines()) == 1
+  process.communicate(timeout=60)
+  assert process.returncode == 0
+  assert all(places.views(data, "mine"))
+
+
+def test_a_server_that_is_gone_stops_the_run_and_says_what_to_do(data):
+  old = state(data)
+  with pytest.raises(RunError, match=r"20 problems .* no connection; see that .* up"):
+    run(config("down"), data)
+  assert state(data) == old
+
+
+def test_problems_that_may_pass_are_asked_again_next_time(data):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr("ssljax.augment.ask.CONSECUTIVE", 10_000)
+    found = run(config("down", attempts=2), data)
+  assert found["counts"]["dropped: no connection"] == 2 * TEXTS
+  assert found["counts"]["without an answer, asked again next time"] == TEXTS
+  assert "answers from the cache" not in found["counts"]
+  with pytest.raises(RunError):  # nothing of it was stored
+    run(config("down", attempts=2), data)
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    ({"views": 0}, r"config.views=0: it must be at least 1"),
+    ({"fallback": "slef"}, r"config.fallback='slef': it is one of self, words, none"),
+    ({"kind": "self"}, r"config.kind='self'"),
+    ({"kind": "../up"}, r"config.kind"),
+    ({"splits": ("dev",)}, r"no split 'dev'"),
+    ({"engine": "custmo"}, r"no engine 'custmo' .* did you mean 'custom'"),
+    ({"functoin": "a:b"}, r"config.functoin: .* did you mean 'function'"),
+    ({"function": "nowhere:f"}, r"nowhere"),
+    ({"most_ratio": 0.1}, r"most_ratio=0.1: it must be above least_ratio"),
+  ],
+)
+def test_a_mistake_is_one_clear_line_and_nothing_is_written(data, change, said):
+  old = state(data)
+  with pytest.raises(UserError, match=said):
+    run(config(**change), data)
+  assert state(data) == old
+  assert beside(data) <= set()
+
+
+def test_plain_files_are_sent_through_prepare(tmp_path):
+  (tmp_path / "plain").mkdir()
+  (tmp_path / "plain" / "train.jsonl").write_text('{"text": "bake", "label": 0}\n')
+  with pytest.raises(UserError, match=r"python -m ssljax.data.prepare --source="):
+    run(config(), tmp_path / "plain")
+  with pytest.raises(UserError, match=r"no such folder"):
+    run(config(), tmp_path / "nowhere")
+  assert [p.name for p in tmp_path.iterdir()] == ["plain"]
+
+
+def test_no_secret_reaches_the_report(data, monkeypatch):
+  from ssljax.augment import report
+
+  monkeypatch.setenv("SOME_API_KEY", "sesame-open")
+  found = report.scrub(
+    {
+      "base_url": "http://me:word@host/v1?k=sesame-open",
+      "api_key": "abc",
+      "max_tokens": 3,
+      "nested": [{"password": "p", "note": "said sesame-open twice: sesame-open"}],
+    }
+  )
+  text = json.dumps(found)
+  assert not any(word in text for word in ("sesame", "me:word", "abc", '"p"'))
+  assert found["max_tokens"] == 3
+  run(config(version="sesame-open"), data)
+  everything = [p for p in data.rglob("*") if p.is_file()]
+  assert not any(b"sesame" in p.read_bytes() for p in everything)
+
+
+def test_training_takes_the_folder(data, tmp_path):
+  from tests import tiny
+
+  run(config(), data)
+  (tmp_path / "encoder").mkdir()
+  tiny.folder_of_encoder(tmp_path / "encoder")
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "ssljax.main",
+      f"--config={places.ROOT}/configs/fixmatch.py",
+      f"--config.data={data}",
+      f"--config.encoder={tmp_path}/encoder",
+      "--config.strong=mine",
+      "--config.labels=8",
+      "--config.batch=4",
+      "--config.max_length=32",
+      "--config.dry_run=true",
+    ],
+    cwd=places.ROOT,
+    env={**os.environ, "XLA_FLAGS": ""},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert "step shape" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
+  """Whether two texts get one label is asked of `Verdict`, and of the predictions."""
+  from ssljax.augment.engine import Candidate, Source
+  from ssljax.augment.verdict import Verdict
+  from tests import tiny
+
+  for seed, (name, rows) in enumerate({"train": 60, "val": 20, "test": 20}.items()):
+    tiny.write_rows(tmp_path / f"{name}.jsonl", rows, seed)
+  (tmp_path / "encoder").mkdir()
+  tiny.folder_of_encoder(tmp_path / "encoder")
+  subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "ssljax.main",
+      f"--config={places.ROOT}/configs/supervised.py",
+      f"--workdir={tmp_path}/run",
+      f"--config.data={tmp_path}",
+      f"--config.encoder={tmp_path}/encoder",
+      "--config.labels=16",
+      "--config.batch=8",
+      "--config.steps=16",
+      "--config.max_length=32",
+      "--config.learning_rate=0.003",
+    ],
+    cwd=places.ROOT,
+    env={**os.environ, "XLA_FLAGS": "", "SSLJAX_CACHE": str(tmp_path / "cache")},
+    check=True,
+    capture_output=True,
+  )
+  table = pq.read_table(tmp_path / "run" / "predictions" / "test.parquet").to_pylist()
+  label = {row["id"]: max(0, 1, key=row["logits"].__getitem__) for row in table}
+  assert set(label.values()) == {0, 1}
+  lines = (tmp_path / "test.jsonl").read_text().splitlines()
+  text = {row["id"]: row["text"] for row in map(json.loads, lines)}
+  pairs = list(zip(label, reversed(label), strict=True))
+  asked = [(Source(a, text[a]), Candidate(text[b])) for a, b in pairs]
+  found = Verdict(tmp_path / "run")(asked)
+  assert found.tolist() == [label[a] == label[b] for a, b in pairs]
+  assert not found.all()
+
+
+def wait_until(true, seconds=60):
+  deadline = time.monotonic() + seconds
+  while not true():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
