@@ -2,7 +2,7 @@
 
 The defaults are the settings of arXiv 2512.21107 as far as its authors' configs tell:
 prompt task, batch 16, ratio 3, 512 tokens, 100 passes over the labelled texts.
-`get_config("METHOD:TASK")`: the task is prompt or response.
+`configs/METHOD.py:TASK`: the task is prompt or response. Not a config to run by itself.
 """
 
 import ml_collections

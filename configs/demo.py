@@ -3,8 +3,9 @@
   python -m ssljax.main --config=configs/demo.py
 
 Meant for a laptop without an accelerator: a small encoder (MiniLM, 6 layers), texts cut
-at 64 tokens, few steps. Data and weights are fetched on the first run. The figures are
-in README.md.
+at 64 tokens, few steps. Data and weights are fetched on the first run. On two CPU cores
+it took 2 min 59 s and got a test F1 of 0.732 with seed 0, the one seed that was run: it
+shows the whole path in few minutes, not how good the method gets.
 """
 
 from configs import base

@@ -4,7 +4,9 @@
     --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
 
 For the response task: --config=configs/multimatch.py:response
-Not run with these settings (DeBERTa-v3-base needs an accelerator).
+Run with MiniLM on two CPU cores, by the command in README.md ("What came out"): test F1
+0.805 ± 0.015 over three seeds. Not run with the settings of this file, whose
+DeBERTa-v3-base needs an accelerator.
 """
 
 from configs import base
