@@ -19,18 +19,18 @@ if sys.argv[1] == "report":
   names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID",
            "JAX_LOCAL_DEVICE_IDS", "XLA_FLAGS", "JAX_PLATFORMS")
   line = "|".join(os.environ.get(name, "") for name in names)
-  os.write(1, f"{line} {sys.argv[2:]}\n".encode())  # in one piece: two write at once
+  os.write(1, f"{line} {sys.argv[2:]}\\n".encode())  # in one piece: two write at once
   sys.exit(0)
 def saves(number, frame):
-  os.write(1, f"saving {rank} {number}\n".encode())
+  os.write(1, f"saving {rank} {number}\\n".encode())
   time.sleep(0.3 if rank == "0" else 0)
-  os.write(1, f"saved {rank}\n".encode())
+  os.write(1, f"saved {rank}\\n".encode())
   sys.exit(143)
 if sys.argv[1] != "deaf":
   signal.signal(signal.SIGTERM, saves)
 else:
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
-os.write(1, b"ready\n")
+os.write(1, b"ready\\n")
 if rank == "1" and sys.argv[1].isdigit():
   time.sleep(0.3)
   sys.exit(int(sys.argv[1]))
