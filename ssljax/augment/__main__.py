@@ -47,12 +47,7 @@ def main() -> int:
   stop = Stop()
   with stop.on_signals():
     try:
-      if given.runner == "ray":
-        from ssljax.augment import on_ray
-
-        found = on_ray.run(given.config.to_dict(), given.data, stop)
-      else:
-        found = run(given.config.to_dict(), given.data, stop)
+      found = run(given.config.to_dict(), given.data, stop, given.runner)
     except Stopped:
       print(
         f"stopped: {given.data} is as it was; run the same command to go on",

@@ -137,22 +137,26 @@ def replace(fresh: Path, folder: Path) -> None:
   _sync(folder.parent)
 
 
+def tables(path: Path, rows: int) -> Iterator[pa.Table]:
+  """A Parquet file by tables of at most `rows` rows."""
+  # Without the buffer a whole column of a row group would be held at once.
+  with pq.ParquetFile(path, buffer_size=1 << 20) as file:
+    for batch in file.iter_batches(rows, use_threads=False):
+      yield pa.Table.from_batches([batch], file.schema_arrow)
+
+
 def rewrite(source: Path, target: Path, rows: int, change) -> None:
   """Writes `source` to `target` by tables of at most `rows` rows, each changed.
 
   Args:
     change: from an iterator of tables to an iterator of as many tables, in order.
   """
-  # Without the buffer a whole column of a row group would be held at once.
-  with pq.ParquetFile(source, buffer_size=1 << 20) as file:
-    schema = file.schema_arrow
-    tables = (
-      pa.Table.from_batches([batch], schema)
-      for batch in file.iter_batches(rows, use_threads=False)
-    )
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-      for table in change(tables):
-        writer.write_table(table, row_group_size=rows)
+  with (
+    contextlib.closing(tables(source, rows)) as found,
+    pq.ParquetWriter(target, pq.read_schema(source), compression="zstd") as writer,
+  ):
+    for table in change(found):
+      writer.write_table(table, row_group_size=rows)
 
 
 def _exchange(one: Path, other: Path) -> bool:

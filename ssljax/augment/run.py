@@ -26,13 +26,19 @@ from ssljax.data.records import Records
 REPORTS = "augment"  # the folder inside the data folder
 
 
-def run(config: Mapping[str, Any], data: str | Path, stop: Stop | None = None) -> dict:
+def run(
+  config: Mapping[str, Any],
+  data: str | Path,
+  stop: Stop | None = None,
+  runner: str = "local",
+) -> dict:
   """Adds views to a dataset folder.
 
   Args:
     config: see configs/augment/base.py; what is not there is a keyword of the engine.
     data: the folder.
     stop: becomes true when the user wants to stop.
+    runner: "local", or "ray".
 
   Returns:
     The report, as it stands in `data`/augment/<kind>.json.
@@ -65,13 +71,6 @@ def run(config: Mapping[str, Any], data: str | Path, stop: Stop | None = None) -
     stack.callback(ask.close)
     progress = Progress(total, engine.usage)
     stack.callback(progress.close)
-    processes = settings_of.processes(settings, local=not engine.stored)
-    processes = min(processes, -(-total // settings.shard))
-    if processes > 1:
-      make = workers.Beside(task, processes, stop, progress)
-    else:
-      make = workers.Here(task, ask, _judge(settings), progress)
-    stack.callback(make.close)
     files = [part for some in parts.values() for part in some]
     names = [f"{settings.kind}.json", f"{settings.kind}-dropped.parquet"]
     own = {part.relative_to(path) for part in files}
@@ -79,8 +78,15 @@ def run(config: Mapping[str, Any], data: str | Path, stop: Stop | None = None) -
     with folder.renewed(path, own.__contains__) as fresh:
       (fresh / REPORTS).mkdir(exist_ok=True)
       moves = [(part, fresh / part.relative_to(path)) for part in files]
-      counts = _rewrite(moves, make, fresh / REPORTS / names[1], total, settings.shard)
-      counts.update(ask.counts)
+      dropped = fresh / REPORTS / names[1]
+      if runner == "ray":
+        from ssljax.augment import on_ray
+
+        counts = on_ray.rewrite(moves, task, dropped, stop)
+      else:
+        make = _maker(task, ask, stop, progress, total)
+        stack.callback(make.close)
+        counts = _rewrite(moves, make, dropped, total, settings.shard) + ask.counts
       before = report.read(path / REPORTS, settings.kind).get("origins", {})
       mine = {"engine": engine.name, "settings": dict(engine.settings)}
       found = {
@@ -97,6 +103,17 @@ def run(config: Mapping[str, Any], data: str | Path, stop: Stop | None = None) -
       if stop():
         raise Stopped
   return found
+
+
+def _maker(
+  task: workers.Task, ask: Asker, stop: Stop, progress: Progress, total: int
+) -> workers.Here | workers.Beside:
+  settings = task.settings
+  processes = settings_of.processes(settings, local=not ask.engine.stored)
+  processes = min(processes, -(-total // settings.shard))
+  if processes > 1:
+    return workers.Beside(task, processes, stop, progress)
+  return workers.Here(task, ask, judge(settings), progress)
 
 
 def _rewrite(
@@ -150,7 +167,7 @@ def _checked(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
     yield table
 
 
-def _judge(settings: Settings) -> Judge:
+def judge(settings: Settings) -> Judge:
   """The filters that need an encoder; JAX is imported only for them."""
   similar = same_label = None
   if settings.least_similarity > 0:
