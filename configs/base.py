@@ -31,6 +31,7 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
   config.strong = ("words",)
   config.missing_view = "error"  # a row without the view: error | words | self | drop
   config.max_length = 1024 if response else 512  # tokens
+  config.tokenizer = "tokenizers"  # who makes ids: tokenizers | tensorflow_text
 
   # The model.
   config.head = "mlp"  # mlp | hf (that of ForSequenceClassification)

@@ -15,6 +15,7 @@ CHOICES = {
   "dtype": ("float32", "bfloat16"),
   "prng": ("rbg", "threefry2x32"),
   "balance": ("balanced", "stratified"),
+  "tokenizer": ("tokenizers", "tensorflow_text"),
   "missing_view": ("error", "words", "self", "drop"),
   "select": ("f1", "macro_f1", "accuracy", "precision", "recall", "auroc", "auprc"),
 }
@@ -39,7 +40,7 @@ LEAST = {
 }
 SHARES = ("dropout", "ema", "layer_decay")  # 0 <= value <= 1
 # Keys that may differ when a run is continued: they change no result.
-FREE = ("distributed", "dry_run")
+FREE = ("distributed", "dry_run", "tokenizer")
 
 
 def check(config: Mapping[str, Any]) -> None:

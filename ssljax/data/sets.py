@@ -76,7 +76,8 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
     texts, responses, begin = _candidates(
       rows, kinds, config["missing_view"], 2 * config["seed"] + salt
     )
-    return View(tokenize.cached(encoder, texts, responses, length), begin)
+    tokens = tokenize.cached(encoder, texts, responses, length, config["tokenizer"])
+    return View(tokens, begin)
 
   train = TrainSet(
     {name: view(labelled, name, 0) for name in needs.labelled_views},
@@ -92,8 +93,8 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   digest.update(train.label.tobytes())
   return Sets(
     train,
-    eval_set(found.validation, encoder, length),
-    eval_set(found.test, encoder, length),
+    eval_set(found.validation, encoder, length, config["tokenizer"]),
+    eval_set(found.test, encoder, length, config["tokenizer"]),
     found.labels,
     tuple(notes),
     digest.hexdigest(),
@@ -101,10 +102,12 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   )
 
 
-def eval_set(rows: Records, encoder: Path, max_length: int) -> EvalSet:
+def eval_set(
+  rows: Records, encoder: Path, max_length: int, backend: str = "tokenizers"
+) -> EvalSet:
   """Labelled rows as they are, tokenised."""
   tokens = tokenize.cached(
-    encoder, rows.column("text"), rows.column("response"), max_length
+    encoder, rows.column("text"), rows.column("response"), max_length, backend
   )
   return EvalSet(rows.column("id"), rows.label, tokens)
 

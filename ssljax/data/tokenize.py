@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,11 @@ def load_tokenizer(folder: Path):
 
 
 def encode(
-  tokenizer, texts: Sequence[str], responses: Sequence[str | None], max_length: int
+  tokenizer,
+  texts: Sequence[str],
+  responses: Sequence[str | None],
+  max_length: int,
+  encode_batch: Callable[[list[str]], list[list[int]]] | None = None,
 ) -> Tokens:
   """[CLS] text [SEP], or [CLS] text [SEP] response [SEP].
 
@@ -74,22 +78,24 @@ def encode(
   Args:
     texts, responses: n strings; a response may be None.
     max_length: tokens, special ones included; at least 4.
+    encode_batch: texts to ids without special tokens; default the tokenizer's own.
   """
-  backend = tokenizer.backend_tokenizer
+  if encode_batch is None:
+    encode_batch = lambda some: [
+      text.ids
+      for text in tokenizer.backend_tokenizer.encode_batch(
+        some, add_special_tokens=False
+      )
+    ]
   start, separator = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
   parts, prompt, truncated = [], [], []
   for begin in range(0, len(texts), CHUNK):
     some = texts[begin : begin + CHUNK]
     replies = responses[begin : begin + CHUNK]
-    firsts = backend.encode_batch(list(some), add_special_tokens=False)
-    seconds = iter(
-      backend.encode_batch(
-        [r for r in replies if r is not None], add_special_tokens=False
-      )
-    )
-    for first, reply in zip(firsts, replies, strict=True):
-      a = first.ids
-      b = next(seconds).ids if reply is not None else None
+    firsts = encode_batch(list(some))
+    seconds = iter(encode_batch([r for r in replies if r is not None]))
+    for a, reply in zip(firsts, replies, strict=True):
+      b = next(seconds) if reply is not None else None
       space = max_length - (2 if b is None else 3)
       whole = len(a) + len(b or ())
       if b is not None:
@@ -114,12 +120,22 @@ def cached(
   texts: Sequence[str],
   responses: Sequence[str | None],
   max_length: int,
+  backend: str = "tokenizers",
 ) -> Tokens:
-  """`encode` with the tokenizer of folder `encoder`, from the cache if it is there."""
+  """`encode` with the tokenizer of folder `encoder`, from the cache if it is there.
+
+  Args:
+    backend: "tokenizers" or "tensorflow_text". Ids are the same, hence the cache too.
+  """
   key = _key(encoder, texts, responses, max_length)
   folder = assets.folder() / "tokens" / key
   if not (folder / "done").exists():
-    _store(folder, encode(load_tokenizer(encoder), texts, responses, max_length))
+    tokenizer, encode_batch = load_tokenizer(encoder), None
+    if backend == "tensorflow_text":
+      from ssljax.data import tftext  # here, because it imports TensorFlow
+
+      encode_batch = tftext.make(tokenizer.backend_tokenizer, encoder)
+    _store(folder, encode(tokenizer, texts, responses, max_length, encode_batch))
   return Tokens(
     *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Tokens._fields)
   )

@@ -1,6 +1,7 @@
 """Tokens are the tokenizer's own, cut from the left, and kept on disk."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -122,3 +123,9 @@ def test_no_texts_at_all(encoder):
 def test_a_folder_without_tokenizer_is_named(tmp_path):
   with pytest.raises(UserError, match="no tokenizer could be loaded"):
     tokenize.load_tokenizer(tmp_path)
+
+
+def test_a_missing_tensorflow_text_names_the_extra(encoder, monkeypatch):
+  monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import of it fails
+  with pytest.raises(UserError, match=r"pip install -e '\.\[tftext\]'"):
+    tokenize.cached(encoder, TEXTS, REPLIES, 8, "tensorflow_text")
