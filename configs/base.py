@@ -32,6 +32,7 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
   config.missing_view = "error"  # a row without the view: error | words | self | drop
   config.on_overlap = "error"  # texts of train in validation or test: error | drop
   config.max_length = 1024 if response else 512  # tokens
+  config.tokenizer_backend = "hf"  # who makes ids: hf | tftext (tensorflow-text)
 
   # The model.
   config.head = "mlp"  # mlp | hf (that of ForSequenceClassification)

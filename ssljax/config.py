@@ -16,6 +16,7 @@ CHOICES = {
   "prng": ("rbg", "threefry2x32"),
   "balance": ("balanced", "stratified"),
   "on_overlap": ("error", "drop"),
+  "tokenizer_backend": ("hf", "tftext"),
   "missing_view": ("error", "words", "self", "drop"),
   "select": ("f1", "macro_f1", "accuracy", "precision", "recall", "auroc", "auprc"),
 }
@@ -40,7 +41,7 @@ LEAST = {
 }
 SHARES = ("dropout", "ema", "layer_decay")  # 0 <= value <= 1
 # Keys that may differ when a run is continued: they change no result.
-FREE = ("distributed", "dry_run")
+FREE = ("distributed", "dry_run", "tokenizer_backend")
 
 
 def check(config: Mapping[str, Any]) -> None:

@@ -91,6 +91,7 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
         [*rows.column("response"), *[None] * (len(stored) + 1)],
         length,
         lambda: _candidates(rows, kinds, lacking, seed),
+        config["tokenizer_backend"],
       )
     )
 
@@ -108,8 +109,8 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   digest.update(train.label.tobytes())
   return Sets(
     train,
-    eval_set(found.validation, encoder, length),
-    eval_set(found.test, encoder, length),
+    eval_set(found.validation, encoder, length, config["tokenizer_backend"]),
+    eval_set(found.test, encoder, length, config["tokenizer_backend"]),
     found.labels,
     tuple(notes),
     digest.hexdigest(),
@@ -117,10 +118,12 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   )
 
 
-def eval_set(rows: Records, encoder: Path, max_length: int) -> EvalSet:
+def eval_set(
+  rows: Records, encoder: Path, max_length: int, backend: str = "hf"
+) -> EvalSet:
   """Labelled rows as they are, tokenised."""
   tokens = tokenize.cached(
-    encoder, rows.column("text"), rows.column("response"), max_length
+    encoder, rows.column("text"), rows.column("response"), max_length, backend
   )
   return EvalSet(rows.column("id"), rows.label, tokens)
 

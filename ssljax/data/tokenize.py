@@ -63,7 +63,11 @@ def load_tokenizer(folder: Path):
 
 
 def encode(
-  tokenizer, texts: Sequence[str], responses: Sequence[str | None], max_length: int
+  tokenizer,
+  texts: Sequence[str],
+  responses: Sequence[str | None],
+  max_length: int,
+  encode_batch: Callable[[list[str]], list[list[int]]] | None = None,
 ) -> Tokens:
   """[CLS] text [SEP], or [CLS] text [SEP] response [SEP].
 
@@ -74,22 +78,24 @@ def encode(
   Args:
     texts, responses: n strings; a response may be None.
     max_length: tokens, special ones included; at least 4.
+    encode_batch: texts to ids without special tokens; default the tokenizer's own.
   """
-  backend = tokenizer.backend_tokenizer
+  if encode_batch is None:
+    encode_batch = lambda some: [
+      text.ids
+      for text in tokenizer.backend_tokenizer.encode_batch(
+        some, add_special_tokens=False
+      )
+    ]
   start, separator = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
   parts, prompt, truncated = [], [], []
   for begin in range(0, len(texts), CHUNK):
     some = texts[begin : begin + CHUNK]
     replies = responses[begin : begin + CHUNK]
-    firsts = backend.encode_batch(list(some), add_special_tokens=False)
-    seconds = iter(
-      backend.encode_batch(
-        [r for r in replies if r is not None], add_special_tokens=False
-      )
-    )
-    for first, reply in zip(firsts, replies, strict=True):
-      a = first.ids
-      b = next(seconds).ids if reply is not None else None
+    firsts = encode_batch(list(some))
+    seconds = iter(encode_batch([r for r in replies if r is not None]))
+    for a, reply in zip(firsts, replies, strict=True):
+      b = next(seconds) if reply is not None else None
       space = max_length - (2 if b is None else 3)
       whole = len(a) + len(b or ())
       if b is not None and whole > space and len(b) >= space:
@@ -116,10 +122,11 @@ def cached(
   texts: Sequence[str],
   responses: Sequence[str | None],
   max_length: int,
+  backend: str = "hf",
 ) -> Tokens:
   """`encode` with the tokenizer of folder `encoder`, from the cache if it is there."""
   make = lambda: (texts, responses, np.arange(len(texts) + 1))
-  return cached_views(encoder, texts, responses, max_length, make)[0]
+  return cached_views(encoder, texts, responses, max_length, make, backend)[0]
 
 
 def cached_views(
@@ -128,20 +135,27 @@ def cached_views(
   responses: Sequence[str | None],
   max_length: int,
   make: Callable[[], tuple[Sequence[str], Sequence[str | None], np.ndarray]],
+  backend: str = "hf",
 ) -> tuple[Tokens, np.ndarray]:
   """`encode` of what is made of the texts, from the cache if it is there.
 
   Args:
     texts, responses: all that decides what `make` gives; what is cached hangs on them.
     make: () -> (texts, responses, begin i64), not called where the cache serves.
+    backend: "hf" or "tftext". Ids are the same, hence the cache too.
 
   Returns:
     The tokens and `begin`.
   """
   folder = assets.folder() / "tokens" / _key(encoder, texts, responses, max_length)
   if not (folder / "done").exists():
+    tokenizer, encode_batch = load_tokenizer(encoder), None
+    if backend == "tftext":
+      from ssljax.data import tftext  # here, because it imports TensorFlow
+
+      encode_batch = tftext.make(tokenizer.backend_tokenizer, encoder)
     *made, begin = make()
-    tokens = encode(load_tokenizer(encoder), *made, max_length)
+    tokens = encode(tokenizer, *made, max_length, encode_batch)
     _store(folder, {**tokens._asdict(), "begin": begin})
   *tokens, begin = (
     np.load(folder / f"{name}.npy", mmap_mode="r")

@@ -1,6 +1,7 @@
 """Tokens are the tokenizer's own, cut from the left, and kept on disk."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -158,3 +159,9 @@ def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):
   found, _ = tokenize.encode(tokenizer, ["the cat"], [None], 64).text(0)
   model = sentencepiece.SentencePieceProcessor(str(tmp_path / "spm.model"))
   assert found.tolist() == [1, *model.encode("the cat"), 2]
+
+
+def test_a_missing_tensorflow_text_names_the_extra(encoder, monkeypatch):
+  monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import of it fails
+  with pytest.raises(UserError, match=r"pip install -e '\.\[tftext\]'"):
+    tokenize.cached(encoder, TEXTS, REPLIES, 8, "tftext")

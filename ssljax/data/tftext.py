@@ -1,0 +1,137 @@
+"""Texts to ids by tensorflow-text, id for id as the tokenizer itself does it.
+
+A text is normalised by the tokenizer's own normalizer and cut at its spaces; then
+tensorflow-text turns words into ids. Where it might differ the reference does so:
+- texts that spell a special token, as [MASK], or SentencePiece's mark of a space;
+- words longer than 100 characters, or with characters outside `PLAIN`;
+- SentencePiece: words that spm.model's normalizer changes, words with an unknown piece,
+  and words whose two best segmentations score alike, as "aaa" = a + aa = aa + a: one
+  library adds in float32, the other in float64, and so they break ties differently.
+"""
+
+import json
+import os
+import re
+import warnings
+
+import numpy as np
+
+from ssljax.errors import UserError
+
+# Latin to Cyrillic, jamo, punctuation, symbols, kana, Han, Hangul, emoji. Of other
+# scripts the libraries' tables of punctuation differ, and nothing invisible is here.
+PLAIN = re.compile(
+  "[!-~\u00a1-\u00ac\u00ae-\u052f\u1100-\u11ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf"
+  "\u2100-\u2bff\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7a3\U0001f300-\U0001faff]{1,100}"
+)
+GAP = 1e-3  # of log probability; in a word float32 errs by less than 1e-4
+SPACES = {
+  "type": "Metaspace",
+  "replacement": "\u2581",
+  "prepend_scheme": "always",
+  "split": True,
+}
+
+
+def make(backend, folder):
+  """The twin of `backend.encode_batch` without special tokens: texts to lists of ids.
+
+  Args:
+    backend: a `tokenizers.Tokenizer`, the reference.
+    folder: holds spm.model, for SentencePiece.
+
+  Raises:
+    UserError: tensorflow-text is not installed, or cannot do this tokenizer.
+  """
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      import tensorflow as tf
+      import tensorflow_text
+  except ImportError as error:
+    raise UserError(
+      f"--config.tokenizer_backend=tftext: {error}; run: pip install -e '.[tftext]'"
+    ) from error
+  tf.config.set_visible_devices([], "GPU")  # all of it is JAX's
+
+  parts = json.loads(backend.to_str())
+  family = {"WordPiece": _wordpiece, "Unigram": _sentencepiece}
+  normalise = backend.normalizer.normalize_str if backend.normalizer else str
+  made = family.get(parts["model"]["type"], lambda *_: None)(
+    tensorflow_text, tf.int32, parts, normalise, folder / "spm.model"
+  )
+  if made is None:
+    raise UserError(
+      f"{folder}: tensorflow_text can do BERT's WordPiece and DeBERTa-v3's spm.model, "
+      "and this is another tokenizer; take --config.tokenizer_backend=hf"
+    )
+  tokenizer, plain, special = made
+  special += [token["content"] for token in parts["added_tokens"]]
+  special += [normalise(token) for token in special]
+  special = re.compile("|".join(map(re.escape, special)) or "(?!)", re.IGNORECASE)
+  cut, one = backend.pre_tokenizer.pre_tokenize_str, backend.model.tokenize
+
+  def encode_batch(texts):
+    clean = [normalise(text) for text in texts]
+    pairs = enumerate(zip(texts, clean, strict=True))
+    odd = [i for i, (a, b) in pairs if special.search(a) or special.search(b)]
+    whole = backend.encode_batch([texts[i] for i in odd], add_special_tokens=False)
+    words = [text.split(" ") for text in clean]
+    every = dict.fromkeys(word for some in words for word in some)  # each once
+    easy = [word for word in every if plain(word)]
+    found = tokenizer.tokenize(easy).to_list() if easy else []
+    every.update(zip(easy, found, strict=True))
+    for word, found in every.items():
+      if found is None:
+        every[word] = [token.id for part, _ in cut(word) for token in one(part)]
+    ids = [[n for word in some for n in every[word]] for some in words]
+    for i, found in zip(odd, whole, strict=True):
+      ids[i] = found.ids
+    return ids
+
+  return encode_batch
+
+
+def _wordpiece(text, dtype, parts, normalise, file):
+  model, cutter = parts["model"], parts["pre_tokenizer"]
+  words = sorted(model["vocab"], key=model["vocab"].get)
+  if cutter != {"type": "BertPreTokenizer"} or model["vocab"][words[-1]] >= len(words):
+    return None
+  tokenizer = text.FastWordpieceTokenizer(
+    words,
+    suffix_indicator=model["continuing_subword_prefix"],
+    max_bytes_per_word=400,  # of UTF-8; characters are counted in `plain`
+    token_out_type=dtype,
+    unknown_token=model["unk_token"],
+  )
+  limit = model["max_input_chars_per_word"]
+  return tokenizer, lambda word: len(word) <= limit and PLAIN.fullmatch(word), []
+
+
+def _sentencepiece(text, dtype, parts, normalise, file):
+  from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+
+  steps = (parts["pre_tokenizer"] or {}).get("pretokenizers", [parts["pre_tokenizer"]])
+  spaces = normalise("a \n b ") == "a b"  # so that no word is empty
+  if steps != [SPACES] or not spaces or not file.exists():
+    return None
+  data = file.read_bytes()
+  pieces = sentencepiece_model_pb2.ModelProto.FromString(data).pieces
+  ours = [(piece.piece, np.float32(piece.score)) for piece in pieces]
+  if ours != [(piece, np.float32(score)) for piece, score in parts["model"]["vocab"]]:
+    return None
+  normal = np.array([piece.type == 1 for piece in pieces])
+  score = np.array([piece.score for piece in pieces])  # f64 [pieces]
+  processor = SentencePieceProcessor(model_proto=data)
+
+  def plain(word):
+    if not PLAIN.fullmatch(word) or processor.normalize(word) != "\u2581" + word:
+      return False
+    best = processor.nbest_encode(word, nbest_size=2, out_type=int)
+    sums = [score[ids].sum() for ids in best if normal[ids].all()]
+    return len(sums) == len(best) and (len(best) == 1 or sums[0] - sums[1] > GAP)
+
+  # What is no normal piece to SentencePiece is like any other to the reference.
+  special = ["\u2581", *(piece.piece for piece in pieces if piece.type != 1)]
+  return text.SentencepieceTokenizer(data, out_type=dtype), plain, special
