@@ -132,10 +132,7 @@ def _complete(folder: Path, pickled: bool) -> bool:
   if "model.safetensors.index.json" in names and not pickled:
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     whole = set(index["weight_map"].values()) <= set(names)
-  tokenizer = any(
-    name in names for name in ("tokenizer.json", "vocab.txt", "spm.model")
-  )
-  return whole and tokenizer and "config.json" in names and _any(names, weights)
+  return whole and "config.json" in names and _any(names, weights)
 
 
 def _any(names: Iterable[str], pattern: str) -> bool:

@@ -1,5 +1,6 @@
 """From names to folders, without a network."""
 
+import json
 import os
 import subprocess
 import sys
@@ -100,6 +101,18 @@ def test_a_cache_without_weights_is_completed(tmp_path, net):
   net.folder = tmp_path
   (tmp_path / "config.json").write_text("{}")
   net.answer = holds("config.json", "model.safetensors")
+  assert resolve(NAME) == tmp_path
+  assert net.calls == ["cache", "ask", "download"]
+
+
+def test_a_cache_that_lacks_a_shard_is_completed(tmp_path, net):
+  net.folder = tmp_path
+  shards = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]
+  (tmp_path / "config.json").write_text("{}")
+  (tmp_path / shards[0]).write_bytes(b"")
+  index = {"weight_map": dict(zip("ab", shards, strict=True))}
+  (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+  net.answer = holds("config.json", *shards)
   assert resolve(NAME) == tmp_path
   assert net.calls == ["cache", "ask", "download"]
 
