@@ -70,7 +70,8 @@ class Client:
   def stop(self) -> None:
     """Sends nothing more; what is on its way comes in. May be a signal's handler."""
     self.stopped = True
-    self._wake()
+    with contextlib.suppress(RuntimeError):  # the loop has just ended
+      self._wake()
 
   def usage(self) -> dict[str, float]:
     """Counts since the start; `full` is the share of the time with no slot idle."""

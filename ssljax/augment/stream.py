@@ -72,8 +72,8 @@ def stream(
     try:
       asyncio.run(run())
       results.put(("end", None))
-    except asyncio.CancelledError:
-      pass  # nobody listens any more
+    except asyncio.CancelledError:  # the consumer left and does not read this
+      results.put(("error", RuntimeError("the requests were cancelled")))
     except BaseException as error:
       while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
