@@ -69,7 +69,9 @@ def start(tmp_path):
 def ready(process, count=2):
   """Reads until that many processes have said they are."""
   while count:
-    count -= process.stdout.readline().endswith("ready\n")
+    line = process.stdout.readline()
+    assert line, "it ended before it was ready"
+    count -= line.endswith("ready\n")
 
 
 def test_who_is_who(start):
