@@ -118,14 +118,14 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       window.pause()
       window.resume()
 
-    if not every and window.seconds:  # the first step that was timed
-      every = _agreed(max(1, int(WORK / window.seconds[0])))
     if t % config["log_every"] == 0 or t == steps["steps"]:
       done = list(window.fetch())
       line = window.line()
       writer.write(t, "train", line)  # of a loss that is not finite, too
       _finite(done, saved, workdir)
       progress.update(t, {"loss": line["loss"]})
+    if not every and window.first_seconds is not None:
+      every = _agreed(max(1, int(WORK / window.first_seconds)))
 
     value = None
     if t % steps["eval_every"] == 0 or t == steps["steps"]:

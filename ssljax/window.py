@@ -11,45 +11,44 @@ SUMMED = ("pseudo_labels_right", "pseudo_labels_known")
 
 
 class Window:
-  """Collects without waiting for the devices; `fetch` waits.
+  """Collects without holding the devices up; `fetch` waits for them.
 
   Its content goes into each checkpoint, so that a resumed run writes the same lines.
+
+  Attributes:
+    done: values of the steps that were fetched.
+    first_seconds: what the first step took that could be timed; None before.
   """
 
   def __init__(self, saved: list[dict[str, float]] | None = None):
     self.done: list[dict[str, float]] = list(saved or [])
-    self.pending: list[tuple[dict[str, jax.Array], dict[str, float]]] = []
-    self.seconds: list[float] = []
-    self.last: float | None = None  # when the step before was seen to end
+    self.first_seconds: float | None = None
+    self._pending: list[tuple[dict[str, jax.Array], dict[str, float]]] = []
+    self._seconds: list[float] = []
+    self._running: dict[str, jax.Array] | None = None  # the step sent off last
+    self._since: float | None = None  # when the devices were free for it
 
   def add(self, metrics: dict[str, jax.Array], counts: dict[str, float]) -> None:
     """A step that was just sent off; waits for the step before it, and times that."""
-    before = self.pending[-1][0] if self.pending else None
-    self.pending.append((metrics, counts))
-    if before is not None:
-      jax.block_until_ready(before)
-      now = time.perf_counter()
-      if self.last is not None:
-        self.seconds.append(now - self.last)
-      self.last = now
+    self._settle()
+    self._running = metrics
+    self._pending.append((metrics, counts))
 
   def pause(self) -> None:
     """What comes next (a compilation, an evaluation) is no part of a step's time."""
-    if self.pending:
-      jax.block_until_ready(self.pending[-1][0])
-      if self.last is not None:
-        self.seconds.append(time.perf_counter() - self.last)
-    self.last = None
+    self._settle()
+    self._since = None
 
   def resume(self) -> None:
-    self.last = time.perf_counter()
+    self._since = time.perf_counter()
 
   def fetch(self) -> list[dict[str, float]]:
     """Values of all steps since the line before, by step."""
-    for metrics, counts in self.pending:
+    self._settle()
+    for metrics, counts in self._pending:
       values = {name: float(np.asarray(v)) for name, v in metrics.items()}
       self.done.append(values | counts)
-    self.pending = []
+    self._pending = []
     return self.done
 
   def line(self) -> dict[str, Any]:
@@ -68,10 +67,22 @@ class Window:
         total["pseudo_labels_right"] / known if known else None
       )
     values["real_token_share"] = total["tokens"] / total["row_tokens"]
-    if self.seconds:
-      median = statistics.median(self.seconds)
+    if self._seconds:
+      median = statistics.median(self._seconds)
       values["step_seconds"] = median
       values["examples_per_second"] = total["texts"] / len(steps) / median
       values["tokens_per_second"] = total["tokens"] / len(steps) / median
-    self.done, self.seconds = [], []
+    self.done, self._seconds = [], []
     return values
+
+  def _settle(self) -> None:
+    """Waits for the step that is running, once, and times it unless paused."""
+    if self._running is None:
+      return
+    jax.block_until_ready(self._running)
+    self._running = None
+    now = time.perf_counter()
+    if self._since is not None:
+      self._seconds.append(now - self._since)
+      self.first_seconds = self.first_seconds or self._seconds[-1]
+      self._since = now
