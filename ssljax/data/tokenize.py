@@ -17,6 +17,7 @@ import numpy as np
 
 from ssljax import assets
 from ssljax.errors import UserError
+from ssljax.models.hub import VOCABULARY
 
 FORMAT = 2  # of the cached arrays; raise it when their meaning changes
 CHUNK = 4096  # texts handed to the tokenizer at once
@@ -42,13 +43,19 @@ def load_tokenizer(folder: Path):
   """The fast tokenizer in `folder`, without the padding that its file may ask for."""
   from transformers import AutoTokenizer
 
+  way_out = (
+    "put the encoder's tokenizer files (tokenizer.json, vocab.txt or spm.model) beside "
+    "config.json"
+  )
+  # Without one transformers makes a tokenizer of special tokens alone, and is silent.
+  if not any(any(Path(folder).glob(pattern)) for pattern in VOCABULARY):
+    raise UserError(f"{folder}: no tokenizer here; {way_out}")
   try:
     tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True)
   except Exception as error:  # transformers raises what its parsers raise
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     raise UserError(
-      f"{folder}: no tokenizer could be loaded ({reason}); put the encoder's "
-      "tokenizer files (tokenizer.json, vocab.txt or spm.model) beside config.json"
+      f"{folder}: no tokenizer could be loaded ({reason}); {way_out}"
     ) from error
   backend = getattr(tokenizer, "backend_tokenizer", None)
   if (
@@ -156,12 +163,24 @@ def cached_views(
       encode_batch = tftext.make(tokenizer.backend_tokenizer, encoder)
     *made, begin = make()
     tokens = encode(tokenizer, *made, max_length, encode_batch)
+    _check_ids(tokens, encoder)
     _store(folder, {**tokens._asdict(), "begin": begin})
   *tokens, begin = (
     np.load(folder / f"{name}.npy", mmap_mode="r")
     for name in (*Tokens._fields, "begin")
   )
   return Tokens(*tokens), begin
+
+
+def _check_ids(tokens: Tokens, encoder: Path) -> None:
+  """Raises UserError for an id that the encoder has no embedding for: it reads NaN."""
+  rows = json.loads((encoder / "config.json").read_text()).get("vocab_size")
+  highest = int(tokens.ids.max(initial=0))
+  if rows is not None and highest >= rows:
+    raise UserError(
+      f"{encoder}: its tokenizer makes the id {highest}, but its embedding has {rows} "
+      "rows (vocab_size of config.json); take the tokenizer files that belong to it"
+    )
 
 
 def _key(encoder, texts, responses, max_length) -> str:

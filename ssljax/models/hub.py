@@ -1,5 +1,6 @@
 """From the name of an encoder to a folder on this machine."""
 
+import fnmatch
 import json
 import logging
 import re
@@ -14,17 +15,22 @@ from ssljax.errors import UserError
 LIMIT = 5.0  # seconds within which the hub must have said what it holds
 
 _CONFIG = ("config.json",)
-TOKENIZER = (
-  "tokenizer*.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
+# Files that hold a vocabulary; a tokenizer has one of them at least.
+VOCABULARY = (
+  "tokenizer.json",
   "vocab.txt",
   "vocab.json",
-  "merges.txt",
   "spm.model",
   "*.spm",
   "sentencepiece*.model",
   "spiece.model",
+)
+TOKENIZER = (
+  *VOCABULARY,
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "merges.txt",
 )
 _SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -132,7 +138,8 @@ def _complete(folder: Path, pickled: bool) -> bool:
   if "model.safetensors.index.json" in names and not pickled:
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     whole = set(index["weight_map"].values()) <= set(names)
-  return whole and "config.json" in names and _any(names, weights)
+  words = any(fnmatch.filter(names, pattern) for pattern in VOCABULARY)
+  return whole and words and "config.json" in names and _any(names, weights)
 
 
 def _any(names: Iterable[str], pattern: str) -> bool:

@@ -130,9 +130,28 @@ def test_no_texts_at_all(encoder):
   assert len(tokens.ids) == len(tokens.lengths) == 0
 
 
-def test_a_folder_without_tokenizer_is_named(tmp_path):
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
+def test_a_folder_without_tokenizer_is_named(tmp_path, kind):
+  # transformers would make one of special tokens alone, to which all words are unknown.
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+  (tmp_path / "tokenizer_config.json").write_text("{}")
+  with pytest.raises(UserError, match="no tokenizer here; put"):
+    tokenize.load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+  (tmp_path / "tokenizer.json").write_text("{")
   with pytest.raises(UserError, match="no tokenizer could be loaded"):
     tokenize.load_tokenizer(tmp_path)
+
+
+def test_ids_that_the_embedding_lacks_are_named(encoder):
+  (encoder / "config.json").write_text(
+    json.dumps({"model_type": "bert", "vocab_size": len(VOCABULARY) - 1})
+  )
+  with pytest.raises(UserError, match=f"its embedding has {len(VOCABULARY) - 1} rows"):
+    tokenize.cached(encoder, [" ".join(VOCABULARY)], [None], 64)
 
 
 def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):

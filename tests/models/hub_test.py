@@ -91,16 +91,20 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_what_the_cache_has_needs_no_network(tmp_path, net):
   net.folder = tmp_path
-  (tmp_path / "config.json").write_text("{}")
-  (tmp_path / "model.safetensors").write_bytes(b"")
+  for name in ("config.json", "model.safetensors", "tokenizer.json"):
+    (tmp_path / name).write_text("{}")
   assert resolve(NAME) == tmp_path
   assert net.calls == ["cache"]
 
 
-def test_a_cache_without_weights_is_completed(tmp_path, net):
+@pytest.mark.parametrize("lacks", ["model.safetensors", "tokenizer.json"])
+def test_a_cache_that_lacks_a_file_is_completed(tmp_path, net, lacks):
   net.folder = tmp_path
-  (tmp_path / "config.json").write_text("{}")
-  net.answer = holds("config.json", "model.safetensors")
+  names = ["config.json", "model.safetensors", "tokenizer.json"]
+  for name in names:
+    if name != lacks:
+      (tmp_path / name).write_text("{}")
+  net.answer = holds(*names)
   assert resolve(NAME) == tmp_path
   assert net.calls == ["cache", "ask", "download"]
 
