@@ -5,7 +5,7 @@
 With Apertium, by rules: any Debian machine, some ten texts per second and core.
   apt-get install -y apertium apertium-eng-spa
 With MarianMT, as the reference did it: a GPU; models from the hub or config.models.
-  pip install 'ssljax[marian]'
+  pip install -e '.[marian]'
   … --config.translator=marian --config.pivots="('ru', 'de', 'fr', 'ro')"
     --config.views=4 --config.workers=1
 """

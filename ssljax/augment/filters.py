@@ -220,7 +220,7 @@ def identifier(language: str):
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
   except ImportError:
     raise UserError(
-      "--config.language needs py3langid: pip install 'ssljax[augment]'"
+      "--config.language needs py3langid: pip install -e '.[augment]'"
     ) from None
   model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
   known = {str(name) for name in model.nb_classes}

@@ -43,7 +43,7 @@ def make(
     from transformers import MarianMTModel, MarianTokenizer
   except ImportError:
     raise UserError(
-      "config.translator=marian needs torch: `pip install 'ssljax[marian]'`, or"
+      "config.translator=marian needs torch: `pip install -e '.[marian]'`, or"
       " --config.translator=apertium"
     ) from None
   names = {}

@@ -42,7 +42,7 @@ def rewrite(
   try:
     import ray
   except ImportError:
-    raise UserError("--runner=ray needs Ray: pip install 'ssljax[ray]'") from None
+    raise UserError("--runner=ray needs Ray: pip install -e '.[ray]'") from None
 
   def leave() -> None:
     raise Stopped  # out of whatever Ray is waiting for

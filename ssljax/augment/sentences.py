@@ -66,7 +66,7 @@ def _tokenizer():
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
   except ImportError:
     raise UserError(
-      "back-translation splits texts with nltk: `pip install 'ssljax[augment]'`"
+      "back-translation splits texts with nltk: `pip install -e '.[augment]'`"
     ) from None
   known = PunktParameters()
   known.abbrev_types.update(ABBREVIATIONS.split())

@@ -36,7 +36,7 @@ def make(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
       from nltk.corpus.reader import WordNetCorpusReader
   except ImportError:
     raise UserError(
-      "config.synonyms=wordnet needs nltk: `pip install 'ssljax[augment]'`, or take"
+      "config.synonyms=wordnet needs nltk: `pip install -e '.[augment]'`, or take"
       " --config.synonyms=glove"
     ) from None
   from nltk import data

@@ -44,7 +44,7 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
     from safetensors.torch import save_file
   except ImportError:
     raise UserError(
-      "converting pytorch_model.bin needs torch; run: pip install 'ssljax[parity]'"
+      "converting pytorch_model.bin needs torch; run: pip install -e '.[parity]'"
     ) from None
   target = Path(target)
   if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -151,7 +151,7 @@ GERMAN = "Bitte sage mir, wie lange ein Roggenbrot im Ofen bleiben muss, danke."
 
 
 def test_another_language_is_dropped_where_one_is_asked_for():
-  pytest.importorskip("py3langid", reason="pip install 'ssljax[augment]'")
+  pytest.importorskip("py3langid", reason="pip install -e '.[augment]'")
   assert reason(GERMAN, language="en") == "other language"
   assert reason(GERMAN, language="de") == ""
   assert reason(GERMAN) == ""

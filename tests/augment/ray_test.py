@@ -5,7 +5,7 @@ import pytest
 from tests.augment import places
 from tests.augment.run_test import config, run
 
-ray = pytest.importorskip("ray", reason="pip install 'ssljax[ray]'")
+ray = pytest.importorskip("ray", reason="pip install -e '.[ray]'")
 pytestmark = [
   pytest.mark.slow,
   # Ray's own: sockets and files that it leaves to the garbage collector.

@@ -120,6 +120,6 @@ def test_mistakes(pickled, tmp_path, capsys, monkeypatch):
     convert(pickled, pickled)
   monkeypatch.setitem(sys.modules, "torch", None)
   with pytest.raises(
-    UserError, match=r"needs torch; run: pip install 'ssljax\[parity\]'"
+    UserError, match=r"needs torch; run: pip install -e '\.\[parity\]'"
   ):
     convert(pickled, target)

@@ -74,7 +74,7 @@ def make(
     import openai  # noqa: F401  (an extra; found missing now, not in the thread)
   except ImportError:
     raise UserError(
-      "the llm engine needs the openai package: pip install 'ssljax[augment]'"
+      "the llm engine needs the openai package: pip install -e '.[augment]'"
     ) from None
   _check(base_url, model, part, concurrency, timeout, retries, failures, top_p)
   for_text = [] if part == "response" else _prompts("prompt", prompt, False)
