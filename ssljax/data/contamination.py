@@ -5,7 +5,7 @@
 
 Compared are the rows of train, labelled or not, and their stored views, with the
 folder's own validation and test, and with each file of `--against`. Exact is what
-`overlap` calls the same; near is a Jaccard similarity of word 3-grams of at least
+`alike` calls the same; near is a Jaccard similarity of word 3-grams of at least
 `--threshold`, found by MinHash and then computed. Exit code 0 if nothing was found, 1
 if something was.
 """
@@ -19,6 +19,7 @@ from absl import flags
 
 from ssljax import cli
 from ssljax.data import overlap, records
+from ssljax.data.alike import same
 from ssljax.data.records import Records
 from ssljax.errors import UserError
 
@@ -49,9 +50,7 @@ def find(train: Records, others: dict[str, Records], threshold: float) -> list[F
     ids = other.column("id")
     index = _Index(other, threshold)
     for id, view, text, response in _texts(train):
-      hit = exact.get(overlap.same(text, response)) or exact.get(
-        overlap.same(text, None)
-      )
+      hit = exact.get(same(text, response)) or exact.get(same(text, None))
       if hit:
         found.append(Found(id, view, name, ids[hit[1]], 1.0))
         continue

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from ssljax.data import checks, records, split
+from ssljax.data import checks, overlap, records, split
 from ssljax.data.records import Records
 from ssljax.errors import UserError
 
@@ -77,16 +76,6 @@ def write(raw: Raw, output: Path, seed: int) -> dict:
   return about
 
 
-def _keys(part: Records) -> pa.ChunkedArray:
-  """What makes two rows copies: the text, for a pair with its response."""
-  response = part.table["response"]
-  return pc.binary_join_element_wise(
-    part.table["text"],
-    pc.fill_null(response, ""),
-    pa.scalar("\0", pa.large_string()),
-  )
-
-
 def _without_copies(
   parts: Mapping[str, Records], dropped: collections.Counter
 ) -> dict[str, Records]:
@@ -95,12 +84,13 @@ def _without_copies(
     ("validation", ["test"], VALIDATION_COPIES),
     ("train", ["validation", "test"], TRAIN_COPIES),
   ):
-    for other in others:
-      if name in kept and other in kept:
-        copy = pc.is_in(_keys(kept[name]), _keys(kept[other]).combine_chunks())
-        if found := pc.sum(copy).as_py():
-          dropped[reason] += found
-          kept[name] = kept[name].take(np.flatnonzero(~copy.to_numpy()))
+    if name not in kept:
+      continue
+    against = overlap.known(kept[other] for other in others if other in kept)
+    copy = overlap.rows(kept[name], against)[:, 0] >= 0
+    if copy.any():
+      dropped[reason] += int(copy.sum())
+      kept[name] = kept[name].take(np.flatnonzero(~copy))
   return kept
 
 

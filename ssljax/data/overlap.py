@@ -1,30 +1,18 @@
 """Which rows of train are rows of test, too, word for word.
 
-Two texts are the same if they differ in case, white space or Unicode form alone. A pair
-is compared with pairs by prompt and response, and by its prompt with tests of the
-prompt alone. The views of a row count as the row does.
+What counts as the same says `alike`. A pair is compared with pairs by prompt and
+response, and by its prompt with tests of the prompt alone. The views of a row count as
+the row does.
 """
 
-import hashlib
-import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
+from ssljax.data.alike import same
 from ssljax.data.records import Records
-
-
-def same(text: str, response: str | None) -> bytes:
-  """A digest that texts have in common which count as the same."""
-  parts = [text] if response is None else [text, response]
-  plain = "\0".join(
-    " ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts
-  )
-  return hashlib.blake2b(
-    plain.encode("utf-8", "surrogatepass"), digest_size=16
-  ).digest()
 
 
 def known(parts: Iterable[Records]) -> dict[bytes, tuple[int, int]]:

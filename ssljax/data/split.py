@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssljax.data.alike import same
 from ssljax.errors import UserError
 
 
@@ -111,11 +112,10 @@ def _largest(count: np.ndarray, budget: int) -> np.ndarray:
 
 
 def group(texts: Sequence[str]) -> np.ndarray:
-  """i64 [n], a number for each different text, spaces and case at the ends aside."""
-  number: dict[str, int] = {}
+  """i64 [n], a number for each different text; what is the same says `alike`."""
+  number: dict[bytes, int] = {}
   return np.array(
-    [number.setdefault(" ".join(t.split()).casefold(), len(number)) for t in texts],
-    np.int64,
+    [number.setdefault(same(text, None), len(number)) for text in texts], np.int64
   )
 
 

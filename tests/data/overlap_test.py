@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssljax.data import contamination, overlap, sets
+from ssljax.data import alike, contamination, overlap, sets
 from ssljax.data.records import Splits, from_rows
 from ssljax.errors import UserError
 
@@ -39,7 +39,7 @@ def splits(train, test):
   ],
 )
 def test_the_same_but_for_case_space_and_form(one, other, same):
-  assert (overlap.same(*one) == overlap.same(*other)) == same
+  assert (alike.same(*one) == alike.same(*other)) == same
 
 
 def test_a_pair_is_found_in_a_test_of_its_prompt_alone():

@@ -8,7 +8,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.data import folder, hub, prepare, records
+from ssljax.data import folder, hub, overlap, prepare, records
 from ssljax.errors import UserError
 
 LABELS = ("fine", "rude", "spam")
@@ -88,6 +88,27 @@ def test_copies_across_splits_leave_train(tmp_path):
   assert not texts(found.validation) & texts(found.test)
   assert [len(s) for s in found[:3]] == [50, 10, 12]
   assert about["dropped"] == {folder.VALIDATION_COPIES: 2, folder.TRAIN_COPIES: 10}
+
+
+def test_what_prepare_writes_or_divides_trains(tmp_path):
+  """A copy is the same thing to prepare, to the division and to the check of main."""
+  words = [["alike", "ALIKE ", "ａｌｉｋｅ"][i % 3] + f" {i // 3}" for i in range(90)]
+  rows = [{"text": text, "label": i % 2} for i, text in enumerate(words)]
+  lines = [json.dumps(row) + "\n" for row in rows]
+  (tmp_path / "train.jsonl").write_text("".join(lines[::2]))
+  (tmp_path / "test.jsonl").write_text("".join(lines[1::2]))
+  given = f"{tmp_path / 'train.jsonl'},{tmp_path / 'test.jsonl'}"
+  # Every text of train is one of test.
+  with pytest.raises(UserError, match="train split has no rows"):
+    prepare.prepare_files(given, tmp_path / "none", {})
+  whole = tmp_path / "whole.jsonl"
+  whole.write_text("".join(lines))
+  prepare.prepare_files(str(whole), tmp_path / "out", {})
+  for data in (tmp_path / "out", whole):
+    found = records.read_splits(str(data))
+    against = overlap.known([found.validation, found.test])
+    assert len(found.train) > 30
+    assert (overlap.rows(found.train, against) == -1).all()
 
 
 def test_a_pair_is_a_copy_only_with_its_response(tmp_path):
