@@ -30,10 +30,7 @@ def make_method(config: Mapping[str, Any]) -> Method:
     UserError: an unknown method or keyword, a keyword's bad value, or a setting that
       the method cannot work with.
   """
-  try:
-    method = methods.make(config["method"])
-  except (TypeError, ValueError) as error:
-    raise UserError(f"--config.method.*: {error}") from error
+  method = methods.make(config["method"])
   name = config["method"]["name"]
   if config["accumulation"] > 1 and method.assign is None:
     raise UserError(

@@ -109,11 +109,11 @@ def read(workdir: Path) -> dict[str, Any]:
   path = workdir / "config.json"
   way_out = "give the --workdir of a run"
   try:
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
   except (FileNotFoundError, NotADirectoryError):
     raise UserError(f"{workdir}: no run here (no config.json); {way_out}") from None
-  except json.JSONDecodeError as error:
-    raise UserError(f"{path}: not JSON ({error}); the run cannot be read") from None
+  except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
+    raise UserError(f"{path}: cannot be read ({error}); {way_out}") from None
   if not isinstance(config, dict) or "resolved" not in config:
     raise UserError(f"{path}: not the config.json of a run; {way_out}")
   return config

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssljax.errors import UserError
+from ssljax.keywords import check
 from ssljax.method import Method
 
 
@@ -24,7 +25,11 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def make(config: Mapping[str, Any]) -> Method:
-  """The method that `config["name"]` names; the other items are its keywords."""
+  """The method that `config["name"]` names; the other items are its keywords.
+
+  Raises:
+    UserError: an unknown method or keyword, or a value that a keyword may not have.
+  """
   keywords = {key: value for key, value in config.items() if key != "name"}
   known = defaults(config["name"])
   for key in keywords:
@@ -33,7 +38,12 @@ def make(config: Mapping[str, Any]) -> Method:
         f"method {config['name']} has no keyword {key!r}; it has "
         f"{', '.join(known) or 'none'} (--config.method.{key})"
       )
-  return _factory(config["name"])(**keywords)
+  factory = _factory(config["name"])
+  try:
+    check(factory, keywords)
+  except ValueError as error:
+    raise UserError(f"--config.method.{error}") from None
+  return factory(**keywords)
 
 
 def _factory(name: str):

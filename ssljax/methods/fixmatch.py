@@ -9,10 +9,11 @@ published code has nothing to act on and is left out.
 import jax
 import jax.numpy as jnp
 
+from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Rule, consistency
 
 
-def make(threshold: float = 0.95, scale: float = 1.0) -> Method:
+def make(threshold: Share = 0.95, scale: Amount = 1.0) -> Method:
   """Args: `threshold` on max q, `scale` of the unlabelled term (lambda_u)."""
 
   def assign(state, evidence, clock):

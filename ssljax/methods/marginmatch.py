@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ssljax.keywords import Amount, Share
 from ssljax.method import (
   Assignment,
   Method,
@@ -64,18 +65,14 @@ class State(NamedTuple):
 
 def make(
   variant: Literal["fixed_cutoff", "virtual_class"] = "fixed_cutoff",
-  threshold: float = 0.95,
+  threshold: Share = 0.95,
   cut_off: float = 0.0,
-  smoothness: float = 0.997,
-  percentile: float = 0.95,
-  scale: float = 1.0,
+  smoothness: Share = 0.997,
+  percentile: Share = 0.95,
+  scale: Amount = 1.0,
   clock: Literal["visits", "epoch"] = "visits",
 ) -> Method:
   """Keywords as above; `cut_off` is read by fixed_cutoff, `percentile` by the other."""
-  if variant not in ("fixed_cutoff", "virtual_class"):
-    raise ValueError(f"variant is 'fixed_cutoff' or 'virtual_class', not {variant!r}")
-  if clock not in ("visits", "epoch"):
-    raise ValueError(f"clock is 'visits' or 'epoch', not {clock!r}")
   virtual = variant == "virtual_class"
   ages, schedule = clock, Schedule()
 

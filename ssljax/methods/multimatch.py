@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ssljax.keywords import Amount, Share
 from ssljax.method import (
   Assignment,
   Head,
@@ -60,17 +61,15 @@ class Taught(NamedTuple):
 
 
 def make(
-  scale: float = 1.0,
-  smoothness: float = 0.997,
-  percentile: float = 0.05,
-  difficult_weight: float = 3.0,
+  scale: Amount = 1.0,
+  smoothness: Share = 0.997,
+  percentile: Share = 0.05,
+  difficult_weight: Amount = 3.0,
   no_low: bool = False,
-  momentum: float = 0.999,
+  momentum: Share = 0.999,
   clock: Literal["visits", "epoch"] = "visits",
 ) -> Method:
   """Keywords as above; `momentum` is FreeMatch's, `smoothness` the margins' d."""
-  if clock not in ("visits", "epoch"):
-    raise ValueError(f"clock is 'visits' or 'epoch', not {clock!r}")
   ages = clock
 
   def init(sizes: Sizes) -> State:
