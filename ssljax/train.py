@@ -267,7 +267,7 @@ def _finite(done: list[dict[str, float]], saved, workdir: Path) -> None:
       raise RunError(
         f"the loss is {values['loss']} at step {values['step']:.0f} and its update "
         f"{values['update_norm']} ({kept} in {workdir}); lower "
-        "--config.learning_rate, or set --config.clip=1"
+        "--config.learning_rate or set --config.clip=1, in another --workdir"
       )
 
 

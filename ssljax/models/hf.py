@@ -79,7 +79,7 @@ def load_params(
 
   Raises:
     UserError: no weights, an unreadable file, or, all in one, every key that is
-      missing, unknown, given twice or of a wrong shape.
+      missing, unknown, given twice, of a wrong shape or not finite.
   """
   folder = Path(folder)
   found: dict[str, tuple[str, np.ndarray]] = {}  # our spelling -> (their name, tensor)
@@ -234,6 +234,8 @@ def _take(key: Key, found: dict, want: tuple[int, ...], problems: list[str]):
       problems.append(f"{name} is {tensor.shape}, not {shape}")
     elif not jnp.issubdtype(tensor.dtype, jnp.floating):
       problems.append(f"{name} is {tensor.dtype}, not a float")
+    elif not np.isfinite(np.asarray(tensor, np.float32)).all():
+      problems.append(f"{name} holds numbers that are not finite")
     else:
       parts.append(_turn(np.asarray(tensor, np.float32), key.transform))
   if len(parts) < len(layers):

@@ -166,6 +166,7 @@ def test_all_that_does_not_fit_is_listed(saved):
     tensors["encoder.layer.2.output.dense.bias"] = np.zeros(24, np.float32)
     tensors["bert.embeddings.LayerNorm.bias"] = np.zeros(24, np.float32)
     tensors["encoder.layer.0.output.dense.bias"] = np.zeros(24, np.int32)
+    tensors["encoder.layer.1.output.LayerNorm.bias"][3] = np.nan
 
   folder = saved(change)
   with pytest.raises(UserError) as error:
@@ -174,13 +175,14 @@ def test_all_that_does_not_fit_is_listed(saved):
   assert "\n" not in text
   for part in (
     str(folder),
-    "6 tensors do not fit the bert of its config.json",
+    "7 tensors do not fit the bert of its config.json",
     "missing key encoder.layer.1.output.dense.bias",
     "missing key embeddings.LayerNorm.weight",
     "embeddings.word_embeddings.weight is (49, 24), not (50, 24)",
     "unknown key encoder.layer.2.output.dense.bias",
     "embeddings.LayerNorm.bias is there twice",
     "encoder.layer.0.output.dense.bias is int32, not a float",
+    "encoder.layer.1.output.LayerNorm.bias holds numbers that are not finite",
     "config.json that belongs to the weights",
   ):
     assert part in text
