@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from ssljax import cli
+from ssljax import config as configuration
 from ssljax.errors import UserError
 
 config_flags.DEFINE_config_file("config", None, "a file of configs/")
@@ -17,6 +18,7 @@ flags.mark_flag_as_required("config")
 
 def main() -> int:
   config = flags.FLAGS.config.to_dict()
+  configuration.check(config)  # before anything that takes its time to load
   name = f"{config['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
   workdir = Path(flags.FLAGS.workdir or Path("runs") / name).expanduser()
   if config["distributed"]:

@@ -1,14 +1,10 @@
 """Whole runs on a tiny encoder: what they leave, and how they stop and go on."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,65 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssljax import methods
-from tests import tiny
-
-ROOT = Path(__file__).parent.parent
-STEPS = 24
+from tests import runs
+from tests.runs import STEPS, result, run, start
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-  """A folder with data/, encoder/ and a cache of its own."""
-  folder = tmp_path_factory.mktemp("runs")
-  (folder / "data").mkdir()
-  (folder / "encoder").mkdir()
-  for seed, (name, rows) in enumerate({"train": 120, "val": 40, "test": 40}.items()):
-    tiny.write_rows(folder / "data" / f"{name}.jsonl", rows, seed)
-  tiny.folder_of_encoder(folder / "encoder")
-  return folder
-
-
-def command(place, name, workdir, *more):
-  return [
-    sys.executable,
-    "-m",
-    "ssljax.main",
-    f"--config={ROOT}/configs/{name}.py",
-    f"--workdir={workdir}",
-    f"--config.data={place}/data",
-    f"--config.encoder={place}/encoder",
-    "--config.labels=16",
-    "--config.batch=8",
-    f"--config.steps={STEPS}",
-    "--config.max_length=32",
-    "--config.learning_rate=0.003",
-    "--config.eval_every=8",
-    "--config.checkpoint_every=4",
-    "--config.log_every=5",
-    *more,
-  ]
-
-
-def start(*arguments, place):
-  environment = {**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": ""}
-  return subprocess.Popen(
-    command(place, *arguments),
-    cwd=ROOT,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
-
-
-def run(*arguments, place):
-  process = start(*arguments, place=place)
-  printed, _ = process.communicate(timeout=300)
-  return process.returncode, printed
-
-
-def result(workdir):
-  return json.loads((workdir / "result.json").read_text())
+  return runs.folder(tmp_path_factory.mktemp("runs"))
 
 
 def lines(workdir):
@@ -86,13 +30,13 @@ def lines(workdir):
 @pytest.fixture(scope="module")
 def undisturbed(place):
   """One finished run for each method: (workdir, exit code, what it printed)."""
-  runs = {}
+  done = {}
 
   def of(name):
-    if name not in runs:
+    if name not in done:
       workdir = place / f"undisturbed-{name}"
-      runs[name] = (workdir, *run(name, workdir, place=place))
-    return runs[name]
+      done[name] = (workdir, *run(name, workdir, place=place))
+    return done[name]
 
   return of
 
@@ -205,44 +149,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place):
   assert not workdir.exists()
 
 
-@pytest.mark.parametrize(
-  ("flag", "said"),
-  [
-    ("--config.stepz=3", '--config.stepz: Did you mean "steps" instead of "stepz"?'),
-    ("--config.steps=many", "steps"),
-    ("--config.method.treshold=1", "threshold"),
-    ("--config.data=nowhere", "nowhere"),
-    ("--config.labels=1000", "label"),
-    ("--config.labels=-1", "labels"),
-    ("--config.head=big", "mlp"),
-    ("--config.encoder=nowhere/at-all", "nowhere/at-all"),
-    ("--config.strong=llm", "missing_view"),
-    ("--config.max_length=4096", "max_length"),
-    ("--config.select=kappa", "f1"),
-    ("--config.unlabelled_ratio=50", "unlabelled"),
-  ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(place, flag, said):
-  workdir = place / "mistake"
-  code, printed = run("fixmatch", workdir, flag, place=place)
-  assert code == 2, printed
-  errors = [line for line in printed.splitlines() if line.startswith("error: ")]
-  assert len(errors) == 1
-  assert said in errors[0]
-  assert "Traceback" not in printed
-  assert not workdir.exists()
-
-
 def test_evaluate_scores_any_labelled_file(place, undisturbed):
   workdir = undisturbed("multimatch")[0]
-  arguments = [f"--workdir={workdir}", f"--data={place}/data/test.jsonl"]
-  done = subprocess.run(
-    [sys.executable, "-m", "ssljax.evaluate", *arguments],
-    cwd=ROOT,
-    env={**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": ""},
-    capture_output=True,
-    text=True,
-  )
+  done = runs.evaluate(place, workdir)
   assert done.returncode == 0, done.stderr
   metrics = json.loads((workdir / "evaluations" / "test" / "metrics.json").read_text())
   assert metrics["test"] == result(workdir)["test"]
@@ -264,58 +173,3 @@ def test_what_a_kill_left_of_a_first_file_is_in_nobodys_way(place):
   (workdir / "slurm.out").write_text("")
   code, printed = run("supervised", workdir, "--config.steps=2", place=place)
   assert code == 0, printed
-
-
-def test_a_config_is_found_from_any_folder_and_its_mistakes_are_one_line(place):
-  bad = place / "bad.py"
-  bad.write_text("import nothing_of_this_name\n")
-  for config, code, said in (
-    (ROOT / "configs" / "fixmatch.py", 2, "no data"),
-    (bad, 2, "nothing_of_this_name"),
-  ):
-    done = subprocess.run(
-      [sys.executable, "-m", "ssljax.main", f"--config={config}"],
-      cwd=place,
-      env={**os.environ, "PYTHONPATH": str(ROOT)},
-      capture_output=True,
-      text=True,
-    )
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_evaluate_refuses_a_folder_of_something_else(place):
-  arguments = [f"--workdir={place}/encoder", f"--data={place}/data/test.jsonl"]
-  done = subprocess.run(
-    [sys.executable, "-m", "ssljax.evaluate", *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 2
-  assert "not the config.json of a run" in done.stderr
-
-
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_two_processes_of_two_devices_equal_one(place, parallel):
-  same = ["--config.dropout=0.0", "--config.learning_rate=0.001"]
-  alone, several = place / f"alone-{parallel}", place / f"several-{parallel}"
-  same.append(f"--config.parallel={parallel}")
-  code, printed = run("multimatch", alone, *same, place=place)
-  assert code == 0, printed
-  launcher = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--"]
-  done = subprocess.run(
-    launcher + command(place, "multimatch", several, *same)[3:],
-    cwd=ROOT,
-    env={**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": ""},
-    capture_output=True,
-    text=True,
-    timeout=400,
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
-  one, many = (
-    np.array(pq.read_table(w / "predictions" / "test.parquet")["logits"].to_pylist())
-    for w in (alone, several)
-  )
-  np.testing.assert_allclose(one, many, atol=2e-3)
