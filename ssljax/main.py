@@ -13,10 +13,11 @@ from ssljax.errors import UserError
 
 config_flags.DEFINE_config_file("config", None, "a file of configs/")
 flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config>-<time>")
-flags.mark_flag_as_required("config")
 
 
 def main() -> int:
+  if flags.FLAGS.config is None:
+    raise UserError("no config: give --config=configs/fixmatch.py, or another")
   config = flags.FLAGS.config.to_dict()
   configuration.check(config)  # before anything that takes its time to load
   name = f"{config['name']}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -43,6 +43,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(place, flag, said):
   assert not workdir.exists()
 
 
+@pytest.mark.parametrize("program", ["ssljax.main", "ssljax.augment"])
+def test_without_a_config_one_is_suggested(program):
+  more = ["--data=x"] if program == "ssljax.augment" else []
+  done = subprocess.run(
+    [sys.executable, "-m", program, *more],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  assert done.stderr.startswith("error: no config: give --config=configs/")
+  assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_config_is_found_from_any_folder_and_its_mistakes_are_one_line(place):
   bad = place / "bad.py"
   bad.write_text("import nothing_of_this_name\n")

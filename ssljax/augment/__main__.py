@@ -11,11 +11,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from ssljax import cli
+from ssljax.errors import UserError
 
 
 def define_flags() -> None:
   config_flags.DEFINE_config_file("config", None, "a file of configs/augment/")
-  flags.mark_flag_as_required("config")
   _define_data()
   flags.DEFINE_enum("runner", "local", ["local", "ray"], "ray: a cluster, extra ray")
 
@@ -44,6 +44,10 @@ def main() -> int:
   from ssljax.augment.stop import Stop
 
   given = flags.FLAGS
+  if given.config is None:
+    raise UserError(
+      "no config: give --config=configs/augment/eda.py, or another of them"
+    )
   stop = Stop()
   with stop.on_signals():
     try:

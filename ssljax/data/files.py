@@ -175,6 +175,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 def _header(path: Path, cells: list[str]) -> list[str]:
   names = [cell.strip() for cell in cells]
+  for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+    if len(names) == 1 and mark in names[0]:
+      raise UserError(
+        f"{place(path, 1)}: the columns are parted by {word}; save the file with commas"
+      )
   for name in names:
     if names.count(name) > 1:
       raise UserError(

@@ -84,6 +84,13 @@ def test_csv(tmp_path, cells, words):
     assert word in message
 
 
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_csv_without_commas(tmp_path, mark, word):
+  path = tmp_path / "rows.csv"
+  path.write_text(f"text{mark}label\nx{mark}0\n")
+  assert f"the columns are parted by {word}" in failure(path)
+
+
 @pytest.mark.parametrize(
   ("column", "values", "words"),
   [
