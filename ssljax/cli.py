@@ -60,7 +60,7 @@ def _find_configs(argv: Sequence[str]) -> None:
   words = [word for argument in argv for word in argument.split("=", 1)]
   for flag, value in itertools.pairwise(words):
     if flag.lstrip("-") == "config":
-      sys.path.append(str(Path(value.split(":")[0]).resolve().parents[1]))
+      sys.path.append(str(Path(value.split(":")[0]).resolve().parent.parent))
 
 
 def _flag_of(argv: Sequence[str], key: str) -> str:

@@ -1,5 +1,6 @@
 """Scores a checkpoint: python -m ssljax.evaluate --workdir=DIR --data=FILE."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from absl import flags
 from ssljax import build, checkpoint, cli, scoring, sharding, step
 from ssljax import config as configuration
 from ssljax.data import files, records, sets
+from ssljax.errors import UserError
 from ssljax.evals.classification import classification
 from ssljax.evals.predictions import write_predictions
 from ssljax.method import Sizes
@@ -27,6 +29,7 @@ def main() -> int:
     flags.FLAGS.output or workdir / "evaluations" / files.stem(data)
   ).expanduser()
   config = configuration.read(workdir)
+  _claim(output, data)
   rows = records.read_labelled(data, config["resolved"]["labels"])
   folder = resolve(config["encoder"])
   part = sets.eval_set(rows, folder, config["max_length"])
@@ -50,6 +53,26 @@ def main() -> int:
   return 0
 
 
+def _claim(output: Path, data: Path) -> None:
+  """Makes the folder; refuses one that holds the evaluation of another file.
+
+  Raises:
+    UserError: it does, or it cannot be written.
+  """
+  try:
+    output.mkdir(parents=True, exist_ok=True)
+    there = output / "metrics.json"
+    old = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"{output}: cannot be written ({error}); name another folder by --output"
+    ) from error
+  if old.get("data", str(data)) != str(data):
+    raise UserError(
+      f"{output} holds the evaluation of {old['data']}; name another folder by --output"
+    )
+
+
 def load(workdir: Path, config: dict[str, Any], folder: Path):
   """The chosen checkpoint of a run.
 
@@ -59,6 +82,8 @@ def load(workdir: Path, config: dict[str, Any], folder: Path):
   Raises:
     UserError: no checkpoint yet.
   """
+  if not (workdir / "checkpoints").is_dir():
+    raise UserError(f"{workdir}: no checkpoint yet; let the run reach its first one")
   resolved = config["resolved"]
   method = build.make_method(config)
   model = build.make_model(config, method, folder, len(resolved["labels"]))

@@ -59,10 +59,10 @@ def assemble(config: dict[str, Any]) -> Job:
     len(data.train.hidden),
   )
   if method.needs.views and not rows:
+    budget = "lower labels" if config["labels"] else "set a budget, --config.labels=200"
     raise UserError(
       f"{config['method']['name']} learns from unlabelled texts, but there are none "
-      f"(--config.labels={config['labels']}); lower labels, or train "
-      "configs/supervised.py"
+      f"(--config.labels={config['labels']}); {budget}, or train configs/supervised.py"
     )
   steps = configuration.steps_of(config, labelled)
   unlabelled_batch = config["batch"] * config["unlabelled_ratio"] if rows else 0

@@ -38,13 +38,12 @@ def dry_run(job: Job) -> list[str]:
   lines += [f"step shape: {shape}" for shape in shapes]
   size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(job.state))
   lines.append(f"state: {size / 2**20:.0f} MiB")
-  if hasattr(job.train_step, "lower"):  # not under pmap
-    largest = max(shapes.values(), key=lambda arguments: real_tokens(arguments[0])[1])
-    step = job.train_step.lower(job.state, *job.put(*largest)).compile()
-    memory = step.memory_analysis()
-    lines.append(
-      f"largest step: {memory.temp_size_in_bytes / 2**20:.0f} MiB a device besides"
-    )
+  largest = max(shapes.values(), key=lambda arguments: real_tokens(arguments[0])[1])
+  step = job.train_step.lower(job.state, *job.put(*largest)).compile()
+  memory = step.memory_analysis()
+  lines.append(
+    f"largest step: {memory.temp_size_in_bytes / 2**20:.0f} MiB a device besides"
+  )
   return lines
 
 

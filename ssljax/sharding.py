@@ -144,7 +144,7 @@ def compile_train_step(
 
   cache = {}
 
-  def on_all(state, batch, hidden):
+  def mapped(batch):
     # in_axes depends on the views that there are, which never change in a run.
     if "step" not in cache:
       in_axes = Batch(part(batch.labelled), part(batch.unlabelled))
@@ -156,8 +156,13 @@ def compile_train_step(
         out_axes=(None, None),
         donate_argnums=0,
       )
-    results = cache["step"](state, batch, hidden)
+    return cache["step"]
+
+  def on_all(state, batch, hidden):
+    results = mapped(batch)(state, batch, hidden)
     return results if jax.process_count() == 1 else jax.tree.map(everywhere, results)
+
+  on_all.lower = lambda state, batch, hidden: mapped(batch).lower(state, batch, hidden)
 
   def everywhere(leaf):
     # What pmap returns is replicated over the devices of this process; all the others

@@ -43,7 +43,10 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   """
   leader = jax.process_index() == 0
   note = _printer(leader)
-  finished = _finished(config, workdir)
+  asked = json.loads(json.dumps({**config, "data": prepare.in_cache(config["data"])}))
+  # One run to a workdir.
+  _claim(workdir, asked)
+  finished = None if config["dry_run"] else _finished(workdir)
   if finished:
     note(f"{workdir} holds this run, finished: {_summary(finished)}")
     return 0
@@ -52,8 +55,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   for line in (*data.notes, *plan.summary(job)):
     note(line)
 
-  # One run to a workdir.
-  _claim(workdir, job.resolved)
+  _claim(workdir, job.resolved)  # of the same data, too
   if config["dry_run"]:
     for line in plan.dry_run(job):
       note(line)
@@ -220,20 +222,19 @@ class _Signals:
     return self.code
 
 
-def _finished(config: Mapping[str, Any], workdir: Path) -> dict[str, Any] | None:
-  """The result of a run of this config that is finished; needs no data, no encoder."""
-  if config["dry_run"] or not (workdir / "result.json").exists():
+def _finished(workdir: Path) -> dict[str, Any] | None:
+  """The result of a run that has one, whole; needs no data, no encoder."""
+  try:
+    return json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+  except (OSError, ValueError):
     return None
-  there = configuration.read(workdir)
-  there.pop("resolved")
-  now = {**config, "data": prepare.in_cache(config["data"])}
-  if configuration.difference(there, json.loads(json.dumps(now))):
-    return None
-  return json.loads((workdir / "result.json").read_text())
 
 
-def _claim(workdir: Path, resolved: Mapping[str, Any]) -> None:
+def _claim(workdir: Path, config: Mapping[str, Any]) -> None:
   """Refuses a folder that holds anything but this run.
+
+  Args:
+    config: with or without what follows from the data.
 
   Raises:
     UserError: names what differs.
@@ -248,7 +249,10 @@ def _claim(workdir: Path, resolved: Mapping[str, Any]) -> None:
         f"--workdir={workdir} exists and holds no run of ssljax; choose another folder"
       )
     return
-  changed = configuration.difference(configuration.read(workdir), resolved)
+  there = configuration.read(workdir)
+  if "resolved" not in config:
+    there.pop("resolved")
+  changed = configuration.difference(there, config)
   if changed:
     raise UserError(
       f"--workdir={workdir} holds another run ({'; '.join(changed[:6])}"

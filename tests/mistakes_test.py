@@ -1,5 +1,6 @@
 """A mistake of the user ends in one line and exit code 2, and writes nothing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -76,7 +77,42 @@ def test_a_config_is_found_from_any_folder_and_its_mistakes_are_one_line(place):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_evaluate_refuses_a_folder_of_something_else(place):
-  done = runs.evaluate(place, place / "encoder")
-  assert done.returncode == 2
-  assert "not the config.json of a run" in done.stderr
+def test_a_config_that_is_not_there_is_named_wherever(place):
+  code, printed = run("fixmatch", place / "w", "--config=/none.py", place=place)
+  assert code == 2
+  assert "/none.py" in printed
+  assert len(printed.splitlines()) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_named(place):
+  (place / "file").write_text("")
+  done = subprocess.run(
+    [sys.executable, "-m", "ssljax.main", *runs.arguments(place, "fixmatch", "w")],
+    cwd=ROOT,
+    env={**runs.environment(place), "SSLJAX_CACHE": str(place / "file")},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2, done.stderr
+  assert "SSLJAX_CACHE" in done.stderr.splitlines()[-1]
+  assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ("workdir", "output", "said"),
+  [
+    ("encoder", "out", "not the config.json of a run"),
+    ("begun", "out", "no checkpoint yet"),
+    ("begun", "encoder/config.json", "name another folder by --output"),
+  ],
+)
+def test_evaluate_names_what_it_cannot_read_or_write(place, workdir, output, said):
+  (place / "begun").mkdir(exist_ok=True)
+  config = {"encoder": f"{place}/encoder", "max_length": 32, "resolved": {"labels": []}}
+  (place / "begun" / "config.json").write_text(json.dumps(config))
+  data = place / "data" / "test.jsonl"
+  done = runs.evaluate(place, place / workdir, data, f"--output={place / output}")
+  assert done.returncode == 2, done.stderr
+  assert said in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert not (place / workdir / "checkpoints").exists()

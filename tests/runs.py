@@ -63,8 +63,8 @@ def run(*given, place: Path) -> tuple[int, str]:
   return process.returncode, printed
 
 
-def evaluate(place: Path, workdir: Path) -> subprocess.CompletedProcess:
-  given = [f"--workdir={workdir}", f"--data={place}/data/test.jsonl"]
+def evaluate(place: Path, workdir: Path, data: Path, *more: str):
+  given = [f"--workdir={workdir}", f"--data={data}", *more]
   return subprocess.run(
     [sys.executable, "-m", "ssljax.evaluate", *given],
     cwd=ROOT,

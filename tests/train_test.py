@@ -102,10 +102,36 @@ def test_a_finished_run_says_so_and_changes_nothing(place, undisturbed):
 
 def test_another_config_in_the_workdir_is_refused(place, undisturbed):
   workdir = undisturbed("fixmatch")[0]
-  code, printed = run("fixmatch", workdir, "--config.seed=1", place=place)
+  for change, said in (
+    ("--config.seed=1", "seed: 0 there, 1 now"),
+    (f"--config.data={place}/data/train.jsonl", "data: "),
+  ):
+    code, printed = run("fixmatch", workdir, change, place=place)
+    assert code == 2
+    assert said in printed
+    assert len(printed.splitlines()) == 1  # before data and weights were read
+
+
+def test_the_same_files_with_other_texts_are_refused(place):
+  there = place / "changing"
+  shutil.copytree(place / "data", there)
+  workdir, data = place / "changed", f"--config.data={there}"
+  assert run("supervised", workdir, data, "--config.steps=2", place=place)[0] == 0
+  text = (there / "train.jsonl").read_text()
+  (there / "train.jsonl").write_text(text.replace("bread", "bake"))
+  (workdir / "result.json").unlink()
+  code, printed = run("supervised", workdir, data, "--config.steps=2", place=place)
   assert code == 2
-  assert "seed: 0 there, 1 now" in printed
-  assert "Traceback" not in printed
+  assert "resolved.data_sha256: " in printed
+
+
+def test_a_result_that_was_damaged_is_written_again(place, undisturbed):
+  workdir = place / "damaged"
+  shutil.copytree(undisturbed("supervised")[0], workdir)
+  (workdir / "result.json").write_text('{"test": {')
+  code, printed = run("supervised", workdir, place=place)
+  assert code == 0, printed
+  assert result(workdir)["test"] == result(undisturbed("supervised")[0])["test"]
 
 
 def test_sigterm_saves_and_the_next_run_ends_at_the_same_bits(place, undisturbed):
@@ -140,21 +166,35 @@ def test_what_is_not_finite_stops_the_run_and_is_not_kept(place, rate):
       assert np.isfinite(leaf).all()
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(place):
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_a_dry_run_prints_the_plan_and_writes_nothing(place, parallel):
   workdir = place / "dry"
-  code, printed = run("multimatch", workdir, "--config.dry_run=true", place=place)
+  more = ["--config.dry_run=true", f"--config.parallel={parallel}"]
+  code, printed = run("multimatch", workdir, *more, place=place)
   assert code == 0, printed
-  for part in ("16 labelled", "cut at 32 tokens", "step shape", "real tokens", "MiB"):
+  for part in (
+    "16 labelled",
+    "cut at 32 tokens",
+    "step shape",
+    "real tokens",
+    "besides",
+  ):
     assert part in printed
   assert not workdir.exists()
 
 
 def test_evaluate_scores_any_labelled_file(place, undisturbed):
   workdir = undisturbed("multimatch")[0]
-  done = runs.evaluate(place, workdir)
+  done = runs.evaluate(place, workdir, place / "data" / "test.jsonl")
   assert done.returncode == 0, done.stderr
   metrics = json.loads((workdir / "evaluations" / "test" / "metrics.json").read_text())
   assert metrics["test"] == result(workdir)["test"]
+  # Another file of that name does not take its place.
+  (place / "other").mkdir()
+  shutil.copy(place / "data" / "test.jsonl", place / "other")
+  done = runs.evaluate(place, workdir, place / "other" / "test.jsonl")
+  assert done.returncode == 2
+  assert "holds the evaluation of" in done.stderr
 
 
 def test_a_run_killed_before_its_result_writes_the_test_line_once(place, undisturbed):

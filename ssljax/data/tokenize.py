@@ -206,15 +206,20 @@ def _key(encoder, texts, responses, max_length) -> str:
 
 
 def _store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
+  temporary = None
   try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
     for name, array in arrays.items():
       np.save(temporary / f"{name}.npy", array)
     (temporary / "done").touch()
     os.replace(temporary, folder)
-  except OSError:
+  except OSError as error:
     if not (folder / "done").exists():  # else another process was quicker
-      raise
+      raise UserError(
+        f"{folder}: tokens cannot be kept there ({error}); free space, or set "
+        "SSLJAX_CACHE to a folder that can be written"
+      ) from error
   finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+    if temporary is not None:
+      shutil.rmtree(temporary, ignore_errors=True)
