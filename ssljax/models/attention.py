@@ -63,7 +63,9 @@ class SelfAttention(nn.Module):
 
     # transformers counts the terms of pos_att_type in the scale.
     scale = 1 / np.sqrt(q.shape[-1] * (1 + len(set(config.pos_att_type))))
-    score = jnp.einsum("nihd,njhd->nhij", q, k, preferred_element_type=jnp.float32)
+    # Heads first: on CPU a batched product of contiguous matrices takes half the time.
+    q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))  # [n, H, L, d]
+    score = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=jnp.float32)
     if relative is not None:
       relative = dropout(relative, rates[0], position_key)
       if config.share_att_key:
@@ -87,7 +89,7 @@ class SelfAttention(nn.Module):
     # A padding token reads every token alike: finite, and nobody reads it.
     weight = jax.nn.softmax(score, axis=-1).astype(x.dtype)  # [n, H, L, L]
     weight = dropout(weight, rates[1], weight_key)
-    return jnp.einsum("nhij,njhd->nihd", weight, v).reshape(x.shape)
+    return jnp.matmul(weight, v).swapaxes(1, 2).reshape(x.shape)
 
   def _heads(self, x: Array) -> Array:
     return x.reshape(*x.shape[:-1], self.config.num_attention_heads, -1)
@@ -134,10 +136,10 @@ def buckets(distance: np.ndarray, count: int, limit: int) -> np.ndarray:
 def by_distance(
   x: Array, table: Array, rows: Callable[[np.ndarray], np.ndarray]
 ) -> Array:
-  """out[n, h, i, j] = x[n, i, h] . table[rows(i - j), h].
+  """out[n, h, i, j] = x[n, h, i] . table[rows(i - j), h].
 
   Args:
-    x: [n, L, H, d].
+    x: [n, H, L, d].
     table: [R, H, d].
     rows: from distances to rows of the table; NumPy, so it is a constant of the
       compiled program.
@@ -145,18 +147,18 @@ def by_distance(
   Returns:
     f32 [n, H, L, L].
   """
-  n, length, heads, width = x.shape
+  n, heads, length, width = x.shape
   block = min(_BLOCK, length)
   blocks = -(-length // block)
-  x = jnp.pad(x, ((0, 0), (0, blocks * block - length), (0, 0), (0, 0)))
-  x = x.reshape(n, blocks, block, heads, width)
+  x = jnp.pad(x, ((0, 0), (0, 0), (0, blocks * block - length), (0, 0)))
+  x = x.reshape(n, heads, blocks, block, width)
   # Column c of a block that starts at s stands for the distance s + block - 1 - c.
   window = length + block
   start = np.arange(blocks)[:, None] * block
   distance = start + block - 1 - np.arange(window)
   index = rows(np.clip(distance, 1 - length, length - 1))  # [blocks, window]
   score = jnp.einsum(
-    "nbihd,bwhd->nhbiw", x, table[index], preferred_element_type=jnp.float32
+    "nhbid,bwhd->nhbiw", x, table[index], preferred_element_type=jnp.float32
   )  # f32 [n, H, blocks, block, window]
   # Row i of the block needs the columns block - 1 - i + j. In the flat array these
   # are i (window - 1) + (block - 1) + j: rows of one entry less, read from block - 1.

@@ -232,13 +232,13 @@ def test_mixing_reads_what_is_real_in_either():
 @pytest.mark.parametrize("length", [1, 2, 7, 127, 128, 129, 300])
 def test_by_distance_is_a_lookup(length):
   random = np.random.default_rng(0)
-  x = random.standard_normal((2, length, 3, 4), np.float32)
+  x = random.standard_normal((2, 3, length, 4), np.float32)
   table = random.standard_normal((10, 3, 4), np.float32)
   lookup = lambda d: np.clip(d + 5, 0, 9)
   got = by_distance(jnp.asarray(x), jnp.asarray(table), lookup)
   near = np.arange(length)
   chosen = table[lookup(near[:, None] - near)]  # [L, L, H, d]
-  want = np.einsum("nihd,ijhd->nhij", x, chosen)
+  want = np.einsum("nhid,ijhd->nhij", x, chosen)
   np.testing.assert_allclose(got, want, atol=1e-4)
 
 
