@@ -44,8 +44,11 @@ class Cache:
     self.path = path or file()
     try:
       self.path.parent.mkdir(parents=True, exist_ok=True)
-      # No transactions: each write is there when the call returns.
-      self._file = sqlite3.connect(self.path, PATIENCE, isolation_level=None)
+      # No transactions: each write is there when the call returns. Ray opens it in one
+      # thread and uses it in another, one at a time.
+      self._file = sqlite3.connect(
+        self.path, PATIENCE, isolation_level=None, check_same_thread=False
+      )
       self._file.execute("PRAGMA journal_mode=WAL")
       self._file.execute("PRAGMA synchronous=NORMAL")
       self._file.execute(

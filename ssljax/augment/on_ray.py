@@ -6,6 +6,7 @@ folder under the same path; each keeps the cache of what it has asked for itself
 """
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -50,14 +51,20 @@ def rewrite(
   stop.tell = leave
   started = not ray.is_initialized()
   if started:
-    # The address of a cluster comes from RAY_ADDRESS; else Ray starts here.
-    ray.init(log_to_driver=False, logging_level="warning")
+    # The address of a cluster comes from RAY_ADDRESS; else Ray starts here, with one
+    # place more than workers: those that read and write need one, or all would wait.
+    here = task.settings.workers or len(os.sched_getaffinity(0))
+    places = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": here + 1}
+    ray.init(log_to_driver=False, logging_level="warning", **places)
   try:
     return _rewrite(ray, moves, task, dropped)
   except ray.exceptions.RayTaskError as error:
-    if isinstance(error.cause, UserError):
-      raise error.cause from None
-    raise
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+      cause = getattr(cause, "cause", None) or cause.__cause__
+    if cause is None:
+      raise
+    raise cause from None
   finally:
     if started:
       ray.shutdown()
@@ -66,7 +73,8 @@ def rewrite(
 def _rewrite(ray, moves, task: Task, dropped: Path) -> Counter:
   counts: Counter[str] = Counter()
   rows = task.settings.shard
-  many = task.settings.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+  free = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
+  many = min(task.settings.workers or free, free)
   with pq.ParquetWriter(dropped, DROPPED, compression="zstd") as writer:
 
     def change(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -13,16 +13,17 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("stored", [False, True])
 def test_rows_counts_and_dropped_views_are_those_of_the_local_run(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, stored
 ):
-  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
   monkeypatch.setenv("PYTHONPATH", str(places.ROOT))
   monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
   found = {}
   for runner in ("local", "ray"):
+    monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / f"cache-{runner}"))
     data = places.folder(tmp_path / runner, 40)
-    made = config("stubborn", stored=False, workers=2, fallback="words")
+    made = config("stubborn", stored=stored, workers=0, fallback="words")
     counts = run(made, data, runner=runner)["counts"]
     counts.pop("answers of the engine", None)
     rows = places.read(data).sort_by("id")
