@@ -6,11 +6,14 @@ import random
 import numpy as np
 import pytest
 import sentencepiece
-import tensorflow as tf
-import tensorflow_text
 
 from ssljax.data import tftext, tokenize
 from ssljax.errors import UserError
+
+tf = pytest.importorskip("tensorflow", reason="pip install -e '.[tftext]'")
+tensorflow_text = pytest.importorskip(
+  "tensorflow_text", reason="pip install -e '.[tftext]'"
+)
 
 NASTY = [
   *("", " ", "\n", "\0", "a\0b", "  two  spaces  ", "\ttab\r\nline\n\n", "a\x0bb\x0cc"),
