@@ -20,9 +20,12 @@ from ssljax.errors import UserError
 SHORTEST = 20  # letters; in fewer, no language can be told
 SURE = 0.9  # probability of another language, to drop a view for it
 
-_NEGATED = r"(?:can(?:no|['’])?t|can not|won['’]?t|will not|am (?:not able|unable) to)"
+# Blanks are written \\s, since they count for nothing in a verbose pattern.
+_NEGATED = (
+  r"(?:can(?:no|['’])?t|can\snot|won['’]?t|will\snot|am\s(?:not\sable|unable)\sto)"
+)
 _REFUSAL = re.compile(
-  rf"""[\W_]*(?:
+  rf"""[\W_]*(?:no[,.!]\ |my\ |as\ an?\ \w+\ (?:ai|assistant)[,.]?\ )?(?:
     (?:(?:i['’]?m|i\ am)\ (?:so\ |very\ |really\ |deeply\ )?sorry|sorry|apologies
       |i\ apologi[sz]e|unfortunately)\b[^.!?\n]{{0,60}}?\b
       (?:{_NEGATED}|unable|not\ able|against)\b
@@ -33,7 +36,10 @@ _REFUSAL = re.compile(
     |i(?:['’]?m|\ am)\ (?:not\ able|unable)\ to\ (?:help|assist|provide|fulfil
       |fulfill|comply|answer|create|generate|write|rewrite|rephrase|paraphrase|engage|discuss)\b
     |as\ an?\ (?:ai|artificial\ intelligence|(?:large\ )?language\ model)\b
-    |i\ must\ (?:respectfully\ )?(?:decline|refuse)\b
+    |i\ (?:must\ )?(?:respectfully\ )?(?:decline|refuse)\ to\b
+    |i\ (?:don['’]?t|do\ not)\ feel\ comfortable\b
+    |it(?:['’]s|\ is|\ would\ be)\ (?:not\ (?:appropriate|ethical|right)|inappropriate
+      |unethical)\ (?:for\ me\ )?to\b
     |(?:this|that|your)\ (?:request|content|prompt|text)\ (?:violates|goes\ against
       |is\ against|is\ (?:inappropriate|harmful|not\ appropriate))\b
   )""",
@@ -43,7 +49,7 @@ _WORK = (
   r"(?:paraphrase[ds]?|paraphrasing|rephrase[ds]?|rephrasing|rewrite|rewritten|rewriting"
   r"|rewording|reworded|revised|reformulat\w+|alternative)"
 )
-_SURE = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|gladly|great)"
+_SURE = r"(?:sure(?:\sthing)?|certainly|of\scourse|absolutely|okay|ok|gladly|great)"
 # "Sure! Here is a paraphrase of the text:" and "Paraphrase:": the view comes after it.
 _PREAMBLE = re.compile(
   rf"""\s*(?:

@@ -32,6 +32,9 @@ CONTROL = re.compile(
 )
 
 
+MARKER = re.compile(r"</?data-\d+>")
+
+
 class Prompt(NamedTuple):
   name: str
   system: str
@@ -51,6 +54,7 @@ class Marked(NamedTuple):
   messages: list[dict[str, str]]
   open: str
   close: str
+  cue: str  # the last words of the prompt, which ask for the rewrite; "" if none do
 
 
 def load(name: str) -> Prompt:
@@ -107,7 +111,10 @@ def build(prompt: Prompt, text: str, response: str | None, seed: int) -> Marked:
       {"role": "assistant", "content": rewrite},
     ]
   content, first, last = _fill(prompt.user, text, response, seed)
-  return Marked([*messages, {"role": "user", "content": content}], first, last)
+  ending = " ".join(prompt.user.split("{close}")[-1].split())
+  cue = re.search(r"[^.\s][^.]*:$", ending)
+  messages.append({"role": "user", "content": content})
+  return Marked(messages, first, last, cue[0] if cue else "")
 
 
 def _fill(
@@ -141,10 +148,26 @@ def _number(data: str, seed: int) -> str:
 def answer(content: str, marked: Marked) -> str | None:
   """The rewrite in what a model said; None if markers stand where they should not.
 
-  Thoughts that come first, markers that were copied around the rewrite and white space
-  go. Nothing else does: what a model says about its rewrite is for the filters.
+  Thoughts that come first, the prompt's last words said again, markers around the
+  rewrite (with whatever number) and white space go. Nothing else does: what a model
+  says about its rewrite is for the filters.
   """
   content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()
-  content = content.removeprefix(marked.open).removesuffix(marked.close).strip()
+  if marked.cue:
+    words = r"\s+".join(map(re.escape, marked.cue.split()))
+    content = re.sub(rf"\A[\W_]*{words}[\s*_]*", "", content, flags=re.IGNORECASE)
+  # Markers that the text itself holds are a part of it.
+  own = set(MARKER.findall(marked.messages[-1]["content"])) - {
+    marked.open,
+    marked.close,
+  }
+  ends = [MARKER.match(content), *list(MARKER.finditer(content))[-1:]]
+  first, last = ends[0], ends[-1]
+  if last and last.end() == len(content) and last[0] not in own:
+    content = content[: last.start()].rstrip()
+  if first and first[0] not in own:
+    content = content[first.end() :].lstrip()
   number = re.sub(r"\D", "", marked.open)
-  return None if number in content else content
+  if number in content or set(MARKER.findall(content)) - own:
+    return None
+  return content

@@ -40,6 +40,13 @@ def reason(view, text=TEXT, response=None, new_response=None, **more):
     "Unfortunately, I cannot help you to bake the bread of this kind.",
     "I must decline to say how long it must stay in there, my friend.",
     "  **I can’t help with that.** Ask me about something else, please.",
+    "No, I can't help with that, however long you bake the rye for it.",
+    "I refuse to paraphrase this question about the baking of breads.",
+    "I don't feel comfortable with saying that in other words for you.",
+    "Unfortunately, I can not say this about the bread in other words.",
+    "As a responsible AI, I cannot rewrite this text about your bread.",
+    "It is not appropriate to ask how long the rye must stay in there.",
+    "My apologies, I am unable to say this about rye in other words.",
   ],
 )
 def test_a_refusal_is_dropped_unless_the_text_is_one(view):
@@ -57,6 +64,9 @@ def test_a_refusal_is_dropped_unless_the_text_is_one(view):
     "Sorry to bother you, but how long does rye bread stay in the oven?",
     "I am sorry for my bad bread. How long should rye stay in the oven?",
     "How long for rye? I can't help you otherwise, said the baker to me.",
+    "I decline every loaf of rye that was baked for a short time, so when?",
+    "No, really, how long does a rye loaf need in such an oven as mine?",
+    "As an assistant baker, how long should I leave the rye loaf in there?",
   ],
 )
 def test_what_only_sounds_like_a_refusal_stays(view):

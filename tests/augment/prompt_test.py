@@ -182,3 +182,27 @@ def test_control_tokens_are_seen(text):
 def test_plain_text_has_no_control_tokens():
   for text in ("a < b | c > d", "[INSTALL]", "<s>old", "x || y"):
     assert not prompt.CONTROL.search(text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_prompts_last_words_said_again_are_taken_off(name):
+  loaded = prompt.load(name)
+  marked = prompt.build(loaded, "How long?", "One hour." if loaded.pair else None, 0)
+  assert marked.cue.endswith(":")
+  shown = " ".join(marked.messages[-1]["content"].split())
+  assert shown.endswith(marked.cue)
+  for echo in (marked.cue, f"**{marked.cue}**\n", marked.cue.lower()):
+    assert prompt.answer(f"{echo} Bake it: now.", marked) == "Bake it: now."
+  assert prompt.answer("Bake it: now.", marked) == "Bake it: now."
+
+
+def test_markers_with_another_number_do_not_get_into_a_view():
+  marked = prompt.build(prompt.load("paraphrase"), "Bake.", None, 0)
+  other = "<data-{0}>\nBake it.\n</data-{0}>".format
+  assert prompt.answer(other("1" * 6), marked) == "Bake it."
+  assert prompt.answer("Say <data-111111> and bake", marked) is None
+  # Those that the text holds are its own.
+  text = other("222222")
+  marked = prompt.build(prompt.load("paraphrase"), text, None, 0)
+  assert prompt.answer(text, marked) == text
+  assert prompt.answer(other("333333"), marked) == "Bake it."
