@@ -23,10 +23,19 @@ from ssljax.data.alike import same
 from ssljax.data.records import Records
 from ssljax.errors import UserError
 
-flags.DEFINE_string("data", None, "folder or files with a train split", required=True)
+# Other programs of this package have flags of these names; a process may import several.
+flags.DEFINE_string(
+  "data",
+  None,
+  "folder or files with a train split",
+  required=True,
+  allow_override=True,
+)
 flags.DEFINE_multi_string("against", [], "file of texts to compare with; repeatable")
 flags.DEFINE_float("threshold", 0.8, "similarity from which on two texts are near")
-flags.DEFINE_string("output", "", "JSON file for the ids of all that was found")
+flags.DEFINE_string(
+  "output", "", "JSON file for the ids of all that was found", allow_override=True
+)
 
 SHOWN = 5  # pairs of ids printed for each kind of finding
 PERMUTATIONS = 128
