@@ -243,7 +243,7 @@ def test_without_checkpoints_there_is_no_best(opened):
     opened().restore_best(abstract(make()))
 
 
-# Orbax drops the reads beside the one that failed; Python reports them when it collects.
+# Orbax drops the reads beside the one that failed; Python may report them later.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_none_good_is_an_error_that_deletes_nothing(opened, tmp_path):
   fill(opened(), {1: None, 2: None})

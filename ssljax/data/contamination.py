@@ -23,7 +23,7 @@ from ssljax.data.alike import same
 from ssljax.data.records import Records
 from ssljax.errors import UserError
 
-# Other programs of this package have flags of these names; a process may import several.
+# Other programs have flags of these names, and a process may import several.
 flags.DEFINE_string(
   "data",
   None,
