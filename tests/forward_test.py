@@ -394,3 +394,18 @@ def test_under_pmap_partners_on_other_devices_are_found():
   a, pairs = texts(1, packed=False, shards=2), np.array([5, 3, 4, 1, 2, 0])
   found = on_two_devices(lambda a: forward.mix(a, pairs, 0.3, jnp.int32(1), KEY), a)
   assert_alike(found, mixed("mlp", texts(1, packed=False), pairs, 0.3, 1))
+
+
+def test_mixing_keeps_the_order_of_the_texts():
+  # Padded rows are laid longest first, so here the order of rows is not that of texts.
+  a = texts(1, packed=False, lengths=[3, 16, 9, LONGEST, 7, 4])
+  assert (a.where[0] != np.arange(6)).any()
+  found = mixed("mlp", a, np.arange(6), 1.0, 1)  # each its own partner: itself
+  np.testing.assert_allclose(found.logits, plain("mlp")(a).logits, atol=1e-5)
+
+
+def test_partners_are_texts_not_rows():
+  a = texts(1, packed=False, lengths=[3, 16, 9, LONGEST, 7, 4])
+  partner = np.array([1, 3, 3, 3, 3, 3])  # none shorter than the text
+  found = mixed("mlp", a, partner, 0.0, 1)
+  np.testing.assert_allclose(found.logits, plain("mlp")(a).logits[partner], atol=1e-5)

@@ -123,6 +123,11 @@ class Classifier(nn.Module):
     Pools over what is real in either of the two texts.
     """
     rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), texts.rows[0])
+    # One text to a row, but the rows of a shard are laid longest first: back into the
+    # order of the texts, which partners and shares count by.
+    shards, each = texts.rows[0].ids.shape[:2]
+    order = (texts.where + each * jnp.arange(shards)[:, None]).reshape(-1)
+    rows = jax.tree.map(lambda a: jnp.take(a, order, axis=0), rows)
     hidden = self.encoder(
       rows.ids,
       rows.segment,
