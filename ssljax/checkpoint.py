@@ -1,7 +1,5 @@
 """Checkpoints: saved while the run goes on, verified when read, the best one kept."""
 
-import contextlib
-import gc
 import hashlib
 import json
 import math
@@ -169,20 +167,20 @@ class Checkpoints:
   def _try(self, step: int, abstract: Any) -> tuple[Any, dict | None, str | None]:
     """(state, meta, None) or (None, None, what is wrong in one line)."""
     state, meta, problem = None, None, None
+    _pass_over_dropped_reads()
     # Whatever is wrong with the files, from JSON to TensorStore, raises its own type.
-    with _quiet():
-      try:
-        record = self._read_record(step)
-        meta = record["meta"]
-        wanted = _to_named(abstract, abstract=True)
-        named = self._manager.restore(
-          step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-        ).state
-        state = _from_named(named, abstract)
-        if sha256(state) != meta["state_sha256"]:
-          problem = "its bytes are not those that were saved (SHA-256 differs)"
-      except Exception as error:
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    try:
+      record = self._read_record(step)
+      meta = record["meta"]
+      wanted = _to_named(abstract, abstract=True)
+      named = self._manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+      ).state
+      state = _from_named(named, abstract)
+      if sha256(state) != meta["state_sha256"]:
+        problem = "its bytes are not those that were saved (SHA-256 differs)"
+    except Exception as error:
+      problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     if jax.process_count() > 1:
       # One process may read a damaged file that the others do not; all must go on from
       # the same step.
@@ -222,16 +220,22 @@ class Checkpoints:
     self._cleaned = True
 
 
-@contextlib.contextmanager
-def _quiet():
-  """Without Python's report on the reads that Orbax drops when one of them fails."""
-  hook = sys.unraisablehook
-  sys.unraisablehook = lambda _: None
-  try:
-    yield
-  finally:
-    gc.collect()  # now, while nobody listens
-    sys.unraisablehook = hook
+class _WithoutDroppedReads:
+  """Reports what Python could not raise, but not on reads that nobody waits for."""
+
+  def __init__(self, before):
+    self._before = before
+
+  def __call__(self, report) -> None:
+    dropped = ("Event loop is closed", "Encountered error while reading array index")
+    if not str(report.exc_value).startswith(dropped):
+      self._before(report)
+
+
+def _pass_over_dropped_reads() -> None:
+  """Orbax drops the reads beside one that failed; they end and report at any time."""
+  if not isinstance(sys.unraisablehook, _WithoutDroppedReads):
+    sys.unraisablehook = _WithoutDroppedReads(sys.unraisablehook)
 
 
 class _Best(checkpoint_managers.PreservationPolicy):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -243,8 +244,6 @@ def test_without_checkpoints_there_is_no_best(opened):
     opened().restore_best(abstract(make()))
 
 
-# Orbax drops the reads beside the one that failed; Python may report them later.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_none_good_is_an_error_that_deletes_nothing(opened, tmp_path):
   fill(opened(), {1: None, 2: None})
   opened().close()
@@ -254,6 +253,24 @@ def test_none_good_is_an_error_that_deletes_nothing(opened, tmp_path):
     opened().restore(abstract(make()))
   assert "--workdir" in str(error.value)
   assert steps(tmp_path) == [1, 2]
+
+
+def test_reads_that_end_late_are_silent_and_nothing_else_is(opened, monkeypatch):
+  heard = []
+  monkeypatch.setattr(sys, "unraisablehook", heard.append)
+  fill(opened(), {1: None})
+  for _ in range(2):
+    opened().restore(abstract(make()))
+  said = lambda error: types.SimpleNamespace(exc_value=error)
+  for silent in (
+    RuntimeError("Event loop is closed"),
+    Exception("Encountered error while reading array index: (). See full details"),
+  ):
+    sys.unraisablehook(said(silent))
+  assert heard == []
+  loud = said(RuntimeError("out of paper"))
+  sys.unraisablehook(loud)
+  assert heard == [loud]
 
 
 def test_saving_a_step_again_replaces_it(opened):
