@@ -418,11 +418,11 @@ def test_stop_ends_after_what_is_on_its_way(waiting, monkeypatch):
     got = [next(running)]
     time.sleep(0.3)
     built.stop()
-    sent = len(stub.bodies)
+    sent = len(stub.bodies) + 4  # as many as there are slots may be on their way
     got += running
     assert time.monotonic() - began < 3
     assert len(stub.bodies) <= sent
-  assert 1 <= len(got) <= sent
+  assert 1 <= len(got) <= sent < 50
   assert all(not candidates[0].problem for _, candidates in got)
 
 
