@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
+from ssljax import leaves
 from ssljax.errors import UserError
 
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the names of Orbax's unfinished folders
@@ -66,7 +64,7 @@ class Checkpoints:
       value: the selection metric where the model was evaluated at this very step.
     """
     step = int(step)
-    meta = json.loads(json.dumps({**meta, "state_sha256": sha256(state)}))
+    meta = json.loads(json.dumps({**meta, "state_sha256": leaves.sha256(state)}))
     value = None if value is None else float(value)
     # Orbax writes NaN as a bare word, which is no JSON.
     value = value if value is not None and math.isfinite(value) else None
@@ -81,7 +79,8 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(_to_named(state)), meta=ocp.args.JsonSave(record)
+        state=ocp.args.StandardSave(leaves.to_named(state)),
+        meta=ocp.args.JsonSave(record),
       ),
       force=True,  # Orbax leaves out a step below the newest one otherwise
     )
@@ -172,12 +171,12 @@ class Checkpoints:
     try:
       record = self._read_record(step)
       meta = record["meta"]
-      wanted = _to_named(abstract, abstract=True)
+      wanted = leaves.to_named(abstract, abstract=True)
       named = self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
       ).state
-      state = _from_named(named, abstract)
-      if sha256(state) != meta["state_sha256"]:
+      state = leaves.from_named(named, abstract)
+      if leaves.sha256(state) != meta["state_sha256"]:
         problem = "its bytes are not those that were saved (SHA-256 differs)"
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
@@ -250,121 +249,5 @@ class _Best(checkpoint_managers.PreservationPolicy):
     return [info.step == best for info in checkpoints]
 
 
-def sha256(tree: Any) -> str:
-  """Digest of a pytree: path, shape, dtype and bytes of each leaf, in tree order.
-
-  Typed keys count by their implementation and key data. Where an array lives makes no
-  difference; one that is spread over processes is gathered, so all of them must call.
-  """
-  digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    kind = ""
-    if _is_key(leaf):
-      kind, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
-    array = _to_host(leaf)
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
-    head = f"{name}|{kind}|{array.shape}|{array.dtype.name}\n"
-    digest.update(head.encode())
-    # reshape first: a 0-d array has no axis whose view could change its length
-    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-  return digest.hexdigest()
-
-
-def write_json(path: Path, object: Any) -> None:
-  """Writes JSON that is there whole or not at all; NaN and infinities become null."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(_plain(object), indent=2, ensure_ascii=False, allow_nan=False)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    with open(temporary, "w", encoding="utf-8") as file:
-      file.write(text + "\n")
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, dict):
-    return {str(k): _plain(v) for k, v in value.items()}
-  if isinstance(value, list | tuple):
-    return [_plain(v) for v in value]
-  if isinstance(value, np.ndarray | np.generic | jax.Array):
-    return _plain(value.tolist())
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value
-
-
 def _digest(meta: dict, value: float | None) -> str:
   return hashlib.sha256(json.dumps([meta, value], sort_keys=True).encode()).hexdigest()
-
-
-def _is_key(leaf: Any) -> bool:
-  dtype = getattr(leaf, "dtype", None)
-  return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
-
-
-def _to_host(leaf: Any) -> np.ndarray:
-  if isinstance(leaf, jax.Array) and not (
-    leaf.is_fully_addressable or leaf.is_fully_replicated
-  ):
-    return multihost_utils.process_allgather(leaf, tiled=True)
-  return np.asarray(leaf)
-
-
-def _paths(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
-  """(names, leaf) of each leaf; a bare array is called "value"."""
-  return [
-    (tuple(jax.tree_util.keystr((k,), simple=True) for k in path) or ("value",), leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  ]
-
-
-def _to_named(tree: Any, abstract: bool = False) -> dict:
-  """The tree as nested dicts of plain arrays: what any program can read again.
-
-  Tuples and dataclasses become dicts of their fields, keys their data; empty arrays,
-  which Orbax refuses, are left out.
-  """
-  named: dict = {}
-  for names, leaf in _paths(tree):
-    if math.prod(leaf.shape) == 0:
-      continue
-    if abstract:
-      sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
-      if _is_key(leaf):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)
-      leaf = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-    elif _is_key(leaf):
-      leaf = jax.random.key_data(leaf)
-    folder = named
-    for name in names[:-1]:
-      folder = folder.setdefault(name, {})
-    folder[names[-1]] = leaf
-  return named
-
-
-def _from_named(named: dict, abstract: Any) -> Any:
-  """The inverse of `_to_named`."""
-  leaves = []
-  for names, want in _paths(abstract):
-    if math.prod(want.shape) == 0:
-      leaves.append(jax.device_put(jnp.zeros(want.shape, want.dtype), want.sharding))
-      continue
-    leaf = named
-    for name in names:
-      leaf = leaf[name]
-    if _is_key(want):
-      leaf = jax.random.wrap_key_data(leaf, impl=_impl(want))
-    leaves.append(leaf)
-  return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
-
-
-def _impl(key: jax.ShapeDtypeStruct) -> Any:
-  """The implementation of an abstract key: only a key that is traced tells it."""
-  found = []
-  jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), key)
-  return found[0]

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ssljax import checkpoint, metrics, plan, scoring, step
+from ssljax import checkpoint, jsonfile, leaves, metrics, plan, scoring, step
 from ssljax import config as configuration
 from ssljax.data import prepare
 from ssljax.data.sets import EvalSet
@@ -64,7 +64,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   if leader:
     try:
       workdir.mkdir(parents=True, exist_ok=True)
-      checkpoint.write_json(workdir / "config.json", job.resolved)
+      jsonfile.write_json(workdir / "config.json", job.resolved)
     except OSError as error:
       raise UserError(
         f"--workdir={workdir}: cannot be written ({error}); name another folder"
@@ -163,8 +163,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   progress.close()
   saved.wait()
   final = {
-    "params_sha256": checkpoint.sha256(state.params),
-    "state_sha256": checkpoint.sha256(state),
+    "params_sha256": leaves.sha256(state.params),
+    "state_sha256": leaves.sha256(state),
   }
   seconds = time.perf_counter() - began
   chosen = t
@@ -194,7 +194,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   if leader:
     path = workdir / "predictions" / "test.parquet"
     write_predictions(path, data.test.id, data.test.label, logits["test"])
-    checkpoint.write_json(workdir / "result.json", result)
+    jsonfile.write_json(workdir / "result.json", result)
   _together("finished")
   note(_summary(result))
   note(f"results in {workdir}")

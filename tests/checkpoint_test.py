@@ -1,6 +1,5 @@
 """Checkpoints: what was saved comes back, and what is damaged is passed over."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,8 +15,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
-from ssljax.checkpoint import TEMPORARY, Checkpoints, sha256, write_json
+from ssljax.checkpoint import TEMPORARY, Checkpoints
 from ssljax.errors import UserError
+from ssljax.leaves import sha256
 
 
 class State(NamedTuple):
@@ -334,29 +334,3 @@ def test_kill_in_the_middle_of_a_save_leaves_a_good_one(opened, tmp_path, moment
   checkpoints.wait()
   assert not list(folder.glob(f"*{TEMPORARY}*"))
   assert opened().restore(wanted)[2] == step + 2
-
-
-def test_the_digest_sees_every_part_of_a_leaf():
-  base = {"a": jnp.zeros((2, 3), jnp.float32), "key": jax.random.key(0, impl="rbg")}
-  others = [
-    {**base, "a": base["a"].at[1, 2].set(-0.0)},
-    {**base, "a": base["a"].reshape(3, 2)},
-    {**base, "a": base["a"].astype(jnp.int32)},
-    {"b": base["a"], "key": base["key"]},
-    {**base, "key": jax.random.key(1, impl="rbg")},
-    {**base, "key": jax.random.key(0, impl="unsafe_rbg")},
-    {**base, "key": jax.random.key_data(base["key"])},
-  ]
-  assert len({sha256(tree) for tree in [base, *others]}) == 1 + len(others)
-  assert sha256(base) == sha256(jax.tree.map(lambda x: x, base))
-  assert sha256({"x": np.float32(2)}) == sha256({"x": jnp.float32(2)})
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-  path = tmp_path / "new" / "result.json"
-  write_json(path, {"a": float("nan"), "b": np.float32(0.5), "c": (1, np.arange(2))})
-  assert json.loads(path.read_text()) == {"a": None, "b": 0.5, "c": [1, [0, 1]]}
-  with pytest.raises(TypeError):
-    write_json(path, {"a": 1, "z": object()})
-  assert json.loads(path.read_text())["b"] == 0.5
-  assert [p.name for p in path.parent.iterdir()] == ["result.json"]
