@@ -11,9 +11,11 @@ does: views one after another, padded to the longest text of the batch.
 """
 
 import argparse
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import jax
 import numpy as np
@@ -23,30 +25,36 @@ from ssljax import job, plan
 from ssljax.data import loader, pack
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-# name -> (config keys, (SHORT, SHAPES, WASTE)); a huge SHORT means one row length
+OPTIONS = loader.row_lengths
+
+
+def short(*some: int) -> dict:
+  """Rows of these lengths and of the longest text, whatever the loader would choose."""
+  return {(loader, "row_lengths"): lambda *given: [(*some, OPTIONS(*given)[0][-1])]}
+
+
+# name -> (config keys, {(module, name): what it is replaced by})
 FORMS = {
   "rows": {
-    "128 and the longest": ({}, (128, 3, 0.05)),
-    "64 and the longest": ({}, (64, 3, 0.05)),
-    "256 and the longest": ({}, (256, 3, 0.05)),
-    "the longest only": ({}, (1 << 20, 3, 0.05)),
+    "the longest only": ({}, short()),
+    "64 and the longest": ({}, short(64)),
+    "128 and the longest": ({}, short(128)),
+    "256 and the longest": ({}, short(256)),
+    "as chosen": ({}, {}),
   },
-  "layout": {
-    "packed": ({}, (128, 3, 0.05)),
-    "padded": ({"layout": "padded"}, (128, 3, 0.05)),
-  },
+  "layout": {"packed": ({}, {}), "padded": ({"layout": "padded"}, {})},
   "shapes": {
-    "at most 3": ({}, (128, 3, 0.05)),
-    "1": ({}, (128, 1, 0.05)),
-    "8": ({}, (128, 8, 0.0)),
+    "at most 3": ({}, {}),
+    "1": ({}, {(loader, "SHAPES"): 1}),
+    "8": ({}, {(loader, "SHAPES"): 8, (pack, "WASTE"): 0.0}),
   },
   "random": {
-    "rbg": ({}, (128, 3, 0.05)),
-    "threefry2x32": ({"prng": "threefry2x32"}, (128, 3, 0.05)),
-    "no dropout": ({"dropout": 0.0}, (128, 3, 0.05)),
-    "no weak dropout": ({"weak_dropout": False}, (128, 3, 0.05)),
+    "rbg": ({}, {}),
+    "threefry2x32": ({"prng": "threefry2x32"}, {}),
+    "no dropout": ({"dropout": 0.0}, {}),
+    "no weak dropout": ({"weak_dropout": False}, {}),
   },
-  "torch": {"packed": ({}, (128, 3, 0.05))},
+  "torch": {"packed": ({}, {})},
 }
 
 
@@ -61,9 +69,11 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=7)
   options = parser.parse_args()
   forms: dict[str, Callable[[int], None]] = {}
-  for name, (keys, constants) in FORMS[options.compare].items():
-    loader.SHORT, loader.SHAPES, pack.WASTE = constants
-    made = assembled(options, keys)
+  for name, (keys, patches) in FORMS[options.compare].items():
+    with contextlib.ExitStack() as stack:
+      for (module, constant), value in patches.items():
+        stack.enter_context(mock.patch.object(module, constant, value))
+      made = assembled(options, keys)
     forms[name] = ours(made)
     described(name, made)
   if options.compare == "torch":

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from ssljax import build, checkpoint, cli, scoring, sharding, step
+from ssljax import build, checkpoint, cli, jsonfile, scoring, sharding, step
 from ssljax import config as configuration
 from ssljax.data import files, records, sets
 from ssljax.errors import UserError
@@ -39,11 +39,11 @@ def main() -> int:
     step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
   )
   params = sharding.put(params, sharding.state_shardings(params, devices))
-  lengths = config["resolved"]["row_lengths"]
+  lengths = scoring.row_lengths(config["resolved"]["row_lengths"][-1])
   logits = scoring.score(eval_step, params, part.tokens, lengths, devices)
   found = classification(logits, part.label)
   write_predictions(output / "predictions.parquet", part.id, part.label, logits)
-  checkpoint.write_json(
+  jsonfile.write_json(
     output / "metrics.json",
     {"data": str(data), "rows": len(rows), "step": chosen, "test": found},
   )

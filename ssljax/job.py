@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ssljax import assets, build, sharding, step
+from ssljax import assets, build, scoring, sharding, step
 from ssljax import config as configuration
 from ssljax.data import loader, prepare, sets
 from ssljax.errors import UserError
@@ -23,7 +23,7 @@ class Job(NamedTuple):
   steps: dict[str, int]  # see config.steps_of
   sizes: Sizes
   batches: loader.Loader
-  lengths: tuple[int, ...]  # row lengths
+  lengths: tuple[int, ...]  # row lengths of evaluation
   truncated: float  # share of the train texts that are cut
   unused: tuple[str, ...]  # tensors of the encoder's checkpoint
   devices: sharding.Devices
@@ -79,16 +79,23 @@ def assemble(config: dict[str, Any]) -> Job:
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
   longest = max(int(v.tokens.lengths.max(initial=1)) for v in views)
   packed = config["layout"] == "packed"
-  lengths = loader.row_lengths(longest, config["max_length"], packed)
-  batches = loader.Loader(
-    data.train,
-    batch=config["batch"],
-    unlabelled_batch=unlabelled_batch,
-    classes=classes + method.needs.virtual_classes,
-    seed=config["seed"],
-    steps=steps["steps"],
-    layout=loader.Layout(devices.shards, config["accumulation"], lengths, packed),
-  )
+  costly = model.encoder.config.costly_length
+
+  def laid(lengths: tuple[int, ...]) -> loader.Loader:
+    shards, micro = devices.shards, config["accumulation"]
+    return loader.Loader(
+      data.train,
+      batch=config["batch"],
+      unlabelled_batch=unlabelled_batch,
+      classes=classes + method.needs.virtual_classes,
+      seed=config["seed"],
+      steps=steps["steps"],
+      layout=loader.Layout(shards, micro, lengths, packed, costly),
+    )
+
+  options = loader.row_lengths(longest, config["max_length"], packed)
+  batches = min(map(laid, options), key=lambda option: option.price)
+  lengths = batches.layout.row_lengths
   params, unused = build.init_params(model, data.encoder, config["seed"])
   optimizer = build.make_optimizer(config, params, steps)
   parts = build.Parts(model, method, optimizer, sizes)
@@ -120,7 +127,7 @@ def assemble(config: dict[str, Any]) -> Job:
     steps,
     sizes,
     batches,
-    lengths,
+    scoring.row_lengths(lengths[-1]),
     float(np.concatenate([v.tokens.truncated for v in views]).mean()),
     tuple(unused),
     devices,

@@ -15,13 +15,14 @@ def summary(job: Job) -> list[str]:
   """Splits, steps, devices and row lengths."""
   config, data, steps = job.config, job.data, job.steps
   unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
+  lengths = " and ".join(map(str, job.batches.layout.row_lengths))
   return [
     *unused,
     f"{config['method']['name']}: {job.sizes.labelled} labelled and "
     f"{job.sizes.unlabelled} unlabelled texts, {len(data.validation.label)} "
     f"validation, {len(data.test.label)} test; classes {', '.join(data.labels)}",
     f"{steps['steps']} steps on {job.devices.shards} x {jax.devices()[0].device_kind} "
-    f"({config['parallel']}); rows of {' and '.join(map(str, job.lengths))} tokens; "
+    f"({config['parallel']}); rows of {lengths} tokens; "
     f"{job.truncated:.1%} of the texts cut at {config['max_length']} tokens",
   ]
 

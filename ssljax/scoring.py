@@ -7,11 +7,18 @@ import numpy as np
 
 from ssljax import sharding
 from ssljax.data import pack
-from ssljax.data.pack import Rows, Texts
+from ssljax.data.pack import Texts
 from ssljax.data.tokenize import Tokens
 
 TOKENS = 4096  # of a batch on one device
 CHUNK = 512  # texts that are laid into rows together
+SHORT = 128  # tokens of the shorter rows
+
+
+def row_lengths(longest: int) -> tuple[int, ...]:
+  """Those that score texts of up to `longest` tokens with least work."""
+  # Rows are filled from the whole set, so two lengths waste no more than one.
+  return (SHORT, longest) if longest > SHORT else (longest,)
 
 
 def score(
@@ -25,7 +32,7 @@ def score(
 
   Args:
     eval_step: compiled `step.make_eval_step`, its result replicated.
-    row_lengths: those of the training; a longer one is added where a text needs it.
+    row_lengths: ascending; a longer one is added where a text needs it.
   """
   longest = int(tokens.lengths.max(initial=1))
   lengths = [*row_lengths]
@@ -68,18 +75,12 @@ def _fill(
   part: Sequence[Sequence[int]], tokens: Tokens, length: int, shards: int, share: int
 ) -> Texts:
   """Texts whose n are all slots, in order; rows that are lacking stay empty."""
-  slots = pack.slots(length, True)
-  ids, segment, kind = (np.zeros((shards * share, length), np.int32) for _ in range(3))
-  first = np.zeros((shards * share, slots), np.int32)
+  rows = pack.empty(shards, share, length)
   for r, texts in enumerate(part):
     begin = 0
-    for k, i in enumerate(texts):
-      own, prompt = tokens.text(i)
-      end = begin + len(own)
-      ids[r, begin:end], segment[r, begin:end] = own, k + 1
-      kind[r, begin + prompt : end] = 1
-      first[r, k] = begin
-      begin = end
-  rows = Rows(*(a.reshape(shards, share, -1) for a in (ids, segment, kind, first)))
-  where = np.tile(np.arange(share * slots, dtype=np.int32), (shards, 1))
+    for slot, i in enumerate(texts):
+      ids, prompt = tokens.text(i)
+      pack.write(rows, (*divmod(r, share), slot), begin, ids, prompt)
+      begin += len(ids)
+  where = np.tile(np.arange(rows.first[0].size, dtype=np.int32), (shards, 1))
   return Texts((rows,), where)

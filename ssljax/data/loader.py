@@ -19,7 +19,7 @@ from ssljax.errors import UserError
 from ssljax.method import Batch, Labelled, Unlabelled
 
 PLANNED = 512  # steps looked at to choose the shapes
-SHORT = 128  # tokens of the shorter rows
+SHORTER = (128, 256)  # tokens that the shorter rows may have
 SHAPES = 3  # see docs/performance.md: more fill the rows better and compile longer
 
 
@@ -51,10 +51,16 @@ class Layout(NamedTuple):
   micro: int  # micro-batches of gradient accumulation, 1 for none
   row_lengths: tuple[int, ...]
   packed: bool
+  costly: float = math.inf  # EncoderConfig.costly_length
 
 
 class Loader:
-  """Batches by step."""
+  """Batches by step.
+
+  Attributes:
+    price: what a step costs in the shapes that were planned, in tokens of a layer
+      without attention.
+  """
 
   def __init__(
     self,
@@ -101,11 +107,14 @@ class Loader:
     self.views += [("unlabelled", name) for name in data.unlabelled]
     looked = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED).astype(int))
     needs = np.array([self._need(self._plans(self._texts(t))) for t in looked])
-    self.cost = np.tile(np.array(layout.row_lengths, float), len(self.views))
+    prices = [self._row_price(length) for length in layout.row_lengths]
+    self.cost = np.tile(prices, len(self.views))
     if layout.packed:
       self.shapes = pack.shapes(needs, self.cost, SHAPES)
     else:
       self.shapes = _padded_lengths(needs, SHAPES)
+    taken = [pair for need in needs for pair in self._shape(need)]
+    self.price = sum(n * self._row_price(length) for length, n in taken) / len(needs)
 
   def order(self, t: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of batch t: labelled i64 [B], unlabelled i64 [U]."""
@@ -153,6 +162,9 @@ class Loader:
     return iter(
       steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8))
     )
+
+  def _row_price(self, length: int) -> float:
+    return length * (1 + length / self.layout.costly)
 
   def _texts(self, t: int):
     """[view][micro-batch][shard] -> texts."""
@@ -265,11 +277,17 @@ def _stack(laid: list[Texts]) -> Texts:
   return Texts(rows, np.stack([t.where for t in laid]))
 
 
-def row_lengths(longest: int, max_length: int, packed: bool = True) -> tuple[int, ...]:
-  """The row lengths that suit texts of up to `longest` tokens.
+def row_lengths(
+  longest: int, max_length: int, packed: bool = True
+) -> list[tuple[int, ...]]:
+  """The row lengths that come into question for texts of up to `longest` tokens.
 
-  Attention over a row costs the square of its length although most of it is masked,
-  so short texts share short rows; see docs/performance.md for the measurement.
+  Rows of one length are filled best, since a compiled step has fixed row counts: with
+  two lengths, each count must serve the step that needs most of its rows. Short rows
+  beside the long ones save attention, which costs the square of a row's length
+  although most of it is masked. Which of the two is more depends on the texts and the
+  batch; `Loader.price` tells. docs/performance.md has the measurement.
   """
   limit = max(8, min(max_length, math.ceil(longest / 8) * 8))
-  return (SHORT, limit) if packed and limit > SHORT else (limit,)
+  shorter = [short for short in SHORTER if packed and short < limit]
+  return [(limit,), *((short, limit) for short in shorter)]

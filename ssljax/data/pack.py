@@ -126,31 +126,35 @@ def lay(
   Returns:
     Texts of NumPy arrays with S = len(plans).
   """
-  groups = []
-  for length, rows in shape.groups:
-    full = (len(plans), rows, length)
-    groups.append(
-      Rows(
-        ids=np.zeros(full, np.int32),
-        segment=np.zeros(full, np.int32),
-        kind=np.zeros(full, np.int32),
-        first=np.zeros((len(plans), rows, slots(length, packed)), np.int32),
-      )
-    )
+  groups = [empty(len(plans), rows, length, packed) for length, rows in shape.groups]
   sizes = [rows * slots(length, packed) for length, rows in shape.groups]
   offset = np.concatenate([[0], np.cumsum(sizes)])
   where = np.zeros((len(plans), len(plans[0].row)), np.int32)
   for s, (p, shard) in enumerate(zip(plans, texts, strict=True)):
     for i, (ids, prompt) in enumerate(shard):
-      g, r, k, begin = p.group[i], p.row[i], p.slot[i], p.start[i]
-      end = begin + len(ids)
-      target = groups[g]
-      target.ids[s, r, begin:end] = ids
-      target.segment[s, r, begin:end] = k + 1
-      target.kind[s, r, begin + prompt : end] = 1
-      target.first[s, r, k] = begin
-      where[s, i] = offset[g] + r * target.first.shape[2] + k
+      g, r, k = p.group[i], p.row[i], p.slot[i]
+      write(groups[g], (s, r, k), p.start[i], ids, prompt)
+      where[s, i] = offset[g] + r * groups[g].first.shape[2] + k
   return Texts(tuple(groups), where)
+
+
+def empty(shards: int, rows: int, length: int, packed: bool = True) -> Rows:
+  """NumPy rows of one length without a text."""
+  ids, segment, kind = (np.zeros((shards, rows, length), np.int32) for _ in range(3))
+  first = np.zeros((shards, rows, slots(length, packed)), np.int32)
+  return Rows(ids, segment, kind, first)
+
+
+def write(
+  rows: Rows, place: tuple[int, int, int], begin: int, ids: np.ndarray, prompt: int
+) -> None:
+  """Writes a text into `place` (shard, row, slot), from token `begin` of the row on."""
+  shard, row, slot = place
+  end = begin + len(ids)
+  rows.ids[shard, row, begin:end] = ids
+  rows.segment[shard, row, begin:end] = slot + 1
+  rows.kind[shard, row, begin + prompt : end] = 1
+  rows.first[shard, row, slot] = begin
 
 
 def shapes(need: np.ndarray, cost: np.ndarray, most: int) -> np.ndarray:

@@ -115,6 +115,16 @@ class EncoderConfig:
     return self.max_relative_positions
 
   @property
+  def costly_length(self) -> float:
+    """Tokens of a row in which attention multiplies as often as the rest of a layer.
+
+    For a token, the rest is 4 D^2 + 2 D I; attention is L D for the scores, for each
+    relative term, and for the weighted values.
+    """
+    dense = 4 * self.hidden_size + 2 * self.intermediate_size
+    return dense / (2 + len(set(self.pos_att_type)))
+
+  @property
   def head_dropout(self) -> float:
     """Dropout before the classifier of ForSequenceClassification."""
     if self.classifier_dropout is None:

@@ -4,17 +4,17 @@ import jax
 import numpy as np
 import pytest
 
-from ssljax.data.loader import Layout, Loader, TrainSet, View
+from ssljax.data.loader import Layout, Loader, TrainSet, View, row_lengths
 from ssljax.data.tokenize import Tokens
 from ssljax.errors import UserError
 
 LABELLED, ROWS, B, U = 10, 30, 4, 8
 
 
-def view(first, rows, candidates, seed):
+def view(first, rows, candidates, seed, lengths=range(3, 40)):
   """Rows whose candidate k of row i is made of tokens first + 10 i + k."""
   random = np.random.default_rng(seed)
-  lengths = random.integers(3, 40, size=rows * candidates)
+  lengths = random.choice(lengths, size=rows * candidates)
   names = first + 10 * np.repeat(np.arange(rows), candidates)
   names += np.tile(np.arange(candidates), rows)
   offset = np.concatenate([[0], lengths.cumsum()])
@@ -33,8 +33,18 @@ DATA = TrainSet(
 )
 
 
-def make(seed=0, shards=1, micro=1, packed=True, data=DATA, batch=B, unlabelled=U):
-  layout = Layout(shards, micro, (16, 40), packed)
+def make(
+  seed=0,
+  shards=1,
+  micro=1,
+  packed=True,
+  data=DATA,
+  batch=B,
+  unlabelled=U,
+  row_lengths=(16, 40),
+  costly=1000.0,
+):
+  layout = Layout(shards, micro, row_lengths, packed, costly)
   return Loader(
     data,
     batch=batch,
@@ -192,3 +202,35 @@ def test_supervised_reads_no_unlabelled_text():
   batch, hidden = loader.batch(2)
   assert batch.unlabelled.views == {}
   assert batch.unlabelled.index.shape == hidden.shape == (0,)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_price_is_that_of_the_rows_of_all_steps(packed, shards):
+  loader = make(packed=packed, shards=shards, costly=20.0)
+  paid = 0.0
+  for t in range(20):
+    batch, _ = loader.batch(t)
+    views = [*batch.labelled.views.values(), *batch.unlabelled.views.values()]
+    for rows in (rows for texts in views for rows in texts.rows):
+      _, count, length = rows.ids.shape  # of one shard
+      paid += count * length * (1 + length / 20.0)
+  assert loader.price == pytest.approx(paid / 20)
+
+
+def test_short_rows_pay_for_short_texts_where_attention_is_dear():
+  def two_price_less(data, costly):
+    some = ((40,), (8, 40))
+    one, two = (make(data=data, row_lengths=ls, costly=costly).price for ls in some)
+    return two < one
+
+  short = view(2000, ROWS, 1, 1, [7] * 14 + [40])
+  assert two_price_less(DATA._replace(unlabelled={"weak": short}), costly=1.0)
+  assert not two_price_less(DATA, costly=1e9)
+
+
+def test_row_lengths_that_come_into_question():
+  assert row_lengths(500, 300) == [(300,), (128, 300), (256, 300)]
+  assert row_lengths(193, 512) == [(200,), (128, 200)]
+  assert row_lengths(193, 512, packed=False) == [(200,)]
+  assert row_lengths(3, 512) == [(8,)]

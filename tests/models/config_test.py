@@ -135,3 +135,13 @@ def test_files_that_are_no_config(tmp_path):
   (tmp_path / "config.json").write_bytes(b'{"model_type": "\xff"}')
   with pytest.raises(UserError, match="not readable as JSON"):
     read_config(tmp_path)
+
+
+@pytest.mark.parametrize("given", [V3_BASE, {**V3_BASE, "model_type": "bert"}])
+def test_attention_of_the_costly_length_multiplies_as_the_rest_does(given):
+  config = from_json(given, "config.json")
+  width, length = config.hidden_size, config.costly_length
+  products = [(width, width)] * 4 + [(width, config.intermediate_size)] * 2
+  terms = 2 + len(config.pos_att_type)  # scores and values, and the relative terms
+  rest = sum(a * b for a, b in products)
+  assert length * width * terms == pytest.approx(rest)
