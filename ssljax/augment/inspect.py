@@ -68,6 +68,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
     print("\n".join(side_by_side(row, min(width, 160))))
   kinds = dict.fromkeys(view["kind"] for row in found for view in row["views"])
   target = Path(output or "inspect.html").expanduser()
+  target.parent.mkdir(parents=True, exist_ok=True)
   target.write_text(page(path, split, found, list(kinds)), encoding="utf-8")
   print(f"{len(found)} texts; the page is {target}")
   return 0

@@ -55,11 +55,12 @@ def make(
   @functools.cache
   def load(name: str):
     try:
+      # The model first: without a network it says so, and the tokenizer does not.
+      model = MarianMTModel.from_pretrained(name, dtype=torch.float32)
       with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice to install sacremoses
         tokenizer = MarianTokenizer.from_pretrained(name)
-      model = MarianMTModel.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
       raise UserError(
         f"the model {name} cannot be loaded ({error}); put it into a folder and name"
         " that with --config.models=FOLDER, or take --config.translator=apertium"

@@ -121,6 +121,14 @@ def test_views_of_the_engine(models):
   json.dumps(engine.settings)
 
 
+def test_without_a_network_the_line_says_so(monkeypatch, tmp_path):
+  monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+  monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+  translator = marian.make("en", ["de"])
+  with pytest.raises(UserError, match=r"opus-mt-en-de cannot be loaded \(.*offline"):
+    translator.translate(["a cat"], "en", "de")
+
+
 def test_mistakes(models, tmp_path):
   with pytest.raises(UserError, match=r"no opus-mt-en-fr/config\.json in it"):
     marian.make("en", ["fr"], models)

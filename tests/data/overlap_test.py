@@ -78,10 +78,34 @@ def test_near_texts_are_found_and_far_ones_are_not():
     ("a", "", "t"),
     ("a", "eda", "t"),
   ]
+  assert [f.exact for f in found] == [False, True]
   assert found[1].similarity == 1.0
   grams = contamination.grams(near, None), contamination.grams(LONG, None)
   assert found[0].similarity == len(grams[0] & grams[1]) / len(grams[0] | grams[1])
   assert not contamination.find(train.take(np.array([1])), {"test": train}, 0.6)[1:]
+
+
+def test_other_words_in_a_text_of_two_are_near_and_not_exact():
+  train, test = from_rows([row("a", "bake bread")]), from_rows([row("t", "bread bake")])
+  (found,) = contamination.find(train, {"test": test}, 0.6)
+  assert (found.exact, found.similarity) == (False, 1.0)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 0.95])
+def test_pairs_at_the_threshold_are_found(threshold):
+  # Sets of 200 3-grams each of which k are shared: J = k / (400 - k).
+  shared = int(np.ceil(400 * threshold / (1 + threshold)))
+  index = contamination._Index(from_rows([]), threshold)
+  for pair in range(50):
+    one, other = (
+      frozenset(f"{pair} {i}" for i in range(first, first + 200))
+      for first in (0, 200 - shared)
+    )
+    index.grams.append(other)
+    index.table.insert(pair, contamination._minhash(other))
+    met = index.table.query(contamination._minhash(one))
+    assert pair in met
+    assert len(met) == 1
 
 
 @pytest.mark.parametrize("copies", [0, 1])
@@ -101,7 +125,7 @@ def test_the_command_says_what_it_found(tmp_path, copies):
       "-m",
       "ssljax.data.contamination",
       f"--data={tmp_path}",
-      f"--output={tmp_path}/found.json",
+      f"--output={tmp_path}/new/found.json",
     ],
     capture_output=True,
     text=True,
@@ -109,4 +133,4 @@ def test_the_command_says_what_it_found(tmp_path, copies):
   )
   assert done.returncode == copies, done.stderr
   assert f"near texts: {copies}" in done.stdout
-  assert len(json.loads((tmp_path / "found.json").read_text())) == copies
+  assert len(json.loads((tmp_path / "new" / "found.json").read_text())) == copies
