@@ -32,7 +32,6 @@ class Asker:
     """
     self.engine, self.cache, self.stopping = engine, cache, stopping
     self.counts: Counter[str] = Counter()
-    self._settings = results.settings_hash(engine)
     self._row = 0  # problems that may pass, since the last result
 
   def __call__(
@@ -47,9 +46,10 @@ class Asker:
     if self.cache is None:
       yield from self._ask(sources, attempt)
       return
+    settings = results.settings_hash(self.engine, attempt)
     same: dict[bytes, list[int]] = {}  # rows of one text ask once
     for i, source in enumerate(sources):
-      same.setdefault(results.key(self._settings, source, attempt), []).append(i)
+      same.setdefault(results.key(settings, source, attempt), []).append(i)
     missing = []
     for name, rows in same.items():
       found = self.cache.get(name)

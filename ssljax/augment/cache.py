@@ -23,10 +23,17 @@ def file() -> Path:
   return assets.folder() / "augment" / "results.sqlite"
 
 
-def settings_hash(engine: Engine) -> str:
-  """Of the engine's name and all that its results depend on beside the text."""
+def settings_hash(engine: Engine, attempt: int | None = None) -> str:
+  """Of the engine's name and all that its results depend on beside the text.
+
+  Args:
+    attempt: of this one's results; None: of any.
+  """
+  settings = dict(engine.settings)
+  if attempt is not None and engine.of_attempt is not None:
+    settings = dict(engine.of_attempt(attempt))
   return hashlib.sha256(
-    json.dumps([engine.name, dict(engine.settings)], sort_keys=True).encode()
+    json.dumps([engine.name, settings], sort_keys=True).encode()
   ).hexdigest()
 
 

@@ -50,6 +50,8 @@ class Engine(NamedTuple):
   stored: bool = True  # False: cheaper to make again than to look up
   close: Callable[[], None] = lambda: None
   usage: Callable[[], Mapping[str, float]] = dict  # requests, tokens, cost, … so far
+  # What of the settings the results of one attempt depend on; None: all of them.
+  of_attempt: Callable[[int], Mapping[str, Any]] | None = None
   # Called from a signal handler: begin nothing new, let `make` end after what is in
   # flight. None: what is in flight is given up.
   stop: Callable[[], None] | None = None

@@ -19,6 +19,8 @@ pytest.importorskip(
 from configs.augment import base
 from configs.augment import llm as config_file
 from ssljax.augment import client
+from ssljax.augment.ask import Asker
+from ssljax.augment.cache import Cache
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.engines import llm
 from ssljax.errors import UserError
@@ -424,6 +426,28 @@ def test_stop_ends_after_what_is_on_its_way(waiting, monkeypatch):
     assert len(stub.bodies) <= sent
   assert 1 <= len(got) <= sent < 50
   assert all(not candidates[0].problem for _, candidates in got)
+
+
+def test_a_changed_setting_asks_again_only_the_attempts_that_it_concerns(tmp_path):
+  def asked(stub, **keywords):
+    """Requests that the attempts 0 and 1 send."""
+    asker = Asker(engine(stub, **keywords), Cache(tmp_path / "results.sqlite"))
+    counts = []
+    for attempt in range(2):
+      before = len(stub.bodies)
+      assert len(list(asker(sources(3), attempt))) == 3
+      counts.append(len(stub.bodies) - before)
+    asker.close()
+    return counts
+
+  with Stub() as stub:
+    usual = {"prompt": ("paraphrase", "register"), "temperature": (0.7, 0.9)}
+    assert asked(stub, **usual) == [3, 3]
+    assert asked(stub, **usual) == [0, 0]
+    assert asked(stub, **usual | {"temperature": (0.7, 1.0)}) == [0, 3]
+    assert asked(stub, **usual | {"prompt": ("light", "register")}) == [3, 0]
+    assert asked(stub, **usual | {"top_p": 0.9}) == [3, 3]
+    assert asked(stub, **usual | {"concurrency": 2}) == [0, 0]
 
 
 def test_nothing_to_do_asks_nothing():

@@ -97,11 +97,17 @@ def make(
   )
   client = Client(base_url, os.environ.get(key_env, "").strip(), key_env, limits)
 
+  def turn(using: Sequence[Prompt], attempt: int, view: int) -> Prompt:
+    return using[(attempt + view) % len(using)]
+
+  def temperature_of(attempt: int) -> float:
+    return float(temperatures[min(attempt, len(temperatures) - 1)])
+
   async def rewrite(
     ask: Any, using: Sequence[Prompt], source: Source, attempt: int, view: int
   ) -> Candidate:
     """One request; the candidate's `text` is the new text, or the new response."""
-    chosen = using[(attempt + view) % len(using)]
+    chosen = turn(using, attempt, view)
     context = source.response if chosen.pair else None
     if prompts.CONTROL.search(source.text + " " + (context or "")):
       # It could end its turn in the model's chat template, and speak as the system.
@@ -112,7 +118,7 @@ def make(
       {
         "model": model,
         "messages": marked.messages,
-        "temperature": float(temperatures[min(attempt, len(temperatures) - 1)]),
+        "temperature": temperature_of(attempt),
         "top_p": top_p,
         "max_tokens": max_tokens or _room(rewritten),
         "seed": _seed(seed, chosen, source, attempt, view),
@@ -159,20 +165,39 @@ def make(
 
     return stream(range(len(sources)), opened, concurrency, lambda: client.stopped)
 
-  settings = {
+  same = {
     "model": model,
-    "prompts": {p.name: p.sha256 for p in (*for_text, *for_response)},
-    "prompt": [p.name for p in for_text],
-    "response_prompt": [p.name for p in for_response],
     "part": part,
-    "temperature": [float(t) for t in temperatures],
     "top_p": top_p,
     "max_tokens": max_tokens,
     "body": further,
     "views": views,
     "seed": seed,
   }
-  return Engine("llm", settings, make_views, usage=client.usage, stop=client.stop)
+  settings = same | {
+    "prompts": {p.name: p.sha256 for p in (*for_text, *for_response)},
+    "prompt": [p.name for p in for_text],
+    "response_prompt": [p.name for p in for_response],
+    "temperature": [float(t) for t in temperatures],
+  }
+
+  def of_attempt(attempt: int) -> dict[str, Any]:
+    uses = (using for using in (for_text, for_response) if using)
+    return same | {
+      "prompts": [
+        [turn(using, attempt, view).sha256 for view in range(views)] for using in uses
+      ],
+      "temperature": temperature_of(attempt),
+    }
+
+  return Engine(
+    "llm",
+    settings,
+    make_views,
+    usage=client.usage,
+    stop=client.stop,
+    of_attempt=of_attempt,
+  )
 
 
 def _check(base_url, model, part, concurrency, timeout, retries, failures, top_p):
