@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from ssljax.data import tftext, tokenize
+from ssljax import assets
+from ssljax.data import prepare, records, tftext, tokenize
 from ssljax.errors import UserError
 
 tf = pytest.importorskip("tensorflow", reason="pip install -e '.[tftext]'")
@@ -115,6 +116,24 @@ FAMILIES = {
   "symbols": lambda folder: spm(folder, user_defined_symbols=["ab", "-"]),
   "bytes": lambda folder: spm(folder, byte_fallback=True, vocab_size=500),
 }
+
+
+@pytest.fixture(scope="module")
+def minilm():
+  """The real vocabulary of the demo's encoder: 30,522 pieces."""
+  return assets.model_folder("sentence-transformers/all-MiniLM-L6-v2")
+
+
+@pytest.mark.slow
+def test_real_texts_and_a_real_vocabulary(minilm):
+  train = records.read_splits(prepare.in_cache("pyrit")).train
+  texts = [*train.column("text"), *filter(None, train.column("response"))]
+  texts += [f"{a} {b}" for a, b in zip(NASTY, texts, strict=False)]
+  assert len(texts) > 1000
+  backend = tokenize.load_tokenizer(minilm).backend_tokenizer
+  expected = backend.encode_batch(texts, add_special_tokens=False)
+  found = tftext.make(backend, minilm)(texts)
+  assert [t for t, a, b in zip(texts, expected, found, strict=True) if a.ids != b] == []
 
 
 @pytest.fixture(params=FAMILIES)
