@@ -111,6 +111,23 @@ def test_the_order_of_the_rows_changes_nothing_but_float_noise(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_unlabelled_texts_are_learned_from(case):
+  tiny_run = made(case)
+  if not tiny_run.method.needs.views:
+    return
+  state, seen, cuts = tiny_run.state(), [], []
+  for t in range(tiny.STEPS // 2):
+    state, metrics = tiny_run.run(range(t, t + 1), state=state)
+    seen.append(metrics["unlabelled"])
+    cuts.append(np.array(getattr(state.method, "cut", 0.0)))
+  assert sum(loss > 0 for loss in seen) > len(seen) // 2
+  # Cut-offs that a method computes are computed, and more than once.
+  if case in ("multimatch", "marginmatch:virtual_class"):
+    assert np.isfinite(cuts[-1]).all()
+    assert len({cut.tobytes() for cut in cuts}) > 2
+
+
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("count", "parallel", "fsdp"), [(8, "jit", 1), (8, "pmap", 1)])
 def test_one_device_equals_eight(case, count, parallel, fsdp):
   tiny_run = made(case)

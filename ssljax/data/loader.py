@@ -6,6 +6,7 @@ unlabelled row. Resuming needs the step and nothing else.
 """
 
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,9 @@ class View(NamedTuple):
   tokens: Tokens  # all candidates, row by row
   begin: np.ndarray  # i64 [n + 1], candidates of row i: begin[i] to begin[i + 1]
 
-  def draw(self, seed: int, epoch: np.ndarray, rows: np.ndarray) -> np.ndarray:
+  def draw(
+    self, seed: int | np.uint64, epoch: np.ndarray, rows: np.ndarray
+  ) -> np.ndarray:
     """Which of `tokens` row i shows in epoch e: by (seed, epoch, row) alone."""
     count = (self.begin[rows + 1] - self.begin[rows]).astype(np.uint64)
     return self.begin[rows] + (scramble(seed, epoch, rows) % count).astype(np.int64)
@@ -82,7 +85,7 @@ class Loader:
       UserError: a batch that does not divide over the shards and micro-batches, or
         more unlabelled texts in a batch than there are.
     """
-    self.data, self.layout, self.classes, self.seed = data, layout, classes, seed
+    self.data, self.layout, self.classes = data, layout, classes
     parts = layout.shards * layout.micro
     for name, size in (
       ("batch", batch),
@@ -105,6 +108,9 @@ class Loader:
     self.unlabelled_order = _order(rows, unlabelled_batch, int(seeds[1]))
     self.views = [("labelled", name) for name in data.labelled]
     self.views += [("unlabelled", name) for name in data.unlabelled]
+    # Views that have the same candidates draw them independently of each other.
+    names = np.array([zlib.crc32(name.encode()) for _, name in self.views])
+    self.draws = scramble(seed, np.zeros(len(names), int), names)
     looked = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED).astype(int))
     needs = np.array([self._need(self._plans(self._texts(t))) for t in looked])
     prices = [self._row_price(length) for length in layout.row_lengths]
@@ -176,10 +182,10 @@ class Loader:
         strict=True,
       )
     )
-    for part, name in self.views:
+    for (part, name), draw in zip(self.views, self.draws, strict=True):
       view = getattr(self.data, part)[name]
       index, epoch = rows[part]
-      texts = [view.tokens.text(i) for i in view.draw(self.seed, epoch, index)]
+      texts = [view.tokens.text(i) for i in view.draw(draw, epoch, index)]
       micro, shards = self.layout.micro, self.layout.shards
       size = len(texts) // (micro * shards)
       found.append(
@@ -223,7 +229,7 @@ class Loader:
     return tuple((length, int(rows)) for rows in need[1:])
 
 
-def scramble(seed: int, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
+def scramble(seed: int | np.uint64, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
   """A well-mixed u64 for each (seed, epoch, row): splitmix64 steps, vectorised."""
   with np.errstate(over="ignore"):
     mixed = np.zeros(np.shape(row), np.uint64)

@@ -161,11 +161,13 @@ def make(
       wrong_visits=state.wrong_visits.at[index].add(wrong.astype(jnp.int32)),
     )
     warmup = turns(state, schedule.warmup)
-    since = clock.step % turns(state, schedule.redraw)
+    turn = turns(state, schedule.redraw)
+    # Within a turn, however short: else a short run would never have a cut-off.
+    delay = jnp.minimum(turns(state, schedule.delay), turn - 1)
     moves = (
       (clock.step > warmup)
       & (clock.step < turns(state, schedule.stop))
-      & (since >= turns(state, schedule.delay))
+      & (clock.step % turn >= delay)
       & (clock.step % turns(state, schedule.every) == 0)
     )
 

@@ -164,6 +164,21 @@ def test_candidates_are_drawn_by_seed_epoch_and_row():
   assert alone == draws[2, 5][17]
 
 
+def test_views_of_the_same_candidates_are_drawn_apart():
+  four = DATA.unlabelled["strong"]
+  loader = make(data=DATA._replace(unlabelled={"weak": four, "strong": four}))
+  pairs = set()
+  for t in range(40):
+    views = loader.batch(t)[0].unlabelled.views
+    pairs |= {
+      (weak % 10, strong % 10)
+      for (weak, _), (strong, _) in zip(
+        read(views["weak"]), read(views["strong"]), strict=True
+      )
+    }
+  assert len(pairs) == 16
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_run_has_few_shapes(packed):
   loader = make(packed=packed, shards=2)
