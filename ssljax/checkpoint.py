@@ -176,16 +176,14 @@ class Checkpoints:
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
       ).state
       state = leaves.from_named(named, abstract)
-      if leaves.sha256(state) != meta["state_sha256"]:
-        problem = "its bytes are not those that were saved (SHA-256 differs)"
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    if jax.process_count() > 1:
-      # One process may read a damaged file that the others do not; all must go on from
-      # the same step.
-      wrong = multihost_utils.process_allgather(np.array(problem is not None))
-      if wrong.any() and problem is None:
-        problem = "damaged for another process"
+    # One process may read a damaged file that the others do not; all must go on from
+    # the same step, and take part in the digest or not.
+    problem = _agreed(problem)
+    if problem is None and leaves.sha256(state) != meta["state_sha256"]:
+      problem = "its bytes are not those that were saved (SHA-256 differs)"
+    problem = _agreed(problem)
     return (state, meta, None) if problem is None else (None, None, problem)
 
   def _read_record(self, step: int) -> dict:
@@ -247,6 +245,15 @@ class _Best(checkpoint_managers.PreservationPolicy):
     steps = sorted(int(info.step) for info in checkpoints if info.step in self._values)
     best = max(steps, key=self._values.__getitem__, default=None)
     return [info.step == best for info in checkpoints]
+
+
+def _agreed(problem: str | None) -> str | None:
+  """The problem of this process, or that another has one."""
+  if jax.process_count() > 1:
+    wrong = multihost_utils.process_allgather(np.array(problem is not None))
+    if wrong.any() and problem is None:
+      return "damaged for another process"
+  return problem
 
 
 def _digest(meta: dict, value: float | None) -> str:

@@ -23,6 +23,10 @@ def run(main: Callable[[], int | None]) -> None:
       return main()
     except UserError as error:
       _stop(str(error), error.code)
+    except PermissionError as error:
+      _stop(
+        f"{error.filename}: {error.strerror}; change its permissions or name another"
+      )
     except KeyboardInterrupt:
       print("interrupted", file=sys.stderr)
       sys.exit(INTERRUPTED)

@@ -39,6 +39,7 @@ LEAST = {
   "weight_decay": 0.0,
   "clip": 0.0,
 }
+MOST = {"seed": 2**31 - 1}
 SHARES = ("dropout", "ema", "layer_decay")  # 0 <= value <= 1
 # Keys that may differ when a run is continued: they change no result.
 FREE = ("distributed", "dry_run", "tokenizer_backend")
@@ -63,9 +64,18 @@ def check(config: Mapping[str, Any]) -> None:
   for key, least in LEAST.items():
     if not config[key] >= least or math.isinf(config[key]):
       raise UserError(f"--config.{key}={config[key]}: it must be at least {least}")
+  for key, most in MOST.items():
+    if config[key] > most:
+      raise UserError(f"--config.{key}={config[key]}: it must be at most {most}")
   for key in SHARES:
     if not 0 <= config[key] <= 1 or (key != "layer_decay" and config[key] == 1):
       raise UserError(f"--config.{key}={config[key]}: it must lie between 0 and 1")
+  # Dropout draws one byte an entry: see models/dropout.py.
+  if config["dropout"] > 0 and not 0 < round(256 * config["dropout"]) < 256:
+    raise UserError(
+      f"--config.dropout={config['dropout']}: rates are multiples of 1/256; give 0, or "
+      "something from 0.002 to 0.998"
+    )
   for key in ("weak", "strong"):
     kinds = config[key]
     if not kinds or not all(isinstance(kind, str) and kind for kind in kinds):

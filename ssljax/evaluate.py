@@ -29,8 +29,8 @@ def main() -> int:
     flags.FLAGS.output or workdir / "evaluations" / files.stem(data)
   ).expanduser()
   config = configuration.read(workdir)
-  _claim(output, data)
   rows = records.read_labelled(data, config["resolved"]["labels"])
+  _claim(output, data)
   folder = resolve(config["encoder"])
   part = sets.eval_set(rows, folder, config["max_length"])
   chosen, params, model, method = load(workdir, config, folder)
@@ -63,6 +63,8 @@ def _claim(output: Path, data: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     there = output / "metrics.json"
     old = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
+    if not isinstance(old, dict):
+      raise ValueError(f"{there.name} is not that of an evaluation")
   except (OSError, ValueError) as error:
     raise UserError(
       f"{output}: cannot be written ({error}); name another folder by --output"

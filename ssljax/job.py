@@ -24,7 +24,7 @@ class Job(NamedTuple):
   sizes: Sizes
   batches: loader.Loader
   lengths: tuple[int, ...]  # row lengths of evaluation
-  truncated: float  # share of the train texts that are cut
+  truncated: dict[str, float]  # share of the texts of each split that are cut
   unused: tuple[str, ...]  # tensors of the encoder's checkpoint
   devices: sharding.Devices
   state: Any  # the TrainState before the first step, abstract, with shardings
@@ -128,7 +128,7 @@ def assemble(config: dict[str, Any]) -> Job:
     sizes,
     batches,
     scoring.row_lengths(lengths[-1]),
-    float(np.concatenate([v.tokens.truncated for v in views]).mean()),
+    _truncated(data),
     tuple(unused),
     devices,
     jax.tree.map(
@@ -144,3 +144,16 @@ def assemble(config: dict[str, Any]) -> Job:
       step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
     ),
   )
+
+
+def _truncated(data: sets.Sets) -> dict[str, float]:
+  """The share of texts that are cut; of a train row with several views, their mean."""
+  rows = []
+  for views in (data.train.labelled, data.train.unlabelled):
+    for view in list(views.values())[:1]:  # the weak one is there first
+      cut = np.add.reduceat(view.tokens.truncated.astype(float), view.begin[:-1])
+      rows.append(cut / np.diff(view.begin))
+  shares = {"train": np.concatenate(rows)}
+  for name in ("validation", "test"):
+    shares[name] = getattr(data, name).tokens.truncated
+  return {name: float(share.mean()) for name, share in shares.items()}

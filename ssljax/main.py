@@ -42,14 +42,19 @@ def distributed() -> None:
   """
   import jax
 
-  if "JAX_COORDINATOR_ADDRESS" in os.environ:
-    jax.distributed.initialize(
-      os.environ["JAX_COORDINATOR_ADDRESS"],
-      int(os.environ["JAX_NUM_PROCESSES"]),
-      int(os.environ["JAX_PROCESS_ID"]),
-    )
-  else:
-    jax.distributed.initialize()
+  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+  way_out = (
+    f"start it under SLURM, Open MPI, on Cloud TPU or GKE, or set {', '.join(names)}, "
+    "as launch/local.py does"
+  )
+  try:
+    if names[0] in os.environ:
+      address, processes, process = (os.environ[name] for name in names)
+      jax.distributed.initialize(address, int(processes), int(process))
+    else:
+      jax.distributed.initialize()
+  except (KeyError, ValueError) as error:
+    raise UserError(f"--config.distributed=true: {error}; {way_out}") from error
 
 
 if __name__ == "__main__":

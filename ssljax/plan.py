@@ -15,6 +15,7 @@ def summary(job: Job) -> list[str]:
   """Splits, steps, devices and row lengths."""
   config, data, steps = job.config, job.data, job.steps
   unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
+  cut = ", ".join(f"{share:.1%} of {name}" for name, share in job.truncated.items())
   lengths = " and ".join(map(str, job.batches.layout.row_lengths))
   return [
     *unused,
@@ -23,7 +24,7 @@ def summary(job: Job) -> list[str]:
     f"validation, {len(data.test.label)} test; classes {', '.join(data.labels)}",
     f"{steps['steps']} steps on {job.devices.shards} x {jax.devices()[0].device_kind} "
     f"({config['parallel']}); rows of {lengths} tokens; "
-    f"{job.truncated:.1%} of the texts cut at {config['max_length']} tokens",
+    f"cut at {config['max_length']} tokens: {cut}",
   ]
 
 

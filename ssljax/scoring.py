@@ -37,7 +37,7 @@ def score(
   longest = int(tokens.lengths.max(initial=1))
   lengths = [*row_lengths]
   if longest > lengths[-1]:
-    lengths.append(-(-longest // 8) * 8)
+    lengths.append(longest)  # exactly: an encoder may have no position beyond it
   running = []  # on the devices; fetched when all are on their way
   for length, rows in _packed(tokens, lengths).items():
     share = max(1, TOKENS // length)

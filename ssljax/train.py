@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -103,6 +104,13 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     }
     saved.save(t, state, kept, value)
 
+  def report() -> None:
+    done = list(window.fetch())
+    line = window.line()
+    writer.write(t, "train", line)  # of a loss that is not finite, too
+    _finite(done, saved, workdir)
+    progress.update(t, {"loss": line["loss"]})
+
   # The loop. A step is sent off before the one before it has ended.
   t = start
   stream = job.batches.iterate(start, steps["steps"], job.devices.mine)
@@ -121,11 +129,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       window.resume()
 
     if t % config["log_every"] == 0 or t == steps["steps"]:
-      done = list(window.fetch())
-      line = window.line()
-      writer.write(t, "train", line)  # of a loss that is not finite, too
-      _finite(done, saved, workdir)
-      progress.update(t, {"loss": line["loss"]})
+      report()
     if not every and window.first_seconds is not None:
       every = _agreed(max(1, int(WORK / window.first_seconds)))
 
@@ -143,6 +147,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       else:
         stale, value = stale + 1, None
       stopped = bool(config["patience"]) and stale >= config["patience"]
+      if stopped and window.done:  # the last step has a line, whichever it is
+        report()
       window.resume()
 
     signalled = stop.at(t)
@@ -169,7 +175,10 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   seconds = time.perf_counter() - began
   chosen = t
   if saved.best_step() is None:
-    note(f"{config['select']} was never defined on validation: the last step is used")
+    lacking = "was never defined on validation"
+    if best is not None:
+      lacking = f"was {best:.4f} at best, but that checkpoint is damaged"
+    note(f"{config['select']} {lacking}: the last step is used")
   elif saved.best_step() != t:
     state, chosen = saved.restore_best(job.state)
     for line in saved.notes:
@@ -211,6 +220,9 @@ class _Signals:
     signal.signal(signal.SIGINT, self._heard)
 
   def _heard(self, number, frame):
+    if number == signal.SIGINT and jax.process_count() > 1:
+      os.kill(os.getpid(), signal.SIGTERM)  # which all processes agree on
+      return
     if number == signal.SIGINT:
       signal.signal(signal.SIGINT, signal.default_int_handler)
     self.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED

@@ -28,6 +28,9 @@ def test_the_defaults_pass():
     ("learning_rate", math.inf),
     ("dropout", 1.0),
     ("dropout", -0.1),
+    ("dropout", 0.999),  # 256 of 256
+    ("dropout", 0.001),  # 0 of 256
+    ("seed", 10**20),
     ("layer_decay", 1.5),
     ("ema", 1.0),
     ("weak", ()),

@@ -201,6 +201,28 @@ def test_accumulation_is_exact(case):
   assert_close(whole.method, parts.method, 2e-4)
 
 
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_accumulation_is_exact_on_several_devices(parallel):
+  whole, metrics = made("multimatch").run(range(4))
+  small = tiny.Tiny("multimatch", micro=2)
+  parts, others = small.run(range(4), devices=small.devices(4, parallel))
+  assert_close(metrics, others, 2e-4)
+  assert_close(whole.params, parts.params, 2e-4)
+  assert_close(whole.method, parts.method, 2e-4)
+
+
+@pytest.mark.parametrize(
+  "layout", [{"packed": False}, {"lengths": (16, 32)}, {"lengths": (48,)}], ids=str
+)
+def test_how_the_rows_are_laid_changes_nothing_but_float_noise(layout):
+  one, metrics = made("multimatch").run(range(4))
+  other, others = made("multimatch").run(range(4), **layout)
+  same = {name: value for name, value in metrics.items() if "token" not in name}
+  assert_close(same, {name: others[name] for name in same}, 2e-4)
+  assert_close(one.params, other.params, 2e-4)
+  assert_close(one.method, other.method, 2e-4)
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_each_method_has_a_config_of_its_name(name):
   path = Path(__file__).parent.parent / "configs" / f"{name}.py"

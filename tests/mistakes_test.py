@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from ssljax import main
+from ssljax.errors import UserError
 from tests import runs
 from tests.runs import ROOT, run
 
@@ -96,6 +98,17 @@ def test_a_cache_that_cannot_be_written_is_named(place):
   assert done.returncode == 2, done.stderr
   assert "SSLJAX_CACHE" in done.stderr.splitlines()[-1]
   assert "Traceback" not in done.stderr
+
+
+def test_without_the_others_a_process_says_how_they_are_found(monkeypatch):
+  monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
+  monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
+  with pytest.raises(UserError, match=r"JAX_NUM_PROCESSES'; start it under SLURM"):
+    main.distributed()
+  monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+  monkeypatch.setenv("JAX_PROCESS_ID", "0")
+  with pytest.raises(UserError, match="'two'; start it under SLURM"):
+    main.distributed()
 
 
 @pytest.mark.parametrize(

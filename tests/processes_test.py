@@ -1,7 +1,9 @@
 """Several processes train what one trains."""
 
+import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,3 +39,34 @@ def test_two_processes_of_two_devices_equal_one(place, parallel):
     for w in (alone, several)
   )
   np.testing.assert_allclose(one, many, atol=2e-3)
+
+
+def test_sigterm_saves_the_same_step_and_the_next_start_ends_at_the_same_bits(place):
+  same = ["--config.dropout=0.0", "--config.learning_rate=0.001"]
+  workdir = place / "terminated"
+
+  def start():
+    launcher = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--"]
+    return subprocess.Popen(
+      launcher + runs.arguments(place, "multimatch", workdir, *same),
+      cwd=runs.ROOT,
+      env=runs.environment(place),
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+
+  process = start()
+  while not list((workdir / "checkpoints").glob("[0-9]*")):
+    assert process.poll() is None
+    time.sleep(0.01)
+  process.terminate()
+  printed, _ = process.communicate(timeout=200)
+  assert process.returncode == 143, printed
+  assert not (workdir / "result.json").exists()
+  process = start()
+  printed, _ = process.communicate(timeout=200)
+  assert process.returncode == 0, printed
+  assert int(re.search(r"resumed at step (\d+)", printed)[1]) > 0
+  straight, resumed = (runs.result(w) for w in (place / "several-jit", workdir))
+  assert straight["state_sha256"] == resumed["state_sha256"]

@@ -131,7 +131,7 @@ def test_the_order_of_the_texts_is_that_of_the_logits(seed, texts, alone):
 def test_a_text_longer_than_every_row_has_a_row_that_holds_it(count, texts, alone):
   # The longest of these has 32 tokens, so that a row of 32 is added.
   assert_alike(score(texts, (16,), count), alone)
-  # 45 tokens need a row of 48: lengths are multiples of 8.
+  # A row of 45 tokens is added for a text of 45: there may be no position for more.
   few = reordered(texts, range(3))
   longer = written(3, [45])
   together = tokenize.Tokens(

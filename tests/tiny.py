@@ -79,14 +79,14 @@ class Tiny:
     one = self.loader(1, micro=1).batch(0)[0].labelled.views["weak"]
     key = jax.random.key(0, impl="threefry2x32")
     params = self.model.init(key, (one,))["params"]
-    # Initial logits are all but equal. These differ, so that some texts pass thresholds.
+    # Initial logits are all but equal; of these some texts pass thresholds.
     self.params = params | {
       "classifier": jax.tree.map(lambda a: a * 40, params["classifier"])
     }
     self.steps = {}
 
-  def loader(self, shards: int, micro: int | None = None, lengths=(32,)):
-    packed = self.method.needs.layout != "padded"
+  def loader(self, shards: int, micro: int | None = None, packed=True, lengths=(32,)):
+    packed = packed and self.method.needs.layout != "padded"
     return loader.Loader(
       self.data,
       batch=BATCH,
@@ -134,11 +134,13 @@ class Tiny:
       )
     return self.steps[key]
 
-  def run(self, steps: range, state=None, devices=None, change=lambda batch: batch):
+  def run(
+    self, steps: range, state=None, devices=None, change=lambda batch: batch, **layout
+  ):
     """The state and the metrics after `steps`; `change` may alter each batch."""
     devices = devices or self.devices()
     state = self.state(devices) if state is None else state
-    batches = self.loader(devices.shards)
+    batches = self.loader(devices.shards, **layout)
     metrics = {}
     for t in steps:
       batch, hidden = batches.batch(t)

@@ -117,12 +117,15 @@ def test_the_same_files_with_other_texts_are_refused(place):
   shutil.copytree(place / "data", there)
   workdir, data = place / "changed", f"--config.data={there}"
   assert run("supervised", workdir, data, "--config.steps=2", place=place)[0] == 0
-  text = (there / "train.jsonl").read_text()
-  (there / "train.jsonl").write_text(text.replace("bread", "bake"))
   (workdir / "result.json").unlink()
-  code, printed = run("supervised", workdir, data, "--config.steps=2", place=place)
-  assert code == 2
-  assert "resolved.data_sha256: " in printed
+  for name in ("train", "val"):  # what is trained on, and what chooses
+    file = there / f"{name}.jsonl"
+    before = file.read_text()
+    file.write_text(before.replace("bread", "bake"))
+    code, printed = run("supervised", workdir, data, "--config.steps=2", place=place)
+    file.write_text(before)
+    assert code == 2
+    assert "resolved.data_sha256: " in printed
 
 
 def test_a_result_that_was_damaged_is_written_again(place, undisturbed):

@@ -28,6 +28,7 @@ class Raw(NamedTuple):
   dropped: collections.Counter  # rows left out, by reason
   about: Mapping[str, object]  # for dataset.json: source, licence, columns, …
   validation: float = 0.1  # part of train that becomes validation where there is none
+  notes: tuple[str, ...] = ()  # for dataset.json and the log
 
 
 def free(output: str | Path) -> Path:
@@ -70,7 +71,7 @@ def write(raw: Raw, output: Path, seed: int) -> dict:
     "labels": list(labels),
     "rows": {name: _counts(part, labels) for name, part in parts.items()},
     "dropped": dict(dropped),
-    "notes": notes,
+    "notes": [*raw.notes, *notes],
   }
   _store(parts, about, output)
   return about

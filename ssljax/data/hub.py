@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ssljax.data import files
 from ssljax.errors import UserError
+from ssljax.models.hub import within
 
 SECONDS = 5.0  # to wait for the Hub's first answer
 
@@ -65,9 +66,9 @@ def _ask(name: str) -> None:
   from huggingface_hub import HfApi
 
   try:
-    info = HfApi().dataset_info(name, timeout=SECONDS)
+    info = within(SECONDS, lambda: HfApi().dataset_info(name, timeout=SECONDS))
     if info.gated:
-      HfApi().auth_check(name, repo_type="dataset")
+      within(SECONDS, lambda: HfApi().auth_check(name, repo_type="dataset"))
   except Exception as error:  # the HTTP library beneath differs by version
     raise _reason(name, error) from error
 

@@ -146,12 +146,18 @@ def prepare_files(
     # Names that the data set itself gives its ids.
     labels = labels or next(iter(parts.values())).classes.get(full["label"], ())
   convert = ingest.converter(full, labels, list(columns))
-  dropped = collections.Counter()
+  dropped, viewed = collections.Counter(), 0
+
+  def counted(row: Mapping, place: str) -> dict | str:
+    nonlocal viewed
+    viewed += bool(row.get("views"))
+    return convert(row, place)
+
   stem = re.sub(r"[^\w.-]+", "_", "data" if "," in source else Path(source).name)
   read = {
     name: ingest.collect(
       rows,
-      convert if name == "train" else ingest.labelled(convert),
+      counted if name == "train" else ingest.labelled(counted),
       f"{stem}-{name}",
       labels,
       dropped,
@@ -164,7 +170,9 @@ def prepare_files(
     "licence": "that of the source",
     "columns": dict(columns),
   }
-  return folder.write(folder.Raw(read, tuple(labels), dropped, about), output, seed)
+  notes = (f"views of {viewed} rows not taken over: make them with ssljax.augment",)
+  raw = folder.Raw(read, tuple(labels), dropped, about, notes=notes[: viewed > 0])
+  return folder.write(raw, output, seed)
 
 
 def _pyrit(members: Path) -> folder.Raw:

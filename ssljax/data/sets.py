@@ -31,7 +31,7 @@ class Sets(NamedTuple):
   test: EvalSet
   labels: tuple[str, ...]  # class names by id
   notes: tuple[str, ...]  # for the log
-  sha256: str  # of what the run trains on
+  sha256: str  # of what the run trains on, chooses by and is tested on
   encoder: Path  # folder of the encoder
 
 
@@ -101,16 +101,22 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
     labelled.label.astype(np.int32),
     unlabelled.label.astype(np.int32) if needs.views else np.zeros(0, np.int32),
   )
-  digest = hashlib.sha256()
-  for views in (train.labelled, train.unlabelled):
-    for one in views.values():
-      for array in (one.begin, one.tokens.offset, one.tokens.ids):
-        digest.update(np.ascontiguousarray(array))
-  digest.update(train.label.tobytes())
+  validation, test = (
+    eval_set(part, encoder, length, config["tokenizer_backend"])
+    for part in (found.validation, found.test)
+  )
+  arrays = [train.label]
+  for one in (*train.labelled.values(), *train.unlabelled.values()):
+    arrays += [one.begin, one.tokens.offset, one.tokens.ids]
+  for part in (validation, test):
+    arrays += [part.label, part.tokens.offset, part.tokens.ids]
+  digest = hashlib.sha256(json.dumps([validation.id, test.id]).encode())
+  for array in arrays:
+    digest.update(np.ascontiguousarray(array))
   return Sets(
     train,
-    eval_set(found.validation, encoder, length, config["tokenizer_backend"]),
-    eval_set(found.test, encoder, length, config["tokenizer_backend"]),
+    validation,
+    test,
     found.labels,
     tuple(notes),
     digest.hexdigest(),

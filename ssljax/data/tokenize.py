@@ -17,7 +17,7 @@ import numpy as np
 
 from ssljax import assets
 from ssljax.errors import UserError
-from ssljax.models.hub import VOCABULARY
+from ssljax.models.hub import TOKENIZER, VOCABULARY
 
 FORMAT = 2  # of the cached arrays; raise it when their meaning changes
 CHUNK = 4096  # texts handed to the tokenizer at once
@@ -186,17 +186,11 @@ def _check_ids(tokens: Tokens, encoder: Path) -> None:
 def _key(encoder, texts, responses, max_length) -> str:
   digest = hashlib.sha256()
   digest.update(json.dumps([FORMAT, max_length]).encode())
-  for name in (
-    "config.json",  # names the tokenizer's class where nothing else does
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "spm.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-  ):
-    if (encoder / name).exists():
-      digest.update(name.encode() + (encoder / name).read_bytes())
+  # config.json names the tokenizer's class where nothing else does.
+  patterns = ("config.json", *TOKENIZER)
+  for file in sorted({f for pattern in patterns for f in encoder.glob(pattern)}):
+    content = file.read_bytes()
+    digest.update(json.dumps([file.name, len(content)]).encode() + content)
   for text, response in zip(texts, responses, strict=True):
     # Lengths stand before contents, so that no two lists of texts read alike.
     for part in (text, response):

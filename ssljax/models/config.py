@@ -141,8 +141,8 @@ class EncoderConfig:
       if getattr(self, name) < 1:
         raise UserError(f"{name}={getattr(self, name)} is below 1")
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-      if not 0 <= getattr(self, name) < 1:
-        raise UserError(f"{name}={getattr(self, name)} is not in [0, 1)")
+      if not 0 <= getattr(self, name) <= 0.998:  # a rate of 1 leaves nothing
+        raise UserError(f"{name}={getattr(self, name)} is not in [0, 0.998]")
     if self.hidden_size % self.num_attention_heads:
       raise UserError(
         f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads"

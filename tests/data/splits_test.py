@@ -215,6 +215,9 @@ def test_rows_to_score(tmp_path):
   assert "line 3: label: 2 is unknown, the model" in bad(rows("a", classes=3))
   assert "label_name: 'yes' for label 0" in bad(rows("a", 1, label_name="yes"))
   assert "no rows" in bad([])
+  # Where nobody named the classes, a file to score may.
+  named = put(path, rows("a", 1, label_name="safe"))
+  assert len(records.read_labelled(named, ("0", "1"))) == 1
   (tmp_path / "all" / "test.jsonl").unlink()
   with pytest.raises(UserError, match="no test split"):
     records.read_labelled(tmp_path / "all")
