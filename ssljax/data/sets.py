@@ -16,7 +16,8 @@ from ssljax.errors import UserError
 from ssljax.method import Needs
 from ssljax.models import resolve
 
-CANDIDATES = 4  # perturbations of a text that "words" makes
+CANDIDATES = 4  # perturbations of a text that "words" or "masked" makes
+MADE = ("self", "words", "masked")  # kinds that are not stored
 
 
 class EvalSet(NamedTuple):
@@ -84,14 +85,29 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
     lacking = "self" if missing == "drop" else missing
     settings = json.dumps([words.FORMAT, CANDIDATES, kinds, lacking, seed])
     stored = [json.dumps(own) for own in rows.column("views")]
+    masked: list[int] = []  # candidates
+
+    def make():
+      texts, responses, begin, hidden = _candidates(rows, kinds, lacking, seed)
+      masked.extend(hidden)
+      return texts, responses, begin
+
+    def change(tokens, tokenizer):
+      if not masked:
+        return tokens
+      from ssljax.data import tftext  # here, because it imports TensorFlow
+
+      return tftext.mask_words(tokens, masked, tokenizer, seed)
+
     return View(
       *tokenize.cached_views(
         encoder,
         [*rows.column("text"), *stored, settings],
         [*rows.column("response"), *[None] * (len(stored) + 1)],
         length,
-        lambda: _candidates(rows, kinds, lacking, seed),
+        make,
         config["tokenizer_backend"],
+        change,
       )
     )
 
@@ -175,7 +191,7 @@ def _covered(
   Raises:
     UserError: a kind that is not stored for every row, where `missing` is "error".
   """
-  stored = [kind for kind in kinds if kind not in ("self", "words")]
+  stored = [kind for kind in kinds if kind not in MADE]
   keep = np.ones(len(rows), bool)
   for kind in stored:
     has = np.array(
@@ -195,15 +211,15 @@ def _covered(
 
 def _candidates(
   rows: Records, kinds: Sequence[str], missing: str, seed: int
-) -> tuple[list[str], list[str | None], np.ndarray]:
-  """Texts and responses of all candidates, row by row, and where each row begins."""
+) -> tuple[list[str], list[str | None], np.ndarray, list[int]]:
+  """Candidates, row by row: texts, responses, where a row begins, which to mask."""
   texts, responses = rows.column("text"), rows.column("response")
-  stored = [kind for kind in kinds if kind not in ("self", "words")]
+  stored = [kind for kind in kinds if kind not in MADE]
   made = ()
   if "words" in kinds or (stored and missing == "words"):
     made = words.perturb_all(texts, responses, seed, CANDIDATES)
   views = rows.column("views") if stored else [None] * len(rows)
-  out_texts, out_responses, begin = [], [], [0]
+  out_texts, out_responses, begin, masked = [], [], [0], []
   for i, (text, response) in enumerate(zip(texts, responses, strict=True)):
     some = []
     for kind in kinds:
@@ -211,6 +227,11 @@ def _candidates(
         some.append((text, response))
       elif kind == "words":
         some += [(a[i], b[i]) for a, b in made]
+      elif kind == "masked":
+        masked += range(
+          len(out_texts) + len(some), len(out_texts) + len(some) + CANDIDATES
+        )
+        some += [(text, response)] * CANDIDATES
       else:
         own = [v for v in views[i] or () if v["kind"] == kind]
         some += [(v["text"], v["response"] or response) for v in own]
@@ -221,4 +242,4 @@ def _candidates(
     out_texts += [a for a, _ in some]
     out_responses += [b for _, b in some]
     begin.append(len(out_texts))
-  return out_texts, out_responses, np.array(begin, np.int64)
+  return out_texts, out_responses, np.array(begin, np.int64), masked

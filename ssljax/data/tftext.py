@@ -1,4 +1,4 @@
-"""Texts to ids by tensorflow-text, id for id as the tokenizer itself does it.
+"""Texts to ids by tensorflow-text, id for id as the tokenizer itself does it; masks.
 
 A text is normalised by the tokenizer's own normalizer and cut at its spaces; then
 tensorflow-text turns words into ids. Where it might differ the reference does so:
@@ -25,12 +25,66 @@ PLAIN = re.compile(
   "\u2100-\u2bff\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7a3\U0001f300-\U0001faff]{1,100}"
 )
 GAP = 1e-3  # of log probability; in a word float32 errs by less than 1e-4
+MASKED = 0.15  # of the words, as BERT was trained
 SPACES = {
   "type": "Metaspace",
   "replacement": "\u2581",
   "prepend_scheme": "always",
   "split": True,
 }
+
+
+def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
+  """Hides whole words of some texts behind the mask token, by tensorflow-text.
+
+  A word is masked as a span, all its pieces or none (Devlin et al., arXiv 1810.04805,
+  whole word masking). [CLS] and [SEP] are never masked.
+
+  Args:
+    tokens: `tokenize.Tokens` of n texts.
+    chosen: i [k], which texts, ascending.
+    tokenizer: of transformers; it has a mask token.
+    seed: decides which words, with the tokens.
+    rate: share of a text's words, rounded up.
+
+  Returns:
+    Tokens of the same lengths.
+
+  Raises:
+    UserError: tensorflow-text is not installed, or there is no mask token.
+  """
+  tf, text = _libraries("the view 'masked'")
+  if tokenizer.mask_token_id is None:
+    raise UserError("the view 'masked': the encoder's tokenizer has no mask token")
+  special = np.array(tokenizer.all_special_ids)
+  pieces = tokenizer.convert_ids_to_tokens(np.arange(len(tokenizer)).tolist())
+  # WordPiece marks what goes on, SentencePiece what begins.
+  begins = np.array([not piece.startswith("##") for piece in pieces])
+  if any(piece.startswith("\u2581") for piece in pieces):
+    begins = np.array([piece.startswith("\u2581") for piece in pieces])
+  begins[special] = True
+  rows = np.asarray(chosen)
+  lengths = tokens.lengths[rows]
+  places = np.concatenate(
+    [np.arange(*tokens.offset[i : i + 2]) for i in rows] or [np.zeros(0, np.int64)]
+  )
+  ids = tokens.ids[places]
+  first = begins[ids]
+  ends = np.cumsum(lengths)
+  first[np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(rows)]] = True
+  # What follows a special token begins, whatever its piece says.
+  first[1:] |= np.isin(ids[:-1], special)
+  words = np.concatenate([np.flatnonzero(first), [len(ids)]])
+  ragged = tf.RaggedTensor.from_nested_row_splits(
+    ids, [np.searchsorted(words, np.concatenate([[0], ends])), words]
+  )
+  tf.random.set_seed(seed)
+  selector = text.RandomItemSelector(len(ids), rate, special.tolist())
+  values = text.MaskValuesChooser(len(tokenizer), tokenizer.mask_token_id, 1.0, 0.0)
+  masked, _, _ = text.mask_language_model(ragged, selector, values)
+  changed = np.array(tokens.ids)
+  changed[places] = masked.flat_values.numpy()
+  return tokens._replace(ids=changed)
 
 
 def make(backend, folder):
@@ -43,18 +97,7 @@ def make(backend, folder):
   Raises:
     UserError: tensorflow-text is not installed, or cannot do this tokenizer.
   """
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")
-      import tensorflow as tf
-      import tensorflow_text
-  except ImportError as error:
-    raise UserError(
-      f"--config.tokenizer_backend=tftext: {error}; run: pip install -e '.[tftext]'"
-    ) from error
-  tf.config.set_visible_devices([], "GPU")  # all of it is JAX's
-
+  tf, tensorflow_text = _libraries("--config.tokenizer_backend=tftext")
   parts = json.loads(backend.to_str())
   family = {"WordPiece": _wordpiece, "Unigram": _sentencepiece}
   normalise = backend.normalizer.normalize_str if backend.normalizer else str
@@ -91,6 +134,19 @@ def make(backend, folder):
     return ids
 
   return encode_batch
+
+
+def _libraries(what):
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      import tensorflow as tf
+      import tensorflow_text
+  except ImportError as error:
+    raise UserError(f"{what}: {error}; run: pip install -e '.[tftext]'") from error
+  tf.config.set_visible_devices([], "GPU")  # all of it is JAX's
+  return tf, tensorflow_text
 
 
 def _wordpiece(text, dtype, parts, normalise, file):

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,6 +143,7 @@ def cached_views(
   max_length: int,
   make: Callable[[], tuple[Sequence[str], Sequence[str | None], np.ndarray]],
   backend: str = "hf",
+  change: Callable[[Tokens, Any], Tokens] = lambda tokens, tokenizer: tokens,
 ) -> tuple[Tokens, np.ndarray]:
   """`encode` of what is made of the texts, from the cache if it is there.
 
@@ -150,6 +151,7 @@ def cached_views(
     texts, responses: all that decides what `make` gives; what is cached hangs on them.
     make: () -> (texts, responses, begin i64), not called where the cache serves.
     backend: "hf" or "tftext". Ids are the same, hence the cache too.
+    change: of the tokens, given the tokenizer; `texts` must decide what it does, too.
 
   Returns:
     The tokens and `begin`.
@@ -162,7 +164,7 @@ def cached_views(
 
       encode_batch = tftext.make(tokenizer.backend_tokenizer, encoder)
     *made, begin = make()
-    tokens = encode(tokenizer, *made, max_length, encode_batch)
+    tokens = change(encode(tokenizer, *made, max_length, encode_batch), tokenizer)
     _check_ids(tokens, encoder)
     _store(folder, {**tokens._asdict(), "begin": begin})
   *tokens, begin = (

@@ -66,3 +66,19 @@ def test_words_are_perturbed_once(config, monkeypatch):
   assert sets.load(changed, needs).sha256 == first.sha256
   with pytest.raises(TypeError):
     sets.load(changed | {"seed": 1}, needs)
+
+
+def test_masked_candidates_stand_beside_the_others(config):
+  pytest.importorskip("tensorflow_text", reason="pip install -e '.[tftext]'")
+  changed = config | {"weak": ("self",), "strong": ("self", "masked", "llm")}
+  changed["missing_view"] = "self"
+  train = sets.load(changed, Needs(views=("weak", "strong"))).train.unlabelled
+  weak, strong = train["weak"], train["strong"]
+  assert (np.diff(strong.begin) == 1 + sets.CANDIDATES + 1).all()
+  for row, first in enumerate(strong.begin[:-1]):
+    whole = weak.tokens.text(row)[0]
+    some = [strong.tokens.text(first + k)[0] for k in range(2 + sets.CANDIDATES)]
+    np.testing.assert_array_equal(some[0], whole)
+    for ids in some[1:-1]:
+      assert set(ids[ids != whole]) == {4}  # [MASK]
+    assert 4 not in some[-1]

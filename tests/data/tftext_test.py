@@ -136,6 +136,61 @@ def test_real_texts_and_a_real_vocabulary(minilm):
   assert [t for t, a, b in zip(texts, expected, found, strict=True) if a.ids != b] == []
 
 
+@pytest.mark.slow
+def test_masked_words_are_masked_whole_and_as_many_as_asked_for(minilm):
+  tokenizer = tokenize.load_tokenizer(minilm)
+  texts = [
+    "unbelievably antidisestablishmentarian bakers bake " * 5,
+    "bread",
+    "a b c d",
+  ]
+  plain = tokenize.encode(
+    tokenizer, texts * 40, ["some responses", None, None] * 40, 64
+  )
+  chosen = np.arange(30, 120)
+  masked = tftext.mask_words(plain, chosen, tokenizer, 0, rate=0.2)
+  np.testing.assert_array_equal(masked.offset, plain.offset)
+  sets = set()
+  for i in range(120):
+    (before, _), (after, _) = plain.text(i), masked.text(i)
+    hidden = after != before
+    assert (after[hidden] == tokenizer.mask_token_id).all()
+    if i < 30:
+      assert not hidden.any()
+      continue
+    assert not hidden[np.isin(before, tokenizer.all_special_ids)].any()
+    pieces = tokenizer.convert_ids_to_tokens(before.tolist())
+    for k in range(1, len(pieces)):
+      if pieces[k].startswith("##"):
+        assert hidden[k] == hidden[k - 1]
+    words = np.array([not p.startswith(("##", "[")) for p in pieces])
+    assert (hidden & words).sum() == np.ceil(0.2 * words.sum())
+    sets.add((i % 3, hidden.tobytes()))
+  assert len(sets) > 30  # not the same words in each copy
+  again = tftext.mask_words(plain, chosen, tokenizer, 0, rate=0.2)
+  np.testing.assert_array_equal(again.ids, masked.ids)
+  other = tftext.mask_words(plain, chosen, tokenizer, 1, rate=0.2)
+  assert (other.ids != masked.ids).any()
+
+
+def test_a_word_of_a_sentencepiece_vocabulary_is_masked_whole(tmp_path):
+  spm(tmp_path)
+  tokenizer = tokenize.load_tokenizer(tmp_path)
+  plain = tokenize.encode(
+    tokenizer, ["ababab baab aabbaa ab a aab"] * 20, [None] * 20, 64
+  )
+  masked = tftext.mask_words(plain, np.arange(20), tokenizer, 0)
+  for i in range(20):
+    (before, _), (after, _) = plain.text(i), masked.text(i)
+    pieces = tokenizer.convert_ids_to_tokens(before.tolist())
+    hidden = after != before
+    assert hidden.any()
+    assert tokenizer.unk_token not in pieces
+    for k in range(2, len(pieces) - 1):
+      if not pieces[k].startswith("\u2581"):
+        assert hidden[k] == hidden[k - 1], pieces
+
+
 @pytest.fixture(params=FAMILIES)
 def encoder(request, tmp_path, monkeypatch):
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
