@@ -2,19 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 
-from ssljax import build, checkpoint, cli, jsonfile, scoring, sharding, step
+from ssljax import cli, jsonfile, scoring, sharding, step, trained
 from ssljax import config as configuration
 from ssljax.data import files, records, sets
 from ssljax.errors import UserError
 from ssljax.evals.classification import classification
 from ssljax.evals.predictions import write_predictions
-from ssljax.method import Sizes
 from ssljax.models import resolve
 
 flags.DEFINE_string("workdir", None, "folder of a run", required=True)
@@ -33,7 +30,7 @@ def main() -> int:
   _claim(output, data)
   folder = resolve(config["encoder"])
   part = sets.eval_set(rows, folder, config["max_length"])
-  chosen, params, model, method = load(workdir, config, folder)
+  chosen, params, model, method = trained.load(workdir, config, folder)
   devices = sharding.make_devices()
   eval_step = jax.jit(
     step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
@@ -73,39 +70,6 @@ def _claim(output: Path, data: Path) -> None:
     raise UserError(
       f"{output} holds the evaluation of {old['data']}; name another folder by --output"
     )
-
-
-def load(workdir: Path, config: dict[str, Any], folder: Path):
-  """The chosen checkpoint of a run.
-
-  Returns:
-    (step, parameters as NumPy or JAX arrays, classifier, method).
-
-  Raises:
-    UserError: no checkpoint yet.
-  """
-  if not (workdir / "checkpoints").is_dir():
-    raise UserError(f"{workdir}: no checkpoint yet; let the run reach its first one")
-  resolved = config["resolved"]
-  method = build.make_method(config)
-  model = build.make_model(config, method, folder, len(resolved["labels"]))
-  params, _ = build.init_params(model, folder, config["seed"])
-  sizes = Sizes(**resolved["sizes"])
-  parts = build.Parts(
-    model, method, build.make_optimizer(config, params, resolved), sizes
-  )
-  abstract = jax.eval_shape(lambda p: build.first_state(config, parts, p), params)
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  placed = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), abstract
-  )
-  saved = checkpoint.Checkpoints(workdir / "checkpoints")
-  state, chosen = saved.restore_best(placed)
-  for line in saved.notes:
-    print(line)
-  saved.close()
-  params = state.params if state.ema is None else state.ema
-  return chosen, jax.tree.map(np.asarray, params), model, method
 
 
 if __name__ == "__main__":

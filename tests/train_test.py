@@ -169,11 +169,13 @@ def test_what_is_not_finite_stops_the_run_and_is_not_kept(place, rate):
       assert np.isfinite(leaf).all()
 
 
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_a_dry_run_prints_the_plan_and_writes_nothing(place, parallel):
+@pytest.mark.parametrize(
+  ("name", "parallel"), [("supervised", "jit"), ("multimatch", "pmap")]
+)
+def test_a_dry_run_prints_the_plan_and_writes_nothing(place, name, parallel):
   workdir = place / "dry"
   more = ["--config.dry_run=true", f"--config.parallel={parallel}"]
-  code, printed = run("multimatch", workdir, *more, place=place)
+  code, printed = run(name, workdir, *more, place=place)
   assert code == 0, printed
   for part in (
     "16 labelled",

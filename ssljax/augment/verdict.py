@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ssljax import config as configuration
-from ssljax import scoring, sharding, step
+from ssljax import scoring, sharding, step, trained
 from ssljax.augment.engine import Candidate, Source
 from ssljax.data import tokenize
 from ssljax.models import resolve
@@ -24,10 +24,8 @@ class Verdict:
     """
     workdir = Path(workdir).expanduser()
     config = configuration.read(workdir)
-    from ssljax import evaluate  # its flags would be those of any importer
-
     folder = resolve(config["encoder"])
-    _, params, model, method = evaluate.load(workdir, config, folder)
+    _, params, model, method = trained.load(workdir, config, folder)
     self._tokenizer = tokenize.load_tokenizer(folder)
     self._max_length = config["max_length"]
     self._lengths = scoring.row_lengths(config["resolved"]["row_lengths"][-1])
