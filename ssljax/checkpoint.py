@@ -175,7 +175,7 @@ class Checkpoints:
       named = self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
       ).state
-      state = leaves.from_named(named, abstract)
+      state = jax.block_until_ready(leaves.from_named(named, abstract))
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     # One process may read a damaged file that the others do not; all must go on from

@@ -24,6 +24,8 @@ def run(main: Callable[[], int | None]) -> None:
     except UserError as error:
       _stop(str(error), error.code)
     except PermissionError as error:
+      if error.filename is None:
+        raise
       _stop(
         f"{error.filename}: {error.strerror}; change its permissions or name another"
       )

@@ -24,7 +24,7 @@ class Job(NamedTuple):
   sizes: Sizes
   batches: loader.Loader
   lengths: tuple[int, ...]  # row lengths of evaluation
-  truncated: dict[str, float]  # share of the texts of each split that are cut
+  truncated: dict[str, float]  # share of the texts that are cut, by split and view
   unused: tuple[str, ...]  # tensors of the encoder's checkpoint
   devices: sharding.Devices
   state: Any  # the TrainState before the first step, abstract, with shardings
@@ -147,13 +147,13 @@ def assemble(config: dict[str, Any]) -> Job:
 
 
 def _truncated(data: sets.Sets) -> dict[str, float]:
-  """The share of texts that are cut; of a train row with several views, their mean."""
-  rows = []
+  """The share of texts that are cut, by view; a row counts once for each."""
+  rows: dict[str, list[np.ndarray]] = {}
   for views in (data.train.labelled, data.train.unlabelled):
-    for view in list(views.values())[:1]:  # the weak one is there first
+    for name, view in views.items():
       cut = np.add.reduceat(view.tokens.truncated.astype(float), view.begin[:-1])
-      rows.append(cut / np.diff(view.begin))
-  shares = {"train": np.concatenate(rows)}
+      rows.setdefault(f"train ({name})", []).append(cut / np.diff(view.begin))
+  shares = {name: np.concatenate(some) for name, some in rows.items()}
   for name in ("validation", "test"):
     shares[name] = getattr(data, name).tokens.truncated
   return {name: float(share.mean()) for name, share in shares.items()}

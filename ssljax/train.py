@@ -220,11 +220,11 @@ class _Signals:
     signal.signal(signal.SIGINT, self._heard)
 
   def _heard(self, number, frame):
-    if number == signal.SIGINT and jax.process_count() > 1:
-      os.kill(os.getpid(), signal.SIGTERM)  # which all processes agree on
-      return
     if number == signal.SIGINT:
       signal.signal(signal.SIGINT, signal.default_int_handler)
+      if jax.process_count() > 1:
+        os.kill(os.getpid(), signal.SIGTERM)  # which all processes agree on
+        return
     self.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
 
   def at(self, t: int) -> int:

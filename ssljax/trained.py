@@ -15,7 +15,7 @@ def load(workdir: Path, config: dict[str, Any], folder: Path):
   """The chosen checkpoint of a run.
 
   Returns:
-    (step, parameters as NumPy or JAX arrays, classifier, method).
+    (step, parameters as NumPy arrays, classifier, method).
 
   Raises:
     UserError: no checkpoint yet.

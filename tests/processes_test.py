@@ -79,11 +79,15 @@ def test_sigterm_saves_the_same_step_and_the_next_start_ends_at_the_same_bits(
     )
 
   process = start()
-  while not list((workdir / "checkpoints").glob("[0-9]*")):
-    assert process.poll() is None
-    time.sleep(0.01)
-  process.terminate()
-  printed, _ = process.communicate(timeout=200)
+  try:
+    deadline = time.monotonic() + 200
+    while not list((workdir / "checkpoints").glob("[0-9]*")):
+      assert process.poll() is None
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
+  finally:
+    process.terminate()
+    printed, _ = process.communicate(timeout=200)
   assert process.returncode == 143, printed
   assert not (workdir / "result.json").exists()
   process = start()

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ssljax.data import records
+from ssljax.data.columns import MADE
 from ssljax.errors import UserError
 
 FALLBACKS = ("self", "words", "none")
-BUILT_IN = ("self", "words")  # kinds that training makes by itself
 
 
 class Settings(NamedTuple):
@@ -84,10 +84,10 @@ def _check(settings: Settings) -> None:
     raise UserError(
       f"--config.fallback={settings.fallback!r}: it is one of {', '.join(FALLBACKS)}"
     )
-  if settings.kind in BUILT_IN or not re.fullmatch(r"\w[\w.+-]*", settings.kind):
+  if settings.kind in MADE or not re.fullmatch(r"\w[\w.+-]*", settings.kind):
     raise UserError(
       f"--config.kind={settings.kind!r}: name the views with letters, digits, "
-      f"hyphens, and not {' or '.join(BUILT_IN)}, which training makes by itself"
+      f"hyphens, and not {' or '.join(MADE)}, which training makes by itself"
     )
   known = list(records.NAMES)
   for split in settings.splits:

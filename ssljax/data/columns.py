@@ -18,6 +18,7 @@ from ssljax.errors import UserError
 VIEW = pa.struct(
   {name: pa.large_string() for name in ("kind", "text", "response", "origin")}
 )
+MADE = ("self", "words", "masked")  # kinds of view that training makes by itself
 SCHEMA = pa.schema(
   {
     "id": pa.large_string(),

@@ -107,7 +107,7 @@ def bands(threshold: float) -> tuple[int, int]:
   1 - (1 - s^r)^b (Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, 3.4): the
   longest bands, which let fewest others through, that miss less than `MISSED`.
   """
-  sizes = range(1, PERMUTATIONS + 1)
+  sizes = range(1, PERMUTATIONS // 2 + 1)
   fine = [r for r in sizes if (1 - threshold**r) ** (PERMUTATIONS // r) < MISSED]
   size = max(fine, default=1)
   return PERMUTATIONS // size, size
@@ -142,8 +142,8 @@ def _texts(train: Records) -> Iterator[tuple[str, str, str, str | None]]:
 
 def main() -> int:
   values = flags.FLAGS
-  if not 0 < values.threshold < 1:
-    raise UserError(f"--threshold={values.threshold}: it must lie between 0 and 1")
+  if not 0.1 <= values.threshold < 1:
+    raise UserError(f"--threshold={values.threshold}: it must be 0.1 to below 1")
   splits = records.read_splits(values.data)
   others = {"validation": splits.validation, "test": splits.test}
   for path in values.against:

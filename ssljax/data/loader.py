@@ -169,8 +169,9 @@ class Loader:
       steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8))
     )
 
-  def _row_price(self, length: int) -> float:
-    return length * (1 + length / self.layout.costly)
+  def _row_price(self, length: int) -> int:
+    # Whole numbers, so that sums and their order are the same on every processor.
+    return round(length * (1 + length / self.layout.costly))
 
   def _texts(self, t: int):
     """[view][micro-batch][shard] -> texts."""

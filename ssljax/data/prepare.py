@@ -150,8 +150,9 @@ def prepare_files(
 
   def counted(row: Mapping, place: str) -> dict | str:
     nonlocal viewed
-    viewed += bool(row.get("views"))
-    return convert(row, place)
+    record = convert(row, place)
+    viewed += not isinstance(record, str) and bool(row.get("views"))
+    return record
 
   stem = re.sub(r"[^\w.-]+", "_", "data" if "," in source else Path(source).name)
   read = {

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssljax.data import overlap, records, split, tokenize, words
+from ssljax.data import overlap, records, split, tftext, tokenize, words
+from ssljax.data.columns import MADE
 from ssljax.data.loader import TrainSet, View
 from ssljax.data.records import Records, Splits
 from ssljax.data.tokenize import Tokens
@@ -17,7 +18,6 @@ from ssljax.method import Needs
 from ssljax.models import resolve
 
 CANDIDATES = 4  # perturbations of a text that "words" or "masked" makes
-MADE = ("self", "words", "masked")  # kinds that are not stored
 
 
 class EvalSet(NamedTuple):
@@ -84,6 +84,8 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
     kinds, seed = config[name], 2 * config["seed"] + salt
     lacking = "self" if missing == "drop" else missing
     settings = json.dumps([words.FORMAT, CANDIDATES, kinds, lacking, seed])
+    if "masked" in kinds:
+      settings += json.dumps([tftext.FORMAT, tftext.MASKED])
     stored = [json.dumps(own) for own in rows.column("views")]
     masked: list[int] = []  # candidates
 
@@ -93,11 +95,7 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
       return texts, responses, begin
 
     def change(tokens, tokenizer):
-      if not masked:
-        return tokens
-      from ssljax.data import tftext  # here, because it imports TensorFlow
-
-      return tftext.mask_words(tokens, masked, tokenizer, seed)
+      return tftext.mask_words(tokens, masked, tokenizer, seed) if masked else tokens
 
     return View(
       *tokenize.cached_views(

@@ -25,6 +25,7 @@ PLAIN = re.compile(
   "\u2100-\u2bff\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7a3\U0001f300-\U0001faff]{1,100}"
 )
 GAP = 1e-3  # of log probability; in a word float32 errs by less than 1e-4
+FORMAT = 1  # of the masks; raise it when the same seed hides other words
 MASKED = 0.15  # of the words, as BERT was trained
 SPACES = {
   "type": "Metaspace",
@@ -56,11 +57,12 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
   tf, text = _libraries("the view 'masked'")
   if tokenizer.mask_token_id is None:
     raise UserError("the view 'masked': the encoder's tokenizer has no mask token")
-  special = np.array(tokenizer.all_special_ids)
+  names = ("cls_token_id", "sep_token_id", "pad_token_id")
+  special = np.array([getattr(tokenizer, name) for name in names])
   pieces = tokenizer.convert_ids_to_tokens(np.arange(len(tokenizer)).tolist())
   # WordPiece marks what goes on, SentencePiece what begins.
   begins = np.array([not piece.startswith("##") for piece in pieces])
-  if any(piece.startswith("\u2581") for piece in pieces):
+  if begins.all():
     begins = np.array([piece.startswith("\u2581") for piece in pieces])
   begins[special] = True
   rows = np.asarray(chosen)
@@ -74,12 +76,22 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
   first[np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(rows)]] = True
   # What follows a special token begins, whatever its piece says.
   first[1:] |= np.isin(ids[:-1], special)
-  words = np.concatenate([np.flatnonzero(first), [len(ids)]])
-  ragged = tf.RaggedTensor.from_nested_row_splits(
-    ids, [np.searchsorted(words, np.concatenate([[0], ends])), words]
-  )
-  tf.random.set_seed(seed)
-  selector = text.RandomItemSelector(len(ids), rate, special.tolist())
+  words = np.flatnonzero(first)
+  splits = np.searchsorted(words, np.concatenate([[0], ends]))  # of words by text
+  row = np.repeat(np.arange(len(rows)), np.diff(splits))
+  # The share of each text's words that come first in an order drawn for it.
+  may = np.flatnonzero(~np.isin(ids[words], special))
+  order = may[np.lexsort((np.random.default_rng(seed).random(len(may)), row[may]))]
+  count = np.bincount(row[may], minlength=len(rows))
+  place = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+  hidden = np.zeros(len(words), bool)
+  hidden[order[place < np.ceil(rate * count)[row[order]]]] = True
+  splits = [splits, np.concatenate([words, [len(ids)]])]
+  ragged = tf.RaggedTensor.from_nested_row_splits(ids, splits)
+  chosen = tf.RaggedTensor.from_row_splits(hidden, splits[0])
+  # Its own draw is a loop over the texts, and not the same each time.
+  selector = text.RandomItemSelector(1, rate)
+  selector.get_selection_mask = lambda some, axis: chosen
   values = text.MaskValuesChooser(len(tokenizer), tokenizer.mask_token_id, 1.0, 0.0)
   masked, _, _ = text.mask_language_model(ragged, selector, values)
   changed = np.array(tokens.ids)

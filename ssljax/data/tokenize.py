@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssljax import assets
+from ssljax.data import tftext
 from ssljax.errors import UserError
 from ssljax.models.hub import TOKENIZER, VOCABULARY
 
@@ -160,8 +161,6 @@ def cached_views(
   if not (folder / "done").exists():
     tokenizer, encode_batch = load_tokenizer(encoder), None
     if backend == "tftext":
-      from ssljax.data import tftext  # here, because it imports TensorFlow
-
       encode_batch = tftext.make(tokenizer.backend_tokenizer, encoder)
     *made, begin = make()
     tokens = change(encode(tokenizer, *made, max_length, encode_batch), tokenizer)
