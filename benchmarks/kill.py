@@ -2,12 +2,12 @@
 
   python -m benchmarks.kill --times=5 -- --config=configs/fixmatch.py \\
     --config.data=pyrit --config.encoder=sentence-transformers/all-MiniLM-L6-v2 \\
-    --config.max_length=32 --config.batch=4 --config.steps=120 \\
+    --config.max_length=32 --config.batch=4 --config.steps=600 \\
     --config.checkpoint_every=5 --config.eval_every=30
 
-The first kill waits for the first checkpoint; each comes at a moment drawn evenly from
-the first half of the time that the straight run took. Exit code 0 if every restart went
-on at a step above 0 and both hashes are equal.
+The first kill waits for the first checkpoint; of N kills each comes at a moment drawn
+evenly from the first N-th of the time that the straight run took. Exit code 0 if every
+restart went on at a step above 0 and both hashes are equal.
 """
 
 import argparse
@@ -43,7 +43,8 @@ def main() -> int:
       began = time.monotonic()
       while not any((killed / "checkpoints").glob("[0-9]*")):
         time.sleep(0.01)
-      time.sleep(max(0.0, draw.uniform(0, took / 2) - (time.monotonic() - began)))
+      moment = draw.uniform(0, took / options.times)
+      time.sleep(max(0.0, moment - (time.monotonic() - began)))
       if process.poll() is not None:
         print("the run ended before it could be killed as often: give it more steps")
         return 1
