@@ -17,7 +17,7 @@ def place(tmp_path_factory):
   return runs.folder(tmp_path_factory.mktemp("processes"))
 
 
-SAME = ("--config.dropout=0.0", "--config.learning_rate=0.001")
+SAME = ("--config.dropout=0.0", "--config.learning_rate=0.001", "--config.steps=48")
 
 
 @pytest.fixture(scope="module")
