@@ -79,23 +79,22 @@ def assemble(config: dict[str, Any]) -> Job:
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
   longest = max(int(v.tokens.lengths.max(initial=1)) for v in views)
   packed = config["layout"] == "packed"
-  costly = model.encoder.config.costly_length
-
-  def laid(lengths: tuple[int, ...]) -> loader.Loader:
-    shards, micro = devices.shards, config["accumulation"]
-    return loader.Loader(
-      data.train,
-      batch=config["batch"],
-      unlabelled_batch=unlabelled_batch,
-      classes=classes + method.needs.virtual_classes,
-      seed=config["seed"],
-      steps=steps["steps"],
-      layout=loader.Layout(shards, micro, lengths, packed, costly),
-    )
-
-  options = loader.row_lengths(longest, config["max_length"], packed)
-  batches = min(map(laid, options), key=lambda option: option.price)
-  lengths = batches.layout.row_lengths
+  batches = loader.Loader(
+    data.train,
+    batch=config["batch"],
+    unlabelled_batch=unlabelled_batch,
+    classes=classes + method.needs.virtual_classes,
+    seed=config["seed"],
+    steps=steps["steps"],
+    layout=loader.Layout(
+      devices.shards,
+      config["accumulation"],
+      loader.row_lengths(longest, config["max_length"], packed),
+      packed,
+      model.encoder.config.costly_length,
+    ),
+  )
+  lengths = batches.choice.row_lengths
   params, unused = build.init_params(model, data.encoder, config["seed"])
   optimizer = build.make_optimizer(config, params, steps)
   parts = build.Parts(model, method, optimizer, sizes)

@@ -16,7 +16,7 @@ def summary(job: Job) -> list[str]:
   config, data, steps = job.config, job.data, job.steps
   unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
   cut = ", ".join(f"{share:.1%} of {name}" for name, share in job.truncated.items())
-  lengths = " and ".join(map(str, job.batches.layout.row_lengths))
+  lengths = " and ".join(map(str, job.batches.choice.row_lengths))
   return [
     *unused,
     f"{config['method']['name']}: {job.sizes.labelled} labelled and "

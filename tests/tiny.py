@@ -94,7 +94,7 @@ class Tiny:
       classes=CLASSES + self.method.needs.virtual_classes,
       seed=0,
       steps=STEPS,
-      layout=loader.Layout(shards, micro or self.micro, lengths, packed),
+      layout=loader.Layout(shards, micro or self.micro, [lengths], packed),
     )
 
   def devices(self, count: int = 1, parallel: str = "jit", fsdp: int = 1):

@@ -7,7 +7,7 @@ unlabelled row. Resuming needs the step and nothing else.
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import grain
@@ -52,17 +52,25 @@ class Layout(NamedTuple):
 
   shards: int  # data shards over all devices
   micro: int  # micro-batches of gradient accumulation, 1 for none
-  row_lengths: tuple[int, ...]
+  options: Sequence[tuple[int, ...]]  # row lengths to choose from, see `row_lengths`
   packed: bool
   costly: float = math.inf  # EncoderConfig.costly_length
+
+
+class Choice(NamedTuple):
+  """The rows of a run."""
+
+  row_lengths: tuple[int, ...]
+  cost: np.ndarray  # i64 [views x row lengths], price of a row
+  shapes: np.ndarray  # of `pack.shapes`; padded: a few lengths
+  price: float  # of a step, in tokens of a layer without attention
 
 
 class Loader:
   """Batches by step.
 
   Attributes:
-    price: what a step costs in the shapes that were planned, in tokens of a layer
-      without attention.
+    choice: of the layout's options the one whose planned steps cost least.
   """
 
   def __init__(
@@ -112,15 +120,9 @@ class Loader:
     names = np.array([zlib.crc32(name.encode()) for _, name in self.views])
     self.draws = scramble(seed, np.zeros(len(names), int), names)
     looked = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED).astype(int))
-    needs = np.array([self._need(self._plans(self._texts(t))) for t in looked])
-    prices = [self._row_price(length) for length in layout.row_lengths]
-    self.cost = np.tile(prices, len(self.views))
-    if layout.packed:
-      self.shapes = pack.shapes(needs, self.cost, SHAPES)
-    else:
-      self.shapes = _padded_lengths(needs, SHAPES)
-    taken = [pair for need in needs for pair in self._shape(need)]
-    self.price = sum(n * self._row_price(length) for length, n in taken) / len(needs)
+    lengths = [self._each(_lengths, t) for t in looked]
+    choices = (self._choice(option, lengths) for option in layout.options)
+    self.choice = min(choices, key=lambda choice: choice.price)
 
   def order(self, t: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of batch t: labelled i64 [B], unlabelled i64 [U]."""
@@ -135,12 +137,12 @@ class Loader:
       shards: which data shards' texts to lay out (those of this process); labels and
         indices are always the whole batch's. Default all.
     """
-    texts = self._texts(t)
-    plans = self._plans(texts)
-    shape = self._shape(self._need(plans))
+    texts = self._each(_texts, t)
+    plans = self._plans(self._each(_lengths, t), self.choice.row_lengths)
+    shape = self._shape(self._need(plans), self.choice)
     shards = range(self.layout.shards) if shards is None else shards
     views: dict[str, dict[str, Texts]] = {"labelled": {}, "unlabelled": {}}
-    width = len(self.layout.row_lengths) if self.layout.packed else 1
+    width = len(self.choice.row_lengths) if self.layout.packed else 1
     for v, (part, name) in enumerate(self.views):
       groups = shape[v * width : (v + 1) * width]
       laid = [
@@ -173,8 +175,21 @@ class Loader:
     # Whole numbers, so that sums and their order are the same on every processor.
     return round(length * (1 + length / self.layout.costly))
 
-  def _texts(self, t: int):
-    """[view][micro-batch][shard] -> texts."""
+  def _choice(self, row_lengths: tuple[int, ...], lengths) -> Choice:
+    needs = np.array([self._need(self._plans(step, row_lengths)) for step in lengths])
+    prices = [self._row_price(length) for length in row_lengths]
+    cost = np.tile(prices, len(self.views))
+    if self.layout.packed:
+      shapes = pack.shapes(needs, cost, SHAPES)
+    else:
+      shapes = _padded_lengths(needs, SHAPES)
+    choice = Choice(row_lengths, cost, shapes, math.nan)
+    taken = [pair for need in needs for pair in self._shape(need, choice)]
+    price = sum(n * self._row_price(length) for length, n in taken) / len(needs)
+    return choice._replace(price=price)
+
+  def _each(self, what: Callable[[Tokens, np.ndarray], Sequence], t: int):
+    """[view][micro-batch][shard] -> `what` of the texts of batch t."""
     found = []
     rows = dict(
       zip(
@@ -186,7 +201,7 @@ class Loader:
     for (part, name), draw in zip(self.views, self.draws, strict=True):
       view = getattr(self.data, part)[name]
       index, epoch = rows[part]
-      texts = [view.tokens.text(i) for i in view.draw(draw, epoch, index)]
+      texts = what(view.tokens, view.draw(draw, epoch, index))
       micro, shards = self.layout.micro, self.layout.shards
       size = len(texts) // (micro * shards)
       found.append(
@@ -197,16 +212,15 @@ class Loader:
       )
     return found
 
-  def _plans(self, texts):
-    lengths, packed = self.layout.row_lengths, self.layout.packed
-
-    def one(shard):
-      return pack.plan(np.array([len(ids) for ids, _ in shard]), lengths, packed)
-
+  def _plans(self, lengths, row_lengths: tuple[int, ...]):
+    """[view][micro-batch][shard] -> plan, of the lengths of the texts."""
+    packed = self.layout.packed
     if not packed:
-      longest = max(len(ids) for v in texts for k in v for s in k for ids, _ in s)
-      lengths = (longest,)
-    return [[[one(shard) for shard in micro] for micro in view] for view in texts]
+      row_lengths = (max(int(s.max()) for v in lengths for k in v for s in k),)
+    return [
+      [[pack.plan(shard, row_lengths, packed) for shard in micro] for micro in view]
+      for view in lengths
+    ]
 
   def _need(self, plans) -> np.ndarray:
     """Rows of each view and row length; padded: the longest text, then the rows."""
@@ -218,16 +232,24 @@ class Loader:
     longest = max(p.longest for view in plans for micro in view for p in micro)
     return np.array([longest, *(row[0] for row in rows)])
 
-  def _shape(self, need: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """(length, rows) of each view and row length that batch t is laid into."""
+  def _shape(self, need: np.ndarray, choice: Choice) -> tuple[tuple[int, int], ...]:
+    """(length, rows) of each view and row length that a batch is laid into."""
     if self.layout.packed:
-      rows = pack.smallest(self.shapes, need, self.cost)
-      lengths = self.layout.row_lengths * len(self.views)
+      rows = pack.smallest(choice.shapes, need, choice.cost)
+      lengths = choice.row_lengths * len(self.views)
       return tuple(zip(lengths, map(int, rows), strict=True))
-    limit = self.layout.row_lengths[-1]
-    fits = [int(length) for length in self.shapes if length >= need[0]]
+    limit = choice.row_lengths[-1]
+    fits = [int(length) for length in choice.shapes if length >= need[0]]
     length = min(fits[0], limit) if fits else limit
     return tuple((length, int(rows)) for rows in need[1:])
+
+
+def _texts(tokens: Tokens, some: np.ndarray) -> list[tuple[np.ndarray, int]]:
+  return [tokens.text(i) for i in some]
+
+
+def _lengths(tokens: Tokens, some: np.ndarray) -> np.ndarray:
+  return tokens.offset[some + 1] - tokens.offset[some]
 
 
 def scramble(seed: int | np.uint64, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -293,7 +315,7 @@ def row_lengths(
   two lengths, each count must serve the step that needs most of its rows. Short rows
   beside the long ones save attention, which costs the square of a row's length
   although most of it is masked. Which of the two is more depends on the texts and the
-  batch; `Loader.price` tells. docs/performance.md has the measurement.
+  batch; `Choice.price` tells. docs/performance.md has the measurement.
   """
   limit = max(8, min(max_length, math.ceil(longest / 8) * 8))
   shorter = [short for short in SHORTER if packed and short < limit]

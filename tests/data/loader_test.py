@@ -41,10 +41,10 @@ def make(
   data=DATA,
   batch=B,
   unlabelled=U,
-  row_lengths=(16, 40),
+  options=((16, 40),),
   costly=1000.0,
 ):
-  layout = Layout(shards, micro, row_lengths, packed, costly)
+  layout = Layout(shards, micro, options, packed, costly)
   return Loader(
     data,
     batch=batch,
@@ -230,18 +230,20 @@ def test_the_price_is_that_of_the_rows_of_all_steps(packed, shards):
     for rows in (rows for texts in views for rows in texts.rows):
       _, count, length = rows.ids.shape  # of one shard
       paid += count * round(length * (1 + length / 20.0))
-  assert loader.price == pytest.approx(paid / 20)
+  assert loader.choice.price == pytest.approx(paid / 20)
 
 
-def test_short_rows_pay_for_short_texts_where_attention_is_dear():
-  def two_price_less(data, costly):
-    some = ((40,), (8, 40))
-    one, two = (make(data=data, row_lengths=ls, costly=costly).price for ls in some)
-    return two < one
+def test_short_rows_are_chosen_for_short_texts_where_attention_is_dear():
+  def chosen(data, costly):
+    options = ((40,), (8, 40))
+    best = make(data=data, options=options, costly=costly).choice
+    alone = [make(data=data, options=[o], costly=costly).choice for o in options]
+    assert best.price == min(choice.price for choice in alone)
+    return best.row_lengths
 
   short = view(2000, ROWS, 1, 1, [7] * 14 + [40])
-  assert two_price_less(DATA._replace(unlabelled={"weak": short}), costly=1.0)
-  assert not two_price_less(DATA, costly=1e9)
+  assert chosen(DATA._replace(unlabelled={"weak": short}), costly=1.0) == (8, 40)
+  assert chosen(DATA, costly=1e9) == (40,)
 
 
 def test_row_lengths_that_come_into_question():
