@@ -15,25 +15,24 @@ from ssljax.errors import INTERRUPTED, MISTAKE, UserError
 def run(main: Callable[[], int | None]) -> None:
   """Parses the flags, runs `main()` and exits with what it returns (None is 0)."""
   _quiet()
+  app.run(lambda argv: guarded(main, argv), flags_parser=_parse)
 
-  def guarded(argv: Sequence[str]) -> int | None:
-    if len(argv) > 1:
-      _stop(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-    try:
-      return main()
-    except UserError as error:
-      _stop(str(error), error.code)
-    except PermissionError as error:
-      if error.filename is None:
-        raise
-      _stop(
-        f"{error.filename}: {error.strerror}; change its permissions or name another"
-      )
-    except KeyboardInterrupt:
-      print("interrupted", file=sys.stderr)
-      sys.exit(INTERRUPTED)
 
-  app.run(guarded, flags_parser=_parse)
+def guarded(main: Callable[[], int | None], argv: Sequence[str]) -> int | None:
+  """What `main()` returns; exits with one line where the user can mend what it met."""
+  if len(argv) > 1:
+    _stop(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+  try:
+    return main()
+  except UserError as error:
+    _stop(str(error), error.code)
+  except PermissionError as error:
+    if error.filename is None:
+      raise
+    _stop(f"{error.filename}: {error.strerror}; change its permissions or name another")
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

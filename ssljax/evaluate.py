@@ -62,6 +62,8 @@ def _claim(output: Path, data: Path) -> None:
     old = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
     if not isinstance(old, dict):
       raise ValueError(f"{there.name} is not that of an evaluation")
+    if not old and (output / "predictions.parquet").exists():
+      raise ValueError("predictions.parquet stands there without metrics.json")
   except (OSError, ValueError) as error:
     raise UserError(
       f"{output}: cannot be written ({error}); name another folder by --output"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ssljax import main
+from ssljax import cli, main
 from ssljax.errors import UserError
 from tests import runs
 from tests.runs import ROOT, run
@@ -98,6 +98,44 @@ def test_a_cache_that_cannot_be_written_is_named(place):
   assert done.returncode == 2, done.stderr
   assert "SSLJAX_CACHE" in done.stderr.splitlines()[-1]
   assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("there", ["nothing", "predictions"])
+def test_evaluate_makes_no_folder_in_vain_and_overwrites_nothing(place, there):
+  output = place / f"out-{there}"
+  data = place / "data" / "absent.jsonl"
+  if there == "predictions":
+    output.mkdir()
+    (output / "predictions.parquet").write_text("mine")
+    data = place / "data" / "test.jsonl"
+  workdir = place / "claimed"
+  workdir.mkdir(exist_ok=True)
+  config = {"encoder": f"{place}/encoder", "max_length": 32, "resolved": {"labels": []}}
+  (workdir / "config.json").write_text(json.dumps(config))
+  done = runs.evaluate(place, workdir, data, f"--output={output}")
+  assert done.returncode == 2, done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  if there == "nothing":
+    assert "absent.jsonl" in done.stderr
+    assert not output.exists()
+  else:
+    assert "predictions.parquet stands there" in done.stderr
+    assert (output / "predictions.parquet").read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(capsys):
+  def denied():
+    raise PermissionError(13, "Permission denied", "/locked")
+
+  def nameless():
+    raise PermissionError(13, "Permission denied")
+
+  for broken, ends in ((denied, SystemExit), (nameless, PermissionError)):
+    with pytest.raises(ends):
+      cli.guarded(broken, [""])
+  assert capsys.readouterr().err == (
+    "error: /locked: Permission denied; change its permissions or name another\n"
+  )
 
 
 def test_without_the_others_a_process_says_how_they_are_found(monkeypatch):

@@ -78,7 +78,8 @@ def test_a_kind_and_a_number_of_rows_are_chosen_evenly(data):
 
 
 def test_dropped_views_are_shown_with_their_reason(tmp_path, monkeypatch):
-  from tests.augment.run_test import config, run
+  from ssljax.augment.run import run
+  from tests.augment.folders import config
 
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
   data = places.folder(tmp_path / "data", 8)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from ssljax.augment.run import run
 from tests.augment import places
-from tests.augment.run_test import config, run
+from tests.augment.folders import config
 
 ray = pytest.importorskip("ray", reason="pip install -e '.[ray]'")
 pytestmark = [

@@ -1,12 +1,9 @@
 """Whole runs over small folders: what they leave, what a kill leaves, who may run."""
 
-import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,44 +12,7 @@ import pytest
 from ssljax.augment.run import run
 from ssljax.errors import RunError, UserError
 from tests.augment import places
-
-TEXTS = 40
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
-  monkeypatch.setenv("NOTE", str(tmp_path / "note"))
-  return places.folder(tmp_path / "data", TEXTS)
-
-
-def config(function="backwards", **more):
-  """What configs/augment/custom.py says, changed."""
-  from configs.augment import custom
-
-  found = custom.get_config()
-  found.update({"function": f"tests.augment.doubles:{function}", "kind": "mine"})
-  found.update({"shard": 8, "batch": 1, **more})
-  return found.to_dict()
-
-
-def state(folder):
-  """The bytes of all files."""
-  return {
-    str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-    for p in sorted(folder.rglob("*"))
-    if p.is_file()
-  }
-
-
-def beside(data):
-  """What lies beside the folder, without what is meant to be there."""
-  known = {"data", "cache", "note", ".data.lock"}
-  return {p.name for p in data.parent.iterdir()} - known
-
-
-def backwards(text):
-  return " ".join(text.split()[::-1])
+from tests.augment.folders import TEXTS, backwards, beside, config, state
 
 
 def test_every_text_gets_its_view_and_nothing_else_changes(data):
@@ -185,120 +145,6 @@ def test_any_number_of_processes_gives_the_same_rows(data, tmp_path):
   one, two = places.report(data)["counts"], places.report(other)["counts"]
   one.pop("answers of the engine")
   assert one == two
-
-
-KILLS = [
-  "text 1",
-  "text 17",
-  "before the swap",
-  "after the swap",
-  "between two renames",
-  "after two renames",
-]
-
-
-@pytest.mark.parametrize("kill", KILLS)
-def test_a_kill_leaves_a_whole_folder_and_what_came_is_not_asked_again(data, kill):
-  old = state(data)
-  code, printed = places.run(data, "backwards", KILL=kill)
-  assert code == -signal.SIGKILL, printed
-  asked = len(places.noted(data))
-  if kill in ("after the swap", "after two renames"):
-    assert all(places.views(data, "mine"))
-  elif kill != "between two renames":
-    assert state(data) == old
-  code, printed = places.run(data, "backwards")
-  assert code == 0, printed
-  # Only what was in flight is asked for twice, here one text.
-  assert len(places.noted(data)) <= TEXTS + 1
-  assert len(places.noted(data)) - asked <= TEXTS - asked + 1
-  assert [some[0] for some in places.views(data, "mine")] == [
-    backwards(text) for text in places.read(data)["text"].to_pylist()
-  ]
-  assert beside(data) == set()
-
-
-def test_a_killed_half_swap_is_undone_and_the_old_folder_is_whole(data):
-  old = state(data)
-  places.run(data, "backwards", KILL="between two renames")
-  assert not data.exists()
-  code, printed = places.run(data, "backwards", "--config.views=0")
-  assert code == 2, printed  # a mistake: but even this run could have mended it
-  code, _ = places.run(data, "down")
-  assert code == 1
-  assert state(data) == old
-
-
-@pytest.mark.parametrize(
-  ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
-)
-def test_a_signal_stops_it_the_folder_is_untouched_and_the_cache_kept(
-  data, number, expected
-):
-  old = state(data)
-  process = places.start(data, "backwards", SLOW="0.1")
-  wait_until(lambda: len(places.noted(data)) > 3)
-  process.send_signal(number)
-  printed, _ = process.communicate(timeout=60)
-  assert process.returncode == expected, printed
-  assert "Traceback" not in printed
-  assert state(data) == old
-  assert beside(data) == set()
-  asked = len(places.noted(data))
-  assert asked < TEXTS
-  places.run(data, "backwards")
-  assert len(places.noted(data)) == TEXTS
-
-
-def test_a_signal_stops_the_processes_too(data):
-  old = state(data)
-  more = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
-  process = places.start(data, "backwards", *more, SLOW="0.2")
-  wait_until(lambda: len(places.noted(data)) > 1)
-  process.send_signal(signal.SIGTERM)
-  printed, _ = process.communicate(timeout=60)
-  assert process.returncode == 143, printed
-  assert state(data) == old
-
-
-def test_killed_processes_leave_no_orphan(data):
-  more = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
-  process = places.start(data, "backwards", *more, SLOW="0.2")
-  wait_until(lambda: len(places.noted(data)) > 1)
-  children = subprocess.run(
-    ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
-  ).stdout.split()
-  process.kill()
-  process.communicate(timeout=60)
-  assert children
-  wait_until(lambda: not any(alive(int(child)) for child in children))
-
-
-def alive(pid):
-  try:
-    with open(f"/proc/{pid}/stat") as file:
-      return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-  except OSError:
-    return False
-
-
-def test_a_second_run_on_the_folder_is_refused(data):
-  process = places.start(data, "backwards", SLOW="0.1")
-  wait_until(lambda: places.noted(data))
-  code, printed = places.run(data, "backwards", "--config.kind=other")
-  assert code == 2
-  assert "another run is adding views" in printed
-  assert len(printed.splitlines()) == 1
-  process.communicate(timeout=60)
-  assert process.returncode == 0
-  assert all(places.views(data, "mine"))
-
-
-def test_a_server_that_is_gone_stops_the_run_and_says_what_to_do(data):
-  old = state(data)
-  with pytest.raises(RunError, match=r"20 problems .* no connection; see that .* up"):
-    run(config("down"), data)
-  assert state(data) == old
 
 
 def test_problems_that_may_pass_are_asked_again_next_time(data):
@@ -434,10 +280,3 @@ def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
   found = Verdict(tmp_path / "run")(asked)
   assert found.tolist() == [label[a] == label[b] for a, b in pairs]
   assert not found.all()
-
-
-def wait_until(true, seconds=60):
-  deadline = time.monotonic() + seconds
-  while not true():
-    assert time.monotonic() < deadline
-    time.sleep(0.02)

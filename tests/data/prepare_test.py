@@ -314,3 +314,18 @@ def test_commands_that_cannot_be(tmp_path, source, more, words):
     prepare.prepare(source, str(tmp_path / "out"), **more)
   assert words in str(error.value)
   assert not (tmp_path / "out").exists()
+
+
+def test_views_that_prepare_leaves_out_are_counted(tmp_path):
+  view = {"kind": "llm", "text": "other", "response": None, "origin": ""}
+  rows = [{"text": f"text {i}", "label": i % 2, "views": [view]} for i in range(40)]
+  rows[3]["views"], rows[4]["text"] = [], " "  # without a view; left out as a whole
+  path = tmp_path / "all.jsonl"
+  path.write_text("\n".join(map(json.dumps, rows)))
+  about = prepare.prepare_files(str(path), tmp_path / "out", {})
+  assert about["notes"][0].startswith("views of 38 rows not taken over")
+  for row in rows:
+    row.pop("views")
+  path.write_text("\n".join(map(json.dumps, rows)))
+  about = prepare.prepare_files(str(path), tmp_path / "plain", {})
+  assert not any("views" in note for note in about["notes"])

@@ -184,3 +184,16 @@ def test_a_missing_tensorflow_text_names_the_extra(encoder, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import of it fails
   with pytest.raises(UserError, match=r"pip install -e '\.\[tftext\]'"):
     tokenize.cached(encoder, TEXTS, REPLIES, 8, "tftext")
+
+
+@pytest.mark.parametrize(
+  "name", ["sentencepiece.bpe.model", "merges.txt", "config.json"]
+)
+def test_tokens_are_kept_apart_for_each_content_of_a_vocabulary_file(tmp_path, name):
+  keys = set()
+  for content in ("one", "other"):
+    (tmp_path / name).write_text(content)
+    keys.add(tokenize._key(tmp_path, ["text"], [None], 8))
+  (tmp_path / "README.md").write_text("no vocabulary")
+  keys.add(tokenize._key(tmp_path, ["text"], [None], 8))
+  assert len(keys) == 2

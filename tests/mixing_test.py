@@ -1,0 +1,160 @@
+"""Hidden states of two texts mixed: at any layer, in any layout, on any device."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.forward import ModelForward
+from tests.passes import (
+  KEY,
+  LAYERS,
+  LIMIT,
+  LONGEST,
+  assert_alike,
+  jit,
+  made,
+  on_two_devices,
+  plain,
+  texts,
+)
+
+
+@functools.cache
+def mixer(head: str):
+  """`mix(a, b, share, layer)`, compiled."""
+  model, params, _ = made(head)
+  forward = ModelForward(model, params)
+  return jit(lambda a, b, share, layer: forward.mix(a, b, share, layer, KEY))
+
+
+def mixed(head, a, b, share, layer):
+  return mixer(head)(a, np.array(b, np.int32), np.float32(share), np.int32(layer))
+
+
+heads = pytest.mark.parametrize("head", ["mlp", "hf"])
+layers = pytest.mark.parametrize("layer", [0, 1, LAYERS])
+# Rows of padded texts stand longest first, as the texts do.
+SHORTER, LONGER = [1, 2, 3, 4, 5, 5], [0, 0, 1, 2, 3, 4]
+
+
+@heads
+@layers
+def test_a_share_of_1_gives_the_text_itself(head, layer):
+  a = texts(1, packed=False)
+  shares = 1.0 if layer else np.ones(6, np.float32)
+  # No partner is longer: what is real in either is what is real in the text.
+  assert_alike(mixed(head, a, SHORTER, shares, layer), plain(head)(a))
+
+
+@heads
+@layers
+def test_a_share_of_0_gives_the_partner(head, layer):
+  a = texts(1, packed=False)
+  wanted = jax.tree.map(lambda leaf: leaf[np.array(LONGER)], plain(head)(a))
+  assert_alike(mixed(head, a, LONGER, np.zeros(6) if layer else 0.0, layer), wanted)
+
+
+@heads
+@layers
+def test_a_pair_mixes_to_the_same_from_both_sides(head, layer):
+  """Whatever the two lengths: what is real in either is read."""
+  a = texts(1, packed=False)
+  pairs = np.array([5, 3, 4, 1, 2, 0])
+  share = np.array([0.9, 0.3, 0.6, 0.7, 0.4, 0.1], np.float32)
+  found = mixed(head, a, pairs, share, layer)
+  assert_alike(found, jax.tree.map(lambda leaf: leaf[pairs], found))
+  assert np.abs(found.logits - plain(head)(a).logits).max() > 0.01
+
+
+@heads
+def test_after_the_last_layer_hidden_states_are_mixed_and_pooled(head):
+  model, params, _ = made(head)
+  a = texts(1, packed=False)
+  (rows,) = jax.tree.map(lambda leaf: leaf[0], a.rows)
+  encode = jit(
+    lambda ids, mask: model.encoder.apply({"params": params["encoder"]}, ids, mask)
+  )
+  hidden = np.asarray(encode(rows.ids, rows.segment))
+  pairs = np.array([1, 2, 0, 3, 5, 4])
+  share = np.linspace(0.1, 0.9, 6, dtype=np.float32)
+  blend = share[:, None, None] * hidden + (1 - share)[:, None, None] * hidden[pairs]
+  found = mixed(head, a, pairs, share, LAYERS)
+  if head == "mlp":
+    real = np.maximum(rows.segment, rows.segment[pairs])[..., None]
+    wanted = (blend * real).sum(1) / real.sum(1)
+  else:
+    pooler = params["pooler"]
+    wanted = np.tanh(blend[:, 0] @ pooler["kernel"] + pooler["bias"])
+  assert np.abs(found.features - wanted).max() < LIMIT
+
+
+@heads
+def test_what_stands_in_the_padding_of_a_mixture_changes_nothing(head):
+  a = texts(1, packed=False, lengths=[16, 16, 9, 9, 7, 7])
+  (rows,) = a.rows
+  pairs = np.array([1, 0, 3, 2, 5, 4])  # partners are as long, so padding is in both
+  noise = np.random.default_rng(2).integers(5, 99, rows.ids.shape).astype(np.int32)
+  other = a._replace(
+    rows=(rows._replace(ids=np.where(rows.segment > 0, rows.ids, noise)),)
+  )
+  for layer in (0, LAYERS):
+    assert_alike(
+      mixed(head, a, pairs, 0.4, layer), mixed(head, other, pairs, 0.4, layer)
+    )
+
+
+def test_mixing_is_training_it_takes_dropout_and_gradients():
+  model, params, _ = made(dropout=0.5)
+  a = texts(1, packed=False)
+
+  def run(params, key):
+    found = ModelForward(model, params).mix(
+      a, np.array(SHORTER), np.float32(0.5), np.int32(1), key
+    )
+    return (found.logits**2).sum(), found.logits
+
+  take = jit(jax.grad(run, has_aux=True))
+  gradient, first = take(params, KEY)
+  assert np.abs(first - take(params, jax.random.fold_in(KEY, 1))[1]).max() > 0.01
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+  assert np.abs(gradient["encoder"]["embeddings"]["word"]["embedding"]).max() > 0
+
+
+def test_mixing_refuses_what_has_no_position_by_position():
+  model, params, _ = made()
+  arguments = (np.zeros(6, np.int32), 0.5, 0, KEY)
+  padded, packed = texts(1, packed=False), texts(1)
+  two = padded._replace(rows=padded.rows * 2)
+  for forward, given in (
+    (ModelForward(model, params), packed),
+    (ModelForward(model, params), two),
+    (ModelForward(model, params, micro=True), padded),
+  ):
+    with pytest.raises(ValueError, match=r"layout='padded'.* no gradient acc"):
+      forward.mix(given, *arguments)
+
+
+def test_under_pmap_partners_on_other_devices_are_found():
+  model, params, _ = made()
+  forward = ModelForward(model, params, axis="data")
+  a, pairs = texts(1, packed=False, shards=2), np.array([5, 3, 4, 1, 2, 0])
+  found = on_two_devices(lambda a: forward.mix(a, pairs, 0.3, jnp.int32(1), KEY), a)
+  assert_alike(found, mixed("mlp", texts(1, packed=False), pairs, 0.3, 1))
+
+
+def test_mixing_keeps_the_order_of_the_texts():
+  # Padded rows are laid longest first, so here the order of rows is not that of texts.
+  a = texts(1, packed=False, lengths=[3, 16, 9, LONGEST, 7, 4])
+  assert (a.where[0] != np.arange(6)).any()
+  found = mixed("mlp", a, np.arange(6), 1.0, 1)  # each its own partner: itself
+  np.testing.assert_allclose(found.logits, plain("mlp")(a).logits, atol=1e-5)
+
+
+def test_partners_are_texts_not_rows():
+  a = texts(1, packed=False, lengths=[3, 16, 9, LONGEST, 7, 4])
+  partner = np.array([1, 3, 3, 3, 3, 3])  # none shorter than the text
+  found = mixed("mlp", a, partner, 0.0, 1)
+  np.testing.assert_allclose(found.logits, plain("mlp")(a).logits[partner], atol=1e-5)
