@@ -15,4 +15,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
   with pytest.raises(TypeError):
     write_json(path, {"a": 1, "z": object()})
   assert json.loads(path.read_text())["b"] == 0.5
+  with open(path) as reader:  # who reads while it is replaced reads the old one, whole
+    write_json(path, {"b": 2})
+    assert json.load(reader)["b"] == 0.5
+  assert json.loads(path.read_text()) == {"b": 2}
   assert [p.name for p in path.parent.iterdir()] == ["result.json"]

@@ -186,6 +186,7 @@ def test_a_word_of_a_sentencepiece_vocabulary_is_masked_whole(tmp_path):
     hidden = after != before
     assert hidden.any()
     assert tokenizer.unk_token not in pieces
+    assert not hidden[np.isin(before, tokenizer.all_special_ids)].any()
     for k in range(2, len(pieces) - 1):
       if not pieces[k].startswith("\u2581"):
         assert hidden[k] == hidden[k - 1], pieces
