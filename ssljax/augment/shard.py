@@ -50,7 +50,7 @@ def shard(
   origin: str,
   judge: Judge = Judge(),  # noqa: B008 (a tuple)
   known: Vocabulary | None = None,
-  tick: Callable[[int], None] = lambda texts: None,
+  tick: Callable[[int, int], None] = lambda answers, more: None,
 ) -> Made:
   """Gives each row of `table` up to `settings.views` views of `settings.kind`.
 
@@ -59,7 +59,8 @@ def shard(
     ask: as `Engine.make`.
     origin: of the views that are made.
     known: words for the fallback "words".
-    tick: called with the number of texts whose first answer has come.
+    tick: called with the number of answers that came, and of those that are awaited
+      beyond the first one of each text.
   """
   sources = [
     Source(*row)
@@ -96,9 +97,10 @@ def shard(
       break
     counts[f"asked in attempt {attempt + 1}"] += len(wanting)
     found = []
+    tick(0, len(wanting) if attempt else 0)
     for k, candidates in ask([sources[i] for i in wanting], attempt):
       found.append((wanting[k], candidates))
-      tick(0 if attempt else 1)
+      tick(1, 0)
     found.sort(key=lambda pair: pair[0])  # engines answer in any order
     cheap = []
     for i, candidates in found:

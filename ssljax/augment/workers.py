@@ -37,7 +37,9 @@ class Task(NamedTuple):
 class Here:
   """In this process, one table after another."""
 
-  def __init__(self, task: Task, ask: Asker, judge: Judge, tick: Callable[[int], None]):
+  def __init__(
+    self, task: Task, ask: Asker, judge: Judge, tick: Callable[[int, int], None]
+  ):
     self._task, self._ask, self._judge, self._tick = task, ask, judge, tick
 
   def __call__(self, tables: Iterable[pa.Table]) -> Iterator[Made]:
@@ -65,7 +67,7 @@ class Beside:
     task: Task,
     processes: int,
     stopping: Callable[[], bool],
-    tick: Callable[[int], None],
+    tick: Callable[[int, int], None],
   ):
     self._pool = ProcessPoolExecutor(
       processes, multiprocessing.get_context("spawn"), _begin, (task,)
@@ -91,7 +93,7 @@ class Beside:
     if self._stopping():
       raise Stopped
     made = running.popleft().result()
-    self._tick(made.table.num_rows)
+    self._tick(made.table.num_rows, 0)
     return made
 
   def close(self) -> None:
