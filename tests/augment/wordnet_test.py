@@ -1,5 +1,7 @@
 """WordNet by nltk: the real one where it is installed, and folders that lack files."""
 
+import shutil
+
 import pytest
 
 from ssljax.augment import wordnet
@@ -36,9 +38,16 @@ def test_several_words_have_spaces(synonyms):
 
 def test_a_folder_that_is_named(synonyms, tmp_path):
   for file in wordnet.DEBIAN.iterdir():
-    (tmp_path / file.name).symlink_to(file)
-  near, _ = wordnet.make(str(wordnet.DEBIAN))
+    if file.is_file():
+      shutil.copyfile(file, tmp_path / file.name)
+  for file in [tmp_path / "lexnames", *tmp_path.glob("*.exc")]:
+    file.unlink(missing_ok=True)
+  near, _ = wordnet.make(str(tmp_path))
   assert "furious" in near("angry")
+  assert near("guns")  # a regular form
+  (tmp_path / "data.adj").unlink()
+  with pytest.raises(UserError, match=r"WordNet in .* cannot be read: .*data\.adj"):
+    wordnet.make(str(tmp_path))
   (tmp_path / "data.noun").unlink()
   with pytest.raises(UserError, match=r"no file data\.noun there"):
     wordnet.make(str(tmp_path))
