@@ -22,7 +22,7 @@ def get_config(engine: str, kind: str = ""):
   config.most_alike = 0.98  # of characters: nearly the text itself
   config.least_similarity = 0.0  # cosine of mean-pooled embeddings
   config.similarity_encoder = "sentence-transformers/all-MiniLM-L6-v2"
-  config.language = ""  # "en": drop a view in another language
+  config.language = ""  # "same" or "en": drop a view in another language
   config.label_check = ""  # workdir of a run: drop a view whose harm score flips
 
   # The run.

@@ -48,6 +48,7 @@ def get_config(variant: str = "strong"):
   config.price_in = 0.0  # per million tokens, to show the cost
   config.price_out = 0.0
 
+  config.language = "same"  # a small model may fall into that of its training
   if variant == "weak":
     config.most_alike = 0.999  # a few words of many
   if variant == "reframe":

@@ -18,7 +18,8 @@ from ssljax.augment.settings import Settings
 from ssljax.errors import UserError
 
 SHORTEST = 20  # letters; in fewer, no language can be told
-SURE = 0.9  # probability of another language, to drop a view for it
+SURE = 0.9  # probability of a language from which on it counts
+SAME = "same"  # config.language: that of the text
 
 # Blanks are written \\s, since they count for nothing in a verbose pattern.
 _NEGATED = (
@@ -160,10 +161,12 @@ def too_long(case: Case) -> bool:
 
 def other_language(case: Case) -> bool:
   wanted = case.settings.language
-  if not wanted or sum(map(str.isalpha, case.view)) < SHORTEST:
+  if not wanted:
     return False
-  language, probability = identifier(wanted).classify(case.view)
-  return language != wanted and probability >= SURE
+  model = identifier(wanted)
+  if wanted == SAME:
+    wanted = _language(model, case.source)
+  return bool(wanted) and _language(model, case.view) not in ("", wanted)
 
 
 CHECKS: dict[str, Callable[[Case], bool]] = {
@@ -219,6 +222,9 @@ def fingerprint(view: Candidate) -> tuple[str, str]:
 def identifier(language: str):
   """Says which language a text is in: py3langid's model, which ships with it.
 
+  Args:
+    language: as `config.language`.
+
   Raises:
     UserError: it is not installed, or does not know `language`.
   """
@@ -230,12 +236,20 @@ def identifier(language: str):
     ) from None
   model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
   known = {str(name) for name in model.nb_classes}
-  if language not in known:
+  if language not in known | {SAME}:
     raise UserError(
-      f"--config.language={language!r}: give a two-letter code such as en, one of "
-      f"{', '.join(sorted(known))}"
+      f"--config.language={language!r}: give {SAME}, or a two-letter code such as en, "
+      f"one of {', '.join(sorted(known))}"
     )
   return model
+
+
+def _language(model, text: str) -> str:
+  """Its code; "" where it cannot be told."""
+  if sum(map(str.isalpha, text)) < SHORTEST:
+    return ""
+  language, probability = model.classify(text)
+  return str(language) if probability >= SURE else ""
 
 
 def _new(found: Callable, case: Case) -> bool:

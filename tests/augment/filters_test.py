@@ -167,6 +167,12 @@ def test_another_language_is_dropped_where_one_is_asked_for():
   assert reason(GERMAN) == ""
   assert reason(GOOD, language="en") == ""
   assert reason("Backe es!", "Bake it", language="en") == ""  # too short to tell
+  assert reason(GERMAN, language="same") == "other language"
+  assert reason(GOOD, GERMAN, language="same") == "other language"
+  assert reason("Das Brot backe ich in der Stadt.", GERMAN, language="same") == ""
+  assert reason(GOOD, language="same") == ""
+  assert reason("Backe es nicht!", "Bake 1 2 3 4", language="same") == ""
+  assert reason(GERMAN, "12 :: 34 (56), 78 = 90, 11 / 12", language="same") == ""
   with pytest.raises(UserError, match="two-letter code"):
     filters.identifier("english")
 
