@@ -28,13 +28,14 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
+:root {{ color-scheme: light dark; }}
 body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 80em;
-  padding: 0 1em; color: #222; background: #fff; }}
+  padding: 0 1em; }}
 table {{ border-collapse: collapse; width: 100%; table-layout: fixed; }}
-th, td {{ border: 1px solid #ccc; padding: .5em .7em; text-align: left;
+th, td {{ border: 1px solid #8886; padding: .5em .7em; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; white-space: pre-wrap; }}
-th {{ background: #f3f3f3; white-space: normal; }}
-.about {{ color: #666; font-size: 85%; display: block; }}
+th {{ background: #8882; white-space: normal; }}
+.about {{ opacity: .7; font-size: 85%; display: block; }}
 .counts td {{ border: 0; padding: .1em .7em; }} .counts {{ width: auto; }}
 </style>
 </head>
