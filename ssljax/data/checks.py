@@ -19,10 +19,9 @@ if TYPE_CHECKING:
   from ssljax.data.records import Records
 
 
-def rows(records: "Records") -> None:
-  """Every row has a text; labels, their names and views are whole; ids differ."""
-  table = records.table
-  text = table["text"]
+def texts(records: "Records") -> None:
+  """Every row has a text, and every view a kind and a text."""
+  text = records.table["text"]
   bad = pc.or_kleene(text.is_null(), pc.equal(pc.utf8_trim_whitespace(text), ""))
   if pc.any(bad).as_py():
     row = int(np.argmax(bad.to_numpy()))
@@ -30,6 +29,23 @@ def rows(records: "Records") -> None:
       f"{records.place(row)}: text: no text ({files.short(text[row].as_py())}); "
       "fill the cell or remove the row"
     )
+  views = records.table["views"].combine_chunks()
+  flat = pc.list_flatten(views)
+  for name in ("kind", "text"):
+    part = pc.struct_field(flat, name)
+    bad = pc.or_kleene(part.is_null(), pc.equal(pc.utf8_trim_whitespace(part), ""))
+    if pc.any(bad).as_py():
+      row = pc.list_parent_indices(views)[int(np.argmax(bad.to_numpy(False)))].as_py()
+      raise UserError(
+        f"{records.place(row)}: views: a view without {name}; give it one or "
+        "remove the view"
+      )
+
+
+def rows(records: "Records") -> None:
+  """Every row has a text; labels, their names and views are whole; ids differ."""
+  texts(records)
+  table = records.table
   label = records.label
   bad = (label < 0) & table["label"].is_valid().to_numpy()
   if bad.any():
@@ -46,17 +62,6 @@ def rows(records: "Records") -> None:
       "the class too, or remove the name (`python -m ssljax.data.prepare --labels=…` "
       "turns names into ids)"
     )
-  views = table["views"].combine_chunks()
-  flat = pc.list_flatten(views)
-  for name in ("kind", "text"):
-    part = pc.struct_field(flat, name)
-    bad = pc.or_kleene(part.is_null(), pc.equal(pc.utf8_trim_whitespace(part), ""))
-    if pc.any(bad).as_py():
-      row = pc.list_parent_indices(views)[int(np.argmax(bad.to_numpy(False)))].as_py()
-      raise UserError(
-        f"{records.place(row)}: views: a view without {name}; give it one or "
-        "remove the view"
-      )
   ids([records])
 
 

@@ -33,8 +33,13 @@ SCHEMA = pa.schema(
 )
 
 
-def read(path: Path) -> tuple[dict[str, pa.ChunkedArray], np.ndarray, list[str]]:
+def read(
+  path: Path, names: Sequence[str] = SCHEMA.names
+) -> tuple[dict[str, pa.ChunkedArray], np.ndarray, list[str]]:
   """The columns of SCHEMA that a file has.
+
+  Args:
+    names: those that are wanted; what the others hold is not looked at.
 
   Returns:
     (columns, line, ignored): the columns, cast to SCHEMA's types; the line of each
@@ -44,18 +49,18 @@ def read(path: Path) -> tuple[dict[str, pa.ChunkedArray], np.ndarray, list[str]]
     UserError: what `files.rows` finds, or a value of the wrong type.
   """
   if files.check(path) == ".parquet":
-    return _read_parquet(path)
-  return _read_rows(path)
+    return _read_parquet(path, names)
+  return _read_rows(path, names)
 
 
-def _read_rows(path: Path) -> tuple[dict, np.ndarray, list[str]]:
+def _read_rows(path: Path, names: Sequence[str]) -> tuple[dict, np.ndarray, list[str]]:
   """Columns that are there, the line of each row, columns that are ignored."""
   text_only = files.suffix(path) == ".csv"
   chunks, lines, ignored = [], [], {}
   for some in _batches(files.rows(path)):
     numbers = [number for number, _ in some]
     seen = dict.fromkeys(itertools.chain.from_iterable(row for _, row in some))
-    known = [name for name in SCHEMA.names if name in seen]
+    known = [name for name in names if name in seen]
     if text_only and "views" in known:
       known.remove("views")  # a list of structs has no form in CSV
     ignored.update(dict.fromkeys(name for name in seen if name not in known))
@@ -67,7 +72,7 @@ def _read_rows(path: Path) -> tuple[dict, np.ndarray, list[str]]:
       chunk[name] = _column(path, numbers, name, values, text_only)
     chunks.append(chunk)
     lines.append(np.array(numbers, np.int64))
-  present = [name for name in SCHEMA.names if any(name in chunk for chunk in chunks)]
+  present = [name for name in names if any(name in chunk for chunk in chunks)]
   columns = {}
   for name in present:
     kind = SCHEMA.field(name).type
@@ -147,10 +152,12 @@ def _first(values: list, wrong) -> tuple[int, object] | None:
   )
 
 
-def _read_parquet(path: Path) -> tuple[dict, np.ndarray, list[str]]:
+def _read_parquet(
+  path: Path, wanted: Sequence[str]
+) -> tuple[dict, np.ndarray, list[str]]:
   file = files.parquet(path)
   names = file.schema_arrow.names
-  known = [name for name in SCHEMA.names if name in names]
+  known = [name for name in wanted if name in names]
   try:
     table = file.read(columns=known)
   except (pa.ArrowException, OSError) as error:

@@ -4,22 +4,25 @@
   python -m ssljax.data.contamination --data=FOLDER --against=other_test.jsonl
 
 Compared are the rows of train, labelled or not, and their stored views, with the
-folder's own validation and test, and with each file of `--against`. Exact is what
-`alike` calls the same; near is a Jaccard similarity of word 3-grams of at least
-`--threshold`, found by MinHash (a pair at the threshold is missed once in a thousand
-times, a nearer one less often) and then computed. Exit code 0 if nothing was found, 1
-if something was.
+folder's own validation and test, and with each file of `--against`. Pairs are compared
+as pairs; where either side has no response, by the prompt alone. Exact is what `alike`
+calls the same; near is a Jaccard similarity of character 5-grams, punctuation apart, of
+at least `--threshold`, found by MinHash (a pair at the threshold is missed once in a
+thousand times, a nearer one less often) and then computed. Exit code 0 if nothing was
+found, 1 if something was.
 """
 
-from collections.abc import Iterator
+import tempfile
+import unicodedata
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 
 from ssljax import cli, jsonfile
-from ssljax.data import overlap, records
-from ssljax.data.alike import same
+from ssljax.data import alike, overlap, prepare, records
 from ssljax.data.records import Records
 from ssljax.errors import UserError
 
@@ -27,12 +30,14 @@ from ssljax.errors import UserError
 flags.DEFINE_string(
   "data",
   None,
-  "folder or files with a train split",
+  "folder, files or named source with a train split",
   required=True,
   allow_override=True,
 )
-flags.DEFINE_multi_string("against", [], "file of texts to compare with; repeatable")
-flags.DEFINE_float("threshold", 0.8, "similarity from which on two texts are near")
+flags.DEFINE_multi_string(
+  "against", [], "file of texts to compare with, labelled or not; repeatable"
+)
+flags.DEFINE_float("threshold", 0.6, "similarity from which on two texts are near")
 flags.DEFINE_string(
   "output", "", "JSON file for the ids of all that was found", allow_override=True
 )
@@ -40,6 +45,8 @@ flags.DEFINE_string(
 SHOWN = 5  # pairs of ids printed for each kind of finding
 PERMUTATIONS = 128
 MISSED = 1e-3  # share of the pairs at the threshold that MinHash may not see
+GRAM = 5  # characters
+BATCH = 4096  # rows of train that are Python objects at once
 
 
 class Found(NamedTuple):
@@ -50,52 +57,89 @@ class Found(NamedTuple):
   other: str  # which set
   other_id: str
   exact: bool  # the same, as `alike` has it
-  similarity: float  # of the word 3-grams; 1.0 where exact
+  similarity: float  # 1.0 where exact
 
 
-def find(train: Records, others: dict[str, Records], threshold: float) -> list[Found]:
-  """All overlaps, one finding for each text of train and other set."""
+def find(
+  train: Records, others: Mapping[str, Records], threshold: float
+) -> list[Found]:
+  """All overlaps: of each text of train and other set the exact, else nearest one."""
+  indices = {name: _Index(other, threshold) for name, other in others.items()}
   found = []
-  for name, other in others.items():
-    exact = overlap.known([other])
-    ids = other.column("id")
-    index = _Index(other, threshold)
-    for id, view, text, response in _texts(train):
-      hit = exact.get(same(text, response)) or exact.get(same(text, None))
-      if hit:
-        found.append(Found(id, view, name, ids[hit[1]], True, 1.0))
-        continue
-      row, similarity = index.nearest(text, response)
+  for id, view, text, response in _texts(train):
+    own = Sketches(text, response)
+    for name, index in indices.items():
+      row, exact, similarity = index.nearest(own)
       if row is not None:
-        found.append(Found(id, view, name, ids[row], False, similarity))
+        found.append(Found(id, view, name, index.ids[row], exact, similarity))
   return found
 
 
+class Sketches:
+  """A text of train: its grams and MinHash, made once, whatever it is compared with."""
+
+  def __init__(self, text: str, response: str | None):
+    self.text, self.response = text, response or None
+    self.prompt = _Sketch(text)
+    self.pair = _Sketch(f"{text} {response}") if response else None
+
+
+class _Sketch:
+  def __init__(self, text: str):
+    self.grams = grams(text)
+    self.hashes = minhash(self.grams)
+
+
 class _Index:
-  """The near texts of a set, by MinHash and then by the sets of 3-grams themselves."""
+  """The texts of a set: by digest, and by MinHash the prompts and the pairs."""
 
   def __init__(self, other: Records, threshold: float):
+    self.ids = other.column("id")
+    self._exact = overlap.known([other])
+    self._pairs, self._prompts, self._of_pairs = (Near(threshold) for _ in range(3))
+    columns = (other.column("text"), other.column("response"))
+    for row, (text, response) in enumerate(zip(*columns, strict=True)):
+      if response:
+        self._pairs.add(row, grams(f"{text} {response}"))
+        self._of_pairs.add(row, grams(text))
+      else:
+        self._prompts.add(row, grams(text))
+
+  def nearest(self, own: Sketches) -> tuple[int | None, bool, float]:
+    """(row, whether it is the same, similarity); row None if none is near."""
+    hit = overlap.find(self._exact, own.text, own.response)
+    if hit:
+      return hit[1], True, 1.0
+    some = [self._prompts.nearest(own.prompt)]
+    if own.pair:
+      some.append(self._pairs.nearest(own.pair))
+    else:
+      some.append(self._of_pairs.nearest(own.prompt))
+    row, similarity = max(some, key=lambda one: one[1])
+    return row, False, similarity
+
+
+class Near:
+  """Sets of grams, and which of them is the nearest to another one."""
+
+  def __init__(self, threshold: float):
     from datasketch import MinHashLSH
 
-    self.threshold = threshold
-    self.grams = [
-      grams(text, response)
-      for text, response in zip(
-        other.column("text"), other.column("response"), strict=True
-      )
-    ]
+    self._threshold = threshold
+    self._grams: dict[int, frozenset[str]] = {}
     self.table = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
-    with self.table.insertion_session() as session:
-      for row, own in enumerate(self.grams):
-        session.insert(row, _minhash(own))
 
-  def nearest(self, text: str, response: str | None) -> tuple[int | None, float]:
-    own = grams(text, response)
+  def add(self, row: int, own: frozenset[str]) -> None:
+    self._grams[row] = own
+    self.table.insert(row, minhash(own))
+
+  def nearest(self, own: _Sketch) -> tuple[int | None, float]:
+    """(row, similarity); (None, 0.0) if none reaches the threshold."""
     best: tuple[int | None, float] = (None, 0.0)
-    for row in sorted(self.table.query(_minhash(own))):
-      union = len(own | self.grams[row])
-      similarity = len(own & self.grams[row]) / union
-      if similarity >= self.threshold and similarity > best[1]:
+    for row in sorted(self.table.query(own.hashes)):
+      other = self._grams[row]
+      similarity = len(own.grams & other) / len(own.grams | other)
+      if similarity >= self._threshold and similarity > best[1]:
         best = row, similarity
     return best
 
@@ -113,48 +157,78 @@ def bands(threshold: float) -> tuple[int, int]:
   return PERMUTATIONS // size, size
 
 
-def grams(text: str, response: str | None) -> frozenset[str]:
-  """Word 3-grams of a text, or of a pair; those of a short text are its words."""
-  words = " ".join([text, response or ""]).casefold().split()
-  if len(words) < 3:
-    return frozenset(words)
-  return frozenset(" ".join(words[i : i + 3]) for i in range(len(words) - 2))
+def grams(text: str) -> frozenset[str]:
+  """Character 5-grams of what `alike` keeps, without punctuation; of any script."""
+  whole = alike.plain(text)
+  spaced = "".join(" " if unicodedata.category(c)[0] == "P" else c for c in whole)
+  plain = " ".join(spaced.split()) or whole
+  return frozenset(plain[i : i + GRAM] for i in range(max(1, len(plain) - GRAM + 1)))
 
 
-def _minhash(own: frozenset[str]):
+def minhash(own: frozenset[str]):
   from datasketch import MinHash
 
-  sketch = MinHash(PERMUTATIONS)
+  sketch = MinHash(PERMUTATIONS, hashfunc=zlib.crc32)
   sketch.update_batch([gram.encode("utf-8", "surrogatepass") for gram in own])
   return sketch
 
 
 def _texts(train: Records) -> Iterator[tuple[str, str, str, str | None]]:
   """(id, kind of the view or "", text, response) of all that training may read."""
-  for id, text, response, views in zip(
-    *(train.column(name) for name in ("id", "text", "response", "views")), strict=True
+  for batch in train.table.select(["id", "text", "response", "views"]).to_batches(
+    BATCH
   ):
-    yield id, "", text, response
-    for view in views or ():
-      changed = view["response"] if view["response"] is not None else response
-      yield id, view["kind"], view["text"], changed
+    for row in batch.to_pylist():
+      yield row["id"], "", row["text"], row["response"]
+      for view in row["views"] or ():
+        changed = view["response"] or row["response"]
+        yield row["id"], view["kind"], view["text"], changed
 
 
 def main() -> int:
   values = flags.FLAGS
   if not 0.1 <= values.threshold < 1:
     raise UserError(f"--threshold={values.threshold}: it must be 0.1 to below 1")
-  splits = records.read_splits(values.data)
-  others = {"validation": splits.validation, "test": splits.test}
-  for path in values.against:
-    others[path] = records.read_file(path)
-  found = find(splits.train, others, values.threshold)
-  for line in _lines(len(splits.train), others, found):
+  if values.output:
+    _check(Path(values.output))
+  train, others = _read(values.data, values.against)
+  found = find(train, others, values.threshold)
+  for line in _lines(len(train), others, found):
     print(line)
   if values.output:
     jsonfile.write_json(Path(values.output), [one._asdict() for one in found])
     print(f"all {len(found)} in {values.output}")
   return 1 if found else 0
+
+
+def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
+  """(train, what it is compared with by name); labels are not looked at."""
+  data = prepare.in_cache(data)
+  found = records.find(data, whole=False)
+  if list(found) == ["train"] and not against:
+    splits = records.read_splits(data)  # one file, as a run would split it
+    return splits.train, {"validation": splits.validation, "test": splits.test}
+  if "train" not in found:
+    raise UserError(f"{data}: no train split to look through")
+  parts = {
+    name: records.concat([records.read_texts(path) for path in paths])
+    for name, paths in found.items()
+  }
+  train = parts.pop("train")
+  return train, parts | {path: records.read_texts(path) for path in against}
+
+
+def _check(output: Path) -> None:
+  """Fails now, not after all the work."""
+  try:
+    if output.is_dir():
+      raise IsADirectoryError("it is a folder")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=output.parent).close()
+  except OSError as error:
+    raise UserError(
+      f"--output={output}: cannot be written ({error}); name another file"
+    ) from None
 
 
 def _lines(rows: int, others: dict[str, Records], found: list[Found]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Which rows of train are rows of test, too, word for word.
 
-What counts as the same says `alike`. A pair is compared with pairs by prompt and
-response, and by its prompt with tests of the prompt alone. The views of a row count as
-the row does.
+What counts as the same says `alike`. Pairs are compared by prompt and response; where
+either side has no response, by the prompt alone. The views of a row count as the row
+does.
 """
 
 from collections.abc import Collection, Iterable
@@ -14,25 +14,36 @@ import pyarrow as pa
 from ssljax.data.alike import same
 from ssljax.data.records import Records
 
+PROMPT = b"prompt of a pair"  # before its digest: what only a text alone may equal
+Known = dict[bytes, tuple[int, int]]  # digest -> (part, row)
 
-def known(parts: Iterable[Records]) -> dict[bytes, tuple[int, int]]:
-  """digest -> (part, row) of the first row that has it, for the rows of `parts`."""
-  found: dict[bytes, tuple[int, int]] = {}
+
+def known(parts: Iterable[Records]) -> Known:
+  """The first row of `parts` that has each digest, for `find`."""
+  found: Known = {}
   for number, part in enumerate(parts):
     pairs = zip(part.column("text"), part.column("response"), strict=True)
     for row, (text, response) in enumerate(pairs):
       found.setdefault(same(text, response), (number, row))
+      if response:
+        found.setdefault(PROMPT + same(text, None), (number, row))
   return found
 
 
-def rows(train: Records, against: dict[bytes, tuple[int, int]]) -> np.ndarray:
+def find(against: Known, text: str, response: str | None) -> tuple[int, int] | None:
+  """(part, row) of the row that a text, or a pair, is."""
+  prompt = same(text, None)
+  if response:
+    return against.get(same(text, response)) or against.get(prompt)
+  return against.get(prompt) or against.get(PROMPT + prompt)
+
+
+def rows(train: Records, against: Known) -> np.ndarray:
   """i64 [n, 2], (part, row) of the row that each row of train equals, else -1."""
   found = np.full((len(train), 2), -1)
   pairs = zip(train.column("text"), train.column("response"), strict=True)
   for i, (text, response) in enumerate(pairs):
-    found[i] = against.get(same(text, response)) or against.get(
-      same(text, None), (-1, -1)
-    )
+    found[i] = find(against, text, response) or (-1, -1)
   return found
 
 
@@ -51,17 +62,13 @@ def without(train: Records, hits: Collection[tuple[int, int]]) -> Records:
   return replace(train, table=table)
 
 
-def views(
-  train: Records, against: dict[bytes, tuple[int, int]]
-) -> list[tuple[int, int, tuple[int, int]]]:
+def views(train: Records, against: Known) -> list[tuple[int, int, tuple[int, int]]]:
   """(row, place among its views, (part, row)) of each view that equals one."""
   found = []
   responses = train.column("response")
   for i, own in enumerate(train.column("views")):
     for k, view in enumerate(own or ()):
-      response = view["response"] if view["response"] is not None else responses[i]
-      hit = against.get(same(view["text"], response))
-      hit = hit or against.get(same(view["text"], None))
+      hit = find(against, view["text"], view["response"] or responses[i])
       if hit:
         found.append((i, k, hit))
   return found

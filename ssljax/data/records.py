@@ -94,8 +94,35 @@ def read_noted(path: str | Path, name: str = "") -> tuple[Records, tuple[str, ..
       without text or with a negative label; a duplicate id. Names the first such row.
   """
   path = Path(path).expanduser()
-  name = name or files.stem(path)
   found, line, ignored = columns.read(path)
+  records = _filled(path, name or files.stem(path), found, line, ignored)
+  checks.rows(records)
+  return records, tuple(ignored)
+
+
+def read_texts(path: str | Path) -> Records:
+  """Reads id, text, response and views of a file, whatever it has for labels.
+
+  Raises:
+    UserError: as `read_file`, except that ids may stand twice; no rows.
+  """
+  path = Path(path).expanduser()
+  found, line, ignored = columns.read(path, ("id", "text", "response", "views"))
+  records = _filled(path, files.stem(path), found, line, ignored)
+  if not len(records):
+    raise UserError(f"{path}: no rows; fill or replace the file")
+  checks.texts(records)
+  return records
+
+
+def _filled(
+  path: Path,
+  name: str,
+  found: dict[str, pa.ChunkedArray],
+  line: np.ndarray,
+  ignored: Sequence[str],
+) -> Records:
+  """Records with every column of SCHEMA; raises UserError if none is the text."""
   n = len(line)
   if "text" not in found and n:
     others = ", ".join(ignored) or "none"
@@ -113,9 +140,7 @@ def read_noted(path: str | Path, name: str = "") -> tuple[Records, tuple[str, ..
   found["id"] = pc.coalesce(found["id"], ids)
   found["source"] = pc.coalesce(found["source"], pa.scalar(name, pa.large_string()))
   table = pa.table([found[field.name] for field in SCHEMA], SCHEMA)
-  records = Records(table, (path,), np.zeros(n, np.int32), line)
-  checks.rows(records)
-  return records, tuple(ignored)
+  return Records(table, (path,), np.zeros(n, np.int32), line)
 
 
 def from_rows(

@@ -48,16 +48,19 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
       then an encoder that is not there.
   """
   found = records.read_splits(config["data"], config["seed"])
-  found = _without_overlap(found, config["on_overlap"])
-  budget = split.draw(
-    found.train.label,
-    config["labels"],
-    len(found.labels),
-    config["seed"],
-    mode=config["balance"],
-    names=found.labels,
-    include_labelled=config["include_labelled"],
-  )
+  found, dropped = _without_overlap(found, config["on_overlap"])
+  try:
+    budget = split.draw(
+      found.train.label,
+      config["labels"],
+      len(found.labels),
+      config["seed"],
+      mode=config["balance"],
+      names=found.labels,
+      include_labelled=config["include_labelled"],
+    )
+  except UserError as error:
+    raise UserError(f"{error}{dropped and f' ({dropped})'}") from error
   length = config["max_length"]
   labelled = found.train.take(budget.labelled)
   unlabelled = found.train.take(budget.unlabelled)
@@ -65,12 +68,12 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   missing = config["missing_view"]
   for name in needs.labelled_views:
     # A labelled text is too dear to drop: without the view it shows itself.
-    has = _covered(labelled, config[name], missing, name, "labelled")
+    has = _covered(labelled, config[name], missing, name, "labelled", dropped)
     if not has.all():
       notes.append(f"{(~has).sum()} labelled rows without their view show their text")
   if needs.views:
     kept = {
-      name: _covered(unlabelled, config[name], missing, name, "unlabelled")
+      name: _covered(unlabelled, config[name], missing, name, "unlabelled", dropped)
       for name in needs.views
     }
     keep = np.logical_and.reduce(list(kept.values()))
@@ -148,8 +151,11 @@ def eval_set(
   return EvalSet(rows.column("id"), rows.label, tokens)
 
 
-def _without_overlap(found: Splits, on_overlap: str) -> Splits:
+def _without_overlap(found: Splits, on_overlap: str) -> tuple[Splits, str]:
   """Refuses texts of train that are texts of validation or test, or drops them.
+
+  Returns:
+    (splits, what was dropped, "" if nothing was).
 
   Raises:
     UserError: there are some, and `on_overlap` is "error".
@@ -160,7 +166,7 @@ def _without_overlap(found: Splits, on_overlap: str) -> Splits:
   views = overlap.views(found.train, against)
   bad = np.flatnonzero(rows[:, 0] >= 0)
   if not len(bad) and not views:
-    return found
+    return found, ""
   if on_overlap == "error":
     row, k, (part, other) = (bad[0], -1, rows[bad[0]]) if len(bad) else views[0]
     name = list(others)[part]
@@ -178,13 +184,22 @@ def _without_overlap(found: Splits, on_overlap: str) -> Splits:
     f"{len(bad)} rows of train and {len(views)} views that are texts of validation or "
     "test left out"
   )
-  return found._replace(train=train.take(keep), notes=(*found.notes, note))
+  clean = found._replace(train=train.take(keep), notes=(*found.notes, note))
+  return clean, note
 
 
 def _covered(
-  rows: Records, kinds: Sequence[str], missing: str, name: str, which: str
+  rows: Records,
+  kinds: Sequence[str],
+  missing: str,
+  name: str,
+  which: str,
+  dropped: str,
 ) -> np.ndarray:
   """bool [n], rows that the view can be had for; all of them unless `missing` drops.
+
+  Args:
+    dropped: what `_without_overlap` has dropped, for the error.
 
   Raises:
     UserError: a kind that is not stored for every row, where `missing` is "error".
@@ -199,8 +214,8 @@ def _covered(
     if not has.all() and missing == "error":
       raise UserError(
         f"--config.{name}: the view {kind!r} is stored for {has.mean():.1%} of the "
-        f"{len(rows)} {which} rows; make it (python -m ssljax.augment), or set "
-        "--config.missing_view=words|self|drop"
+        f"{len(rows)} {which} rows{dropped and f' ({dropped})'}; make it (python -m "
+        "ssljax.augment), or set --config.missing_view=words|self|drop"
       )
     if missing == "drop":
       keep &= has

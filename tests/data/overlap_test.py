@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +33,56 @@ def splits(train, test):
   [
     (("Bake  bread", None), ("bake\nbread ", None), True),
     (("ﬁne", None), ("fine", None), True),
+    (("ba\u200bke\u00ad bread", None), ("bake bread\ufeff", None), True),
     (("bake bread", None), ("bake breads", None), False),
     (("bake", "bread"), ("Bake", "Bread"), True),
     (("bake", "bread"), ("bake", "rolls"), False),
     (("bake", "bread"), ("bake bread", None), False),
+    (("bake", ""), ("bake", None), True),
   ],
 )
 def test_the_same_but_for_case_space_and_form(one, other, same):
   assert (alike.same(*one) == alike.same(*other)) == same
 
 
-def test_a_pair_is_found_in_a_test_of_its_prompt_alone():
-  train = from_rows([row("a", "bake", "bread"), row("b", "fry", "fish")])
-  known = overlap.known([from_rows([row("t", "FRY")])])
-  np.testing.assert_array_equal(overlap.rows(train, known), [[-1, -1], [0, 0]])
+def test_no_character_of_class_cf_counts():
+  every = (chr(c) for c in range(sys.maxunicode + 1))
+  unseen = "".join(c for c in every if unicodedata.category(c) == "Cf")
+  assert len(unseen) > 150
+  assert alike.plain(f"ba{unseen}ke") == "bake"
+
+
+@pytest.mark.parametrize(
+  ("train", "test", "found"),
+  [
+    (("fry", "fish"), ("FRY", None), True),
+    (("fry", None), ("FRY", "fish"), True),
+    (("fry", "fish"), ("Fry", "fish"), True),
+    (("fry", "fish"), ("fry", "meat"), False),
+    (("fry", ""), ("fry", None), True),
+    (("fry", ""), ("fry", "fish"), True),
+    (("fry", None), ("bake", "fry"), False),
+  ],
+)
+def test_without_a_response_prompts_are_compared(train, test, found):
+  one, other = (
+    from_rows([row("a", "one"), row("b", *train)]),
+    from_rows([row("t", *test)]),
+  )
+  known = overlap.known([from_rows([row("v", "none")]), other])
+  hit = [1, 0] if found else [-1, -1]
+  np.testing.assert_array_equal(overlap.rows(one, known), [[-1, -1], hit])
+  as_view = from_rows([row("a", "one", train[1], views=[("llm", train[0], None)])])
+  assert overlap.views(as_view, known) == ([(0, 0, (1, 0))] if found else [])
+  near = contamination.find(one, {"test": other}, 0.6)
+  assert [(f.id, f.exact) for f in near] == ([("b", True)] if found else [])
+
+
+def test_a_view_has_the_response_of_its_row_unless_it_has_its_own():
+  known = overlap.known([from_rows([row("t", "fry", "fish")])])
+  views = [("a", "Fry", None), ("b", "Fry", ""), ("c", "Fry", "meat")]
+  one = from_rows([row("r", "cook", "fish", views)])
+  assert [k for _, k, _ in overlap.views(one, known)] == [0, 1]
 
 
 def test_overlap_is_refused_and_the_place_named():
@@ -57,11 +94,12 @@ def test_overlap_is_refused_and_the_place_named():
 def test_overlap_is_dropped_rows_and_views():
   views = [("llm", "TWO", None), ("llm", "own", None)]
   data = splits([row("a", "one", views=views), row("b", "two")], [row("t", "two")])
-  clean = sets._without_overlap(data, "drop")
+  clean, dropped = sets._without_overlap(data, "drop")
   assert clean.train.column("id") == ["a"]
   assert [v["text"] for v in clean.train.column("views")[0]] == ["own"]
-  assert "1 rows of train and 1 views" in clean.notes[-1]
-  assert sets._without_overlap(clean, "error") is clean
+  assert "1 rows of train and 1 views" in dropped
+  assert clean.notes[-1] == dropped
+  assert sets._without_overlap(clean, "error") == (clean, "")
 
 
 def test_a_view_alone_is_refused():
@@ -70,67 +108,156 @@ def test_a_view_alone_is_refused():
     sets._without_overlap(data, "error")
 
 
-def test_near_texts_are_found_and_far_ones_are_not():
-  near, far = LONG.replace("forty", "fifty"), LONG[::-1]
-  train = from_rows([row("a", near, views=[("eda", LONG, None)]), row("b", far)])
+@pytest.mark.parametrize(
+  "changed",
+  [
+    LONG.replace("forty", "fifty"),
+    LONG.title() + "?",
+    LONG.replace("bread ", "bread, "),
+    "".join(c + "\u200b" for c in LONG.replace("hot", "warm")),
+    LONG + ", or so they say",
+  ],
+)
+def test_a_text_with_a_word_changed_is_near(changed):
+  train = from_rows([row("a", changed), row("b", LONG[::-1])])
+  (found,) = contamination.find(train, {"test": from_rows([row("t", LONG)])}, 0.6)
+  assert (found.id, found.other_id, found.exact) == ("a", "t", False)
+  ours, theirs = contamination.grams(changed), contamination.grams(LONG)
+  assert found.similarity == len(ours & theirs) / len(ours | theirs)
+
+
+def test_scripts_without_spaces_have_near_texts_too():
+  text = "如何在家里用烤箱烤一个又大又软的面包"
+  train = from_rows([row("a", text + "？"), row("b", text[:9] + "小" + text[10:])])
+  found = contamination.find(train, {"test": from_rows([row("t", text)])}, 0.3)
+  assert [f.id for f in found] == ["a", "b"]
+
+
+def test_views_are_compared_as_their_row_is():
+  views = [("eda", LONG, None), ("llm", LONG.replace("hot", "warm"), None)]
+  train = from_rows([row("a", "bake", views=views)])
   found = contamination.find(train, {"test": from_rows([row("t", LONG)])}, 0.6)
-  assert [(f.id, f.view, f.other_id) for f in found] == [
-    ("a", "", "t"),
-    ("a", "eda", "t"),
+  assert [(f.view, f.exact) for f in found] == [("eda", True), ("llm", False)]
+  assert found[0].similarity == 1.0
+
+
+def test_pairs_are_near_as_pairs_and_prompts_where_one_has_no_response():
+  near, other = LONG.replace("forty", "fifty"), "No, that I will not tell you."
+  train = from_rows([row("a", near, other), row("b", near)])
+  tests = {
+    "pairs": from_rows([row("t", LONG, "Yes: the bread stands on the table.")]),
+    "prompts": from_rows([row("t", LONG)]),
+    "answers": from_rows([row("t", "Of bread?", other), row("u", LONG, other + ".")]),
+  }
+  found = contamination.find(train, tests, 0.6)
+  assert [(f.id, f.other, f.other_id) for f in found] == [
+    ("a", "prompts", "t"),
+    ("a", "answers", "u"),
+    ("b", "pairs", "t"),
+    ("b", "prompts", "t"),
+    ("b", "answers", "u"),
   ]
-  assert [f.exact for f in found] == [False, True]
-  assert found[1].similarity == 1.0
-  grams = contamination.grams(near, None), contamination.grams(LONG, None)
-  assert found[0].similarity == len(grams[0] & grams[1]) / len(grams[0] | grams[1])
-  assert not contamination.find(train.take(np.array([1])), {"test": train}, 0.6)[1:]
 
 
-def test_other_words_in_a_text_of_two_are_near_and_not_exact():
-  train, test = from_rows([row("a", "bake bread")]), from_rows([row("t", "bread bake")])
-  (found,) = contamination.find(train, {"test": test}, 0.6)
-  assert (found.exact, found.similarity) == (False, 1.0)
-
-
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.8, 0.95])
 def test_pairs_at_the_threshold_are_found(threshold):
-  # Sets of 200 3-grams each of which k are shared: J = k / (400 - k).
+  # Sets of 200 grams each of which k are shared: J = k / (400 - k).
   shared = int(np.ceil(400 * threshold / (1 + threshold)))
-  index = contamination._Index(from_rows([]), threshold)
+  near = contamination.Near(threshold)
   for pair in range(50):
     one, other = (
       frozenset(f"{pair} {i}" for i in range(first, first + 200))
       for first in (0, 200 - shared)
     )
-    index.grams.append(other)
-    index.table.insert(pair, contamination._minhash(other))
-    met = index.table.query(contamination._minhash(one))
+    near.add(pair, other)
+    met = near.table.query(contamination.minhash(one))
     assert pair in met
     assert len(met) == 1
 
 
-@pytest.mark.parametrize("copies", [0, 1])
-def test_the_command_says_what_it_found(tmp_path, copies):
-  for name, texts in {
-    "train": ["one", "two", LONG] if copies else ["one", "two"],
-    "val": ["three"],
-    "test": [LONG + " than that", "five"],
-  }.items():
-    rows = [
-      {"id": f"{name}{i}", "text": t, "label": i % 2} for i, t in enumerate(texts)
-    ]
-    (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-  done = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "ssljax.data.contamination",
-      f"--data={tmp_path}",
-      f"--output={tmp_path}/new/found.json",
-    ],
+def write(folder, **parts):
+  for name, rows in parts.items():
+    (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def command(*given):
+  return subprocess.run(
+    [sys.executable, "-m", "ssljax.data.contamination", *map(str, given)],
     capture_output=True,
     text=True,
     cwd=ROOT,
   )
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_the_command_says_what_it_found(tmp_path, copies):
+  views = [{"kind": "llm", "text": "FIVE", "response": None, "origin": ""}]
+  some = [
+    {"id": "a", "text": LONG},
+    {"id": "b", "text": "two", "views": views},
+    {"id": "c", "text": "Six"},
+  ]
+  write(
+    tmp_path,
+    train=[{"id": "d", "text": "one"}, *(some if copies else [])],
+    val=[{"text": "three"}],
+    test=[{"text": LONG + " than that"}, {"text": "five"}],
+    # Neither labels nor ids of another set matter.
+    other=[{"text": "six", "label": "bad", "id": "x"}, {"text": "ten", "id": "x"}],
+  )
+  data = tmp_path / "train.jsonl", tmp_path / "val.jsonl", tmp_path / "test.jsonl"
+  output = tmp_path / "new" / "found.json"
+  done = command(
+    f"--data={','.join(map(str, data))}",
+    f"--against={tmp_path}/other.jsonl",
+    f"--output={output}",
+  )
   assert done.returncode == copies, done.stderr
-  assert f"near texts: {copies}" in done.stdout
-  assert len(json.loads((tmp_path / "new" / "found.json").read_text())) == copies
+  said = [line.strip() for line in done.stdout.splitlines()]
+  at = {
+    name: i
+    for i, line in enumerate(said)
+    for name in ("test (", "other")
+    if name in line
+  }
+  if copies:
+    assert said[at["test ("] + 2] == "near texts: 1: a = test:1"
+    assert said[at["test ("] + 3] == "exact views: 1: b = test:2"
+    assert said[at["other"] + 1] == "exact texts: 1: c = x"
+  assert len(json.loads(output.read_text())) == 3 * copies
+
+
+def test_train_alone_is_compared_with_a_file_and_with_nothing_it_is_refused(tmp_path):
+  folder = tmp_path / "data"
+  folder.mkdir()
+  write(folder, train=[{"text": LONG}])
+  write(tmp_path, other=[{"text": LONG}])
+  done = command(f"--data={folder}", f"--against={tmp_path}/other.jsonl")
+  assert (done.returncode, "exact texts: 1" in done.stdout) == (1, True)
+  done = command(f"--data={folder}")
+  assert done.returncode == 2
+  assert "no validation and no test split" in done.stderr
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "more", "said"),
+  [
+    ("other.jsonl", "", (), "no rows"),
+    ("other.csv", "prompt,label\n", (), "no rows"),
+    ("other.csv", "prompt,label\na,1\n", (), "no such column"),
+    ("other.jsonl", '{"text": "six"}', ("--output=.",), "cannot be written"),
+    ("other.jsonl", '{"text": "six"}', ("--output=/proc/x.json",), "cannot be written"),
+    ("other.jsonl", '{"text": "six"}', ("--threshold=1",), "--threshold=1"),
+    (None, "", (), "other.jsonl"),
+  ],
+)
+def test_a_mistake_is_not_taken_for_a_finding(tmp_path, name, content, more, said):
+  write(tmp_path, train=[{"text": "six"}])
+  if name:
+    (tmp_path / name).write_text(content)
+  against = tmp_path / (name or "other.jsonl")
+  done = command(f"--data={tmp_path}/train.jsonl", f"--against={against}", *more)
+  assert done.returncode == 2
+  assert said in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert not done.stdout
