@@ -22,6 +22,7 @@ from ssljax.data.columns import SCHEMA
 from ssljax.errors import UserError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def check(folder: Path, splits: tuple[str, ...]) -> dict[str, list[Path]]:
@@ -43,6 +44,11 @@ def check(folder: Path, splits: tuple[str, ...]) -> dict[str, list[Path]]:
     )
   found = {}
   for split in splits:
+    if (folder / split).is_symlink():
+      raise UserError(
+        f"--data={folder}: {split} is a link to another folder, which would be written "
+        "to; copy it"
+      )
     parts = sorted((folder / split).glob("*.parquet"))
     if not parts and (folder / "dataset.json").exists():
       raise UserError(f"--data={folder}: no split {split!r} (--config.splits) in it")
@@ -102,6 +108,10 @@ def renewed(folder: Path, own: Callable[[Path], bool]) -> Iterator[Path]:
 
   It begins as a copy of all files but those for which `own(relative path)` is true,
   which the block writes. Nothing else in it may be written to: large files are links.
+  What came into `folder` meanwhile, or changed there, is taken over.
+
+  Raises:
+    UserError: no space; or a file that is the block's own was changed meanwhile.
   """
   try:
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_new(folder)))
@@ -110,14 +120,23 @@ def renewed(folder: Path, own: Callable[[Path], bool]) -> Iterator[Path]:
       f"--data={folder}: {folder.parent} cannot be written ({error.strerror})"
     ) from None
   try:
-    _link(folder, fresh, own)
+    before = _link(folder, fresh, own)
     yield fresh
+    after = _link(folder, fresh, own)
+    for path in before.keys() | after.keys():
+      if before.get(path) != after.get(path):
+        raise UserError(
+          f"{folder / path} was changed while views were made; run the same command "
+          "again: nothing is lost"
+        )
     shutil.copymode(folder, fresh)  # mkdtemp's folders are private
     for place, _, names in os.walk(fresh):
       for path in (*(Path(place, name) for name in names), Path(place)):
         _sync(path)
     replace(fresh, folder)
   except OSError as error:
+    if error.errno not in FULL:
+      raise
     raise UserError(
       f"--data={folder}: the new folder beside it cannot be written ({error}); free "
       "space and run again: the old one is whole, and results are kept"
@@ -176,17 +195,35 @@ def _exchange(one: Path, other: Path) -> bool:
   raise OSError(number, os.strerror(number), str(other))
 
 
-def _link(folder: Path, fresh: Path, own: Callable[[Path], bool]) -> None:
-  for place, _, names in os.walk(folder):
+def _link(
+  folder: Path, fresh: Path, own: Callable[[Path], bool]
+) -> dict[Path, tuple[int, ...]]:
+  """Makes `fresh` hold the files of `folder` that are not `own`, and only these.
+
+  Returns:
+    What tells a change, by relative path, of those that are `own`.
+  """
+  owned = {}
+  for place, folders, names in os.walk(fresh):
+    for name in names + [each for each in folders if Path(place, each).is_symlink()]:
+      path = Path(place, name)
+      if not own(path.relative_to(fresh)):
+        path.unlink()
+  for place, folders, names in os.walk(folder):
     inside = Path(place).relative_to(folder)
     (fresh / inside).mkdir(exist_ok=True)
-    for name in names:
+    links = [each for each in folders if Path(place, each).is_symlink()]
+    for name in names + links:
+      source, target = Path(place, name), fresh / inside / name
       if own(inside / name):
+        facts = source.stat()
+        owned[inside / name] = facts.st_ino, facts.st_size, facts.st_mtime_ns
         continue
       try:
-        os.link(folder / inside / name, fresh / inside / name, follow_symlinks=False)
+        os.link(source, target, follow_symlinks=False)
       except OSError:  # some file systems have no links
-        shutil.copy2(folder / inside / name, fresh / inside / name)
+        shutil.copy2(source, target, follow_symlinks=False)
+  return owned
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The new folder beside the old one: what else happens to the old one meanwhile."""
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from ssljax.augment import folder
+from ssljax.errors import UserError
+from tests.augment.folders import beside, state
+
+
+def own(path):
+  return path.parts[0] == "train"
+
+
+def renew(data, meanwhile):
+  with folder.renewed(data, own) as fresh:
+    for part in sorted((data / "train").iterdir()):
+      (fresh / "train" / part.name).write_text("views")
+    meanwhile()
+
+
+def test_what_comes_changes_or_goes_meanwhile_is_as_its_owner_left_it(data):
+  (data / "notes.txt").write_text("old")
+  (data / "gone.txt").write_text("old")
+
+  def meanwhile():
+    (data / "page.html").write_text("new")
+    (data / "deep" / "er").mkdir(parents=True)
+    (data / "deep" / "er" / "file").write_text("new")
+    (data / "gone.txt").unlink()
+    (data / "notes.new").write_text("changed")
+    os.replace(data / "notes.new", data / "notes.txt")
+    shutil.rmtree(data / "test")
+
+  renew(data, meanwhile)
+  assert (data / "page.html").read_text() == "new"
+  assert (data / "deep" / "er" / "file").read_text() == "new"
+  assert (data / "notes.txt").read_text() == "changed"
+  assert not (data / "gone.txt").exists()
+  assert not list((data / "test").glob("*"))
+  assert {p.read_text() for p in (data / "train").iterdir()} == {"views"}
+  assert beside(data) == set()
+
+
+@pytest.mark.parametrize("how", ["replaced", "written to", "new", "gone"])
+def test_rows_that_change_meanwhile_stop_it_and_stay(data, how):
+  part = data / "train" / "part-0.parquet"
+
+  def meanwhile():
+    if how == "gone":
+      part.unlink()
+      return
+    target = data / "train" / "part-9.parquet" if how == "new" else part
+    if how == "replaced":
+      part.unlink()
+    with open(target, "a") as file:
+      file.write("other rows")
+    changed.update(state(data))
+
+  changed = {}
+  with pytest.raises(UserError, match=r"train/part-\d.parquet was changed"):
+    renew(data, meanwhile)
+  assert changed.items() <= state(data).items()
+  assert part.exists() == (how != "gone")
+  assert beside(data) == set()
+
+
+def test_a_split_that_is_a_link_stays_one_and_is_not_written_to(data, tmp_path):
+  shutil.move(data / "test", tmp_path / "note")  # a name that `beside` knows
+  (data / "test").symlink_to("../note")
+  renew(data, lambda: None)
+  assert (data / "test").readlink() == type(data)("../note")
+  assert [p.name for p in (data / "test").iterdir()] == ["part-0.parquet"]
+  with pytest.raises(UserError, match="test is a link to another folder"):
+    folder.check(data, ("test",))
+
+
+def test_only_a_full_disk_is_said_to_be_one(data):
+  before = state(data)
+
+  def fails(number):
+    def meanwhile():
+      raise OSError(number, os.strerror(number))
+
+    return meanwhile
+
+  with pytest.raises(UserError, match="free space"):
+    renew(data, fails(errno.ENOSPC))
+  with pytest.raises(FileNotFoundError):  # of a function of the user's, say
+    renew(data, fails(errno.ENOENT))
+  assert state(data) == before
+  assert beside(data) == set()
