@@ -64,7 +64,10 @@ def find(model: str) -> Path:
     if not Path(model).is_file():
       raise UserError(f"--model={model}: no such file")
     return Path(model)
-  return next(assets.fetch(model).rglob("*.gguf"))
+  found = next(assets.fetch(model).rglob("*.gguf"), None)
+  if found is None:
+    raise UserError(f"--model={model}: that asset is no model with a GGUF file")
+  return found
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from ssljax.errors import INTERRUPTED, MISTAKE, UserError
+from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, UserError
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -30,6 +30,9 @@ def guarded(main: Callable[[], int | None], argv: Sequence[str]) -> int | None:
     if error.filename is None:
       raise
     _stop(f"{error.filename}: {error.strerror}; change its permissions or name another")
+  except BrokenPipeError:  # `| head` has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(CUT_OFF)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)

@@ -1,6 +1,7 @@
 """The one exception for mistakes of the user: shown as one line, exit code 2."""
 
 FINISHED, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143  # exit codes
+CUT_OFF = 141  # nobody reads what is printed
 
 
 class UserError(Exception):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ssljax.augment import folder, report
 from ssljax.augment.run import REPORTS
+from ssljax.errors import UserError
 
 CUT = 600  # characters of a text in the terminal; the page has all
 
@@ -59,18 +60,25 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
     UserError: no dataset folder, or no such split.
   """
   path = Path(data).expanduser().resolve()
+  if not (path / split).is_dir() and path.is_dir():
+    raise UserError(f"--split={split}: no such split in {data}")
   parts = folder.check(path, (split,))[split]
   found = sample(parts, kind, rows)
   if not found:
     print(f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}")
     return 0
+  kinds = dict.fromkeys(view["kind"] for row in found for view in row["views"])
+  target = Path(output or "inspect.html").expanduser()
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page(path, split, found, list(kinds)), encoding="utf-8")
+  except OSError as error:
+    raise UserError(
+      f"--output={target}: cannot be written ({error}); name another file"
+    ) from None
   width = shutil.get_terminal_size((100, 24)).columns
   for row in found:
     print("\n".join(side_by_side(row, min(width, 160))))
-  kinds = dict.fromkeys(view["kind"] for row in found for view in row["views"])
-  target = Path(output or "inspect.html").expanduser()
-  target.parent.mkdir(parents=True, exist_ok=True)
-  target.write_text(page(path, split, found, list(kinds)), encoding="utf-8")
   print(f"{len(found)} texts; the page is {target}")
   return 0
 
@@ -174,7 +182,7 @@ def _dropped(path: Path, rows: int) -> list[str]:
     "<table><tr><th>why</th><th>view</th></tr>",
   ]
   for row in batch.to_pylist():
-    about = f"{row['id']}, attempt {row['attempt'] + 1}"
+    about = f"{row['id']}, candidate {row['number'] + 1}"
     lines.append(
       f"<tr>{_cell(about, row['reason'], None)}"
       f"{_cell(row['origin'], row['text'], row['response'])}</tr>"

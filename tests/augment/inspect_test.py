@@ -2,6 +2,8 @@
 
 import html
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pyarrow as pa
@@ -103,3 +105,37 @@ def test_columns_stay_within_the_terminal(data):
   for width in (50, 100):
     for row in inspect.sample(parts, "", 100):
       assert all(len(line) <= width for line in inspect.side_by_side(row, width))
+
+
+@pytest.mark.parametrize(
+  ("more", "code", "said"),
+  [
+    (["--output=."], 2, "--output=.: cannot be written"),
+    (["--output=/proc/x/page.html"], 2, "cannot be written"),
+    (["--split=nope"], 2, "--split=nope: no such split"),
+    (["--kind=none"], 0, ""),
+  ],
+)
+def test_the_command_and_its_mistakes(data, tmp_path, more, code, said):
+  command = [sys.executable, "-m", "ssljax.augment", "inspect", f"--data={data}"]
+  done = subprocess.run(
+    [*command, *more], cwd=places.ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == code, done.stderr
+  assert said in done.stderr
+  assert len(done.stderr.splitlines()) == bool(said)
+
+
+def test_a_reader_that_leaves_is_no_error_and_the_page_is_there(data, tmp_path):
+  page = tmp_path / "page.html"
+  done = subprocess.run(
+    f"{sys.executable} -m ssljax.augment inspect --data={data} --rows=8"
+    f" --output={page} | true; exit ${{PIPESTATUS[0]}}",
+    shell=True,
+    executable="/bin/bash",
+    cwd=places.ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert (done.returncode, done.stderr) in ((141, ""), (0, ""))
+  assert page.exists()
