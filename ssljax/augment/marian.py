@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssljax.augment.translate import Translator
+from ssljax.augment.translate import Translator, TranslatorDied
 from ssljax.errors import UserError
 
 OWNER = "Helsinki-NLP"
@@ -81,8 +81,16 @@ def make(
         truncation=True,
         max_length=LONGEST,
       ).to(device)
-      with torch.inference_mode():
-        ids = model.generate(**inputs, max_length=LONGEST)
+      try:
+        with torch.inference_mode():
+          ids = model.generate(**inputs, max_length=LONGEST)
+      except torch.OutOfMemoryError as error:
+        if len(some) == 1:
+          raise TranslatorDied(f"marian {target}: out of memory") from error
+        raise UserError(
+          f"the device has no memory for {len(some)} sentences at once; try a smaller "
+          f"--config.batch than {batch}: what was made is kept"
+        ) from error
       found = tokenizer.batch_decode(ids, skip_special_tokens=True)
       for i, text in zip(some, found, strict=True):
         out[i] = text

@@ -30,9 +30,7 @@ SAID = "__said"  # column: counts and dropped views, in the first row of a shard
 def rewrite(
   moves: Sequence[tuple[Path, Path]], task: Task, dropped: Path, stop: Stop
 ) -> Counter:
-  """Writes each part anew with views; the counts.
-
-  Rows of a part stay in it, but their order is Ray's.
+  """Writes each part anew with views, rows in their order; the counts.
 
   Raises:
     UserError: Ray is not installed, or a key that only the local runner has.
@@ -50,6 +48,8 @@ def rewrite(
 
   stop.tell = leave
   started = not ray.is_initialized()
+  # Training draws labelled rows by their place.
+  ray.data.DataContext.get_current().execution_options.preserve_order = True
   if started:
     # The address of a cluster comes from RAY_ADDRESS; else Ray starts here, with one
     # place more than workers: those that read and write need one, or all would wait.
