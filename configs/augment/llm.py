@@ -18,8 +18,13 @@ VARIANTS = {
   "register": ("llm_register", ("register",), ("response",), "text"),
   "reframe": ("llm_reframe", ("reframe",), ("response",), "text"),
   "lookalike": ("llm_lookalike", ("lookalike",), ("response",), "text"),
-  "response": ("llm", ("paraphrase",), ("response",), "response"),
-  "pair": ("llm", ("paraphrase", "paraphrase", "register"), ("response",), "both"),
+  "response": ("llm_response", ("paraphrase",), ("response",), "response"),
+  "pair": (
+    "llm_pair",
+    ("paraphrase", "paraphrase", "register"),
+    ("response",),
+    "both",
+  ),
 }
 
 
@@ -30,7 +35,7 @@ def get_config(variant: str = "strong"):
   config = base.get_config("llm", kind)
   config.base_url = "http://127.0.0.1:8000/v1"
   config.model = ""
-  config.prompt = prompt  # one per attempt, in turn; or paths of files of your own
+  config.prompt = prompt  # of a text's candidates, in turn; or paths of your own files
   config.response_prompt = response_prompt
   config.part = part  # of a pair: text | response | both
   config.temperature = (0.3, 0.5, 0.7) if variant == "weak" else (0.7, 0.9, 1.1)
@@ -53,4 +58,5 @@ def get_config(variant: str = "strong"):
     config.most_alike = 0.999  # a few words of many
   if variant == "reframe":
     config.most_ratio = 10.0  # the frame comes on top
+    config.max_tokens = 1024  # whatever the length of the text
   return config

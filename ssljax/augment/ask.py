@@ -16,7 +16,7 @@ class Stopped(Exception):
 
 
 class Asker:
-  """`asker(sources, attempt)` yields as an engine's `make` does, each i once."""
+  """`asker(sources, number)` yields as an engine's `make` does, each i once."""
 
   def __init__(
     self,
@@ -35,7 +35,7 @@ class Asker:
     self._row = 0  # problems that may pass, since the last result
 
   def __call__(
-    self, sources: Sequence[Source], attempt: int
+    self, sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
     """As `Engine.make`.
 
@@ -44,12 +44,12 @@ class Asker:
       Stopped: once `stopping()`.
     """
     if self.cache is None:
-      yield from self._ask(sources, attempt)
+      yield from self._ask(sources, number)
       return
-    settings = results.settings_hash(self.engine, attempt)
+    settings = results.settings_hash(self.engine, number)
     same: dict[bytes, list[int]] = {}  # rows of one text ask once
     for i, source in enumerate(sources):
-      same.setdefault(results.key(settings, source, attempt), []).append(i)
+      same.setdefault(results.key(settings, source, number), []).append(i)
     missing = []
     for name, rows in same.items():
       found = self.cache.get(name)
@@ -60,7 +60,7 @@ class Asker:
       for i in rows:
         yield i, found
     asked = [sources[same[name][0]] for name in missing]
-    for k, candidates in self._ask(asked, attempt):
+    for k, candidates in self._ask(asked, number):
       self.cache.put(missing[k], self.engine.name, candidates)
       for i in same[missing[k]]:
         yield i, candidates
@@ -70,13 +70,13 @@ class Asker:
       self.cache.close()
 
   def _ask(
-    self, sources: Sequence[Source], attempt: int
+    self, sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
     if self.stopping():
       raise Stopped
     if not sources:
       return
-    answers = self.engine.make(sources, attempt)
+    answers = self.engine.make(sources, number)
     seen = set()
     try:
       for k, candidates in answers:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssljax import assets
+from ssljax.augment.client import TOO_LONG
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.errors import UserError
 
@@ -23,23 +24,23 @@ def file() -> Path:
   return assets.folder() / "augment" / "results.sqlite"
 
 
-def settings_hash(engine: Engine, attempt: int | None = None) -> str:
+def settings_hash(engine: Engine, number: int | None = None) -> str:
   """Of the engine's name and all that its results depend on beside the text.
 
   Args:
-    attempt: of this one's results; None: of any.
+    number: of this candidate; None: of any.
   """
   settings = dict(engine.settings)
-  if attempt is not None and engine.of_attempt is not None:
-    settings = dict(engine.of_attempt(attempt))
+  if number is not None and engine.of_number is not None:
+    settings = dict(engine.of_number(number))
   return hashlib.sha256(
     json.dumps([engine.name, settings], sort_keys=True).encode()
   ).hexdigest()
 
 
-def key(engine: str, source: Source, attempt: int) -> bytes:
+def key(engine: str, source: Source, number: int) -> bytes:
   """Of a source, given `settings_hash`. Its id has no part: one text, one result."""
-  asked = [FORMAT, engine, attempt, source.text, source.response]
+  asked = [FORMAT, engine, number, source.text, source.response]
   return hashlib.sha256(json.dumps(asked).encode()).digest()
 
 
@@ -77,8 +78,8 @@ class Cache:
     return [Candidate(*fields) for fields in json.loads(found[0])]
 
   def put(self, name: bytes, engine: str, candidates: Sequence[Candidate]) -> None:
-    """Stores a result, unless a problem in it may pass."""
-    if any(c.passing for c in candidates):
+    """Stores a result, unless a problem in it may pass, or hangs on the server."""
+    if any(c.passing or c.problem == TOO_LONG for c in candidates):
       return
     data = json.dumps([[c.text, c.response, c.problem] for c in candidates])
     try:

@@ -26,6 +26,7 @@ UNPROVEN = 2  # retries while nothing has ever answered: more likely a wrong add
 
 
 STOPPED = "stopped"
+TOO_LONG = "too long for the model"
 
 
 class Answer(NamedTuple):
@@ -178,11 +179,13 @@ class Client:
     try:
       reply = json.loads(content)
       choices = reply["choices"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+      tokens = reply.get("usage") or {}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
       return Answer(problem="malformed answer", passing=True)
-    tokens = reply.get("usage") or {}
     choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict | None):
+      return Answer(problem="malformed answer", passing=True)
+    message = choice.get("message") if choice else None
     text = message.get("content") if isinstance(message, dict) else None
     # Without counts of the server's own, three characters are taken for a token.
     asked = sum(len(part["content"]) for part in body["messages"]) // 3
@@ -196,7 +199,7 @@ class Client:
     if isinstance(message, dict) and message.get("refusal"):
       return Answer(problem="refusal")
     if choice.get("finish_reason") == "length":
-      return Answer(problem="truncated")
+      return Answer(text if isinstance(text, str) else "", "truncated")
     if not isinstance(text, str):
       return Answer(problem="no content", passing=True)
     return Answer(text)
@@ -208,7 +211,7 @@ class Client:
     if "content_filter" in code or "content_policy" in code:
       return Answer(problem="content filter"), "", 0.0
     if status == 400 and re.search(r"context.(length|size)", f"{code} {said}"):
-      return Answer(problem="too long for the model"), "", 0.0
+      return Answer(problem=TOO_LONG), "", 0.0
     if status in (401, 403):
       raise UserError(
         f"{where} refuses the key ({status}{said}): put a valid one into the"
@@ -224,14 +227,12 @@ class Client:
         f"{where}: the account has no credit left ({status}{said}); top it up and run"
         " the same command again: nothing is lost"
       )
-    if status == 429:
+    if status in (408, 409, 425, 429) or status >= 500:
       wait = _wait(error.response.headers)
       if wait <= PATIENCE:
         self._not_before = max(self._not_before, time.monotonic() + wait)
-      return Answer(problem="rate limit", passing=True), "rate limit", wait
-    if status in (408, 409, 425) or status >= 500:
-      wait = _wait(error.response.headers)
-      return Answer(problem=f"error {status}", passing=True), f"error {status}", wait
+      problem = "rate limit" if status == 429 else f"error {status}"
+      return Answer(problem=problem, passing=True), problem, wait
     # Mostly a setting that the server does not take, sometimes only this text.
     return Answer(problem=f"error {status}", passing=True), "", 0.0
 

@@ -4,7 +4,7 @@ An engine lives in `ssljax/augment/engines/<name>.py`, which has a function
 `make(**keywords) -> Engine`. `config.engine` names the file, and each key of the config
 that is not one of `configs/augment/base.py` is a keyword of its `make`. A `make` that
 names them also gets `seed` and `views` of the shared keys, and the data folder as
-`data`; it then makes `views` candidates an attempt.
+`data`.
 
 Engines know nothing of files, caches, filters or retries: `run.py` does all that. They
 never see a label.
@@ -38,9 +38,10 @@ class Candidate(NamedTuple):
 class Engine(NamedTuple):
   """A way to make views.
 
-  `make(sources, attempt)` yields (i, candidates of sources[i]) in any order, each i
-  once, as soon as they are there; `attempt` 0, 1, … lets it vary prompt, temperature or
-  seed.
+  `make(sources, number)` yields (i, candidates of sources[i]) in any order, each i
+  once, as soon as they are there: mostly one candidate, the text's candidate `number`.
+  A text is asked for with 0, 1, … until it has its views; `number` lets the engine vary
+  prompt, temperature or seed. None at all means that it has no more for this text.
   The same arguments give the same candidates, except where a server decides.
   """
 
@@ -50,8 +51,8 @@ class Engine(NamedTuple):
   stored: bool = True  # False: cheaper to make again than to look up
   close: Callable[[], None] = lambda: None
   usage: Callable[[], Mapping[str, float]] = dict  # requests, tokens, cost, … so far
-  # What of the settings the results of one attempt depend on; None: all of them.
-  of_attempt: Callable[[int], Mapping[str, Any]] | None = None
+  # What of the settings the candidate `number` depends on; None: all of them.
+  of_number: Callable[[int], Mapping[str, Any]] | None = None
   # Called from a signal handler: begin nothing new, let `make` end after what is in
   # flight. None: what is in flight is given up.
   stop: Callable[[], None] | None = None

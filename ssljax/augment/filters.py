@@ -198,7 +198,8 @@ def changed(source: Source, view: Candidate) -> list[tuple[str, str]]:
   """(source, view) of each part that an engine changed."""
   pairs = [(source.text, view.text)]
   if source.response is not None:
-    pairs.append((source.response, view.response or source.response))
+    kept = view.response is None  # what an engine leaves out it repeats
+    pairs.append((source.response, source.response if kept else view.response))
   return [(old, new) for old, new in pairs if old != new]
 
 
@@ -207,7 +208,9 @@ def tidy(source: Source, view: Candidate) -> Candidate:
   text = view.text
   if text != source.text:
     text = strip(source.text, text)
-  response = None if source.response is None else (view.response or source.response)
+  response = None
+  if source.response is not None:
+    response = source.response if view.response is None else view.response
   if response != source.response:
     response = strip(source.response, response)
   return view._replace(text=text, response=response)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN = "(hidden)"
-_SECRET = re.compile(r"(?i)(?:^|_)(?:key|token|secret|password|passwd|credentials?)$")
+SECRET = re.compile(r"(?i)(?:^|_)(?:key|token|secret|password|passwd|credentials?)$")
 _SHORTEST = 6  # characters: shorter values of the environment would hide plain words
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
@@ -57,7 +57,7 @@ def scrub(value: Any) -> Any:
   and, wherever it stands, each value of the environment whose name is like a secret's.
   """
   known = sorted(
-    {v for k, v in os.environ.items() if _SECRET.search(k) and len(v) >= _SHORTEST},
+    {v for k, v in os.environ.items() if SECRET.search(k) and len(v) >= _SHORTEST},
     key=len,
     reverse=True,
   )
@@ -65,7 +65,7 @@ def scrub(value: Any) -> Any:
   def clean(value: Any) -> Any:
     if isinstance(value, Mapping):
       return {
-        clean(str(k)): HIDDEN if _SECRET.search(str(k)) and v else clean(v)
+        clean(str(k)): HIDDEN if SECRET.search(str(k)) and v else clean(v)
         for k, v in value.items()
       }
     if isinstance(value, list | tuple):

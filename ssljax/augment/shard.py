@@ -20,7 +20,7 @@ from ssljax.data.words import Vocabulary
 DROPPED = pa.schema(
   [
     ("id", pa.large_string()),
-    ("attempt", pa.int32()),
+    ("number", pa.int32()),  # of the candidate, from 0
     ("reason", pa.large_string()),
     ("text", pa.large_string()),
     ("response", pa.large_string()),
@@ -85,21 +85,24 @@ def shard(
   counts: Counter[str] = Counter(texts=len(sources))
   dropped: list[dict] = []
 
-  def drop(i: int, attempt: int, reason: str, view: Candidate) -> None:
+  def drop(i: int, number: int, reason: str, view: Candidate) -> None:
     counts[f"dropped: {reason}"] += 1
     text, response = _writable(view.text), _writable(view.response)
-    row = (sources[i].id, attempt, reason, text, response, origin)
+    row = (sources[i].id, number, reason, text, response, origin)
     dropped.append(dict(zip(DROPPED.names, row, strict=True)))
 
+  has = [bool(own) for own in seen]
   wanting = list(range(len(sources)))
-  for attempt in range(settings.attempts):
+  for number in range(settings.attempts * settings.views):
     if not wanting:
       break
-    counts[f"asked in attempt {attempt + 1}"] += len(wanting)
-    found = []
-    tick(0, len(wanting) if attempt else 0)
-    for k, candidates in ask([sources[i] for i in wanting], attempt):
+    counts[f"asked for candidate {number + 1}"] += len(wanting)
+    found, exhausted = [], set()
+    tick(0, len(wanting) if number else 0)
+    for k, candidates in ask([sources[i] for i in wanting], number):
       found.append((wanting[k], candidates))
+      if not candidates:
+        exhausted.add(wanting[k])
       tick(1, 0)
     found.sort(key=lambda pair: pair[0])  # engines answer in any order
     cheap = []
@@ -107,33 +110,37 @@ def shard(
       for candidate in candidates:
         counts["candidates"] += 1
         if candidate.problem:
-          drop(i, attempt, candidate.problem, candidate)
+          drop(i, number, candidate.problem, candidate)
           if candidate.passing:
             passing.add(i)
           continue
         view = filters.tidy(sources[i], candidate)
         reason = filters.reason(sources[i], view, settings)
         if reason:
-          drop(i, attempt, reason, view)
+          drop(i, number, reason, view)
         else:
           cheap.append((i, view))
     for i, view, reason in _judged(sources, cheap, judge):
       if reason:
-        drop(i, attempt, reason, view)
+        drop(i, number, reason, view)
       elif len(accepted[i]) == settings.views:
         counts["not needed"] += 1
       elif (print_ := filters.fingerprint(view)) in seen[i]:
-        drop(i, attempt, "copy of another view", view)
+        drop(i, number, "copy of another view", view)
       else:
         seen[i].add(print_)
         accepted[i].append(view)
-    wanting = [i for i in wanting if len(accepted[i]) < settings.views]
+    wanting = [
+      i for i in wanting if len(accepted[i]) < settings.views and i not in exhausted
+    ]
 
   views = []
   for i, source in enumerate(sources):
     made = [(view, origin) for view in accepted[i]]
     counts["views"] += len(made)
-    if not made:
+    if not made and has[i]:
+      counts["texts without a further view"] += 1
+    elif not made:
       made = _fallback(source, settings, known)
       counts["texts without a view"] += 1
       counts["fallbacks"] += len(made)

@@ -77,8 +77,8 @@ def use(monkeypatch):
   return put
 
 
-def run(rows, attempt=0, **keywords):
-  return dict(backtranslation.make(**keywords).make(rows, attempt))
+def run(rows, number=0, **keywords):
+  return dict(backtranslation.make(**keywords).make(rows, number))
 
 
 def test_each_sentence_goes_there_and_back_in_its_place():
@@ -115,17 +115,15 @@ def test_pivots_are_drawn_and_each_comes_once(use):
   use(fake()[0])
   rows = [Source(str(i), f"Cat number {i} sat.") for i in range(60)]
   pivots = ("es", "ca", "gl")
-  tries = [run(rows, attempt, pivots=pivots) for attempt in range(4)]
+  tries = [run(rows, number, pivots=pivots) for number in range(4)]
   for i, row in enumerate(rows):
     first, second, third, fourth = (found[i] for found in tries)
     assert {found[0].text for found in (first, second, third)} == {
       f"{pivot[::-1]}{row.text}en" for pivot in pivots
     }
-    assert fourth == [Candidate(problem="no pivot left")]
+    assert fourth == []
   used = [tries[0][i][0].text[:2] for i in range(60)]
   assert min(used.count(pivot[::-1]) for pivot in pivots) > 8
-  together = run(rows, pivots=pivots, views=3)
-  assert all(len({each.text for each in found}) == 3 for found in together.values())
   assert run(rows[7:8], pivots=pivots)[0] == tries[0][7]  # whatever stands beside
 
 

@@ -8,6 +8,7 @@ import pytest
 from ssljax.augment import cache
 from ssljax.augment.ask import Asker, Stopped
 from ssljax.augment.cache import Cache
+from ssljax.augment.client import TOO_LONG
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.errors import RunError, UserError
 
@@ -21,17 +22,17 @@ def path(tmp_path):
 
 
 def engine(make=None, name="double", **settings):
-  return Engine(name, settings, make or (lambda sources, attempt: iter(())))
+  return Engine(name, settings, make or (lambda sources, number: iter(())))
 
 
 def test_the_key_is_all_that_a_result_depends_on():
-  def key(engine_=engine(model="m"), source=SOURCE, attempt=0):  # noqa: B008
-    return cache.key(cache.settings_hash(engine_), source, attempt)
+  def key(engine_=engine(model="m"), source=SOURCE, number=0):  # noqa: B008
+    return cache.key(cache.settings_hash(engine_), source, number)
 
   others = [
     key(engine(model="n")),
     key(engine(name="another", model="m")),
-    key(attempt=1),
+    key(number=1),
     key(source=SOURCE._replace(text="bake")),
     key(source=SOURCE._replace(response=None)),
     key(source=SOURCE._replace(response="")),
@@ -57,6 +58,10 @@ def test_a_problem_that_may_pass_is_not_stored(path):
   store = Cache(path)
   store.put(b"1", "double", [VIEW, Candidate(problem="time-out", passing=True)])
   assert store.get(b"1") is None
+  store.put(b"1", "double", [Candidate(problem=TOO_LONG)])  # for this server's context
+  assert store.get(b"1") is None
+  store.put(b"1", "double", [])  # nothing more is an answer, too
+  assert store.get(b"1") == []
   store.close()
 
 
@@ -91,7 +96,7 @@ def test_processes_share_the_file(path):
 def test_results_are_stored_as_they_come_and_rows_of_one_text_ask_once(path):
   asked = []
 
-  def make(sources, attempt):
+  def make(sources, number):
     for i in reversed(range(len(sources))):
       asked.append(sources[i].text)
       if sources[i].text == "third":
@@ -112,7 +117,7 @@ def test_results_are_stored_as_they_come_and_rows_of_one_text_ask_once(path):
 
 
 def problems(*passing):
-  def make(sources, attempt):
+  def make(sources, number):
     for i in range(len(sources)):
       yield (
         i,
@@ -143,7 +148,7 @@ def test_the_row_of_problems_goes_on_from_call_to_call():
 def test_an_engine_that_cannot_stop_is_left_and_one_that_can_is_drained():
   stop = []
 
-  def make(sources, attempt):
+  def make(sources, number):
     for i in range(len(sources)):
       yield i, [Candidate("x")]
       if i == 4 and drained:  # what was in flight
@@ -165,7 +170,7 @@ def test_an_engine_that_cannot_stop_is_left_and_one_that_can_is_drained():
 
 
 def test_a_source_that_an_engine_forgets_has_a_problem_that_may_pass():
-  def make(sources, attempt):
+  def make(sources, number):
     yield 1, [VIEW]
 
   found = dict(Asker(engine(make))([SOURCE, SOURCE], 0))

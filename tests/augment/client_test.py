@@ -58,6 +58,9 @@ def test_time_out():
     ({"choices": []}, "no choices", True),
     ({"choices": None}, "no choices", True),
     ({"choices": [None]}, "no choices", True),
+    ({"choices": ["text"]}, "malformed answer", True),
+    ({"choices": [[1]]}, "malformed answer", True),
+    (7, "malformed answer", True),
     ({"choices": [{"message": None}]}, "no content", True),
     (reply(None), "no content", True),
     (reply(None, "tool_calls"), "no content", True),
@@ -73,24 +76,29 @@ def test_time_out():
 )
 def test_answers_that_are_no_views(result, problem, passing):
   with Stub(lambda *_: result) as stub:
-    assert one(stub) == Candidate(problem=problem, passing=passing)
+    kept = "half a" if problem == "truncated" else ""
+    assert one(stub) == Candidate(kept, None, problem, passing)
     assert len(stub.bodies) == 1
 
 
 def test_answer_that_repeats_the_markers_is_none():
   echo = lambda _, body: reply(body["messages"][-1]["content"])
   with Stub(echo) as stub:
-    assert one(stub) == Candidate(problem="markers")
+    found = one(stub)
+  assert (found.problem, found.passing) == ("markers", False)
+  assert "bake loaf 0" in found.text  # for the file of what was dropped
 
 
+@pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_is_honoured_by_all(form):
+def test_retry_after_is_honoured_by_all(form, status):
   later = datetime.now(UTC) + timedelta(seconds=2.5)
   value = "0.6" if form == "seconds" else format_datetime(later, usegmt=True)
-  limit = error(429, headers={"Retry-After": value})
+  limit = error(status, headers={"Retry-After": value})
   with Stub(lambda number, body: limit if number == 0 else reply("new")) as stub:
-    list(engine(stub, concurrency=1).make(sources(3), 0))
-    waited = stub.times[1] - stub.times[0]
+    list(engine(stub, concurrency=2).make(sources(9), 0))
+    # What was on its way beside the first one came in; then there was quiet.
+    waited = sorted(stub.times)[2] - stub.times[0]
     # A date has whole seconds: 1.5 to 2.5 are left.
     assert 0.6 <= waited < 1.5 if form == "seconds" else 0.5 < waited < 3
 

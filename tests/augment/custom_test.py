@@ -1,7 +1,5 @@
 """Views by a function of the user's: what it may return, and how it is found."""
 
-import sys
-
 import pytest
 
 from ssljax.augment import engines
@@ -33,6 +31,14 @@ def numbers(sources):
   return [[7] for _ in sources]
 
 
+def nothing(sources):
+  return [None for _ in sources]
+
+
+def bare(sources):
+  return [source.text for source in sources]
+
+
 def make(name, **more):
   return engines.make("custom", {"function": f"{__name__}:{name}", **more})
 
@@ -42,6 +48,8 @@ def test_a_string_is_a_new_text_and_the_response_is_kept():
   assert list(found) == [0, 1, 2, 3, 4]
   assert found[2] == [Candidate("loaf 2 of rye", "hot")]
   assert found[3] == [Candidate("loaf 3 of rye")]
+  # It would say the same again.
+  assert dict(make("strings").make(SOURCES, 1)) == {i: [] for i in range(5)}
 
 
 def test_pairs_candidates_and_none_at_all_are_taken_and_attempts_told():
@@ -57,7 +65,12 @@ def test_pairs_candidates_and_none_at_all_are_taken_and_attempts_told():
 
 @pytest.mark.parametrize(
   ("name", "said"),
-  [("fewer", "returned 1 for 5 texts"), ("numbers", "returned 7 as a view")],
+  [
+    ("fewer", "returned 1 for 5 texts"),
+    ("numbers", "returned 7 as a view"),
+    ("nothing", "returned None for a text"),
+    ("bare", "returned 'loaf 0' for a text"),
+  ],
 )
 def test_a_wrong_answer_is_named(name, said):
   with pytest.raises(UserError, match=said):
@@ -70,7 +83,7 @@ def test_a_wrong_answer_is_named(name, said):
     ({"function": "nothing"}, "package.module:function"),
     ({"function": ""}, "package.module:function"),
     ({"function": "no.such.module:f"}, "no"),
-    ({"function": f"{__name__}:nothing"}, "has no function 'nothing'"),
+    ({"function": f"{__name__}:nowhere"}, "has no function 'nowhere'"),
     ({"function": f"{__name__}:SOURCES"}, "has no function 'SOURCES'"),
     ({"function": f"{__name__}:strings", "batch": 0}, "batch=0"),
     ({"function": f"{__name__}:strings", "bach": 1}, "did you mean 'batch'"),
@@ -104,5 +117,5 @@ def test_an_engine_gets_of_what_is_shared_what_it_asks_for(monkeypatch):
 def test_a_version_changes_the_settings():
   one, two = make("strings"), make("strings", version="2")
   assert one.settings != two.settings
+  assert make("strings").stored
   assert not make("strings", stored=False).stored
-  assert "custom_test" in sys.modules[__name__].__name__

@@ -43,6 +43,11 @@ def thrice(sources):
   ]
 
 
+def rotated(sources):
+  words = [source.text.split() for source in sources]
+  return [[" ".join(w[2:] + w[:2])] for w in words]
+
+
 def _view(source, attempt):
   if note := os.environ.get("NOTE"):
     with open(note, "a") as file:

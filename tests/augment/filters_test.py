@@ -185,6 +185,8 @@ def test_of_a_pair_the_part_that_was_changed_is_judged():
   assert reason(TEXT, TEXT, other, answer) == "refusal"
   assert reason(TEXT, TEXT, answer, other) == ""
   assert reason(TEXT, TEXT, answer, answer) == "identical"
+  assert reason(GOOD, TEXT, answer, "") == "empty"
+  assert reason(TEXT, TEXT, answer, "") == "empty"
   assert reason(GOOD, TEXT, other, "Cake.") == "too short"
   source = Source("1", TEXT, answer)
   assert filters.tidy(source, Candidate(GOOD, None)).response == answer

@@ -110,11 +110,12 @@ def test_each_direction_has_its_model(models):
 
 
 def test_views_of_the_engine(models):
-  engine = backtranslation.make(
-    translator="marian", pivots=("de", "ro"), models=models, views=2
-  )
+  engine = backtranslation.make(translator="marian", pivots=("de", "ro"), models=models)
   text = "The cat likes bread.\n\nA baker bakes. 42"
-  ((_, found),) = engine.make([Source("0", text, "A dog.")], 0)
+  source = [Source("0", text, "A dog.")]
+  found = [
+    c for number in range(3) for _, some in engine.make(source, number) for c in some
+  ]
   assert len(found) == 2
   assert all(re.fullmatch(r"[^\n]*\n\n[^\n]* 42", each.text) for each in found)
   assert all(each.response for each in found)

@@ -46,9 +46,15 @@ def test_two_kinds_live_side_by_side_and_a_kind_is_replaced_or_added_to(data):
   assert all(len(some) == 2 for some in places.views(data, "other"))
   run(config("thrice", views=2), data)
   assert all(len(some) == 2 for some in places.views(data, "mine"))
-  run(config(replace=False), data)  # a copy of one that is there: dropped each time
-  assert {row["reason"] for row in places.dropped(data)} == {"copy of another view"}
-  assert len(places.report(data)["origins"]) == 2
+  for _ in range(2):  # a copy of one that is there: dropped each time
+    found = run(config(replace=False), data)
+    assert {row["reason"] for row in places.dropped(data)} == {"copy of another view"}
+    assert found["counts"]["texts without a further view"] == TEXTS
+    assert "fallbacks" not in found["counts"]
+    assert all(len(some) == 2 for some in places.views(data, "mine"))
+  run(config("rotated", replace=False), data)  # another one comes beside them
+  assert all(len(set(some)) == 3 for some in places.views(data, "mine"))
+  assert len(places.report(data)["origins"]) == 3
   assert all("an older view" in some for some in places.views(data, "old")[::4])
 
 
@@ -85,13 +91,13 @@ def test_rows_of_one_text_ask_once(tmp_path, data):
 def test_dropped_views_are_asked_for_again_and_kept_with_their_reason(data):
   found = run(config("stubborn"), data)
   assert found["counts"]["views"] == TEXTS
-  assert found["counts"]["asked in attempt 2"] == TEXTS // 2
+  assert found["counts"]["asked for candidate 2"] == TEXTS // 2
   assert found["counts"]["dropped: refusal"] == TEXTS // 2
   lost = places.dropped(data)
   assert len(lost) == TEXTS // 2
   assert lost[0] == {
     "id": "row-0",
-    "attempt": 0,
+    "number": 0,
     "reason": "refusal",
     "text": "I cannot help with that.",
     "response": None,
@@ -107,7 +113,7 @@ def test_a_text_without_a_view_falls_back(data, fallback):
   texts = places.read(data)["text"].to_pylist()
   views = places.views(data, "mine")
   assert found["counts"]["texts without a view"] == TEXTS
-  assert found["counts"]["dropped: identical"] == 2 * TEXTS
+  assert found["counts"]["dropped: identical"] == TEXTS  # it has no more to give
   if fallback == "none":
     assert views == [[] for _ in texts]
     return
@@ -151,7 +157,7 @@ def test_problems_that_may_pass_are_asked_again_next_time(data):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr("ssljax.augment.ask.CONSECUTIVE", 10_000)
     found = run(config("down", attempts=2), data)
-  assert found["counts"]["dropped: no connection"] == 2 * TEXTS
+  assert found["counts"]["dropped: no connection"] == TEXTS
   assert found["counts"]["without an answer, asked again next time"] == TEXTS
   assert "answers from the cache" not in found["counts"]
   with pytest.raises(RunError):  # nothing of it was stored

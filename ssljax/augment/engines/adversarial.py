@@ -22,14 +22,11 @@ FORMS = {
 }
 
 
-def make(
-  *, forms: Sequence[str] = tuple(FORMS), views: int = 1, seed: int = 0
-) -> Engine:
+def make(*, forms: Sequence[str] = tuple(FORMS), seed: int = 0) -> Engine:
   """The engine.
 
   Args:
     forms: to choose from; a text's views take them in turn, from a drawn one on.
-    views: candidates of each text and attempt.
 
   Raises:
     UserError: a form that is not there, or none.
@@ -41,21 +38,20 @@ def make(
       f" {', '.join(FORMS)}"
     )
 
-  def candidate(source: Source, view: int) -> Candidate:
+  def candidates(source: Source, number: int) -> list[Candidate]:
     first = chance.number(seed, source.text)
-    rng = chance.generator(seed, source.text, view)
+    rng = chance.generator(seed, source.text, number)
     for turn in range(len(forms)):
-      text = FORMS[forms[(first + view + turn) % len(forms)]](source.text, rng)
+      text = FORMS[forms[(first + number + turn) % len(forms)]](source.text, rng)
       if text != source.text:  # leetspeak, say, leaves numbers as they are
-        return Candidate(text, source.response)
-    return Candidate(problem="nothing to change")
+        return [Candidate(text, source.response)]
+    return [] if number else [Candidate(problem="nothing to change")]
 
   def make_views(
-    sources: Sequence[Source], attempt: int
+    sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
     for i, source in enumerate(sources):
-      numbers = range(attempt * views, (attempt + 1) * views)
-      yield i, [candidate(source, view) for view in numbers]
+      yield i, candidates(source, number)
 
-  settings = {"forms": list(forms), "views": views, "seed": seed}
+  settings = {"forms": list(forms), "seed": seed}
   return Engine("adversarial", settings, make_views, stored=False)

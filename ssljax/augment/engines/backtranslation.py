@@ -25,7 +25,6 @@ def make(
   models: str = "",
   device: str = "",
   batch: int = 32,
-  views: int = 1,
   seed: int = 0,
 ) -> Engine:
   """The engine.
@@ -35,7 +34,6 @@ def make(
     pivots: languages, ISO 639-1; each gives one view at most.
     source: the language of the texts.
     models, device, batch: of marian; see there.
-    views: candidates of each text and attempt.
 
   Raises:
     UserError: an unknown translator, no pivot, or what the translator needs is missing.
@@ -53,38 +51,28 @@ def make(
   sentences.split(PROBE)  # what it needs is missing now or never
 
   def make_views(
-    sources: Sequence[Source], attempt: int
+    sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+    if number >= len(pivots):
+      yield from ((i, []) for i in range(len(sources)))
+      return
     for first in range(0, len(sources), GROUP):
       group = sources[first : first + GROUP]
-      wanted = [_pivots(each, pivots, seed, attempt, views) for each in group]
-      found: list[list[Candidate]] = [[] for _ in group]
+      turns = [chance.number(seed, each.text) + number for each in group]
       for pivot in pivots:
-        rows = [k for k, theirs in enumerate(wanted) if pivot in theirs]
+        rows = [k for k, n in enumerate(turns) if pivots[n % len(pivots)] == pivot]
         some = [group[k] for k in rows]
         candidates = _candidates(some, chosen, source, pivot)
         for k, candidate in zip(rows, candidates, strict=True):
-          found[k].append(candidate)
-      for k, candidates in enumerate(found):
-        yield first + k, candidates or [Candidate(problem="no pivot left")]
+          yield first + k, [candidate]
 
   settings = {
     **chosen.settings,
     "source": source,
     "pivots": list(pivots),
-    "views": views,
     "seed": seed,
   }
   return Engine("backtranslation", settings, make_views)
-
-
-def _pivots(
-  source: Source, pivots: Sequence[str], seed: int, attempt: int, views: int
-) -> list[str]:
-  """Those of one attempt: `views` further ones from a drawn one on."""
-  first = chance.number(seed, source.text) % len(pivots)
-  turned = [*pivots[first:], *pivots[:first]]
-  return turned[attempt * views : (attempt + 1) * views]
 
 
 def _candidates(

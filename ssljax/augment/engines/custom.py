@@ -20,8 +20,8 @@ def make(
   """The engine.
 
   Args:
-    function: the import path. A function with a parameter `attempt` is given it: 0,
-      then 1, … for texts whose views were dropped.
+    function: the import path. One with a parameter `attempt` is asked again for texts
+      that have too few views left, and given 0, then 1, …; any other is asked once.
     version: change it when the function changes, so that stored views are not used.
     stored: False where making a view is quicker than a look-up in the cache: then it
       may run in several processes.
@@ -36,11 +36,14 @@ def make(
     raise UserError(f"--config.batch={batch}: it must be at least 1")
 
   def make_views(
-    sources: Sequence[Source], attempt: int
+    sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+    if number and not takes_attempt:
+      yield from ((i, []) for i in range(len(sources)))
+      return
     for begin in range(0, len(sources), batch):
       some = list(sources[begin : begin + batch])
-      found = call(some, attempt=attempt) if takes_attempt else call(some)
+      found = call(some, attempt=number) if takes_attempt else call(some)
       if not isinstance(found, Sequence) or len(found) != len(some):
         size = len(found) if isinstance(found, Sequence) else type(found).__name__
         raise UserError(
@@ -48,6 +51,10 @@ def make(
           "for each text"
         )
       for k, views in enumerate(found):
+        if isinstance(views, str) or not isinstance(views, Sequence):
+          raise UserError(
+            f"{function} returned {views!r:.60} for a text; return a list of views"
+          )
         yield begin + k, [_candidate(function, some[k], view) for view in views]
 
   settings = {"function": function, "version": version}

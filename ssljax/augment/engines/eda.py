@@ -39,7 +39,6 @@ def make(
   threshold: float = 0.75,
   wordnet: str = "",
   data: str = "",
-  views: int = 1,
   seed: int = 0,
 ) -> Engine:
   """The engine.
@@ -51,7 +50,6 @@ def make(
     threshold: least cosine of GloVe neighbours.
     wordnet: folder of WordNet; "" looks at the usual places.
     data: the data set whose words `tfidf` counts; whoever runs the engine names it.
-    views: candidates of each text and attempt.
 
   Raises:
     UserError: an unknown name, an alpha out of range, or a resource that is missing.
@@ -79,7 +77,6 @@ def make(
   settings = {
     "operations": list(operations),
     "alpha": {name: alphas[name] for name in operations},
-    "views": views,
     "seed": seed,
   }
   near: Callable[[str], Sequence[str]] = lambda word: ()
@@ -99,41 +96,28 @@ def make(
   }
   ways = [all_ways[name] for name in operations]
 
-  def views_of(text: str, attempt: int) -> list[str]:
-    """`views` changed texts; one that cannot be changed comes back as it is."""
+  def changed(text: str, number: int) -> str:
+    """A text in other words; one that cannot be changed comes back as it is."""
     first = chance.number(seed, text) % len(ways)
-    found = []
-    for view in range(attempt * views, (attempt + 1) * views):
-      rng = chance.generator(seed, text, view)
-      new = text
-      for turn in range(len(ways)):  # where one has no hold, the next one has its go
-        split = pieces.split(text)
-        places = pieces.changeable(split)
-        if len(places) < FEWEST:
-          break
-        if ways[(first + view + turn) % len(ways)](split, places, rng):
-          new = split.joined()
-          break
-      found.append(new)
-    return found
+    rng = chance.generator(seed, text, number)
+    for turn in range(len(ways)):  # where one has no hold, the next one has its go
+      split = pieces.split(text)
+      places = pieces.changeable(split)
+      if len(places) < FEWEST:
+        break
+      if ways[(first + number + turn) % len(ways)](split, places, rng):
+        return split.joined()
+    return text
 
   def make_views(
-    sources: Sequence[Source], attempt: int
+    sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
-    for i, source in enumerate(sources):
-      texts = views_of(source.text, attempt)
-      responses = [None] * views
-      if source.response is not None:
-        responses = views_of(source.response, attempt)
-      yield (
-        i,
-        [
-          Candidate(text, response)
-          if (text, response) != (source.text, source.response)
-          else Candidate(problem="no word to change")
-          for text, response in zip(texts, responses, strict=True)
-        ],
-      )
+    for i, (id, text, response) in enumerate(sources):
+      new = Source(id, changed(text, number), response and changed(response, number))
+      if new != sources[i]:
+        yield i, [Candidate(new.text, new.response)]
+      else:
+        yield i, [] if number else [Candidate(problem="no word to change")]
 
   return Engine("eda", settings, make_views, stored=False)
 

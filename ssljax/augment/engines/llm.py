@@ -7,12 +7,14 @@ both sides of a pair is two. No label is ever shown.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from ssljax.augment import prompt as prompts
+from ssljax.augment import report
 from ssljax.augment.client import STOPPED, Client, Limits
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.prompt import Prompt
@@ -20,6 +22,7 @@ from ssljax.augment.stream import stream
 from ssljax.errors import UserError
 
 PARTS = ("text", "response", "both")
+CONTROL, NO_RESPONSE = "chat control tokens", "no response"
 
 
 def make(
@@ -50,10 +53,11 @@ def make(
   Args:
     base_url: of the endpoint; most end in /v1.
     model: its name there.
-    prompt, response_prompt: names of prompt files, or paths that end in `.md`; the
-      attempts (and the views of one attempt) take them in turn.
+    prompt, response_prompt: names of prompt files, or paths that end in `.md`; a
+      text's candidates take them in turn.
     part: what is rewritten of a pair: "text", "response" or "both".
-    temperature: one per attempt; the last also serves those that follow.
+    temperature: of the first `views` candidates of a text, of those that are asked
+      for in the place of dropped ones, and so on; the last also serves what follows.
     max_tokens: of an answer; 0 goes by the length of the text.
     body: JSON object of further fields of a request; null leaves a field out, as in
       '{"seed": null}'.
@@ -65,7 +69,7 @@ def make(
     request_budget, token_budget: of one run, 0 for none; what is on its way when
       tokens run out still comes in.
     price_in, price_out: per million tokens, to show the cost.
-    views: candidates of each text and attempt.
+    views: wanted of each text.
 
   Raises:
     UserError: the openai package is missing, or a setting cannot be.
@@ -95,71 +99,67 @@ def make(
     price_in,
     price_out,
   )
-  client = Client(base_url, os.environ.get(key_env, "").strip(), key_env, limits)
+  client = Client(base_url, _key(key_env), key_env, limits)
 
-  def turn(using: Sequence[Prompt], attempt: int, view: int) -> Prompt:
-    return using[(attempt + view) % len(using)]
-
-  def temperature_of(attempt: int) -> float:
-    return float(temperatures[min(attempt, len(temperatures) - 1)])
+  def temperature_of(number: int) -> float:
+    return float(temperatures[min(number // views, len(temperatures) - 1)])
 
   async def rewrite(
-    ask: Any, using: Sequence[Prompt], source: Source, attempt: int, view: int
+    ask: Any, using: Sequence[Prompt], source: Source, number: int
   ) -> Candidate:
     """One request; the candidate's `text` is the new text, or the new response."""
-    chosen = turn(using, attempt, view)
+    chosen = using[number % len(using)]
     context = source.response if chosen.pair else None
     if prompts.CONTROL.search(source.text + " " + (context or "")):
       # It could end its turn in the model's chat template, and speak as the system.
-      return Candidate(problem="chat control tokens")
+      return Candidate(problem=CONTROL)
     marked = prompts.build(chosen, source.text, context, seed)
     rewritten = source.text if context is None else context
     answer = await ask(
       {
         "model": model,
         "messages": marked.messages,
-        "temperature": temperature_of(attempt),
+        "temperature": temperature_of(number),
         "top_p": top_p,
         "max_tokens": max_tokens or _room(rewritten),
-        "seed": _seed(seed, chosen, source, attempt, view),
+        "seed": _seed(seed, chosen, source, number),
       }
       | further
     )
     if answer.problem:
-      return Candidate(problem=answer.problem, passing=answer.passing)
+      return Candidate(answer.content, None, answer.problem, answer.passing)
     new = prompts.answer(answer.content, marked)
-    return Candidate(problem="markers") if new is None else Candidate(new)
+    return Candidate(answer.content, None, "markers") if new is None else Candidate(new)
 
-  async def candidate(ask: Any, source: Source, attempt: int, view: int) -> Candidate:
+  async def candidate(ask: Any, source: Source, number: int) -> Candidate:
     text, response = source.text, source.response
     if part == "response" and response is None:
-      return Candidate(problem="no response")
+      return Candidate(problem=NO_RESPONSE)
     if for_text:
-      new = await rewrite(ask, for_text, source, attempt, view)
+      new = await rewrite(ask, for_text, source, number)
       if new.problem:
         return new
       text = new.text
     if for_response and response is not None:
-      new = await rewrite(ask, for_response, source, attempt, view)
+      new = await rewrite(ask, for_response, source, number)
       if new.problem:
-        return new
+        return new._replace(text=text, response=new.text)
       response = new.text
     return Candidate(text, response)
 
   def make_views(
-    sources: Sequence[Source], attempt: int
+    sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
     @asynccontextmanager
     async def opened():
       async with client.session() as ask:
 
         async def work(i: int) -> tuple[int, list[Candidate]] | None:
-          made = []
-          for view in range(views):
-            made.append(await candidate(ask, sources[i], attempt, view))
-            if made[-1].problem == STOPPED:
-              return None
-          return i, made
+          made = await candidate(ask, sources[i], number)
+          if made.problem == STOPPED:
+            return None
+          # What no request can help is said once.
+          return i, [] if number and made.problem in (CONTROL, NO_RESPONSE) else [made]
 
         yield work
 
@@ -171,7 +171,6 @@ def make(
     "top_p": top_p,
     "max_tokens": max_tokens,
     "body": further,
-    "views": views,
     "seed": seed,
   }
   settings = same | {
@@ -181,13 +180,11 @@ def make(
     "temperature": [float(t) for t in temperatures],
   }
 
-  def of_attempt(attempt: int) -> dict[str, Any]:
+  def of_number(number: int) -> dict[str, Any]:
     uses = (using for using in (for_text, for_response) if using)
     return same | {
-      "prompts": [
-        [turn(using, attempt, view).sha256 for view in range(views)] for using in uses
-      ],
-      "temperature": temperature_of(attempt),
+      "prompts": [using[number % len(using)].sha256 for using in uses],
+      "temperature": temperature_of(number),
     }
 
   return Engine(
@@ -196,13 +193,18 @@ def make(
     make_views,
     usage=client.usage,
     stop=client.stop,
-    of_attempt=of_attempt,
+    of_number=of_number,
   )
 
 
 def _check(base_url, model, part, concurrency, timeout, retries, failures, top_p):
-  parts = urlsplit(base_url)
-  if parts.scheme not in ("http", "https") or not parts.hostname:
+  try:
+    parts = urlsplit(base_url)
+    fine = parts.scheme in ("http", "https") and bool(parts.hostname)
+    fine = fine and parts.port != 0  # reading it raises where it is none
+  except ValueError:
+    fine = False
+  if not fine:
     raise UserError(
       "config.base_url: give the address of the endpoint, such as"
       " http://127.0.0.1:8000/v1"
@@ -226,6 +228,27 @@ def _check(base_url, model, part, concurrency, timeout, retries, failures, top_p
       raise UserError(f"config.{name}: {value}; must be at least {least}")
   if not 0 < top_p <= 1:
     raise UserError(f"config.top_p: {top_p}; must be above 0 and at most 1")
+
+
+def _key(name: str) -> str:
+  """The key that the environment holds, "" where there is none.
+
+  Raises:
+    UserError: not a variable's name, which may be the key itself and is not repeated;
+      or what no header can carry.
+  """
+  if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    raise UserError(
+      "config.key_env is not a variable's name; give the name of the environment"
+      " variable that holds the key, never the key"
+    )
+  key = os.environ.get(name, "").strip()
+  if not (key.isascii() and key.isprintable()):
+    raise UserError(
+      f"the key in the environment variable {name} has characters that no key has; was"
+      " it cut off or copied with a line break?"
+    )
+  return key
 
 
 def _prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Prompt]:
@@ -252,6 +275,12 @@ def _further(body: str) -> dict[str, Any]:
     further = None
   if not isinstance(further, dict):
     raise UserError("config.body: give a JSON object, such as '{\"seed\": null}'")
+  for name in further:
+    if report.SECRET.search(name):
+      raise UserError(
+        f"config.body: {name!r} looks like a key, which does not belong into a config;"
+        " put it into the environment variable that config.key_env names"
+      )
   return further
 
 
@@ -260,8 +289,8 @@ def _room(text: str) -> int:
   return 64 + len(text.encode("utf-8", "surrogatepass")) * 3 // 4
 
 
-def _seed(seed: int, chosen: Prompt, source: Source, attempt: int, view: int) -> int:
+def _seed(seed: int, chosen: Prompt, source: Source, number: int) -> int:
   """A number of 31 bits that differs between all requests and is the same next time."""
-  parts = (seed, chosen.sha256, attempt, view, source.text, source.response)
+  parts = (seed, chosen.sha256, number, source.text, source.response)
   digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).digest()
   return int.from_bytes(digest, "big") >> 1
