@@ -2,12 +2,12 @@
 
   python -m ssljax.augment --config=configs/augment/backtranslation.py --data=FOLDER
 
-With Apertium, by rules: any Debian machine, some ten texts per second and core.
-  apt-get install -y apertium apertium-eng-spa
+With Apertium, by rules: any Debian machine, some ten texts per second.
+  pip install -e '.[augment]' && apt-get install -y apertium apertium-eng-spa
 With MarianMT, as the reference did it: a GPU; models from the hub or config.models.
   pip install -e '.[marian]'
   … --config.translator=marian --config.pivots="('ru', 'de', 'fr', 'ro')"
-    --config.views=4 --config.workers=1
+    --config.views=4
 """
 
 from configs.augment import base

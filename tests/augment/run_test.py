@@ -5,11 +5,15 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ssljax.augment.filters import reason
 from ssljax.augment.run import run
+from ssljax.augment.settings import divide
+from ssljax.data.columns import SCHEMA
 from ssljax.errors import RunError, UserError
 from tests.augment import places
 from tests.augment.folders import TEXTS, backwards, beside, config, state
@@ -249,6 +253,7 @@ def test_training_takes_the_folder(data, tmp_path):
 def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
   """Whether two texts get one label is asked of `Verdict`, and of the predictions."""
   from ssljax.augment.engine import Candidate, Source
+  from ssljax.augment.similarity import Similarity
   from ssljax.augment.verdict import Verdict
   from tests import tiny
 
@@ -283,6 +288,33 @@ def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
   text = {row["id"]: row["text"] for row in map(json.loads, lines)}
   pairs = list(zip(label, reversed(label), strict=True))
   asked = [(Source(a, text[a]), Candidate(text[b])) for a, b in pairs]
-  found = Verdict(tmp_path / "run")(asked)
+  verdict = Verdict(tmp_path / "run")
+  found = verdict(asked)
   assert found.tolist() == [label[a] == label[b] for a, b in pairs]
   assert not found.all()
+
+  # Both filters that need an encoder, in a run.
+  data, encoder = places.folder(tmp_path / "data", 40, 1), str(tmp_path / "encoder")
+  rows = pq.read_table(data / "train").to_pylist()
+  lines = (tmp_path / "train.jsonl").read_text().splitlines()
+  for row, line in zip(rows, lines, strict=False):
+    row["text"] = json.loads(line)["text"]
+  pq.write_table(pa.Table.from_pylist(rows, SCHEMA), data / "train" / "part-0.parquet")
+  asked = [
+    (Source(row["id"], row["text"]), Candidate(backwards(row["text"])))
+    for row in places.read(data).to_pylist()
+  ]
+  plain = divide(config())[0]  # what the other filters let through
+  asked = [pair for pair in asked if not reason(*pair, plain)]
+  near = Similarity(encoder, 0.0)
+  cosine = np.array(
+    [a @ b for a, b in (near.embed([s.text, v.text]) for s, v in asked)]
+  )
+  least = float(np.median(cosine))
+  far, flips = cosine < least - 1e-6, ~verdict(asked)
+  filters = {"least_similarity": least - 1e-6, "similarity_encoder": encoder}
+  filters["label_check"] = str(tmp_path / "run")
+  counts = run(config(attempts=1, **filters), data)["counts"]
+  assert counts["dropped: not similar"] == far.sum() > 0
+  assert counts.get("dropped: label flips", 0) == (flips & ~far).sum()
+  assert counts["views"] == (~far & ~flips).sum() > 0
