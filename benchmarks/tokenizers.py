@@ -5,51 +5,79 @@
 Needs the extra `tftext`. First comes the backend as it is used: what tensorflow-text
 might do differently goes to the tokenizer itself, so no text should differ. Then the
 same with every word left to tensorflow-text, which shows what that rule is for. Data is
-whatever `--config.data` takes; all three splits and the responses are read.
+whatever `--config.data` takes; texts, responses and stored views of all three splits
+are read.
 """
 
 import argparse
-import re
+import sys
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
 from ssljax.data import prepare, records, tftext, tokenize
+from ssljax.data.records import Splits
+from ssljax.errors import UserError
 from ssljax.models import resolve
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-EVERY = re.compile(".*", re.DOTALL)
+FAMILIES = ("_wordpiece", "_sentencepiece")
 
 
-def main() -> None:
+def main() -> int:
   parser = argparse.ArgumentParser()
   parser.add_argument("--data", required=True)
   parser.add_argument("--encoder", default=MINILM)
   parser.add_argument("--shown", type=int, default=10)
   options = parser.parse_args()
-  folder = resolve(options.encoder)
-  backend = tokenize.load_tokenizer(folder).backend_tokenizer
-  splits = records.read_splits(prepare.in_cache(options.data))
-  texts = [
-    text
-    for part in (splits.train, splits.validation, splits.test)
-    for name in ("text", "response")
-    for text in part.column(name)
-    if text is not None
-  ]
+  try:
+    folder = resolve(options.encoder)
+    splits = records.read_splits(prepare.in_cache(options.data))
+    backend = tokenize.load_tokenizer(folder).backend_tokenizer
+    used = tftext.make(backend, folder)
+    with every_word():
+      alone = tftext.make(backend, folder)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return error.code
+  places, texts = zip(*texts_of(splits), strict=True)
   reference = lambda some: [
     each.ids for each in backend.encode_batch(some, add_special_tokens=False)
   ]
   expected = timed("tokenizers", reference, texts)
-  used = tftext.make(backend, folder)
-  compare(backend, "as used", texts, expected, used, options.shown)
-  with mock.patch.object(tftext, "PLAIN", EVERY):
-    alone = tftext.make(backend, folder)
-    compare(backend, "every word", texts, expected, alone, options.shown)
+  for name, encode in (("as used", used), ("every word", alone)):
+    compare(backend, name, places, texts, expected, encode, options.shown)
+  return 0
 
 
-def timed(name: str, encode: Callable, texts: list[str]) -> list[list[int]]:
+def texts_of(splits: Splits) -> Iterator[tuple[str, str]]:
+  """(where it stands, text) of all that a run may read."""
+  for name in ("train", "validation", "test"):
+    part = getattr(splits, name)
+    for row in part.table.select(["id", "text", "response", "views"]).to_pylist():
+      place = f"{name} {row['id']}"
+      for view in ({"kind": "", **row}, *(row["views"] or ())):
+        for column in ("text", "response"):
+          if view[column] is not None:
+            yield " ".join(filter(None, (place, view["kind"], column))), view[column]
+
+
+def every_word():
+  """Leaves tensorflow-text all words but those of texts that spell special tokens."""
+
+  def changed(family: Callable) -> Callable:
+    def made(*given):
+      found = family(*given)
+      return found and (found[0], lambda word: word, found[2])
+
+    return made
+
+  families = {name: changed(getattr(tftext, name)) for name in FAMILIES}
+  return mock.patch.multiple(tftext, **families)
+
+
+def timed(name: str, encode: Callable, texts: Sequence[str]) -> list[list[int]]:
   began = time.perf_counter()
   found = encode(texts)
   seconds = time.perf_counter() - began
@@ -60,7 +88,8 @@ def timed(name: str, encode: Callable, texts: list[str]) -> list[list[int]]:
 def compare(
   backend,
   name: str,
-  texts: list[str],
+  places: Sequence[str],
+  texts: Sequence[str],
   expected: Sequence[Sequence[int]],
   encode: Callable,
   shown: int,
@@ -78,10 +107,12 @@ def compare(
     begin, end = tokens.offsets[at] if at < len(tokens.ids) else (len(texts[i]),) * 2
     around = texts[i][max(0, begin - 1) : end + 1]
     names = [unicodedata.name(c, f"U+{ord(c):04X}") for c in around if not c.isascii()]
+    names = names or [ascii(around[:40])]
     ours = backend.id_to_token(found[i][at]) if at < len(found[i]) else "nothing"
     theirs = tokens.tokens[at] if at < len(tokens.ids) else "nothing"
-    print(f"  text {i}, token {at}: {ours!r} for {theirs!r}; {', '.join(names)}")
+    shown = f"{ours!r} for {theirs!r}; {', '.join(names)}"
+    print(f"  {places[i]}, token {at}: {shown}")
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

@@ -1,7 +1,8 @@
 """Texts to ids by tensorflow-text, id for id as the tokenizer itself does it; masks.
 
-A text is normalised by the tokenizer's own normalizer and cut at its spaces; then
-tensorflow-text turns words into ids. Where it might differ the reference does so:
+A text is normalised by the tokenizer's own normalizer and cut at its spaces; then its
+words go through a tf.data graph of tensorflow-text that makes ids, each different word
+once. Where it might differ the reference does so:
 - texts that spell a special token, as [MASK], or SentencePiece's mark of a space;
 - words longer than 100 characters, or with characters outside `PLAIN`;
 - SentencePiece: words that spm.model's normalizer changes, words with an unknown piece,
@@ -9,6 +10,7 @@ tensorflow-text turns words into ids. Where it might differ the reference does s
   library adds in float32, the other in float64, and so they break ties differently.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -25,6 +27,7 @@ PLAIN = re.compile(
   "\u2100-\u2bff\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7a3\U0001f300-\U0001faff]{1,100}"
 )
 GAP = 1e-3  # of log probability; in a word float32 errs by less than 1e-4
+BATCH = 4096  # words
 FORMAT = 1  # of the masks; raise it when the same seed hides other words
 MASKED = 0.15  # of the words, as BERT was trained
 SPACES = {
@@ -127,6 +130,10 @@ def make(backend, folder):
   special = re.compile("|".join(map(re.escape, special)) or "(?!)", re.IGNORECASE)
   cut, one = backend.pre_tokenizer.pre_tokenize_str, backend.model.tokenize
 
+  def ids_of(words):
+    batches = tf.data.Dataset.from_tensor_slices(words).batch(BATCH)
+    return [ids for some in batches.map(tokenizer.tokenize) for ids in some.to_list()]
+
   def encode_batch(texts):
     clean = [normalise(text) for text in texts]
     pairs = enumerate(zip(texts, clean, strict=True))
@@ -135,7 +142,7 @@ def make(backend, folder):
     words = [text.split(" ") for text in clean]
     every = dict.fromkeys(word for some in words for word in some)  # each once
     easy = [word for word in every if plain(word)]
-    found = tokenizer.tokenize(easy).to_list() if easy else []
+    found = ids_of(easy) if easy else []
     every.update(zip(easy, found, strict=True))
     for word, found in every.items():
       if found is None:
@@ -149,9 +156,9 @@ def make(backend, folder):
 
 
 def _libraries(what):
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # JAX has set it lower
   try:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _no_stderr():
       warnings.simplefilter("ignore")
       import tensorflow as tf
       import tensorflow_text
@@ -159,6 +166,19 @@ def _libraries(what):
     raise UserError(f"{what}: {error}; run: pip install -e '.[tftext]'") from error
   tf.config.set_visible_devices([], "GPU")  # all of it is JAX's
   return tf, tensorflow_text
+
+
+@contextlib.contextmanager
+def _no_stderr():
+  """What C++ code writes there before its level of logging is read goes nowhere."""
+  kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)
 
 
 def _wordpiece(text, dtype, parts, normalise, file):

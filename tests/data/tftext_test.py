@@ -1,7 +1,10 @@
 """tensorflow-text gives the ids of `tokenizers`, whatever the text."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -222,16 +225,21 @@ def test_every_character_gets_the_same_ids(encoder):
 @pytest.mark.parametrize("encoder", ["uncased", "spm"], indirect=True)
 def test_plain_words_are_left_to_tensorflow(encoder, monkeypatch):
   backend = tokenize.load_tokenizer(encoder).backend_tokenizer
-  seen = []
+  seen, graphs = [], []
+  whole = tf.data.Dataset.from_tensor_slices
+  keep = lambda words: seen.extend(words) or whole(words)
+  monkeypatch.setattr(tf.data.Dataset, "from_tensor_slices", keep)
   for name in ("FastWordpieceTokenizer", "SentencepieceTokenizer"):
-    whole = getattr(tensorflow_text, name)
-    keep = lambda self, words, whole=whole.tokenize: (
-      seen.extend(words) or whole(self, words)
+    kind = getattr(tensorflow_text, name)
+    call = lambda self, words, call=kind.tokenize: (
+      graphs.append(not tf.executing_eagerly()) or call(self, words)
     )
-    monkeypatch.setattr(whole, "tokenize", keep)
+    monkeypatch.setattr(kind, "tokenize", call)
   tftext.make(backend, encoder)(["ab a [MASK]", "ab a", "a" * 101])
   assert "ab" in seen
   assert "a" * 101 not in seen
+  assert graphs
+  assert all(graphs)
 
 
 @pytest.mark.parametrize("encoder", ["uncased", "spm"], indirect=True)
@@ -263,3 +271,19 @@ def test_another_tokenizer_is_refused(encoder):
   (encoder / "spm.model").unlink()
   with pytest.raises(UserError, match=r"--config\.tokenizer_backend=hf"):
     tftext.make(backend, encoder)
+
+
+@pytest.mark.parametrize("encoder", ["uncased"], indirect=True)
+def test_the_console_stays_quiet(encoder):
+  code = (
+    "from pathlib import Path; from ssljax.data import tftext, tokenize\n"
+    f"folder = Path({str(encoder)!r})\n"
+    "backend = tokenize.load_tokenizer(folder).backend_tokenizer\n"
+    "print(tftext.make(backend, folder)(['a b']))"
+  )
+  environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+  done = subprocess.run(
+    [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+  )
+  assert done.stdout.startswith("[[")
+  assert done.stderr == ""
