@@ -1,6 +1,9 @@
 """From a config to the sets of a run: whose view is whose."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from ssljax.data import sets
 from ssljax.errors import UserError
 from ssljax.method import Needs
 from tests import tiny
+from tests.runs import ROOT
 
 GOOD, BAD = tiny.WORDS[0], tiny.WORDS[5]
 
@@ -82,3 +86,61 @@ def test_masked_candidates_stand_beside_the_others(config):
     for ids in some[1:-1]:
       assert set(ids[ids != whole]) == {4}  # [MASK]
     assert 4 not in some[-1]
+
+
+def overlapping(config, change):
+  """The config's test set, with what `change` makes of the rows of train."""
+  folder = Path(config["data"])
+  lines = (folder / "train.jsonl").read_text().splitlines()
+  train = [json.loads(line) for line in lines]
+  rows = [
+    {"id": f"other{i}", "text": text, "label": i % 2}
+    for i, text in enumerate(change(train))
+  ]
+  (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  return config | {"weak": ("self",), "missing_view": "error"}
+
+
+def test_texts_of_train_in_test_stop_a_run_or_are_left_out(config):
+  config = overlapping(config, lambda train: [row["text"].upper() for row in train[:2]])
+  needs = Needs(views=("weak",))
+  with pytest.raises(UserError, match=r"train.*, line 1: .*test.*on_overlap=drop"):
+    sets.load(config, needs)
+  found = sets.load(config | {"on_overlap": "drop"}, needs)
+  assert len(found.train.label) + len(found.train.hidden) == 28
+  assert (
+    "2 rows of train and 0 views that are texts of validation or test left out"
+    in (found.notes)
+  )
+
+
+def test_what_dropping_has_left_is_said_where_it_is_too_little(config):
+  views = overlapping(config, lambda train: [train[0]["views"][0]["text"], "x"])
+  views |= {"on_overlap": "drop", "weak": ("llm",)}
+  with pytest.raises(UserError, match=r"stored for .*0 rows of train and 1 views"):
+    sets.load(views, Needs(views=("weak",)))
+  good = overlapping(config, lambda train: [row["text"] for row in train[::2]])
+  with pytest.raises(UserError, match=r"label.*15 rows of train and 0 views"):
+    sets.load(good | {"on_overlap": "drop"}, Needs(views=("weak",)))
+
+
+def test_a_run_with_overlap_ends_in_one_line(config, tmp_path):
+  config = overlapping(config, lambda train: [train[5]["text"], "x"])
+  keys = ("data", "encoder", "labels", "max_length")
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "ssljax.main",
+      "--config=configs/supervised.py",
+      f"--workdir={tmp_path}/run",
+      *(f"--config.{key}={config[key]}" for key in keys),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  assert "on_overlap=drop" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert not (tmp_path / "run").exists()
