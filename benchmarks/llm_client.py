@@ -89,7 +89,9 @@ def main() -> int:
     "cores": os.cpu_count(),
   }
   print(json.dumps(found, indent=2))
-  return 0 if found["all_slots_busy"] > AIM else 1
+  # Slots that are busy with answers that are none say nothing.
+  fine = sum(problems.values()) < options.texts / 2
+  return 0 if fine and found["all_slots_busy"] > AIM else 1
 
 
 @contextlib.contextmanager
@@ -102,7 +104,10 @@ def server(options: argparse.Namespace) -> Iterator[str]:
     command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
   ) as process:
     try:
-      yield process.stdout.readline().split()[-1]
+      said = process.stdout.readline().split()
+      if not said:
+        sys.exit(f"no server: {' '.join(command)} ended")
+      yield said[-1]
     finally:
       process.terminate()
 
