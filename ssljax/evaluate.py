@@ -8,15 +8,18 @@ from absl import flags
 
 from ssljax import cli, jsonfile, scoring, sharding, step, trained
 from ssljax import config as configuration
-from ssljax.data import files, records, sets
+from ssljax.data import columns, files, records, sets
 from ssljax.errors import UserError
-from ssljax.evals.classification import classification
+from ssljax.evals import evaluation
 from ssljax.evals.predictions import write_predictions
 from ssljax.models import resolve
 
 flags.DEFINE_string("workdir", None, "folder of a run", required=True)
 flags.DEFINE_string("data", None, "labelled file to score", required=True)
 flags.DEFINE_string("output", None, "default WORKDIR/evaluations/<file stem>")
+flags.DEFINE_list(
+  "slices", [], "further columns of the file whose values are told apart"
+)
 
 
 def main() -> int:
@@ -27,6 +30,10 @@ def main() -> int:
   ).expanduser()
   config = configuration.read(workdir)
   rows = records.read_labelled(data, config["resolved"]["labels"])
+  more: dict[str, list] = {name: [] for name in flags.FLAGS.slices}
+  for path in records.labelled_files(data):
+    for name, values in columns.others(path, flags.FLAGS.slices).items():
+      more[name] += values
   _claim(output, data)
   folder = resolve(config["encoder"])
   part = sets.eval_set(rows, folder, config["max_length"])
@@ -38,14 +45,31 @@ def main() -> int:
   params = sharding.put(params, sharding.state_shardings(params, devices))
   lengths = scoring.row_lengths(config["resolved"]["row_lengths"][-1])
   logits = scoring.score(eval_step, params, part.tokens, lengths, devices)
-  found = classification(logits, part.label)
-  write_predictions(output / "predictions.parquet", part.id, part.label, logits)
-  jsonfile.write_json(
-    output / "metrics.json",
-    {"data": str(data), "rows": len(rows), "step": chosen, "test": found},
+  decision = evaluation.decision_of(workdir)
+  scored = evaluation.scored(rows, logits, part.tokens.truncated, more)
+  found = {
+    "data": str(data),
+    "rows": len(rows),
+    "step": chosen,
+    "temperature": decision.temperature,
+    "undefined": decision.undefined,
+    "test": evaluation.of_set(scored, decision),
+    "thresholds": evaluation.thresholds(scored, decision),
+    "calibration": evaluation.calibrated(scored, decision),
+    "slices": evaluation.of_slices(scored),
+  }
+  path = output / "predictions.parquet"
+  write_predictions(path, rows, logits, decision.temperature)
+  jsonfile.write_json(output / "metrics.json", found)
+  names = ("accuracy", "precision", "recall", "f1", "macro_f1", "auroc", "auprc")
+  shown = ", ".join(
+    f"{name} {found['test'][name]:.3f}"
+    for name in names
+    if found["test"][name] is not None
   )
-  shown = ", ".join(f"{k} {v:.3f}" for k, v in found.items() if v is not None)
   print(f"{data} ({len(rows)} rows, step {chosen}): {shown}")
+  if scored.truncated:
+    print(f"{scored.truncated} texts were cut at {config['max_length']} tokens")
   print(f"results in {output}")
   return 0
 

@@ -14,7 +14,7 @@ def write_json(path: Path, object: Any) -> None:
   """Writes JSON that is there whole or not at all; NaN and infinities become null."""
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(_plain(object), indent=2, ensure_ascii=False, allow_nan=False)
+  text = json.dumps(plain(object), indent=2, ensure_ascii=False, allow_nan=False)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   try:
     with open(temporary, "w", encoding="utf-8") as file:
@@ -26,13 +26,14 @@ def write_json(path: Path, object: Any) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+  """What `write_json` writes: arrays as lists, None for what is not finite."""
   if isinstance(value, dict):
-    return {str(k): _plain(v) for k, v in value.items()}
+    return {str(k): plain(v) for k, v in value.items()}
   if isinstance(value, list | tuple):
-    return [_plain(v) for v in value]
+    return [plain(v) for v in value]
   if isinstance(value, np.ndarray | np.generic | jax.Array):
-    return _plain(value.tolist())
+    return plain(value.tolist())
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ssljax import job
-from ssljax.data import loader, sets, tokenize
+from ssljax.data import loader, records, sets, tokenize
 
 
 def cut(*rows):
@@ -21,7 +21,9 @@ def test_a_row_counts_once_in_the_share_however_many_candidates_it_has():
   weak = cut([True], [False])
   unlabelled = {"weak": cut([False], [False]), "strong": cut([True, False], [True])}
   train = loader.TrainSet({"weak": weak}, unlabelled, np.zeros(2), np.zeros(2))
-  part = sets.EvalSet([], np.zeros(0), cut([True], [True], [False], [False]).tokens)
+  part = sets.EvalSet(
+    records.from_rows([]), cut([True], [True], [False], [False]).tokens
+  )
   data = sets.Sets(train, part, part, (), (), "", Path())
   assert job._truncated(data) == {
     "train (weak)": 0.25,

@@ -53,6 +53,27 @@ def read(
   return _read_rows(path, names)
 
 
+def others(path: Path, names: Sequence[str]) -> dict[str, list]:
+  """Columns of a file that need not be of SCHEMA, as they stand there.
+
+  Raises:
+    UserError: what `files.rows` finds, or no column of a name.
+  """
+  if files.check(path) == ".parquet":
+    file = files.parquet(path)
+    known = file.schema_arrow.names
+    found = {name: file.read(columns=[name])[name] for name in names if name in known}
+    found = {name: column.to_pylist() for name, column in found.items()}
+  else:
+    rows = [row for _, row in files.rows(path)]
+    known = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    found = {name: [row.get(name) for row in rows] for name in names if name in known}
+  for name in names:
+    if name not in found:
+      raise UserError(f"{path}: {name}: no such column; there are {', '.join(known)}")
+  return found
+
+
 def _read_rows(path: Path, names: Sequence[str]) -> tuple[dict, np.ndarray, list[str]]:
   """Columns that are there, the line of each row, columns that are ignored."""
   text_only = files.suffix(path) == ".csv"

@@ -247,14 +247,7 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
       the model does not know, by id or by name.
   """
   path = Path(data).expanduser()
-  paths = [path]
-  if path.is_dir():
-    paths = _folder(path).get("test", [])
-    if not paths:
-      raise UserError(
-        f"{path}: no test split; give a file, or a folder with test/ or test.jsonl"
-      )
-  records = concat([read_file(each) for each in paths])
+  records = concat([read_file(each) for each in labelled_files(path)])
   if not len(records):
     raise UserError(f"{path}: no rows; fill or replace the file")
   checks.ids([records])
@@ -264,6 +257,22 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
   given = {i: name for i, name in enumerate(labels) if name != str(i)}
   checks.names_agree(records, given)
   return records
+
+
+def labelled_files(path: Path) -> list[Path]:
+  """The files that `read_labelled` reads.
+
+  Raises:
+    UserError: a folder without a test split.
+  """
+  if not path.is_dir():
+    return [path]
+  paths = _folder(path).get("test", [])
+  if not paths:
+    raise UserError(
+      f"{path}: no test split; give a file, or a folder with test/ or test.jsonl"
+    )
+  return paths
 
 
 # Which file is which split.

@@ -21,9 +21,13 @@ CANDIDATES = 4  # perturbations of a text that "words" or "masked" makes
 
 
 class EvalSet(NamedTuple):
-  id: list[str]
-  label: np.ndarray  # i64 [n]
+  rows: Records
   tokens: Tokens
+
+  @property
+  def label(self) -> np.ndarray:
+    """i64 [n]."""
+    return self.rows.label
 
 
 class Sets(NamedTuple):
@@ -127,7 +131,9 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
     arrays += [one.begin, one.tokens.offset, one.tokens.ids]
   for part in (validation, test):
     arrays += [part.label, part.tokens.offset, part.tokens.ids]
-  digest = hashlib.sha256(json.dumps([validation.id, test.id]).encode())
+  digest = hashlib.sha256(
+    json.dumps([part.rows.column("id") for part in (validation, test)]).encode()
+  )
   for array in arrays:
     digest.update(np.ascontiguousarray(array))
   return Sets(
@@ -148,7 +154,7 @@ def eval_set(
   tokens = tokenize.cached(
     encoder, rows.column("text"), rows.column("response"), max_length, backend
   )
-  return EvalSet(rows.column("id"), rows.label, tokens)
+  return EvalSet(rows, tokens)
 
 
 def _without_overlap(found: Splits, on_overlap: str) -> tuple[Splits, str]:

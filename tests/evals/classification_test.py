@@ -7,10 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ssljax.data import records
 from ssljax.evals import predictions
 from ssljax.evals.classification import classification, softmax
 
-NAMES = ["accuracy", "precision", "recall", "f1", "macro_f1", "auroc", "auprc"]
+NAMES = [
+  *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1"),
+  *("auroc", "auprc"),
+]
 
 
 def drawn(seed: int, classes: int, rows: int = 60):
@@ -68,8 +72,9 @@ def expected(logits, label) -> dict[str, float]:
   chosen = each[1] if classes == 2 else np.mean(each, axis=0)
   macro_f1 = np.mean([f1 for _, _, f1, _, _ in each])
   accuracy = np.mean(np.array(predicted) == label)
+  balanced = np.mean([recall for _, recall, *_ in each])
   precision, recall, f1, auroc, auprc = chosen
-  found = (accuracy, precision, recall, f1, macro_f1, auroc, auprc)
+  found = (accuracy, balanced, precision, recall, f1, macro_f1, auroc, auprc)
   return dict(zip(NAMES, found, strict=True))
 
 
@@ -100,7 +105,7 @@ def test_what_the_labels_do_not_define_is_none(classes, only):
   keep = np.isin(label, only)
   found = classification(logits[keep], label[keep])
   assert found["auroc"] is found["auprc"] is None
-  rest = {name: found[name] for name in NAMES[:5]}
+  rest = {name: found[name] for name in NAMES[:6]}
   assert all(np.isfinite(value) for value in rest.values())
   json.dumps(found, allow_nan=False)
 
@@ -125,23 +130,37 @@ def test_softmax_of_large_logits_is_finite_and_keeps_sure_texts_apart():
   np.testing.assert_array_equal(probability[2:], [[1, 0], [0, 1]])
 
 
+def rows_of(label):
+  return records.from_rows(
+    [
+      {"id": f"row-{i}", "text": f"text {i}", "label": int(n), "source": "s"}
+      for i, n in enumerate(label)
+    ]
+  )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_table_holds_every_text_in_order_with_its_score(classes, tmp_path):
+def test_the_table_holds_every_text_in_order_with_its_score(
+  classes, temperature, tmp_path
+):
   logits, label = drawn(1, classes, 20)
-  ids = [f"row-{i}" for i in range(20)]
   path = tmp_path / "predictions" / "test.parquet"
-  predictions.write_predictions(path, ids, label, logits)
+  predictions.write_predictions(path, rows_of(label), logits, temperature)
   table = pq.read_table(path)
+  text = pa.large_string()
   assert dict(zip(table.column_names, table.schema.types, strict=True)) == {
-    "id": pa.string(),
+    "id": text,
     "label": pa.int64(),
     "score": pa.float64(),
     "logits": pa.list_(pa.field("element", pa.float32())),
+    **dict.fromkeys(("text", "response", "category", "source"), text),
   }
-  assert table["id"].to_pylist() == ids
+  assert table["id"].to_pylist() == [f"row-{i}" for i in range(20)]
+  assert table["text"].to_pylist() == [f"text {i}" for i in range(20)]
   assert table["label"].to_pylist() == label.tolist()
   np.testing.assert_array_equal(table["logits"].to_pylist(), logits)
-  powers = np.exp(np.float64(logits))
+  powers = np.exp(np.float64(logits) / temperature)
   probability = powers / powers.sum(1, keepdims=True)
   # Of the harmful class; with more than two classes of the one that is predicted.
   score = probability[:, 1] if classes == 2 else probability.max(1)
@@ -151,15 +170,15 @@ def test_the_table_holds_every_text_in_order_with_its_score(classes, tmp_path):
 def test_the_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   logits, label = drawn(2, 2, 4)
   path = tmp_path / "test.parquet"
-  predictions.write_predictions(path, list("abcd"), label, logits)
+  predictions.write_predictions(path, rows_of(label), logits)
   assert list(tmp_path.iterdir()) == [path]
   before = path.read_bytes()
 
-  def torn(table, where):
+  def torn(table, where, **_):
     where.write_bytes(b"PAR1")
     raise OSError("disk full")
 
   monkeypatch.setattr(predictions.pq, "write_table", torn)
   with pytest.raises(OSError, match="disk full"):
-    predictions.write_predictions(path, list("efgh"), label, -logits)
+    predictions.write_predictions(path, rows_of(label), -logits)
   assert path.read_bytes() == before

@@ -1,0 +1,163 @@
+"""All that is said of a classifier on a set of texts, as result.json has it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssljax.data.records import Records
+from ssljax.evals import bootstrap, calibration, classification, operating, slices
+from ssljax.evals.classification import HARMFUL, softmax
+
+SEVERAL = "thresholds are for two classes"
+UNFINISHED = "the run has no result.json yet: its validation has not chosen them"
+
+
+class Scored(NamedTuple):
+  """A labelled set, and what a classifier said of it."""
+
+  logits: np.ndarray  # f32 [n, C]
+  label: np.ndarray  # i64 [n]
+  columns: Mapping[str, Sequence[Any]] = {}  # of slices, a value for each text
+  truncated: int = 0  # texts that were longer than what was read of them
+
+
+class Decision(NamedTuple):
+  """What validation settles: how sure a score is, and where to flag."""
+
+  temperature: float
+  thresholds: dict[str, dict[str, Any]]  # see `operating.choose`
+  undefined: dict[str, str]  # why something is None or 1, by its name
+
+
+def decide(validation: Scored) -> Decision:
+  """Fits the temperature, then chooses thresholds on the calibrated score."""
+  temperature, why = calibration.temperature(validation.logits, validation.label)
+  undefined = {} if why is None else {"temperature": why}
+  if validation.logits.shape[1] != 2:
+    return Decision(temperature, {}, undefined | {"thresholds": SEVERAL})
+  score = softmax(validation.logits, temperature)[:, HARMFUL]
+  thresholds = operating.choose(score, validation.label == HARMFUL)
+  return Decision(temperature, thresholds, undefined)
+
+
+def decision_of(workdir: Path) -> Decision:
+  """What validation has settled in a finished run; nothing where it goes on."""
+  try:
+    result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+    names = ("threshold", "warning", "validation")
+    thresholds = {
+      aim: {name: found[name] for name in names}
+      for aim, found in result["thresholds"].items()
+    }
+    return Decision(result["temperature"], thresholds, result["undefined"])
+  except (OSError, ValueError, KeyError):
+    return Decision(1.0, {}, dict.fromkeys(("temperature", "thresholds"), UNFINISHED))
+
+
+def of_set(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
+  """Metrics of one set, each with its 95% interval over texts.
+
+  Returns:
+    The names of `classification`, `ece` and `brier` (of the calibrated score), each
+    with `<name>_interval`; `undefined` with why a metric is None; `by_class` and
+    `confusion_matrix`; `rows` and how many of them were `truncated`.
+  """
+  logits, label = part.logits, part.label
+  found: dict[str, Any] = dict(classification.classification(logits, label))
+  after = calibration.errors(logits, label, decision.temperature)
+  found |= {name: after[name] for name in ("ece", "brier")}
+  drawn = classification.resampled(logits, label, _resamples(part, seed))
+  square = calibration.squares(softmax(logits, decision.temperature), label)
+  blocks = _resamples(part, seed)
+  drawn["brier"] = np.concatenate([counts @ square for counts in blocks]) / len(label)
+  spread = bootstrap.intervals(drawn)
+  result: dict[str, Any] = {}
+  for name, value in found.items():
+    result[name] = value
+    if name != "ece":
+      result[f"{name}_interval"] = None if value is None else spread[f"{name}_interval"]
+  result["undefined"] = classification.undefined(label, logits.shape[1])
+  result |= {"rows": len(label), "truncated": part.truncated}
+  result["by_class"] = classification.by_class(logits, label)
+  result["confusion_matrix"] = classification.confusion_matrix(logits, label)
+  return result
+
+
+def thresholds(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
+  """What each threshold does on a set that it was not chosen on.
+
+  Returns:
+    For each name of `operating.NAMES`: `threshold`, `warning`, `validation`, and the
+    shares of `operating.measured` with their intervals; {} with more than two classes.
+  """
+  if not decision.thresholds:
+    return {}
+  score = softmax(part.logits, decision.temperature)[:, HARMFUL]
+  harmful = part.label == HARMFUL
+  chosen = {n: d["threshold"] for n, d in decision.thresholds.items()}
+  known = {name: value for name, value in chosen.items() if value is not None}
+  blocks = _resamples(part, seed)
+  drawn = operating.resampled(score, harmful, known.values(), blocks)
+  spread = dict(zip(known, drawn, strict=True))
+  found = {}
+  for name, of_validation in decision.thresholds.items():
+    found[name] = dict(of_validation)
+    if name in known:
+      values = operating.measured(score, harmful, known[name])
+      found[name] |= values | bootstrap.intervals(spread[name])
+  return found
+
+
+def calibrated(part: Scored, decision: Decision) -> dict[str, Any]:
+  """Calibration of a set before and after the temperature, with reliability bins."""
+  return {
+    name: {
+      **calibration.errors(part.logits, part.label, temperature),
+      "bins": [
+        one._asdict()
+        for one in calibration.reliability(part.logits, part.label, temperature)
+      ],
+    }
+    for name, temperature in (("before", 1.0), ("after", decision.temperature))
+  }
+
+
+def scored(
+  rows: Records,
+  logits: np.ndarray,
+  truncated: np.ndarray,
+  more: Mapping = {},
+) -> Scored:
+  """Labelled rows with their logits; `truncated` bool [n], `more` columns of slices."""
+  return Scored(logits, rows.label, slices.columns(rows, more), int(truncated.sum()))
+
+
+def of_slices(part: Scored) -> list[dict[str, Any]]:
+  """Parts of the set, the worst first; decisions are those of the larger logit."""
+  predicted = part.logits.argmax(1)
+  if part.logits.shape[1] == 2:
+    flagged, harmful = predicted == HARMFUL, part.label == HARMFUL
+  else:
+    flagged, harmful = predicted != part.label, np.zeros(len(predicted), bool)
+  return slices.slices(part.columns, flagged, harmful)
+
+
+def of_run(validation: Scored, test: Scored, seed: int = 0) -> dict[str, Any]:
+  """What result.json says of a finished run."""
+  decision = decide(validation)
+  return {
+    "temperature": decision.temperature,
+    "undefined": decision.undefined,
+    "validation": of_set(validation, decision, seed),
+    "test": of_set(test, decision, seed),
+    "thresholds": thresholds(test, decision, seed),
+    "calibration": calibrated(test, decision),
+    "slices": of_slices(test),
+  }
+
+
+def _resamples(part: Scored, seed: int):
+  return bootstrap.resamples(len(part.label), seed=seed)
