@@ -12,18 +12,24 @@ from absl import app, flags, logging
 from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, UserError
 
 
-def run(main: Callable[[], int | None]) -> None:
-  """Parses the flags, runs `main()` and exits with what it returns (None is 0)."""
+def run(main: Callable[..., int | None], positional: bool = False) -> None:
+  """Parses the flags, runs `main()` and exits with what it returns (None is 0).
+
+  Args:
+    positional: `main` gets the list of what is no flag; else that is a mistake.
+  """
   _quiet()
-  app.run(lambda argv: guarded(main, argv), flags_parser=_parse)
+  app.run(lambda argv: guarded(main, argv, positional), flags_parser=_parse)
 
 
-def guarded(main: Callable[[], int | None], argv: Sequence[str]) -> int | None:
+def guarded(
+  main: Callable[..., int | None], argv: Sequence[str], positional: bool = False
+) -> int | None:
   """What `main()` returns; exits with one line where the user can mend what it met."""
-  if len(argv) > 1:
+  if len(argv) > 1 and not positional:
     _stop(f"unexpected argument {argv[1]!r}: flags are written --name=value")
   try:
-    return main()
+    return main(list(argv[1:])) if positional else main()
   except UserError as error:
     _stop(str(error), error.code)
   except PermissionError as error:

@@ -19,6 +19,7 @@ from ssljax import config as configuration
 from ssljax.data import prepare
 from ssljax.data.sets import EvalSet
 from ssljax.errors import INTERRUPTED, TERMINATED, RunError, UserError
+from ssljax.evals import evaluation, page
 from ssljax.evals.classification import classification
 from ssljax.evals.predictions import write_predictions
 from ssljax.job import Job, assemble
@@ -184,6 +185,12 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     for line in saved.notes:
       note(line)
   logits = {name: _score(job, state, getattr(data, name)) for name in EVALUATED}
+  found = evaluation.of_run(
+    *(
+      evaluation.scored(part.rows, logits[name], part.tokens.truncated)
+      for name, part in (("validation", data.validation), ("test", data.test))
+    )
+  )
   result = {
     "method": config["method"]["name"],
     "step": chosen,
@@ -195,14 +202,17 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     **final,
-    **{n: classification(logits[n], getattr(data, n).label) for n in EVALUATED},
+    **found,
   }
-  writer.write(t, "test", result["test"])
+  writer.write(t, "test", classification(logits["test"], data.test.label))
   writer.close()
   saved.close()
   if leader:
-    path = workdir / "predictions" / "test.parquet"
-    write_predictions(path, data.test.id, data.test.label, logits["test"])
+    for name in EVALUATED:
+      path = workdir / "predictions" / f"{name}.parquet"
+      rows = getattr(data, name).rows
+      write_predictions(path, rows, logits[name], found["temperature"])
+    page.write_report(workdir, job.resolved, result)
     jsonfile.write_json(workdir / "result.json", result)
   _together("finished")
   note(_summary(result))

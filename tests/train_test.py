@@ -52,8 +52,12 @@ def test_a_run_leaves_what_is_promised(name, undisturbed):
     assert found["test"]["f1"] > 0.8
   assert (workdir / "config.json").exists()
   table = pq.read_table(workdir / "predictions" / "test.parquet")
-  assert table.column_names == ["id", "label", "score", "logits"]
+  assert table.column_names == [
+    *("id", "label", "score", "logits"),
+    *("text", "response", "category", "source"),
+  ]
   assert table.num_rows == 40
+  assert (workdir / "report.html").stat().st_size > 10_000
   seen = [(line["step"], line["split"]) for line in lines(workdir)]
   assert len(seen) == len(set(seen))
   assert (STEPS, "train") in seen

@@ -1,0 +1,176 @@
+"""Runs against each other: over seeds, on the same texts, and over data sets.
+
+A method is a group of runs whose configs differ in nothing but the seed. Differences on
+a data set are judged by paired bootstrap: the same resamples of the test texts for all
+runs, so that what two methods find hard alike does not count. Over data sets: average
+ranks and the Friedman test (Demsar 2006).
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from ssljax.errors import UserError
+from ssljax.evals import bootstrap, classification, runs
+from ssljax.evals.runs import Run
+
+# What does not make another method: where it ran, and how often it reported.
+ASIDE = ("seed", "distributed", "dry_run", "resolved", "log_every", "checkpoint_every")
+BUDGET, DATA = "labels", "data"
+BASELINE = "supervised"
+
+
+class Group(NamedTuple):
+  """Runs of one method on one data set with one budget, by seed."""
+
+  name: str  # of the method, with what sets it apart
+  data: str
+  labels: int
+  runs: list[Run]
+
+  def values(self, metric: str) -> list[float]:
+    found = [run.result["test"][metric] for run in self.runs]
+    return [value for value in found if value is not None]
+
+
+def groups(found: Sequence[Run]) -> list[Group]:
+  """Groups in the order of the runs, `supervised` before the others.
+
+  Raises:
+    UserError: two runs of one group that have the same seed.
+  """
+  flat = [_flat(run.config) for run in found]
+  names = dict.fromkeys(itertools.chain.from_iterable(flat))
+  differ = [
+    name
+    for name in names
+    if name not in (DATA, BUDGET, "method.name")
+    and len({repr(one.get(name)) for one in flat}) > 1
+  ]
+  made: dict[tuple, Group] = {}
+  for run, config in zip(found, flat, strict=True):
+    method = run.result["method"]
+    # Options of one method alone are the method's name, not a difference of its runs.
+    others = [
+      one for one, r in zip(flat, found, strict=True) if r.result["method"] == method
+    ]
+    own = [n for n in differ if len({repr(one.get(n)) for one in others}) > 1]
+    name = " ".join([method, *(f"{n}={config.get(n)}" for n in own)])
+    key = name, config[DATA], config[BUDGET]
+    group = made.setdefault(key, Group(*key, []))
+    for other in group.runs:
+      if other.config["seed"] == run.config["seed"]:
+        raise UserError(
+          f"{other.workdir} and {run.workdir} are the same run (method, data, labels "
+          "and seed); leave one out"
+        )
+    group.runs.append(run)
+  # What the others are held against comes first.
+  return sorted(made.values(), key=lambda group: group.name.split()[0] != BASELINE)
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+  found: dict[str, Any] = {}
+  for name, value in config.items():
+    if before + name in ASIDE:
+      continue
+    if isinstance(value, Mapping):
+      found |= _flat(value, f"{before}{name}.")
+    else:
+      found[before + name] = value
+  return found
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+  """Mean and sample standard deviation; None where there are too few."""
+  if not values:
+    return None, None
+  spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+  return float(np.mean(values)), spread
+
+
+class Difference(NamedTuple):
+  """How much better `one` is than `other` on the same test texts."""
+
+  one: str
+  other: str
+  value: float  # difference of the means over seeds
+  interval: list[float] | None  # 95%, over texts
+  p_value: float  # two-sided, of no difference
+
+
+def paired(some: Sequence[Group], metric: str = "f1") -> list[Difference]:
+  """Each group against each that stands before it, on one data set.
+
+  The seeds are taken as given and the texts as drawn: each resample gives every run's
+  metric, and the means over the seeds of a group are compared.
+
+  Raises:
+    UserError: runs whose test texts are not the same.
+  """
+  drawn = gaps(some, metric)
+  found = []
+  for b, a in itertools.combinations(range(len(some)), 2):
+    gap = drawn[a] - drawn[b]
+    value = np.mean(some[a].values(metric)) - np.mean(some[b].values(metric))
+    below, above = np.mean(gap <= 0), np.mean(gap >= 0)
+    # A p-value of 0 would claim more than so many resamples can show.
+    p = min(1.0, 2 * max(min(below, above), 1 / len(gap)))
+    names = some[a].name, some[b].name
+    found.append(Difference(*names, float(value), bootstrap.interval(gap), float(p)))
+  return found
+
+
+def gaps(some: Sequence[Group], metric: str) -> np.ndarray:
+  """f64 [groups, R], each group's mean over seeds under the same resamples."""
+  first, drawn = None, []
+  for group in some:
+    each = []
+    for run in group.runs:
+      own = runs.predictions(run)
+      first = first or (run.workdir, own)
+      if own.id != first[1].id or not np.array_equal(own.label, first[1].label):
+        raise UserError(
+          f"{run.workdir} and {first[0]} have other test texts, so they cannot be "
+          "compared text by text"
+        )
+      blocks = bootstrap.resamples(len(own.label))
+      each.append(classification.resampled(own.logits, own.label, blocks)[metric])
+    drawn.append(np.mean(each, axis=0))
+  return np.array(drawn)
+
+
+class Ranks(NamedTuple):
+  methods: list[str]
+  data: list[str]
+  value: np.ndarray  # f64 [methods, data], means over seeds
+  rank: np.ndarray  # f64 [methods], average; 1 is the best
+  p_value: float | None  # of the Friedman test
+  why: str  # there is none
+
+
+def ranks(some: Sequence[Group], metric: str = "f1") -> Ranks | None:
+  """Average ranks of the methods that ran on all data sets; None with one of either."""
+  data = list(dict.fromkeys((group.data, group.labels) for group in some))
+  cells = {
+    (g.name, (g.data, g.labels)): mean_and_spread(g.values(metric))[0] for g in some
+  }
+  methods = [
+    name
+    for name in dict.fromkeys(group.name for group in some)
+    if all(cells.get((name, one)) is not None for one in data)
+  ]
+  if len(methods) < 2 or len(data) < 2:
+    return None
+  value = np.array([[cells[name, one] for one in data] for name in methods])
+  rank = stats.rankdata(-value, axis=0).mean(axis=1)
+  p_value, why = None, ""
+  if len(methods) < 3:
+    why = "the Friedman test needs three methods"
+  else:
+    p_value = float(stats.friedmanchisquare(*value).pvalue)
+  names = [f"{one}, {labels or 'all'} labels" for one, labels in data]
+  return Ranks(methods, names, value, rank, p_value, why)

@@ -1,0 +1,320 @@
+"""Reports as single HTML files: no network, no script; texts never become markup."""
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssljax import jsonfile
+from ssljax.evals import comparison, plots, runs
+from ssljax.evals.comparison import Group
+from ssljax.evals.runs import Run
+
+ERRORS = 30  # the surest ones are shown
+SLICES = 30
+HEADLINE = {"f1": "F1", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
+METRICS = (
+  *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1"),
+  *("auroc", "auprc", "ece", "brier"),
+)
+TERMS = ("loss", "labelled", "unlabelled")
+SHARES = ("mask_rate", "pseudo_label_accuracy")
+
+
+def of_run(run: Run) -> str:
+  """The report of one run, from what it left in its folder."""
+  said, past, result = runs.predictions(run), runs.history(run), run.result
+  test, names = result["test"], run.labels
+  two = len(names) == 2
+  thresholds = result["thresholds"]
+  # A threshold that validation has none for has no point on the curves.
+  known = {n: t for n, t in thresholds.items() if t["threshold"] is not None}
+  curves = []
+  if two and 0 < said.label.sum() < len(said.label):
+    harmful = said.label == 1
+    at = {n: (t["false_positive_rate"], t["recall"]) for n, t in known.items()}
+    curves.append(_plot(plots.roc(said.score, harmful, at), "ROC curve on test"))
+    at = {n: (t["recall"], t["precision"] or 0.0) for n, t in known.items()}
+    drawn = plots.precision_recall(said.score, harmful, at)
+    curves.append(_plot(drawn, "Precision and recall on test; the line is chance"))
+  what = "is harmful" if two else "is rightly classified"
+  calibration = result["calibration"]
+  bins = (calibration[name]["bins"] for name in ("before", "after"))
+  trust = [
+    _plot(plots.reliability(*bins), f"Share of a bin's texts that {what}"),
+    _plot(plots.scores(said.score, said.label, names), "Scores by class, on test"),
+  ]
+  facts = {
+    **{n: result[n] for n in ("method", "seed", "step", "steps", "temperature")},
+    "labels": result["labels"] or "all",
+    "select": run.config["select"],
+    "temperature_why": result["undefined"].get("temperature"),
+  }
+  return _render(
+    "run.html",
+    title=f"{result['method']} on {run.config['data']}",
+    facts=facts,
+    headline=[
+      (shown, test[name], test[f"{name}_interval"]) for name, shown in HEADLINE.items()
+    ],
+    thresholds=thresholds,
+    curves=curves,
+    metrics=[_metric(name, result) for name in METRICS],
+    names=names,
+    classes=[
+      {"name": name, **one, "confusion": row}
+      for name, one, row in zip(
+        names, test["by_class"], test["confusion_matrix"], strict=True
+      )
+    ],
+    calibration=calibration,
+    trust=trust,
+    two=two,
+    slices=result["slices"][:SLICES],
+    errors=_errors(said, names),
+    training=_training(past, result["step"], run.config["select"]),
+    run_facts=_facts(run),
+    config=json.dumps(run.config, indent=2, ensure_ascii=False),
+  )
+
+
+def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
+  """The report of several runs: methods over seeds, paired, over data and labels."""
+  groups = comparison.groups(found)
+  places = dict.fromkeys((group.data, group.labels) for group in groups)
+  parts = [
+    _part([g for g in groups if (g.data, g.labels) == place], metric)
+    for place in places
+  ]
+  ranks = comparison.ranks(groups, metric)
+  meaning = (
+    "of the harmful class" if len(found[0].labels) == 2 else "the mean over classes"
+  )
+  return _render(
+    "comparison.html",
+    title=f"{len(found)} runs, {len({g.name for g in groups})} methods",
+    metric=metric,
+    meaning=meaning,
+    names=METRICS[:8],
+    parts=parts,
+    ranks=ranks
+    and {
+      "data": ranks.data,
+      "p_value": ranks.p_value,
+      "why": ranks.why,
+      "rows": [
+        {"name": name, "rank": ranks.rank[i], "cells": ranks.value[i]}
+        for i, name in enumerate(ranks.methods)
+      ],
+    },
+    budgets=_budgets(groups, metric),
+    runs=[
+      {
+        **{name: run.result[name] for name in ("method", "seed", "labels", "step")},
+        "workdir": run.workdir,
+        "value": run.result["test"][metric],
+      }
+      for run in found
+    ],
+  )
+
+
+def card(run: Run, head: str) -> str:
+  """The model card of an exported folder, Markdown."""
+  test, config = run.result["test"], run.config
+  labels = run.result["labels"]
+  pairs = any(r is not None for r in runs.predictions(run).response)
+  use = (
+    "`transformers.AutoModelForSequenceClassification.from_pretrained` reads the folder"
+    " as it is; it gives logits."
+    if head == "hf"
+    else "`sentence_transformers.SentenceTransformer` reads the folder as it is; what"
+    " it gives as an embedding are the logits."
+  )
+  return _render(
+    "card.md",
+    title=f"{run.result['method']} on {Path(config['data']).name}",
+    library="transformers" if head == "hf" else "sentence-transformers",
+    base=config["encoder"],
+    labels=run.labels,
+    method=run.result["method"],
+    budget=f"{labels} labelled texts" if labels else "all labels",
+    data=Path(config["data"]).name,
+    what="a response, given its prompt," if pairs else "a text",
+    metrics=[(n, test[n], test.get(f"{n}_interval")) for n in METRICS],
+    thresholds=run.result["thresholds"],
+    temperature=run.result["temperature"],
+    longest=config["max_length"],
+    use=use,
+  )
+
+
+def _part(some: Sequence[Group], metric: str) -> dict[str, Any]:
+  """One data set and budget."""
+  rows = [
+    {
+      "name": group.name,
+      "runs": len(group.runs),
+      "cells": [comparison.mean_and_spread(group.values(n)) for n in METRICS[:8]],
+      "seconds": round(np.median([run.result["seconds"] for run in group.runs])),
+    }
+    for group in some
+  ]
+  whole = [g for g in some if len(g.values(metric)) == len(g.runs)]
+  differences, why, drawn = [], "", []
+  if len(whole) > 1:
+    differences = comparison.paired(whole, metric)
+    base = whole[0].name
+    first = [d for d in differences if d.interval and d.other == base]
+    if first:
+      lows, highs = zip(*(d.interval for d in first), strict=True)
+      values = [d.value for d in first]
+      title = f"{metric}, against {base}"
+      svg = plots.intervals([d.one for d in first], values, lows, highs, title)
+      drawn.append(_plot(svg, f"Difference in {title}, with its 95% interval"))
+  elif len(some) > 1:
+    why = f"{metric} is undefined in some runs, so nothing is compared."
+  return {
+    "data": some[0].data,
+    "labels": some[0].labels,
+    "rows": rows,
+    "differences": differences,
+    "why": why,
+    "plots": drawn,
+  }
+
+
+def _budgets(groups: Sequence[Group], metric: str) -> list[dict[str, str]]:
+  """Curves over labels, for each data set that was run with several budgets."""
+  found = []
+  for data in dict.fromkeys(group.data for group in groups):
+    own = [group for group in groups if group.data == data and group.values(metric)]
+    series: dict[str, list] = {}
+    for group in sorted(own, key=lambda g: g.labels):
+      mean, spread = comparison.mean_and_spread(group.values(metric))
+      if group.labels:
+        series.setdefault(group.name, []).append((group.labels, mean, spread or 0.0))
+    lines = {
+      f"{group.name}, all labels": comparison.mean_and_spread(group.values(metric))[0]
+      for group in own
+      if not group.labels
+    }
+    if series and (lines or any(len(some) > 1 for some in series.values())):
+      found.append(_plot(plots.budgets(series, lines, metric), f"{metric} on {data}"))
+  return found
+
+
+def _metric(name: str, result: dict[str, Any]) -> dict[str, Any]:
+  row: dict[str, Any] = {"name": name, "why": result["test"]["undefined"].get(name, "")}
+  for split in ("test", "validation"):
+    row[split] = result[split][name]
+    row[f"{split}_interval"] = result[split].get(f"{name}_interval")
+  return row
+
+
+def _errors(said: runs.Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
+  """The texts that were classified wrongly with the widest margin."""
+  predicted = said.logits.argmax(1)
+  top = said.logits.max(1) - said.logits[np.arange(len(predicted)), said.label]
+  wrong = np.flatnonzero(predicted != said.label)
+  return [
+    {
+      "id": said.id[i],
+      "label": names[said.label[i]],
+      "predicted": names[predicted[i]],
+      "score": said.score[i],
+      "text": said.text[i],
+      "response": said.response[i],
+    }
+    for i in wrong[np.argsort(-top[wrong], kind="stable")][:ERRORS]
+  ]
+
+
+def _training(past: dict[str, list], chosen: int, select: str) -> list[dict[str, str]]:
+  train, validation = past["train"], past["validation"]
+  found = []
+
+  def series(lines: Sequence[dict], names: Sequence[str]) -> dict[str, list]:
+    return {
+      name: [line.get(name) for line in lines]
+      for name in names
+      if any(line.get(name) is not None for line in lines)
+    }
+
+  steps = [line["step"] for line in train]
+  if some := series(train, TERMS):
+    found.append(_plot(plots.training(steps, some), "The loss and its terms"))
+  if some := series(validation, dict.fromkeys((select, "auroc", "accuracy"))):
+    at = [line["step"] for line in validation]
+    found.append(_plot(plots.validation(at, some, chosen), "Metrics on validation"))
+  if some := series(train, SHARES):
+    caption = (
+      "Unlabelled texts that are used, and how many of these are labelled rightly"
+    )
+    found.append(_plot(plots.pseudo_labels(steps, some), caption))
+  return found
+
+
+def _facts(run: Run) -> list[tuple[str, Any]]:
+  result = run.result
+  seconds = datetime.timedelta(seconds=round(result["seconds"]))
+  versions = ", ".join(f"{name} {v}" for name, v in result["versions"].items())
+  return [
+    ("time", seconds),
+    ("texts a second", f"{result['examples_per_second']:.1f}"),
+    ("device", result["device"]),
+    ("encoder", run.config["encoder"]),
+    (
+      "texts that were cut",
+      f"{result['test']['truncated']} of {result['test']['rows']}",
+    ),
+    ("versions", versions),
+    ("parameters, SHA-256", result["params_sha256"]),
+  ]
+
+
+def _plot(svg: str, caption: str) -> dict[str, str]:
+  return {"svg": svg, "caption": caption}
+
+
+def _render(name: str, **values: Any) -> str:
+  import jinja2
+
+  pages = jinja2.Environment(
+    loader=jinja2.PackageLoader("ssljax.evals"),
+    autoescape=name.endswith(".html"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+  )
+  pages.filters |= {"number": number, "span": span, "signed": signed}
+  return pages.get_template(name).render(values)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+  return "–" if value is None else f"{value:.{digits}f}"
+
+
+def span(interval: Sequence[float] | None) -> str:
+  return "" if interval is None else "[{:.3f}, {:.3f}]".format(*interval)
+
+
+def signed(value: float) -> str:
+  return f"{value:+.3f}"
+
+
+def write_report(workdir: Path, config: dict[str, Any], result: dict[str, Any]) -> None:
+  """Writes `workdir`/report.html of a run whose result.json is about to be written."""
+  write(workdir / "report.html", of_run(Run(workdir, config, jsonfile.plain(result))))
+
+
+def write(path: Path, content: str) -> None:
+  """The page is there whole or not at all; raises OSError."""
+  if path.is_dir():
+    raise IsADirectoryError("it is a folder")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  fresh = path.with_name(f".new-{path.name}")
+  fresh.write_text(content, encoding="utf-8", errors="replace")
+  fresh.replace(path)

@@ -1,0 +1,97 @@
+"""Finished runs, read from their folders; nothing here trains or loads a model."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from ssljax.errors import UserError
+
+OLD = "its result.json was written by an older version; run it again, or `evaluate`"
+
+
+class Predictions(NamedTuple):
+  id: list[str]
+  label: np.ndarray  # i64 [n]
+  score: np.ndarray  # f64 [n], calibrated
+  logits: np.ndarray  # f32 [n, C]
+  text: list[str]
+  response: list[str | None]
+
+
+class Run(NamedTuple):
+  workdir: Path
+  config: dict[str, Any]  # with `resolved`
+  result: dict[str, Any]
+
+  @property
+  def labels(self) -> list[str]:
+    """Class names by id."""
+    return self.config["resolved"]["labels"]
+
+
+def find(places: Sequence[str]) -> list[Run]:
+  """The runs in folders: each is one, or holds some at any depth.
+
+  Raises:
+    UserError: a place that is no folder, holds no finished run, or one that cannot be
+      read.
+  """
+  found = []
+  for place in places:
+    root = Path(place).expanduser()
+    if not root.is_dir():
+      raise UserError(f"{place}: no such folder; give folders of runs")
+    some = sorted(root.rglob("result.json"))
+    if not some:
+      what = "has no result.json: the run is not finished"
+      if not (root / "config.json").exists():
+        what = "holds no run of ssljax"
+      raise UserError(f"{place}: {what}")
+    found += [read(path.parent) for path in some]
+  return list({run.workdir.resolve(): run for run in found}.values())
+
+
+def read(workdir: Path) -> Run:
+  """One finished run."""
+  try:
+    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+    if "calibration" not in result:
+      raise UserError(f"{workdir}: {OLD}")
+    return Run(workdir, config, result)
+  except (OSError, ValueError) as error:
+    raise UserError(f"{workdir}: cannot be read as a finished run ({error})") from None
+
+
+def predictions(run: Run, split: str = "test") -> Predictions:
+  """What a run said of each text of validation or test."""
+  path = run.workdir / "predictions" / f"{split}.parquet"
+  try:
+    table = pq.read_table(path)
+    return Predictions(
+      table["id"].to_pylist(),
+      table["label"].to_numpy(),
+      table["score"].to_numpy(),
+      np.stack(table["logits"].to_numpy(zero_copy_only=False)),
+      table["text"].to_pylist(),
+      table["response"].to_pylist(),
+    )
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def history(run: Run) -> dict[str, list[dict[str, Any]]]:
+  """The lines of metrics.jsonl by split, in the order of the steps."""
+  found: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "test": []}
+  try:
+    with open(run.workdir / "metrics.jsonl", encoding="utf-8") as lines:
+      for line in lines:
+        values = json.loads(line)
+        found.setdefault(values["split"], []).append(values)
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(f"{run.workdir}/metrics.jsonl: cannot be read ({error})") from None
+  return found

@@ -1,0 +1,50 @@
+"""Writes the report of a run, or of several against each other, as one HTML file.
+
+  python -m ssljax.report DIR                     # DIR/report.html
+  python -m ssljax.report DIR DIR … --output=comparison.html
+  python -m ssljax.report SWEEP                   # all finished runs below SWEEP
+
+Nothing is trained or loaded: all comes from what the runs left in their folders.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from ssljax import cli
+from ssljax.errors import UserError
+from ssljax.evals import page, runs
+
+flags.DEFINE_string(
+  "output", "", "default DIR/report.html, or comparison.html", allow_override=True
+)
+flags.DEFINE_enum(
+  "metric",
+  "f1",
+  ["f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc"],
+  "by which methods are compared",
+)
+
+
+def main(places: list[str]) -> int:
+  if not places:
+    raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
+  found = runs.find(places)
+  if len(found) == 1:
+    output = Path(flags.FLAGS.output or found[0].workdir / "report.html")
+    content = page.of_run(found[0])
+  else:
+    output = Path(flags.FLAGS.output or "comparison.html")
+    content = page.of_comparison(found, flags.FLAGS.metric)
+  try:
+    page.write(output.expanduser(), content)
+  except OSError as error:
+    raise UserError(
+      f"--output={output}: cannot be written ({error}); name another file"
+    ) from None
+  print(f"{len(found)} runs: {output}")
+  return 0
+
+
+if __name__ == "__main__":
+  cli.run(main, positional=True)

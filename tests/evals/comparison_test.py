@@ -1,0 +1,102 @@
+"""Runs against each other: groups, paired differences, ranks."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ssljax.errors import UserError
+from ssljax.evals import bootstrap, classification, comparison, runs
+from tests.evals import folders
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):
+  for method, cutoff, seed in (
+    *(("fixmatch", 0.9, 0), ("fixmatch", 0.9, 1), ("fixmatch", 0.8, 0)),
+    *(("supervised", None, 0), ("supervised", None, 1)),
+  ):
+    more = {} if cutoff is None else {"threshold": cutoff}
+    folders.run(tmp_path / f"{method}{cutoff}{seed}", method, seed, **more)
+  found = comparison.groups(runs.find([str(tmp_path)]))
+  assert {(g.name, len(g.runs)) for g in found} == {
+    ("fixmatch method.threshold=0.9", 2),
+    ("fixmatch method.threshold=0.8", 1),
+    ("supervised", 2),
+  }
+  assert found[0].name == "supervised"  # what others are held against comes first
+  again = [runs.read(tmp_path / "supervisedNone0")] * 2
+  with pytest.raises(UserError, match="are the same run"):
+    comparison.groups(again)
+
+
+def test_paired_differences_equal_loops_over_resamples(tmp_path):
+  for method, skill in (("supervised", 1.0), ("fixmatch", 2.0)):
+    for seed in range(2):
+      folders.run(tmp_path / f"{method}{seed}", method, seed, skill=skill)
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  (found,) = comparison.paired(some)
+  assert (found.one, found.other) == ("fixmatch", "supervised")
+  means = [np.mean([r.result["test"]["f1"] for r in g.runs]) for g in some]
+  assert found.value == pytest.approx(means[1] - means[0])
+  gaps = []
+  said = [[runs.predictions(run) for run in group.runs] for group in some]
+  (counts,) = bootstrap.resamples(80)
+  for weight in counts[:200].astype(int):
+    rows = np.repeat(np.arange(80), weight)
+    each = [
+      np.mean(
+        [
+          classification.classification(p.logits[rows], p.label[rows])["f1"]
+          for p in predictions
+        ]
+      )
+      for predictions in said
+    ]
+    gaps.append(each[1] - each[0])
+  few = comparison.gaps(some, "f1")[:, :200]
+  np.testing.assert_allclose(few[1] - few[0], gaps, atol=1e-12)
+  low, high = found.interval
+  assert low < found.value < high
+  assert found.p_value == pytest.approx(
+    2 * max(min(np.mean(np.array(few[1] - few[0]) <= 0), 1), 1 / 1000), abs=0.05
+  )
+
+
+def test_a_method_against_itself_is_no_difference(tmp_path):
+  for method in ("supervised", "fixmatch"):
+    folders.run(tmp_path / method, method)
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  same = [some[0], some[1]._replace(runs=some[0].runs)]
+  (found,) = comparison.paired(same)
+  assert (found.value, found.interval, found.p_value) == (0.0, [0.0, 0.0], 1.0)
+
+
+def test_other_test_texts_cannot_be_compared(tmp_path):
+  folders.run(tmp_path / "a", "supervised", n=80)
+  folders.run(tmp_path / "b", "fixmatch", n=81)
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  with pytest.raises(UserError, match="other test texts"):
+    comparison.paired(some)
+
+
+def test_ranks_and_friedman(tmp_path):
+  skills = {"supervised": 0.5, "fixmatch": 1.5, "multimatch": 3.0}
+  for data in "abcd":
+    for method, skill in skills.items():
+      folders.run(tmp_path / f"{data}{method}", method, 0, data, skill=skill)
+  folders.run(tmp_path / "alone", "uda", 0, "a")
+  found = comparison.ranks(comparison.groups(runs.find([str(tmp_path)])))
+  assert set(found.methods) == set(skills)  # not what ran on one data set only
+  by_name = dict(zip(found.methods, found.rank, strict=True))
+  assert by_name["multimatch"] < by_name["supervised"]
+  assert found.p_value == pytest.approx(stats.friedmanchisquare(*found.value).pvalue)
+  two = [g for g in comparison.groups(runs.find([str(tmp_path)])) if g.name != "uda"]
+  few = comparison.ranks([g for g in two if g.name != "fixmatch"])
+  assert few.p_value is None
+  assert "three methods" in few.why
+  assert comparison.ranks([g for g in two if g.data == "a"]) is None
+
+
+def test_mean_and_spread():
+  assert comparison.mean_and_spread([]) == (None, None)
+  assert comparison.mean_and_spread([0.5]) == (0.5, None)
+  assert comparison.mean_and_spread([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))

@@ -1,0 +1,162 @@
+"""Reports: one file, no network, no script; what a text says is never markup."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from ssljax.errors import UserError
+from ssljax.evals import page, runs
+from tests.evals import folders
+from tests.runs import ROOT
+
+
+class Page(HTMLParser):
+  """Tags, attributes and the text of a page; fails on what is not closed."""
+
+  VOID = ("meta", "br", "img", "link", "input")
+
+  def __init__(self, content):
+    super().__init__()
+    self.tags, self.attributes, self.text, self.open = set(), [], "", []
+    self.feed(content)
+    assert not self.open
+
+  def handle_starttag(self, tag, attributes):
+    self.tags.add(tag)
+    self.attributes += attributes
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attributes):
+    self.tags.add(tag)
+    self.attributes += attributes
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.text += data
+
+
+def checked(content):
+  """The page, held to what every report is."""
+  found = Page(content)
+  assert not found.tags & {"script", "img", "link", "iframe", "object", "b\x00"}
+  for name, value in found.attributes:
+    assert not name.startswith("on")
+    if name in ("src", "href", "xlink:href"):
+      assert value.startswith("#")
+  assert "url(http" not in content
+  ids = [value for name, value in found.attributes if name == "id"]
+  used = set(re.findall(r'(?:href="|url\()#([^")]+)', content))
+  assert used <= set(ids)  # a drawing finds its own pieces
+  assert "49" not in re.sub(r"[\d.]*49[\d.]*|v4.9", "", found.text)
+  return found
+
+
+def test_the_report_of_a_run_says_all_and_obeys_nothing(tmp_path):
+  run = runs.read(folders.run(tmp_path / "run"))
+  content = page.of_run(run)
+  found = checked(content)
+  for part in (
+    *("Where to flag", "All metrics", "Can the score be trusted?", "Where it fails"),
+    *("The surest errors", "Training", "The config"),
+    *("fpr_0.1%", "it takes 5000 to tell", "best_f1", "balanced_accuracy", "harmful"),
+    *(folders.EVIL, "</td><b>bold</b>", "3 of 80"),
+  ):
+    assert part in found.text
+  assert content.count("<svg") == 7
+  assert "currentColor" in content
+  assert "#010203" not in content
+  f1, (low, high) = run.result["test"]["f1"], run.result["test"]["f1_interval"]
+  assert f"{f1:.3f}" in found.text
+  assert f"[{low:.3f}, {high:.3f}]" in found.text
+  assert page.of_run(run) == content  # the same run, the same bytes
+
+
+@pytest.mark.parametrize(
+  "more", [{"names": ("a", "b", "c")}, {"one_class": True}, {"skill": 50.0}]
+)
+def test_runs_without_some_of_it_have_a_report_too(tmp_path, more):
+  run = runs.read(folders.run(tmp_path / "run", **more))
+  found = checked(page.of_run(run))
+  assert ("Where to flag" in found.text) == (len(run.labels) == 2)
+  if more.get("one_class"):
+    assert "the labels are all of one class" in found.text
+    assert run.result["test"]["auroc"] is None
+    assert run.result["undefined"]["temperature"] == "the labels are all of one class"
+    assert "validation has texts of one class only" in found.text
+
+
+def test_a_comparison_has_every_method_data_set_and_budget(tmp_path):
+  for data in ("one", "two"):
+    for method, skill in (("supervised", 1.0), ("fixmatch", 1.5), ("multimatch", 2.0)):
+      for seed in range(2):
+        name = f"{data}-{method}-{seed}"
+        folders.run(tmp_path / name, method, seed, data, skill=skill)
+  folders.run(tmp_path / "more", "supervised", 0, "one", labels=50)
+  folders.run(tmp_path / "all", "supervised", 0, "one", labels=0, skill=3.0)
+  found = checked(page.of_comparison(runs.find([str(tmp_path)])))
+  for part in (
+    *("14 runs, 3 methods", "one, 200 labels", "two, 200 labels", "one, 50 labels"),
+    *("one, all labels", "±", "By labels", "supervised, all labels", "The runs"),
+  ):
+    assert part in found.text
+
+
+def command(*given):
+  return subprocess.run(
+    [sys.executable, "-m", "ssljax.report", *map(str, given)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_the_command(tmp_path):
+  one, two = (
+    folders.run(tmp_path / "sweep" / name, seed=i) for i, name in enumerate("ab")
+  )
+  assert command(one).returncode == 0
+  checked((one / "report.html").read_text())
+  output = tmp_path / "deep" / "page.html"
+  done = command(one, two, f"--output={output}")
+  assert done.returncode == 0, done.stderr
+  assert "2 runs, 1 methods" in output.read_text()
+
+
+@pytest.mark.parametrize(
+  ("given", "said"),
+  [
+    ([], "no run given"),
+    (["nowhere"], "no such folder"),
+    (["empty"], "holds no run of ssljax"),
+    (["unfinished"], "the run is not finished"),
+    (["old"], "older version"),
+    (["broken"], "cannot be read"),
+    (["run", "--output=."], "--output=.: cannot be written"),
+    (["run", "--metric=kappa"], "metric"),
+  ],
+)
+def test_a_mistake_is_one_line(tmp_path, given, said):
+  for name in ("empty", "unfinished", "old", "broken"):
+    (tmp_path / name).mkdir()
+  for name in ("unfinished", "old", "broken"):
+    (tmp_path / name / "config.json").write_text("{}")
+  (tmp_path / "old" / "result.json").write_text("{}")
+  (tmp_path / "broken" / "result.json").write_text("{")
+  folders.run(tmp_path / "run")
+  done = command(*(tmp_path / g if g[:2] != "--" else g for g in given))
+  assert done.returncode == 2
+  assert said in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
+def test_predictions_that_are_gone_are_named(tmp_path):
+  workdir = folders.run(tmp_path / "run")
+  (workdir / "predictions" / "test.parquet").write_bytes(b"PAR1")
+  with pytest.raises(UserError, match=r"test\.parquet: cannot be read"):
+    page.of_run(runs.read(workdir))
