@@ -1,0 +1,179 @@
+"""Writes a trained classifier as a folder that other programs load.
+
+  python -m ssljax.export --workdir=DIR --output=FOLDER
+
+A run with head="hf" becomes a folder for `transformers`'
+AutoModelForSequenceClassification, one with head="mlp" a folder for
+`sentence-transformers` (mean pooling, dense, GELU, dense, whose last outputs are the
+logits). Voters are folded into one head exactly. No code is shipped.
+`ssljax.SafetyClassifier.load(FOLDER)` reads either.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from safetensors.numpy import save_file
+
+from ssljax import cli, jsonfile, trained
+from ssljax.errors import RunError, UserError
+from ssljax.evals import page, runs
+from ssljax.models import read_config, resolve, save_params
+from ssljax.models.hub import TOKENIZER
+from ssljax.serving import CARD, SafetyClassifier
+
+flags.DEFINE_string("workdir", None, "folder of a finished run", required=True)
+flags.DEFINE_string("output", None, "folder to write", required=True)
+
+EXACT = 1e-4  # what logits may differ by, before and after
+SHOWN = 16  # texts of validation on which that is looked at
+
+
+def main() -> int:
+  export(flags.FLAGS.workdir, flags.FLAGS.output)
+  return 0
+
+
+def export(workdir: str | Path, output: str | Path) -> None:
+  """Writes the folder, whole or not at all, and holds it against the run.
+
+  Raises:
+    UserError: the run is not finished; the output is there, or cannot be written.
+    RunError: what was written gives other logits.
+  """
+  run = runs.read(Path(workdir).expanduser())
+  output = Path(output).expanduser()
+  if output.exists():
+    raise UserError(f"--output={output} exists; name a new folder, or remove it")
+  fresh = output.with_name(f".new-{output.name}")
+  encoder = resolve(run.config["encoder"])
+  try:
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    _write(run, encoder, fresh)
+    _hold_against(run, fresh)
+    fresh.rename(output)
+  except OSError as error:
+    raise UserError(
+      f"--output={output}: cannot be written ({error}); name another folder"
+    ) from None
+  finally:
+    shutil.rmtree(fresh, ignore_errors=True)
+  print(f"{run.workdir}, step {run.result['step']}: {output}")
+
+
+def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
+  _, params, _, _ = trained.load(run.workdir, run.config, encoder)
+  config, labels = read_config(encoder), run.labels
+  kernel = params["classifier"]["kernel"]
+  voters = kernel.shape[0] if kernel.ndim == 3 else 1
+  head = run.config["head"]
+  if head == "hf":
+    classifier = _averaged(params["classifier"], len(labels))
+    parts = {"encoder": params["encoder"], "pooler": params["pooler"]}
+    save_params(folder, config, {**parts, "classifier": classifier}, tuple(labels))
+    voters = 1
+  else:
+    save_params(folder, config, params["encoder"])
+    _write_dense(params, voters, len(labels), run.config["max_length"], folder)
+  for pattern in TOKENIZER:
+    for file in encoder.glob(pattern):
+      shutil.copyfile(file, folder / file.name)
+  thresholds = run.result["thresholds"]
+  jsonfile.write_json(
+    folder / CARD,
+    {
+      "head": head,
+      "voters": voters,
+      "labels": labels,
+      "max_length": run.config["max_length"],
+      "temperature": run.result["temperature"],
+      "thresholds": {name: one["threshold"] for name, one in thresholds.items()},
+      "method": run.result["method"],
+      "step": run.result["step"],
+      "params_sha256": run.result["params_sha256"],
+    },
+  )
+  (folder / "README.md").write_text(page.card(run, head), encoding="utf-8")
+
+
+def _averaged(dense: Mapping[str, Any], classes: int) -> dict[str, Any]:
+  """The mean of linear voters, which is linear; virtual classes go."""
+  kernel, bias = (np.asarray(dense[name], np.float64) for name in ("kernel", "bias"))
+  if kernel.ndim == 3:
+    kernel, bias = kernel.mean(0), bias.mean(0)
+  return {"kernel": kernel[:, :classes], "bias": bias[:classes]}
+
+
+def _write_dense(
+  params: Mapping[str, Any], voters: int, classes: int, longest: int, folder: Path
+) -> None:
+  """The modules behind the encoder, as sentence-transformers names them."""
+  up, down = params["dense"], params["classifier"]
+  kernel, bias = np.asarray(up["kernel"]), np.asarray(up["bias"])
+  last, last_bias = np.asarray(down["kernel"]), np.asarray(down["bias"])
+  if kernel.ndim == 3:  # [H, D, W]: the voters' hidden layers side by side
+    width = kernel.shape[1]
+    kernel = kernel.transpose(1, 0, 2).reshape(width, -1)
+    bias = bias.reshape(-1)
+    last = last.reshape(-1, last.shape[-1]) / voters
+    last_bias = last_bias.mean(0)
+  last, last_bias = last[:, :classes], last_bias[:classes]
+  names = ["", "1_Pooling", "2_Dense", "3_Dense"]
+  types = ["Transformer", "Pooling", "Dense", "Dense"]
+  modules = [
+    {"idx": i, "name": str(i), "path": n, "type": f"sentence_transformers.models.{t}"}
+    for i, (n, t) in enumerate(zip(names, types, strict=True))
+  ]
+  jsonfile.write_json(folder / "modules.json", modules)
+  jsonfile.write_json(
+    folder / "sentence_bert_config.json",
+    {"max_seq_length": longest, "do_lower_case": False},
+  )
+  jsonfile.write_json(
+    folder / "1_Pooling" / "config.json",
+    {
+      "word_embedding_dimension": kernel.shape[0],
+      "pooling_mode_cls_token": False,
+      "pooling_mode_mean_tokens": True,
+      "pooling_mode_max_tokens": False,
+      "pooling_mode_mean_sqrt_len_tokens": False,
+    },
+  )
+  torch = "torch.nn.modules"
+  for name, weight, shift, activation in (
+    ("2_Dense", kernel, bias, f"{torch}.activation.GELU"),
+    ("3_Dense", last, last_bias, f"{torch}.linear.Identity"),
+  ):
+    jsonfile.write_json(
+      folder / name / "config.json",
+      {
+        "in_features": weight.shape[0],
+        "out_features": weight.shape[1],
+        "bias": True,
+        "activation_function": activation,
+      },
+    )
+    tensors = {"linear.weight": np.ascontiguousarray(weight.T), "linear.bias": shift}
+    tensors = {n: np.ascontiguousarray(t, np.float32) for n, t in tensors.items()}
+    save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
+
+
+def _hold_against(run: runs.Run, folder: Path) -> None:
+  """Scores some texts of validation by what was written, and by the run."""
+  said = runs.predictions(run, "validation")
+  texts = list(zip(said.text, said.response, strict=True))[:SHOWN]
+  found = SafetyClassifier.load(folder).logits(texts).logits
+  apart = float(np.abs(found - said.logits[:SHOWN]).max())
+  if not apart <= EXACT and run.config["dtype"] == "float32":
+    raise RunError(
+      f"{folder}: its logits differ by {apart:.2g} from those of the run; nothing was "
+      "exported. Please report this"
+    )
+
+
+if __name__ == "__main__":
+  cli.run(main)

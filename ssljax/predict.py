@@ -1,0 +1,242 @@
+"""Scores a file of texts with a trained classifier.
+
+  python -m ssljax.predict --model=DIR --input=texts.jsonl --output=scored.jsonl \\
+    --threshold=fpr_1%
+
+`--model` is a run, or a folder of `python -m ssljax.export`. Input and output are JSONL
+or Parquet; `-` is standard input or output, as JSONL. Rows come out as they were, with
+`score`, `flagged` and `label_name`. A file is read in pieces, however large it is;
+the same command goes on where it was killed. Rows without a text get nulls, and are
+counted.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import flags
+from tqdm import tqdm
+
+from ssljax import cli, jsonfile
+from ssljax.data import files
+from ssljax.errors import UserError
+from ssljax.serving import SafetyClassifier
+
+flags.DEFINE_string("model", None, "a run, or an exported folder", required=True)
+flags.DEFINE_string("input", None, "JSONL or Parquet file, or -", required=True)
+flags.DEFINE_string(
+  "output", None, "JSONL or Parquet file, or -", required=True, allow_override=True
+)
+flags.DEFINE_string("threshold", "", "a number, or a name such as fpr_1%; default 0.5")
+
+PIECE = 8192  # rows scored and written together
+LINE = 64  # the same, of standard input
+ADDED = ("score", "flagged", "label_name")
+
+
+def main() -> int:
+  given = flags.FLAGS
+  source, target = given.input, given.output
+  if target != "-" and Path(target).expanduser().exists():
+    raise UserError(f"--output={target} exists; name another file, or remove it")
+  kind = ".jsonl" if source == "-" else files.check(Path(source).expanduser())
+  if kind not in (".jsonl", ".parquet"):
+    raise UserError(f"--input={source}: give a JSONL or Parquet file, or -")
+  if target not in ("-",) and files.suffix(Path(target)) not in (".jsonl", ".parquet"):
+    raise UserError(f"--output={target}: give a name that ends in .jsonl or .parquet")
+  classifier = SafetyClassifier.load(given.model)
+  score = Scorer(classifier, given.threshold)
+  if source == "-" or target == "-":
+    with contextlib.ExitStack() as stack:
+      pieces = (
+        _lines(sys.stdin, "standard input")
+        if source == "-"
+        else _pieces(Path(source).expanduser(), kind, 0)
+      )
+      out = sys.stdout
+      if target != "-":
+        part = Path(target).expanduser().with_name(f".new-{Path(target).name}")
+        out = stack.enter_context(open(part, "w", encoding="utf-8"))
+      for rows in pieces:
+        out.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in score(rows))
+        out.flush()
+      if target != "-":
+        os.replace(part, Path(target).expanduser())
+  else:
+    _file(Path(source).expanduser(), kind, Path(target).expanduser(), score)
+  print(score.summary(), file=sys.stderr)
+  return 0
+
+
+class Scorer:
+  """Rows in, the same rows with ADDED out; counts what it saw."""
+
+  def __init__(self, classifier: SafetyClassifier, threshold: str):
+    """`threshold` as the flag has it.
+
+    Raises:
+      UserError: a threshold that is none.
+    """
+    self._classifier, self.model = classifier, classifier.identity
+    self.threshold = None
+    if threshold or len(classifier.labels) == 2:
+      self.threshold = classifier.threshold(threshold or 0.5)
+    self.rows = self.empty = self.truncated = self.flagged = 0
+
+  def __call__(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    texts = [(row.get("text"), row.get("response")) for row in rows]
+    full = [i for i, (text, _) in enumerate(texts) if text and text.strip()]
+    found = self._classifier.logits([texts[i] for i in full])
+    scores, classes = self._classifier.judged(found.logits)
+    out = [{**row, **dict.fromkeys(ADDED)} for row in rows]
+    labels = self._classifier.labels
+    for i, score, c in zip(full, scores.tolist(), classes.tolist(), strict=True):
+      out[i]["score"] = score
+      if self.threshold is not None:
+        out[i]["flagged"] = score >= self.threshold
+        c = int(out[i]["flagged"])
+      out[i]["label_name"] = labels[c]
+    self.rows += len(rows)
+    self.empty += len(rows) - len(full)
+    self.truncated += int(found.truncated.sum())
+    self.flagged += sum(bool(row["flagged"]) for row in out)
+    return out
+
+  def summary(self) -> str:
+    said = [f"{self.rows} rows scored"]
+    if self.threshold is not None:
+      said.append(f"{self.flagged} flagged at {self.threshold:.4f}")
+    if self.empty:
+      said.append(f"{self.empty} without a text")
+    if self.truncated:
+      said.append(f"{self.truncated} cut at {self._classifier.max_length} tokens")
+    return ", ".join(said)
+
+
+def _file(source: Path, kind: str, target: Path, score: Scorer) -> None:
+  """Scores a file piece by piece into a folder beside the output, then joins them."""
+  parts = target.with_name(f".{target.name}.parts")
+  facts = source.stat()
+  identity = {
+    "input": [str(source.resolve()), facts.st_size, facts.st_mtime_ns],
+    "model": score.model,
+    "threshold": score.threshold,
+  }
+  try:
+    parts.mkdir(parents=True, exist_ok=True)
+    _claim(parts, identity)
+    done = len(list(parts.glob("[0-9]*")))
+    total = _count(source, kind)
+    bar = tqdm(total=total, initial=done * PIECE, unit="row", dynamic_ncols=True)
+    with bar:
+      for number, rows in enumerate(_pieces(source, kind, done * PIECE), done):
+        _put(parts / f"{number:08d}{target.suffix}", score(rows), target.suffix)
+        bar.update(len(rows))
+    _join(parts, target)
+  except OSError as error:
+    raise UserError(
+      f"--output={target}: cannot be written ({error}); what is done is kept in {parts}"
+    ) from None
+
+
+def _claim(parts: Path, identity: dict[str, Any]) -> None:
+  """Empties a folder that holds pieces of another command."""
+  path = parts / "identity.json"
+  same = path.exists() and json.loads(path.read_text()) == identity
+  if not same:
+    for old in parts.iterdir():
+      old.unlink()
+    jsonfile.write_json(path, identity)
+
+
+def _pieces(path: Path, kind: str, skip: int) -> Iterator[list[dict[str, Any]]]:
+  """Rows of a file from row `skip` on, PIECE at a time."""
+  some: list[dict[str, Any]] = []
+  for i, (number, row) in enumerate(files.rows(path)):
+    if i < skip:
+      continue
+    _check(row, files.place(path, number))
+    some.append(row)
+    if len(some) == PIECE:
+      yield some
+      some = []
+  if some:
+    yield some
+
+
+def _lines(stream: TextIO, name: str) -> Iterator[list[dict[str, Any]]]:
+  some = []
+  for number, line in enumerate(stream, 1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+    except ValueError as error:
+      raise UserError(f"{name}, line {number}: not JSON ({error})") from None
+    _check(row, f"{name}, line {number}")
+    some.append(row)
+    if len(some) == LINE:
+      yield some
+      some = []
+  if some:
+    yield some
+
+
+def _check(row: Any, place: str) -> None:
+  """A row that cannot be scored at all is a mistake; one without a text is not."""
+  if not isinstance(row, dict):
+    raise UserError(f"{place}: not an object with a text")
+  for name in ("text", "response"):
+    if not isinstance(row.get(name), str | None):
+      raise UserError(f"{place}: {name}: {files.short(row[name])} should be a string")
+  if "text" not in row:
+    raise UserError(f"{place}: text: no such column (others: {', '.join(row)})")
+
+
+def _count(path: Path, kind: str) -> int | None:
+  if kind == ".parquet":
+    return pq.read_metadata(path).num_rows
+  if path.name.endswith(".gz"):
+    return None
+  with open(path, "rb") as file:
+    return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b""))
+
+
+def _put(path: Path, rows: list[dict[str, Any]], suffix: str) -> None:
+  fresh = path.with_name(f"new-{path.name}")
+  if suffix == ".parquet":
+    pq.write_table(pa.Table.from_pylist(rows), fresh, compression="zstd")
+  else:
+    with open(fresh, "w", encoding="utf-8") as file:
+      file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+  os.replace(fresh, path)
+
+
+def _join(parts: Path, target: Path) -> None:
+  """Makes one file of the pieces; the pieces go when it is there."""
+  pieces, whole = sorted(parts.glob("[0-9]*")), parts / f"whole{target.suffix}"
+  if target.suffix == ".parquet":
+    schema = pa.unify_schemas(
+      [pq.read_schema(piece) for piece in pieces], promote_options="permissive"
+    )
+    with pq.ParquetWriter(whole, schema, compression="zstd") as writer:
+      for piece in pieces:
+        writer.write_table(pq.read_table(piece).cast(schema))
+  else:
+    with open(whole, "wb") as file:
+      for piece in pieces:
+        with open(piece, "rb") as part:
+          shutil.copyfileobj(part, file)
+  os.replace(whole, target)
+  shutil.rmtree(parts)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,382 @@
+"""A trained classifier in use: runs and exported folders give the same scores."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ssljax.errors import RunError, UserError
+from ssljax.evals import runs as finished
+from tests import runs
+from tests.runs import ROOT
+
+TEXTS = ["calm bread", ("harm the bake", "steal"), "kind " * 60, ("a", None), "hurt"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  return runs.folder(tmp_path_factory.mktemp("serving"))
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+  """Finished runs by (method, head)."""
+  done = {}
+
+  def of(method="multimatch", head="mlp"):
+    if (method, head) not in done:
+      workdir = place / f"{method}-{head}"
+      code, printed = runs.run(method, workdir, f"--config.head={head}", place=place)
+      assert code == 0, printed
+      done[method, head] = workdir
+    return done[method, head]
+
+  return of
+
+
+@pytest.fixture(scope="module")
+def exported(place, trained):
+  from ssljax.export import export
+
+  done = {}
+
+  def of(method="multimatch", head="mlp"):
+    if (method, head) not in done:
+      done[method, head] = place / f"exported-{method}-{head}"
+      export(trained(method, head), done[method, head])
+    return done[method, head]
+
+  return of
+
+
+def load(folder):
+  from ssljax import SafetyClassifier
+
+  return SafetyClassifier.load(folder)
+
+
+@pytest.mark.parametrize("method", ["supervised", "multimatch"])
+@pytest.mark.parametrize("head", ["mlp", "hf"])
+def test_the_exported_folder_scores_as_the_run(trained, exported, method, head):
+  run, folder = load(trained(method, head)), load(exported(method, head))
+  np.testing.assert_allclose(run(TEXTS), folder(TEXTS), atol=1e-6)
+  assert run.labels == folder.labels
+  assert run.thresholds == folder.thresholds
+  assert run.temperature == folder.temperature
+  said = finished.predictions(finished.read(trained(method, head)))
+  texts = list(zip(said.text, said.response, strict=True))
+  np.testing.assert_allclose(folder(texts), said.score, atol=1e-6)
+  assert folder.logits(TEXTS).truncated.tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("method", ["supervised", "multimatch"])
+def test_transformers_reads_the_hf_folder_as_it_is(exported, method):
+  torch = pytest.importorskip("torch", reason="pip install torch")
+  from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+  folder = exported(method, "hf")
+  model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+  tokenizer = AutoTokenizer.from_pretrained(folder)
+  ours = load(folder)
+  assert model.config.id2label == dict(enumerate(ours.labels))
+  whole = [text for text in TEXTS if not isinstance(text, str) or len(text) < 100]
+  wanted = ours.logits(whole).logits
+  for text, logits in zip(whole, wanted, strict=True):
+    given = (text,) if isinstance(text, str) else [part for part in text if part]
+    with torch.no_grad():
+      found = model(**tokenizer(*given, return_tensors="pt")).logits[0].numpy()
+    np.testing.assert_allclose(found, logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["supervised", "multimatch"])
+def test_the_mlp_folder_in_torch(exported, method):
+  """Encoder by transformers, then the modules as sentence-transformers applies them."""
+  torch = pytest.importorskip("torch", reason="pip install torch")
+  from safetensors.torch import load_file
+  from transformers import AutoModel, AutoTokenizer
+
+  folder = exported(method, "mlp")
+  encoder = AutoModel.from_pretrained(folder).eval()
+  tokenizer = AutoTokenizer.from_pretrained(folder)
+  modules = json.loads((folder / "modules.json").read_text())
+  assert [m["path"] for m in modules] == ["", "1_Pooling", "2_Dense", "3_Dense"]
+  activations = {
+    "torch.nn.modules.activation.GELU": torch.nn.GELU(),
+    "torch.nn.modules.linear.Identity": torch.nn.Identity(),
+  }
+  texts = ["calm bread", "harm the hurt", "kind"]
+  with torch.no_grad():
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    hidden = encoder(**inputs).last_hidden_state
+    mask = inputs["attention_mask"][..., None]
+    x = (hidden * mask).sum(1) / mask.sum(1)
+    for name in ("2_Dense", "3_Dense"):
+      config = json.loads((folder / name / "config.json").read_text())
+      weights = load_file(folder / name / "model.safetensors")
+      assert weights["linear.weight"].shape == (
+        config["out_features"],
+        config["in_features"],
+      )
+      x = x @ weights["linear.weight"].T + weights["linear.bias"]
+      x = activations[config["activation_function"]](x)
+  np.testing.assert_allclose(x.numpy(), load(folder).logits(texts).logits, atol=1e-4)
+
+
+def test_the_card_has_what_the_issue_lists(exported):
+  card = (exported() / "README.md").read_text()
+  for part in (
+    *("license:", "multimatch", "16 labelled texts", "f1", "fpr_1%", "## Limits"),
+    *("SafetyClassifier.load", "sentence_transformers", "base_model:"),
+  ):
+    assert part in card
+  assert "transformers.AutoModelForSequence" in (
+    (exported("supervised", "hf") / "README.md").read_text()
+  )
+
+
+def test_export_never_writes_over_anything_and_needs_a_finished_run(place, trained):
+  from ssljax.export import export
+
+  (place / "there").mkdir()
+  with pytest.raises(UserError, match="exists; name a new folder"):
+    export(trained(), place / "there")
+  unfinished = place / "unfinished"
+  shutil.copytree(trained(), unfinished)
+  (unfinished / "result.json").unlink()
+  with pytest.raises(UserError, match="cannot be read as a finished run"):
+    export(unfinished, place / "new")
+  assert not (place / "new").exists()
+
+
+def test_an_export_that_gives_other_logits_is_none(place, trained, monkeypatch):
+  from ssljax import export
+
+  whole = export._write_dense
+
+  def bent(params, *more):
+    dense = params["dense"]
+    whole({**params, "dense": {**dense, "bias": dense["bias"] + 1}}, *more)
+
+  monkeypatch.setattr(export, "_write_dense", bent)
+  with pytest.raises(RunError, match="its logits differ"):
+    export.export(trained(), place / "bent")
+  assert not list(place.glob("*bent*"))
+
+
+def test_threads_and_orders_and_companions_change_no_score(exported):
+  classifier = load(exported())
+  texts = [f"calm {'bread ' * (i % 9)}harm {i}" for i in range(40)]
+  wanted = classifier(texts)
+  alone = np.concatenate([classifier([text]) for text in texts])
+  np.testing.assert_allclose(alone, wanted, atol=1e-6)
+  np.testing.assert_allclose(classifier(texts[::-1])[::-1], wanted, atol=1e-6)
+  found = {}
+
+  def work(k):
+    found[k] = classifier(texts[k::4])
+
+  threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  for k in range(4):
+    np.testing.assert_allclose(found[k], wanted[k::4], atol=1e-6)
+
+
+def test_small_things(exported, place):
+  classifier = load(exported())
+  assert classifier([]).shape == (0,)
+  with pytest.raises(TypeError, match="a list of texts"):
+    classifier("one text")
+  np.testing.assert_allclose(
+    classifier.probabilities(TEXTS)[:, 1], classifier(TEXTS), atol=1e-12
+  )
+  turns = [
+    {"role": "user", "content": "first"},
+    {"role": "assistant", "content": "no"},
+    {"role": "user", "content": "harm the bake"},
+    {"role": "assistant", "content": "steal"},
+  ]
+  found = classifier.moderate([turns, turns[:3]], model_name="x")
+  assert found == pytest.approx(classifier([TEXTS[1], "harm the bake"]).tolist())
+  assert all(isinstance(value, float) for value in found)
+  assert classifier.threshold("0.25") == 0.25
+  with pytest.raises(UserError, match=r"no such threshold; .*best_f1"):
+    classifier.threshold("fpr_7%")
+  with pytest.raises(UserError, match="between 0 and 1"):
+    classifier.threshold("1.5")
+  with pytest.raises(UserError, match="neither a run"):
+    load(place)
+
+
+# The command.
+
+
+def predict(place, *given, text=None, **environment):
+  return subprocess.run(
+    [sys.executable, "-m", "ssljax.predict", *map(str, given)],
+    cwd=ROOT,
+    env={**runs.environment(place), **environment},
+    input=text,
+    capture_output=True,
+    text=True,
+  )
+
+
+def rows(path):
+  if path.suffix == ".parquet":
+    return pq.read_table(path).to_pylist()
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def texts(place):
+  some = [
+    {"id": i, "text": f"calm {'harm ' * (i % 5)}{i}", "response": None, "n": [i]}
+    for i in range(50)
+  ]
+  some[7]["text"], some[8]["text"] = "  ", None
+  some[9]["response"] = "steal"
+  (place / "texts.jsonl").write_text("\n".join(map(json.dumps, some)))
+  pq.write_table(pa.Table.from_pylist(some), place / "texts.parquet", row_group_size=9)
+  return some
+
+
+@pytest.mark.parametrize("source", ["jsonl", "parquet"])
+@pytest.mark.parametrize("target", ["jsonl", "parquet"])
+def test_rows_come_out_as_they_went_in_with_their_score(
+  place, exported, texts, source, target
+):
+  output = place / f"{source}-to.{target}"
+  done = predict(
+    place,
+    f"--model={exported()}",
+    f"--input={place}/texts.{source}",
+    f"--output={output}",
+    "--threshold=0.5",
+  )
+  assert done.returncode == 0, done.stderr
+  found = rows(output)
+  assert [{k: row[k] for k in texts[0]} for row in found] == texts
+  assert found[7]["score"] is found[7]["flagged"] is found[8]["label_name"] is None
+  full = [i for i in range(50) if i not in (7, 8)]
+  wanted = load(exported())([(texts[i]["text"], texts[i]["response"]) for i in full])
+  np.testing.assert_allclose([found[i]["score"] for i in full], wanted, atol=1e-6)
+  for i in full:
+    assert found[i]["flagged"] == (found[i]["score"] >= 0.5)
+    assert found[i]["label_name"] == str(int(found[i]["flagged"]))
+  assert "50 rows scored" in done.stderr
+  assert "2 without a text" in done.stderr
+  assert "row/s" in done.stderr
+  assert not list(place.glob(f".{output.name}*"))
+
+
+def test_standard_input_and_output(place, exported, texts):
+  given = "\n".join(map(json.dumps, texts[:5])) + "\n\n"
+  done = predict(place, f"--model={exported()}", "--input=-", "--output=-", text=given)
+  assert done.returncode == 0, done.stderr
+  found = [json.loads(line) for line in done.stdout.splitlines()]
+  assert [row["id"] for row in found] == [0, 1, 2, 3, 4]
+  assert {"score", "flagged", "label_name"} <= set(found[0])
+
+
+KILLED = """
+import os, sys
+from ssljax import predict
+predict.PIECE = 8
+whole, calls = predict._put, []
+def put(*given):
+  whole(*given)
+  calls.append(given[0].name)
+  print(given[0].name, flush=True)
+  if len(calls) == int(os.environ.get("DIE", "0")):
+    os.kill(os.getpid(), 9)
+predict._put = put
+from ssljax import cli
+sys.argv[0] = "predict"
+cli.run(predict.main)
+"""
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_killed_run_goes_on_and_another_command_begins_anew(
+  place, exported, texts, kind
+):
+  output = place / f"killed.{kind}"
+
+  def go(die, *more):
+    command = [f"--model={exported()}", f"--input={place}/texts.{kind}", *more]
+    return subprocess.run(
+      [sys.executable, "-c", KILLED, *command, f"--output={output}"],
+      cwd=ROOT,
+      env={**runs.environment(place), "DIE": str(die)},
+      capture_output=True,
+      text=True,
+    )
+
+  assert go(3).returncode == -9
+  assert not output.exists()
+  second = go(2)
+  assert second.stdout.split() == [f"0000000{i}.{kind}" for i in (3, 4)]
+  third = go(0, "--threshold=0.9")  # other flags: nothing of the old pieces is used
+  assert len(third.stdout.split()) == 7
+  assert third.returncode == 0, third.stderr
+  output.unlink()
+  assert go(4).returncode == -9
+  assert len(go(0).stdout.split()) == 3
+  whole = place / f"whole-{kind}.{kind}"
+  predict(
+    place, f"--model={exported()}", f"--input={place}/texts.{kind}", f"--output={whole}"
+  )
+  assert [r["id"] for r in rows(output)] == list(range(50))
+  for a, b in zip(rows(output), rows(whole), strict=True):
+    assert a.pop("score") == pytest.approx(b.pop("score"), abs=1e-6)
+    assert a == b
+
+
+@pytest.mark.parametrize(
+  ("line", "more", "said"),
+  [
+    ('{"text": 3}', [], "line 2: text: 3 should be a string"),
+    ('{"prompt": "x"}', [], "line 2: text: no such column (others: prompt)"),
+    ("[1]", [], "line 2"),
+    ("{", [], "line 2"),
+    ('{"text": "x"}', ["--threshold=fpr_2%"], "no such threshold"),
+    ('{"text": "x"}', ["--threshold=7"], "between 0 and 1"),
+    ('{"text": "x"}', ["--model=nowhere"], "neither a run"),
+    ('{"text": "x"}', ["--output=there.jsonl"], "exists"),
+    ('{"text": "x"}', ["--output=out.csv"], "ends in .jsonl or .parquet"),
+    ('{"text": "x"}', ["--input=absent.jsonl"], "no such file"),
+  ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+  place, exported, tmp_path, line, more, said
+):
+  (tmp_path / "in.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
+  (tmp_path / "there.jsonl").write_text("mine")
+  given = {"model": exported(), "input": tmp_path / "in.jsonl"}
+  given["output"] = tmp_path / "out.jsonl"
+  for flag in more:
+    name, value = flag.removeprefix("--").split("=")
+    given[name] = value if name in ("threshold", "model") else tmp_path / value
+  done = predict(place, *(f"--{name}={value}" for name, value in given.items()))
+  assert done.returncode == 2, done.stderr
+  errors = [x for x in done.stderr.splitlines() if x.startswith("error:")]
+  assert len(errors) == 1
+  assert said in errors[0]
+  assert "Traceback" not in done.stderr
+  assert not (tmp_path / "out.jsonl").exists()
+  assert (tmp_path / "there.jsonl").read_text() == "mine"
+
+
+def test_importing_the_package_imports_no_jax():
+  code = "import sys, ssljax; assert 'jax' not in sys.modules; ssljax.SafetyClassifier"
+  subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ}, check=True)
