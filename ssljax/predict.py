@@ -10,7 +10,6 @@ the same command goes on where it was killed. Rows without a text get nulls, and
 counted.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -39,40 +38,68 @@ flags.DEFINE_string("threshold", "", "a number, or a name such as fpr_1%; defaul
 PIECE = 8192  # rows scored and written together
 LINE = 64  # the same, of standard input
 ADDED = ("score", "flagged", "label_name")
+KINDS = (".jsonl", ".parquet")
 
 
 def main() -> int:
   given = flags.FLAGS
-  source, target = given.input, given.output
-  if target != "-" and Path(target).expanduser().exists():
-    raise UserError(f"--output={target} exists; name another file, or remove it")
-  kind = ".jsonl" if source == "-" else files.check(Path(source).expanduser())
-  if kind not in (".jsonl", ".parquet"):
-    raise UserError(f"--input={source}: give a JSONL or Parquet file, or -")
-  if target not in ("-",) and files.suffix(Path(target)) not in (".jsonl", ".parquet"):
-    raise UserError(f"--output={target}: give a name that ends in .jsonl or .parquet")
+  check(given.input, given.output)  # before a model is loaded
   classifier = SafetyClassifier.load(given.model)
-  score = Scorer(classifier, given.threshold)
-  if source == "-" or target == "-":
-    with contextlib.ExitStack() as stack:
-      pieces = (
-        _lines(sys.stdin, "standard input")
-        if source == "-"
-        else _pieces(Path(source).expanduser(), kind, 0)
-      )
-      out = sys.stdout
-      if target != "-":
-        part = Path(target).expanduser().with_name(f".new-{Path(target).name}")
-        out = stack.enter_context(open(part, "w", encoding="utf-8"))
-      for rows in pieces:
-        out.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in score(rows))
-        out.flush()
-      if target != "-":
-        os.replace(part, Path(target).expanduser())
-  else:
-    _file(Path(source).expanduser(), kind, Path(target).expanduser(), score)
-  print(score.summary(), file=sys.stderr)
+  said = predict(classifier, given.input, given.output, given.threshold)
+  print(said, file=sys.stderr)
   return 0
+
+
+def check(source: str, target: str) -> str:
+  """The suffix of the input.
+
+  Raises:
+    UserError: formats that are none of ours, no input, or an output that is there.
+  """
+  kind = ".jsonl" if source == "-" else files.check(Path(source).expanduser())
+  if kind not in KINDS:
+    raise UserError(f"--input={source}: give a JSONL or Parquet file, or -")
+  if target == "-":
+    return kind
+  if files.suffix(Path(target)) not in KINDS or target.endswith(".gz"):
+    raise UserError(f"--output={target}: give a name that ends in .jsonl or .parquet")
+  if Path(target).expanduser().exists():
+    raise UserError(f"--output={target} exists; name another file, or remove it")
+  return kind
+
+
+def predict(
+  classifier: SafetyClassifier, source: str, target: str, threshold: str = ""
+) -> str:
+  """Scores a file; see the flags. Returns what is to be said of it.
+
+  Raises:
+    UserError: as `check`; a threshold that is none; a row that cannot be read. What was
+      written before stays for the next call.
+  """
+  kind, score = check(source, target), Scorer(classifier, threshold)
+  if source != "-" and target != "-":
+    _file(Path(source).expanduser(), kind, Path(target).expanduser(), score)
+    return score.summary()
+  if source == "-":
+    pieces = _lines(sys.stdin, "standard input")
+  else:
+    pieces = _pieces(Path(source).expanduser(), 0)
+  if target == "-":
+    for rows in pieces:
+      sys.stdout.writelines(_line(row) for row in score(rows))
+      sys.stdout.flush()
+    return score.summary()
+  path = Path(target).expanduser()
+  parts = path.with_name(f".{path.name}.{os.getpid()}")
+  parts.mkdir(parents=True)
+  try:
+    for number, rows in enumerate(pieces):
+      _put(parts / f"{number:08d}{path.suffix}", score(rows), path.suffix)
+    _join(parts, path)
+  finally:
+    shutil.rmtree(parts, ignore_errors=True)
+  return score.summary()
 
 
 class Scorer:
@@ -136,7 +163,7 @@ def _file(source: Path, kind: str, target: Path, score: Scorer) -> None:
     total = _count(source, kind)
     bar = tqdm(total=total, initial=done * PIECE, unit="row", dynamic_ncols=True)
     with bar:
-      for number, rows in enumerate(_pieces(source, kind, done * PIECE), done):
+      for number, rows in enumerate(_pieces(source, done * PIECE), done):
         _put(parts / f"{number:08d}{target.suffix}", score(rows), target.suffix)
         bar.update(len(rows))
     _join(parts, target)
@@ -156,7 +183,7 @@ def _claim(parts: Path, identity: dict[str, Any]) -> None:
     jsonfile.write_json(path, identity)
 
 
-def _pieces(path: Path, kind: str, skip: int) -> Iterator[list[dict[str, Any]]]:
+def _pieces(path: Path, skip: int) -> Iterator[list[dict[str, Any]]]:
   """Rows of a file from row `skip` on, PIECE at a time."""
   some: list[dict[str, Any]] = []
   for i, (number, row) in enumerate(files.rows(path)):
@@ -215,8 +242,12 @@ def _put(path: Path, rows: list[dict[str, Any]], suffix: str) -> None:
     pq.write_table(pa.Table.from_pylist(rows), fresh, compression="zstd")
   else:
     with open(fresh, "w", encoding="utf-8") as file:
-      file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+      file.writelines(map(_line, rows))
   os.replace(fresh, path)
+
+
+def _line(row: dict[str, Any]) -> str:
+  return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _join(parts: Path, target: Path) -> None:

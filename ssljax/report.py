@@ -27,15 +27,25 @@ flags.DEFINE_enum(
 
 
 def main(places: list[str]) -> int:
+  report(places, flags.FLAGS.output, flags.FLAGS.metric)
+  return 0
+
+
+def report(places: list[str], output: str | Path = "", metric: str = "f1") -> None:
+  """Writes the page; see the flags.
+
+  Raises:
+    UserError: no run, one that is not finished, or an output that cannot be written.
+  """
   if not places:
     raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
   found = runs.find(places)
   if len(found) == 1:
-    output = Path(flags.FLAGS.output or found[0].workdir / "report.html")
+    output = Path(output or found[0].workdir / "report.html")
     content = page.of_run(found[0])
   else:
-    output = Path(flags.FLAGS.output or "comparison.html")
-    content = page.of_comparison(found, flags.FLAGS.metric)
+    output = Path(output or "comparison.html")
+    content = page.of_comparison(found, metric)
   try:
     page.write(output.expanduser(), content)
   except OSError as error:
@@ -43,7 +53,6 @@ def main(places: list[str]) -> int:
       f"--output={output}: cannot be written ({error}); name another file"
     ) from None
   print(f"{len(found)} runs: {output}")
-  return 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from ssljax.method import Assignment, Batch, Clock, Method, Sizes, Term
 from ssljax.models.classifier import Classifier
 
 Array = jax.Array
+MOST_CLASSES = 20  # that pseudo-labels are reported of one by one
 Metrics = Mapping[str, Array]  # f32 []
 
 
@@ -156,21 +157,28 @@ def pseudo_label_metrics(
 ) -> dict[str, Array]:
   """How many texts were used, and how many of those rightly; {} without any.
 
-  A target beyond the `classes` (a virtual class) is no pseudo-label.
+  The same for each class that a pseudo-label names, `<name>.<class>`, where they are
+  MOST_CLASSES at most. A target beyond the `classes` (a virtual class) is no
+  pseudo-label.
   """
   if not hidden.shape[0]:
     return {}
-  used = (assigned.weight > 0) & (assigned.target.argmax(-1) < classes)
+  label = assigned.target.argmax(-1)
+  used = (assigned.weight > 0) & (label < classes)
   known = used & (hidden >= 0)
-  right = known & (assigned.target.argmax(-1) == hidden)
-  count = known.sum(dtype=jnp.float32)
-  return {
-    "mask_rate": used.mean(dtype=jnp.float32),
-    "pseudo_label_weight": jnp.where(used, assigned.weight, 0).mean(),
-    # Both counts, so that a window of steps gives its true share.
-    "pseudo_labels_right": right.sum(dtype=jnp.float32),
-    "pseudo_labels_known": count,
-  }
+  right = known & (label == hidden)
+  found = {"pseudo_label_weight": jnp.where(used, assigned.weight, 0).mean()}
+  among = {"": used}
+  if classes <= MOST_CLASSES:
+    among |= {f".{c}": label == c for c in range(classes)}
+  for name, some in among.items():
+    found |= {
+      f"mask_rate{name}": (used & some).mean(dtype=jnp.float32),
+      # Both counts, so that a window of steps gives its true share.
+      f"pseudo_labels_right{name}": (right & some).sum(dtype=jnp.float32),
+      f"pseudo_labels_known{name}": (known & some).sum(dtype=jnp.float32),
+    }
+  return found
 
 
 def pieces(batch: Batch, micro: int) -> Batch:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-SUMMED = ("pseudo_labels_right", "pseudo_labels_known")
+RIGHT, KNOWN = "pseudo_labels_right", "pseudo_labels_known"  # counts, of a class too
 
 
 class Window:
@@ -59,13 +59,14 @@ class Window:
     values: dict[str, Any] = {
       name: total[name] / len(steps)
       for name in names
-      if name not in (*SUMMED, "texts", "tokens", "row_tokens", "step")
+      if name not in ("texts", "tokens", "row_tokens", "step")
+      and not name.startswith((RIGHT, KNOWN))
     }
-    if "pseudo_labels_known" in names:
-      known = total["pseudo_labels_known"]
-      values["pseudo_label_accuracy"] = (
-        total["pseudo_labels_right"] / known if known else None
-      )
+    for name in names:
+      if name.startswith(KNOWN):
+        which, known = name.removeprefix(KNOWN), total[name]
+        right = total[RIGHT + which]
+        values[f"pseudo_label_accuracy{which}"] = right / known if known else None
     values["real_token_share"] = total["tokens"] / total["row_tokens"]
     if self._seconds:
       median = statistics.median(self._seconds)

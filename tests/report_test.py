@@ -49,20 +49,24 @@ CLASSES, WIDTH = 3, 4  # the last class is virtual
 
 def reported(target, weight, hidden, classes=CLASSES) -> dict[str, float]:
   """The four numbers, text by text."""
-  used = right = known = 0
+  used, right, known = (np.zeros(classes) for _ in range(3))
   total = 0.0
   for row, w, truth in zip(target, weight, hidden, strict=True):
     guess = max(range(len(row)), key=lambda c: (row[c], -c))
     if w > 0 and guess < classes:
-      used, total = used + 1, total + float(w)
-      known += truth >= 0
-      right += truth == guess
-  return {
-    "mask_rate": used / len(weight),
-    "pseudo_label_weight": total / len(weight),
-    "pseudo_labels_right": right,
-    "pseudo_labels_known": known,
-  }
+      used[guess] += 1
+      total += float(w)
+      known[guess] += truth >= 0
+      right[guess] += truth == guess
+  found = {"pseudo_label_weight": total / len(weight)}
+  for c in (slice(None), *range(classes)):
+    name = f".{c}" if isinstance(c, int) else ""
+    found |= {
+      f"mask_rate{name}": used[c].sum() / len(weight),
+      f"pseudo_labels_right{name}": right[c].sum(),
+      f"pseudo_labels_known{name}": known[c].sum(),
+    }
+  return found
 
 
 def drawn(seed: int, rows: int = 40):
@@ -106,6 +110,15 @@ def test_nothing_to_count_is_zero_and_finite(nothing):
   assert (found["mask_rate"] > 0) == (nothing == "known")
   wanted = reported(target, weight, hidden)
   assert {k: float(v) for k, v in found.items()} == pytest.approx(wanted, rel=1e-6)
+
+
+def test_many_classes_are_reported_as_one():
+  target = np.eye(30, dtype=np.float32)
+  found = step.pseudo_label_metrics(
+    Assignment(target, np.ones(30, np.float32)), np.arange(30), 30
+  )
+  assert found["mask_rate"] == 1
+  assert not any("." in name for name in found)
 
 
 def test_without_unlabelled_texts_nothing_is_reported():

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ssljax import predict
 from ssljax.errors import RunError, UserError
 from ssljax.evals import runs as finished
 from tests import runs
@@ -220,11 +221,11 @@ def test_small_things(exported, place):
 # The command.
 
 
-def predict(place, *given, text=None, **environment):
+def command(place, *given, text=None):
   return subprocess.run(
     [sys.executable, "-m", "ssljax.predict", *map(str, given)],
     cwd=ROOT,
-    env={**runs.environment(place), **environment},
+    env=runs.environment(place),
     input=text,
     capture_output=True,
     text=True,
@@ -250,42 +251,41 @@ def texts(place):
   return some
 
 
+@pytest.fixture(scope="module")
+def classifier(exported):
+  return load(exported())
+
+
 @pytest.mark.parametrize("source", ["jsonl", "parquet"])
 @pytest.mark.parametrize("target", ["jsonl", "parquet"])
 def test_rows_come_out_as_they_went_in_with_their_score(
-  place, exported, texts, source, target
+  place, classifier, texts, source, target, capsys
 ):
   output = place / f"{source}-to.{target}"
-  done = predict(
-    place,
-    f"--model={exported()}",
-    f"--input={place}/texts.{source}",
-    f"--output={output}",
-    "--threshold=0.5",
-  )
-  assert done.returncode == 0, done.stderr
+  said = predict.predict(classifier, f"{place}/texts.{source}", str(output), "0.5")
   found = rows(output)
   assert [{k: row[k] for k in texts[0]} for row in found] == texts
   assert found[7]["score"] is found[7]["flagged"] is found[8]["label_name"] is None
   full = [i for i in range(50) if i not in (7, 8)]
-  wanted = load(exported())([(texts[i]["text"], texts[i]["response"]) for i in full])
+  wanted = classifier([(texts[i]["text"], texts[i]["response"]) for i in full])
   np.testing.assert_allclose([found[i]["score"] for i in full], wanted, atol=1e-6)
   for i in full:
     assert found[i]["flagged"] == (found[i]["score"] >= 0.5)
     assert found[i]["label_name"] == str(int(found[i]["flagged"]))
-  assert "50 rows scored" in done.stderr
-  assert "2 without a text" in done.stderr
-  assert "row/s" in done.stderr
+  assert said.startswith(f"50 rows scored, {sum(wanted >= 0.5)} flagged at 0.5000")
+  assert "2 without a text" in said
+  assert "row/s" in capsys.readouterr().err
   assert not list(place.glob(f".{output.name}*"))
 
 
-def test_standard_input_and_output(place, exported, texts):
+def test_the_command_from_standard_input_to_standard_output(place, exported, texts):
   given = "\n".join(map(json.dumps, texts[:5])) + "\n\n"
-  done = predict(place, f"--model={exported()}", "--input=-", "--output=-", text=given)
+  done = command(place, f"--model={exported()}", "--input=-", "--output=-", text=given)
   assert done.returncode == 0, done.stderr
   found = [json.loads(line) for line in done.stdout.splitlines()]
   assert [row["id"] for row in found] == [0, 1, 2, 3, 4]
   assert {"score", "flagged", "label_name"} <= set(found[0])
+  assert done.stderr.startswith("5 rows scored")
 
 
 KILLED = """
@@ -296,8 +296,7 @@ whole, calls = predict._put, []
 def put(*given):
   whole(*given)
   calls.append(given[0].name)
-  print(given[0].name, flush=True)
-  if len(calls) == int(os.environ.get("DIE", "0")):
+  if len(calls) == 3:
     os.kill(os.getpid(), 9)
 predict._put = put
 from ssljax import cli
@@ -308,71 +307,63 @@ cli.run(predict.main)
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_killed_run_goes_on_and_another_command_begins_anew(
-  place, exported, texts, kind
+  place, exported, classifier, texts, kind, monkeypatch
 ):
-  output = place / f"killed.{kind}"
-
-  def go(die, *more):
-    command = [f"--model={exported()}", f"--input={place}/texts.{kind}", *more]
-    return subprocess.run(
-      [sys.executable, "-c", KILLED, *command, f"--output={output}"],
-      cwd=ROOT,
-      env={**runs.environment(place), "DIE": str(die)},
-      capture_output=True,
-      text=True,
-    )
-
-  assert go(3).returncode == -9
-  assert not output.exists()
-  second = go(2)
-  assert second.stdout.split() == [f"0000000{i}.{kind}" for i in (3, 4)]
-  third = go(0, "--threshold=0.9")  # other flags: nothing of the old pieces is used
-  assert len(third.stdout.split()) == 7
-  assert third.returncode == 0, third.stderr
-  output.unlink()
-  assert go(4).returncode == -9
-  assert len(go(0).stdout.split()) == 3
-  whole = place / f"whole-{kind}.{kind}"
-  predict(
-    place, f"--model={exported()}", f"--input={place}/texts.{kind}", f"--output={whole}"
+  source, output = f"{place}/texts.{kind}", place / f"killed.{kind}"
+  given = [f"--model={exported()}", f"--input={source}", f"--output={output}"]
+  done = subprocess.run(
+    [sys.executable, "-c", KILLED, *given], cwd=ROOT, env=runs.environment(place)
   )
-  assert [r["id"] for r in rows(output)] == list(range(50))
-  for a, b in zip(rows(output), rows(whole), strict=True):
-    assert a.pop("score") == pytest.approx(b.pop("score"), abs=1e-6)
+  assert done.returncode == -9
+  assert not output.exists()
+  asked, whole = [], predict._put
+  monkeypatch.setattr(predict, "PIECE", 8)
+  monkeypatch.setattr(
+    predict, "_put", lambda path, *more: asked.append(path.stem) or whole(path, *more)
+  )
+  predict.predict(classifier, source, str(output))
+  assert asked == [f"0000000{i}" for i in (3, 4, 5, 6)]
+  straight = place / f"straight.{kind}"
+  predict.predict(classifier, source, str(straight))
+  for a, b in zip(rows(output), rows(straight), strict=True):
+    left, right = a.pop("score"), b.pop("score")
+    assert left is right is None or left == pytest.approx(right, abs=1e-6)
     assert a == b
+  # Other flags: nothing of old pieces is used.
+  other = place / f"other.{kind}"
+  parts = place / f".other.{kind}.parts"
+  parts.mkdir()
+  (parts / f"00000000.{kind}").write_text("of another command")
+  asked.clear()
+  predict.predict(classifier, source, str(other), "0.9")
+  assert len(asked) == 7
+  assert len(rows(other)) == 50
 
 
 @pytest.mark.parametrize(
   ("line", "more", "said"),
   [
-    ('{"text": 3}', [], "line 2: text: 3 should be a string"),
-    ('{"prompt": "x"}', [], "line 2: text: no such column (others: prompt)"),
-    ("[1]", [], "line 2"),
-    ("{", [], "line 2"),
-    ('{"text": "x"}', ["--threshold=fpr_2%"], "no such threshold"),
-    ('{"text": "x"}', ["--threshold=7"], "between 0 and 1"),
-    ('{"text": "x"}', ["--model=nowhere"], "neither a run"),
-    ('{"text": "x"}', ["--output=there.jsonl"], "exists"),
-    ('{"text": "x"}', ["--output=out.csv"], "ends in .jsonl or .parquet"),
-    ('{"text": "x"}', ["--input=absent.jsonl"], "no such file"),
+    ('{"text": 3}', {}, "line 2: text: 3 should be a string"),
+    ('{"prompt": "x"}', {}, r"line 2: text: no such column \(others: prompt\)"),
+    ("[1]", {}, "line 2"),
+    ("{", {}, "line 2"),
+    ('{"text": "x"}', {"threshold": "fpr_2%"}, "no such threshold"),
+    ('{"text": "x"}', {"threshold": "7"}, "between 0 and 1"),
+    ('{"text": "x"}', {"target": "there.jsonl"}, "exists"),
+    ('{"text": "x"}', {"target": "out.csv"}, "ends in .jsonl or .parquet"),
+    ('{"text": "x"}', {"target": "out.jsonl.gz"}, "ends in .jsonl or .parquet"),
+    ('{"text": "x"}', {"source": "absent.jsonl"}, "no such file"),
   ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(
-  place, exported, tmp_path, line, more, said
+def test_a_mistake_is_named_and_nothing_is_written(
+  classifier, tmp_path, line, more, said
 ):
   (tmp_path / "in.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
   (tmp_path / "there.jsonl").write_text("mine")
-  given = {"model": exported(), "input": tmp_path / "in.jsonl"}
-  given["output"] = tmp_path / "out.jsonl"
-  for flag in more:
-    name, value = flag.removeprefix("--").split("=")
-    given[name] = value if name in ("threshold", "model") else tmp_path / value
-  done = predict(place, *(f"--{name}={value}" for name, value in given.items()))
-  assert done.returncode == 2, done.stderr
-  errors = [x for x in done.stderr.splitlines() if x.startswith("error:")]
-  assert len(errors) == 1
-  assert said in errors[0]
-  assert "Traceback" not in done.stderr
+  given = {"source": "in.jsonl", "target": "out.jsonl", "threshold": ""} | more
+  paths = (str(tmp_path / given[name]) for name in ("source", "target"))
+  with pytest.raises(UserError, match=said):
+    predict.predict(classifier, *paths, given["threshold"])
   assert not (tmp_path / "out.jsonl").exists()
   assert (tmp_path / "there.jsonl").read_text() == "mine"
 

@@ -1,6 +1,7 @@
 """Reports as single HTML files: no network, no script; texts never become markup."""
 
 import datetime
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,16 @@ METRICS = (
   *("auroc", "auprc", "ece", "brier"),
 )
 TERMS = ("loss", "labelled", "unlabelled")
-SHARES = ("mask_rate", "pseudo_label_accuracy")
+SHARES = {
+  "mask_rate": "Unlabelled texts that are used, of each class by pseudo-label",
+  "pseudo_label_accuracy": "How many of these are labelled rightly",
+}
+# Fields of every train line; what is beside them is the method's.
+KNOWN = (
+  *("step", "split", *TERMS, *SHARES, "pseudo_label_weight", "gradient_norm"),
+  *("update_norm", "real_token_share", "step_seconds", "examples_per_second"),
+  "tokens_per_second",
+)
 
 
 def of_run(run: Run) -> str:
@@ -250,11 +260,14 @@ def _training(past: dict[str, list], chosen: int, select: str) -> list[dict[str,
   if some := series(validation, dict.fromkeys((select, "auroc", "accuracy"))):
     at = [line["step"] for line in validation]
     found.append(_plot(plots.validation(at, some, chosen), "Metrics on validation"))
-  if some := series(train, SHARES):
-    caption = (
-      "Unlabelled texts that are used, and how many of these are labelled rightly"
-    )
-    found.append(_plot(plots.pseudo_labels(steps, some), caption))
+  names = list(dict.fromkeys(itertools.chain.from_iterable(train)))
+  for base, caption in SHARES.items():
+    some = series(train, [n for n in names if n.split(".")[0] == base])
+    if some:
+      found.append(_plot(plots.shares(steps, some, base), caption))
+  own = [n for n in names if n.split(".")[0] not in KNOWN]
+  if some := series(train, own):
+    found.append(_plot(plots.own(steps, some), "What the method says of itself"))
   return found
 
 

@@ -7,6 +7,7 @@ apart on both grounds and by colour-blind readers, and differ in line style, too
 import functools
 import io
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,8 @@ def drawn(width: float = 4.6, height: float = 3.0) -> Callable:
         draw(figure.add_subplot(), *given, **keywords)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-      return _inline(file.getvalue(), draw.__name__)
+      svg = file.getvalue()
+      return _inline(svg, f"{draw.__name__}-{zlib.crc32(svg.encode()):x}")
 
     return made
 
@@ -94,11 +96,19 @@ def validation(axes, steps, series, chosen: int) -> None:
 
 
 @drawn()
-def pseudo_labels(axes, steps, series) -> None:
-  """Shares of the unlabelled texts: used, and rightly labelled among these."""
+def shares(axes, steps, series, label: str) -> None:
+  """Shares of the unlabelled texts over steps, in all and by class."""
   _lines(axes, steps, series)
-  axes.set(xlabel="step", ylabel="share of texts", ylim=(0, 1.02))
-  axes.legend(loc="lower right")
+  axes.set(xlabel="step", ylabel=label, ylim=(0, 1.02))
+  axes.legend(fontsize="x-small")
+
+
+@drawn()
+def own(axes, steps, series) -> None:
+  """Numbers of the method itself over steps: cut-offs, margins, thresholds."""
+  _lines(axes, steps, series)
+  axes.set(xlabel="step")
+  axes.legend(fontsize="x-small")
 
 
 @drawn(3.6, 3.2)

@@ -61,6 +61,7 @@ def run(
   lines = [
     {"step": t, "split": "train", "loss": 1 / t, "labelled": 0.5 / t, "mask_rate": None}
     | ({"pseudo_label_accuracy": 0.7, "mask_rate": t / 30} if t > 5 else {})
+    | {"mask_rate.0": 0.1, "mask_rate.1": 0.2, "cut_off": 0.5 + t / 100}
     for t in range(5, 31, 5)
   ]
   lines += [
