@@ -33,7 +33,12 @@ flags.DEFINE_string("input", None, "JSONL or Parquet file, or -", required=True)
 flags.DEFINE_string(
   "output", None, "JSONL or Parquet file, or -", required=True, allow_override=True
 )
-flags.DEFINE_string("threshold", "", "a number, or a name such as fpr_1%; default 0.5")
+flags.DEFINE_string(
+  "threshold",
+  "",
+  "a number, or a name such as fpr_1%; default 0.5",
+  allow_override=True,
+)
 
 PIECE = 8192  # rows scored and written together
 LINE = 64  # the same, of standard input

@@ -23,6 +23,7 @@ def get_config(engine: str, kind: str = ""):
   config.least_similarity = 0.0  # cosine of mean-pooled embeddings
   config.similarity_encoder = "sentence-transformers/all-MiniLM-L6-v2"
   config.language = ""  # "same" or "en": drop a view in another language
+  config.keep_questions = False  # drop a view that no longer asks: mostly an answer
   config.label_check = ""  # workdir of a run: drop a view whose harm score flips
 
   # The run.

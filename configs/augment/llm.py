@@ -54,6 +54,7 @@ def get_config(variant: str = "strong"):
   config.price_out = 0.0
 
   config.language = "same"  # a small model may fall into that of its training
+  config.keep_questions = variant not in ("reframe", "register")
   if variant == "weak":
     config.most_alike = 0.999  # a few words of many
   if variant == "reframe":

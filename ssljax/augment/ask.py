@@ -99,6 +99,8 @@ class Asker:
   def _count(self, candidates: Sequence[Candidate]) -> None:
     if self.stopping():  # what was never asked comes back as a problem, too
       return
+    if not candidates:  # nothing more of this text says nothing of the engine
+      return
     passing = [c.problem for c in candidates if c.passing]
     self._row = self._row + 1 if passing else 0
     if self._row >= CONSECUTIVE:

@@ -19,6 +19,7 @@ from ssljax.errors import UserError
 
 SHORTEST = 20  # letters; in fewer, no language can be told
 SURE = 0.9  # probability of a language from which on it counts
+ASKED = ("?", "？", "؟")
 SAME = "same"  # config.language: that of the text
 
 # Blanks are written \\s, since they count for nothing in a verbose pattern.
@@ -159,6 +160,13 @@ def too_long(case: Case) -> bool:
   return bool(most) and len(case.view) > most * len(case.source)
 
 
+def no_question(case: Case) -> bool:
+  asked = case.source.rstrip(" \n\"'”)*_").endswith(ASKED)
+  return (
+    case.settings.keep_questions and asked and not any(m in case.view for m in ASKED)
+  )
+
+
 def other_language(case: Case) -> bool:
   wanted = case.settings.language
   if not wanted:
@@ -178,6 +186,7 @@ CHECKS: dict[str, Callable[[Case], bool]] = {
   "near-identical": near_identical,
   "too short": too_short,
   "too long": too_long,
+  "no question": no_question,
   "other language": other_language,
 }
 

@@ -30,6 +30,7 @@ class Settings(NamedTuple):
   least_similarity: float
   similarity_encoder: str
   language: str
+  keep_questions: bool
   label_check: str
   shard: int
   workers: int

@@ -251,7 +251,11 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
   if not len(records):
     raise UserError(f"{path}: no rows; fill or replace the file")
   checks.ids([records])
-  checks.all_labelled(records, "every row that is scored needs one")
+  checks.all_labelled(
+    records,
+    "evaluation needs one in every row (to score texts without labels there is "
+    "`python -m ssljax.predict`)",
+  )
   checks.known(records, len(labels) or 1 << 31, "the model")
   # A class without a name is called by its number, which no file needs to repeat.
   given = {i: name for i, name in enumerate(labels) if name != str(i)}

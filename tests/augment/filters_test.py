@@ -179,6 +179,22 @@ def test_another_language_is_dropped_where_one_is_asked_for():
     filters.identifier("english")
 
 
+def test_a_question_stays_one_where_that_is_asked_for():
+  asked = "How long must a loaf of rye bread stay in the oven?"
+  told = "A loaf of rye stays in the oven for about an hour."
+  assert reason(told, asked) == ""
+  assert reason(told, asked, keep_questions=True) == "no question"
+  assert reason(told, f'"{asked}" ', keep_questions=True) == "no question"
+  assert reason("Rye bread: for how long?", asked, keep_questions=True) == ""
+  assert reason(told, asked.replace("?", "."), keep_questions=True) == ""
+  assert (
+    reason(
+      "黑麦面包在烤箱里要烤多久？", "Wie lange backt das Brot？", keep_questions=True
+    )
+    == ""
+  )
+
+
 def test_of_a_pair_the_part_that_was_changed_is_judged():
   answer = "I can't help with that, I only know about cake and cookies."
   other = "That is beyond me, for my knowledge is of cake and of cookies."

@@ -229,3 +229,9 @@ def test_many_rows_are_checked_as_columns(tmp_path):
   found = records.read_splits(tmp_path)
   assert len(found.train) == n
   assert np.bincount(found.train.label).tolist() == [n // 2, n // 2]
+
+
+def test_to_score_texts_without_labels_predict_is_named(tmp_path):
+  (tmp_path / "some.jsonl").write_text('{"text": "a", "label": 0}\n{"text": "b"}\n')
+  with pytest.raises(UserError, match=r"line 2: label: missing .*ssljax\.predict"):
+    records.read_labelled(tmp_path / "some.jsonl")
