@@ -10,7 +10,7 @@ logits). Voters are folded into one head exactly. No code is shipped.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ssljax import cli, jsonfile, trained
 from ssljax.errors import RunError, UserError
 from ssljax.evals import page, runs
 from ssljax.models import read_config, resolve, save_params
+from ssljax.models.config import EncoderConfig
 from ssljax.models.hub import TOKENIZER
 from ssljax.serving import CARD, SafetyClassifier
 
@@ -67,18 +68,9 @@ def export(workdir: str | Path, output: str | Path) -> None:
 
 def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
   _, params, _, _ = trained.load(run.workdir, run.config, encoder)
-  config, labels = read_config(encoder), run.labels
-  kernel = params["classifier"]["kernel"]
-  voters = kernel.shape[0] if kernel.ndim == 3 else 1
-  head = run.config["head"]
-  if head == "hf":
-    classifier = _averaged(params["classifier"], len(labels))
-    parts = {"encoder": params["encoder"], "pooler": params["pooler"]}
-    save_params(folder, config, {**parts, "classifier": classifier}, tuple(labels))
-    voters = 1
-  else:
-    save_params(folder, config, params["encoder"])
-    _write_dense(params, voters, len(labels), run.config["max_length"], folder)
+  head, labels = run.config["head"], run.labels
+  longest = run.config["max_length"]
+  voters = write_weights(folder, read_config(encoder), params, head, labels, longest)
   for pattern in TOKENIZER:
     for file in encoder.glob(pattern):
       shutil.copyfile(file, folder / file.name)
@@ -89,7 +81,7 @@ def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
       "head": head,
       "voters": voters,
       "labels": labels,
-      "max_length": run.config["max_length"],
+      "max_length": longest,
       "temperature": run.result["temperature"],
       "thresholds": {name: one["threshold"] for name, one in thresholds.items()},
       "method": run.result["method"],
@@ -98,6 +90,35 @@ def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
     },
   )
   (folder / "README.md").write_text(page.card(run, head), encoding="utf-8")
+
+
+def write_weights(
+  folder: Path,
+  config: EncoderConfig,
+  params: Mapping[str, Any],
+  head: str,
+  labels: Sequence[str],
+  longest: int,
+) -> int:
+  """Encoder and head of a `Classifier`, in the form that `head` is read in.
+
+  Args:
+    params: of the classifier; voters stand under a leading axis of its dense layers.
+    longest: tokens of a text.
+
+  Returns:
+    How many voters stand side by side in what was written.
+  """
+  if head == "hf":
+    classifier = _averaged(params["classifier"], len(labels))
+    parts = {"encoder": params["encoder"], "pooler": params["pooler"]}
+    save_params(folder, config, {**parts, "classifier": classifier}, tuple(labels))
+    return 1
+  kernel = params["classifier"]["kernel"]
+  voters = kernel.shape[0] if kernel.ndim == 3 else 1
+  save_params(folder, config, params["encoder"])
+  _write_dense(params, voters, len(labels), longest, folder)
+  return voters
 
 
 def _averaged(dense: Mapping[str, Any], classes: int) -> dict[str, Any]:

@@ -188,19 +188,30 @@ def _texts(train: Records) -> Iterator[tuple[str, str, str, str | None]]:
 
 
 def main() -> int:
-  values = flags.FLAGS
-  if not 0.1 <= values.threshold < 1:
-    raise UserError(f"--threshold={values.threshold}: it must be 0.1 to below 1")
-  if values.output:
-    _check(Path(values.output))
-  train, others = _read(values.data, values.against)
-  found = find(train, others, values.threshold)
+  given = flags.FLAGS
+  return 1 if look(given.data, given.against, given.threshold, given.output) else 0
+
+
+def look(
+  data: str, against: list[str], threshold: float, output: str = ""
+) -> list[Found]:
+  """Prints and returns what is found; see the flags.
+
+  Raises:
+    UserError: before anything is compared, for whatever the user can mend.
+  """
+  if not 0.1 <= threshold < 1:
+    raise UserError(f"--threshold={threshold}: it must be 0.1 to below 1")
+  if output:
+    _check(Path(output))
+  train, others = _read(data, against)
+  found = find(train, others, threshold)
   for line in _lines(len(train), others, found):
     print(line)
-  if values.output:
-    jsonfile.write_json(Path(values.output), [one._asdict() for one in found])
-    print(f"all {len(found)} in {values.output}")
-  return 1 if found else 0
+  if output:
+    jsonfile.write_json(Path(output), [one._asdict() for one in found])
+    print(f"all {len(found)} in {output}")
+  return found
 
 
 def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:

@@ -242,22 +242,24 @@ def test_train_alone_is_compared_with_a_file_and_with_nothing_it_is_refused(tmp_
 @pytest.mark.parametrize(
   ("name", "content", "more", "said"),
   [
-    ("other.jsonl", "", (), "no rows"),
-    ("other.csv", "prompt,label\n", (), "no rows"),
-    ("other.csv", "prompt,label\na,1\n", (), "no such column"),
-    ("other.jsonl", '{"text": "six"}', ("--output=.",), "cannot be written"),
-    ("other.jsonl", '{"text": "six"}', ("--output=/proc/x.json",), "cannot be written"),
-    ("other.jsonl", '{"text": "six"}', ("--threshold=1",), "--threshold=1"),
-    (None, "", (), "other.jsonl"),
+    ("other.jsonl", "", {}, "no rows"),
+    ("other.csv", "prompt,label\n", {}, "no rows"),
+    ("other.csv", "prompt,label\na,1\n", {}, "no such column"),
+    ("other.jsonl", '{"text": "six"}', {"output": "."}, "cannot be written"),
+    ("other.jsonl", '{"text": "six"}', {"output": "/proc/x.json"}, "cannot be written"),
+    ("other.jsonl", '{"text": "six"}', {"threshold": 1.0}, "--threshold=1"),
+    (None, "", {}, r"other\.jsonl"),
   ],
 )
-def test_a_mistake_is_not_taken_for_a_finding(tmp_path, name, content, more, said):
+def test_a_mistake_is_not_taken_for_a_finding(
+  tmp_path, name, content, more, said, capsys
+):
   write(tmp_path, train=[{"text": "six"}])
   if name:
     (tmp_path / name).write_text(content)
-  against = tmp_path / (name or "other.jsonl")
-  done = command(f"--data={tmp_path}/train.jsonl", f"--against={against}", *more)
-  assert done.returncode == 2
-  assert said in done.stderr
-  assert len(done.stderr.splitlines()) == 1
-  assert not done.stdout
+  against = [str(tmp_path / (name or "other.jsonl"))]
+  given = {"threshold": 0.6, "output": ""} | more
+  with pytest.raises(UserError, match=said) as caught:
+    contamination.look(f"{tmp_path}/train.jsonl", against, **given)
+  assert caught.value.code == 2
+  assert not capsys.readouterr().out

@@ -1,0 +1,90 @@
+"""Exported folders in torch: BERT and DeBERTa-v3, one head and three, either head."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.export import write_weights
+from ssljax.method import Head
+from ssljax.models import Encoder
+from ssljax.models.classifier import Classifier
+
+from .classifier_test import CONFIGS, FIRST, padded, parameters
+
+torch = pytest.importorskip("torch", reason="pip install torch")
+transformers = pytest.importorskip("transformers")
+
+LIMIT = 1e-4
+CASES = [
+  (name, head, voters, virtual)
+  for name in ("bert", "v3")
+  for head in ("hf", "mlp")
+  for voters, virtual in ((1, 0), (3, 0), (1, 1))
+]
+
+
+@pytest.mark.parametrize(("name", "head", "voters", "virtual"), CASES)
+def test_logits_are_those_of_the_run(name, head, voters, virtual, tmp_path):
+  heads = {"voters": Head("classifier", voters)} if voters > 1 else {}
+  labels = ("fine", "rude", "harmful")
+  model = Classifier(Encoder(CONFIGS[name]), len(labels) + virtual, head, heads)
+  params = jax.tree.map(np.asarray, parameters(model))
+  wanted = model.apply({"params": params}, (padded(FIRST),)).logits[:, : len(labels)]
+  config = CONFIGS[name]
+  assert write_weights(tmp_path, config, params, head, labels, 40) == (
+    voters if head == "mlp" else 1
+  )
+  read = in_transformers if head == "hf" else in_sentence_transformers
+  found = read(tmp_path, labels)
+  assert np.ptp(wanted, axis=0).min() > 0.1
+  assert np.abs(found - wanted).max() < LIMIT
+
+
+def inputs():
+  """One text after another: ids and token types, without padding."""
+  for ids, prompt in FIRST:
+    kind = (np.arange(len(ids)) >= prompt).astype(np.int64)
+    yield {
+      "input_ids": torch.tensor(ids[None]).long(),
+      "token_type_ids": torch.tensor(kind[None]),
+      "attention_mask": torch.ones((1, len(ids)), dtype=torch.long),
+    }
+
+
+def in_transformers(folder, labels):
+  kind = transformers.AutoModelForSequenceClassification
+  model = kind.from_pretrained(folder).eval()
+  assert model.config.id2label == dict(enumerate(labels))
+  with torch.no_grad():
+    return np.concatenate([model(**given).logits.numpy() for given in inputs()])
+
+
+def in_sentence_transformers(folder, labels):
+  """The modules of modules.json, as that library applies them."""
+  from safetensors.torch import load_file
+
+  modules = json.loads((folder / "modules.json").read_text())
+  assert [m["path"] for m in modules] == ["", "1_Pooling", "2_Dense", "3_Dense"]
+  assert json.loads((folder / "1_Pooling" / "config.json").read_text())[
+    "pooling_mode_mean_tokens"
+  ]
+  encoder = transformers.AutoModel.from_pretrained(folder).eval()
+  activations = {
+    "torch.nn.modules.activation.GELU": torch.nn.GELU(),
+    "torch.nn.modules.linear.Identity": torch.nn.Identity(),
+  }
+  found = []
+  with torch.no_grad():
+    for given in inputs():
+      x = encoder(**given).last_hidden_state.mean(1)
+      for name in ("2_Dense", "3_Dense"):
+        config = json.loads((folder / name / "config.json").read_text())
+        dense = load_file(folder / name / "model.safetensors")
+        shape = config["out_features"], config["in_features"]
+        assert dense["linear.weight"].shape == shape
+        x = x @ dense["linear.weight"].T + dense["linear.bias"]
+        x = activations[config["activation_function"]](x)
+      found.append(x.numpy())
+  return np.concatenate(found)
