@@ -2,7 +2,7 @@
 
   python -m ssljax.augment --config=configs/augment/eda.py --data=FOLDER
 
-Any machine, some 7,000 texts per second and core (docs/augmentation.md). The first run fetches 76 MB of
+Any machine, some 7,000 texts per second and core. The first run fetches 76 MB of
 word vectors. WordNet's synonyms instead: `--config.synonyms=wordnet`.
 """
 
