@@ -26,8 +26,11 @@ from ssljax.models.config import EncoderConfig
 from ssljax.models.hub import TOKENIZER
 from ssljax.serving import CARD, SafetyClassifier
 
-flags.DEFINE_string("workdir", None, "folder of a finished run", required=True)
-flags.DEFINE_string("output", None, "folder to write", required=True)
+
+def define_flags() -> None:
+  flags.DEFINE_string("workdir", None, "folder of a finished run", required=True)
+  flags.DEFINE_string("output", None, "folder to write", required=True)
+
 
 EXACT = 1e-4  # what logits may differ by, before and after
 SHOWN = 16  # texts of validation on which that is looked at
@@ -197,4 +200,5 @@ def _hold_against(run: runs.Run, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+  define_flags()
   cli.run(main)

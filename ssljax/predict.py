@@ -28,17 +28,17 @@ from ssljax.data import files
 from ssljax.errors import UserError
 from ssljax.serving import SafetyClassifier
 
-flags.DEFINE_string("model", None, "a run, or an exported folder", required=True)
-flags.DEFINE_string("input", None, "JSONL or Parquet file, or -", required=True)
-flags.DEFINE_string(
-  "output", None, "JSONL or Parquet file, or -", required=True, allow_override=True
-)
-flags.DEFINE_string(
-  "threshold",
-  "",
-  "a number, or a name such as fpr_1%; default 0.5",
-  allow_override=True,
-)
+
+def define_flags() -> None:
+  flags.DEFINE_string("model", None, "a run, or an exported folder", required=True)
+  flags.DEFINE_string("input", None, "JSONL or Parquet file, or -", required=True)
+  flags.DEFINE_string("output", None, "JSONL or Parquet file, or -", required=True)
+  flags.DEFINE_string(
+    "threshold",
+    "",
+    "a number, or a name such as fpr_1%; default 0.5",
+  )
+
 
 PIECE = 8192  # rows scored and written together
 LINE = 64  # the same, of standard input
@@ -275,4 +275,5 @@ def _join(parts: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+  define_flags()
   cli.run(main)

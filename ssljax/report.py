@@ -15,15 +15,15 @@ from ssljax import cli
 from ssljax.errors import UserError
 from ssljax.evals import page, runs
 
-flags.DEFINE_string(
-  "output", "", "default DIR/report.html, or comparison.html", allow_override=True
-)
-flags.DEFINE_enum(
-  "metric",
-  "f1",
-  ["f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc"],
-  "by which methods are compared",
-)
+
+def define_flags() -> None:
+  flags.DEFINE_string("output", "", "default DIR/report.html, or comparison.html")
+  flags.DEFINE_enum(
+    "metric",
+    "f1",
+    ["f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc"],
+    "by which methods are compared",
+  )
 
 
 def main(places: list[str]) -> int:
@@ -56,4 +56,5 @@ def report(places: list[str], output: str | Path = "", metric: str = "f1") -> No
 
 
 if __name__ == "__main__":
+  define_flags()
   cli.run(main, positional=True)

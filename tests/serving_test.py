@@ -249,6 +249,7 @@ def put(*given):
 predict._put = put
 from ssljax import cli
 sys.argv[0] = "predict"
+predict.define_flags()
 cli.run(predict.main)
 """
 

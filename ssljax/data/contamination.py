@@ -37,9 +37,7 @@ flags.DEFINE_string(
 flags.DEFINE_multi_string(
   "against", [], "file of texts to compare with, labelled or not; repeatable"
 )
-flags.DEFINE_float(
-  "threshold", 0.6, "similarity from which on two texts are near", allow_override=True
-)
+flags.DEFINE_float("threshold", 0.6, "similarity from which on two texts are near")
 flags.DEFINE_string(
   "output", "", "JSON file for the ids of all that was found", allow_override=True
 )
