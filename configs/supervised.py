@@ -6,8 +6,8 @@
 For the response task: --config=configs/supervised.py:response
 Every label instead of 200: --config.labels=0 --config.passes=3
 Run with MiniLM on two CPU cores, by the command in README.md ("What came out"): test F1
-0.775 ± 0.017 over three seeds, 3 minutes a run. Not run with the settings of
-this file, whose DeBERTa-v3-base needs an accelerator.
+0.775 ± 0.017 over three seeds, 3 minutes a run on quiet cores. Not run with the
+settings of this file, whose DeBERTa-v3-base needs an accelerator.
 """
 
 from configs import base

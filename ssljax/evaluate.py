@@ -8,7 +8,7 @@ from absl import flags
 
 from ssljax import cli, jsonfile, scoring, sharding, step, trained
 from ssljax import config as configuration
-from ssljax.data import columns, files, records, sets
+from ssljax.data import columns, files, locate, records, sets
 from ssljax.errors import UserError
 from ssljax.evals import evaluation
 from ssljax.evals.predictions import write_predictions
@@ -31,7 +31,7 @@ def main() -> int:
   config = configuration.read(workdir)
   rows = records.read_labelled(data, config["resolved"]["labels"])
   more: dict[str, list] = {name: [] for name in flags.FLAGS.slices}
-  for path in records.labelled_files(data):
+  for path in locate.labelled_files(data) if more else ():
     for name, values in columns.others(path, flags.FLAGS.slices).items():
       more[name] += values
   _claim(output, data)

@@ -10,6 +10,7 @@ the same command goes on where it was killed. Rows without a text get nulls, and
 counted.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -28,22 +29,17 @@ from ssljax.data import files
 from ssljax.errors import UserError
 from ssljax.serving import SafetyClassifier
 
+PIECE = 8192  # rows scored and written together
+LINE = 64  # the same, of standard input
+ADDED = ("score", "flagged", "label_name")
+KINDS = (".jsonl", ".parquet")
+
 
 def define_flags() -> None:
   flags.DEFINE_string("model", None, "a run, or an exported folder", required=True)
   flags.DEFINE_string("input", None, "JSONL or Parquet file, or -", required=True)
   flags.DEFINE_string("output", None, "JSONL or Parquet file, or -", required=True)
-  flags.DEFINE_string(
-    "threshold",
-    "",
-    "a number, or a name such as fpr_1%; default 0.5",
-  )
-
-
-PIECE = 8192  # rows scored and written together
-LINE = 64  # the same, of standard input
-ADDED = ("score", "flagged", "label_name")
-KINDS = (".jsonl", ".parquet")
+  flags.DEFINE_string("threshold", "", "a number, or a name as fpr_1%; default 0.5")
 
 
 def main() -> int:
@@ -190,35 +186,32 @@ def _claim(parts: Path, identity: dict[str, Any]) -> None:
 
 def _pieces(path: Path, skip: int) -> Iterator[list[dict[str, Any]]]:
   """Rows of a file from row `skip` on, PIECE at a time."""
-  some: list[dict[str, Any]] = []
-  for i, (number, row) in enumerate(files.rows(path)):
-    if i < skip:
-      continue
-    _check(row, files.place(path, number))
-    some.append(row)
-    if len(some) == PIECE:
-      yield some
-      some = []
-  if some:
-    yield some
+  found = itertools.islice(files.rows(path), skip, None)
+  return _batches(((files.place(path, n), row) for n, row in found), PIECE)
 
 
 def _lines(stream: TextIO, name: str) -> Iterator[list[dict[str, Any]]]:
-  some = []
+  """Rows of JSONL, LINE at a time."""
+  return _batches(_parsed(stream, name), LINE)
+
+
+def _parsed(stream: TextIO, name: str) -> Iterator[tuple[str, Any]]:
   for number, line in enumerate(stream, 1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-    except ValueError as error:
-      raise UserError(f"{name}, line {number}: not JSON ({error})") from None
-    _check(row, f"{name}, line {number}")
-    some.append(row)
-    if len(some) == LINE:
-      yield some
-      some = []
-  if some:
-    yield some
+    if line.strip():
+      try:
+        yield f"{name}, line {number}", json.loads(line)
+      except ValueError as error:
+        raise UserError(f"{name}, line {number}: not JSON ({error})") from None
+
+
+def _batches(
+  rows: Iterator[tuple[str, Any]], size: int
+) -> Iterator[list[dict[str, Any]]]:
+  """Rows without their places, each checked, `size` at a time."""
+  while some := list(itertools.islice(rows, size)):
+    for place, row in some:
+      _check(row, place)
+    yield [row for _, row in some]
 
 
 def _check(row: Any, place: str) -> None:

@@ -283,6 +283,7 @@ def test_a_killed_run_goes_on_and_another_command_begins_anew(
   parts = place / f".other.{kind}.parts"
   parts.mkdir()
   (parts / f"00000000.{kind}").write_text("of another command")
+  (parts / "identity.json").write_text('{"model": "another"}')
   asked.clear()
   predict.predict(classifier, source, str(other), "0.9")
   assert len(asked) == 7

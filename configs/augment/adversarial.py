@@ -2,7 +2,7 @@
 
   python -m ssljax.augment --config=configs/augment/adversarial.py --data=FOLDER
 
-Any machine, some thousand texts per second and core.
+Any machine; no model, no network.
 """
 
 from configs.augment import base

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ssljax.data import records
+from ssljax.data import locate
 from ssljax.data.columns import MADE
 from ssljax.errors import UserError
 
@@ -90,7 +90,7 @@ def _check(settings: Settings) -> None:
       f"--config.kind={settings.kind!r}: name the views with letters, digits, "
       f"hyphens, and not {' or '.join(MADE)}, which training makes by itself"
     )
-  known = list(records.NAMES)
+  known = list(locate.NAMES)
   for split in settings.splits:
     if split not in known:
       raise UserError(f"--config.splits: no split {split!r}; it is {', '.join(known)}")

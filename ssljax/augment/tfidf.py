@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ssljax import assets
 from ssljax.augment import pieces
-from ssljax.data import files, records
+from ssljax.data import files, locate
 from ssljax.data.words import LONGEST
 from ssljax.errors import UserError
 
@@ -48,7 +48,7 @@ def read(data: str) -> Statistics:
       "the operation tfidf counts the words of a data set first: give its folder as"
       " `data`, or leave tfidf out of config.operations"
     )
-  paths = records.find(data, whole=False).get("train")
+  paths = locate.find(data, whole=False).get("train")
   if not paths:
     raise UserError(f"{data}: no train split to count the words of")
   facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from absl import flags
 
 from ssljax import cli, jsonfile
-from ssljax.data import alike, overlap, prepare, records
+from ssljax.data import alike, locate, overlap, prepare, records
 from ssljax.data.records import Records
 from ssljax.errors import UserError
 
@@ -215,7 +215,7 @@ def look(
 def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
   """(train, what it is compared with by name); labels are not looked at."""
   data = prepare.in_cache(data)
-  found = records.find(data, whole=False)
+  found = locate.find(data, whole=False)
   if list(found) == ["train"] and not against:
     splits = records.read_splits(data)  # one file, as a run would split it
     return splits.train, {"validation": splits.validation, "test": splits.test}

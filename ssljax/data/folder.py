@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from ssljax.data import checks, overlap, records, split
+from ssljax.data import checks, locate, overlap, records, split
 from ssljax.data.records import Records
 from ssljax.errors import UserError
 
@@ -54,7 +54,7 @@ def write(raw: Raw, output: Path, seed: int) -> dict:
   """
   dropped = raw.dropped.copy()
   parts, notes = _divide(_without_copies(raw.parts, dropped), raw.validation, seed)
-  parts = {name: parts[name] for name in records.NAMES if name in parts}
+  parts = {name: parts[name] for name in locate.NAMES if name in parts}
   where = raw.about["source"]
   for name, part in parts.items():
     if not len(part):

@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from ssljax import assets, cli
-from ssljax.data import files, folder, hub, ingest, records, sources
+from ssljax.data import files, folder, hub, ingest, locate, sources
 from ssljax.errors import UserError
 
 
@@ -123,16 +123,16 @@ def prepare_files(
   """
   output = folder.free(output)
   _among("--columns", columns, ingest.MAPPED)
-  _among("--splits", splits or {}, records.NAMES)
+  _among("--splits", splits or {}, locate.NAMES)
   full = {name: columns.get(name, name) for name in ingest.MAPPED}
   if _is_path(source):
     found = {
       name: _file_rows(paths)
-      for name, paths in records.find(source, whole=False).items()
+      for name, paths in locate.find(source, whole=False).items()
     }
   else:
     loaded = hub.load(source, config)
-    chosen = splits or records.by_name(loaded)
+    chosen = splits or locate.by_name(loaded)
     if not chosen:
       raise UserError(
         f"{source}: none of its splits ({', '.join(loaded)}) has a known name; say "

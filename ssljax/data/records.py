@@ -6,9 +6,8 @@ error names file, row and column.
 """
 
 import os
-import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,16 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ssljax.data import checks, columns, files, split
+from ssljax.data import checks, columns, files, locate, split
 from ssljax.data.columns import SCHEMA
 from ssljax.errors import UserError
 
-# Words that name a split, in a file's or a folder's name.
-NAMES = {
-  "train": ("train", "training"),
-  "validation": ("validation", "val", "valid", "dev"),
-  "test": ("test",),
-}
 SHARES = (0.7, 0.1, 0.2)  # of a single file
 
 
@@ -195,14 +188,14 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
       a duplicate id; a row of validation or test without a label; labels that are not
       0..C-1 or have no one-to-one names.
   """
-  found = find(str(data))
+  found = locate.find(str(data))
   notes = []
   splits = {}
   for name, paths in found.items():
     parts = []
     for path in paths:
       # Part files of two splits often have one name, which must not make one id.
-      inside = name if path.parent.name in NAMES[name] else ""
+      inside = name if path.parent.name in locate.NAMES[name] else ""
       stem = files.stem(path)
       part, ignored = read_noted(path, f"{inside}/{stem}" if inside else stem)
       if ignored:
@@ -218,7 +211,9 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
     whole = splits["train"]
     groups = split.group(whole.column("text"))
     parts = split.divide(groups, whole.label, SHARES, seed)
-    splits = {name: whole.take(rows) for name, rows in zip(NAMES, parts, strict=True)}
+    splits = {
+      name: whole.take(rows) for name, rows in zip(locate.NAMES, parts, strict=True)
+    }
     sizes = ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
     notes.append(
       f"{data}: one file, split 70/10/20 with seed {seed}, rows of the same text "
@@ -247,7 +242,7 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
       the model does not know, by id or by name.
   """
   path = Path(data).expanduser()
-  records = concat([read_file(each) for each in labelled_files(path)])
+  records = concat([read_file(each) for each in locate.labelled_files(path)])
   if not len(records):
     raise UserError(f"{path}: no rows; fill or replace the file")
   checks.ids([records])
@@ -261,111 +256,3 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
   given = {i: name for i, name in enumerate(labels) if name != str(i)}
   checks.names_agree(records, given)
   return records
-
-
-def labelled_files(path: Path) -> list[Path]:
-  """The files that `read_labelled` reads.
-
-  Raises:
-    UserError: a folder without a test split.
-  """
-  if not path.is_dir():
-    return [path]
-  paths = _folder(path).get("test", [])
-  if not paths:
-    raise UserError(
-      f"{path}: no test split; give a file, or a folder with test/ or test.jsonl"
-    )
-  return paths
-
-
-# Which file is which split.
-
-
-def find(data: str, whole: bool = True) -> dict[str, list[Path]]:
-  """The files of each split that `data` names, in the order of NAMES.
-
-  Args:
-    data: see `read_splits`. A single file is the train split.
-    whole: False where splits may be missing, and a single file is the split that its
-      name says.
-
-  Raises:
-    UserError: a missing file; no data file; a name that says no split, or two; a split
-      that is given twice, or missing.
-  """
-  path = Path(data).expanduser()
-  if path.is_dir() and data:
-    found, where = _folder(path), str(path)
-  elif path.exists() or "," not in data:
-    if not data or not path.exists():
-      raise UserError(
-        f"{data or 'no data given'}: no such file or folder; give a folder or files "
-        "with train, validation and test, or write one with "
-        "`python -m ssljax.data.prepare`"
-      )
-    named = [] if whole else _named(path)
-    return {named[0] if len(named) == 1 else "train": [path]}
-  else:
-    found, where = {}, data
-    for part in filter(None, (part.strip() for part in data.split(","))):
-      path = Path(part).expanduser()
-      files.check(path)
-      if len(_named(path)) != 1:
-        raise UserError(
-          f"{path}: the name does not say which split it is; put one of the words "
-          "train, validation (val, dev) and test into it"
-        )
-      _add(found, _named(path)[0], [path])
-  missing = [name for name in NAMES if name not in found] if whole or not found else []
-  if missing:
-    has = ", ".join(name for name in NAMES if name in found) or "none"
-    raise UserError(
-      f"{where}: no {' and no '.join(missing)} split (found: {has}); add a file such "
-      f"as {missing[0]}.jsonl, or give one single file, which is split 70/10/20"
-    )
-  return {name: found[name] for name in NAMES if name in found}
-
-
-def by_name(splits: Iterable[str]) -> dict[str, str]:
-  """Our split -> the name among `splits` that is a word for it."""
-  return {
-    ours: theirs
-    for ours, words in NAMES.items()
-    for theirs in splits
-    if theirs.lower() in words
-  }
-
-
-def _named(path: Path) -> list[str]:
-  """The splits whose words stand in a file's name."""
-  words = re.split(r"[\W_]+", files.stem(path).lower())
-  return [name for name, known in NAMES.items() if set(known) & set(words)]
-
-
-def _folder(folder: Path) -> dict[str, list[Path]]:
-  found: dict[str, list[Path]] = {}
-  for path in sorted(folder.iterdir()):
-    stem = (files.stem(path) if path.is_file() else path.name).lower()
-    name = next((n for n, known in NAMES.items() if stem in known), None)
-    if name is None:
-      continue
-    if path.is_dir():
-      parts = sorted(p for p in path.iterdir() if files.suffix(p) and p.is_file())
-      if not parts:
-        raise UserError(
-          f"{path}: no data file in it; put .jsonl, .csv or .parquet files there"
-        )
-      _add(found, name, parts)
-    elif files.suffix(path):
-      _add(found, name, [path])
-  return found
-
-
-def _add(found: dict[str, list[Path]], name: str, paths: list[Path]) -> None:
-  if name in found:
-    raise UserError(
-      f"{paths[0]}: a second file for the {name} split, beside {found[name][0]}; keep "
-      f"one, or put all its parts into a folder {name}/"
-    )
-  found[name] = paths

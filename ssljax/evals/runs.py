@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ssljax.errors import UserError
 
-OLD = "its result.json was written by an older version; run it again, or `evaluate`"
+OLD = "its result.json was written by an older version; run it again in a new folder"
 
 
 class Predictions(NamedTuple):

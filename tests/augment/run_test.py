@@ -113,11 +113,13 @@ def test_dropped_views_are_asked_for_again_and_kept_with_their_reason(data):
 
 @pytest.mark.parametrize("fallback", ["self", "words", "none"])
 def test_a_text_without_a_view_falls_back(data, fallback):
-  found = run(config("never", fallback=fallback, attempts=2), data)
+  found = run(config("never", fallback=fallback), data)
   texts = places.read(data)["text"].to_pylist()
   views = places.views(data, "mine")
   assert found["counts"]["texts without a view"] == TEXTS
   assert found["counts"]["dropped: identical"] == TEXTS  # it has no more to give
+  assert found["counts"]["asked for candidate 2"] == TEXTS  # and says so, once
+  assert "asked for candidate 3" not in found["counts"]
   if fallback == "none":
     assert views == [[] for _ in texts]
     return

@@ -71,3 +71,8 @@ def test_bins_hold_every_text_with_their_ends():
   assert bins[4].count == 1  # a third, which is the end of a bin
   assert bins[4].score == pytest.approx(1 / 3)
   assert bins[1] == calibration.Bin(1 / 15, 2 / 15, 0, None, None)
+
+
+def test_a_score_on_an_edge_is_in_the_bin_below():
+  score = np.array([0, 0.01, 1, 5, 14.99, 15]) / 15
+  assert calibration.bin_of(score).tolist() == [0, 0, 0, 4, 14, 14]

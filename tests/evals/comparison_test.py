@@ -1,6 +1,8 @@
 """Runs against each other: groups, paired differences, ranks."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -73,9 +75,15 @@ def test_a_method_against_itself_is_no_difference(tmp_path):
 def test_other_test_texts_cannot_be_compared(tmp_path):
   folders.run(tmp_path / "a", "supervised", n=80)
   folders.run(tmp_path / "b", "fixmatch", n=81)
+  folders.run(tmp_path / "c", "multimatch", n=80)
+  path = tmp_path / "c" / "predictions" / "test.parquet"
+  table = pq.read_table(path)  # the same labels, of texts with other names
+  names = pa.array([f"other{i}" for i in range(80)], pa.large_string())
+  pq.write_table(table.set_column(0, "id", names), path)
   some = comparison.groups(runs.find([str(tmp_path)]))
-  with pytest.raises(UserError, match="other test texts"):
-    comparison.paired(some)
+  for other in some[1:]:
+    with pytest.raises(UserError, match="other test texts"):
+      comparison.paired([some[0], other])
 
 
 def test_ranks_and_friedman(tmp_path):
