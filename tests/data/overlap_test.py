@@ -263,3 +263,11 @@ def test_a_mistake_is_not_taken_for_a_finding(
     contamination.look(f"{tmp_path}/train.jsonl", against, **given)
   assert caught.value.code == 2
   assert not capsys.readouterr().out
+
+
+def test_punctuation_and_case_are_in_no_gram():
+  assert contamination.grams("Bake, (white) bread?") == contamination.grams(
+    "bake white bread"
+  )
+  assert contamination.grams("面包，白的？") == contamination.grams("面包 白的")
+  assert contamination.grams("?!") == {"?!"}  # where nothing else is there
