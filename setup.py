@@ -57,7 +57,8 @@ setup(
     ],
     "llm-test": ["openai>=2.0", "xllamacpp>=2026.10"],  # a real server for the tests
     "marian": ["nltk>=3.9", "torch>=2.6"],  # neural back-translation
-    "parity": ["torch>=2.5"],  # for the tests, and to convert pickled weights
+    # For the tests; to convert pickled weights, torch alone
+    "parity": ["sentence-transformers>=5.0", "torch>=2.5"],
     "ray": ["ray[data]>=2.49"],  # augmentation on a cluster
     "tftext": ["tensorflow-text>=2.18"],
   },

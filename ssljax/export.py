@@ -9,6 +9,7 @@ logits). Voters are folded into one head exactly. No code is shipped.
 `ssljax.SafetyClassifier.load(FOLDER)` reads either.
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,9 +75,7 @@ def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
   head, labels = run.config["head"], run.labels
   longest = run.config["max_length"]
   voters = write_weights(folder, read_config(encoder), params, head, labels, longest)
-  for pattern in TOKENIZER:
-    for file in encoder.glob(pattern):
-      shutil.copyfile(file, folder / file.name)
+  _write_tokenizer(encoder, longest, folder)
   thresholds = run.result["thresholds"]
   jsonfile.write_json(
     folder / CARD,
@@ -93,6 +92,17 @@ def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
     },
   )
   (folder / "README.md").write_text(page.card(run, head), encoding="utf-8")
+
+
+def _write_tokenizer(encoder: Path, longest: int, folder: Path) -> None:
+  """The encoder's own, told to cut long texts where ours does."""
+  for pattern in TOKENIZER:
+    for file in encoder.glob(pattern):
+      shutil.copyfile(file, folder / file.name)
+  path = folder / "tokenizer_config.json"
+  settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+  cut = {"model_max_length": longest, "truncation_side": "left"}
+  jsonfile.write_json(path, {**settings, **cut})
 
 
 def write_weights(

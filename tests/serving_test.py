@@ -78,6 +78,35 @@ def test_the_exported_folder_scores_as_the_run(trained, exported, method, head):
   assert folder.logits(TEXTS).truncated.tolist() == [False, False, True, False, False]
 
 
+LONG = " ".join(["harm", *["kind"] * 40, "bread", "calm"])  # the ends differ
+
+
+def test_torch_libraries_read_and_cut_texts_as_we_do(exported):
+  pytest.importorskip("torch", reason="pip install torch")
+  library = pytest.importorskip(
+    "sentence_transformers", reason="pip install sentence-transformers"
+  )
+  import transformers
+
+  texts = ["calm bread", LONG, ("harm the bake", "steal")]
+  folder = exported()
+  found = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
+  np.testing.assert_allclose(found, load(folder).logits(texts).logits, atol=1e-4)
+
+  folder = exported("supervised", "hf")
+  pipeline = transformers.pipeline("text-classification", model=str(folder))
+  texts = [{"text": "calm bread"}, {"text": LONG}, {"text": "harm", "text_pair": "a"}]
+  said = pipeline(texts, top_k=None, function_to_apply="none", truncation=True)
+  found = [[one[label] for label in ("0", "1")] for one in map(by_label, said)]
+  texts = ["calm bread", LONG, ("harm", "a")]
+  np.testing.assert_allclose(found, load(folder).logits(texts).logits, atol=1e-4)
+  assert load(folder).logits([LONG, LONG[:-4]]).truncated.all()
+
+
+def by_label(scores):
+  return {one["label"]: one["score"] for one in scores}
+
+
 def test_the_card_has_what_the_issue_lists(exported):
   card = (exported() / "README.md").read_text()
   for part in (
