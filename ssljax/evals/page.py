@@ -21,6 +21,7 @@ METRICS = (
   *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1"),
   *("auroc", "auprc", "ece", "brier"),
 )
+AIMS = ("fpr_1%", "fpr_5%", "best_f1")  # of the thresholds, those that are compared
 TERMS = ("loss", "labelled", "unlabelled")
 SHARES = {
   "mask_rate": "Unlabelled texts that are used, of each class by pseudo-label",
@@ -109,6 +110,7 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
     metric=metric,
     meaning=meaning,
     names=METRICS[:8],
+    aims=AIMS if len(found[0].labels) == 2 else (),
     parts=parts,
     ranks=ranks
     and {
@@ -169,6 +171,8 @@ def _part(some: Sequence[Group], metric: str) -> dict[str, Any]:
       "name": group.name,
       "runs": len(group.runs),
       "cells": [comparison.mean_and_spread(group.values(n)) for n in METRICS[:8]],
+      "trust": _trust(group),
+      "caught": _caught(group),
       "seconds": round(np.median([run.result["seconds"] for run in group.runs])),
     }
     for group in some
@@ -195,6 +199,24 @@ def _part(some: Sequence[Group], metric: str) -> dict[str, Any]:
     "why": why,
     "plots": drawn,
   }
+
+
+def _trust(group: Group) -> list[tuple[float | None, float | None]]:
+  """Temperature, then ECE and Brier score before and after it."""
+  found = [[run.result["temperature"] for run in group.runs]]
+  for name, when in itertools.product(("ece", "brier"), ("before", "after")):
+    found.append([run.result["calibration"][when][name] for run in group.runs])
+  return [comparison.mean_and_spread(values) for values in found]
+
+
+def _caught(group: Group) -> list[tuple[float | None, float | None]]:
+  """Harm caught and false alarms on test at the threshold of each of AIMS."""
+  found = []
+  for aim, share in itertools.product(AIMS, ("recall", "false_positive_rate")):
+    each = [run.result["thresholds"].get(aim, {}).get(share) for run in group.runs]
+    whole = all(value is not None for value in each)
+    found.append(comparison.mean_and_spread(each if whole else []))
+  return found
 
 
 def _budgets(groups: Sequence[Group], metric: str) -> list[dict[str, str]]:

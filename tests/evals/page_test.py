@@ -1,14 +1,16 @@
 """Reports: one file, no network, no script; what a text says is never markup."""
 
+import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from ssljax.errors import UserError
-from ssljax.evals import page, runs
+from ssljax.evals import comparison, page, runs
 from ssljax.report import report
 from tests.evals import folders
 from tests.runs import ROOT
@@ -106,6 +108,35 @@ def test_a_comparison_has_every_method_data_set_and_budget(tmp_path):
     *("one, all labels", "±", "By labels", "supervised, all labels", "The runs"),
   ):
     assert part in found.text
+  own = [
+    one.result
+    for one in runs.find([str(tmp_path / f"two-fixmatch-{k}") for k in (0, 1)])
+  ]
+  for values in (
+    [one["calibration"]["before"]["ece"] for one in own],
+    [one["calibration"]["after"]["brier"] for one in own],
+    [one["temperature"] for one in own],
+    [one["thresholds"]["fpr_5%"]["recall"] for one in own],
+    [one["thresholds"]["best_f1"]["false_positive_rate"] for one in own],
+  ):
+    assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in found.text
+
+
+def test_an_aim_that_a_run_has_no_threshold_for_is_not_averaged(tmp_path):
+  for seed in range(2):
+    place = folders.run(tmp_path / str(seed), seed=seed)
+  result = json.loads((place / "result.json").read_text())
+  result["thresholds"]["fpr_5%"] = {
+    "threshold": None,
+    "warning": "x",
+    "validation": None,
+  }
+  (place / "result.json").write_text(json.dumps(result))
+  (group,) = comparison.groups(runs.find([str(tmp_path)]))
+  at = 2 * page.AIMS.index("fpr_5%")
+  caught = page._caught(group)
+  assert caught[at] == caught[at + 1] == (None, None)
+  assert all(mean is not None for mean, _ in caught[:at] + caught[at + 2 :])
 
 
 def command(*given):
