@@ -61,6 +61,9 @@ def test_two_processes_of_two_devices_equal_one(alone, several, parallel):
     for w in (alone, several(parallel))
   )
   np.testing.assert_allclose(one, many, atol=2e-3)
+  left = {path.name for path in several(parallel).iterdir()}
+  assert left == {path.name for path in alone.iterdir()}
+  assert "report.html" in left
 
 
 def test_sigterm_saves_the_same_step_and_the_next_start_ends_at_the_same_bits(
