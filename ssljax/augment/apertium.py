@@ -52,8 +52,7 @@ def make(language: str, pivots: Sequence[str]) -> Translator:
       out += _batch(mode, [_clean(text) for text in texts[first : first + BATCH]])
     return out
 
-  settings = {"translator": "apertium", "modes": sorted(modes.values())}
-  return Translator(settings, translate)
+  return Translator("apertium", modes, translate)
 
 
 def _batch(mode: str, texts: list[str]) -> list[str]:

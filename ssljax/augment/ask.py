@@ -46,10 +46,9 @@ class Asker:
     if self.cache is None:
       yield from self._ask(sources, number)
       return
-    settings = results.settings_hash(self.engine, number)
     same: dict[bytes, list[int]] = {}  # rows of one text ask once
     for i, source in enumerate(sources):
-      same.setdefault(results.key(settings, source, number), []).append(i)
+      same.setdefault(results.key(self.engine, source, number), []).append(i)
     missing = []
     for name, rows in same.items():
       found = self.cache.get(name)

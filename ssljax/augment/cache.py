@@ -8,8 +8,9 @@ flight.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ssljax import assets
 from ssljax.augment.client import TOO_LONG
@@ -24,24 +25,21 @@ def file() -> Path:
   return assets.folder() / "augment" / "results.sqlite"
 
 
-def settings_hash(engine: Engine, number: int | None = None) -> str:
-  """Of the engine's name and all that its results depend on beside the text.
-
-  Args:
-    number: of this candidate; None: of any.
-  """
-  settings = dict(engine.settings)
-  if number is not None and engine.of_number is not None:
-    settings = dict(engine.of_number(number))
-  return hashlib.sha256(
-    json.dumps([engine.name, settings], sort_keys=True).encode()
-  ).hexdigest()
+def settings_hash(engine: Engine) -> str:
+  """Of the engine's name and all that its results depend on beside the text."""
+  return _hash([engine.name, dict(engine.settings)]).hex()
 
 
-def key(engine: str, source: Source, number: int) -> bytes:
-  """Of a source, given `settings_hash`. Its id has no part: one text, one result."""
-  asked = [FORMAT, engine, number, source.text, source.response]
-  return hashlib.sha256(json.dumps(asked).encode()).digest()
+def key(engine: Engine, source: Source, number: int) -> bytes:
+  """Of one candidate. The source's id has no part: one text, one result."""
+  asked: Mapping[str, Any] = {**engine.settings, "number": number}
+  if engine.asks is not None:
+    asked = engine.asks(source, number)
+  return _hash([FORMAT, engine.name, dict(asked), source.text, source.response])
+
+
+def _hash(value: Any) -> bytes:
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
 
 
 class Cache:

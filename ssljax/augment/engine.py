@@ -51,8 +51,9 @@ class Engine(NamedTuple):
   stored: bool = True  # False: cheaper to make again than to look up
   close: Callable[[], None] = lambda: None
   usage: Callable[[], Mapping[str, float]] = dict  # requests, tokens, cost, … so far
-  # What of the settings the candidate `number` depends on; None: all of them.
-  of_number: Callable[[int], Mapping[str, Any]] | None = None
+  # JSON: all that candidate `number` of a source depends on beside the text. None: on
+  # the settings and the number.
+  asks: Callable[[Source, int], Mapping[str, Any]] | None = None
   # Called from a signal handler: begin nothing new, let `make` end after what is in
   # flight. None: what is in flight is given up.
   stop: Callable[[], None] | None = None

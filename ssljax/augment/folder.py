@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -98,8 +99,10 @@ def recover(folder: Path) -> None:
   old = _old(folder)
   if half_done(folder):
     os.rename(old, folder)
-  for left in (old, *folder.parent.glob(f"{_new(folder)}*")):
-    shutil.rmtree(left, ignore_errors=True)
+  scratch = re.compile(re.escape(_new(folder)) + r"[a-z0-9_]{8}")  # as mkdtemp names it
+  for left in folder.parent.iterdir():
+    if left == old or scratch.fullmatch(left.name):
+      shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -111,7 +114,8 @@ def renewed(folder: Path, own: Callable[[Path], bool]) -> Iterator[Path]:
   What came into `folder` meanwhile, or changed there, is taken over.
 
   Raises:
-    UserError: no space; or a file that is the block's own was changed meanwhile.
+    UserError: no space; a folder that cannot be replaced, before the block begins; or a
+      file that is the block's own was changed meanwhile.
   """
   try:
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_new(folder)))
@@ -121,19 +125,24 @@ def renewed(folder: Path, own: Callable[[Path], bool]) -> Iterator[Path]:
     ) from None
   try:
     before = _link(folder, fresh, own)
+    _check_movable(folder, fresh)
     yield fresh
-    after = _link(folder, fresh, own)
-    for path in before.keys() | after.keys():
-      if before.get(path) != after.get(path):
-        raise UserError(
-          f"{folder / path} was changed while views were made; run the same command "
-          "again: nothing is lost"
-        )
-    shutil.copymode(folder, fresh)  # mkdtemp's folders are private
-    for place, _, names in os.walk(fresh):
-      for path in (*(Path(place, name) for name in names), Path(place)):
+    for path in _inside(fresh):  # it takes long, so that it comes first
+      if path.lstat().st_nlink == 1:  # a link is a file that was there
         _sync(path)
-    replace(fresh, folder)
+    _same(folder, before, _link(folder, fresh, own))
+    for path in [fresh, *_inside(fresh)]:
+      known = folder / path.relative_to(fresh)
+      if path.lstat().st_nlink == 1 or path.is_dir():
+        _copy_mode(known, path)
+      if path.is_dir():
+        _sync(path)
+    replace(fresh, folder)  # the old one is `fresh` now
+    try:
+      _same(folder, before, _take_over(fresh, folder, own))
+    except UserError:
+      replace(fresh, folder)
+      raise
   except OSError as error:
     if error.errno not in FULL:
       raise
@@ -146,13 +155,12 @@ def renewed(folder: Path, own: Callable[[Path], bool]) -> Iterator[Path]:
 
 
 def replace(fresh: Path, folder: Path) -> None:
-  """Puts `fresh` where `folder` stands; what stood there may go to `fresh`'s place."""
+  """Puts each of two folders where the other stands."""
   if not _exchange(fresh, folder):
     old = _old(folder)
     os.rename(folder, old)  # a kill between here and there is what `recover` mends
     os.rename(fresh, folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    os.rename(old, fresh)
   _sync(folder.parent)
 
 
@@ -195,6 +203,68 @@ def _exchange(one: Path, other: Path) -> bool:
   raise OSError(number, os.strerror(number), str(other))
 
 
+def _check_movable(folder: Path, fresh: Path) -> None:
+  """Raises UserError for a folder that the system will not move: a mount point, or one
+  of a lower layer of an overlay."""
+  trial = fresh / "trial"
+  (trial / "full").mkdir(parents=True)
+  try:
+    os.rename(folder, trial)  # never done, since `trial` is not empty
+  except OSError as error:
+    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+      raise UserError(
+        f"--data={folder}: the system cannot put a new folder in its place "
+        f"({error.strerror}), as of a mount point or a folder of a container's image; "
+        "give a copy of it that lies in a folder of its own"
+      ) from None
+  shutil.rmtree(trial)
+
+
+def _same(folder: Path, before: dict, after: dict) -> None:
+  """Raises UserError where rows have changed."""
+  for path in before.keys() | after.keys():
+    if before.get(path) != after.get(path):
+      raise UserError(
+        f"{folder / path} was changed while views were made; run the same command "
+        "again: nothing is lost"
+      )
+
+
+def _take_over(old: Path, folder: Path, own: Callable[[Path], bool]) -> dict:
+  """Moves what came into `old` in the last moment; returns as `_link`."""
+  owned = {}
+  for source in _inside(old):
+    inside = source.relative_to(old)
+    target, facts = folder / inside, source.lstat()
+    if source.is_dir() and not source.is_symlink():
+      target.mkdir(exist_ok=True)
+    elif own(inside):
+      owned[inside] = _facts(source)
+    elif not os.path.lexists(target) or (
+      (facts.st_size, facts.st_mtime_ns)
+      != (target.lstat().st_size, target.lstat().st_mtime_ns)
+    ):
+      os.replace(source, target)
+  return owned
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+  """What tells a change of a file."""
+  facts = path.stat()
+  return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+  """All files and folders in it, a folder before what it holds."""
+  for place, folders, names in os.walk(folder):
+    yield from (Path(place, name) for name in (*folders, *names))
+
+
+def _copy_mode(source: Path, target: Path) -> None:
+  if source.exists() and not target.is_symlink():
+    shutil.copymode(source, target)
+
+
 def _link(
   folder: Path, fresh: Path, own: Callable[[Path], bool]
 ) -> dict[Path, tuple[int, ...]]:
@@ -216,8 +286,7 @@ def _link(
     for name in names + links:
       source, target = Path(place, name), fresh / inside / name
       if own(inside / name):
-        facts = source.stat()
-        owned[inside / name] = facts.st_ino, facts.st_size, facts.st_mtime_ns
+        owned[inside / name] = _facts(source)
         continue
       try:
         os.link(source, target, follow_symlinks=False)

@@ -96,8 +96,8 @@ def make(
         out[i] = text
     return out
 
-  settings = {"translator": "marian", "models": sorted(map(_short, names.values()))}
-  return Translator(settings, translate)
+  models = {pair: _short(name) for pair, name in names.items()}
+  return Translator("marian", models, translate)
 
 
 def _name(pair: tuple[str, str], models: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ssljax.augment import sentences
 from ssljax.augment.pieces import ADDRESS, Pieces
@@ -19,7 +19,8 @@ class Translator(NamedTuple):
   are ISO 639-1 ("en"). Raises TranslatorDied; asking again may help.
   """
 
-  settings: Mapping[str, Any]  # JSON: all that a translation depends on
+  name: str
+  models: Mapping[tuple[str, str], str]  # (source, target): by what it is translated
   translate: Callable[[list[str], str, str], list[str]]
 
 

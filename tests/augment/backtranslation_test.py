@@ -1,5 +1,6 @@
 """Back-translation: sentences and what is between them, pivots, and what goes wrong."""
 
+import itertools
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from ssljax.augment import apertium, sentences
+from ssljax.augment import apertium, cache, sentences
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.engines import backtranslation
 from ssljax.augment.translate import Translator, TranslatorDied, there_and_back
@@ -66,7 +67,10 @@ def fake(translate=None):
     calls.append((source, target, list(texts)))
     return [f"{text[::-1]}{target}" for text in texts]
 
-  return Translator({"translator": "fake"}, translate or reverse), calls
+  models = {
+    pair: "-".join(pair) for pair in itertools.permutations(("en", "es", "ca", "gl"), 2)
+  }
+  return Translator("fake", models, translate or reverse), calls
 
 
 @pytest.fixture
@@ -125,6 +129,25 @@ def test_pivots_are_drawn_and_each_comes_once(use):
   used = [tries[0][i][0].text[:2] for i in range(60)]
   assert min(used.count(pivot[::-1]) for pivot in pivots) > 8
   assert run(rows[7:8], pivots=pivots)[0] == tries[0][7]  # whatever stands beside
+
+
+def test_other_pivots_and_seeds_ask_for_no_translation_twice(use):
+  use(fake()[0])
+  rows = [Source(str(i), f"Cat number {i} sat.") for i in range(20)]
+
+  def keys(numbers, **keywords):
+    engine = backtranslation.make(**keywords)
+    return {cache.key(engine, row, number) for row in rows for number in numbers}
+
+  one = keys([0], pivots=("es",))
+  assert keys([0], pivots=("es",), seed=1) == one
+  assert len(one) == 20
+  assert keys([0, 1], pivots=("ca", "es"), seed=2) > one
+  assert not keys([0], pivots=("ca",)) & one
+  assert not keys([0], pivots=("es",), source="ca") & one
+  # That there is no third hangs on how many pivots there are.
+  two, three = (keys([2], pivots=p) for p in (("es", "ca"), ("es", "ca", "gl")))
+  assert not two & three
 
 
 def test_a_text_that_kills_the_translator_takes_no_other_with_it(use):

@@ -45,6 +45,89 @@ def test_what_comes_changes_or_goes_meanwhile_is_as_its_owner_left_it(data):
   assert beside(data) == set()
 
 
+@pytest.mark.parametrize("swaps", [True, False])
+def test_what_comes_in_the_last_moment_is_kept_too(data, monkeypatch, swaps):
+  (data / "notes.txt").write_text("old")
+  exchange = folder._exchange
+
+  def late(one, other):
+    if (data / "late.txt").exists():
+      return exchange(one, other)
+    (data / "late.txt").write_text("new")
+    (data / "run").mkdir()
+    (data / "run" / "checkpoint").write_text("new")
+    (data / "notes.txt").write_text("changed")
+    return swaps and exchange(one, other)
+
+  monkeypatch.setattr(folder, "_exchange", late)
+  renew(data, lambda: None)
+  assert (data / "late.txt").read_text() == "new"
+  assert (data / "run" / "checkpoint").read_text() == "new"
+  assert (data / "notes.txt").read_text() == "changed"
+  assert {p.read_text() for p in (data / "train").iterdir()} == {"views"}
+  assert beside(data) == set()
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_rows_that_change_in_the_last_moment_stop_it_and_stay(data, monkeypatch, swaps):
+  exchange, part = folder._exchange, data / "train" / "part-0.parquet"
+
+  def late(one, other):
+    if not changed:
+      with open(part, "a") as file:
+        file.write("other rows")
+      changed.update(state(data))
+    return swaps and exchange(one, other)
+
+  changed = {}
+  monkeypatch.setattr(folder, "_exchange", late)
+  with pytest.raises(UserError, match=r"part-0.parquet was changed"):
+    renew(data, lambda: None)
+  assert state(data) == changed
+  assert beside(data) == set()
+
+
+def test_modes_stay(data):
+  (data / "train").chmod(0o700)
+  for part in (data / "train").iterdir():
+    part.chmod(0o640)
+  data.chmod(0o750)
+  renew(data, lambda: None)
+  modes = {oct(p.stat().st_mode & 0o777) for p in (data / "train").iterdir()}
+  assert modes == {"0o640"}
+  assert [p.stat().st_mode & 0o777 for p in (data, data / "train")] == [0o750, 0o700]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_folder_that_cannot_be_moved_is_refused_before_the_work(
+  data, monkeypatch, number
+):
+  before, rename = state(data), os.rename
+
+  def refuses(source, target):
+    if source == data:  # as Linux says of a mount point, or of a lower layer
+      raise OSError(number, os.strerror(number))
+    rename(source, target)
+
+  monkeypatch.setattr(os, "rename", refuses)
+  with pytest.raises(UserError, match="cannot put a new folder in its place"):
+    renew(data, lambda: pytest.fail("the work was begun"))
+  assert state(data) == before
+  assert beside(data) == set()
+
+
+def test_only_its_own_leftovers_are_removed(data):
+  others = [f".{name}.new-abcd1234" for name in ("data.new-x", "datax", "d[a]ta")]
+  for name in [".data.new-abcd1234", *others, ".data.new-x"]:
+    (data.parent / name).mkdir()
+  with folder.locked(data):
+    assert beside(data) == {*others, ".data.new-x"}
+  odd = data.rename(data.with_name("d[a]ta"))
+  with folder.locked(odd):
+    pass
+  assert not (data.parent / others[2]).exists()
+
+
 @pytest.mark.parametrize("how", ["replaced", "written to", "new", "gone"])
 def test_rows_that_change_meanwhile_stop_it_and_stay(data, how):
   part = data / "train" / "part-0.parquet"

@@ -106,7 +106,9 @@ def test_each_direction_has_its_model(models):
     for pair in (("en", "de"), ("de", "en"), ("en", "ro"), ("ro", "en"))
   }
   assert len({tuple(each) for each in found.values()}) == 4
-  assert translator.settings["models"] == sorted(f"opus-mt-{pair}" for pair in PAIRS)
+  assert sorted(translator.models.values()) == sorted(
+    f"opus-mt-{pair}" for pair in PAIRS
+  )
 
 
 def test_views_of_the_engine(models):

@@ -7,6 +7,7 @@ that with fewer views than pivots all pivots are used alike.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ssljax.augment import apertium, chance, marian, sentences
 from ssljax.augment.engine import Candidate, Engine, Source
@@ -50,6 +51,9 @@ def make(
     raise UserError(f"config.translator={translator}: choose apertium or marian")
   sentences.split(PROBE)  # what it needs is missing now or never
 
+  def pivot_of(source: Source, number: int) -> str:
+    return pivots[(chance.number(seed, source.text) + number) % len(pivots)]
+
   def make_views(
     sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
@@ -58,21 +62,29 @@ def make(
       return
     for first in range(0, len(sources), GROUP):
       group = sources[first : first + GROUP]
-      turns = [chance.number(seed, each.text) + number for each in group]
+      through = [pivot_of(each, number) for each in group]
       for pivot in pivots:
-        rows = [k for k, n in enumerate(turns) if pivots[n % len(pivots)] == pivot]
+        rows = [k for k, own in enumerate(through) if own == pivot]
         some = [group[k] for k in rows]
         candidates = _candidates(some, chosen, source, pivot)
         for k, candidate in zip(rows, candidates, strict=True):
           yield first + k, [candidate]
 
+  def asks(text: Source, number: int) -> dict[str, Any]:
+    if number >= len(pivots):  # there is no more, which hangs on the pivots
+      return {"pivots": len(pivots), "number": number}
+    pivot = pivot_of(text, number)
+    way = [(source, pivot), (pivot, source)]
+    return {"translator": chosen.name, "models": [chosen.models[pair] for pair in way]}
+
   settings = {
-    **chosen.settings,
+    "translator": chosen.name,
+    "models": sorted(chosen.models.values()),
     "source": source,
     "pivots": list(pivots),
     "seed": seed,
   }
-  return Engine("backtranslation", settings, make_views)
+  return Engine("backtranslation", settings, make_views, asks=asks)
 
 
 def _candidates(

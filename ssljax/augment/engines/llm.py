@@ -180,11 +180,12 @@ def make(
     "temperature": [float(t) for t in temperatures],
   }
 
-  def of_number(number: int) -> dict[str, Any]:
+  def asks(source: Source, number: int) -> dict[str, Any]:
     uses = (using for using in (for_text, for_response) if using)
     return same | {
       "prompts": [using[number % len(using)].sha256 for using in uses],
       "temperature": temperature_of(number),
+      "number": number,  # the seed of a request hangs on it
     }
 
   return Engine(
@@ -193,7 +194,7 @@ def make(
     make_views,
     usage=client.usage,
     stop=client.stop,
-    of_number=of_number,
+    asks=asks,
   )
 
 
