@@ -56,7 +56,7 @@ setup(
       "ruff>=0.14",
     ],
     "llm-test": ["openai>=2.0", "xllamacpp>=2026.10"],  # a real server for the tests
-    "marian": ["nltk>=3.9", "torch>=2.6"],  # neural back-translation
+    "marian": ["nltk>=3.9", "py3langid>=0.4", "torch>=2.6"],  # neural back-translation
     # For the tests; to convert pickled weights, torch alone
     "parity": ["sentence-transformers>=5.0", "torch>=2.5"],
     "ray": ["ray[data]>=2.49"],  # augmentation on a cluster

@@ -21,5 +21,6 @@ def get_config():
   config.models = ""  # marian: folder of models; "": the hub
   config.device = ""  # marian: of torch; "": a GPU where there is one
   config.batch = 32  # marian: sentences translated together
+  config.language = "same"  # what the translator does not know comes back as it was
   config.most_alike = 0.99  # a short text may come back nearly as it was
   return config

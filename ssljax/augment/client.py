@@ -23,6 +23,7 @@ from ssljax.errors import RunError, UserError
 BASE, LONGEST = 1.0, 60.0  # seconds: first wait before a retry, longest of them
 PATIENCE = 300.0  # a server that asks for a longer pause than this has failed
 UNPROVEN = 2  # retries while nothing has ever answered: more likely a wrong address
+SILENCE = ("no connection", "timed out")
 
 
 STOPPED = "stopped"
@@ -61,8 +62,8 @@ class Client:
     self.failures = 0  # requests in a row of which nothing came, retries included
     self.answered = False
     self.flying = 0  # requests on their way now
-    self.seconds = self.full_seconds = 0.0
-    self._since: float | None = None  # when `seconds` was last brought up to date
+    self.seconds = self.full_seconds = 0.0  # from the first request to the last answer
+    self._since: float | None = None  # when these were last brought up to date
     self._not_before = 0.0  # the server asked for quiet until then
     self._last_words = ""  # of a refusal
     self.stopped = False
@@ -106,15 +107,13 @@ class Client:
         http_client=http,
       ) as connection,
     ):
-      self._since = time.monotonic()
       stopping = asyncio.Event()
       loop = asyncio.get_running_loop()
       self._wake = lambda: loop.call_soon_threadsafe(stopping.set)
       try:
         yield lambda body: self._ask(connection, stopping, body)
       finally:
-        self._clock()
-        self._since, self._wake = None, lambda: None
+        self._wake = lambda: None
 
   async def _ask(
     self, connection: Any, stopping: asyncio.Event, body: Mapping[str, Any]
@@ -135,7 +134,8 @@ class Client:
         answer, cause, wait = await self._send(connection, body)
         if not cause:
           break
-        most = self.limits.retries if self.answered else UNPROVEN
+        here = self.answered or cause not in SILENCE  # "try later" is an answer, too
+        most = self.limits.retries if here else UNPROVEN
         if attempt >= most or wait > PATIENCE:
           break
         self.retries[cause] += 1
@@ -190,8 +190,9 @@ class Client:
     # Without counts of the server's own, three characters are taken for a token.
     asked = sum(len(part["content"]) for part in body["messages"]) // 3
     told = len(text) // 3 if isinstance(text, str) else 0
+    written = _count(tokens, "completion_tokens", told)
     self.prompt_tokens += _count(tokens, "prompt_tokens", asked)
-    self.completion_tokens += _count(tokens, "completion_tokens", told)
+    self.completion_tokens += written
     if choice is None:
       return Answer(problem="no choices", passing=True)
     if choice.get("finish_reason") == "content_filter":
@@ -199,7 +200,9 @@ class Client:
     if isinstance(message, dict) and message.get("refusal"):
       return Answer(problem="refusal")
     if choice.get("finish_reason") == "length":
-      return Answer(text if isinstance(text, str) else "", "truncated")
+      # Cut before it was as long as it might be: by the server's context.
+      problem = "truncated" if written >= body.get("max_tokens", 0) else TOO_LONG
+      return Answer(text if isinstance(text, str) else "", problem)
     if not isinstance(text, str):
       return Answer(problem="no content", passing=True)
     return Answer(text)
@@ -249,7 +252,7 @@ class Client:
     again = "run the same command again: nothing is lost"
     where, last, count = self._where(), answer.problem, self.failures
     self.failures = 0  # of the next session
-    if last in ("no connection", "timed out"):
+    if last in SILENCE:
       way = f"nothing answers at {where} ({last}); start the server, {again}"
     elif last == "rate limit":
       way = f"{where} keeps saying that it is asked too often; lower config.concurrency"

@@ -24,29 +24,47 @@ SAME = "same"  # config.language: that of the text
 
 # Blanks are written \\s, since they count for nothing in a verbose pattern.
 _NEGATED = (
-  r"(?:can(?:no|['’])?t|can\snot|won['’]?t|will\snot|am\s(?:not\sable|unable)\sto)"
+  r"(?:can(?:no|['’])?t|can\snot|won['’]?t|will\snot|(?:am|['’]m)\s(?:not\sable|unable)\sto"
+  r"|(?:am|['’]m)\snot\s(?:comfortable|allowed|going|willing|permitted))"
 )
+_TASK = (
+  r"(?:help|assist|provide|fulfil|fulfill|comply|answer|support|create|generate|write"
+  r"|rewrite|rephrase|paraphrase|engage|do|discuss|produce|satisfy|complete|process"
+  r"|respond|give|offer|share|participate|promote|encourage|continue)"
+)
+# In the voice of an assistant: who writes of their own things is the user.
 _REFUSAL = re.compile(
   rf"""[\W_]*(?:no[,.!]\ |my\ |as\ an?\ \w+\ (?:ai|assistant)[,.]?\ )?(?:
     (?:(?:i['’]?m|i\ am)\ (?:so\ |very\ |really\ |deeply\ )?sorry|sorry|apologies
-      |i\ apologi[sz]e|unfortunately)\b[^.!?\n]{{0,60}}?\b
-      (?:{_NEGATED}|unable|not\ able|against)\b
-    |i\ {_NEGATED}\ (?:\w+\ ){{0,2}}?(?:help|assist|provide|fulfil|fulfill|comply
-      |answer|support|create|generate|write|rewrite|rephrase|paraphrase|engage|do
-      |discuss|produce|satisfy|complete|process|respond|give|offer|share)\b
-      (?!\ (?:but|it|myself|feeling|noticing|thinking|wondering)\b)
-    |i(?:['’]?m|\ am)\ (?:not\ able|unable)\ to\ (?:help|assist|provide|fulfil
-      |fulfill|comply|answer|create|generate|write|rewrite|rephrase|paraphrase|engage|discuss)\b
+      |i\ (?:must\ )?apologi[sz]e|unfortunately)\b[^.!?\n]{{0,60}}?\b
+      (?:i\ ?{_NEGATED}|(?:not|isn['’]?t)\ something\ (?:that\ )?i|against\ my
+        |i\ (?:must\ |have\ to\ )(?:decline|refuse))\b(?!\ \w+\ (?:my|our)\b)
     |as\ an?\ (?:ai|artificial\ intelligence|(?:large\ )?language\ model)\b
-    |i\ (?:must\ )?(?:respectfully\ )?(?:decline|refuse)\ to\b
+      [^.!?\n]{{0,60}}?\bi\ ?
+      (?:{_NEGATED}|do(?:n['’]?t|\ not)|am\ not|['’]m\ not|have\ no|must)\b
     |i\ (?:don['’]?t|do\ not)\ feel\ comfortable\b
+    |i\ ?{_NEGATED}\ (?:\w+\ ){{0,2}}?{_TASK}\b
+      (?!\ (?:\w+\ )?(?:but|it|my|our|mine|ours|myself|feeling|noticing|thinking
+        |wondering)\b)
+    |(?:that|this)(?:['’]s|\ is)\ not\ something\ (?:that\ )?i\b
+    |i\ (?:respectfully\ )?(?:decline|refuse)\ to\ {_TASK}\b
+    |i\ (?:must|have\ to)\ (?:respectfully\ )?(?:decline|refuse)\b
     |it(?:['’]s|\ is|\ would\ be)\ (?:not\ (?:appropriate|ethical|right)|inappropriate
-      |unethical)\ (?:for\ me\ )?to\b
+      |unethical)\ (?:for\ me\ )?to\b(?![^.!\n]*\?)
     |(?:this|that|your)\ (?:request|content|prompt|text)\ (?:violates|goes\ against
       |is\ against|is\ (?:inappropriate|harmful|not\ appropriate))\b
   )""",
   re.IGNORECASE | re.VERBOSE,
 )
+# What most refusals have somewhere, and a text that complies seldom at its beginning:
+# a source with it excuses a view that refuses in other words.
+_HESITANT = re.compile(
+  rf"(?:\b{_NEGATED}\b|\b(?:sorry|apologi[sz]e|unable|not able|declin\w+|refus\w+"
+  r"|against|inappropriate|unethical|illegal"
+  r"|not (?:something|appropriate|ethical|okay|right)|should(?:n['’]t| not))\b)",
+  re.IGNORECASE,
+)
+_BEGINNING = 300  # characters in which it says so
 _WORK = (
   r"(?:paraphrase[ds]?|paraphrasing|rephrase[ds]?|rephrasing|rewrite|rewritten|rewriting"
   r"|rewording|reworded|revised|reformulat\w+|alternative)"
@@ -58,9 +76,10 @@ _PREAMBLE = re.compile(
     (?:{_SURE}[,.!:]*\s+)?
       (?:here(?:['’]s|\ is|\ are)|this\ is|below\ is)\b[^:\n]{{0,20}}\b
       (?:{_WORK}|version|text)\b[^:\n]{{0,60}}:
-    |(?:the\ |my\ |your\ )?{_WORK}(?:\ (?:text|version|prompt|question|sentence
-      |response|request))?\s*:
-    |{_SURE}\s*[!:](?=\s)
+    |(?:the\ |my\ |your\ )?{_WORK}\ (?:text|version|prompt|question|sentence|response
+      |request)\s*:
+    |(?:paraphrase[ds]?|rephrase[ds]?|rewrit(?:e|ten)|reworded|reformulat\w+)\s*:
+    |(?:sure|certainly|of\ course)\s*[!:](?=\s)
   )\s*""",
   re.IGNORECASE | re.VERBOSE,
 )
@@ -78,8 +97,9 @@ _TALK = re.compile(
 )
 # "Note: I kept the meaning." on a last line of its own.
 _AFTERWARDS = re.compile(
-  r"\W*(?:note\b|explanation\b|please note|let me know|i hope this|this (?:version|"
-  rf"rewrite|paraphrase)\b|(?:the|this) {_WORK}\b)",
+  r"\W*(?:note\s*:|(?:please )?note that (?:i|the (?:original|text|meaning|tone))\b"
+  r"|explanation\s*:|let me know if|i hope this|this (?:version|rewrite|paraphrase)\b"
+  rf"|(?:the|this) {_WORK}\b)",
   re.IGNORECASE,
 )
 _QUOTES = {'"': '"', "“": "”", "«": "»", "‘": "’", "'": "'", "`": "`"}
@@ -109,6 +129,7 @@ class Case(NamedTuple):
   source: str
   view: str
   settings: Settings
+  reply: bool = False  # it is the response
 
 
 def malformed(case: Case) -> bool:
@@ -126,7 +147,9 @@ def empty(case: Case) -> bool:
 
 
 def refusal(case: Case) -> bool:
-  return _new(_REFUSAL.match, case)
+  """Of a response also where it may well refuse itself, in words that are not known."""
+  excused = case.reply and _HESITANT.search(case.source[:_BEGINNING])
+  return not excused and _new(_REFUSAL.match, case)
 
 
 def meta_talk(case: Case) -> bool:
@@ -198,18 +221,18 @@ def reason(source: Source, view: Candidate, settings: Settings) -> str:
     return "identical"
   for name, wrong in CHECKS.items():
     # Of a pair one part may stay as it is, but a changed part must be a good one.
-    if any(wrong(Case(old, new, settings)) for old, new in parts):
+    if any(wrong(Case(old, new, settings, reply)) for old, new, reply in parts):
       return name
   return ""
 
 
-def changed(source: Source, view: Candidate) -> list[tuple[str, str]]:
-  """(source, view) of each part that an engine changed."""
-  pairs = [(source.text, view.text)]
+def changed(source: Source, view: Candidate) -> list[tuple[str, str, bool]]:
+  """(source, view, whether it is the response) of each part that an engine changed."""
+  parts = [(source.text, view.text, False)]
   if source.response is not None:
     kept = view.response is None  # what an engine leaves out it repeats
-    pairs.append((source.response, source.response if kept else view.response))
-  return [(old, new) for old, new in pairs if old != new]
+    parts.append((source.response, source.response if kept else view.response, True))
+  return [(old, new, reply) for old, new, reply in parts if old != new]
 
 
 def tidy(source: Source, view: Candidate) -> Candidate:

@@ -5,11 +5,15 @@ part by part, what the workers had to say beside the rows. Every node must see t
 folder under the same path; each keeps the cache of what it has asked for itself.
 """
 
+import contextlib
 import json
+import logging
 import os
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,9 +26,10 @@ from ssljax.augment.shard import DROPPED, shard
 from ssljax.augment.stop import Stop
 from ssljax.augment.workers import Task
 from ssljax.data.columns import SCHEMA
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 
-SAID = "__said"  # column: counts and dropped views, in the first row of a shard
+SAID = "__said"  # column: counts, dropped views, error, in the first row of a shard
+POLL = 0.2  # seconds
 
 
 def rewrite(
@@ -43,10 +48,6 @@ def rewrite(
   except ImportError:
     raise UserError("--runner=ray needs Ray: pip install -e '.[ray]'") from None
 
-  def leave() -> None:
-    raise Stopped  # out of whatever Ray is waiting for
-
-  stop.tell = leave
   started = not ray.is_initialized()
   # Training draws labelled rows by their place.
   ray.data.DataContext.get_current().execution_options.preserve_order = True
@@ -56,18 +57,33 @@ def rewrite(
     here = task.settings.workers or len(os.sched_getaffinity(0))
     places = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": here + 1}
     ray.init(log_to_driver=False, logging_level="warning", **places)
+    stop.listen()  # Ray has taken SIGTERM for itself
   try:
-    return _rewrite(ray, moves, task, dropped)
-  except ray.exceptions.RayTaskError as error:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):
-      cause = getattr(cause, "cause", None) or cause.__cause__
-    if cause is None:
-      raise
-    raise cause from None
+    return _until(stop, lambda: _rewrite(ray, moves, task, dropped))
   finally:
     if started:
       ray.shutdown()
+
+
+def _until(stop: Stop, work: Callable[[], Counter]) -> Counter:
+  """What `work` returns or raises; it is left alone, in its thread, at a signal.
+
+  A handler that raised would do so inside of Ray.
+  """
+  done: Future[Counter] = Future()
+
+  def run() -> None:
+    try:
+      done.set_result(work())
+    except BaseException as error:
+      done.set_exception(error)
+
+  threading.Thread(target=run, daemon=True).start()
+  while not stop():
+    with contextlib.suppress(TimeoutError):
+      return done.result(POLL)
+  logging.getLogger("ray").setLevel(logging.CRITICAL)  # of what is cut off now
+  raise Stopped
 
 
 def _rewrite(ray, moves, task: Task, dropped: Path) -> Counter:
@@ -80,7 +96,9 @@ def _rewrite(ray, moves, task: Task, dropped: Path) -> Counter:
     def change(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
       for table in tables:
         for said in filter(None, table[SAID].to_pylist()):
-          found, lost = json.loads(said)
+          found, lost, error = json.loads(said)
+          if error:
+            raise (RunError if error[0] == RunError.code else UserError)(error[1])
           counts.update(found)
           if lost:
             writer.write_table(pa.Table.from_pylist(lost, DROPPED))
@@ -101,7 +119,7 @@ def _rewrite(ray, moves, task: Task, dropped: Path) -> Counter:
         for part in sorted(staged.glob("*.parquet")):
           for table in change(folder.tables(part, rows)):
             parts.write_table(table, row_group_size=rows)
-      shutil.rmtree(staged)
+      shutil.rmtree(staged, ignore_errors=True)  # of no rows there is none
   return counts
 
 
@@ -112,18 +130,32 @@ class Worker:
     from ssljax.augment.run import judge
 
     settings = task.settings
-    engine = engines.make(settings.engine, task.keywords, task.shared)
-    self._task, self._judge = task, judge(settings)
-    self._ask = Asker(engine, Cache() if engine.stored else None)
+    self._task, self._error = task, None
+    try:
+      engine = engines.make(settings.engine, task.keywords, task.shared)
+      self._judge = judge(settings)
+      self._ask = Asker(engine, Cache() if engine.stored else None)
+    except UserError as error:
+      self._error = error
 
   def __call__(self, table: pa.Table) -> pa.Table:
+    """The shard with views; after an error, which SAID then tells, without."""
+    table, said = table.select(SCHEMA.names).cast(SCHEMA), [{}, []]
+    if self._error is None:
+      try:
+        table, *said = self._shard(table)
+      except UserError as error:
+        self._error = error
+    # As data: of an exception that crosses Ray only its text is left.
+    error = self._error and [self._error.code, str(self._error)]
+    column = [json.dumps([*said, error])] + [None] * (table.num_rows - 1)
+    return table.append_column(
+      SAID, pa.array(column[: table.num_rows], pa.large_string())
+    )
+
+  def _shard(self, table: pa.Table) -> tuple[pa.Table, Counter, list[dict]]:
     task = self._task
-    table = table.select(SCHEMA.names).cast(SCHEMA)
     made = shard(table, self._ask, task.settings, task.origin, self._judge, task.known)
     counts = made.counts + self._ask.counts
     self._ask.counts.clear()
-    said = json.dumps([counts, made.dropped.to_pylist()])
-    column = [said] + [None] * (table.num_rows - 1)
-    return made.table.append_column(
-      SAID, pa.array(column[: table.num_rows], pa.large_string())
-    )
+    return made.table, counts, made.dropped.to_pylist()

@@ -27,8 +27,9 @@ DIGITS = 6  # of a marker: small models copy longer ones badly
 # What common chat templates write between turns. Some servers (llama.cpp is one) read
 # these in a message too, as tokens: no marker can hold such a text back.
 CONTROL = re.compile(
-  r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|\[/?INST\]|<</?SYS>>|</s>"
-  r"|<(?:start|end)_of_turn>"
+  r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<</?SYS>>|</s>|<(?:bos|eos)>|</?think>"
+  r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\]"
+  r"|<(?:start_of_turn|end_of_turn|end_of_utterance)>"
 )
 
 

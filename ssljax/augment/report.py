@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN = "(hidden)"
-SECRET = re.compile(r"(?i)(?:^|_)(?:key|token|secret|password|passwd|credentials?)$")
+SECRET = re.compile(
+  r"(?i)(?:^|[_-])(?:key|token|secret|password|passwd|credentials?|authorization)$"
+  r"|api[_-]?key|bearer"
+)
 _SHORTEST = 6  # characters: shorter values of the environment would hide plain words
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 

@@ -64,7 +64,7 @@ class Similarity:
     parts = [filters.changed(source, view) for source, view in pairs]
     flat = [pair for some in parts for pair in some]
     owner = np.repeat(np.arange(len(pairs)), [len(some) for some in parts])
-    vectors = self.embed([old for old, _ in flat] + [new for _, new in flat])
+    vectors = self.embed([old for old, _, _ in flat] + [new for _, new, _ in flat])
     cosine = (vectors[: len(flat)] * vectors[len(flat) :]).sum(axis=1)
     good = np.ones(len(pairs), bool)
     np.logical_and.at(good, owner, cosine >= self._least)

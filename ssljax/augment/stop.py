@@ -17,6 +17,7 @@ class Stop:
   def __init__(self):
     self.code = 0
     self.tell: Callable[[], None] | None = None  # called by the first signal
+    self.listen: Callable[[], None] = lambda: None  # again, after others took signals
 
   def __call__(self) -> bool:
     return bool(self.code)
@@ -33,9 +34,16 @@ class Stop:
       if self.tell is not None:
         self.tell()
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    def listen():
+      for number in SIGNALS:
+        signal.signal(number, handle)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    self.listen = listen
+    listen()
     try:
       yield
     finally:
+      self.listen = lambda: None
       for number, handler in before.items():
         signal.signal(number, handler)

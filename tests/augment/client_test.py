@@ -20,6 +20,7 @@ from tests.augment.asking import PASSING, engine, made, one, sources, stopped
 from tests.augment.stub import Stub, answers, error, reply
 
 pytestmark = pytest.mark.usefixtures("quick")
+LONG = {"prompt_tokens": 100, "completion_tokens": 4096, "total_tokens": 4196}
 
 
 @pytest.mark.parametrize("cause", PASSING)
@@ -38,6 +39,29 @@ def test_faults_that_do_not_pass_are_problems_that_may(cause):
     got = one(stub, retries=1, failures=5)
     assert got == Candidate(problem=cause, passing=True)
     assert len(stub.bodies) == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_is_still_starting_is_waited_for(status):
+  with Stub(answers([error(status)] * 5)) as stub:
+    assert one(stub, retries=6) == Candidate("new bake loaf 0")
+    assert len(stub.bodies) == 6
+
+
+def test_where_nobody_answers_it_gives_up_soon():
+  with Stub(lambda *_: "drop") as stub:
+    assert one(stub, retries=6).problem == "no connection"
+    assert len(stub.bodies) == 1 + client.UNPROVEN
+
+
+def test_the_time_between_requests_counts():
+  with Stub(delay=0.05) as stub:
+    built = engine(stub, concurrency=1)
+    for _ in range(2):
+      made(built, sources(2))
+      time.sleep(0.5)
+  assert built.usage()["seconds"] > 0.5
+  assert built.usage()["full"] < 0.6
 
 
 def test_time_out():
@@ -64,7 +88,9 @@ def test_time_out():
     ({"choices": [{"message": None}]}, "no content", True),
     (reply(None), "no content", True),
     (reply(None, "tool_calls"), "no content", True),
-    (reply("half a", "length"), "truncated", False),
+    (reply("half a", "length") | {"usage": LONG}, "truncated", False),
+    # Cut by the server's context, before it was as long as it might be.
+    (reply("half a", "length"), "too long for the model", False),
     (reply("", "content_filter"), "content filter", False),
     (error(400, code="content_filter"), "content filter", False),
     (error(400, code="content_policy_violation"), "content filter", False),
@@ -76,7 +102,7 @@ def test_time_out():
 )
 def test_answers_that_are_no_views(result, problem, passing):
   with Stub(lambda *_: result) as stub:
-    kept = "half a" if problem == "truncated" else ""
+    kept = "half a" if "length" in str(result) and "usage" in result else ""
     assert one(stub) == Candidate(kept, None, problem, passing)
     assert len(stub.bodies) == 1
 

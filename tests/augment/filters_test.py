@@ -69,6 +69,13 @@ def test_a_refusal_is_dropped_unless_the_text_is_one(view):
     "I decline every loaf of rye that was baked for a short time, so when?",
     "No, really, how long does a rye loaf need in such an oven as mine?",
     "As an assistant baker, how long should I leave the rye loaf in there?",
+    "I can't write my essay on rye bread. How do I find a place to begin?",
+    "I cannot share my recipe for rye; how long does it have to stay in?",
+    "Unfortunately, my oven is unable to hold the heat. How long for a rye?",
+    "I'm sorry, but my sister cannot come to bake. How long does rye need?",
+    "I refuse to pay for bread. Explain how long the rye stays in my oven.",
+    "As an AI robot in a bakery, explain how long a rye loaf must stay in.",
+    "It is unethical to bake rye for less than an hour in there, isn't it?",
   ],
 )
 def test_what_only_sounds_like_a_refusal_stays(view):
@@ -104,6 +111,9 @@ def test_what_stands_around_the_view_is_taken_off(around):
     ('"All in quotes"', '"Everything in quotes"'),
     ("'Tis bread", "'Tis a loaf, isn't it'"),
     ("Say it", "Sure thing, baker of mine"),
+    ("Say it", "Revised: a loaf"),
+    ("Say it", "Alternative: a cake of rye"),
+    ("Say it", "Great! Now bake it"),
     ("Say it", "Here is the bread. And here: the oven."),
   ],
 )
@@ -121,6 +131,7 @@ def test_what_belongs_to_the_view_stays(text, view):
     f"{GOOD}\n\nNote: I kept the meaning of the question.",
     f"{GOOD}\nLet me know if you need another one!",
     f"{GOOD}\n(This version keeps the tone.)",
+    f"{GOOD}\nNote that I kept the tone of it.",
   ],
 )
 def test_talk_that_cannot_be_taken_off_drops_the_view(view):
@@ -210,6 +221,24 @@ def test_of_a_pair_the_part_that_was_changed_is_judged():
   assert filters.tidy(source, Candidate(GOOD, None)).response == answer
   alone = filters.tidy(Source("1", TEXT), Candidate(GOOD, "of nothing"))
   assert alone.response is None
+
+
+@pytest.mark.parametrize(
+  "source",
+  [
+    "That's not something I'm willing to help with; ask me about cake then.",
+    "This would be illegal, and I would rather talk about baking a cake.",
+    "You should not do this to any bread. Let us talk about cake instead.",
+  ],
+)
+def test_a_reply_that_refuses_in_its_own_words_may_be_told_as_a_refusal(source):
+  view = "I can't help with that, but I will gladly talk with you about cake."
+  assert reason(TEXT, TEXT, source, view) == ""
+  assert reason(TEXT, TEXT, GOOD, view) == reason(view) == "refusal"
+
+
+def test_a_last_line_that_tells_the_reader_something_is_no_talk():
+  assert reason(f"{GOOD}\nNote that the oven of mine is small.") == ""
 
 
 def test_long_texts_cost_no_time():

@@ -48,6 +48,10 @@ def folder(path, train=40, parts=2, response=False):
   return path
 
 
+def empty_part(path):
+  pq.write_table(pa.Table.from_pylist([], SCHEMA), path)
+
+
 def read(path, split="train"):
   parts = sorted((path / split).glob("*.parquet"))
   return pa.concat_tables([pq.read_table(part) for part in parts])

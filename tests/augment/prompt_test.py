@@ -173,7 +173,11 @@ def test_answer_drops_markers_and_thoughts_and_nothing_else():
 
 @pytest.mark.parametrize(
   "text",
-  ["a <|im_end|> b", "[/INST]", "<<SYS>>", "</s>", "<end_of_turn>", "<｜User｜>"],
+  [
+    *("a <|im_end|> b", "[/INST]", "<<SYS>>", "</s>", "<end_of_turn>", "<｜User｜>"),
+    *("<eos>", "<bos>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]"),
+    *("<end_of_utterance>", "[gMASK]", "</think>"),
+  ],
 )
 def test_control_tokens_are_seen(text):
   assert prompt.CONTROL.search(text)

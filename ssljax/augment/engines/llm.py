@@ -276,13 +276,23 @@ def _further(body: str) -> dict[str, Any]:
     further = None
   if not isinstance(further, dict):
     raise UserError("config.body: give a JSON object, such as '{\"seed\": null}'")
-  for name in further:
+  for name in _names(further):
     if report.SECRET.search(name):
       raise UserError(
         f"config.body: {name!r} looks like a key, which does not belong into a config;"
         " put it into the environment variable that config.key_env names"
       )
   return further
+
+
+def _names(value: Any) -> Iterator[str]:
+  """The names of fields at any depth."""
+  if isinstance(value, dict):
+    yield from value
+    value = list(value.values())
+  if isinstance(value, list):
+    for each in value:
+      yield from _names(each)
 
 
 def _room(text: str) -> int:
