@@ -49,17 +49,19 @@ def rewrite(
     raise UserError("--runner=ray needs Ray: pip install -e '.[ray]'") from None
 
   started = not ray.is_initialized()
-  # Training draws labelled rows by their place.
-  ray.data.DataContext.get_current().execution_options.preserve_order = True
+  context = ray.data.DataContext.get_current()
+  context.execution_options.preserve_order = True  # training draws rows by their place
+  context.enable_progress_bars = False
+  logging.getLogger("ray.data").setLevel(logging.ERROR)
   if started:
     # The address of a cluster comes from RAY_ADDRESS; else Ray starts here, with one
     # place more than workers: those that read and write need one, or all would wait.
     here = task.settings.workers or len(os.sched_getaffinity(0))
     places = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": here + 1}
-    ray.init(log_to_driver=False, logging_level="warning", **places)
+    ray.init(log_to_driver=False, logging_level="error", **places)
     stop.listen()  # Ray has taken SIGTERM for itself
   try:
-    return _until(stop, lambda: _rewrite(ray, moves, task, dropped))
+    return _until(stop, lambda: _rewrite(ray, moves, task, dropped, stop))
   finally:
     if started:
       ray.shutdown()
@@ -82,11 +84,12 @@ def _until(stop: Stop, work: Callable[[], Counter]) -> Counter:
   while not stop():
     with contextlib.suppress(TimeoutError):
       return done.result(POLL)
-  logging.getLogger("ray").setLevel(logging.CRITICAL)  # of what is cut off now
+  for name in [name for name in logging.root.manager.loggerDict if "ray" in name]:
+    logging.getLogger(name).disabled = True  # they would tell of what is cut off now
   raise Stopped
 
 
-def _rewrite(ray, moves, task: Task, dropped: Path) -> Counter:
+def _rewrite(ray, moves, task: Task, dropped: Path, stop: Stop) -> Counter:
   counts: Counter[str] = Counter()
   rows = task.settings.shard
   free = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
@@ -105,6 +108,8 @@ def _rewrite(ray, moves, task: Task, dropped: Path) -> Counter:
         yield table.select(SCHEMA.names).cast(SCHEMA)
 
     for source, target in moves:
+      if stop():  # nobody waits for this thread any more
+        raise Stopped
       staged = target.with_suffix(".staged")
       total = pq.read_metadata(source).num_rows
       some = ray.data.read_parquet(str(source)).map_batches(
@@ -112,7 +117,7 @@ def _rewrite(ray, moves, task: Task, dropped: Path) -> Counter:
         fn_constructor_args=(task,),
         batch_size=rows,
         batch_format="pyarrow",
-        concurrency=max(1, min(many, -(-total // rows))),
+        compute=ray.data.ActorPoolStrategy(size=max(1, min(many, -(-total // rows)))),
       )
       some.write_parquet(str(staged))
       with pq.ParquetWriter(target, SCHEMA, compression="zstd") as parts:
