@@ -1,16 +1,22 @@
 """Runs that are killed, stopped or in each other's way: the folder stays whole."""
 
 import collections
+import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
+from ssljax.augment import report
+from ssljax.augment.ask import Stopped
 from ssljax.augment.run import run
+from ssljax.augment.stop import Stop
 from ssljax.errors import RunError
 from tests.augment import places
 from tests.augment.folders import TEXTS, backwards, beside, config, state
+from tests.augment.stub import Stub, reply
 
 KILLS = [
   "text 1",
@@ -75,15 +81,70 @@ def test_a_signal_stops_it_the_folder_is_untouched_and_the_cache_kept(
   assert len(places.noted(data)) == TEXTS
 
 
-def test_a_signal_stops_the_processes_too(data):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_processes_too(data, number):
   old = state(data)
   more = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
   process = places.start(data, "backwards", *more, SLOW="0.2")
   wait_until(lambda: len(places.noted(data)) > 1)
-  process.send_signal(signal.SIGTERM)
+  os.killpg(process.pid, number)  # to the group, as a terminal sends Ctrl-C
   printed, _ = process.communicate(timeout=60)
-  assert process.returncode == 143, printed
+  assert process.returncode == 128 + number, printed
+  assert "Traceback" not in printed
   assert state(data) == old
+
+
+def test_a_second_signal_ends_it_at_once(data):
+  old = state(data)
+  process = places.start(data, "backwards", SLOW="20")
+  wait_until(lambda: places.noted(data))
+  process.send_signal(signal.SIGINT)
+  assert process.stdout.readline().startswith("stopping")
+  process.send_signal(signal.SIGTERM)
+  process.communicate(timeout=10)
+  assert process.returncode == 143
+  assert state(data) == old
+
+
+def test_a_signal_after_the_last_text_still_stops_it(data, monkeypatch):
+  old, stop, write = state(data), Stop(), report.write
+
+  def signalled(*given):
+    write(*given)
+    stop.code = 130
+
+  monkeypatch.setattr(report, "write", signalled)
+  with pytest.raises(Stopped):
+    run(config(), data, stop)
+  assert state(data) == old
+  assert beside(data) == set()
+
+
+def test_what_is_on_its_way_to_a_language_model_comes_in(data):
+  pytest.importorskip(
+    "openai", reason="needs the extra augment: pip install -e .[augment]"
+  )
+  echo = lambda number, body: reply(f"In other words, number {number} is it?")
+  with Stub(echo, delay=0.5) as stub:
+    given = [
+      *(sys.executable, "-m", "ssljax.augment", f"--data={data}"),
+      f"--config={places.ROOT}/configs/augment/llm.py",
+      *(f"--config.base_url={stub.url}", "--config.model=m", "--config.concurrency=4"),
+      *("--config.language=", "--config.attempts=1"),
+    ]
+    start = lambda: subprocess.Popen(
+      given, cwd=places.ROOT, stderr=subprocess.PIPE, text=True
+    )
+    process = start()
+    wait_until(lambda: len(stub.bodies) > 4)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert len(stub.bodies) < TEXTS
+    again = start()
+    _, printed = again.communicate(timeout=60)
+    assert again.returncode == 0, printed
+    assert len(stub.bodies) == TEXTS  # none was asked for twice
 
 
 def test_killed_processes_leave_no_orphan(data):

@@ -22,6 +22,15 @@ from tests.augment.stub import Stub, data, error, reply
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+def test_a_proxy_is_for_the_world_outside(monkeypatch):
+  for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+  for name in ("NO_PROXY", "no_proxy"):
+    monkeypatch.delenv(name, raising=False)
+  with Stub() as stub:
+    assert one(stub, retries=0) == Candidate("new bake loaf 0")
+
+
 def test_every_text_is_rewritten_once_with_all_slots_busy_and_never_more():
   with Stub(delay=0.02) as stub:
     built = engine(stub)

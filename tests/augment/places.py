@@ -96,6 +96,7 @@ def start(data, function, *more, **environment):
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
+    process_group=0,
   )
 
 

@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ssljax.augment import run as augment
+from ssljax.augment.ask import Asker
 from ssljax.augment.filters import reason
 from ssljax.augment.run import run
 from ssljax.augment.settings import divide
+from ssljax.data import words
 from ssljax.data.columns import SCHEMA
 from ssljax.errors import RunError, UserError
 from tests.augment import places
@@ -129,6 +132,41 @@ def test_a_text_without_a_view_falls_back(data, fallback):
   if fallback == "words":  # the same for other shards
     run(config("never", fallback=fallback, shard=5), data)
     assert places.views(data, "mine") == views
+
+
+def test_the_words_of_a_fallback_are_counted_in_evenly_spaced_rows(
+  data, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(words, "COUNTED", 8)  # of 40 rows in two parts
+  seen = []
+  monkeypatch.setattr(words, "vocabulary", lambda texts: seen.append(list(texts)))
+  parts = [*places.folder(tmp_path / "other", TEXTS, parts=1).glob("train/*.parquet")]
+  for some in (sorted((data / "train").iterdir()), parts):
+    augment._vocabulary({"train": some})
+  assert seen[0] == seen[1] == places.read(data)["text"].to_pylist()[::5]
+
+
+def test_a_link_to_a_folder_stays_one(data, tmp_path):
+  link = tmp_path / "link"
+  link.symlink_to("data")
+  run(config(), link)
+  assert link.is_symlink()
+  assert all(places.views(data, "mine"))
+
+
+def test_a_language_that_nobody_knows_is_named_before_the_work(data):
+  with pytest.raises(UserError, match=r"--config.language='xx'"):
+    run(config(language="xx"), data)
+  assert not places.noted(data)
+
+
+def test_dropped_views_stand_in_the_order_of_the_rows(data, monkeypatch):
+  ask = Asker.__call__
+  backward = lambda *given: reversed(list(ask(*given)))  # as answers may come in
+  monkeypatch.setattr(Asker, "__call__", backward)
+  run(config("stubborn"), data)
+  ids = [row["id"] for row in places.dropped(data)]
+  assert ids == [f"row-{i}" for i in range(0, TEXTS, 2)]
 
 
 def test_a_limit_leaves_the_other_rows_alone(data):

@@ -83,6 +83,10 @@ def test_a_view_has_the_response_of_its_row_unless_it_has_its_own():
   views = [("a", "Fry", None), ("b", "Fry", ""), ("c", "Fry", "meat")]
   one = from_rows([row("r", "cook", "fish", views)])
   assert [k for _, k, _ in overlap.views(one, known)] == [0, 1]
+  for response, found in (("fish", ["a", "b"]), ("meat", ["c"])):
+    other = from_rows([row("t", "fry", response)])
+    near = contamination.find(one, {"test": other}, 0.6)
+    assert [(f.view, f.exact) for f in near] == [(kind, True) for kind in found]
 
 
 def test_overlap_is_refused_and_the_place_named():
