@@ -29,6 +29,13 @@ def main() -> int:
   parser.add_argument("--context", type=int, default=4096, help="tokens of a request")
   parser.add_argument("--threads", type=int, default=os.cpu_count())
   options = parser.parse_args()
+  for name, least, most in (
+    *(("port", 0, 65535), ("slots", 1, 1024), ("context", 1, 1 << 20)),
+    ("threads", 1, 1024),
+  ):
+    if not least <= getattr(options, name) <= most:
+      print(f"error: --{name}: give a number from {least} to {most}", file=sys.stderr)
+      return 2
   try:
     import xllamacpp
   except ImportError:
@@ -52,7 +59,15 @@ def main() -> int:
   # Before the server, whose threads then leave these signals to this one.
   signals = {signal.SIGTERM, signal.SIGINT}
   signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-  server = xllamacpp.Server(params)
+  try:
+    server = xllamacpp.Server(params)
+  except RuntimeError as error:
+    print(
+      f"error: the server does not start ({error}); is port {options.port} free, and"
+      f" {file} a whole GGUF file?",
+      file=sys.stderr,
+    )
+    return 1
   print(f"serving {options.model} at {server.listening_address}/v1", flush=True)
   signal.sigwait(signals)
   os._exit(0)  # the library's own way out may hang while requests are served

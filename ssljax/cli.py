@@ -52,7 +52,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if "config" in values and getattr(values, "config", None) is not None:
       values.config.keys()  # a config file that failed to load raises only now
   except (flags.Error, UserError) as error:
-    _stop(f"{error} (--help lists the flags)")
+    said = str(error)
+    if "Traceback" in said:  # of a config file; ml_collections quotes all of it
+      said = f"cannot load the config file: {said.strip().splitlines()[-1]}"
+    _stop(f"{said} (--help lists the flags)")
   except (AttributeError, KeyError) as error:
     # ml_collections: an unknown key, often with the nearest name after a newline.
     plain = str(error).strip("\"'").replace("\\n", "\n").replace("\\", "")
@@ -65,7 +68,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
     _stop(f"bad config value: {error}")
   except OSError as error:
     reason = [line.strip() for line in str(error).splitlines() if "Errno" in line]
-    _stop(f"cannot load the config file: {reason[-1] if reason else error}")
+    _stop(
+      f"cannot load the config file: {reason[-1] if reason else error}; its path begins"
+      " where you are, which is mostly the root of the repository"
+    )
   return rest
 
 

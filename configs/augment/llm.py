@@ -10,6 +10,7 @@ server: docs/augmentation.md.
 """
 
 from configs.augment import base
+from ssljax.errors import UserError
 
 VARIANTS = {
   # name: (kind, prompts, prompts for responses, part)
@@ -30,7 +31,7 @@ VARIANTS = {
 
 def get_config(variant: str = "strong"):
   if variant not in VARIANTS:
-    raise ValueError(f"llm.py:{variant}: choose from {', '.join(VARIANTS)}")
+    raise UserError(f"llm.py:{variant}: choose from {', '.join(VARIANTS)}")
   kind, prompt, response_prompt, part = VARIANTS[variant]
   config = base.get_config("llm", kind)
   config.base_url = "http://127.0.0.1:8000/v1"

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import unicodedata
 from collections.abc import Sequence
 
 from ssljax.augment.translate import Translator, TranslatorDied
@@ -97,8 +98,10 @@ def _run(mode: str, text: str, count: int) -> str:
 
 
 def _clean(text: str) -> str:
-  """One line without control characters, which Apertium's tools stumble over."""
-  return " ".join(UNPRINTABLE.sub(" ", text).split())
+  """One line without what Apertium's tools stumble over: control characters, accents
+  that stand apart from their letters."""
+  plain = unicodedata.normalize("NFC", text)
+  return " ".join(UNPRINTABLE.sub(" ", plain).split())
 
 
 def _code(language: str) -> str:
@@ -114,5 +117,6 @@ def _mode(pair: tuple[str, str], installed: list[str], pivot: str) -> str:
   raise UserError(
     f"config.pivots: apertium has no pair {_code(one)}-{_code(other)} here (but"
     f" {', '.join(installed) or 'none'}): `apt-cache search apertium` shows which there"
-    f" are, `apt-get install -y apertium-eng-spa` brings es; or leave {pivot} out"
+    f" are, `apt-get install -y apertium-{_code(one)}-{_code(other)}` may bring"
+    f" it; or leave {pivot} out"
   )

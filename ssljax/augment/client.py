@@ -24,6 +24,7 @@ BASE, LONGEST = 1.0, 60.0  # seconds: first wait before a retry, longest of them
 PATIENCE = 300.0  # a server that asks for a longer pause than this has failed
 UNPROVEN = 2  # retries while nothing has ever answered: more likely a wrong address
 SILENCE = ("no connection", "timed out")
+NOTHING = ("malformed answer", "no choices", "no content")
 
 
 STOPPED = "stopped"
@@ -215,6 +216,11 @@ class Client:
       return Answer(problem="content filter"), "", 0.0
     if status == 400 and re.search(r"context.(length|size)", f"{code} {said}"):
       return Answer(problem=TOO_LONG), "", 0.0
+    if status in (401, 403) and not self.key:
+      raise UserError(
+        f"{where} wants a key ({status}{said}): the environment variable"
+        f" {self.key_env}, which config.key_env names, is not set"
+      )
     if status in (401, 403):
       raise UserError(
         f"{where} refuses the key ({status}{said}): put a valid one into the"
@@ -241,7 +247,7 @@ class Client:
 
   def _count(self, answer: Answer, exhausted: bool) -> None:
     """Counts failures in a row, and stops at too many."""
-    failed = exhausted or answer.problem in ("malformed answer",)
+    failed = exhausted or answer.problem in NOTHING
     failed = failed or answer.problem.startswith("error ")
     if not failed:
       self.failures, self.answered = 0, True
@@ -257,9 +263,9 @@ class Client:
     elif last == "rate limit":
       way = f"{where} keeps saying that it is asked too often; lower config.concurrency"
       way += f" or come back later, and {again}"
-    elif last == "malformed answer":
-      way = f"what answers at {where} is no chat endpoint; see config.base_url, which"
-      way += " mostly ends in /v1"
+    elif last in NOTHING:
+      way = f"{last}: what answers at {where} is no chat endpoint; see config.base_url,"
+      way += " which mostly ends in /v1"
     else:
       way = f"{where} keeps failing ({last}{self._last_words}); mend the server or the"
       way += f" setting that it names, {again}"

@@ -51,6 +51,9 @@ def check(folder: Path, splits: tuple[str, ...]) -> dict[str, list[Path]]:
         "to; copy it"
       )
     parts = sorted((folder / split).glob("*.parquet"))
+    others = _other_files(folder, split)
+    if others:
+      raise UserError(f"--data={folder}: {others[0]} is no Parquet part; {first}")
     if not parts and (folder / "dataset.json").exists():
       raise UserError(f"--data={folder}: no split {split!r} (--config.splits) in it")
     if not parts:
@@ -62,13 +65,31 @@ def check(folder: Path, splits: tuple[str, ...]) -> dict[str, list[Path]]:
   return found
 
 
+def _other_files(folder: Path, split: str) -> list[str]:
+  """Files that training would read as rows of the split, too."""
+  inside = (folder / split).glob("*") if (folder / split).is_dir() else ()
+  beside = (p for p in folder.glob(f"{split}.*") if p.is_file())
+  found = [path for path in (*inside, *beside) if files.suffix(path) in files.SUFFIXES]
+  return sorted(
+    str(path.relative_to(folder))
+    for path in found
+    if path.parent == folder or files.suffix(path) != ".parquet"
+  )
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
   """Holds the folder for this process alone, and mends what a killed one has left.
 
   Raises:
-    UserError: another process holds it.
+    UserError: another process holds it; it is not to be written to, or not to be
+      replaced, since this process stands in it.
   """
+  if Path.cwd().is_relative_to(folder):
+    raise UserError(
+      f"--data={folder}: a new folder takes its place, and a shell inside would stay in"
+      " the old one; go up first (cd ..) and name the folder"
+    )
   try:
     lock = open(folder.parent / f".{folder.name}.lock", "a")  # noqa: SIM115
   except OSError as error:
@@ -86,6 +107,9 @@ def locked(folder: Path) -> Iterator[None]:
         f"--data={folder}: another run is adding views to it; wait until it has ended"
       ) from None
     recover(folder)
+    for path in (folder, *folder.glob("*/")):
+      if not os.access(path, os.W_OK):
+        raise UserError(f"--data={folder}: {path} is not to be written to; copy it")
     yield  # the lock goes with the file, also when the process is killed
 
 

@@ -65,10 +65,17 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
   parts = folder.check(path, (split,))[split]
   found = sample(parts, kind, rows)
   if not found:
-    print(f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}")
-    return 0
+    others = dict.fromkeys(
+      v["kind"] for row in sample(parts, "", 100) for v in row["views"]
+    )
+    raise UserError(
+      f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}; there are "
+      f"{', '.join(others) or 'none; make some with python -m ssljax.augment'}"
+    )
   kinds = dict.fromkeys(view["kind"] for row in found for view in row["views"])
   target = Path(output or "inspect.html").expanduser()
+  if target.suffix != ".html":
+    raise UserError(f"--output={output}: give the page a name that ends in .html")
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page(path, split, found, list(kinds)), encoding="utf-8")

@@ -58,7 +58,13 @@ def rewrite(
     # place more than workers: those that read and write need one, or all would wait.
     here = task.settings.workers or len(os.sched_getaffinity(0))
     places = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": here + 1}
-    ray.init(log_to_driver=False, logging_level="error", **places)
+    try:
+      ray.init(log_to_driver=False, logging_level="error", **places)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+      raise UserError(
+        f"Ray cannot be started or reached (RAY_ADDRESS="
+        f"{os.environ.get('RAY_ADDRESS', '')}): {str(error).splitlines()[0]}"
+      ) from None
     stop.listen()  # Ray has taken SIGTERM for itself
   try:
     return _until(stop, lambda: _rewrite(ray, moves, task, dropped, stop))

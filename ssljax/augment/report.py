@@ -37,7 +37,8 @@ def lines(report: Mapping[str, Any]) -> list[str]:
   """The report as a table for the terminal."""
   counts = report["counts"]
   usage = {f"engine: {name}": value for name, value in report["usage"].items()}
-  rows = {**counts, **usage, "seconds": round(report["seconds"], 1)}
+  rows = {**counts, **usage, "seconds": report["seconds"]}
+  rows = {n: round(v, 3) if isinstance(v, float) else v for n, v in rows.items()}
   width = max(map(len, rows))
   head = f"views of kind {report['kind']}, origin {report['origin']}"
   return [head, *(f"  {name:<{width}} {value:>12,}" for name, value in rows.items())]

@@ -22,6 +22,7 @@ from ssljax.augment.shard import DROPPED, Judge, Made
 from ssljax.augment.stop import Stop
 from ssljax.data import checks, words
 from ssljax.data.records import Records
+from ssljax.errors import RunError, UserError
 
 REPORTS = "augment"  # the folder inside the data folder
 
@@ -48,6 +49,8 @@ def run(
     Stopped: `stop()` came true; the folder is as it was.
   """
   stop = stop or Stop()
+  if not data:
+    raise UserError("--data= is empty; give a dataset folder")
   settings, keywords = settings_of.divide(config)
   path = Path(data).expanduser().resolve()  # of a link, what it points to
   if not folder.half_done(path):
@@ -87,6 +90,8 @@ def run(
         make = _maker(task, ask, stop, progress, total)
         stack.callback(make.close)
         counts = _rewrite(moves, make, dropped, total, settings.shard) + ask.counts
+      if counts["texts without a view"] == counts["texts"] > 0:
+        raise RunError(_none(counts, settings.kind))
       before = report.read(path / REPORTS, settings.kind).get("origins", {})
       mine = {"engine": engine.name, "settings": dict(engine.settings)}
       found = {
@@ -103,6 +108,17 @@ def run(
       if stop():
         raise Stopped
   return found
+
+
+def _none(counts: Counter, kind: str) -> str:
+  """Says that a run has made nothing, and why."""
+  lost = report.ordered(counts)
+  reasons = [f"{n.removeprefix('dropped: ')} {c}" for n, c in lost.items() if ":" in n]
+  why = ", ".join(reasons[:4]) or "the engine has given none"
+  return (
+    f"none of the {counts['texts']} texts has got a view of kind {kind} ({why}), so the"
+    " folder is left as it was; see the filters' and the engine's keys of the config"
+  )
 
 
 def _maker(
@@ -177,7 +193,10 @@ def judge(settings: Settings) -> Judge:
   if settings.label_check:
     from ssljax.augment.verdict import Verdict
 
-    same_label = Verdict(settings.label_check)
+    try:
+      same_label = Verdict(settings.label_check)
+    except UserError as error:
+      raise UserError(f"--config.label_check: {error}") from None
   return Judge(similar, same_label)
 
 

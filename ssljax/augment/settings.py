@@ -85,7 +85,7 @@ def _check(settings: Settings) -> None:
     raise UserError(
       f"--config.fallback={settings.fallback!r}: it is one of {', '.join(FALLBACKS)}"
     )
-  if settings.kind in MADE or not re.fullmatch(r"\w[\w.+-]*", settings.kind):
+  if settings.kind in MADE or not re.fullmatch(r"\w[\w.+-]{0,63}", settings.kind):
     raise UserError(
       f"--config.kind={settings.kind!r}: name the views with letters, digits, "
       f"hyphens, and not {' or '.join(MADE)}, which training makes by itself"

@@ -68,9 +68,10 @@ def shard(
       *(table[name].to_pylist() for name in ("id", "text", "response")), strict=True
     )
   ]
+  before = [views or [] for views in table["views"].to_pylist()]
   kept = [
-    [v for v in views or () if not settings.replace or v["kind"] != settings.kind]
-    for views in table["views"].to_pylist()
+    [v for v in views if not settings.replace or v["kind"] != settings.kind]
+    for views in before
   ]
   seen = [
     {
@@ -140,6 +141,10 @@ def shard(
     counts["views"] += len(made)
     if not made and has[i]:
       counts["texts without a further view"] += 1
+    elif not made and i in passing and len(kept[i]) < len(before[i]):
+      # Nobody said no: what an earlier run has made is better than a fallback.
+      kept[i] = before[i]
+      counts["older views kept"] += 1
     elif not made:
       made = _fallback(source, settings, known)
       counts["texts without a view"] += 1

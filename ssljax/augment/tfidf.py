@@ -6,11 +6,10 @@ the size of the shards. The counts lie in the cache, keyed by the files as they 
 UDA (Xie et al. 2020, arXiv 1904.12848, appendix; its code, word_level_augment.py).
 """
 
+import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from ssljax import assets
+from ssljax import assets, jsonfile
 from ssljax.augment import pieces
 from ssljax.data import files, locate
 from ssljax.data.words import LONGEST
@@ -58,7 +57,8 @@ def read(data: str) -> Statistics:
     return _from_json(file.read_text(encoding="utf-8"))
   except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
     found = count(text for path in paths for text in _texts(path))
-  _write(file, json.dumps(found._asdict() | {"cumulative": found.cumulative.tolist()}))
+  with contextlib.suppress(OSError):  # a cache that cannot be written is none
+    jsonfile.write_json(file, found._asdict())
   return found
 
 
@@ -109,15 +109,3 @@ def _texts(path: Path) -> Iterator[str]:
 def _from_json(text: str) -> Statistics:
   fields = json.loads(text)
   return Statistics(**fields | {"cumulative": np.array(fields["cumulative"])})
-
-
-def _write(file: Path, text: str) -> None:
-  """The file appears whole or not at all; a cache that cannot be written is none."""
-  try:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-") as scratch:
-      fresh = Path(scratch) / file.name
-      fresh.write_text(text, encoding="utf-8")
-      os.replace(fresh, file)
-  except OSError:
-    return

@@ -176,7 +176,7 @@ def _without_overlap(found: Splits, on_overlap: str) -> tuple[Splits, str]:
   if on_overlap == "error":
     row, k, (part, other) = (bad[0], -1, rows[bad[0]]) if len(bad) else views[0]
     name = list(others)[part]
-    view = "" if k < 0 else f"views, the {k + 1}th: "
+    view = "" if k < 0 else f"view {k + 1}: "
     raise UserError(
       f"{found.train.place(row)}: {view}this text is that of "
       f"{others[name].place(other)} ({name}), too; {len(bad)} texts and {len(views)} "
@@ -220,12 +220,18 @@ def _covered(
     if not has.all() and missing == "error":
       raise UserError(
         f"--config.{name}: the view {kind!r} is stored for {has.mean():.1%} of the "
-        f"{len(rows)} {which} rows{dropped and f' ({dropped})'}; make it (python -m "
-        "ssljax.augment), or set --config.missing_view=words|self|drop"
+        f"{len(rows)} {which} rows{dropped and f' ({dropped})'}{_others(rows)}; make "
+        "it (python -m ssljax.augment), or set --config.missing_view=words|self|drop"
       )
     if missing == "drop":
       keep &= has
   return keep
+
+
+def _others(rows: Records) -> str:
+  """Which kinds are stored, for an error."""
+  kinds = {v["kind"] for views in rows.column("views") for v in views or ()}
+  return f" (stored are {', '.join(sorted(kinds))})" if kinds else ""
 
 
 def _candidates(

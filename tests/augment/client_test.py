@@ -48,6 +48,14 @@ def test_a_server_that_is_still_starting_is_waited_for(status):
     assert len(stub.bodies) == 6
 
 
+@pytest.mark.parametrize("content", [{"choices": []}, reply(None), "garbage"])
+def test_answers_with_nothing_in_them_stop_it_too(content):
+  with Stub(lambda *_: content) as stub:
+    _, said = stopped(engine(stub, failures=4), sources(40))
+  assert "4 requests in a row failed: " in said
+  assert "is no chat endpoint; see config.base_url" in said
+
+
 def test_where_nobody_answers_it_gives_up_soon():
   with Stub(lambda *_: "drop") as stub:
     assert one(stub, retries=6).problem == "no connection"

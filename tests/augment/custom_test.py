@@ -95,6 +95,22 @@ def test_a_mistake_is_named(keywords, said):
     engines.make("custom", keywords)
 
 
+def test_an_error_of_the_function_is_one_line_with_its_place(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / "fails_here.py").write_text("def f(some):\n  return 1 / 0\n")
+  (tmp_path / "bad_syntax.py").write_text("def f(:\n")
+  (tmp_path / "bad_import.py").write_text("import no_such_thing\n")
+  made = engines.make("custom", {"function": "fails_here:f"})
+  with pytest.raises(
+    UserError, match=r"from 0 on: ZeroDivisionError: .*fails_here.py, line 2"
+  ):
+    list(made.make(SOURCES, 0))
+  with pytest.raises(UserError, match="SyntaxError"):
+    engines.make("custom", {"function": "bad_syntax:f"})
+  with pytest.raises(UserError, match=r"no_such_thing.*, which it imports"):
+    engines.make("custom", {"function": "bad_import:f"})
+
+
 def test_an_unknown_engine_gives_the_nearest_name():
   with pytest.raises(UserError, match="did you mean 'custom'"):
     engines.make("costum", {})

@@ -27,6 +27,12 @@ def stubborn(sources, attempt):
   return views
 
 
+def once(sources):
+  """Repeats each text but that with number 0."""
+  turned = lambda text: " ".join(text.split()[::-1])
+  return [[turned(s.text) if s.text.endswith(" 0") else s.text] for s in sources]
+
+
 def never(sources):
   return [[source.text] for source in sources]
 
@@ -34,6 +40,14 @@ def never(sources):
 def down(sources):
   """A server that does not answer."""
   return [[Candidate(problem="no connection", passing=True)] for _ in sources]
+
+
+def half_down(sources):
+  """Answers for one text, the other requests get no answer."""
+  return [
+    [" ".join(s.text.split()[3:] + s.text.split()[:3])] if s.id == "row-7" else none
+    for s, none in zip(sources, down(sources), strict=True)
+  ]
 
 
 def thrice(sources):

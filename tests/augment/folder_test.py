@@ -116,6 +116,26 @@ def test_a_folder_that_cannot_be_moved_is_refused_before_the_work(
   assert beside(data) == set()
 
 
+def test_a_folder_that_one_stands_in_or_may_not_write_is_refused(data, monkeypatch):
+  monkeypatch.chdir(data / "train")
+  with pytest.raises(UserError, match="go up first"), folder.locked(data):
+    pass
+  monkeypatch.chdir(data.parent)
+  split = data / "train"
+  monkeypatch.setattr(os, "access", lambda path, mode: path != split)  # root may all
+  refused = pytest.raises(UserError, match="train is not to be written to")
+  with refused, folder.locked(data):
+    pass
+
+
+@pytest.mark.parametrize("name", ["train/more.jsonl", "train.csv", "train.parquet"])
+def test_rows_that_are_no_part_are_not_passed_over(data, name):
+  (data / name).write_text("{}")
+  with pytest.raises(UserError, match=rf"{name} is no Parquet part; first run"):
+    folder.check(data, ("train",))
+  folder.check(data, ("test",))
+
+
 def test_only_its_own_leftovers_are_removed(data):
   others = [f".{name}.new-abcd1234" for name in ("data.new-x", "datax", "d[a]ta")]
   for name in [".data.new-abcd1234", *others, ".data.new-x"]:

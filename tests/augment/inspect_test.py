@@ -12,6 +12,7 @@ import pytest
 
 from ssljax.augment import inspect
 from ssljax.data.columns import SCHEMA
+from ssljax.errors import UserError
 from tests.augment import places
 
 EVIL = '<script>alert("x")</script> & <img src=x onerror=y>'
@@ -95,8 +96,10 @@ def test_dropped_views_are_shown_with_their_reason(tmp_path, monkeypatch):
 
 def test_a_folder_without_views_says_so(tmp_path, capsys):
   data = places.folder(tmp_path / "data", 8)
-  assert inspect.show(str(data), "mine", 3, "train", str(tmp_path / "page")) == 0
-  assert "no views of kind 'mine' in train" in capsys.readouterr().out
+  with pytest.raises(
+    UserError, match="no views of kind 'mine' in train; there are old"
+  ):
+    inspect.show(str(data), "mine", 3, "train", str(tmp_path / "page.html"))
   assert not (tmp_path / "page").exists()
 
 
@@ -110,10 +113,10 @@ def test_columns_stay_within_the_terminal(data):
 @pytest.mark.parametrize(
   ("more", "code", "said"),
   [
-    (["--output=."], 2, "--output=.: cannot be written"),
+    (["--output=data.json"], 2, "ends in .html"),
     (["--output=/proc/x/page.html"], 2, "cannot be written"),
     (["--split=nope"], 2, "--split=nope: no such split"),
-    (["--kind=none"], 0, ""),
+    (["--kind=none"], 2, "no views of kind 'none' in train; there are"),
   ],
 )
 def test_the_command_and_its_mistakes(data, tmp_path, more, code, said):

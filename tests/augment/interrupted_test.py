@@ -140,7 +140,7 @@ def test_what_is_on_its_way_to_a_language_model_comes_in(data):
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130, printed
-    assert len(stub.bodies) < TEXTS
+    assert len(stub.bodies) < TEXTS // 2 - 4  # not even those of the first part
     again = start()
     _, printed = again.communicate(timeout=60)
     assert again.returncode == 0, printed

@@ -11,6 +11,7 @@ pytest.importorskip(
 
 from configs.augment import base
 from configs.augment import llm as config_file
+from ssljax.augment import cache
 from ssljax.augment.ask import Asker
 from ssljax.augment.cache import Cache
 from ssljax.augment.engine import Candidate, Source
@@ -20,6 +21,12 @@ from tests.augment.asking import KEY, PASSING, engine, made, one, sources
 from tests.augment.stub import Stub, data, error, reply
 
 pytestmark = pytest.mark.usefixtures("quick")
+
+
+def test_candidates_of_one_prompt_and_temperature_are_kept_apart():
+  built = llm.make(base_url="http://127.0.0.1:9/v1", model="m", prompt="light")
+  (text,) = sources(1)
+  assert len({cache.key(built, text, number) for number in range(4)}) == 4
 
 
 def test_a_proxy_is_for_the_world_outside(monkeypatch):
@@ -256,6 +263,14 @@ def test_settings_hold_what_a_result_depends_on_and_nothing_else(tmp_path):
     ({"temperature": 3.0}, "config.temperature"),
     ({"top_p": 0.0}, "config.top_p"),
     ({"body": "[1]"}, "config.body"),
+    ({"body": '{"messages": []}'}, "config.body: 'messages' is set by the engine"),
+    ({"temperature": "abc"}, "config.temperature"),
+    ({"temperature": (0.5, None)}, "config.temperature"),
+    ({"request_budget": -1}, "config.request_budget"),
+    ({"price_in": -1.0}, "config.price_in"),
+    ({"max_tokens": -7}, "config.max_tokens"),
+    ({"timeout": float("nan")}, "config.timeout"),
+    ({"timeout": float("inf")}, "config.timeout"),
     ({"body": "{"}, "config.body"),
     ({"prompt": ()}, "config.prompt"),
     ({"prompt": "response"}, "config.prompt: the prompt 'response' is for a response"),

@@ -116,34 +116,55 @@ def test_dropped_views_are_asked_for_again_and_kept_with_their_reason(data):
 
 @pytest.mark.parametrize("fallback", ["self", "words", "none"])
 def test_a_text_without_a_view_falls_back(data, fallback):
-  found = run(config("never", fallback=fallback), data)
+  found = run(config("once", fallback=fallback), data)
   texts = places.read(data)["text"].to_pylist()
   views = places.views(data, "mine")
-  assert found["counts"]["texts without a view"] == TEXTS
-  assert found["counts"]["dropped: identical"] == TEXTS  # it has no more to give
-  assert found["counts"]["asked for candidate 2"] == TEXTS  # and says so, once
+  assert views[0] == [backwards(texts[0])]
+  texts, views, rest = texts[1:], views[1:], TEXTS - 1
+  assert found["counts"]["texts without a view"] == rest
+  assert found["counts"]["dropped: identical"] == rest  # it has no more to give
+  assert found["counts"]["asked for candidate 2"] == rest  # and says so, once
   assert "asked for candidate 3" not in found["counts"]
   if fallback == "none":
     assert views == [[] for _ in texts]
     return
-  assert found["counts"]["fallbacks"] == TEXTS
-  assert [len(some) for some in views] == [1] * TEXTS
+  assert found["counts"]["fallbacks"] == rest
+  assert [len(some) for some in views] == [1] * rest
   assert (views == [[text] for text in texts]) == (fallback == "self")
   if fallback == "words":  # the same for other shards
-    run(config("never", fallback=fallback, shard=5), data)
-    assert places.views(data, "mine") == views
+    run(config("once", fallback=fallback, shard=5), data)
+    assert places.views(data, "mine")[1:] == views
+
+
+def test_a_run_that_makes_nothing_leaves_the_folder_and_says_why(data):
+  old = state(data)
+  with pytest.raises(RunError, match=r"none of the 40 texts .*\(identical 40\)"):
+    run(config("never"), data)
+  assert state(data) == old
+  assert beside(data) == set()
+
+
+def test_a_server_that_fails_takes_no_view_away(data, monkeypatch):
+  run(config(), data)
+  made = places.views(data, "mine")
+  monkeypatch.setattr("ssljax.augment.ask.CONSECUTIVE", 10_000)
+  found = run(config("half_down"), data)
+  assert found["counts"]["older views kept"] == TEXTS - 1
+  after = places.views(data, "mine")
+  assert after[:7] + after[8:] == made[:7] + made[8:]
+  assert after[7] != made[7]
 
 
 def test_the_words_of_a_fallback_are_counted_in_evenly_spaced_rows(
   data, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(words, "COUNTED", 8)  # of 40 rows in two parts
+  monkeypatch.setattr(words, "COUNTED", 6)  # of 40 rows in two parts
   seen = []
   monkeypatch.setattr(words, "vocabulary", lambda texts: seen.append(list(texts)))
   parts = [*places.folder(tmp_path / "other", TEXTS, parts=1).glob("train/*.parquet")]
   for some in (sorted((data / "train").iterdir()), parts):
     augment._vocabulary({"train": some})
-  assert seen[0] == seen[1] == places.read(data)["text"].to_pylist()[::5]
+  assert seen[0] == seen[1] == places.read(data)["text"].to_pylist()[::6]
 
 
 def test_a_link_to_a_folder_stays_one(data, tmp_path):
@@ -200,12 +221,12 @@ def test_any_number_of_processes_gives_the_same_rows(data, tmp_path):
 def test_problems_that_may_pass_are_asked_again_next_time(data):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr("ssljax.augment.ask.CONSECUTIVE", 10_000)
-    found = run(config("down", attempts=2), data)
-  assert found["counts"]["dropped: no connection"] == TEXTS
-  assert found["counts"]["without an answer, asked again next time"] == TEXTS
+    found = run(config("half_down", attempts=2), data)
+  assert found["counts"]["dropped: no connection"] == TEXTS - 1
+  assert found["counts"]["without an answer, asked again next time"] == TEXTS - 1
   assert "answers from the cache" not in found["counts"]
-  with pytest.raises(RunError):  # nothing of it was stored
-    run(config("down", attempts=2), data)
+  with pytest.raises(RunError):  # only the one answer was stored
+    run(config("half_down", attempts=2), data)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +236,8 @@ def test_problems_that_may_pass_are_asked_again_next_time(data):
     ({"fallback": "slef"}, r"config.fallback='slef': it is one of self, words, none"),
     ({"kind": "self"}, r"config.kind='self'"),
     ({"kind": "../up"}, r"config.kind"),
+    ({"kind": "a" * 65}, r"config.kind"),
+    ({"label_check": "/nowhere"}, r"--config.label_check: /nowhere"),
     ({"splits": ("dev",)}, r"no split 'dev'"),
     ({"engine": "custmo"}, r"no engine 'custmo' .* did you mean 'custom'"),
     ({"functoin": "a:b"}, r"config.functoin: .* did you mean 'function'"),

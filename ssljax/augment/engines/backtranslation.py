@@ -43,6 +43,8 @@ def make(
     raise UserError(
       f"config.pivots={tuple(pivots)}: give different languages other than {source}"
     )
+  if batch < 1:
+    raise UserError(f"config.batch={batch}: must be at least 1")
   if translator == "apertium":
     chosen = apertium.make(source, pivots)
   elif translator == "marian":

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 from ssljax.augment.engine import Candidate, Engine, Source
@@ -43,7 +44,14 @@ def make(
       return
     for begin in range(0, len(sources), batch):
       some = list(sources[begin : begin + batch])
-      found = call(some, attempt=number) if takes_attempt else call(some)
+      try:
+        found = call(some, attempt=number) if takes_attempt else call(some)
+      except UserError:
+        raise
+      except Exception as error:
+        raise UserError(
+          f"{function}, given {len(some)} texts from {some[0].id} on: {_said(error)}"
+        ) from error
       if not isinstance(found, Sequence) or len(found) != len(some):
         size = len(found) if isinstance(found, Sequence) else type(found).__name__
         raise UserError(
@@ -72,14 +80,24 @@ def _find(path: str) -> Callable:
     sys.path.insert(0, os.getcwd())
   try:
     found = importlib.import_module(module)
-  except ImportError as error:
+  except ModuleNotFoundError as error:
+    if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+      raise UserError(f"--config.function={path}: {error}, which it imports") from None
     raise UserError(
       f"--config.function={path}: {error}; run from the folder that holds it, or "
       "install it"
-    ) from error
+    ) from None
+  except Exception as error:
+    raise UserError(f"--config.function={path}: {_said(error)}") from error
   if not callable(getattr(found, name, None)):
     raise UserError(f"--config.function={path}: {module} has no function {name!r}")
   return getattr(found, name)
+
+
+def _said(error: Exception) -> str:
+  """What it is, and the deepest place that it comes from."""
+  where = traceback.extract_tb(error.__traceback__)[-1]
+  return f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
 
 
 def _candidate(function: str, source: Source, view: object) -> Candidate:

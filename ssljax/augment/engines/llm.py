@@ -6,6 +6,7 @@ both sides of a pair is two. No label is ever shown.
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from ssljax.augment.stream import stream
 from ssljax.errors import UserError
 
 PARTS = ("text", "response", "both")
+OWN = {"model", "messages", "stream", "n"}  # fields that no config may set
 CONTROL, NO_RESPONSE = "chat control tokens", "no response"
 
 
@@ -86,8 +88,20 @@ def make(
     [] if part == "text" else _prompts("response_prompt", response_prompt, True)
   )
   temperatures = [temperature] if isinstance(temperature, int | float) else temperature
-  if not temperatures or not all(0 <= float(t) <= 2 for t in temperatures):
+  number = lambda t: isinstance(t, int | float) and 0 <= t <= 2
+  if not (isinstance(temperatures, Sequence) and all(map(number, temperatures))):
     raise UserError(f"config.temperature: {temperature}; give numbers from 0 to 2")
+  if not temperatures:
+    raise UserError("config.temperature: give at least one number")
+  for name, value in (
+    ("max_tokens", max_tokens),
+    ("request_budget", request_budget),
+    ("token_budget", token_budget),
+    ("price_in", price_in),
+    ("price_out", price_out),
+  ):
+    if not 0 <= value < math.inf:
+      raise UserError(f"config.{name}: {value}; must be at least 0")
   further = _further(body)
   limits = Limits(
     concurrency,
@@ -225,7 +239,7 @@ def _check(base_url, model, part, concurrency, timeout, retries, failures, top_p
     ("retries", retries, 0),
     ("failures", failures, 1),
   ):
-    if value < least:
+    if not least <= value < math.inf:
       raise UserError(f"config.{name}: {value}; must be at least {least}")
   if not 0 < top_p <= 1:
     raise UserError(f"config.top_p: {top_p}; must be above 0 and at most 1")
@@ -276,6 +290,8 @@ def _further(body: str) -> dict[str, Any]:
     further = None
   if not isinstance(further, dict):
     raise UserError("config.body: give a JSON object, such as '{\"seed\": null}'")
+  for name in OWN & further.keys():
+    raise UserError(f"config.body: {name!r} is set by the engine; leave it out")
   for name in _names(further):
     if report.SECRET.search(name):
       raise UserError(
