@@ -7,7 +7,9 @@ ranks and the Friedman test (Demsar 2006).
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +52,7 @@ def groups(found: Sequence[Run]) -> list[Group]:
     if name not in (DATA, BUDGET, "method.name")
     and len({repr(one.get(name)) for one in flat}) > 1
   ]
+  places = short([config[DATA] for config in flat])
   made: dict[tuple, Group] = {}
   for run, config in zip(found, flat, strict=True):
     method = run.result["method"]
@@ -59,7 +62,7 @@ def groups(found: Sequence[Run]) -> list[Group]:
     ]
     own = [n for n in differ if len({repr(one.get(n)) for one in others}) > 1]
     name = " ".join([method, *(f"{n}={config.get(n)}" for n in own)])
-    key = name, config[DATA], config[BUDGET]
+    key = name, places[config[DATA]], config[BUDGET]
     group = made.setdefault(key, Group(*key, []))
     for other in group.runs:
       if other.config["seed"] == run.config["seed"]:
@@ -70,6 +73,13 @@ def groups(found: Sequence[Run]) -> list[Group]:
     group.runs.append(run)
   # What the others are held against comes first.
   return sorted(made.values(), key=lambda group: group.name.split()[0] != BASELINE)
+
+
+def short(data: Sequence[str]) -> dict[str, str]:
+  """The last part of each path, or the whole of it where that would name two."""
+  last = {one: Path(one).name or one for one in data}
+  many = Counter(last.values())
+  return {one: name if many[name] == 1 else one for one, name in last.items()}
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:

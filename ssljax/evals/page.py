@@ -66,7 +66,7 @@ def of_run(run: Run) -> str:
   }
   return _render(
     "run.html",
-    title=f"{result['method']} on {run.config['data']}",
+    title=f"{result['method']} on {Path(run.config['data']).name}",
     facts=facts,
     headline=[
       (shown, test[name], test[f"{name}_interval"]) for name, shown in HEADLINE.items()

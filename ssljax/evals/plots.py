@@ -206,4 +206,4 @@ def _points(axes, points: Mapping[str, tuple[float, float]]) -> None:
     color = COLOURS[(k + 1) % len(COLOURS)]
     axes.plot(x, y, "osD^v<>"[k % 7], color=color, markersize=5, label=name)
   if points:
-    axes.legend(fontsize="x-small", loc="lower right" if len(points) < 7 else "best")
+    axes.legend(fontsize="x-small", loc="best")

@@ -11,6 +11,11 @@ from ssljax.evals import bootstrap, classification, comparison, runs
 from tests.evals import folders
 
 
+def test_data_sets_go_by_the_last_part_of_their_path_where_it_is_one_of_a_kind():
+  found = comparison.short(["/a/one", "/b/two", "/c/two", "pyrit", "/a/one"])
+  assert found == {p: p for p in ("/b/two", "/c/two", "pyrit")} | {"/a/one": "one"}
+
+
 def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):
   for method, cutoff, seed in (
     *(("fixmatch", 0.9, 0), ("fixmatch", 0.9, 1), ("fixmatch", 0.8, 0)),
