@@ -27,12 +27,15 @@ def score(
   tokens: Tokens,
   row_lengths: Sequence[int],
   devices: sharding.Devices,
+  fit: bool = False,
 ) -> np.ndarray:
   """f32 [n, C], in the order of the texts, on every process.
 
   Args:
     eval_step: compiled `step.make_eval_step`, its result replicated.
     row_lengths: ascending; a longer one is added where a text needs it.
+    fit: a batch that is not full has as few rows as a power of two allows, for calls
+      with few texts; else each length has one shape and is compiled once.
   """
   longest = int(tokens.lengths.max(initial=1))
   lengths = [*row_lengths]
@@ -43,7 +46,9 @@ def score(
     share = max(1, TOKENS // length)
     for begin in range(0, len(rows), share * devices.shards):
       part = rows[begin : begin + share * devices.shards]
-      texts = _fill(part, tokens, length, devices.shards, share)
+      each = -(-len(part) // devices.shards)
+      many = min(share, 1 << (each - 1).bit_length()) if fit else share
+      texts = _fill(part, tokens, length, devices.shards, many)
       logits = eval_step(params, sharding.put_texts(texts, devices))
       running.append((part, pack.slots(length, True), logits))
   result = None

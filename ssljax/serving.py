@@ -111,7 +111,7 @@ class SafetyClassifier:
     tokens = tokenize.encode(self._tokenizer, first, second, self.max_length)
     with self._lock:  # more at once would only share the same cores
       logits = scoring.score(
-        self._step, self._params, tokens, self._lengths, self._devices
+        self._step, self._params, tokens, self._lengths, self._devices, fit=True
       )
     return Scored(logits, tokens.truncated)
 

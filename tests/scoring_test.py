@@ -192,3 +192,23 @@ def test_a_virtual_class_is_no_class_of_the_logits(texts, alone):
   )
   found = scoring.score(apply, params, reordered(texts, range(9)), (32,), devices)
   assert_alike(found, alone[:9, ::-1][:, :2])
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_few_texts_get_few_rows_where_that_is_asked_for(count, texts, alone):
+  seen = set()
+  devices, apply = evaluators(count)
+
+  def watched(params, some):
+    seen.update(rows.ids.shape for rows in some.rows)
+    return apply(params, some)
+
+  params = sharding.put(
+    made()[1], jax.tree.map(lambda a: devices.replicated, made()[1])
+  )
+  fit = lambda some: scoring.score(watched, params, some, (32,), devices, fit=True)
+  assert_alike(fit(reordered(texts, [7])), alone[[7]])  # of 32 tokens
+  assert seen == {(count, 1, 32)}
+  assert_alike(fit(texts), alone)
+  # A full batch has TOKENS / 32 = 3 rows a device; others a power of two.
+  assert {shape[1] for shape in seen} <= {1, 2, 3}

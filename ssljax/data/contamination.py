@@ -231,6 +231,10 @@ def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
 
 def _check(output: Path) -> None:
   """Fails now, not after all the work."""
+  if output.suffix != ".json" or output.name == "dataset.json":
+    raise UserError(
+      f"--output={output} cannot be written to: give a new name that ends in .json"
+    )
   try:
     if output.is_dir():
       raise IsADirectoryError("it is a folder")

@@ -250,6 +250,7 @@ def test_train_alone_is_compared_with_a_file_and_with_nothing_it_is_refused(tmp_
     ("other.csv", "prompt,label\n", {}, "no rows"),
     ("other.csv", "prompt,label\na,1\n", {}, "no such column"),
     ("other.jsonl", '{"text": "six"}', {"output": "."}, "cannot be written"),
+    ("other.jsonl", '{"text": "six"}', {"output": "dataset.json"}, "ends in .json"),
     ("other.jsonl", '{"text": "six"}', {"output": "/proc/x.json"}, "cannot be written"),
     ("other.jsonl", '{"text": "six"}', {"threshold": 1.0}, "--threshold=1"),
     (None, "", {}, r"other\.jsonl"),
