@@ -36,6 +36,7 @@ STYLE = {
   "savefig.facecolor": "none",
   "svg.fonttype": "none",  # text stays text
   "text.color": INK,
+  "text.parse_math": False,  # names of classes are names
   "xtick.color": INK,
   "ytick.color": INK,
 }

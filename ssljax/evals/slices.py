@@ -82,7 +82,7 @@ def share(part: int, whole: int) -> tuple[float | None, list[float] | None]:
 
 
 def _several(value: Any) -> list[str]:
-  parts = [part.strip() for part in str(value or "").split(";")]
+  parts = [part.strip() for part in ("" if value is None else str(value)).split(";")]
   return list(dict.fromkeys(filter(None, parts))) or [MISSING]
 
 

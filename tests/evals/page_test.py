@@ -81,7 +81,13 @@ def test_the_report_of_a_run_says_all_and_obeys_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "more", [{"names": ("a", "b", "c")}, {"one_class": True}, {"skill": 50.0}]
+  "more",
+  [
+    {"names": ("a", "b", "c")},
+    {"names": ("$\\bad{$", "b")},
+    {"one_class": True},
+    {"skill": 50.0},
+  ],
 )
 def test_runs_without_some_of_it_have_a_report_too(tmp_path, more):
   run = runs.read(folders.run(tmp_path / "run", **more))

@@ -65,3 +65,15 @@ def test_columns_of_records_and_classes_of_length():
     *("32 to 127", "512 or more", "512 or more"),
   ]
   assert list(found) == ["category", "source", "words", "mine"]
+
+
+def test_false_and_zero_are_values_and_not_missing():
+  values = [True, False, None, 0] * 20
+  flagged = np.zeros(80, bool)
+  found = slices.slices({"turn": values}, flagged, flagged)
+  assert {one["value"]: one["count"] for one in found} == {
+    "True": 20,
+    "False": 20,
+    "(none)": 20,
+    "0": 20,
+  }
