@@ -10,6 +10,7 @@ the same command goes on where it was killed. Rows without a text get nulls, and
 counted.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -96,7 +97,7 @@ def predict(
   parts.mkdir(parents=True)
   try:
     for number, rows in enumerate(pieces):
-      _put(parts / f"{number:08d}{path.suffix}", score(rows), path.suffix)
+      _put(parts / f"{number:08d}{path.suffix}", score(rows), files.suffix(path))
     _join(parts, path)
   finally:
     shutil.rmtree(parts, ignore_errors=True)
@@ -165,7 +166,7 @@ def _file(source: Path, kind: str, target: Path, score: Scorer) -> None:
     bar = tqdm(total=total, initial=done * PIECE, unit="row", dynamic_ncols=True)
     with bar:
       for number, rows in enumerate(_pieces(source, done * PIECE), done):
-        _put(parts / f"{number:08d}{target.suffix}", score(rows), target.suffix)
+        _put(parts / f"{number:08d}{target.suffix}", score(rows), files.suffix(target))
         bar.update(len(rows))
     _join(parts, target)
   except OSError as error:
@@ -237,7 +238,10 @@ def _count(path: Path, kind: str) -> int | None:
 def _put(path: Path, rows: list[dict[str, Any]], suffix: str) -> None:
   fresh = path.with_name(f"new-{path.name}")
   if suffix == ".parquet":
-    pq.write_table(pa.Table.from_pylist(rows), fresh, compression="zstd")
+    names = dict.fromkeys(name for row in rows for name in row)
+    whole = [{name: row.get(name) for name in names} for row in rows]
+    with _as_parquet(path):
+      pq.write_table(pa.Table.from_pylist(whole), fresh, compression="zstd")
   else:
     with open(fresh, "w", encoding="utf-8") as file:
       file.writelines(map(_line, rows))
@@ -245,16 +249,29 @@ def _put(path: Path, rows: list[dict[str, Any]], suffix: str) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-  return json.dumps(row, ensure_ascii=False) + "\n"
+  # What JSON does not know, as a date of a Parquet file, is written as text.
+  return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+
+
+@contextlib.contextmanager
+def _as_parquet(path: Path) -> Iterator[None]:
+  """Says of values that have no common type in a column what to do."""
+  try:
+    yield
+  except (pa.ArrowException, OverflowError) as error:
+    raise UserError(
+      f"{path}: the columns of the input have no Parquet type ({error}); give an "
+      "--output that ends in .jsonl"
+    ) from None
 
 
 def _join(parts: Path, target: Path) -> None:
   """Makes one file of the pieces; the pieces go when it is there."""
   pieces, whole = sorted(parts.glob("[0-9]*")), parts / f"whole{target.suffix}"
-  if target.suffix == ".parquet":
-    schema = pa.unify_schemas(
-      [pq.read_schema(piece) for piece in pieces], promote_options="permissive"
-    )
+  if files.suffix(target) == ".parquet":
+    with _as_parquet(target):
+      schemas = [pq.read_schema(piece) for piece in pieces]
+      schema = pa.unify_schemas(schemas, promote_options="permissive")
     with pq.ParquetWriter(whole, schema, compression="zstd") as writer:
       for piece in pieces:
         writer.write_table(pq.read_table(piece).cast(schema))

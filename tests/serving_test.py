@@ -255,6 +255,36 @@ def test_rows_come_out_as_they_went_in_with_their_score(
   assert not list(place.glob(f".{output.name}*"))
 
 
+def test_columns_that_some_rows_lack_are_kept_and_names_may_be_large(
+  classifier, tmp_path
+):
+  given = [{"text": "calm"}, {"text": "harm", "more": 1}, {"text": "a", "x": [2]}]
+  (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, given)))
+  output = tmp_path / "OUT.PARQUET"
+  predict.predict(classifier, str(tmp_path / "in.jsonl"), str(output))
+  found = pq.read_table(output).to_pylist()
+  assert [row["more"] for row in found] == [None, 1, None]
+  assert [row["x"] for row in found] == [None, None, [2]]
+
+
+def test_values_without_a_common_type_are_one_line_and_json_takes_them(
+  classifier, tmp_path
+):
+  (tmp_path / "in.jsonl").write_text(
+    '{"text": "a", "x": 1}\n{"text": "b", "x": "one"}\n'
+  )
+  source = str(tmp_path / "in.jsonl")
+  with pytest.raises(UserError, match=r"have no Parquet type .* ends in .jsonl"):
+    predict.predict(classifier, source, str(tmp_path / "out.parquet"))
+  predict.predict(classifier, source, str(tmp_path / "out.jsonl"))
+  assert [row["x"] for row in rows(tmp_path / "out.jsonl")] == [1, "one"]
+  day = pa.table({"text": ["a"], "day": pa.array([3], pa.timestamp("ns"))})
+  pq.write_table(day, tmp_path / "in.parquet")
+  output = tmp_path / "day.jsonl"
+  predict.predict(classifier, str(tmp_path / "in.parquet"), str(output))
+  assert rows(output)[0]["day"].startswith("1970-01-01")
+
+
 def test_the_command_from_standard_input_to_standard_output(place, exported, texts):
   given = "\n".join(map(json.dumps, texts[:5])) + "\n\n"
   done = command(place, f"--model={exported()}", "--input=-", "--output=-", text=given)
