@@ -1,5 +1,6 @@
 """The model that a run has trained: the checkpoint that was chosen, read again."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def load(workdir: Path, config: dict[str, Any], folder: Path):
   saved = checkpoint.Checkpoints(workdir / "checkpoints")
   state, chosen = saved.restore_best(placed)
   for line in saved.notes:
-    print(line)
+    print(line, file=sys.stderr)  # standard output may be scored rows
   saved.close()
   params = state.params if state.ema is None else state.ema
   return chosen, jax.tree.map(np.asarray, params), model, method
