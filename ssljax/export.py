@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from ssljax import cli, jsonfile, trained
 from ssljax.errors import RunError, UserError
-from ssljax.evals import page, runs
+from ssljax.evals import card, runs
 from ssljax.models import read_config, resolve, save_params
 from ssljax.models.config import EncoderConfig
 from ssljax.models.hub import TOKENIZER
@@ -91,7 +91,7 @@ def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
       "params_sha256": run.result["params_sha256"],
     },
   )
-  (folder / "README.md").write_text(page.card(run, head), encoding="utf-8")
+  (folder / "README.md").write_text(card.card(run, head), encoding="utf-8")
 
 
 def _write_tokenizer(encoder: Path, longest: int, folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""A trained classifier in use: runs and exported folders give the same scores."""
+"""A trained classifier in use: runs and exported folders give the same scores.
+
+One file with the command's tests, which share the runs that are trained for it.
+"""
 
 import json
 import os

@@ -2,7 +2,7 @@
 
   python -m ssljax.augment --config=configs/augment/backtranslation.py --data=FOLDER
 
-With Apertium, by rules: any Debian machine, some hundred texts per second.
+With Apertium, by rules: any Debian machine; its speed: docs/augmentation.md.
   pip install -e '.[augment]' && apt-get install -y apertium apertium-eng-spa
 With MarianMT, as the reference did it: a GPU; models from the hub or config.models.
   pip install -e '.[marian]'

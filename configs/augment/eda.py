@@ -2,8 +2,8 @@
 
   python -m ssljax.augment --config=configs/augment/eda.py --data=FOLDER
 
-Any machine, some 7,000 texts per second and core. The first run fetches 76 MB of
-word vectors. WordNet's synonyms instead: `--config.synonyms=wordnet`.
+Any machine; its speed: docs/augmentation.md. The first run fetches 76 MB of word
+vectors. WordNet's synonyms instead: `--config.synonyms=wordnet`.
 """
 
 from configs.augment import base

@@ -100,7 +100,7 @@ def run(
         "origin": origin,
         "config": dict(config),
         "counts": report.ordered(counts),
-        "usage": dict(engine.usage()),
+        "usage": {} if runner == "ray" else dict(engine.usage()),  # of its workers
         "seconds": time.monotonic() - began,
         "origins": {**before, origin: mine},
       }

@@ -64,7 +64,7 @@ def of_run(run: Run) -> str:
     "select": run.config["select"],
     "temperature_why": result["undefined"].get("temperature"),
   }
-  return _render(
+  return render(
     "run.html",
     title=f"{result['method']} on {Path(run.config['data']).name}",
     facts=facts,
@@ -104,7 +104,7 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
   meaning = (
     "of the harmful class" if len(found[0].labels) == 2 else "the mean over classes"
   )
-  return _render(
+  return render(
     "comparison.html",
     title=f"{len(found)} runs, {len({g.name for g in groups})} methods",
     metric=metric,
@@ -131,36 +131,6 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
       }
       for run in found
     ],
-  )
-
-
-def card(run: Run, head: str) -> str:
-  """The model card of an exported folder, Markdown."""
-  test, config = run.result["test"], run.config
-  labels = run.result["labels"]
-  pairs = any(r is not None for r in runs.predictions(run).response)
-  use = (
-    "`transformers.AutoModelForSequenceClassification.from_pretrained` reads the folder"
-    " as it is; it gives logits."
-    if head == "hf"
-    else "`sentence_transformers.SentenceTransformer` reads the folder as it is; what"
-    " it gives as an embedding are the logits."
-  )
-  return _render(
-    "card.md",
-    title=f"{run.result['method']} on {Path(config['data']).name}",
-    library="transformers" if head == "hf" else "sentence-transformers",
-    base=config["encoder"],
-    labels=run.labels,
-    method=run.result["method"],
-    budget=f"{labels} labelled texts" if labels else "all labels",
-    data=Path(config["data"]).name,
-    what="a response, given its prompt," if pairs else "a text",
-    metrics=[(n, test[n], test.get(f"{n}_interval")) for n in METRICS],
-    thresholds=run.result["thresholds"],
-    temperature=run.result["temperature"],
-    longest=config["max_length"],
-    use=use,
   )
 
 
@@ -315,7 +285,8 @@ def _plot(svg: str, caption: str) -> dict[str, str]:
   return {"svg": svg, "caption": caption}
 
 
-def _render(name: str, **values: Any) -> str:
+def render(name: str, **values: Any) -> str:
+  """A template of this package with values; those of HTML are escaped."""
   import jinja2
 
   pages = jinja2.Environment(
