@@ -29,6 +29,7 @@ from ssljax.data.columns import SCHEMA
 from ssljax.errors import RunError, UserError
 
 SAID = "__said"  # column: counts, dropped views, error, in the first row of a shard
+STAGED = SCHEMA.append(pa.field(SAID, pa.large_string()))
 POLL = 0.2  # seconds
 
 
@@ -125,13 +126,27 @@ def _rewrite(ray, moves, task: Task, dropped: Path, stop: Stop) -> Counter:
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=max(1, min(many, -(-total // rows)))),
       )
-      some.write_parquet(str(staged))
+      staged.mkdir()
+      some.write_datasink(_in_order(ray, str(staged)))
       with pq.ParquetWriter(target, SCHEMA, compression="zstd") as parts:
         for part in sorted(staged.glob("*.parquet")):
           for table in change(folder.tables(part, rows)):
             parts.write_table(table, row_group_size=rows)
-      shutil.rmtree(staged, ignore_errors=True)  # of no rows there is none
+      shutil.rmtree(staged)
   return counts
+
+
+def _in_order(ray, path: str):
+  """A writer of rows in their order; the threads of Ray's own shuffle them."""
+
+  class Sink(ray.data.Datasink):
+    def write(self, blocks, ctx) -> None:
+      with pq.ParquetWriter(Path(path) / f"{ctx.task_idx:09}.parquet", STAGED) as part:
+        for block in blocks:
+          if len(block):  # without rows it has no columns
+            part.write_table(block.cast(STAGED))
+
+  return Sink()
 
 
 class Worker:

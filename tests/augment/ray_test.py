@@ -37,9 +37,9 @@ def test_rows_counts_and_dropped_views_are_those_of_the_local_run(
   found = {}
   for runner in ("local", "ray"):
     monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
-    data = places.folder(tmp_path / runner, 40)
+    data = places.folder(tmp_path / runner, 200)
     places.empty_part(data / "train" / "part-2.parquet")
-    made = config("stubborn", stored=stored, workers=0, fallback="words")
+    made = config("stubborn", stored=stored, workers=0, fallback="words", shard=4)
     counts = run(made, data, runner=runner)["counts"]
     counts.pop("answers of the engine", None)
     rows = places.read(data)  # in their order: labelled rows are drawn by place
