@@ -1,16 +1,18 @@
 """Scores a checkpoint: python -m ssljax.evaluate --workdir=DIR --data=FILE."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
 
-from ssljax import cli, jsonfile, scoring, sharding, step, trained
+from ssljax import cli, jsonfile, leaves, scoring, sharding, step, trained
 from ssljax import config as configuration
 from ssljax.data import columns, files, locate, records, sets
 from ssljax.errors import UserError
-from ssljax.evals import evaluation
+from ssljax.evals import evaluation, slices
 from ssljax.evals.predictions import write_predictions
 from ssljax.models import resolve
 
@@ -34,7 +36,8 @@ def main() -> int:
   for path in locate.labelled_files(data) if more else ():
     for name, values in columns.others(path, flags.FLAGS.slices).items():
       more[name] += values
-  _claim(output, data)
+  own = {"data": str(data.resolve()), "workdir": str(workdir.resolve())}
+  _claim(output, own)
   folder = resolve(config["encoder"])
   part = sets.eval_set(rows, folder, config["max_length"])
   chosen, params, model, method = trained.load(workdir, config, folder)
@@ -45,18 +48,20 @@ def main() -> int:
   params = sharding.put(params, sharding.state_shardings(params, devices))
   lengths = scoring.row_lengths(config["resolved"]["row_lengths"][-1])
   logits = scoring.score(eval_step, params, part.tokens, lengths, devices)
-  decision = evaluation.decision_of(workdir)
+  decision = evaluation.decision_of(workdir, chosen)
   scored = evaluation.scored(rows, logits, part.tokens.truncated, more)
   found = {
-    "data": str(data),
+    **own,
     "rows": len(rows),
     "step": chosen,
+    "params_sha256": leaves.sha256(params),
     "temperature": decision.temperature,
     "undefined": decision.undefined,
     "test": evaluation.of_set(scored, decision),
     "thresholds": evaluation.thresholds(scored, decision),
     "calibration": evaluation.calibrated(scored, decision),
     "slices": evaluation.of_slices(scored),
+    "errors": _errors(rows, scored),
   }
   path = output / "predictions.parquet"
   write_predictions(path, rows, logits, decision.temperature)
@@ -70,12 +75,29 @@ def main() -> int:
   print(f"{data} ({len(rows)} rows, step {chosen}): {shown}")
   if scored.truncated:
     print(f"{scored.truncated} texts were cut at {config['max_length']} tokens")
+  if "temperature" in decision.undefined:
+    print(f"temperature: {decision.undefined['temperature']}")
+  for name, values in more.items():
+    if why := slices.unfit(values):
+      print(f"--slices={name}: the column {why}, so it is left out")
   print(f"results in {output}")
   return 0
 
 
-def _claim(output: Path, data: Path) -> None:
-  """Makes the folder; refuses one that holds the evaluation of another file.
+def _errors(rows: records.Records, scored: evaluation.Scored) -> list[dict[str, Any]]:
+  """The surest errors, by id; their texts stand in predictions.parquet."""
+  ids, predicted = rows.column("id"), scored.logits.argmax(1)
+  return [
+    {"id": ids[i], "label": int(scored.label[i]), "predicted": int(predicted[i])}
+    for i in evaluation.surest_errors(scored.logits, scored.label)
+  ]
+
+
+def _claim(output: Path, own: Mapping[str, str]) -> None:
+  """Makes the folder; refuses one that holds another evaluation.
+
+  Args:
+    own: `data` and `workdir`, resolved.
 
   Raises:
     UserError: it does, or it cannot be written.
@@ -92,9 +114,10 @@ def _claim(output: Path, data: Path) -> None:
     raise UserError(
       f"{output}: cannot be written ({error}); name another folder by --output"
     ) from error
-  if old.get("data", str(data)) != str(data):
+  if old and any(old.get(name) != value for name, value in own.items()):
     raise UserError(
-      f"{output} holds the evaluation of {old['data']}; name another folder by --output"
+      f"{output} holds the evaluation of {old.get('data')} by {old.get('workdir')}; "
+      "name another folder by --output"
     )
 
 

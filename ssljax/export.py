@@ -10,6 +10,7 @@ logits). Voters are folded into one head exactly. No code is shipped.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def define_flags() -> None:
 
 
 EXACT = 1e-4  # what logits may differ by, before and after
-SHOWN = 16  # texts of validation on which that is looked at
+SHOWN = 32  # the first and the longest texts of validation, on which that is looked at
 
 
 def main() -> int:
@@ -53,10 +54,9 @@ def export(workdir: str | Path, output: str | Path) -> None:
   output = Path(output).expanduser()
   if output.exists():
     raise UserError(f"--output={output} exists; name a new folder, or remove it")
-  fresh = output.with_name(f".new-{output.name}")
+  fresh = output.with_name(f".{output.name}.{os.getpid()}")
   encoder = resolve(run.config["encoder"])
   try:
-    shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     _write(run, encoder, fresh)
     _hold_against(run, fresh)
@@ -197,12 +197,17 @@ def _write_dense(
 
 
 def _hold_against(run: runs.Run, folder: Path) -> None:
-  """Scores some texts of validation by what was written, and by the run."""
+  """Scores some texts of validation by what was written and by the run, in float32."""
   said = runs.predictions(run, "validation")
-  texts = list(zip(said.text, said.response, strict=True))[:SHOWN]
-  found = SafetyClassifier.load(folder).logits(texts).logits
-  apart = float(np.abs(found - said.logits[:SHOWN]).max())
-  if not apart <= EXACT and run.config["dtype"] == "float32":
+  texts = list(zip(said.text, said.response, strict=True))
+  some = (
+    texts[:SHOWN] + sorted(texts, key=lambda t: len(t[0]) + len(t[1] or ""))[-SHOWN:]
+  )
+  exact = SafetyClassifier.of_run(run.workdir, {**run.config, "dtype": "float32"})
+  found = SafetyClassifier.load(folder).logits(some).logits
+  wanted = exact.logits(some).logits
+  apart = float(np.abs(found - wanted).max())
+  if not apart <= EXACT:
     raise RunError(
       f"{folder}: its logits differ by {apart:.2g} from those of the run; nothing was "
       "exported. Please report this"

@@ -7,6 +7,7 @@ classifier(["a prompt", ("a prompt", "its response")])  # f64 [2], in [0, 1]
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from ssljax import config as configuration
 from ssljax import leaves, scoring, sharding, step, trained
@@ -75,10 +78,16 @@ class SafetyClassifier:
       raise UserError(
         f"{folder}: neither a run of ssljax nor a folder of `python -m ssljax.export`"
       )
-    config = configuration.read(folder)
+    return cls.of_run(folder, configuration.read(folder))
+
+  @classmethod
+  def of_run(cls, folder: Path, config: Mapping[str, Any]) -> "SafetyClassifier":
+    """The chosen checkpoint of a run; its config may name another `dtype`."""
     encoder = resolve(config["encoder"])
-    _, params, model, method = trained.load(folder, config, encoder)
-    decision = evaluation.decision_of(folder)
+    chosen, params, model, method = trained.load(folder, config, encoder)
+    decision = evaluation.decision_of(folder, chosen)
+    if not (folder / "result.json").exists():
+      print(f"{folder}: {evaluation.UNFINISHED}", file=sys.stderr)
     return cls(
       tokenize.load_tokenizer(encoder),
       step.make_eval_step(model=model, method=method),
@@ -184,13 +193,16 @@ def _turn(conversation: Sequence[Mapping[str, str]]) -> Text:
 def _exported(folder: Path) -> dict[str, Any]:
   """The arguments of SafetyClassifier, from a folder that `export` wrote."""
   try:
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    head, voters, labels = card["head"], card["voters"], card["labels"]
-    rest = {name: card[name] for name in ("max_length", "temperature", "thresholds")}
-  except (OSError, ValueError, KeyError) as error:
+    return _read(folder, json.loads((folder / CARD).read_text(encoding="utf-8")))
+  except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
     raise UserError(
-      f"{folder / CARD}: cannot be read ({error}); export again"
+      f"{folder}: cannot be read as an exported folder ({error!r}); export it again"
     ) from None
+
+
+def _read(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+  head, voters, labels = card["head"], card["voters"], card["labels"]
+  rest = {name: card[name] for name in ("max_length", "temperature", "thresholds")}
   config = read_config(folder)
   heads = {VOTERS: Head("classifier", voters)} if voters > 1 else None
   model = Classifier(Encoder(config), len(labels), head, heads, 0.0)
@@ -210,8 +222,6 @@ def _exported(folder: Path) -> dict[str, Any]:
 
 def _unfolded(folder: Path, voters: int) -> dict[str, dict[str, np.ndarray]]:
   """The two dense layers of the mlp head, voters side by side again."""
-  from safetensors.numpy import load_file
-
   layers = []
   for name in ("2_Dense", "3_Dense"):
     found = load_file(folder / name / "model.safetensors")

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ssljax import config as configuration
 from ssljax.data import prepare
 from ssljax.data.sets import EvalSet
 from ssljax.errors import INTERRUPTED, TERMINATED, RunError, UserError
-from ssljax.evals import evaluation, page
+from ssljax.evals import evaluation, page, runs
 from ssljax.evals.classification import classification
 from ssljax.evals.predictions import write_predictions
 from ssljax.job import Job, assemble
@@ -51,6 +51,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   finished = None if config["dry_run"] else _finished(workdir)
   if finished:
     note(f"{workdir} holds this run, finished: {_summary(finished)}")
+    if leader and not (workdir / "report.html").exists():
+      _report(workdir, note)
     return 0
   job = assemble(config)
   config, data, steps = job.config, job.data, job.steps
@@ -212,8 +214,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       path = workdir / "predictions" / f"{name}.parquet"
       rows = getattr(data, name).rows
       write_predictions(path, rows, logits[name], found["temperature"])
-    page.write_report(workdir, job.resolved, result)
     jsonfile.write_json(workdir / "result.json", result)
+    _report(workdir, note)
   _together("finished")
   note(_summary(result))
   note(f"results in {workdir}")
@@ -242,6 +244,16 @@ class _Signals:
     if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(t):
       return TERMINATED
     return self.code
+
+
+def _report(workdir: Path, note: Callable[[str], None]) -> None:
+  """Writes report.html; the run is none the worse where that fails."""
+  try:
+    page.write(workdir / "report.html", page.of_run(runs.read(workdir)))
+  except Exception as error:  # whatever: hours of training stand behind it
+    note(
+      f"report.html was not written ({error!r}); try python -m ssljax.report {workdir}"
+    )
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:

@@ -110,18 +110,6 @@ def by_label(scores):
   return {one["label"]: one["score"] for one in scores}
 
 
-def test_the_card_has_what_the_issue_lists(exported):
-  card = (exported() / "README.md").read_text()
-  for part in (
-    *("license:", "multimatch", "16 labelled texts", "f1", "fpr_1%", "## Limits"),
-    *("SafetyClassifier.load", "sentence_transformers", "base_model:"),
-  ):
-    assert part in card
-  assert "transformers.AutoModelForSequence" in (
-    (exported("supervised", "hf") / "README.md").read_text()
-  )
-
-
 def test_export_never_writes_over_anything_and_needs_a_finished_run(place, trained):
   from ssljax.export import export
 
@@ -134,6 +122,54 @@ def test_export_never_writes_over_anything_and_needs_a_finished_run(place, train
   with pytest.raises(UserError, match="cannot be read as a finished run"):
     export(unfinished, place / "new")
   assert not (place / "new").exists()
+
+
+def test_an_unfinished_run_scores_but_says_that_it_is_not_calibrated(
+  place, trained, capsys
+):
+  unfinished = place / "going-on"
+  shutil.copytree(trained(), unfinished)
+  (unfinished / "result.json").unlink()
+  classifier = load(unfinished)
+  assert "scores are not calibrated" in capsys.readouterr().err
+  assert (classifier.temperature, classifier.thresholds) == (1.0, {})
+  assert load(trained()).thresholds
+  assert not capsys.readouterr().err
+
+
+def test_an_export_is_held_against_the_run_in_any_dtype(place, trained, monkeypatch):
+  from ssljax import export
+
+  half = place / "half"
+  shutil.copytree(trained(), half)
+  config = json.loads((half / "config.json").read_text())
+  (half / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+  export.export(half, place / "exported-half")
+  assert (place / "exported-half" / "README.md").exists()
+  monkeypatch.setattr(export, "EXACT", 0.0)
+  with pytest.raises(RunError, match="its logits differ"):
+    export.export(half, place / "exported-half-again")
+
+
+@pytest.mark.parametrize(
+  ("broken", "text"),
+  [
+    ("ssljax.json", "{"),
+    ("ssljax.json", "[]"),
+    ("config.json", None),
+    ("model.safetensors", "x"),
+    ("2_Dense/model.safetensors", "x"),
+    ("3_Dense/model.safetensors", None),
+  ],
+)
+def test_a_broken_exported_folder_is_one_line(exported, tmp_path, broken, text):
+  folder = tmp_path / "broken"
+  shutil.copytree(exported(), folder)
+  (folder / broken).unlink()
+  if text is not None:
+    (folder / broken).write_text(text)
+  with pytest.raises(UserError, match=str(folder)):
+    load(folder)
 
 
 def test_an_export_that_gives_other_logits_is_none(place, trained, monkeypatch):

@@ -14,6 +14,10 @@ from ssljax.evals.classification import HARMFUL, ONE_CLASS, softmax
 
 BINS = 15
 LOWEST, HIGHEST = 0.05, 20.0  # beyond these no set of a few hundred texts has a say
+BOUND = (
+  "at the bound of {}: validation has (almost) no error, or is not better than chance, "
+  "so scores are not to be trusted"
+)
 
 
 class Bin(NamedTuple):
@@ -34,7 +38,8 @@ def temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str | Non
     label: i64 [n].
 
   Returns:
-    (temperature, None), or (1.0, why none could be fitted).
+    (temperature, None); (1.0, why none could be fitted); or one at its bound, and that
+    it is.
   """
   if len(np.unique(label)) < 2:
     return 1.0, ONE_CLASS
@@ -48,7 +53,11 @@ def temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str | Non
   # Convex in 1 / temperature, so it has one valley in its logarithm too.
   bounds = (np.log(LOWEST), np.log(HIGHEST))
   found = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
-  return float(np.exp(found.x)), None
+  fitted = float(np.exp(found.x))
+  for bound in (LOWEST, HIGHEST):
+    if np.isclose(fitted, bound, rtol=1e-3):
+      return bound, BOUND.format(bound)
+  return fitted, None
 
 
 def judged(probability: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ def card(run: Run, head: str) -> str:
   test, config = run.result["test"], run.config
   labels = run.result["labels"]
   pairs = any(r is not None for r in runs.predictions(run).response)
+  local = Path(config["encoder"]).expanduser().exists()  # a path is nobody else's name
   use = (
     "`transformers.AutoModelForSequenceClassification.from_pretrained` reads the folder"
     " as it is; it gives logits."
@@ -23,7 +24,8 @@ def card(run: Run, head: str) -> str:
     "card.md",
     title=f"{run.result['method']} on {Path(config['data']).name}",
     library="transformers" if head == "hf" else "sentence-transformers",
-    base=config["encoder"],
+    base=Path(config["encoder"]).name if local else config["encoder"],
+    hub=not local,
     labels=run.labels,
     method=run.result["method"],
     budget=f"{labels} labelled texts" if labels else "all labels",
@@ -32,6 +34,9 @@ def card(run: Run, head: str) -> str:
     metrics=[(n, test[n], test.get(f"{n}_interval")) for n in METRICS],
     thresholds=run.result["thresholds"],
     temperature=run.result["temperature"],
+    temperature_why=run.result["undefined"].get("temperature"),
+    before=run.result["calibration"]["before"]["ece"],
+    after=run.result["calibration"]["after"]["ece"],
     longest=config["max_length"],
     use=use,
   )

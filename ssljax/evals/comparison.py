@@ -25,6 +25,10 @@ BUDGET, DATA = "labels", "data"
 BASELINE = "supervised"
 
 
+class OtherTexts(ValueError):
+  """Two runs were tested on different texts."""
+
+
 class Group(NamedTuple):
   """Runs of one method on one data set with one budget, by seed."""
 
@@ -119,7 +123,8 @@ def paired(some: Sequence[Group], metric: str = "f1") -> list[Difference]:
   metric, and the means over the seeds of a group are compared.
 
   Raises:
-    UserError: runs whose test texts are not the same.
+    OtherTexts: runs whose test texts are not the same.
+    UserError: predictions that cannot be read.
   """
   drawn = gaps(some, metric)
   found = []
@@ -143,7 +148,7 @@ def gaps(some: Sequence[Group], metric: str) -> np.ndarray:
       own = runs.predictions(run)
       first = first or (run.workdir, own)
       if own.id != first[1].id or not np.array_equal(own.label, first[1].label):
-        raise UserError(
+        raise OtherTexts(
           f"{run.workdir} and {first[0]} have other test texts, so they cannot be "
           "compared text by text"
         )
@@ -154,6 +159,7 @@ def gaps(some: Sequence[Group], metric: str) -> np.ndarray:
 
 
 class Ranks(NamedTuple):
+  labels: int  # the budget
   methods: list[str]
   data: list[str]
   value: np.ndarray  # f64 [methods, data], means over seeds
@@ -162,12 +168,20 @@ class Ranks(NamedTuple):
   why: str  # there is none
 
 
-def ranks(some: Sequence[Group], metric: str = "f1") -> Ranks | None:
-  """Average ranks of the methods that ran on all data sets; None with one of either."""
-  data = list(dict.fromkeys((group.data, group.labels) for group in some))
-  cells = {
-    (g.name, (g.data, g.labels)): mean_and_spread(g.values(metric))[0] for g in some
-  }
+def ranks(some: Sequence[Group], metric: str = "f1") -> list[Ranks]:
+  """For each budget the average ranks of the methods that ran on all its data sets.
+
+  Budgets of one data set are no data sets of their own: they share their test texts. A
+  budget with one data set, or one method, has no ranks.
+  """
+  budgets = dict.fromkeys(group.labels for group in some)
+  found = [_ranks([g for g in some if g.labels == n], n, metric) for n in budgets]
+  return [one for one in found if one]
+
+
+def _ranks(some: Sequence[Group], labels: int, metric: str) -> Ranks | None:
+  data = list(dict.fromkeys(group.data for group in some))
+  cells = {(g.name, g.data): mean_and_spread(g.values(metric))[0] for g in some}
   methods = [
     name
     for name in dict.fromkeys(group.name for group in some)
@@ -179,8 +193,27 @@ def ranks(some: Sequence[Group], metric: str = "f1") -> Ranks | None:
   rank = stats.rankdata(-value, axis=0).mean(axis=1)
   p_value, why = None, ""
   if len(methods) < 3:
-    why = "the Friedman test needs three methods"
+    why = "The Friedman test needs three methods"
+  elif all(len(set(column)) == 1 for column in value.T):
+    why = "All methods are alike on each data set: there is nothing to test"
   else:
     p_value = float(stats.friedmanchisquare(*value).pvalue)
-  names = [f"{one}, {labels or 'all'} labels" for one, labels in data]
-  return Ranks(methods, names, value, rank, p_value, why)
+  return Ranks(labels, methods, data, value, rank, p_value, why)
+
+
+def differing(some: Sequence[Group]) -> dict[str, dict[str, str]]:
+  """What else sets methods apart: option -> method -> its value.
+
+  Options of `method` are what makes a method, and no difference beside it; those that
+  differ between runs of one method stand in its name.
+  """
+  flat = {group.name: _flat(group.runs[0].config) for group in some}
+  options = dict.fromkeys(itertools.chain.from_iterable(flat.values()))
+  found = {}
+  for name in options:
+    if name in (DATA, BUDGET) or name.startswith("method."):
+      continue
+    values = {method: str(config.get(name)) for method, config in flat.items()}
+    if len(set(values.values())) > 1:
+      found[name] = values
+  return found

@@ -8,11 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssljax.data.records import Records
-from ssljax.evals import bootstrap, calibration, classification, operating, slices
+from ssljax.errors import UserError
+from ssljax.evals import (
+  bootstrap,
+  calibration,
+  classification,
+  operating,
+  shares,
+  slices,
+)
 from ssljax.evals.classification import HARMFUL, softmax
 
 SEVERAL = "thresholds are for two classes"
-UNFINISHED = "the run has no result.json yet: its validation has not chosen them"
+UNFINISHED = (
+  "the run is not finished, so validation has settled no temperature and no threshold: "
+  "scores are not calibrated"
+)
 
 
 class Scored(NamedTuple):
@@ -43,22 +54,46 @@ def decide(validation: Scored) -> Decision:
   return Decision(temperature, thresholds, undefined)
 
 
-def decision_of(workdir: Path) -> Decision:
-  """What validation has settled in a finished run; nothing where it goes on."""
+def decision_of(workdir: Path, step: int) -> Decision:
+  """What validation has settled in a finished run; nothing where it goes on.
+
+  Args:
+    step: of the checkpoint that it is for.
+
+  Raises:
+    UserError: result.json cannot be read, or is of another checkpoint.
+  """
+  path = workdir / "result.json"
+  if not path.exists():
+    return Decision(1.0, {}, dict.fromkeys(("temperature", "thresholds"), UNFINISHED))
   try:
-    result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+    result = json.loads(path.read_text(encoding="utf-8"))
     names = ("threshold", "warning", "validation")
     thresholds = {
       aim: {name: found[name] for name in names}
       for aim, found in result["thresholds"].items()
     }
-    return Decision(result["temperature"], thresholds, result["undefined"])
-  except (OSError, ValueError, KeyError):
-    return Decision(1.0, {}, dict.fromkeys(("temperature", "thresholds"), UNFINISHED))
+    chosen = result["step"]
+    decision = Decision(result["temperature"], thresholds, result["undefined"])
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(
+      f"{path}: cannot be read ({error!r}), so no threshold is known; "
+      "the command that trained the run writes it anew"
+    ) from None
+  if chosen != step:
+    raise UserError(
+      f"{workdir}: the checkpoint of step {chosen}, which result.json is of, cannot be "
+      f"read, and its thresholds do not hold for step {step}; train it again in a new "
+      "folder"
+    )
+  return decision
 
 
 def of_set(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
   """Metrics of one set, each with its 95% interval over texts.
+
+  Intervals are by bootstrap, and those of shares (accuracy; with two classes precision
+  and recall) Wilson's.
 
   Returns:
     The names of `classification`, `ece` and `brier` (of the calibrated score), each
@@ -73,17 +108,28 @@ def of_set(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
   square = calibration.squares(softmax(logits, decision.temperature), label)
   blocks = _resamples(part, seed)
   drawn["brier"] = np.concatenate([counts @ square for counts in blocks]) / len(label)
-  spread = bootstrap.intervals(drawn)
+  spread = bootstrap.intervals(drawn) | _of_shares(logits, label)
   result: dict[str, Any] = {}
   for name, value in found.items():
     result[name] = value
     if name != "ece":
       result[f"{name}_interval"] = None if value is None else spread[f"{name}_interval"]
-  result["undefined"] = classification.undefined(label, logits.shape[1])
+  result["undefined"] = classification.undefined(logits, label)
   result |= {"rows": len(label), "truncated": part.truncated}
   result["by_class"] = classification.by_class(logits, label)
   result["confusion_matrix"] = classification.confusion_matrix(logits, label)
   return result
+
+
+def _of_shares(logits, label) -> dict[str, list[float] | None]:
+  predicted = logits.argmax(1)
+  right = predicted == label
+  found = {"accuracy": (right.sum(), len(label))}
+  if logits.shape[1] == 2:
+    flagged, harmful = predicted == HARMFUL, label == HARMFUL
+    caught = (flagged & harmful).sum()
+    found |= {"precision": (caught, flagged.sum()), "recall": (caught, harmful.sum())}
+  return {f"{name}_interval": shares.share(*of)[1] for name, of in found.items()}
 
 
 def thresholds(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
@@ -107,7 +153,8 @@ def thresholds(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any
     found[name] = dict(of_validation)
     if name in known:
       values = operating.measured(score, harmful, known[name])
-      found[name] |= values | bootstrap.intervals(spread[name])
+      found[name] |= values | operating.intervals(score, harmful, known[name])
+      found[name]["f1_interval"] = bootstrap.interval(spread[name]["f1"])
   return found
 
 
@@ -135,14 +182,18 @@ def scored(
   return Scored(logits, rows.label, slices.columns(rows, more), int(truncated.sum()))
 
 
+def surest_errors(logits: np.ndarray, label: np.ndarray, most: int = 30) -> np.ndarray:
+  """Places of the texts that were classified wrongly with the widest margin, i64."""
+  apart = logits.max(1) - logits[np.arange(len(label)), label]
+  wrong = np.flatnonzero(logits.argmax(1) != label)
+  return wrong[np.argsort(-apart[wrong], kind="stable")][:most]
+
+
 def of_slices(part: Scored) -> list[dict[str, Any]]:
   """Parts of the set, the worst first; decisions are those of the larger logit."""
-  predicted = part.logits.argmax(1)
-  if part.logits.shape[1] == 2:
-    flagged, harmful = predicted == HARMFUL, part.label == HARMFUL
-  else:
-    flagged, harmful = predicted != part.label, np.zeros(len(predicted), bool)
-  return slices.slices(part.columns, flagged, harmful)
+  wrong = part.logits.argmax(1) != part.label
+  harmful = part.label == HARMFUL if part.logits.shape[1] == 2 else None
+  return slices.slices(part.columns, wrong, harmful)
 
 
 def of_run(validation: Scored, test: Scored, seed: int = 0) -> dict[str, Any]:

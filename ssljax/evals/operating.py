@@ -11,6 +11,7 @@ import numpy as np
 
 from ssljax.evals import bootstrap
 from ssljax.evals.bootstrap import ratio
+from ssljax.evals.shares import share
 
 FALSE_POSITIVE_RATES = {"fpr_0.1%": 0.001, "fpr_1%": 0.01, "fpr_5%": 0.05}
 PRECISIONS = {"precision_90%": 0.9, "precision_95%": 0.95}
@@ -92,6 +93,22 @@ def measured(
   return {
     name: None if np.isnan(value[0]) else float(value[0])
     for name, value in values.items()
+  }
+
+
+def intervals(
+  score: np.ndarray, harmful: np.ndarray, threshold: float
+) -> dict[str, list[float] | None]:
+  """`<name>_interval` of the shares of `measured`; F1, which is none, is left out."""
+  flagged = score >= threshold
+  return {
+    f"{name}_interval": share((part & whole).sum(), whole.sum())[1]
+    for name, part, whole in (
+      ("false_positive_rate", flagged, ~harmful),
+      ("precision", harmful, flagged),
+      ("recall", flagged, harmful),
+      ("flagged", flagged, np.ones_like(flagged)),
+    )
   }
 
 

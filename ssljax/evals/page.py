@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ssljax import jsonfile
-from ssljax.evals import comparison, plots, runs
+from ssljax.evals import comparison, evaluation, plots, runs
 from ssljax.evals.comparison import Group
 from ssljax.evals.runs import Run
 
-ERRORS = 30  # the surest ones are shown
 SLICES = 30
 HEADLINE = {"f1": "F1", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 METRICS = (
@@ -48,7 +46,11 @@ def of_run(run: Run) -> str:
     harmful = said.label == 1
     at = {n: (t["false_positive_rate"], t["recall"]) for n, t in known.items()}
     curves.append(_plot(plots.roc(said.score, harmful, at), "ROC curve on test"))
-    at = {n: (t["recall"], t["precision"] or 0.0) for n, t in known.items()}
+    at = {
+      n: (t["recall"], t["precision"])
+      for n, t in known.items()
+      if t["precision"] is not None  # nothing is flagged
+    }
     drawn = plots.precision_recall(said.score, harmful, at)
     curves.append(_plot(drawn, "Precision and recall on test; the line is chance"))
   what = "is harmful" if two else "is rightly classified"
@@ -86,7 +88,7 @@ def of_run(run: Run) -> str:
     two=two,
     slices=result["slices"][:SLICES],
     errors=_errors(said, names),
-    training=_training(past, result["step"], run.config["select"]),
+    training=_training(past, result["step"], run.config["select"], names),
     run_facts=_facts(run),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
   )
@@ -100,7 +102,6 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
     _part([g for g in groups if (g.data, g.labels) == place], metric)
     for place in places
   ]
-  ranks = comparison.ranks(groups, metric)
   meaning = (
     "of the harmful class" if len(found[0].labels) == 2 else "the mean over classes"
   )
@@ -112,16 +113,19 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
     names=METRICS[:8],
     aims=AIMS if len(found[0].labels) == 2 else (),
     parts=parts,
-    ranks=ranks
-    and {
-      "data": ranks.data,
-      "p_value": ranks.p_value,
-      "why": ranks.why,
-      "rows": [
-        {"name": name, "rank": ranks.rank[i], "cells": ranks.value[i]}
-        for i, name in enumerate(ranks.methods)
-      ],
-    },
+    ranks=[
+      {
+        "labels": one.labels,
+        "data": one.data,
+        "p_value": one.p_value,
+        "why": one.why,
+        "rows": [
+          {"name": name, "rank": one.rank[i], "cells": one.value[i]}
+          for i, name in enumerate(one.methods)
+        ],
+      }
+      for one in comparison.ranks(groups, metric)
+    ],
     budgets=_budgets(groups, metric),
     runs=[
       {
@@ -150,7 +154,10 @@ def _part(some: Sequence[Group], metric: str) -> dict[str, Any]:
   whole = [g for g in some if len(g.values(metric)) == len(g.runs)]
   differences, why, drawn = [], "", []
   if len(whole) > 1:
-    differences = comparison.paired(whole, metric)
+    try:
+      differences = comparison.paired(whole, metric)
+    except comparison.OtherTexts as error:
+      why = str(error)
     base = whole[0].name
     first = [d for d in differences if d.interval and d.other == base]
     if first:
@@ -167,6 +174,7 @@ def _part(some: Sequence[Group], metric: str) -> dict[str, Any]:
     "rows": rows,
     "differences": differences,
     "why": why,
+    "differing": comparison.differing(some),
     "plots": drawn,
   }
 
@@ -220,8 +228,6 @@ def _metric(name: str, result: dict[str, Any]) -> dict[str, Any]:
 def _errors(said: runs.Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
   """The texts that were classified wrongly with the widest margin."""
   predicted = said.logits.argmax(1)
-  top = said.logits.max(1) - said.logits[np.arange(len(predicted)), said.label]
-  wrong = np.flatnonzero(predicted != said.label)
   return [
     {
       "id": said.id[i],
@@ -231,11 +237,13 @@ def _errors(said: runs.Predictions, names: Sequence[str]) -> list[dict[str, Any]
       "text": said.text[i],
       "response": said.response[i],
     }
-    for i in wrong[np.argsort(-top[wrong], kind="stable")][:ERRORS]
+    for i in evaluation.surest_errors(said.logits, said.label)
   ]
 
 
-def _training(past: dict[str, list], chosen: int, select: str) -> list[dict[str, str]]:
+def _training(
+  past: dict[str, list], chosen: int, select: str, classes: Sequence[str]
+) -> list[dict[str, str]]:
   train, validation = past["train"], past["validation"]
   found = []
 
@@ -255,12 +263,19 @@ def _training(past: dict[str, list], chosen: int, select: str) -> list[dict[str,
   names = list(dict.fromkeys(itertools.chain.from_iterable(train)))
   for base, caption in SHARES.items():
     some = series(train, [n for n in names if n.split(".")[0] == base])
+    some = {_class_of(name, classes): values for name, values in some.items()}
     if some:
       found.append(_plot(plots.shares(steps, some, base), caption))
   own = [n for n in names if n.split(".")[0] not in KNOWN]
   if some := series(train, own):
     found.append(_plot(plots.own(steps, some), "What the method says of itself"))
   return found
+
+
+def _class_of(name: str, classes: Sequence[str]) -> str:
+  """The class that a line such as `mask_rate.1` is of; `all` of that of no class."""
+  _, _, number = name.partition(".")
+  return classes[int(number)] if number.isdigit() else "all"
 
 
 def _facts(run: Run) -> list[tuple[str, Any]]:
@@ -309,11 +324,6 @@ def span(interval: Sequence[float] | None) -> str:
 
 def signed(value: float) -> str:
   return f"{value:+.3f}"
-
-
-def write_report(workdir: Path, config: dict[str, Any], result: dict[str, Any]) -> None:
-  """Writes `workdir`/report.html of a run whose result.json is about to be written."""
-  write(workdir / "report.html", of_run(Run(workdir, config, jsonfile.plain(result))))
 
 
 def write(path: Path, content: str) -> None:

@@ -91,7 +91,11 @@ def history(run: Run) -> dict[str, list[dict[str, Any]]]:
     with open(run.workdir / "metrics.jsonl", encoding="utf-8") as lines:
       for line in lines:
         values = json.loads(line)
+        if not isinstance(values["step"], int):
+          raise ValueError(f"a step is {values['step']!r}")
         found.setdefault(values["split"], []).append(values)
-  except (OSError, ValueError, KeyError) as error:
-    raise UserError(f"{run.workdir}/metrics.jsonl: cannot be read ({error})") from None
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f"{run.workdir}/metrics.jsonl: cannot be read ({error!r})"
+    ) from None
   return found

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from ssljax.data.records import Records
+from ssljax.evals.shares import share
 
 LENGTHS = (0, 8, 32, 128, 512)  # words from which on a text is of the next length
 FEWEST = 10  # texts; of fewer there is nothing to say
@@ -21,7 +21,9 @@ MISSING = "(none)"
 
 
 def slices(
-  columns: Mapping[str, Sequence[Any]], flagged: np.ndarray, harmful: np.ndarray
+  columns: Mapping[str, Sequence[Any]],
+  wrong: np.ndarray,
+  harmful: np.ndarray | None,
 ) -> list[dict[str, Any]]:
   """The parts of a test set, the worst first.
 
@@ -30,27 +32,44 @@ def slices(
 
   Args:
     columns: by name, a value for each text; a string with `;` in it is several values.
-      Columns with more than MOST values, or one only, are no parts.
-    flagged, harmful: bool [n]; with more than two classes whether the text was
-      classified wrongly, and all False: then only errors are told.
+      A column that `unfit` speaks of has no parts.
+    wrong: bool [n], what was classified wrongly.
+    harmful: bool [n]; None with more than two classes.
 
   Returns:
     `column`, `value`, `count`, `harmful` and, each with its `_interval`, `error_rate`,
-    `miss_rate` (None without harmful texts) and `false_alarm_rate`.
+    `miss_rate` and `false_alarm_rate`, None where there is nothing to miss or to flag.
   """
   found = []
   for name, values in columns.items():
-    parts: dict[str, list[int]] = {}
-    for i, value in enumerate(values):
-      for one in _several(value):
-        parts.setdefault(one, []).append(i)
-    if 1 < len(parts) <= MOST:
-      found += [
-        {"column": name, "value": value, **_rates(flagged[rows], harmful[rows])}
-        for value, rows in parts.items()
-        if len(rows) >= FEWEST
-      ]
+    if unfit(values):
+      continue
+    for value, rows in _parts(values).items():
+      if len(rows) >= FEWEST:
+        rates = _rates(wrong[rows], None if harmful is None else harmful[rows])
+        found.append({"column": name, "value": value, **rates})
   return sorted(found, key=lambda part: -part["error_rate_interval"][0])
+
+
+def unfit(values: Sequence[Any]) -> str:
+  """Why a column has no parts, or an empty string."""
+  parts = _parts(values)
+  if len(parts) < 2:
+    return f"has one value only ({', '.join(parts)})"
+  if len(parts) > MOST:
+    return f"has {len(parts)} values; up to {MOST} are told apart"
+  if all(len(rows) < FEWEST for rows in parts.values()):
+    return f"has no value with {FEWEST} texts"
+  return ""
+
+
+def _parts(values: Sequence[Any]) -> dict[str, list[int]]:
+  """The texts of each value."""
+  parts: dict[str, list[int]] = {}
+  for i, value in enumerate(values):
+    for one in _several(value):
+      parts.setdefault(one, []).append(i)
+  return parts
 
 
 def columns(rows: Records, more: Mapping[str, Sequence[Any]]) -> dict[str, list]:
@@ -73,26 +92,20 @@ def lengths(texts: Sequence[str], responses: Sequence[str | None]) -> list[str]:
   return [names[k] for k in np.searchsorted(LENGTHS, words, side="right") - 1]
 
 
-def share(part: int, whole: int) -> tuple[float | None, list[float] | None]:
-  """part / whole with its 95% interval; None of nothing."""
-  if not whole:
-    return None, None
-  low, high = stats.binomtest(part, whole).proportion_ci(0.95, method="wilson")
-  return part / whole, [float(low), float(high)]
-
-
 def _several(value: Any) -> list[str]:
   parts = [part.strip() for part in ("" if value is None else str(value)).split(";")]
   return list(dict.fromkeys(filter(None, parts))) or [MISSING]
 
 
-def _rates(flagged: np.ndarray, harmful: np.ndarray) -> dict[str, Any]:
-  rates: dict[str, Any] = {"count": len(flagged), "harmful": int(harmful.sum())}
-  for name, wrong, of in (
-    ("error_rate", flagged != harmful, np.ones_like(harmful)),
-    ("miss_rate", ~flagged, harmful),
-    ("false_alarm_rate", flagged, ~harmful),
+def _rates(wrong: np.ndarray, harmful: np.ndarray | None) -> dict[str, Any]:
+  every, none = np.ones_like(wrong), np.zeros_like(wrong)
+  known = harmful is not None
+  rates = {"count": len(wrong), "harmful": int(harmful.sum()) if known else None}
+  for name, of in (
+    ("error_rate", every),
+    ("miss_rate", harmful if known else none),
+    ("false_alarm_rate", ~harmful if known else none),
   ):
-    value, interval = share(int((wrong & of).sum()), int(of.sum()))
+    value, interval = share((wrong & of).sum(), of.sum())
     rates |= {name: value, f"{name}_interval": interval}
   return rates

@@ -37,7 +37,11 @@ def test_no_temperature_of_one_class_and_a_bound_where_all_are_right():
   found, why = calibration.temperature(logits, np.array([1, 1, 1]))
   assert (found, why) == (1.0, "the labels are all of one class")
   found, why = calibration.temperature(logits, np.array([1, 1, 0]))
-  assert found == pytest.approx(calibration.LOWEST, rel=0.01)
+  assert found == calibration.LOWEST
+  assert "at the bound" in why
+  found, why = calibration.temperature(logits, np.array([0, 0, 1]))
+  assert found == calibration.HIGHEST
+  assert "at the bound" in why
 
 
 @pytest.mark.parametrize("classes", [2, 3])

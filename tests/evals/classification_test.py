@@ -9,7 +9,14 @@ import pytest
 
 from ssljax.data import records
 from ssljax.evals import predictions
-from ssljax.evals.classification import classification, softmax
+from ssljax.evals.classification import (
+  NOT_FLAGGED,
+  by_class,
+  classification,
+  resampled,
+  softmax,
+  undefined,
+)
 
 NAMES = [
   *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1"),
@@ -99,26 +106,49 @@ def test_the_harmful_class_is_the_second():
   assert found["auroc"] == 0.5  # above neither, above both
 
 
-@pytest.mark.parametrize(("classes", "only"), [(2, [0]), (2, [1]), (3, [0, 2])])
-def test_what_the_labels_do_not_define_is_none(classes, only):
+@pytest.mark.parametrize(
+  ("classes", "only", "lacking"),
+  [
+    (2, 0, {*NAMES} - {"accuracy"}),  # there is no harm to catch
+    (2, 1, {"balanced_accuracy", "macro_f1", "auroc", "auprc"}),
+    (3, 2, {*NAMES} - {"accuracy"}),
+  ],
+)
+def test_what_one_class_does_not_define_is_none_with_a_reason(classes, only, lacking):
   logits, label = drawn(0, classes)
-  keep = np.isin(label, only)
+  keep = label == only
   found = classification(logits[keep], label[keep])
-  assert found["auroc"] is found["auprc"] is None
-  rest = {name: found[name] for name in NAMES[:6]}
-  assert all(np.isfinite(value) for value in rest.values())
+  assert {name for name, value in found.items() if value is None} == lacking
+  assert {*undefined(logits[keep], label[keep])} == lacking
+  counts = np.ones((1, keep.sum()))
+  under = resampled(logits[keep], label[keep], [counts])
+  assert {name for name, value in under.items() if np.isnan(value[0])} == lacking
+  rest = {name: value for name, value in found.items() if name not in lacking}
+  assert {name: under[name][0] for name in rest} == pytest.approx(rest)
   json.dumps(found, allow_nan=False)
 
 
-def test_a_class_without_text_or_guess_counts_as_zero():
-  logits = np.eye(3, dtype=np.float32)[[0, 0, 1, 1]]
-  found = classification(logits, np.array([0, 0, 1, 1]))  # the third class is absent
-  assert found["accuracy"] == 1
-  for name in ("precision", "recall", "f1", "macro_f1"):
-    assert found[name] == pytest.approx(2 / 3)
-  never = classification(np.array([[1, 0]] * 3, np.float32), np.array([0, 1, 1]))
-  assert (never["precision"], never["recall"], never["f1"]) == (0, 0, 0)
+def test_nothing_flagged_has_no_precision_and_catches_nothing():
+  logits, label = np.array([[1, 0]] * 3, np.float32), np.array([0, 1, 1])
+  never = classification(logits, label)
+  assert (never["precision"], never["recall"], never["f1"]) == (None, 0, 0)
+  assert undefined(logits, label) == {"precision": NOT_FLAGGED}
   assert never["auroc"] == 0.5
+  assert [one["precision"] for one in by_class(logits, label)] == [1 / 3, None]
+
+
+def test_means_are_over_the_classes_that_have_a_text():
+  logits = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2]]
+  label = np.array([0, 0, 1, 1, 1])  # the third class is absent, and guessed once
+  found = classification(logits, label)
+  assert found["recall"] == found["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
+  assert found["precision"] == 1
+  assert found["f1"] == found["macro_f1"] == pytest.approx((1 + 4 / 5) / 2)
+  assert found["auroc"] == pytest.approx((1 + 5 / 6) / 2)  # of the two that are there
+  under = resampled(logits, label, [np.ones((1, 5))])
+  assert {name: value[0] for name, value in under.items()} == pytest.approx(found)
+  absent = by_class(logits, label)[2]
+  assert absent == {"precision": None, "recall": None, "f1": None, "support": 0}
 
 
 def test_softmax_of_large_logits_is_finite_and_keeps_sure_texts_apart():

@@ -1,5 +1,7 @@
 """Runs against each other: groups, paired differences, ranks."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +9,7 @@ import pytest
 from scipy import stats
 
 from ssljax.errors import UserError
-from ssljax.evals import bootstrap, classification, comparison, runs
+from ssljax.evals import bootstrap, classification, comparison, page, runs
 from tests.evals import folders
 
 
@@ -47,7 +49,7 @@ def test_paired_differences_equal_loops_over_resamples(tmp_path):
   gaps = []
   said = [[runs.predictions(run) for run in group.runs] for group in some]
   (counts,) = bootstrap.resamples(80)
-  for weight in counts[:200].astype(int):
+  for weight in counts.astype(int):
     rows = np.repeat(np.arange(80), weight)
     each = [
       np.mean(
@@ -59,13 +61,12 @@ def test_paired_differences_equal_loops_over_resamples(tmp_path):
       for predictions in said
     ]
     gaps.append(each[1] - each[0])
-  few = comparison.gaps(some, "f1")[:, :200]
-  np.testing.assert_allclose(few[1] - few[0], gaps, atol=1e-12)
-  low, high = found.interval
-  assert low < found.value < high
-  assert found.p_value == pytest.approx(
-    2 * max(min(np.mean(np.array(few[1] - few[0]) <= 0), 1), 1 / 1000), abs=0.05
-  )
+  drawn = comparison.gaps(some, "f1")
+  np.testing.assert_allclose(drawn[1] - drawn[0], gaps, atol=1e-12)
+  assert found.interval == pytest.approx(np.quantile(gaps, [0.025, 0.975]), abs=1e-9)
+  beside = min(sum(gap <= 0 for gap in gaps), sum(gap >= 0 for gap in gaps))
+  assert 1 < beside < 300  # neither out of all doubt nor a coin
+  assert found.p_value == pytest.approx(2 * beside / 1000)
 
 
 def test_a_method_against_itself_is_no_difference(tmp_path):
@@ -87,8 +88,12 @@ def test_other_test_texts_cannot_be_compared(tmp_path):
   pq.write_table(table.set_column(0, "id", names), path)
   some = comparison.groups(runs.find([str(tmp_path)]))
   for other in some[1:]:
-    with pytest.raises(UserError, match="other test texts"):
+    with pytest.raises(comparison.OtherTexts, match="other test texts"):
       comparison.paired([some[0], other])
+  # The page has all but the differences.
+  page_ = page.of_comparison(runs.find([str(tmp_path)]))
+  assert "have other test texts" in page_
+  assert "Differences in f1" not in page_
 
 
 def test_ranks_and_friedman(tmp_path):
@@ -97,16 +102,44 @@ def test_ranks_and_friedman(tmp_path):
     for method, skill in skills.items():
       folders.run(tmp_path / f"{data}{method}", method, 0, data, skill=skill)
   folders.run(tmp_path / "alone", "uda", 0, "a")
-  found = comparison.ranks(comparison.groups(runs.find([str(tmp_path)])))
+  folders.run(tmp_path / "bound", "supervised", 0, "a", labels=0, skill=4.0)
+  (found,) = comparison.ranks(comparison.groups(runs.find([str(tmp_path)])))
+  assert (found.labels, found.data) == (200, list("abcd"))
   assert set(found.methods) == set(skills)  # not what ran on one data set only
   by_name = dict(zip(found.methods, found.rank, strict=True))
   assert by_name["multimatch"] < by_name["supervised"]
   assert found.p_value == pytest.approx(stats.friedmanchisquare(*found.value).pvalue)
   two = [g for g in comparison.groups(runs.find([str(tmp_path)])) if g.name != "uda"]
-  few = comparison.ranks([g for g in two if g.name != "fixmatch"])
+  two = [g for g in two if g.labels]
+  (few,) = comparison.ranks([g for g in two if g.name != "fixmatch"])
   assert few.p_value is None
   assert "three methods" in few.why
-  assert comparison.ranks([g for g in two if g.data == "a"]) is None
+  assert comparison.ranks([g for g in two if g.data == "a"]) == []
+  # Budgets of one data set are not data sets.
+  more = [g._replace(labels=50) for g in two if g.data == "a"]
+  assert comparison.ranks([g for g in two if g.data == "a"] + more) == []
+  own = {g.data: g for g in two if g.name == "uda" or g.name == "fixmatch"}
+  alike = [
+    own[data]._replace(name=name) for name in ("x", "y", "z") for data in ("b", "c")
+  ]
+  (same,) = comparison.ranks(alike)
+  assert same.p_value is None
+  assert "alike" in same.why
+
+
+def test_what_else_sets_methods_apart_is_told(tmp_path):
+  for method, longest in (("supervised", 64), ("fixmatch", 128)):
+    workdir = folders.run(tmp_path / method, method, threshold=0.9)
+    config = json.loads((workdir / "config.json").read_text())
+    config["max_length"] = longest
+    (workdir / "config.json").write_text(json.dumps(config))
+  found = runs.find([str(tmp_path)])
+  some = comparison.groups(found)
+  assert [group.name for group in some] == ["supervised", "fixmatch"]
+  wanted = {"max_length": {"supervised": "64", "fixmatch": "128"}}
+  assert comparison.differing(some) == wanted
+  assert "max_length" in page.of_comparison(found)
+  assert comparison.differing(some[:1]) == {}
 
 
 def test_mean_and_spread():

@@ -14,7 +14,7 @@ def test_rates_are_counts_with_wilsons_interval():
   flagged[:3] = False  # missed
   flagged[-5:] = True  # false alarms
   columns = {"kind": ["a"] * 12 + ["b"] * 20}
-  first, second = slices.slices(columns, flagged, harmful)
+  first, second = slices.slices(columns, flagged != harmful, harmful)
   a, b = sorted((first, second), key=lambda part: part["value"])
   assert (a["count"], a["harmful"]) == (12, 12)
   assert (a["error_rate"], a["miss_rate"]) == (3 / 12, 3 / 12)
@@ -45,6 +45,18 @@ def test_what_is_no_part_is_left_out():
   }
   found = slices.slices(columns, np.zeros(n, bool), np.zeros(n, bool))
   assert [(part["column"], part["value"]) for part in found] == [("rare", "many")]
+  assert slices.unfit(columns["one"]) == "has one value only (same)"
+  assert slices.unfit(columns["ids"]) == "has 200 values; up to 50 are told apart"
+  assert slices.unfit(columns["rare"]) == ""
+  assert slices.unfit(["a", "b"]) == "has no value with 10 texts"
+
+
+def test_with_more_than_two_classes_there_are_errors_only():
+  wrong = np.array([True] * 5 + [False] * 25)
+  a, b = slices.slices({"kind": ["a"] * 10 + ["b"] * 20}, wrong, None)
+  assert (a["value"], a["error_rate"], b["error_rate"]) == ("a", 0.5, 0.0)
+  for name in ("harmful", "miss_rate", "false_alarm_rate", "false_alarm_rate_interval"):
+    assert a[name] is None
 
 
 def test_columns_of_records_and_classes_of_length():

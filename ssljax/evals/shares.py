@@ -1,0 +1,19 @@
+"""A share of texts with its interval by Wilson (1927).
+
+Accuracy, recall and false alarms are shares of a number of texts that is given. Where
+few of them fail, a resample often has none that does, and a bootstrap interval of
+[0, 0] would claim that none ever will; Wilson's holds there, too.
+"""
+
+from scipy import stats
+
+from ssljax.evals.bootstrap import LEVEL
+
+
+def share(part: int, whole: int) -> tuple[float | None, list[float] | None]:
+  """part / whole with its 95% interval; None of nothing."""
+  if not whole:
+    return None, None
+  test = stats.binomtest(int(part), int(whole))
+  low, high = test.proportion_ci(LEVEL, method="wilson")
+  return part / whole, [float(low), float(high)]
