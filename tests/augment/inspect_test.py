@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssljax.augment import inspect
+from ssljax.augment.run import run
 from ssljax.data.columns import SCHEMA
 from ssljax.errors import UserError
 from tests.augment import places
+from tests.augment.folders import config
 
 EVIL = '<script>alert("x")</script> & <img src=x onerror=y>'
 HIDDEN = "a\u200bb \x1b[31mred\x1b[0m \u202eback"
@@ -142,3 +144,11 @@ def test_a_reader_that_leaves_is_no_error_and_the_page_is_there(data, tmp_path):
   )
   assert (done.returncode, done.stderr) in ((141, ""), (0, ""))
   assert page.exists()
+
+
+def test_what_is_shown_comes_from_all_parts(tmp_path):
+  data = places.folder(tmp_path / "data", 60, parts=3)
+  run(config(), data)
+  parts = sorted((data / "train").glob("*.parquet"))
+  found = [int(row["id"].split("-")[1]) for row in inspect.sample(parts, "mine", 6)]
+  assert found == [0, 10, 20, 30, 40, 50]

