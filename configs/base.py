@@ -28,6 +28,7 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
   config.balance = "balanced"  # how they are drawn: balanced | stratified
   config.include_labelled = False  # labelled texts in the unlabelled pool, too
   config.weak = ("self",)  # kinds of view; one candidate is drawn a visit
+  config.medium = ("words",)  # for methods that have a third view
   config.strong = ("words",)
   config.missing_view = "error"  # a row without the view: error | words | self | drop
   config.on_overlap = "error"  # texts of train in validation or test: error | drop

@@ -84,8 +84,22 @@ class ModelForward:
   def classify(self, features: Array) -> Outputs:
     return self.model.apply({"params": self.params}, features, method="classify")
 
-  def mix(self, a: Texts, b: Array, share: Array, layer: Array, key: Array) -> Outputs:
-    if self.micro or len(a.rows) > 1 or a.rows[0].first.shape[-1] > 1:
+  @property
+  def depth(self) -> int:
+    return self.model.encoder.config.num_hidden_layers
+
+  def mix(
+    self,
+    a: Texts | tuple[Texts, ...],
+    b: Array,
+    share: Array,
+    layer: Array,
+    key: Array,
+  ) -> Outputs:
+    a = (a,) if isinstance(a, Texts) else a
+    if self.micro or any(
+      len(view.rows) > 1 or view.rows[0].first.shape[-1] > 1 for view in a
+    ):
       raise ValueError("mix needs Needs(layout='padded') and no gradient accumulation")
     if self.axis:
       # Partners stand on other devices: each device runs all of the texts.

@@ -49,11 +49,23 @@ class Forward(Protocol):
   def classify(self, features: Array) -> Outputs:
     """Heads only, f32 [n, D] -> Outputs; for mixing features."""
 
-  def mix(self, a: Texts, b: Array, share: Array, layer: Array, key: Array) -> Outputs:
+  def mix(
+    self,
+    a: Texts | tuple[Texts, ...],
+    b: Array,
+    share: Array,
+    layer: Array,
+    key: Array,
+  ) -> Outputs:
     """Hidden states of text i mixed with those of text b[i] after a layer.
 
-    Padded layout only. share f32 [] or [n] is the part of text i; layer i32 [].
+    Padded layout only. Texts of several views are counted one view after another.
+    share f32 [] or [n] is the part of text i; layer i32 [], 0 to `depth`.
     """
+
+  @property
+  def depth(self) -> int:
+    """Layers of the encoder."""
 
 
 class Labelled(NamedTuple):

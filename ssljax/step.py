@@ -43,7 +43,7 @@ def make_train_step(
 
   Args:
     sizes: of the data and the run.
-    ema: decay of the parameters' average, 0 for none.
+    ema: decay of the parameters' average, 0 for none; at step t at most 1 - 1/(t + 1).
     micro: micro-batches; above 1 the targets come from the whole batch, without
       gradient, and the gradients from one micro-batch after another.
     weak_dropout: see `ModelForward`.
@@ -116,7 +116,10 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     average = state.ema
     if average is not None:
-      average = optax.incremental_update(params, average, 1.0 - ema)
+      # A plain mean at first, as Mean Teacher's code has it: a short run would else
+      # average over its first values for ever.
+      most = 1.0 - 1.0 / (state.step + 1).astype(jnp.float32)
+      average = optax.incremental_update(params, average, 1.0 - jnp.minimum(ema, most))
     metrics = {
       "loss": loss,
       **values,

@@ -36,12 +36,15 @@ CONFIG = {
 }
 
 
+KINDS = ("variant", "mix")  # keywords whose every value is another algorithm
+
+
 def cases() -> list[str]:
   """Every method, and every variant that its `make` names: "m" or "m:v"."""
   found = []
   for name in methods.names():
     hints = typing.get_type_hints(methods._factory(name))
-    variants = typing.get_args(hints.get("variant"))
+    variants = [v for kind in KINDS for v in typing.get_args(hints.get(kind))]
     found += [f"{name}:{variant}" for variant in variants] or [name]
   return found
 
@@ -51,8 +54,10 @@ class Tiny:
 
   def __init__(self, case: str, micro: int = 1, dropout: float = 0.0):
     name, _, variant = case.partition(":")
-    keywords = {"name": name} | ({"variant": variant} if variant else {})
-    if "threshold" in methods.defaults(name):
+    known = methods.defaults(name)
+    kinds = {kind: variant for kind in KINDS if kind in known}
+    keywords = {"name": name} | (kinds if variant else {})
+    if "threshold" in known:
       keywords["threshold"] = 0.4  # of 3 classes; an untrained model is rarely surer
     self.method = methods.make(keywords)
     self.micro = micro

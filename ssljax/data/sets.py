@@ -72,15 +72,17 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   missing = config["missing_view"]
   for name in needs.labelled_views:
     # A labelled text is too dear to drop: without the view it shows itself.
-    has = _covered(labelled, config[name], missing, name, "labelled", dropped)
+    kinds = config[option(name)]
+    has = _covered(labelled, kinds, missing, option(name), "labelled", dropped)
     if not has.all():
       notes.append(f"{(~has).sum()} labelled rows without their view show their text")
   if needs.views:
-    kept = {
-      name: _covered(unlabelled, config[name], missing, name, "unlabelled", dropped)
-      for name in needs.views
-    }
-    keep = np.logical_and.reduce(list(kept.values()))
+    options = dict.fromkeys(map(option, needs.views))
+    kept = [
+      _covered(unlabelled, config[name], missing, name, "unlabelled", dropped)
+      for name in options
+    ]
+    keep = np.logical_and.reduce(kept)
     if not keep.all():
       notes.append(f"{(~keep).sum()} unlabelled rows without their view left out")
       unlabelled = unlabelled.take(np.flatnonzero(keep))
@@ -88,7 +90,7 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   encoder = resolve(config["encoder"])
 
   def view(rows: Records, name: str, salt: int) -> View:
-    kinds, seed = config[name], 2 * config["seed"] + salt
+    kinds, seed = config[option(name)], 2 * config["seed"] + salt
     lacking = "self" if missing == "drop" else missing
     settings = json.dumps([words.FORMAT, CANDIDATES, kinds, lacking, seed])
     if "masked" in kinds:
@@ -192,6 +194,11 @@ def _without_overlap(found: Splits, on_overlap: str) -> tuple[Splits, str]:
   )
   clean = found._replace(train=train.take(keep), notes=(*found.notes, note))
   return clean, note
+
+
+def option(view: str) -> str:
+  """The config's key of a view: "strong" for "strong" and "strong_2"."""
+  return view.split("_")[0]
 
 
 def _covered(

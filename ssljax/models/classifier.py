@@ -116,18 +116,18 @@ class Classifier(nn.Module):
     return Outputs(logits, features, heads)
 
   def mix(
-    self, texts: Texts, partner: Array, share: Array, layer: Array, deterministic: bool
+    self,
+    texts: tuple[Texts, ...],
+    partner: Array,
+    share: Array,
+    layer: Array,
+    deterministic: bool,
   ) -> Outputs:
     """Hidden states mixed after a layer (see `Encoder`); padded layout of one length.
 
     Pools over what is real in either of the two texts.
     """
-    rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), texts.rows[0])
-    # One text to a row, but the rows of a shard are laid longest first: back into the
-    # order of the texts, which partners and shares count by.
-    shards, each = texts.rows[0].ids.shape[:2]
-    order = (texts.where + each * jnp.arange(shards)[:, None]).reshape(-1)
-    rows = jax.tree.map(lambda a: jnp.take(a, order, axis=0), rows)
+    rows = jax.tree.map(lambda *a: jnp.concatenate(a), *map(in_order, texts))
     hidden = self.encoder(
       rows.ids,
       rows.segment,
@@ -150,6 +150,17 @@ class Classifier(nn.Module):
     if deterministic or self.rate == 0:
       return x
     return dropout(x, self.rate, self.make_rng("dropout"))
+
+
+def in_order(texts: Texts) -> Rows:
+  """Padded rows in the order of the texts, which partners and shares count by.
+
+  A row holds one text, but the rows of a shard are laid longest first.
+  """
+  shards, each = texts.rows[0].ids.shape[:2]
+  order = (texts.where + each * jnp.arange(shards)[:, None]).reshape(-1)
+  rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), texts.rows[0])
+  return jax.tree.map(lambda a: jnp.take(a, order, axis=0), rows)
 
 
 class Dense(nn.Module):

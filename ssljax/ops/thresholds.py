@@ -23,19 +23,20 @@ def learned_init(sizes: Sizes) -> Learned:
   )
 
 
-def learned_status(state: Learned) -> Array:
+def learned_status(state: Learned, warmup: bool = True) -> Array:
   """beta(c) = sigma(c) / max(max sigma, unused rows), f32 [C].
 
-  FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up).
+  FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up). Without
+  `warmup` unused rows do not count.
   """
   unused = state.label.shape[0] - state.count.sum()
-  most = jnp.maximum(state.count.max(), unused)
+  most = jnp.maximum(state.count.max(), unused if warmup else 0)
   return state.count.astype(jnp.float32) / jnp.maximum(most, 1).astype(jnp.float32)
 
 
-def learned_threshold(state: Learned, threshold: float) -> Array:
+def learned_threshold(state: Learned, threshold: float, warmup: bool = True) -> Array:
   """T(c) = threshold * beta(c) / (2 - beta(c)), f32 [C] (equation 12, convex)."""
-  beta = learned_status(state)
+  beta = learned_status(state, warmup)
   return threshold * beta / (2.0 - beta)
 
 

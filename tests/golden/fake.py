@@ -21,6 +21,7 @@ class Result(NamedTuple):
   totals: dict[str, float]  # scale * mean(weight * loss) of each term
   state: Any
   assigned: Any
+  gradient: Any = None
 
 
 def taker(method, voters: bool = False):
@@ -68,6 +69,89 @@ def taker(method, voters: bool = False):
     return Result(
       {name: float(total) for name, total in totals.items()}, state, assigned
     )
+
+  return take
+
+
+class Model:
+  """Says of a view what `said` has under its name; a `Forward` for any method.
+
+  `said["unlabelled.strong"]` is {"logits": f32 [n, C]} and, where a method reads them,
+  {"features": f32 [n, D]} and what its heads say by their names. A view that is read
+  by the teacher is "teacher.weak"; "unlabelled.weak/vote" is what a pass without
+  gradient hears, where that differs. Features are classified by `said["kernel"]`.
+  """
+
+  depth = 12
+
+  def __init__(self, said):
+    self.said = said
+
+  def __call__(self, *texts, key, teacher=False, gradient=True):
+    found = tuple(self._one(name, teacher, gradient) for name in texts)
+    return found if len(texts) > 1 else found[0]
+
+  def _one(self, name, teacher, gradient):
+    name = name.replace("unlabelled", "teacher") if teacher else name
+    heard = self.said.get(f"{name}/vote") if not gradient else None
+    heard = dict(heard or self.said[name])
+    said, features = heard.pop("logits"), heard.pop("features", None)
+    if features is None:
+      features = jnp.zeros((said.shape[0], 1), jnp.float32)
+    found = Outputs(said, features, heard)
+    # A teacher, and a pass without gradient, give none.
+    return found if gradient and not teacher else jax.lax.stop_gradient(found)
+
+  def classify(self, features):
+    return Outputs(features @ self.said["kernel"], features, {})
+
+
+def stepper(method):
+  """A compiled step: (state, said, label, index, step, progress, epoch) -> Result.
+
+  As `taker`, for a method that reads any views and heads: `said` as `Model` has it.
+  The totals are those of the terms; `Result.gradient` is that of their sum with
+  respect to all that was said.
+  """
+  needs = method.needs
+
+  @jax.jit
+  def run(state, said, label, index, rows, clock):
+    batch = Batch(
+      Labelled({v: f"labelled.{v}" for v in needs.labelled_views}, label, rows),
+      Unlabelled({v: f"unlabelled.{v}" for v in needs.views}, index),
+    )
+
+    def total(said):
+      terms, after, assigned = method.loss(Model(said), batch, state, clock)
+      totals = {
+        name: jnp.mean(jnp.asarray(term.weight) * term.loss) * term.scale
+        for name, term in terms.items()
+      }
+      return sum(totals.values()), (totals, after, assigned)
+
+    gradient, found = jax.grad(total, has_aux=True)(said)
+    return (*found, gradient)
+
+  def take(state, said, label, index, step=0, progress=0.0, epoch=0, rows=None):
+    clock = Clock(
+      jnp.int32(step),
+      jnp.float32(progress),
+      jnp.int32(epoch),
+      jax.random.fold_in(jax.random.key(5), step),
+    )
+    as_f32 = lambda a: jnp.asarray(a, jnp.float32)
+    rows = np.arange(len(label)) if rows is None else rows
+    totals, state, assigned, gradient = run(
+      state,
+      jax.tree.map(as_f32, said),
+      as_f32(label),
+      jnp.asarray(index, jnp.int32),
+      jnp.asarray(rows, jnp.int32),
+      clock,
+    )
+    totals = {name: float(total) for name, total in totals.items()}
+    return Result(totals, state, assigned, gradient)
 
   return take
 

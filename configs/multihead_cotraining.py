@@ -1,0 +1,14 @@
+"""Multihead Co-training: peers that agree teach.
+
+  python -m ssljax.main --config=configs/multihead_cotraining.py --workdir=DIR \\
+    --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
+
+For the response task: --config=configs/multihead_cotraining.py:response
+Not run with these settings (DeBERTa-v3-base needs an accelerator).
+"""
+
+from configs import base
+
+
+def get_config(task: str = "prompt"):
+  return base.get_config("multihead_cotraining", task)

@@ -1,0 +1,14 @@
+"""Pseudo-Label: the model's own sure answers are labels.
+
+  python -m ssljax.main --config=configs/pseudo_label.py --workdir=DIR \\
+    --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
+
+For the response task: --config=configs/pseudo_label.py:response
+Not run with these settings (DeBERTa-v3-base needs an accelerator).
+"""
+
+from configs import base
+
+
+def get_config(task: str = "prompt"):
+  return base.get_config("pseudo_label", task)

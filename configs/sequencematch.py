@@ -1,0 +1,14 @@
+"""SequenceMatch: weak, medium and strong in a chain.
+
+  python -m ssljax.main --config=configs/sequencematch.py --workdir=DIR \\
+    --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
+
+For the response task: --config=configs/sequencematch.py:response
+Not run with these settings (DeBERTa-v3-base needs an accelerator).
+"""
+
+from configs import base
+
+
+def get_config(task: str = "prompt"):
+  return base.get_config("sequencematch", task)

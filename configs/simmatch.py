@@ -1,0 +1,14 @@
+"""SimMatch: alike in class, alike to neighbours.
+
+  python -m ssljax.main --config=configs/simmatch.py --workdir=DIR \\
+    --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
+
+For the response task: --config=configs/simmatch.py:response
+Not run with these settings (DeBERTa-v3-base needs an accelerator).
+"""
+
+from configs import base
+
+
+def get_config(task: str = "prompt"):
+  return base.get_config("simmatch", task)

@@ -1,0 +1,14 @@
+"""SoftMatch: every text counts, sure ones more.
+
+  python -m ssljax.main --config=configs/softmatch.py --workdir=DIR \\
+    --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
+
+For the response task: --config=configs/softmatch.py:response
+Not run with these settings (DeBERTa-v3-base needs an accelerator).
+"""
+
+from configs import base
+
+
+def get_config(task: str = "prompt"):
+  return base.get_config("softmatch", task)

@@ -1,0 +1,69 @@
+"""AdaMatch (Berthelot et al. 2022, arXiv 2106.04732): relative threshold, alignment.
+
+  q' = Normalise(q * mean p(x) / mean q),  q = p(y | weak(u)), running means
+  weight(u) = 1[max q' >= threshold * mean_b max p(x_b)], over the labelled batch
+  loss = CE(z(x)) + scale * mean weight * CE(p(strong(u)), argmax q')
+
+Random logit interpolation (section 3.2): labelled logits are l z_1 + (1 - l) z_2,
+l uniform in each entry, z_1 from the pass with the unlabelled texts and z_2 from one
+without. There the two differ by batch normalisation, here by dropout alone.
+
+The target is hard and the means are exponential ones, as in published code (the paper
+has soft targets, means of one batch, and a ramp on the unlabelled loss).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.ops import alignment
+
+
+class State(NamedTuple):
+  labelled: alignment.Average  # f32 [C], mean of p(x)
+  model: alignment.Average  # f32 [C], mean of q
+
+
+def make(
+  threshold: Share = 0.95,
+  scale: Amount = 1.0,
+  momentum: Share = 0.999,
+  interpolation: bool = True,
+) -> Method:
+  """Args: as above; without `interpolation` one labelled pass is saved."""
+
+  def init(sizes):
+    return State(*[alignment.average_init(sizes.classes)] * 2)
+
+  def loss(forward, batch, state, clock):
+    weak_key, key, alone_key, mix_key = jax.random.split(clock.key, 4)
+    weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
+    labelled, strong = forward(
+      batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
+    )
+    logits = labelled.logits
+    if interpolation:
+      alone = forward(batch.labelled.views["weak"], key=alone_key).logits
+      share = jax.random.uniform(mix_key, logits.shape, jnp.float32)
+      logits = share * logits + (1.0 - share) * alone
+    p, q = jax.lax.stop_gradient(
+      (jax.nn.softmax(labelled.logits), jax.nn.softmax(weak.logits))
+    )
+    state = State(
+      alignment.average_update(state.labelled, p.mean(0), momentum),
+      alignment.average_update(state.model, q.mean(0), momentum),
+    )
+    q = alignment.aligned(q, state.labelled.mean, state.model.mean)
+    level = threshold * p.max(-1).mean()
+    target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
+    weight = (q.max(-1) >= level).astype(jnp.float32)
+    terms = {
+      "labelled": Term(cross_entropy(logits, batch.labelled.label)),
+      "unlabelled": Term(cross_entropy(strong.logits, target), weight, scale),
+    }
+    return terms, state, Assignment(target, weight, {"threshold": level})
+
+  return Method(Needs(), init, loss)

@@ -1,0 +1,99 @@
+"""CoMatch (Li et al. 2021, arXiv 2011.11183): labels and embeddings teach each other.
+
+f is a projection head of unit length, p' the weak prediction aligned to a uniform mean
+over the last `window` batches. A queue holds f and p' of the newest weak texts, f and y
+of labelled ones; once it is full, neighbours smooth the labels (equation 6):
+
+  q = smoothing p' + (1 - smoothing) sum_k a_k p_k,  a = softmax(f . f_k / T)
+  loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q) + contrast * L_c
+
+L_c (equations 8 to 10) draws the two strong views of texts together as far as their
+labels agree: Q_ij = q_i . q_j, 1 on the diagonal, 0 where below `agreement`, rows to 1;
+
+  L_c = -mean_i sum_j Q_ij log softmax_j(f(strong(u_i)) . f(strong'(u_j)) / T)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
+from ssljax.ops import alignment, bank
+
+
+class State(NamedTuple):
+  queue: bank.Queue
+  window: alignment.Window
+
+
+def make(
+  threshold: Share = 0.95,
+  temperature: Amount = 0.2,
+  scale: Amount = 1.0,
+  contrast: Amount = 1.0,
+  smoothing: Share = 0.9,
+  agreement: Share = 0.8,
+  width: int = 64,
+  window: int = 32,
+  batches: int = 128,
+) -> Method:
+  """Args: as above; `width` of f, `batches` that the queue holds."""
+
+  def init(sizes):
+    rows = batches * (sizes.batch + sizes.unlabelled_batch)
+    return State(
+      bank.queue_init(rows, width, sizes.classes),
+      alignment.window_init(window, sizes.classes),
+    )
+
+  def guess(state, weak):
+    """(q smoothed, p' aligned, window), f32 [U, C] both."""
+    p = jax.nn.softmax(weak.logits)
+    moved = alignment.window_update(state.window, p.mean(0))
+    mean = alignment.window_mean(moved)
+    even = alignment.aligned(p, alignment.uniform(p.shape[-1]), mean)
+    near = jax.nn.softmax(
+      weak.heads["projection"] @ state.queue.feature.T / temperature
+    )
+    smooth = smoothing * even + (1.0 - smoothing) * near @ state.queue.probability
+    return jnp.where(bank.queue_filled(state.queue).all(), smooth, even), even, moved
+
+  def loss(forward, batch, state, clock):
+    weak_key, key = jax.random.split(clock.key)
+    weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
+    labelled, strong, other = forward(
+      batch.labelled.views["weak"],
+      batch.unlabelled.views["strong"],
+      batch.unlabelled.views["strong_2"],
+      key=key,
+    )
+    q, even, moved = jax.lax.stop_gradient(guess(state, weak))
+    weight = (q.max(-1) >= threshold).astype(jnp.float32)
+    same = q @ q.T
+    same = jnp.where(jnp.eye(q.shape[0], dtype=bool), 1.0, same)
+    same = jnp.where(same >= agreement, same, 0.0)
+    same = same / same.sum(1, keepdims=True)
+    near = strong.heads["projection"] @ other.heads["projection"].T / temperature
+    terms = {
+      "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
+      "unlabelled": Term(cross_entropy(strong.logits, q), weight, scale),
+      "contrast": Term(cross_entropy(near, same), 1.0, contrast),
+    }
+    queue = bank.queue_push(
+      state.queue,
+      *jax.lax.stop_gradient(
+        (
+          jnp.concatenate([weak.heads["projection"], labelled.heads["projection"]]),
+          jnp.concatenate([even, batch.labelled.label]),
+        )
+      ),
+    )
+    return terms, State(queue, moved), Assignment(q, weight)
+
+  needs = Needs(
+    views=("weak", "strong", "strong_2"),
+    heads={"projection": Head("projection", width=width)},
+  )
+  return Method(needs, init, loss)

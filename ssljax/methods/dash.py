@@ -1,0 +1,63 @@
+"""Dash (Xu et al. 2021, arXiv 2109.00650): the threshold on the loss comes down.
+
+A text is used while its weak loss is low enough (equations 8 and 9):
+
+  CE(weak(u), target) <= rho_k = max(c * gamma^(-k) * rho_hat, least)
+
+rho_hat is the mean labelled loss over the warm-up, which is supervised (published code
+takes validation texts for it). k counts the `cuts` equal parts of the rest of the run.
+Targets are softened to q^(1/T) until rho_k has come down to `least`, then hard.
+
+  loss = CE(x) + scale * mean 1[loss low enough] CE(p(strong(u)), target)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Rule, consistency, cross_entropy
+
+Array = jax.Array
+
+
+class State(NamedTuple):
+  loss: Array  # f32 [], sum of the labelled losses in the warm-up
+  steps: Array  # i32 [], of the warm-up so far
+
+
+def make(
+  gamma: Amount = 1.27,
+  c: Amount = 1.0001,
+  least: Amount = 0.05,
+  temperature: Amount = 0.5,
+  scale: Amount = 1.0,
+  warmup: Share = 0.02,
+  cuts: int = 10,
+) -> Method:
+  """Args: as above; `warmup` is a share of the run, one step at least."""
+
+  def init(sizes):
+    return State(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
+
+  def assign(state, evidence, clock):
+    warm = (clock.progress < warmup) | (clock.step == 0)
+    labelled = cross_entropy(evidence.labelled_logits, evidence.label).mean()
+    state = State(
+      state.loss + jnp.where(warm, labelled, 0.0), state.steps + warm.astype(jnp.int32)
+    )
+    rest = jnp.maximum(clock.progress - warmup, 0.0) / max(1.0 - warmup, 1e-6)
+    k = jnp.floor(cuts * rest)
+    first = state.loss / jnp.maximum(state.steps, 1).astype(jnp.float32)
+    rho = jnp.maximum(c * gamma**-k * first, least)
+    hard = jax.nn.one_hot(
+      evidence.logits.argmax(-1), evidence.logits.shape[-1], dtype=jnp.float32
+    )
+    soft = jax.nn.softmax(evidence.logits / max(temperature, 1e-6))
+    target = jnp.where(rho > least, soft, hard)
+    low = cross_entropy(evidence.logits, target) <= rho
+    weight = (low & ~warm).astype(jnp.float32)
+    return Assignment(target, weight, {"threshold": rho}), state
+
+  return consistency(Rule(init, assign), scale)

@@ -1,0 +1,36 @@
+"""FlexMatch (Zhang et al. 2021, arXiv 2110.08263): each class has its own threshold.
+
+FixMatch with the threshold of class c scaled by how much of it has been learned:
+
+  T(c) = threshold * beta(c) / (2 - beta(c))
+  beta(c) = sigma(c) / max(max sigma, unused)
+
+(equations 5, 6, 11, 12): sigma(c) counts the rows whose last prediction above
+`threshold` was c, `unused` those that never had one (without `warmup` they are 0). The
+mask reads beta as it was before the batch; then the batch is remembered. The mapping
+is the paper's convex one.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Rule, consistency
+from ssljax.ops import thresholds
+
+
+def make(threshold: Share = 0.95, scale: Amount = 1.0, warmup: bool = True) -> Method:
+  """Args: `threshold` of a class that is learned best; `warmup` as above."""
+
+  def assign(state, evidence, clock):
+    q = jax.nn.softmax(evidence.logits)
+    label = q.argmax(-1)
+    level = thresholds.learned_threshold(state, threshold, warmup)  # [C]
+    weight = (q.max(-1) >= level[label]).astype(jnp.float32)
+    target = jax.nn.one_hot(label, q.shape[-1], dtype=jnp.float32)
+    every = jnp.ones(label.shape, bool)
+    state = thresholds.learned_update(state, evidence.index, q, threshold, every)
+    scalars = {"threshold": level.mean()}
+    return Assignment(target, weight, scalars), state
+
+  return consistency(Rule(thresholds.learned_init, assign), scale)

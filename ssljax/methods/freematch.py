@@ -1,0 +1,58 @@
+"""FreeMatch (Wang et al. 2023, arXiv 2205.07246): the threshold follows the model.
+
+Running averages of the weak predictions, moved before they are used (equations 5 to 8
+and 11; they start at 1/C): tau of max q, p~ of q, h~ of the histogram of argmax q.
+
+  T(c) = tau * p~(c) / max p~
+  loss = CE(x) + scale * mean 1[max q >= T(argmax q)] CE(p(strong(u)), argmax q)
+       + fairness * sum_c SumNorm(p~ / h~)_c log SumNorm(p_ / h_)_c
+
+The last term is self-adaptive fairness (equations 9 to 12): p_ and h_ are the mean and
+the histogram of the strong predictions of the texts that passed; 0 where none did. A
+class with nothing in its histogram counts as 0 on its side. 0.001 is the authors'
+`fairness` for texts (0.01 to 0.05 for images).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Rule, Term, consistency
+from ssljax.ops import thresholds
+
+
+def make(
+  scale: Amount = 1.0, fairness: Amount = 0.001, momentum: Share = 0.999
+) -> Method:
+  """Args: `momentum` of the averages, `fairness` the weight of the last term."""
+
+  def assign(state, evidence, clock):
+    q = jax.nn.softmax(evidence.logits)
+    state = thresholds.adaptive_update(state, q, momentum)
+    level = thresholds.adaptive_threshold(state)
+    label = q.argmax(-1)
+    weight = (q.max(-1) >= level[label]).astype(jnp.float32)
+    target = jax.nn.one_hot(label, q.shape[-1], dtype=jnp.float32)
+    return Assignment(target, weight, {"threshold": level.mean()}), state
+
+  def extra(state, assigned, strong):
+    p = jax.nn.softmax(strong.logits)
+    many = jnp.maximum(assigned.weight.sum(), 1.0)
+    mean = (assigned.weight[:, None] * p).sum(0) / many
+    hits = jax.nn.one_hot(p.argmax(-1), p.shape[-1], dtype=jnp.float32)
+    histogram = (assigned.weight[:, None] * hits).sum(0) / many
+    wanted = sum_norm(state.probability, state.histogram)
+    term = (wanted * jnp.log(sum_norm(mean, histogram) + 1e-12)).sum()
+    some = assigned.weight.sum() > 0
+    return {"fairness": Term(jnp.where(some, term, 0.0), 1.0, fairness)}
+
+  return consistency(
+    Rule(lambda sizes: thresholds.adaptive_init(sizes.classes), assign, extra), scale
+  )
+
+
+def sum_norm(probability, histogram):
+  """p / h scaled to a sum of 1, f32 [C]; 0 where h is 0."""
+  empty = histogram <= 0
+  share = jnp.where(empty, 0.0, probability / jnp.where(empty, 1.0, histogram))
+  return share / jnp.maximum(share.sum(), 1e-12)

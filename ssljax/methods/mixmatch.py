@@ -1,0 +1,54 @@
+"""MixMatch (Berthelot et al. 2019, arXiv 1905.02249) on text: guesses are mixed in.
+
+The guess q of an unlabelled text is the mean of p over its two views, sharpened to
+q^(1/T). All of [x, weak(u), strong(u)] with their targets [y, q, q] are mixed in pairs
+(`ops.mixing`), each text keeping the larger share, drawn for each text alone:
+
+  loss = mean CE(mixed x, mixed y) + scale * ramp(t) * mean_2U mean_c (p_c - target_c)^2
+
+`mix="pooled"` mixes the features that the classifier reads, "hidden" the hidden states
+after a layer drawn at each step (TMix; needs layout=padded). In both the encoder learns
+from unlabelled texts: published text code took their features from the pass without
+gradient.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.ops import alignment, mixing, ramps
+
+
+def make(
+  mix: Literal["pooled", "hidden"] = "pooled",
+  alpha: Amount = 0.5,
+  temperature: Amount = 0.5,
+  scale: Amount = 100.0,
+  ramp: Share = 0.4,
+) -> Method:
+  """Args: `alpha` of the Beta distribution, `scale` at the end of the ramp."""
+
+  def loss(forward, batch, state, clock):
+    guess_key, pair_key, key = jax.random.split(clock.key, 3)
+    views = [batch.unlabelled.views[name] for name in ("weak", "strong")]
+    weak, strong = forward(*views, key=guess_key, gradient=False)
+    q = (jax.nn.softmax(weak.logits) + jax.nn.softmax(strong.logits)) / 2
+    q = jax.lax.stop_gradient(alignment.sharpened(q, temperature))
+    many = batch.labelled.label.shape[0]
+    target = jnp.concatenate([batch.labelled.label, q, q])
+    partner, share = mixing.pairs(pair_key, target.shape[0], alpha)
+    target = mixing.mixed(target, partner, share)
+    views = [batch.labelled.views["weak"], *views]
+    logits = mixing.logits(forward, views, partner, share, key, mix)
+    square = ((jax.nn.softmax(logits[many:]) - target[many:]) ** 2).mean(-1)
+    terms = {
+      "labelled": Term(cross_entropy(logits[:many], target[:many])),
+      "unlabelled": Term(square, 1.0, scale * ramps.linear(clock.progress, ramp)),
+    }
+    return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
+
+  layout = "padded" if mix == "hidden" else ""
+  return Method(Needs(layout=layout), lambda sizes: (), loss)

@@ -1,0 +1,39 @@
+"""Pseudo-Label (Lee 2013): the model's own sure answers are labels.
+
+One view, one pass: the text that is labelled is the text that is learned,
+
+  loss = CE(x) + scale * ramp(t) * mean 1[max p(u) >= threshold] CE(p(u), argmax p(u))
+
+Lee's ramp alpha(t) (equation 16) is linear, here over the first 40% of the run. His
+method has no threshold (0 gives it); 0.95 is what comparisons since use.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.ops import ramps
+
+
+def make(threshold: Share = 0.95, scale: Amount = 1.0, ramp: Share = 0.4) -> Method:
+  """Args: `threshold` on max p; `scale` at the end of the ramp."""
+
+  def loss(forward, batch, state, clock):
+    labelled, weak = forward(
+      batch.labelled.views["weak"], batch.unlabelled.views["weak"], key=clock.key
+    )
+    p = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
+    target = jax.nn.one_hot(p.argmax(-1), p.shape[-1], dtype=jnp.float32)
+    assigned = Assignment(target, (p.max(-1) >= threshold).astype(jnp.float32))
+    terms = {
+      "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
+      "unlabelled": Term(
+        cross_entropy(weak.logits, target),
+        assigned.weight,
+        scale * ramps.linear(clock.progress, ramp),
+      ),
+    }
+    return terms, state, assigned
+
+  return Method(Needs(views=("weak",)), lambda sizes: (), loss)

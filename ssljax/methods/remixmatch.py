@@ -1,0 +1,74 @@
+"""ReMixMatch (Berthelot et al. 2020, arXiv 1911.09785) on text: aligned and anchored.
+
+The guess q of an unlabelled text is p of its weak view, aligned to the labelled class
+frequency (section 3.1, running means) and sharpened to q^(1/T). It anchors the strong
+views (section 3.2). All of [x, strong(u), strong'(u), weak(u)] with their targets
+[y, q, q, q] are mixed in pairs (`ops.mixing`):
+
+  loss = mean CE(mixed x) + scale * ramp(t) * mean CE(mixed u)
+       + anchor * ramp(t) * mean CE(p(strong(u)), q)
+
+The last term reads the strong view unmixed. Rotation is for images and left out. `mix`
+as in MixMatch; mixed unlabelled texts have a gradient into the encoder.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.ops import alignment, mixing, ramps
+
+
+class State(NamedTuple):
+  labelled: alignment.Average  # f32 [C], class frequency
+  model: alignment.Average  # f32 [C], mean of p(weak(u))
+
+
+def make(
+  mix: Literal["pooled", "hidden"] = "pooled",
+  alpha: Amount = 0.75,
+  temperature: Amount = 0.5,
+  scale: Amount = 1.5,
+  anchor: Amount = 0.5,
+  momentum: Share = 0.999,
+  ramp: Share = 1 / 64,
+) -> Method:
+  """Args: `scale`, `anchor` at the end of the ramp; `momentum` of the means."""
+
+  def init(sizes):
+    return State(*[alignment.average_init(sizes.classes)] * 2)
+
+  def loss(forward, batch, state, clock):
+    guess_key, pair_key, mix_key, key = jax.random.split(clock.key, 4)
+    unlabelled, label = batch.unlabelled.views, batch.labelled.label
+    weak = forward(unlabelled["weak"], key=guess_key, gradient=False)
+    p = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
+    state = State(
+      alignment.average_update(state.labelled, label.mean(0), momentum),
+      alignment.average_update(state.model, p.mean(0), momentum),
+    )
+    q = alignment.aligned(p, state.labelled.mean, state.model.mean)
+    q = alignment.sharpened(q, temperature)
+    many = label.shape[0]
+    target = jnp.concatenate([label, q, q, q])
+    partner, share = mixing.pairs(pair_key, target.shape[0], alpha)
+    target = mixing.mixed(target, partner, share)
+    views = [unlabelled[name] for name in ("strong", "strong_2", "weak")]
+    views = [batch.labelled.views["weak"], *views]
+    logits = mixing.logits(forward, views, partner, share, mix_key, mix)
+    strong = forward(unlabelled["strong"], key=key)
+    error, ramped = cross_entropy(logits, target), ramps.linear(clock.progress, ramp)
+    terms = {
+      "labelled": Term(error[:many]),
+      "unlabelled": Term(error[many:], 1.0, scale * ramped),
+      "anchor": Term(cross_entropy(strong.logits, q), 1.0, anchor * ramped),
+    }
+    return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
+
+  needs = Needs(
+    views=("weak", "strong", "strong_2"), layout="padded" if mix == "hidden" else ""
+  )
+  return Method(needs, init, loss)

@@ -1,0 +1,62 @@
+"""SoftMatch (Chen et al. 2023, arXiv 2301.10921): every text counts, sure ones more.
+
+  weight(q) = exp(-min(max q - mu, 0)^2 / (2 sigma^2 / deviations^2))
+
+(equation 7, a Gaussian cut at its mean; lambda_max 1), mu and sigma^2 running averages
+of the mean and the unbiased variance of max q over the batch (equation 8), from 1/C and
+1 on. Uniform alignment (section 3.3) goes into the weight only: max q is that of q
+scaled to a uniform running mean; the label is argmax of q itself.
+
+  loss = CE(x) + scale * mean weight * CE(p(strong(u)), argmax q)
+
+`moments` says whether mu and sigma are of q before the alignment, as the paper has it,
+or after it, as published code does. `deviations` is 2, as there: sigma is halved.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Assignment, Method, Rule, Sizes, consistency
+from ssljax.ops import alignment
+
+Array = jax.Array
+
+
+class State(NamedTuple):
+  mean: Array  # f32 [], mu
+  variance: Array  # f32 [], sigma^2
+  model: alignment.Average  # f32 [C], mean of q
+
+
+def make(
+  scale: Amount = 1.0,
+  momentum: Share = 0.999,
+  deviations: Amount = 2.0,
+  moments: Literal["before", "after"] = "before",
+) -> Method:
+  """Keywords as above."""
+
+  def init(sizes: Sizes) -> State:
+    return State(
+      jnp.array(1.0 / sizes.classes, jnp.float32),
+      jnp.array(1.0, jnp.float32),
+      alignment.average_init(sizes.classes),
+    )
+
+  def assign(state, evidence, clock):
+    q = jax.nn.softmax(evidence.logits)
+    model = alignment.average_update(state.model, q.mean(0), momentum)
+    even = alignment.aligned(q, alignment.uniform(q.shape[-1]), model.mean)
+    sure = (q if moments == "before" else even).max(-1)
+    move = lambda old, new: momentum * old + (1.0 - momentum) * new
+    spread = sure.var(ddof=1) if sure.shape[0] > 1 else jnp.zeros(())
+    state = State(move(state.mean, sure.mean()), move(state.variance, spread), model)
+    below = jnp.minimum(even.max(-1) - state.mean, 0.0)
+    weight = jnp.exp(-(below**2) * deviations**2 / (2.0 * state.variance))
+    target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
+    return Assignment(target, weight, {"mean_confidence": state.mean}), state
+
+  return consistency(Rule(init, assign), scale)
