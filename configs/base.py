@@ -7,12 +7,12 @@ prompt task, batch 16, ratio 3, 512 tokens, 100 passes over the labelled texts.
 
 import ml_collections
 
-from ssljax import methods
+from ssljax import methods, wrappers
 from ssljax.errors import UserError
 
 
-def get_config(method: str = "fixmatch", task: str = "prompt"):
-  """The config of one method; `task` is "prompt" or "response"."""
+def get_config(method: str = "fixmatch", task: str = "prompt", wrapper: str = ""):
+  """The config of one method, in a wrapper; `task` is "prompt" or "response"."""
   if task not in ("prompt", "response"):
     raise UserError(f"unknown task {task!r} after the config file: prompt or response")
   response = task == "response"
@@ -20,12 +20,19 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
   config.name = method
   keywords = methods.defaults(method)
   config.method = ml_collections.ConfigDict({"name": method, **keywords})
+  # Around the method, for classes of unlike size: a file of ssljax/wrappers.
+  keywords = wrappers.defaults(wrapper)
+  config.wrapper = ml_collections.ConfigDict({"name": wrapper, **keywords})
 
   # What is read.
   config.data = ""  # a folder, files separated by commas, or a source such as pyrit
   config.encoder = "microsoft/deberta-v3-base"  # a folder or a name
   config.labels = 200  # labelled texts; 0 takes every label
   config.balance = "balanced"  # how they are drawn: balanced | stratified
+  # Largest class : smallest, by a constant factor from the first class on; below 0
+  # from the last one on; 0 leaves them as they are.
+  config.labelled_imbalance = 0.0  # of the labelled texts, instead of `balance`
+  config.unlabelled_imbalance = 0.0  # of the unlabelled ones; the others are left out
   config.include_labelled = False  # labelled texts in the unlabelled pool, too
   config.weak = ("self",)  # kinds of view; one candidate is drawn a visit
   config.medium = ("words",)  # for methods that have a third view

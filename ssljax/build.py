@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax import methods, optim
+from ssljax import methods, optim, wrappers
 from ssljax.errors import UserError
 from ssljax.method import Method, Sizes
 from ssljax.models import Encoder, load_params, read_config
@@ -32,6 +32,9 @@ def make_method(config: Mapping[str, Any]) -> Method:
   """
   method = methods.make(config["method"])
   name = config["method"]["name"]
+  wrapper = config.get("wrapper", {"name": ""})  # which older runs have not
+  if wrapper["name"]:
+    method, name = wrappers.wrap(method, wrapper), f"{wrapper['name']} over {name}"
   if config["accumulation"] > 1 and method.assign is None:
     raise UserError(
       f"{name}'s loss spans the batch, so that --config.accumulation above 1 would "

@@ -76,7 +76,13 @@ def check(config: Mapping[str, Any]) -> None:
       f"--config.dropout={config['dropout']}: rates are multiples of 1/256; give 0, or "
       "something from 0.002 to 0.998"
     )
-  for key in ("weak", "strong"):
+  for key in ("labelled_imbalance", "unlabelled_imbalance"):
+    if config[key] and not 1 <= abs(config[key]) < math.inf:
+      raise UserError(
+        f"--config.{key}={config[key]}: give 0, or a ratio of 1 or more (10: the first "
+        "class is ten times the last; -10: the other way round)"
+      )
+  for key in ("weak", "medium", "strong"):
     kinds = config[key]
     if not kinds or not all(isinstance(kind, str) and kind for kind in kinds):
       raise UserError(

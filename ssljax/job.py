@@ -75,6 +75,8 @@ def assemble(config: dict[str, Any]) -> Job:
     unlabelled_batch,
     steps["steps"],
     steps["epoch_steps"],
+    tuple(np.bincount(data.train.label, minlength=classes).tolist()),
+    model.encoder.config.hidden_size,
   )
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
   longest = max(int(v.tokens.lengths.max(initial=1)) for v in views)

@@ -101,6 +101,8 @@ class Sizes(NamedTuple):
   unlabelled_batch: int  # U
   steps: int = 0  # of the whole run
   epoch_steps: int = 1  # ceil(labelled / batch)
+  labelled_counts: tuple[int, ...] = ()  # labelled texts of each class
+  width: int = 0  # D, of the features
 
 
 class Head(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from ssljax import methods, sharding, step
+from ssljax import methods, sharding, step, wrappers
 from ssljax.data import loader, tokenize
 from ssljax.method import Sizes
 from ssljax.models import Encoder
@@ -40,26 +40,30 @@ KINDS = ("variant", "mix")  # keywords whose every value is another algorithm
 
 
 def cases() -> list[str]:
-  """Every method, and every variant that its `make` names: "m" or "m:v"."""
+  """Every method, with every variant that its `make` names, and every wrapper.
+
+  "method", "method:variant", "fixmatch/wrapper".
+  """
   found = []
   for name in methods.names():
     hints = typing.get_type_hints(methods._factory(name))
     variants = [v for kind in KINDS for v in typing.get_args(hints.get(kind))]
     found += [f"{name}:{variant}" for variant in variants] or [name]
-  return found
+  return found + [f"fixmatch/{name}" for name in wrappers.names()]
 
 
 class Tiny:
   """One method on the tiny model. Steps run on `count` devices, jit or pmap."""
 
   def __init__(self, case: str, micro: int = 1, dropout: float = 0.0):
+    case, _, wrapper = case.partition("/")
     name, _, variant = case.partition(":")
     known = methods.defaults(name)
     kinds = {kind: variant for kind in KINDS if kind in known}
     keywords = {"name": name} | (kinds if variant else {})
     if "threshold" in known:
       keywords["threshold"] = 0.4  # of 3 classes; an untrained model is rarely surer
-    self.method = methods.make(keywords)
+    self.method = wrappers.wrap(methods.make(keywords), {"name": wrapper})
     self.micro = micro
     rng = np.random.default_rng(0)
     needs = self.method.needs
@@ -71,7 +75,11 @@ class Tiny:
       rng.integers(0, CLASSES, unlabelled).astype(np.int32),
     )
     size = UNLABELLED_BATCH if unlabelled else 0
-    self.sizes = Sizes(CLASSES, LABELLED, unlabelled, BATCH, size, STEPS, EPOCH_STEPS)
+    counts = tuple(np.bincount(self.data.label, minlength=CLASSES).tolist())
+    self.sizes = Sizes(
+      *(CLASSES, LABELLED, unlabelled, BATCH, size, STEPS, EPOCH_STEPS),
+      *(counts, CONFIG["hidden_size"]),
+    )
     self.model = Classifier(
       Encoder(from_json(CONFIG, "tiny"), dropout=dropout),
       CLASSES + needs.virtual_classes,

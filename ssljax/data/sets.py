@@ -62,6 +62,8 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
       mode=config["balance"],
       names=found.labels,
       include_labelled=config["include_labelled"],
+      labelled_imbalance=config["labelled_imbalance"],
+      unlabelled_imbalance=config["unlabelled_imbalance"],
     )
   except UserError as error:
     raise UserError(f"{error}{dropped and f' ({dropped})'}") from error

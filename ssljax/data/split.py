@@ -25,6 +25,8 @@ def draw(
   mode: str = "balanced",
   names: Sequence[str] = (),
   include_labelled: bool = False,
+  labelled_imbalance: float = 0.0,
+  unlabelled_imbalance: float = 0.0,
 ) -> Budget:
   """Draws the labelled rows; all others are unlabelled.
 
@@ -41,10 +43,13 @@ def draw(
       seed. "stratified", in proportion to the classes, at least one of each.
     names: of the classes, for messages.
     include_labelled: put the labelled rows into the unlabelled pool, too.
+    labelled_imbalance: see `shape`; instead of what `mode` says. 0: off.
+    unlabelled_imbalance: the same of the unlabelled rows, as many as there can be; the
+      others are left out. 0: off.
 
   Raises:
-    UserError: a negative budget, one that a class cannot fill, or a class that would
-      have no labelled row.
+    UserError: a negative budget, one that a class cannot fill, a class that would have
+      no labelled row, or an imbalance of rows whose labels are not known.
   """
   names = [f"{names[c]!r} (label {c})" if names else f"{c}" for c in range(classes)]
   if mode not in ("balanced", "stratified"):
@@ -68,6 +73,8 @@ def draw(
       f"labels={budget}: fewer labels than the {classes} classes, so class "
       f"{names[budget]} and others would have none; ask for at least {classes}"
     )
+  elif labelled_imbalance:
+    share = _largest(shape(classes, labelled_imbalance), budget)
   elif mode == "balanced":
     share = np.full(classes, budget // classes)
     order = _generator(seed, 0).permutation(classes)[: budget % classes]
@@ -80,11 +87,15 @@ def draw(
       )
   else:
     share = _largest(count, budget)
+  other = " or for a stratified draw" if mode == "balanced" else ""
   for c in np.flatnonzero(share > count):
     most = int(count.min()) * classes if mode == "balanced" else int(count.sum())
+    if labelled_imbalance:
+      sizes = shape(classes, labelled_imbalance)
+      most = int((count / sizes).min() * sizes.sum())
     raise UserError(
       f"labels={budget}: class {names[c]} needs {share[c]} labelled rows and has "
-      f"{count[c]}; ask for at most {most}{_or_stratified(mode)}, or for 0 to take all"
+      f"{count[c]}; ask for at most {most}{other}, or for 0 to take all"
     )
   chosen = [
     _generator(seed, 1, c).permutation(np.flatnonzero(labels == c))[: share[c]]
@@ -93,11 +104,49 @@ def draw(
   labelled = np.sort(np.concatenate(chosen)).astype(np.int64)
   rest = np.ones(len(labels), bool)
   rest[labelled] = include_labelled
-  return Budget(labelled, np.flatnonzero(rest), tuple(notes))
+  unlabelled = np.flatnonzero(rest)
+  if unlabelled_imbalance:
+    unlabelled = _imbalanced(labels, unlabelled, unlabelled_imbalance, classes, seed)
+    many = np.bincount(labels[unlabelled], minlength=classes)
+    notes.append(
+      f"unlabelled_imbalance={unlabelled_imbalance:g}: "
+      + ", ".join(f"{n} of {name}" for n, name in zip(many, names, strict=True))
+    )
+  return Budget(labelled, unlabelled, tuple(notes))
 
 
-def _or_stratified(mode: str) -> str:
-  return " or for a stratified draw" if mode == "balanced" else ""
+def shape(classes: int, ratio: float) -> np.ndarray:
+  """Class sizes f64 [C] that fall from 1 to 1/|ratio| by a constant factor.
+
+  n_c = |ratio|^(-c / (C - 1)); a negative ratio turns the order round.
+  """
+  sizes = np.abs(ratio) ** (-np.arange(classes) / max(1, classes - 1))
+  return sizes if ratio > 0 else sizes[::-1]
+
+
+def _imbalanced(
+  labels: np.ndarray, rows: np.ndarray, ratio: float, classes: int, seed: int
+) -> np.ndarray:
+  """Of `rows` as many as have the shape of the ratio, ascending."""
+  own = labels[rows]
+  if (own < 0).any():
+    raise UserError(
+      f"unlabelled_imbalance={ratio:g}: {(own < 0).sum()} rows of train have no label, "
+      "so their class is not known; take labelled data for it, or 0"
+    )
+  sizes = shape(classes, ratio)
+  most = (np.bincount(own, minlength=classes) / sizes).min()
+  many = np.floor(most * sizes + 1e-9).astype(np.int64)
+  for c in np.flatnonzero(many == 0):
+    raise UserError(
+      f"unlabelled_imbalance={ratio:g}: there are too few unlabelled rows to leave one "
+      f"of class {c}; lower it, or the label budget"
+    )
+  kept = [
+    _generator(seed, 3, c).permutation(rows[own == c])[: many[c]]
+    for c in range(classes)
+  ]
+  return np.sort(np.concatenate(kept)).astype(np.int64)
 
 
 def _largest(count: np.ndarray, budget: int) -> np.ndarray:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
-from ssljax.ops import alignment
+from ssljax.ops import alignment, draws
 
 
 class State(NamedTuple):
@@ -47,7 +47,8 @@ def make(
     logits = labelled.logits
     if interpolation:
       alone = forward(batch.labelled.views["weak"], key=alone_key).logits
-      share = jax.random.uniform(mix_key, logits.shape, jnp.float32)
+      draw = lambda key: jax.random.uniform(key, logits.shape[-1:])
+      share = draws.by_row(mix_key, batch.labelled.index, draw)
       logits = share * logits + (1.0 - share) * alone
     p, q = jax.lax.stop_gradient(
       (jax.nn.softmax(labelled.logits), jax.nn.softmax(weak.logits))

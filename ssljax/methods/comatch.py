@@ -81,15 +81,14 @@ def make(
       "unlabelled": Term(cross_entropy(strong.logits, q), weight, scale),
       "contrast": Term(cross_entropy(near, same), 1.0, contrast),
     }
-    queue = bank.queue_push(
-      state.queue,
-      *jax.lax.stop_gradient(
-        (
-          jnp.concatenate([weak.heads["projection"], labelled.heads["projection"]]),
-          jnp.concatenate([even, batch.labelled.label]),
-        )
-      ),
-    )
+    queue = state.queue
+    for said, label, index in (
+      (weak, even, batch.unlabelled.index),
+      (labelled, batch.labelled.label, batch.labelled.index),
+    ):
+      order = jnp.argsort(index)  # not the batch's, which means nothing
+      feature = jax.lax.stop_gradient(said.heads["projection"])
+      queue = bank.queue_push(queue, feature[order], label[order])
     return terms, State(queue, moved), Assignment(q, weight)
 
   needs = Needs(

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
+from ssljax.ops import bank
 
 
 def make(
@@ -40,7 +41,7 @@ def make(
       batch.unlabelled.views["strong"],
       key=jax.random.fold_in(clock.key, 1),
     )
-    near = (unit(strong.heads["distance"]) * unit(assigned.more)).sum(-1)  # cosine
+    near = bank.cosine(strong.heads["distance"], assigned.more)
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
       "unlabelled": Term(
@@ -60,9 +61,3 @@ def make(
     assign=assign,
     learn=learn,
   )
-
-
-def unit(x):
-  """Rows of f32 [n, W] at length 1; a row of zeros stays, and takes no gradient."""
-  square = (x**2).sum(-1, keepdims=True)
-  return jnp.where(square > 0, x * jax.lax.rsqrt(jnp.maximum(square, 1e-24)), 0.0)

@@ -39,7 +39,8 @@ def make(
     q = jax.lax.stop_gradient(alignment.sharpened(q, temperature))
     many = batch.labelled.label.shape[0]
     target = jnp.concatenate([batch.labelled.label, q, q])
-    partner, share = mixing.pairs(pair_key, target.shape[0], alpha)
+    rows = [batch.labelled.index, *[batch.unlabelled.index] * 2]
+    partner, share = mixing.pairs(pair_key, rows, alpha)
     target = mixing.mixed(target, partner, share)
     views = [batch.labelled.views["weak"], *views]
     logits = mixing.logits(forward, views, partner, share, key, mix)

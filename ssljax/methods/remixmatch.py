@@ -54,7 +54,8 @@ def make(
     q = alignment.sharpened(q, temperature)
     many = label.shape[0]
     target = jnp.concatenate([label, q, q, q])
-    partner, share = mixing.pairs(pair_key, target.shape[0], alpha)
+    rows = [batch.labelled.index, *[batch.unlabelled.index] * 3]
+    partner, share = mixing.pairs(pair_key, rows, alpha)
     target = mixing.mixed(target, partner, share)
     views = [unlabelled[name] for name in ("strong", "strong_2", "weak")]
     views = [batch.labelled.views["weak"], *views]

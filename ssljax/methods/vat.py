@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
-from ssljax.ops import ramps
+from ssljax.ops import draws, ramps
 
 
 def make(
@@ -69,9 +69,8 @@ def worst(forward, words, draw_key, key):
 def noise(rows, key):
   """f32 [S, R, L, E], Gaussian; by the token's place in its text, not in its row."""
   length, width = rows.embedding.shape[-2:]
-  table = jax.vmap(
-    lambda place: jax.random.normal(jax.random.fold_in(key, place), (width,))
-  )(jnp.arange(length))
+  draw = lambda key: jax.random.normal(key, (width,))
+  table = draws.by_row(key, jnp.arange(length), draw)
   begin = jnp.take_along_axis(rows.first, jnp.maximum(rows.segment - 1, 0), axis=-1)
   return table[jnp.maximum(jnp.arange(length) - begin, 0)]
 

@@ -1,4 +1,4 @@
-"""A queue of the newest rows, as a ring that is written in place."""
+"""Features of texts: their likeness, and a queue of the newest, written in place."""
 
 from typing import NamedTuple
 
@@ -39,3 +39,14 @@ def queue_push(state: Queue, feature: Array, probability: Array) -> Queue:
 def queue_filled(state: Queue) -> Array:
   """bool [K], rows that hold something."""
   return jnp.arange(state.feature.shape[0]) < state.count
+
+
+def unit(x: Array) -> Array:
+  """Rows of f32 [..., W] at length 1; a row of zeros stays, and takes no gradient."""
+  square = (x**2).sum(-1, keepdims=True)
+  return jnp.where(square > 0, x * jax.lax.rsqrt(jnp.maximum(square, 1e-24)), 0.0)
+
+
+def cosine(a: Array, b: Array) -> Array:
+  """Of each pair of rows, f32 [...]."""
+  return (unit(a) * unit(b)).sum(-1)

@@ -10,20 +10,34 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from ssljax.ops import draws
+
 Array = jax.Array
 LAYERS = (7, 9, 12)  # of 12 layers, TMix's best set; of other depths alike
 
 
-def pairs(key: Array, count: int, alpha: float) -> tuple[Array, Array]:
-  """Partners and shares of `count` texts.
+def pairs(key: Array, rows: Sequence[Array], alpha: float) -> tuple[Array, Array]:
+  """Partners and shares of n texts, which hang on the rows and not on their order.
+
+  Args:
+    rows: of each view, i32, the rows that its texts are of; together n.
+    alpha: of the Beta distribution.
 
   Returns:
-    i32 [count], a permutation, and f32 [count], the text's own share: Beta(alpha,
-    alpha), of which the larger side is the text's (MixMatch, equations 8 to 11).
+    i32 [n], a permutation: all stand in one random circle, and each text's partner is
+    the next one. f32 [n], the text's own share: Beta(alpha, alpha), of which the
+    larger side is the text's (MixMatch, equations 8 to 11).
   """
-  partner_key, share_key = jax.random.split(key)
-  partner = jax.random.permutation(partner_key, count)
-  share = jax.random.beta(share_key, alpha, alpha, (count,), jnp.float32)
+  places, shares = [], []
+  for view, index in enumerate(rows):
+    place_key, share_key = jax.random.split(jax.random.fold_in(key, view))
+    places.append(draws.by_row(place_key, index, jax.random.uniform))
+    shares.append(
+      draws.by_row(share_key, index, lambda key: jax.random.beta(key, alpha, alpha))
+    )
+  order = jnp.argsort(jnp.concatenate(places))
+  partner = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
+  share = jnp.concatenate(shares)
   return partner.astype(jnp.int32), jnp.maximum(share, 1.0 - share)
 
 

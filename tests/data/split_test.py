@@ -82,6 +82,40 @@ def test_labelled_rows_join_the_pool_only_when_asked():
   assert not set(draw(30).labelled) & set(draw(30).unlabelled)
 
 
+@pytest.mark.parametrize("ratio", [1, 4, 9, -4])
+def test_labelled_rows_have_the_shape_that_is_asked_for(ratio):
+  found = draw(34, labelled_imbalance=ratio)
+  many = np.bincount(LABELS[found.labelled], minlength=3)
+  root = abs(ratio) ** 0.5
+  wanted = np.array([root, 1, 1 / root]) / (root + 1 + 1 / root) * 34
+  wanted = wanted if ratio > 0 else wanted[::-1]
+  assert many.sum() == 34
+  assert np.abs(many - wanted).max() <= 1
+  assert draw(34, labelled_imbalance=ratio).labelled.tolist() == found.labelled.tolist()
+
+
+@pytest.mark.parametrize("ratio", [1, 4, -16])
+def test_unlabelled_rows_have_the_shape_and_are_as_many_as_can_be(ratio):
+  labels = LABELS[LABELS >= 0]
+  whole = split.draw(labels, 9, 3, 0)
+  found = split.draw(labels, 9, 3, 0, unlabelled_imbalance=ratio)
+  assert set(found.unlabelled) <= set(whole.unlabelled)
+  assert found.labelled.tolist() == whole.labelled.tolist()
+  there = np.bincount(labels[whole.unlabelled], minlength=3)
+  many = np.bincount(labels[found.unlabelled], minlength=3)
+  shape = [abs(ratio) ** (-c / 2) for c in range(3)]
+  shape = shape if ratio > 0 else shape[::-1]
+  most = min(n / s for n, s in zip(there, shape, strict=True))
+  assert many.tolist() == [int(most * s + 1e-9) for s in shape]
+  assert (many == there).any()  # some class is used up
+  assert f"{many[1]} of" in found.notes[-1]
+
+
+def test_an_imbalance_of_unknown_classes_is_refused():
+  with pytest.raises(UserError, match=r"unlabelled_imbalance=2: 50 rows .* no label"):
+    draw(9, unlabelled_imbalance=2.0)
+
+
 @pytest.mark.parametrize(
   ("budget", "more", "words"),
   [

@@ -1,0 +1,85 @@
+"""A model that is listened to: what a wrapper has of the method that it wraps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.method import Needs, Outputs
+
+Array = jax.Array
+
+
+class Listening:
+  """A `Forward` that passes everything on, changes what is said, and remembers it.
+
+  What is remembered is what the model said before the change.
+  """
+
+  def __init__(
+    self,
+    forward,
+    change: Callable[[Outputs, Any, bool], Outputs] = lambda said, *_: said,
+  ):
+    """Args: `change(said, view, learns)`; `learns`: the pass has a gradient.
+
+    Features that a method classifies, and mixed texts, are of the view None.
+    """
+    self._forward, self._change = forward, change
+    self._heard: list[tuple[object, bool, Outputs]] = []
+
+  def __call__(self, *texts, key, teacher=False, gradient=True):
+    found = self._forward(*texts, key=key, teacher=teacher, gradient=gradient)
+    some = found if len(texts) > 1 else (found,)
+    learns = gradient and not teacher
+    self._heard += [(view, learns, one) for view, one in zip(texts, some, strict=True)]
+    changed = [self._change(one, v, learns) for v, one in zip(texts, some, strict=True)]
+    return tuple(changed) if len(texts) > 1 else changed[0]
+
+  def said(self, view, learns: bool, key: Array) -> Outputs:
+    """What the model said of a view; it is asked where the method did not."""
+    for texts, learned, outputs in self._heard:
+      if texts is view and learned == learns:
+        return outputs
+    return self._forward(view, key=key, gradient=learns)
+
+  def classify(self, features):
+    return self._change(self._forward.classify(features), None, True)
+
+  def mix(self, *given):
+    return self._change(self._forward.mix(*given), None, True)
+
+  def embed(self, texts):
+    return self._forward.embed(texts)
+
+  @property
+  def depth(self) -> int:
+    return self._forward.depth
+
+
+def voters(needs: Needs) -> list[str]:
+  """Names of the heads whose outputs are logits of the classes."""
+  return [name for name, head in needs.heads.items() if head.kind == "classifier"]
+
+
+def shifted(outputs: Outputs, shift: Array, voters: list[str]) -> Outputs:
+  """`shift` f32 [C] added to the logits, and to those of each voter.
+
+  Virtual classes, which stand behind the C, are left as they are.
+  """
+  shift = jnp.pad(shift, (0, outputs.logits.shape[-1] - shift.shape[0]))
+  heads = {**outputs.heads, **{name: outputs.heads[name] + shift for name in voters}}
+  return outputs._replace(logits=outputs.logits + shift, heads=heads)
+
+
+def told(outputs: Outputs, probability: Array, voters: list[str]) -> Outputs:
+  """Logits of softmax `probability` f32 [n, C], of the model and of each voter."""
+  logits = jnp.log(jnp.maximum(probability, 1e-30))
+  lacking = outputs.logits.shape[-1] - logits.shape[-1]
+  logits = jnp.pad(logits, ((0, 0), (0, lacking)), constant_values=-1e9)
+  of_all = {
+    name: jnp.broadcast_to(logits[:, None], outputs.heads[name].shape)
+    for name in voters
+  }
+  return outputs._replace(logits=logits, heads={**outputs.heads, **of_all})

@@ -1,0 +1,120 @@
+"""DARP (Kim et al. 2020, arXiv 2007.08844): pseudo-labels bent to the class frequency.
+
+The predictions y of all unlabelled rows are kept. Every `every` steps they are refined
+to the x that is nearest to them while its class counts are what they should be,
+
+  min sum_n (1 / H(y_n)) KL(x_n || y_n)   so that  sum_n x_n = visited rows * pi
+
+(equation 3), pi the labelled class frequency: sure rows, of small entropy H, move
+least. Its solution is x_n = softmax(log y_n - H(y_n) nu); the multipliers nu are found
+by Newton's method on all classes at once (the authors go class by class). Before that,
+a class keeps `alpha` times its number of rows, the surest of it (section 3.3).
+After the warm-up the method's votes on a text are its refined row.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Amount, Share
+from ssljax.method import Method
+from ssljax.ops import listening
+
+Array = jax.Array
+NEWTON = 10  # iterations
+
+
+class State(NamedTuple):
+  inner: Any  # the method's
+  seen: Array  # f32 [N, C], y; zeros before the first visit
+  multiplier: Array  # f32 [C], nu
+  least: Array  # f32 [C], below it a class does not keep a row
+  wanted: Array  # f32 [C], pi
+
+
+def make(
+  method: Method, warmup: Share = 0.4, every: int = 10, alpha: Amount = 2.0
+) -> Method:
+  """Args: `warmup` is a share of the run; the others as above."""
+  heads = listening.voters(method.needs)
+
+  def init(sizes):
+    counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
+    counts = jnp.maximum(counts, 1.0)
+    return State(
+      method.init(sizes),
+      jnp.zeros((sizes.unlabelled, sizes.classes), jnp.float32),
+      jnp.zeros(sizes.classes, jnp.float32),
+      jnp.zeros(sizes.classes, jnp.float32),
+      counts / counts.sum(),
+    )
+
+  def loss(forward, batch, state, clock):
+    carried = [state]
+
+    def change(said, view, learns):
+      if view is not batch.unlabelled.views["weak"] or learns:
+        return said
+      classes = state.wanted.shape[0]
+      p = jax.lax.stop_gradient(jax.nn.softmax(said.logits[:, :classes]))
+      now = carried[0]
+      now = now._replace(seen=now.seen.at[batch.unlabelled.index].set(p))
+      due = (clock.progress >= warmup) & (clock.step % every == 0)
+      multiplier, least = jax.lax.cond(
+        due,
+        lambda s: solved(s.seen, s.wanted, alpha),
+        lambda s: (s.multiplier, s.least),
+        now,
+      )
+      carried[0] = now._replace(multiplier=multiplier, least=least)
+      bent = refined(kept(p, least), multiplier)
+      bent = jnp.where(clock.progress >= warmup, bent, p)
+      return listening.told(said, bent, heads)
+
+    heard = listening.Listening(forward, change)
+    terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
+    return terms, carried[0]._replace(inner=inner), assigned
+
+  return method._replace(init=init, loss=loss, assign=None, learn=None)
+
+
+def kept(y: Array, least: Array) -> Array:
+  """y without the classes that do not keep the row; as it was where none does."""
+  some = jnp.where(y >= least, y, 0.0)
+  whole = some.sum(-1, keepdims=True)
+  return jnp.where(whole > 0, some / jnp.maximum(whole, 1e-30), y)
+
+
+def entropy(y: Array) -> Array:
+  """f32 [n]."""
+  return -(y * jnp.log(jnp.maximum(y, 1e-30))).sum(-1)
+
+
+def refined(y: Array, multiplier: Array) -> Array:
+  """x of y, f32 [n, C]."""
+  logits = jnp.log(jnp.maximum(y, 1e-30))
+  return jax.nn.softmax(logits - entropy(y)[:, None] * multiplier)
+
+
+def solved(seen: Array, wanted: Array, alpha: float) -> tuple[Array, Array]:
+  """nu and the least shares, f32 [C] both, from all rows f32 [N, C]."""
+  visited = (seen.sum(-1) > 0).astype(jnp.float32)
+  counts = visited.sum() * wanted
+  rank = jnp.clip(jnp.floor(alpha * counts).astype(jnp.int32), 1, seen.shape[0]) - 1
+  ordered = -jnp.sort(-seen, axis=0)
+  least = jnp.take_along_axis(ordered, rank[None], axis=0)[0]
+  y = kept(seen, least)
+  height = entropy(y) * visited  # rows that were not visited do not move
+
+  def newton(multiplier, _):
+    x = refined(y, multiplier) * visited[:, None]
+    gap = x.sum(0) - counts
+    slope = jnp.diag((height[:, None] * x).sum(0)) - (height[:, None] * x).T @ x
+    # Adding the same to all multipliers changes nothing: the ridge picks one of them.
+    ridge = 1e-3 * jnp.trace(slope) / wanted.shape[0] + 1e-6
+    move = jnp.linalg.solve(slope + ridge * jnp.eye(wanted.shape[0]), gap)
+    return multiplier + jnp.clip(move, -2.0, 2.0), None
+
+  start = jnp.zeros_like(wanted)
+  return jax.lax.scan(newton, start, None, NEWTON)[0], least

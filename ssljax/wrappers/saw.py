@@ -1,0 +1,78 @@
+"""SAW (Lai et al. 2022, ICML): rare classes weigh more, among pseudo-labels, too.
+
+Each labelled text weighs w_y, each unlabelled one w'_c of its pseudo-label c, by the
+effective number of texts (Cui et al. 2019, arXiv 1901.05555, equation 4):
+
+  w_c ~ (1 - beta) / (1 - beta^n_c), of mean 1 over the classes
+
+n_c of w counts labelled texts; n_c of w' counts the last prediction of each unlabelled
+row, anew at each epoch's end (1 for all before the first).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.keywords import Share
+from ssljax.method import Method
+from ssljax.ops import listening
+
+Array = jax.Array
+
+
+class State(NamedTuple):
+  inner: Any  # the method's
+  labelled: Array  # f32 [C], w
+  unlabelled: Array  # f32 [C], w'
+  vote: Array  # i32 [N], last prediction, -1 before the first
+  epoch_steps: Array  # i32 []
+
+
+def make(method: Method, beta: Share = 0.999) -> Method:
+  """Args: `beta` near 1 weighs by 1 / n_c, 0 not at all."""
+
+  def init(sizes):
+    counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
+    return State(
+      method.init(sizes),
+      weights(counts, beta),
+      jnp.ones(sizes.classes, jnp.float32),
+      jnp.full(sizes.unlabelled, -1, jnp.int32),
+      jnp.array(sizes.epoch_steps, jnp.int32),
+    )
+
+  def loss(forward, batch, state, clock):
+    heard = listening.Listening(forward)
+    terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
+    classes = state.labelled.shape[0]
+    label = batch.labelled.label[:, :classes]
+    target = assigned.target[:, :classes].argmax(-1)
+    own = {"labelled": label @ state.labelled, "unlabelled": state.unlabelled[target]}
+    for name, weight in own.items():
+      term = terms[name]
+      if term.loss.shape[:1] == weight.shape:  # else its texts are mixed
+        terms = {**terms, name: term._replace(weight=term.weight * weight)}
+    weak = heard.said(batch.unlabelled.views["weak"], False, clock.key).logits
+    seen = weak[:, :classes].argmax(-1).astype(jnp.int32)
+    vote = state.vote.at[batch.unlabelled.index].set(seen)
+
+    def counted(vote):
+      hot = vote[:, None] == jnp.arange(classes)
+      return weights(hot.sum(0).astype(jnp.float32), beta)
+
+    ends = (clock.step + 1) % state.epoch_steps == 0
+    fresh = jax.lax.cond(ends, counted, lambda vote: state.unlabelled, vote)
+    return terms, state._replace(inner=inner, unlabelled=fresh, vote=vote), assigned
+
+  return method._replace(init=init, loss=loss, assign=None, learn=None)
+
+
+def weights(counts: Array, beta: float) -> Array:
+  """f32 [C] of mean 1; a class without texts counts as one text."""
+  counts = jnp.maximum(counts, 1.0)
+  if beta == 1:
+    weight = 1.0 / counts
+  else:
+    weight = (1.0 - beta) / (1.0 - beta**counts)
+  return weight / weight.mean()
