@@ -2,7 +2,8 @@
 
 With m the running mean of the weak predictions, class by class:
 
-  votes read z(weak(u)) - tau log m,   unlabelled texts learn by z(strong(u)) + tau log m
+  votes read z(weak(u)) - tau log m
+  unlabelled texts learn by z(strong(u)) + tau log m
 
 (equations 5 to 7), m that of the steps before, known when the model speaks. tau 0 is
 the method itself. Labelled texts are left alone. (Published code averages over all
