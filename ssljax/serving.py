@@ -110,13 +110,16 @@ class SafetyClassifier:
     return score_of(self.logits(texts).logits, self.temperature)
 
   def logits(self, texts: Sequence[Text]) -> Scored:
-    """What the model says before calibration; texts are packed inside."""
+    """What the model says before calibration; texts are packed inside.
+
+    Half a surrogate pair, as the JSON "\\ud83d", is read as U+FFFD.
+    """
     if isinstance(texts, str):
       raise TypeError("give a list of texts, not one text")
     pairs = [(text, None) if isinstance(text, str) else tuple(text) for text in texts]
     if not pairs:
       return Scored(np.zeros((0, len(self.labels)), np.float32), np.zeros(0, bool))
-    first, second = zip(*pairs, strict=True)
+    first, second = ([_paired(t) for t in some] for some in zip(*pairs, strict=True))
     tokens = tokenize.encode(self._tokenizer, first, second, self.max_length)
     with self._lock:  # more at once would only share the same cores
       logits = scoring.score(
@@ -178,6 +181,13 @@ class SafetyClassifier:
 
 
 LONGEST = 512  # tokens of a row; a longer text gets one of its own length
+
+
+def _paired(text: str | None) -> str | None:
+  """The text as a tokenizer takes it, which knows valid Unicode only."""
+  if text is None:
+    return None
+  return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _turn(conversation: Sequence[Mapping[str, str]]) -> Text:

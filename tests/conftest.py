@@ -10,6 +10,23 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
   )
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 
+import pytest
 from absl import flags
 
 flags.FLAGS.mark_as_parsed()  # grain reads flags, and only absl's `run` parses them
+
+
+@pytest.fixture
+def stdin(tmp_path):
+  """Gives bytes to standard input."""
+  kept, path = os.dup(0), tmp_path / "stdin"
+
+  def give(data):
+    path.write_bytes(data)
+    file = os.open(path, os.O_RDONLY)
+    os.dup2(file, 0)
+    os.close(file)
+
+  yield give
+  os.dup2(kept, 0)
+  os.close(kept)

@@ -9,8 +9,10 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,13 +79,28 @@ def rows(path: Path) -> Iterator[tuple[int, dict]]:
   kind = check(path)
   if kind == ".parquet":
     return _parquet_rows(path)
-  return _csv_rows(path) if kind == ".csv" else _json_rows(path)
+  if kind == ".csv":
+    return _csv_rows(path)
+  return _json_rows(_lines(path), partial(place, path))
+
+
+def stream(file: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
+  """Rows of JSONL that has no path, such as standard input; `name` stands in errors.
+
+  Yields, raises: as `rows`.
+  """
+  where = lambda number: f"{name}, line {number}"
+  try:
+    yield from _json_rows(_decoded(file, where), where)
+  except OSError as error:
+    raise UserError(f"{name}: cannot be read ({error})") from error
 
 
 def parquet(path: Path) -> pq.ParquetFile:
   """An opened Parquet file; UserError where it is none."""
   try:
-    return pq.ParquetFile(path)
+    # By default pyarrow holds all that `iter_batches` will need, the whole file.
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
   except (pa.ArrowException, OSError) as error:
     raise broken(path, error) from error
 
@@ -117,34 +134,42 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
   opened = gzip.open if path.name.lower().endswith(".gz") else open
   try:
     with opened(path, "rb") as file:
-      for number, line in enumerate(file, 1):
-        try:
-          # A byte order mark, as Excel writes it, is no part of the first name.
-          yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-          bad = line[error.start : error.start + 1].hex()
-          raise UserError(
-            f"{place(path, number)}: not valid UTF-8 (byte 0x{bad} at position "
-            f"{error.start + 1}); save the file as UTF-8"
-          ) from error
+      yield from _decoded(file, partial(place, path))
   except (OSError, EOFError, zlib.error) as error:
     raise broken(path, error) from error
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  for number, line in _lines(path):
+def _decoded(
+  file: Iterable[bytes], where: Callable[[int], str]
+) -> Iterator[tuple[int, str]]:
+  for number, line in enumerate(file, 1):
+    try:
+      # A byte order mark, as Excel writes it, is no part of the first name.
+      yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+      bad = line[error.start : error.start + 1].hex()
+      raise UserError(
+        f"{where(number)}: not valid UTF-8 (byte 0x{bad} at position "
+        f"{error.start + 1}); save the file as UTF-8"
+      ) from error
+
+
+def _json_rows(
+  lines: Iterable[tuple[int, str]], where: Callable[[int], str]
+) -> Iterator[tuple[int, dict]]:
+  for number, line in lines:
     if not line.strip():
       continue
     try:
       row = json.loads(line)
     except (json.JSONDecodeError, RecursionError, ValueError) as error:
       raise UserError(
-        f"{place(path, number)}: not valid JSON ({getattr(error, 'msg', error)}): "
+        f"{where(number)}: not valid JSON ({getattr(error, 'msg', error)}): "
         f"{short(line.strip())}; write one JSON object a line"
       ) from error
     if not isinstance(row, dict):
       raise UserError(
-        f"{place(path, number)}: not a JSON object: {short(line.strip())}; write one "
+        f"{where(number)}: not a JSON object: {short(line.strip())}; write one "
         'JSON object a line, such as {"text": "…", "label": 0}'
       )
     yield number, row
