@@ -1,4 +1,4 @@
-"""The queue against a list that forgets its head."""
+"""The queue against a list that forgets its head, likeness against its formula."""
 
 from collections import deque
 
@@ -46,3 +46,17 @@ def test_an_empty_queue_holds_nothing():
   assert not np.any(bank.queue_filled(state))
   assert not np.any(state.feature)
   assert state.count.dtype == jnp.int32
+
+
+def test_likeness_is_the_cosine_and_0_where_there_is_nothing_to_compare():
+  random = np.random.default_rng(0)
+  a, b = random.normal(size=(2, 6, 3)).astype(np.float32)
+  b[1], b[2], b[3] = 2 * a[1], -a[2], 0.0
+  for row, other, found in zip(a, b, bank.cosine(a, b), strict=True):
+    size = np.sqrt(sum(x * x for x in row) * sum(y * y for y in other))
+    product = sum(x * y for x, y in zip(row, other, strict=True))
+    expected = product / size if size else 0.0
+    assert float(found) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+  slope = jax.grad(lambda b: bank.cosine(a, b).sum())(jnp.asarray(b))
+  assert np.all(np.isfinite(slope))
+  assert not np.any(slope[3])
