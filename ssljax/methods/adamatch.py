@@ -4,12 +4,14 @@
   weight(u) = 1[max q' >= threshold * mean_b max p(x_b)], over the labelled batch
   loss = CE(z(x)) + scale * mean weight * CE(p(strong(u)), argmax q')
 
-Random logit interpolation (section 3.2): labelled logits are l z_1 + (1 - l) z_2,
+Random logit interpolation: labelled logits, those of p(x) too, are l z_1 + (1 - l) z_2,
 l uniform in each entry, z_1 from the pass with the unlabelled texts and z_2 from one
 without. There the two differ by batch normalisation, here by dropout alone.
 
-The target is hard and the means are exponential ones, as in published code (the paper
-has soft targets, means of one batch, and a ramp on the unlabelled loss).
+The target is hard and the labelled mean exponential, as in the authors' code, and so is
+the unlabelled one (theirs is of 128 batches; the paper's equations have soft targets
+and means of one batch: `momentum` 0). The paper also learns the labelled strong view,
+raises the unlabelled loss slowly, and has a threshold of 0.9.
 """
 
 from typing import NamedTuple
@@ -50,9 +52,7 @@ def make(
       draw = lambda key: jax.random.uniform(key, logits.shape[-1:])
       share = draws.by_row(mix_key, batch.labelled.index, draw)
       logits = share * logits + (1.0 - share) * alone
-    p, q = jax.lax.stop_gradient(
-      (jax.nn.softmax(labelled.logits), jax.nn.softmax(weak.logits))
-    )
+    p, q = jax.lax.stop_gradient((jax.nn.softmax(logits), jax.nn.softmax(weak.logits)))
     state = State(
       alignment.average_update(state.labelled, p.mean(0), momentum),
       alignment.average_update(state.model, q.mean(0), momentum),

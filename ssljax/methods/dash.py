@@ -1,14 +1,16 @@
 """Dash (Xu et al. 2021, arXiv 2109.00650): the threshold on the loss comes down.
 
-A text is used while its weak loss is low enough (equations 8 and 9):
+A text is used while its weak loss is low enough:
 
   CE(weak(u), target) <= rho_k = max(c * gamma^(-k) * rho_hat, least)
+  loss = CE(x) + scale * mean 1[loss low enough] CE(p(strong(u)), target)
 
 rho_hat is the mean labelled loss over the warm-up, which is supervised (published code
-takes validation texts for it). k counts the `cuts` equal parts of the rest of the run.
-Targets are softened to q^(1/T) until rho_k has come down to `least`, then hard.
-
-  loss = CE(x) + scale * mean 1[loss low enough] CE(p(strong(u)), target)
+takes validation texts for it, the authors' own the unlabelled ones). k counts the
+`cuts` equal parts of the rest of the run: 10, as in published text code; the authors
+cut every 9 epochs. Targets are softened to q^(1/T) until rho_k has come down to
+`least`, then hard; the weak loss is of the target in use (of the hard one in the
+authors' code).
 """
 
 from typing import NamedTuple

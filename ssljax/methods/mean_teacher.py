@@ -8,8 +8,9 @@ student is the model:
 p' is the teacher's and takes no gradient; the student's side does. (Published code took
 both from the teacher, or let the teacher be the student: the loss was 0.) Like the
 student, the teacher reads with dropout unless `--config.weak_dropout=false`; what is
-evaluated is the teacher, as in the paper. The ramp is linear over the first 40% of the
-run (the paper's is sigmoid-shaped).
+evaluated is the teacher, as in the paper. There labelled texts agree, too
+(`--config.include_labelled=true`), and the ramp is sigmoid-shaped; here it is linear
+over the first 40% of the run.
 """
 
 import jax

@@ -4,8 +4,9 @@
 
 The paper's stochastic looks are dropout and the augmentation, so they are the two views
 here; `--config.strong=self` leaves dropout alone, as published text code has it. Only
-the second look takes a gradient, as there; the ramp is linear over the first 40% of the
-run (the paper's is Gaussian over the first 80 epochs of 300).
+the second look takes a gradient, as in that code. The paper has labelled texts agree,
+too (`--config.include_labelled=true`). The ramp is linear over the first 40% of the run
+(the paper's is Gaussian over the first 80 epochs of 300).
 """
 
 import jax

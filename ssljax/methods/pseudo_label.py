@@ -4,8 +4,9 @@ One view, one pass: the text that is labelled is the text that is learned,
 
   loss = CE(x) + scale * ramp(t) * mean 1[max p(u) >= threshold] CE(p(u), argmax p(u))
 
-Lee's ramp alpha(t) (equation 16) is linear, here over the first 40% of the run. His
-method has no threshold (0 gives it); 0.95 is what comparisons since use.
+Lee's ramp alpha(t) (equation 16) is 0 at first, then linear; here it is linear over the
+first 40% of the run. His method has no threshold (0 gives it); 0.95 is what comparisons
+since use.
 """
 
 import jax

@@ -2,10 +2,10 @@
 
   weight(q) = exp(-min(max q - mu, 0)^2 / (2 sigma^2 / deviations^2))
 
-(equation 7, a Gaussian cut at its mean; lambda_max 1), mu and sigma^2 running averages
-of the mean and the unbiased variance of max q over the batch (equation 8), from 1/C and
-1 on. Uniform alignment (section 3.3) goes into the weight only: max q is that of q
-scaled to a uniform running mean; the label is argmax of q itself.
+(a Gaussian cut at its mean; lambda_max 1), mu and sigma^2 running averages of the mean
+and the unbiased variance of max q over the batch, from 1/C and 1 on. The batch moves
+them before they are used. Uniform alignment goes into the weight only: max q is that of
+q scaled to a uniform running mean; the label is argmax of q itself.
 
   loss = CE(x) + scale * mean weight * CE(p(strong(u)), argmax q)
 
@@ -55,7 +55,9 @@ def make(
     spread = sure.var(ddof=1) if sure.shape[0] > 1 else jnp.zeros(())
     state = State(move(state.mean, sure.mean()), move(state.variance, spread), model)
     below = jnp.minimum(even.max(-1) - state.mean, 0.0)
-    weight = jnp.exp(-(below**2) * deviations**2 / (2.0 * state.variance))
+    # Where all texts are alike the variance is 0: those at the mean count in full.
+    variance = jnp.maximum(state.variance, 1e-12)
+    weight = jnp.exp(-(below**2) * deviations**2 / (2.0 * variance))
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
     return Assignment(target, weight, {"mean_confidence": state.mean}), state
 

@@ -3,13 +3,14 @@
   loss = (1/Z) sum_b 1[p_y(x_b) <= eta_t] CE(x_b)
        + scale * mean 1[max q >= threshold] CE(p(strong(u)), q^(1/T) / sum q^(1/T))
 
-q = p(y | weak(u)). Training signal annealing (section 2.3) drops a labelled text while
-the model gives its *correct* class more than eta_t = a_t (1 - 1/C) + 1/C; Z counts
-those that stay. a_t over progress t: "linear" t, "exp" e^(5(t - 1)), "log" 1 - e^(-5t),
-"off" 1.
+q = p(y | weak(u)); the paper's divergence has the same gradient. Training signal
+annealing drops a labelled text while the model gives its *correct* class more than
+eta_t = a_t (1 - 1/C) + 1/C; Z counts those that stay. a_t over progress t: "linear" t,
+"exp" e^(5(t - 1)), "log" 1 - e^(-5t), "off" 1.
 
-Published code passes over the sharpening, and anneals on max p. Its schedule for texts
-is "exp", which leaves almost no labelled text in at first: the default is "linear".
+The code of published comparisons, not the authors', passes over the sharpening and
+anneals on max p. Its schedule for texts is "exp", which leaves almost no labelled text
+in at first: the default is "linear".
 """
 
 from typing import Literal

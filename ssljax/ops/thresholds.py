@@ -90,5 +90,5 @@ def adaptive_update(state: Adaptive, probability: Array, momentum: float) -> Ada
 
 
 def adaptive_threshold(state: Adaptive) -> Array:
-  """tau(c) = tau ptilde(c) / max ptilde, f32 [C] (equation 8)."""
+  """tau(c) = tau ptilde(c) / max ptilde, f32 [C] (equation 7)."""
   return state.confidence * state.probability / state.probability.max()

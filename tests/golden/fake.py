@@ -79,7 +79,8 @@ class Model:
   `said["unlabelled.strong"]` is {"logits": f32 [n, C]} and, where a method reads them,
   {"features": f32 [n, D]} and what its heads say by their names. A view that is read
   by the teacher is "teacher.weak"; "unlabelled.weak/vote" is what a pass without
-  gradient hears, where that differs. Features are classified by `said["kernel"]`.
+  gradient hears, where that differs, "labelled.weak/alone" what a pass hears that no
+  unlabelled text is in. Features are classified by `said["kernel"]`.
   """
 
   depth = 12
@@ -88,12 +89,14 @@ class Model:
     self.said = said
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
-    found = tuple(self._one(name, teacher, gradient) for name in texts)
+    alone = not any(name.startswith("unlabelled") for name in texts)
+    found = tuple(self._one(name, teacher, gradient, alone) for name in texts)
     return found if len(texts) > 1 else found[0]
 
-  def _one(self, name, teacher, gradient):
+  def _one(self, name, teacher, gradient, alone):
     name = name.replace("unlabelled", "teacher") if teacher else name
     heard = self.said.get(f"{name}/vote") if not gradient else None
+    heard = heard or (self.said.get(f"{name}/alone") if alone else None)
     heard = dict(heard or self.said[name])
     said, features = heard.pop("logits"), heard.pop("features", None)
     if features is None:
@@ -156,6 +159,16 @@ def stepper(method):
   return take
 
 
+def speech(random, classes, labelled=6, unlabelled=24, spread=2.0):
+  """What `Model` says of the three common views and of the teacher's weak one."""
+  sizes = {"labelled.weak": labelled, "unlabelled.weak": unlabelled}
+  sizes |= {"unlabelled.strong": unlabelled, "teacher.weak": unlabelled}
+  return {
+    name: {"logits": logits(random, size, classes, spread=spread)}
+    for name, size in sizes.items()
+  }
+
+
 def logits(random, *shape, spread=2.0):
   """Random logits in steps of 1/4, so that ties are common."""
   return np.round(random.normal(size=shape) * spread * 4) / 4
@@ -180,8 +193,17 @@ def surprise(row, target) -> float:
 
 def supervised(said: Said, label) -> float:
   """Mean cross-entropy of the labelled texts."""
-  pairs = zip(said.labelled, label, strict=True)
-  return sum(surprise(*pair) for pair in pairs) / len(label)
+  return mean_surprise(said.labelled, label)
+
+
+def mean_surprise(rows, targets) -> float:
+  pairs = list(zip(rows, targets, strict=True))
+  return sum(surprise(*pair) for pair in pairs) / len(pairs)
+
+
+def slope(row, target) -> list[float]:
+  """The gradient of `surprise` with respect to the logits; targets sum to 1."""
+  return [p - float(t) for p, t in zip(softmax(row), target, strict=True)]
 
 
 def first_largest(row) -> int:

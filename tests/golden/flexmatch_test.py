@@ -1,0 +1,128 @@
+"""FlexMatch against the equations of arXiv 2110.08263, over a dictionary of rows."""
+
+import numpy as np
+import pytest
+
+from ssljax.method import Sizes
+from ssljax.methods import flexmatch
+
+from . import fake
+
+N, U, B = 24, 12, 6
+
+
+class Reference:
+  """Which class each row was last surely predicted, a row at a time."""
+
+  def __init__(self, classes, threshold, warmup):
+    self.classes, self.threshold, self.warmup = classes, threshold, warmup
+    self.last = dict.fromkeys(range(N))
+
+  def counts(self):
+    return [
+      sum(label == c for label in self.last.values()) for c in range(self.classes)
+    ]
+
+  def cuts(self):
+    """T(c) of each class."""
+    counts = self.counts()
+    unused = sum(label is None for label in self.last.values())
+    most = max(*counts, unused) if self.warmup else max(counts)
+    betas = [count / most if most else 0.0 for count in counts]
+    return [self.threshold * beta / (2 - beta) for beta in betas]
+
+  def step(self, weak, index):
+    """(label, passes) of each text; then the texts are remembered."""
+    cuts, found = self.cuts(), []
+    for row in weak:
+      q = fake.softmax(row)
+      c = fake.first_largest(q)
+      assert abs(q[c] - cuts[c]) > 1e-6  # no matter of rounding
+      found.append((c, q[c] > cuts[c]))
+    for row, u in zip(weak, index, strict=True):
+      q = fake.softmax(row)
+      if max(q) > self.threshold:
+        self.last[int(u)] = fake.first_largest(q)
+    return found
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("warmup", [True, False])
+def test_equals_the_equations(classes, warmup):
+  random = np.random.default_rng(classes)
+  method = flexmatch.make(threshold=0.8, scale=0.7, warmup=warmup)
+  take = fake.stepper(method)
+  state = method.init(Sizes(classes, 12, N, B, U))
+  reference = Reference(classes, 0.8, warmup)
+  selected = []
+  for step in range(9):
+    said = fake.speech(random, classes, B, U, spread=3.0)
+    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    weak[:, -1] -= 30 * (step < 3)  # a class nobody predicts
+    if step == 7:  # all are for the class that is learned best, and none is sure
+      counts = reference.counts()
+      weak[:] = 0.25 * np.eye(classes)[counts.index(max(counts))]
+    label = fake.labels(random, B, classes)
+    index = random.permutation(N)[:U]
+    result = take(state, said, label, index, step)
+    state = result.state
+
+    loss, slopes = 0.0, np.zeros((U, classes))
+    taught = reference.step(weak, index)
+    for u, (c, passes) in enumerate(taught):
+      target = fake.one_hot(c, classes)
+      np.testing.assert_array_equal(result.assigned.target[u], target)
+      assert result.assigned.weight[u] == passes
+      loss += passes * fake.surprise(strong[u], target)
+      slopes[u] = passes * np.array(fake.slope(strong[u], target))
+    selected.append(sum(passes for _, passes in taught))
+    assert result.totals == pytest.approx(
+      {
+        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "unlabelled": 0.7 * loss / U,
+      },
+      rel=1e-5,
+    )
+    np.testing.assert_allclose(
+      result.gradient["unlabelled.strong"]["logits"],
+      0.7 * slopes / U,
+      rtol=1e-4,
+      atol=1e-7,
+    )
+    assert not np.any(result.gradient["unlabelled.weak"]["logits"])
+    expected = [-1 if c is None else c for c in reference.last.values()]
+    np.testing.assert_array_equal(state.label, expected)
+    np.testing.assert_array_equal(state.count, reference.counts())
+  # All before anything is learned, none in the step made for it.
+  assert selected[0] == U
+  assert selected[7] == 0
+  assert any(0 < count < U for count in selected)
+
+
+def two_texts(*confidences):
+  """Texts of two classes, that say the first with these probabilities."""
+  weak = np.array([[np.log(q / (1 - q)), 0.0] for q in confidences])
+  said = {"labelled.weak": {"logits": np.zeros((1, 2))}}
+  return said | {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
+
+
+def test_the_thresholds_are_of_before_the_batch():
+  method = flexmatch.make()
+  take = fake.stepper(method)
+  state = method.init(Sizes(2, 1, 2, 1, 2))
+  # Nothing is learned yet, so T = 0. After the sure text it would be 0.95.
+  first = take(state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1])
+  np.testing.assert_array_equal(first.assigned.weight, [1, 1])
+  second = take(first.state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1])
+  np.testing.assert_array_equal(second.assigned.weight, [1, 0])
+
+
+def test_rows_that_nobody_was_sure_of_hold_the_thresholds_down():
+  # 1 of 11 rows learned: beta = 1/10 with the 10 others, 1 without them.
+  for warmup, expected in [(True, [1, 1]), (False, [1, 0])]:
+    method = flexmatch.make(warmup=warmup)
+    take = fake.stepper(method)
+    state = method.init(Sizes(2, 1, 11, 1, 2))
+    state = take(state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1]).state
+    result = take(state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1])
+    np.testing.assert_array_equal(result.assigned.weight, expected)

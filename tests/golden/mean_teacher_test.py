@@ -1,0 +1,80 @@
+"""Mean Teacher against the loss of arXiv 1703.01780, a text and a class at a time."""
+
+import numpy as np
+import pytest
+
+from configs import mean_teacher as config
+from ssljax.method import Sizes
+from ssljax.methods import mean_teacher
+
+from . import fake
+
+U = 24
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_equals_the_equation(classes):
+  random = np.random.default_rng(classes)
+  method = mean_teacher.make(scale=5.0, ramp=0.4)
+  take = fake.stepper(method)
+  state = method.init(Sizes(classes, 6, U, 6, U))
+  ramps = [(0.0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.4, 1.0), (0.9, 1.0)]
+  for step, (progress, ramp) in enumerate(ramps):
+    said = fake.speech(random, classes, spread=[2.0, 2.0, 0.1, 2.0, 4000.0][step])
+    teacher, student = said["teacher.weak"], said["unlabelled.strong"]
+    teacher["logits"][:, -1] -= 9 * (step == 3)  # a class nobody predicts
+    label = fake.labels(random, 6, classes)
+    result = take(state, said, label, np.arange(U), step, progress)
+    state = result.state
+
+    loss, slopes = 0.0, np.zeros((U, classes))
+    for u in range(U):
+      p, q = fake.softmax(student["logits"][u]), fake.softmax(teacher["logits"][u])
+      for c in range(classes):
+        loss += (p[c] - q[c]) ** 2 / classes
+        for k in range(classes):
+          moves = p[c] * ((c == k) - p[k])  # d p_c / d z_k
+          slopes[u, k] += 2 * (p[c] - q[c]) * moves / classes
+      np.testing.assert_allclose(result.assigned.target[u], q, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
+    assert result.totals == pytest.approx(
+      {
+        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "unlabelled": 5.0 * ramp * loss / U,
+      },
+      rel=1e-5,
+    )
+    np.testing.assert_allclose(
+      result.gradient["unlabelled.strong"]["logits"],
+      5.0 * ramp * slopes / U,
+      rtol=1e-3,
+      atol=1e-7,
+    )
+
+
+def test_the_student_learns_and_the_teacher_does_not():
+  said = fake.speech(np.random.default_rng(0), 3)
+  label = fake.labels(np.random.default_rng(0), 6, 3)
+  take = fake.stepper(mean_teacher.make())
+  result = take((), said, label, np.arange(U), progress=1.0)
+  assert result.totals["unlabelled"] > 0
+  assert np.all(np.any(result.gradient["unlabelled.strong"]["logits"], axis=1))
+  assert not np.any(result.gradient["teacher.weak"]["logits"])
+  # The student's weak view is not asked: the target is the teacher's.
+  assert not np.any(result.gradient["unlabelled.weak"]["logits"])
+  other = dict(said) | {"unlabelled.weak": said["unlabelled.strong"]}
+  assert take((), other, label, np.arange(U), progress=1.0).totals == result.totals
+
+
+def test_a_student_that_says_what_the_teacher_says_costs_nothing():
+  said = fake.speech(np.random.default_rng(0), 3)
+  said["unlabelled.strong"] = said["teacher.weak"]
+  label = fake.labels(np.random.default_rng(0), 6, 3)
+  take = fake.stepper(mean_teacher.make())
+  result = take((), said, label, np.arange(U), progress=1.0)
+  assert result.totals["unlabelled"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_teacher_is_an_average_not_the_student():
+  assert mean_teacher.make().needs.teacher
+  assert config.get_config().ema == 0.999

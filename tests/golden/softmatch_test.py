@@ -1,0 +1,159 @@
+"""SoftMatch against the equations of arXiv 2301.10921, a text and a class at a time."""
+
+import numpy as np
+import pytest
+
+from ssljax.method import Sizes
+from ssljax.methods import softmatch
+
+from . import fake
+
+U, B = 24, 6
+
+
+class Reference:
+  """Mean and variance of the confidence, and the mean prediction."""
+
+  def __init__(self, classes, momentum, moments="before", deviations=2.0):
+    self.classes, self.momentum = classes, momentum
+    self.moments, self.deviations = moments, deviations
+    self.mu, self.variance, self.mean = 1 / classes, 1.0, None
+
+  def move(self, old, new):
+    return self.momentum * old + (1 - self.momentum) * new
+
+  def step(self, weak):
+    """(label, weight) of each text."""
+    q = [fake.softmax(row) for row in weak]
+    means = [sum(row[c] for row in q) / len(q) for c in range(self.classes)]
+    if self.mean is None:
+      self.mean = means
+    else:
+      pairs = zip(self.mean, means, strict=True)
+      self.mean = [self.move(old, new) for old, new in pairs]
+    aligned = [self.align(row) for row in q]
+    tops = [max(row) for row in (q if self.moments == "before" else aligned)]
+    middle = sum(tops) / len(tops)
+    spread = sum((top - middle) ** 2 for top in tops) / (len(tops) - 1)
+    self.mu = self.move(self.mu, middle)
+    self.variance = self.move(self.variance, spread)
+    return [
+      (fake.first_largest(row), self.weigh(max(even)))
+      for row, even in zip(q, aligned, strict=True)
+    ]
+
+  def align(self, row):
+    scaled = [
+      p * (1 / self.classes + 1e-6) / (m + 1e-6)
+      for p, m in zip(row, self.mean, strict=True)
+    ]
+    return [s / sum(scaled) for s in scaled]
+
+  def weigh(self, top):
+    if top >= self.mu:
+      return 1.0
+    deviation = np.sqrt(self.variance) / self.deviations
+    return np.exp(-((top - self.mu) ** 2) / (2 * deviation**2))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(
+  ("moments", "deviations"), [("before", 2.0), ("after", 2.0), ("before", 3.0)]
+)
+def test_equals_the_equations(classes, moments, deviations):
+  random = np.random.default_rng(classes)
+  method = softmatch.make(
+    scale=0.7, momentum=0.6, deviations=deviations, moments=moments
+  )
+  take = fake.stepper(method)
+  state = method.init(Sizes(classes, 12, U, B, U))
+  reference = Reference(classes, 0.6, moments, deviations)
+  for step in range(8):
+    said = fake.speech(random, classes, B, U, spread=[3.0, 0.5][step % 2])
+    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    weak[:, -1] -= 30 * (step in (2, 3))  # a class nobody predicts
+    if step == 5:  # nobody knows anything
+      weak[:] = 0
+    if step == 6:  # one is sure, the others are not; then all are sure
+      weak[1:] /= 10
+    if step == 7:
+      weak[:] = 50 * np.eye(classes)[np.arange(U) % classes]
+    label = fake.labels(random, B, classes)
+    result = take(state, said, label, np.arange(U), step)
+    state = result.state
+
+    loss, slopes, weights = 0.0, np.zeros((U, classes)), []
+    for u, (c, weight) in enumerate(reference.step(weak)):
+      target = fake.one_hot(c, classes)
+      np.testing.assert_array_equal(result.assigned.target[u], target)
+      loss += weight * fake.surprise(strong[u], target)
+      slopes[u] = weight * np.array(fake.slope(strong[u], target))
+      weights.append(weight)
+    np.testing.assert_allclose(result.assigned.weight, weights, rtol=1e-5)
+    assert result.totals == pytest.approx(
+      {
+        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "unlabelled": 0.7 * loss / U,
+      },
+      rel=1e-5,
+    )
+    np.testing.assert_allclose(
+      result.gradient["unlabelled.strong"]["logits"],
+      0.7 * slopes / U,
+      rtol=1e-4,
+      atol=1e-7,
+    )
+    assert not np.any(result.gradient["unlabelled.weak"]["logits"])
+    np.testing.assert_allclose(state.mean, reference.mu, rtol=1e-5)
+    np.testing.assert_allclose(state.variance, reference.variance, rtol=1e-5)
+    np.testing.assert_allclose(state.model.mean, reference.mean, rtol=1e-5, atol=1e-9)
+    if step == 0:
+      assert 0 < min(weights) < max(weights) == 1
+  np.testing.assert_array_equal(weights, np.ones(U))  # of the last step
+
+
+def skewed():
+  """Nine sure texts for the first class, one less sure for the second."""
+  weak = np.array([[3.0, 0.0]] * 9 + [[0.0, 1.0]])
+  said = {"labelled.weak": {"logits": np.zeros((1, 2))}}
+  return said | {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
+
+
+def test_the_moments_are_of_predictions_before_the_alignment():
+  method = softmatch.make(momentum=0.5)
+  state = method.init(Sizes(2, 1, 10, 1, 10))
+  result = fake.stepper(method)(state, skewed(), np.eye(2)[:1], np.arange(10))
+  sure, unsure = 1 / (1 + np.exp(-3.0)), 1 / (1 + np.exp(-1.0))
+  mean = (9 * sure + unsure) / 10
+  variance = (9 * (sure - mean) ** 2 + (unsure - mean) ** 2) / 9
+  assert result.state.mean == pytest.approx(0.5 * 0.5 + 0.5 * mean)
+  assert result.state.variance == pytest.approx(0.5 + 0.5 * variance)
+
+
+def test_the_alignment_weighs_a_rare_class_up_and_relabels_nothing():
+  method = softmatch.make(momentum=0.5)
+  state = method.init(Sizes(2, 1, 10, 1, 10))
+  said = skewed()
+  said["unlabelled.weak"]["logits"][8] = [0.5, 0.0]  # aligned it is of the other class
+  result = fake.stepper(method)(state, said, np.eye(2)[:1], np.arange(10))
+  np.testing.assert_array_equal(result.assigned.target.argmax(-1), [0] * 9 + [1])
+  assert result.assigned.weight[9] == 1
+
+
+def test_texts_that_are_all_alike_count_in_full():
+  method = softmatch.make(momentum=0.0)  # so that the variance is 0
+  state = method.init(Sizes(2, 1, U, 1, U))
+  said = {"labelled.weak": {"logits": np.zeros((1, 2))}}
+  said |= {f"unlabelled.{v}": {"logits": np.zeros((U, 2))} for v in ("weak", "strong")}
+  result = fake.stepper(method)(state, said, np.eye(2)[:1], np.arange(U))
+  assert result.state.variance == 0
+  np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
+
+
+def test_a_batch_of_one_text_has_no_variance_and_is_no_mishap():
+  method = softmatch.make()
+  state = method.init(Sizes(2, 1, 1, 1, 1))
+  said = fake.speech(np.random.default_rng(0), 2, 1, 1)
+  result = fake.stepper(method)(state, said, np.eye(2)[:1], [0])
+  assert np.isfinite(result.state.variance)
+  assert np.isfinite(result.totals["unlabelled"])

@@ -1,0 +1,143 @@
+"""UDA against the equations of arXiv 1904.12848, a text and a class at a time."""
+
+import numpy as np
+import pytest
+
+from ssljax.method import Sizes
+from ssljax.methods import uda
+
+from . import fake
+
+U, B = 24, 8
+SCHEDULES = {
+  "linear": lambda t: t,
+  "exp": lambda t: np.exp((t - 1) * 5),
+  "log": lambda t: 1 - np.exp(-t * 5),
+  "off": lambda t: 1.0,
+}
+
+
+def sharpen(q, temperature):
+  powers = [p ** (1 / temperature) for p in q]
+  return [power / sum(powers) for power in powers]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("annealing", SCHEDULES)
+def test_equals_the_equations(classes, annealing):
+  random = np.random.default_rng(classes)
+  method = uda.make(threshold=0.8, temperature=0.4, scale=0.7, annealing=annealing)
+  take = fake.stepper(method)
+  state = method.init(Sizes(classes, 12, U, B, U))
+  selected, kept = [], []
+  for step, progress in enumerate([0.0, 0.1, 0.3, 0.6, 0.8, 0.97]):
+    said = fake.speech(random, classes, B, U, spread=[2.0, 0.1, 4000.0][step % 3])
+    known = said["labelled.weak"]["logits"]
+    known[:] = fake.logits(random, B, classes)
+    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    strong[:] = fake.logits(random, U, classes)
+    weak += np.arange(classes) / 16  # no tie, so that all can be sure
+    weak[:, -1] -= 9 * (step == 3)  # a class nobody predicts
+    label = fake.labels(random, B, classes)
+    known += 9 * label * (step == 4)  # all are known: nothing is left but at the end
+    result = take(state, said, label, np.arange(U), step, progress)
+    state = result.state
+
+    eta = SCHEDULES[annealing](progress) * (1 - 1 / classes) + 1 / classes
+    stays = []
+    for b in range(B):
+      right = fake.softmax(known[b])[list(label[b]).index(1)]
+      assert abs(right - eta) > 1e-6 or right == 1 / classes
+      stays.append(right <= eta or annealing == "off")
+    supervised = [
+      fake.surprise(known[b], label[b]) if stays[b] else 0.0 for b in range(B)
+    ]
+    loss, slopes = 0.0, np.zeros((U, classes))
+    for u in range(U):
+      q = fake.softmax(weak[u])
+      target = sharpen(q, 0.4)
+      passes = max(q) >= 0.8
+      loss += passes * fake.surprise(strong[u], target)
+      slopes[u] = passes * np.array(fake.slope(strong[u], target))
+      np.testing.assert_allclose(
+        result.assigned.target[u], target, rtol=1e-5, atol=1e-12
+      )
+      assert result.assigned.weight[u] == passes
+    selected.append(int(sum(result.assigned.weight)))
+    kept.append(sum(stays))
+    assert result.totals == pytest.approx(
+      {
+        "labelled": sum(supervised) / max(sum(stays), 1),
+        "unlabelled": 0.7 * loss / U,
+      },
+      rel=1e-5,
+      abs=1e-7,  # of what is all but 1
+    )
+    np.testing.assert_allclose(
+      result.gradient["unlabelled.strong"]["logits"],
+      0.7 * slopes / U,
+      rtol=1e-4,
+      atol=1e-7,
+    )
+    assert not np.any(result.gradient["unlabelled.weak"]["logits"])
+    for b in range(B):
+      expected = np.array(fake.slope(known[b], label[b])) / max(sum(stays), 1)
+      np.testing.assert_allclose(
+        result.gradient["labelled.weak"]["logits"][b],
+        stays[b] * expected,
+        rtol=1e-4,
+        atol=1e-7,
+      )
+  assert selected[1] == 0
+  assert selected[2] == U
+  assert 0 < selected[0] < U
+  if annealing == "off":
+    assert kept == [B] * 6
+  else:
+    assert any(0 < count < B for count in kept)
+  if annealing == "exp":
+    assert kept[4] == 0
+
+
+def speech(known, weak, strong):
+  return {
+    "labelled.weak": {"logits": np.array(known)},
+    "unlabelled.weak": {"logits": np.array(weak)},
+    "unlabelled.strong": {"logits": np.array(strong)},
+  }
+
+
+def test_predictions_are_sharpened():
+  said = speech([[0.0, 0.0]], [[2.0, 0.0]], [[1.0, 0.0]])
+  take = fake.stepper(uda.make(temperature=0.4, annealing="off"))
+  result = take((), said, np.eye(2)[:1], [0])
+  sharp = 1 / (1 + np.exp(-2.0 / 0.4))
+  np.testing.assert_allclose(result.assigned.target, [[sharp, 1 - sharp]], rtol=1e-5)
+  assert sharp > 1 / (1 + np.exp(-2.0)) + 0.1
+  # The threshold is held against the prediction as it was.
+  take = fake.stepper(uda.make(threshold=0.95, temperature=0.4))
+  assert take((), said, np.eye(2)[:1], [0]).assigned.weight[0] == 0
+
+
+def test_annealing_asks_for_the_probability_of_the_correct_class():
+  # Both are sure; the first is right, the second wrong and has all to learn.
+  said = speech([[4.0, 0.0], [4.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]])
+  take = fake.stepper(uda.make(annealing="linear"))
+  result = take((), said, np.eye(2), [0], progress=0.5)
+  gradient = result.gradient["labelled.weak"]["logits"]
+  assert not np.any(gradient[0])
+  np.testing.assert_allclose(gradient[1], fake.slope([4.0, 0.0], [0, 1]), rtol=1e-5)
+  assert result.totals["labelled"] == pytest.approx(4 + np.log(1 + np.exp(-4)))
+
+
+def test_where_no_labelled_text_is_left_its_loss_is_0():
+  said = speech([[9.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]])
+  result = fake.stepper(uda.make())((), said, np.eye(2)[:1], [0], progress=0.5)
+  assert result.totals["labelled"] == 0
+  assert not np.any(result.gradient["labelled.weak"]["logits"])
+
+
+def test_at_temperature_0_the_target_is_hard():
+  said = speech([[0.0, 0.0]], [[0.5, 0.0]], [[0.0, 0.0]])
+  result = fake.stepper(uda.make(temperature=0.0))((), said, np.eye(2)[:1], [0])
+  np.testing.assert_array_equal(result.assigned.target, [[1, 0]])
