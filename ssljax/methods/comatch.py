@@ -2,13 +2,13 @@
 
 f is a projection head of unit length, p' the weak prediction aligned to a uniform mean
 over the last `window` batches. A queue holds f and p' of the newest weak texts, f and y
-of labelled ones; once it is full, neighbours smooth the labels (equation 6):
+of labelled ones; once it is full, neighbours smooth the labels:
 
   q = smoothing p' + (1 - smoothing) sum_k a_k p_k,  a = softmax(f . f_k / T)
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q) + contrast * L_c
 
-L_c (equations 8 to 10) draws the two strong views of texts together as far as their
-labels agree: Q_ij = q_i . q_j, 1 on the diagonal, 0 where below `agreement`, rows to 1;
+L_c draws the two strong views of texts together as far as their labels agree, where
+Q_ij = q_i . q_j, 1 on the diagonal, 0 where below `agreement`, rows to 1:
 
   L_c = -mean_i sum_j Q_ij log softmax_j(f(strong(u_i)) . f(strong'(u_j)) / T)
 """

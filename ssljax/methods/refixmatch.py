@@ -3,11 +3,11 @@
 FixMatch, and for the texts that it leaves out a divergence in place of a label:
 
   loss = CE(x) + scale * mean m(u) CE(p(strong(u)), argmax q)
-       + scale * mean (1 - m(u)) KL(q || softmax(z(strong(u)) / T)),
+       + scale * mean (1 - m(u)) KL(S(q) || p(strong(u))),
   q = p(y | weak(u)), m(u) = 1[max q >= threshold]
 
-The strong view's side of the divergence is at temperature T. (Published code gives the
-divergence the mask of the sure texts.)
+S sharpens to q^(1/T), as the authors' own code does. (Their port to a library takes a
+softmax of the probabilities instead, and divides the strong logits by T, too.)
 """
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Rule, Term, consistency, cross_entropy
+from ssljax.ops import alignment
 
 
 def make(
@@ -24,14 +25,15 @@ def make(
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)
+    soft = alignment.sharpened(q, temperature)
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
-    return Assignment(target, weight, more=q), state
+    return Assignment(target, weight, more=soft), state
 
   def extra(state, assigned, strong):
-    q = assigned.more
-    entropy = cross_entropy(jnp.log(jnp.maximum(q, 1e-30)), q)
-    apart = cross_entropy(strong.logits / max(temperature, 1e-6), q) - entropy
+    soft = assigned.more
+    entropy = cross_entropy(jnp.log(jnp.maximum(soft, 1e-30)), soft)
+    apart = cross_entropy(strong.logits, soft) - entropy
     return {"divergence": Term(apart, 1.0 - assigned.weight, scale)}
 
   return consistency(Rule(lambda sizes: (), assign, extra), scale)

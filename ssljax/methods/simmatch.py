@@ -3,16 +3,17 @@
 A bank holds the embedding f (a projection of unit length) and the label of each
 labelled text. p' is the weak prediction aligned to a uniform mean over the last
 `window` batches, s = softmax(f(weak(u)) . bank / T) the weak similarities. They correct
-each other (equations 6 to 9):
+each other:
 
   s' ~ s_k p'_{y_k}, rows to 1
   q_c = smoothing p'_c + (1 - smoothing) sum_{k: y_k = c} s_k
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q)
        + instances * mean CE(softmax(f(strong(u)) . bank / T), s')
 
-The last term begins with the second epoch. A text that is visited moves its row to
-`momentum` bank + (1 - momentum) f, at length 1 (the paper's small form, without a
-teacher); rows that were not visited yet have no part in any of it.
+The neighbours speak from the second epoch on, as in the authors' code: until then q is
+p' and the last term 0. A text that is visited moves its row to `momentum` bank + (1 -
+`momentum`) f, at length 1 (the paper's small form, without a teacher); rows that were
+not visited yet have no part in any of it.
 """
 
 from typing import NamedTuple
@@ -58,25 +59,27 @@ def make(
     known = state.label.sum(-1) > 0
     return jnp.where(known, feature @ state.feature.T / temperature, NEVER)
 
-  def guess(state, weak):
+  def guess(state, weak, later):
     p = jax.nn.softmax(weak.logits)
     moved = alignment.window_update(state.window, p.mean(0))
     even = alignment.aligned(
       p, alignment.uniform(p.shape[-1]), alignment.window_mean(moved)
     )
-    some = (state.label.sum() > 0).astype(jnp.float32)
-    s = some * jax.nn.softmax(near(state, weak.heads["projection"]))
+    s = jax.nn.softmax(near(state, weak.heads["projection"]))
     unfolded = s * (even @ state.label.T)
     unfolded = unfolded / jnp.maximum(unfolded.sum(-1, keepdims=True), 1e-12)
     q = smoothing * even + (1.0 - smoothing) * s @ state.label
-    return jnp.where(some > 0, q, even), unfolded, moved
+    return jnp.where(later, q, even), unfolded, moved
 
   def visited(state, labelled, batch):
     index, label = batch.labelled.index, batch.labelled.label
+    # A batch larger than the labelled set repeats rows: they move once, by the mean.
+    same = (index[:, None] == index).astype(jnp.float32)
+    same = same / same.sum(1, keepdims=True)
+    feature = jnp.matmul(same, labelled.heads["projection"], precision="highest")
     first = state.label[index].sum(-1, keepdims=True) == 0
     old = momentum * state.feature[index]
-    new = (1.0 - momentum) * labelled.heads["projection"]
-    row = jnp.where(first, labelled.heads["projection"], old + new)
+    row = jnp.where(first, feature, old + (1.0 - momentum) * feature)
     row = row / jnp.maximum(jnp.linalg.norm(row, axis=-1, keepdims=True), 1e-12)
     return state.feature.at[index].set(row), state.label.at[index].set(label)
 
@@ -86,9 +89,9 @@ def make(
     labelled, strong = forward(
       batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
     )
-    q, unfolded, moved = jax.lax.stop_gradient(guess(state, weak))
+    later = (clock.epoch > 0) & jnp.any(state.label > 0)
+    q, unfolded, moved = jax.lax.stop_gradient(guess(state, weak, later))
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
-    later = (clock.epoch > 0).astype(jnp.float32)
     alike = cross_entropy(near(state, strong.heads["projection"]), unfolded)
     terms = {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),

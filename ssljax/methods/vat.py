@@ -9,8 +9,9 @@ text (Miyato et al. 2017, arXiv 1605.07725). One power iteration. The paper appr
 H d by a gradient at a small distance xi; here it is the limit, J'(diag(p) - pp')J d, by
 one pass forward and one back, so that there is no xi for float32 to lose.
 
-`epsilon` counts in units of s, the root mean square of the batch's word embeddings: the
-2017 paper scales its embeddings to 1. Clean and changed texts share their dropout.
+`epsilon` counts in units of s, the root mean square of a text's word embeddings: the
+2017 paper scales its embeddings to a variance of 1. d is drawn for each place in a
+text, alike for all texts. Clean and changed texts share their dropout.
 """
 
 import jax
@@ -60,10 +61,9 @@ def worst(forward, words, draw_key, key):
   p = jax.nn.softmax(z)
   moved = p * (moved - (p * moved).sum(-1, keepdims=True))  # (diag(p) - pp') J d
   (found,) = jax.vjp(logits, nothing)[1](moved)
-  real = sum((r.segment > 0).sum() for r in rows) * rows[0].embedding.shape[-1]
-  square = sum(((r.segment > 0)[..., None] * r.embedding**2).sum() for r in rows)
-  size = jnp.sqrt(square / real)
-  return jax.lax.stop_gradient([size * a for a in of_unit(rows, found)])
+  size = [root_mean_square(r) for r in rows]
+  pairs = zip(size, of_unit(rows, found), strict=True)
+  return jax.lax.stop_gradient([one[..., None] * a for one, a in pairs])
 
 
 def noise(rows, key):
@@ -91,14 +91,31 @@ def of_unit(rows, change):
 
 def unit(rows, change):
   """f32 [S, R, L, E] at length 1 over all tokens of each text, 0 in padding."""
-  slots = jnp.arange(1, rows.first.shape[-1] + 1)
-  member = (rows.segment[..., None] == slots).astype(jnp.float32)  # [S, R, L, M]
   # By the largest entry first: squares of small gradients would be 0.
+  member = of_text(rows)
   top = jnp.abs(change).max(-1)  # [S, R, L]
   top = (member * jnp.where(member > 0, top[..., None], 0).max(-2, keepdims=True)).sum(
     -1
   )
   change = jnp.where(top[..., None] > 0, change / jnp.maximum(top, 1e-38)[..., None], 0)
-  square = jnp.einsum("srlm,srl->srm", member, (change**2).sum(-1))
-  length = jnp.sqrt(jnp.einsum("srlm,srm->srl", member, square))[..., None]
+  length = jnp.sqrt(summed(rows, (change**2).sum(-1)))[..., None]
   return jnp.where(length > 0, change / jnp.maximum(length, 1e-38), 0.0)
+
+
+def root_mean_square(rows):
+  """f32 [S, R, L], at each token that of the word embeddings of its text."""
+  square = summed(rows, (rows.embedding**2).mean(-1))
+  return jnp.sqrt(square / jnp.maximum(summed(rows, jnp.ones_like(square)), 1.0))
+
+
+def summed(rows, value):
+  """The sum of f32 [S, R, L] over each text, at all of its tokens; 0 in padding."""
+  member = of_text(rows)
+  total = jnp.einsum("srlm,srl->srm", member, value, precision="highest")
+  return jnp.einsum("srlm,srm->srl", member, total, precision="highest")
+
+
+def of_text(rows):
+  """f32 [S, R, L, M], 1 where a token is of the text in a slot."""
+  slots = jnp.arange(1, rows.first.shape[-1] + 1)
+  return (rows.segment[..., None] == slots).astype(jnp.float32)

@@ -1,0 +1,106 @@
+"""DeFixMatch against arXiv 2203.07512, in plain NumPy."""
+
+import numpy as np
+import pytest
+
+from ssljax.method import Sizes
+from ssljax.methods import defixmatch
+
+from . import fake
+
+B, U = 6, 20
+THRESHOLD, SCALE = 0.8, 0.7
+
+
+def votes(weak):
+  """(label, 1 if it is sure) of each text."""
+  q = [fake.softmax(row) for row in weak]
+  return [(fake.first_largest(p), float(max(p) >= THRESHOLD)) for p in q]
+
+
+def fixmatch(weak, strong):
+  """FixMatch's term, a mean over all texts."""
+  pairs = zip(votes(weak), strong, strict=True)
+  losses = [m * fake.surprise(z, fake.one_hot(c, len(z))) for (c, m), z in pairs]
+  return sum(losses) / len(losses)
+
+
+def speech(random, classes, spread):
+  # A sixteenth more to each next class: no tie, so that all can be sure.
+  rise = np.arange(classes) / 16
+  said = {
+    "labelled.weak": fake.logits(random, B, classes, spread=spread) + rise,
+    "labelled.strong": fake.logits(random, B, classes),
+    "unlabelled.weak": fake.logits(random, U, classes, spread=spread) + rise,
+    "unlabelled.strong": fake.logits(random, U, classes),
+  }
+  return {name: {"logits": logits} for name, logits in said.items()}
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(
+  ("spread", "least", "most"), [(0.1, 0, 0), (2.0, 1, U + B - 1), (4e3, U + B, U + B)]
+)
+def test_equals_the_equations(classes, spread, least, most):
+  random = np.random.default_rng(classes)
+  method = defixmatch.make(threshold=THRESHOLD, scale=SCALE)
+  assert method.needs.labelled_views == ("weak", "strong")
+  take = fake.stepper(method)
+  state = method.init(Sizes(classes, B, U, B, U))
+  for step in range(3):
+    said = speech(random, classes, spread)
+    for name in ("labelled.weak", "unlabelled.weak"):
+      said[name]["logits"][:, -1] -= 9 * (step == 1)  # a class nobody predicts
+    label = fake.labels(random, B, classes)
+    result = take(state, said, label, np.arange(U), step, step / 3, step)
+    state = result.state
+
+    x, x_strong, u, u_strong = (view["logits"] for view in said.values())
+    own = [
+      (fake.surprise(x[b], label[b]) + fake.surprise(x_strong[b], label[b])) / 2
+      for b in range(B)
+    ]
+    assert result.totals == pytest.approx(
+      {
+        "labelled": sum(own) / B,
+        "unlabelled": SCALE * fixmatch(u, u_strong),
+        "control": -SCALE * fixmatch(x, x_strong),
+      },
+      rel=1e-5,
+    )
+    for b, (c, sure) in enumerate(votes(u)):
+      np.testing.assert_array_equal(result.assigned.target[b], fake.one_hot(c, classes))
+      assert result.assigned.weight[b] == sure
+    if step != 1:
+      assert least <= sum(sure for _, sure in votes(u) + votes(x)) <= most
+
+
+def test_both_labelled_views_learn_and_the_control_is_of_the_strong_one():
+  """Published text code has no strong labelled view: then there is no control."""
+  random = np.random.default_rng(0)
+  said = speech(random, 3, 2.0)
+  label = fake.labels(random, B, 3)
+  take = fake.stepper(defixmatch.make(threshold=THRESHOLD, scale=SCALE))
+  gradient = take((), said, label, np.arange(U)).gradient
+  weak, strong = (said[f"labelled.{v}"]["logits"] for v in ("weak", "strong"))
+  for b, (c, sure) in enumerate(votes(weak)):
+    p = np.array(fake.softmax(strong[b]))
+    pull = (p - label[b]) / 2 - SCALE * sure * (p - fake.one_hot(c, 3))
+    found = gradient["labelled.strong"]["logits"][b]
+    np.testing.assert_allclose(found, pull / B, atol=1e-6)
+    pull = (np.array(fake.softmax(weak[b])) - label[b]) / 2  # its vote has none
+    found = gradient["labelled.weak"]["logits"][b]
+    np.testing.assert_allclose(found, pull / B, atol=1e-6)
+  assert 0 < sum(sure for _, sure in votes(weak)) < B
+  assert not np.any(gradient["unlabelled.weak"]["logits"])
+
+
+def test_were_the_unlabelled_texts_the_labelled_ones_it_would_be_supervised():
+  random = np.random.default_rng(0)
+  said = speech(random, 3, 4.0)
+  for view in ("weak", "strong"):
+    said[f"unlabelled.{view}"] = said[f"labelled.{view}"]
+  take = fake.stepper(defixmatch.make(threshold=THRESHOLD, scale=SCALE))
+  totals = take((), said, fake.labels(random, B, 3), np.arange(B)).totals
+  assert totals["unlabelled"] > 0
+  assert totals["unlabelled"] + totals["control"] == pytest.approx(0, abs=1e-6)

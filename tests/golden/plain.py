@@ -1,0 +1,84 @@
+"""Pieces that several papers share, in plain NumPy: a text and a class at a time."""
+
+import numpy as np
+
+from . import fake
+
+
+def sharpened(p, temperature) -> list[float]:
+  """p ** (1 / temperature), to a sum of 1."""
+  powers = [float(x) ** (1 / temperature) for x in p]
+  return [power / sum(powers) for power in powers]
+
+
+def divergence(target, row) -> float:
+  """KL(target || softmax(row))."""
+  return fake.surprise(row, target) + sum(float(t) * np.log(t) for t in target if t > 0)
+
+
+def mean(rows) -> list[float]:
+  """The mean row."""
+  return [sum(float(row[c]) for row in rows) / len(rows) for c in range(len(rows[0]))]
+
+
+def aligned(p, wanted, seen) -> list[float]:
+  """p * wanted / seen, to a sum of 1; 1e-6 more of each mean, as ReMixMatch's code."""
+  ratios = [(w + 1e-6) / (s + 1e-6) for w, s in zip(wanted, seen, strict=True)]
+  scaled = [float(x) * ratio for x, ratio in zip(p, ratios, strict=True)]
+  return [x / sum(scaled) for x in scaled]
+
+
+def dot(a, b) -> float:
+  return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+
+
+def unit(row) -> list[float]:
+  return [float(x) / np.sqrt(dot(row, row)) for x in row]
+
+
+def mixture(rows, partner, share) -> list[np.ndarray]:
+  """share_i rows_i + (1 - share_i) rows_partner(i)."""
+  rows = [np.asarray(row, np.float64) for row in rows]
+  return [
+    float(share[i]) * row + (1 - float(share[i])) * rows[partner[i]]
+    for i, row in enumerate(rows)
+  ]
+
+
+class Learned:
+  """FlexMatch: a row's last sure label, and the threshold of each class."""
+
+  def __init__(self, classes, rows, threshold, warmup=True):
+    self.classes, self.rows, self.threshold = classes, rows, threshold
+    self.warmup, self.label = warmup, {}
+
+  def level(self, c) -> float:
+    sigma = [list(self.label.values()).count(k) for k in range(self.classes)]
+    unused = self.rows - len(self.label) if self.warmup else 0
+    beta = sigma[c] / max(*sigma, unused, 1)
+    return self.threshold * beta / (2 - beta)
+
+  def remember(self, u, q) -> None:
+    if max(q) >= self.threshold:
+      self.label[u] = fake.first_largest(q)
+
+
+class Window:
+  """The mean of the last `length` means of a batch."""
+
+  def __init__(self, length):
+    self.length, self.means = length, []
+
+  def see(self, rows) -> list[float]:
+    self.means = [*self.means, mean(rows)][-self.length :]
+    return mean(self.means)
+
+
+def slope(function, values, place, step=1e-4) -> float:
+  """The derivative of function(values) at one place, by central differences."""
+  ends = []
+  for sign in (1, -1):
+    moved = np.array(values, np.float64)
+    moved[place] += sign * step
+    ends.append(function(moved))
+  return (ends[0] - ends[1]) / (2 * step)

@@ -1,0 +1,174 @@
+"""ReMixMatch on text against arXiv 1911.09785, in plain NumPy."""
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.method import Sizes
+from ssljax.methods import remixmatch
+from ssljax.ops import mixing
+
+from . import fake, plain
+
+B, U, WIDTH = 5, 7, 4
+ALPHA, TEMPERATURE, SCALE, ANCHOR, MOMENTUM, RAMP = 0.75, 0.5, 1.5, 0.6, 0.9, 0.25
+# As they are mixed.
+VIEWS = ("labelled.weak", *(f"unlabelled.{v}" for v in ("strong", "strong_2", "weak")))
+
+
+def speech(random, classes, spread=2.0):
+  """A pass without gradient, which guesses, hears other logits."""
+  said = {"kernel": random.normal(size=(WIDTH, classes))}
+  for name, n in zip(VIEWS, (B, U, U, U), strict=True):
+    features = random.normal(size=(n, WIDTH))
+    said[name] = {"logits": fake.logits(random, n, classes), "features": features}
+  vote = fake.logits(random, U, classes, spread=spread)
+  return said | {"unlabelled.weak/vote": {"logits": vote}}
+
+
+def draws(step):
+  """Partners and shares, as the method draws them."""
+  key = jax.random.fold_in(jax.random.key(5), step)
+  pairs = mixing.pairs(jax.random.split(key, 4)[1], B + 3 * U, ALPHA)
+  return [np.asarray(one) for one in pairs]
+
+
+class Reference:
+  """The two running means, and the guesses they correct."""
+
+  def __init__(self):
+    self.labelled = self.model = None  # each begins with the first batch
+
+  def move(self, old, new):
+    if old is None:
+      return new
+    return [MOMENTUM * a + (1 - MOMENTUM) * b for a, b in zip(old, new, strict=True)]
+
+  def guess(self, said, label):
+    q = [fake.softmax(row) for row in said["unlabelled.weak/vote"]["logits"]]
+    self.labelled = self.move(self.labelled, plain.mean(label))
+    self.model = self.move(self.model, plain.mean(q))
+    even = [plain.aligned(p, self.labelled, self.model) for p in q]
+    return [plain.sharpened(p, TEMPERATURE) for p in even]
+
+
+def losses(said, mixed, label, guess, partner, share):
+  """(labelled, unlabelled, anchor), the last two before their weights."""
+  targets = plain.mixture([*label, *guess * 3], partner, share)
+  error = [fake.surprise(*pair) for pair in zip(mixed, targets, strict=True)]
+  pairs = zip(said["unlabelled.strong"]["logits"], guess, strict=True)
+  anchor = [fake.surprise(*pair) for pair in pairs]
+  return sum(error[:B]) / B, sum(error[B:]) / (3 * U), sum(anchor) / U
+
+
+def pooled(said, partner, share):
+  features = np.concatenate([said[name]["features"] for name in VIEWS])
+  kernel = np.asarray(said["kernel"], np.float64)
+  return [row @ kernel for row in plain.mixture(features, partner, share)]
+
+
+def hidden(said, partner, share, layer):
+  logits = np.concatenate([said[name]["logits"] for name in VIEWS])
+  return [(1 + layer) * row for row in plain.mixture(logits, partner, share)]
+
+
+STEPS = ((0.0, 2.0), (0.1, 0.0), (0.2, 9.0), (0.25, 0.3), (0.6, 40.0), (1.0, 1.0))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("mix", ["pooled", "hidden"])
+def test_equals_the_equations(classes, mix):
+  random = np.random.default_rng(classes)
+  method = remixmatch.make(mix, ALPHA, TEMPERATURE, SCALE, ANCHOR, MOMENTUM, RAMP)
+  assert method.needs.layout == ("padded" if mix == "hidden" else "")
+  take = fake.stepper(method)
+  state = method.init(Sizes(classes, B, U, B, U))
+  reference = Reference()
+  for step, (progress, spread) in enumerate(STEPS):
+    said = speech(random, classes, spread)
+    # A class nobody predicts.
+    said["unlabelled.weak/vote"]["logits"][:, 0] -= 9 * (step in (0, 2))
+    label = fake.labels(random, B, classes)
+    label[:, 0] *= step != 2  # nor is it among the labels: then a label is missing
+    label[label.sum(1) == 0, -1] = 1
+    result = take(state, said, label, np.arange(U), step, progress, step)
+    state = result.state
+
+    guess, (partner, share) = reference.guess(said, label), draws(step)
+    np.testing.assert_allclose(result.assigned.target, guess, rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
+    np.testing.assert_allclose(state.labelled.mean, reference.labelled, rtol=1e-5)
+    np.testing.assert_allclose(state.model.mean, reference.model, rtol=1e-5)
+    ramp = min(progress / RAMP, 1.0)
+    depths = range(13) if mix == "hidden" else [None]
+    fits = 0
+    for layer in depths:
+      mixed = (
+        pooled(said, partner, share)
+        if layer is None
+        else hidden(said, partner, share, layer)
+      )
+      own, rest, anchor = losses(said, mixed, label, guess, partner, share)
+      fits += result.totals == pytest.approx(
+        {
+          "labelled": own,
+          "unlabelled": SCALE * ramp * rest,
+          "anchor": ANCHOR * ramp * anchor,
+        },
+        rel=1e-5,
+      )
+    assert fits == 1
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_mixed_features_have_a_gradient_into_the_encoder(view):
+  """Published text code takes unlabelled features from the pass without gradient."""
+  random = np.random.default_rng(0)
+  said, label = speech(random, 3), fake.labels(random, B, 3)
+  method = remixmatch.make("pooled", ALPHA, TEMPERATURE, SCALE, ANCHOR, MOMENTUM, RAMP)
+  state = method.init(Sizes(3, B, U, B, U))
+  result = fake.stepper(method)(state, said, label, np.arange(U), 7, 0.125)
+  guess, (partner, share) = Reference().guess(said, label), draws(7)
+
+  def total(features):
+    changed = said | {view: said[view] | {"features": features}}
+    mixed = pooled(changed, partner, share)
+    own, rest, anchor = losses(changed, mixed, label, guess, partner, share)
+    return own + 0.5 * (SCALE * rest + ANCHOR * anchor)
+
+  found = result.gradient[view]["features"]
+  for place in ((0, 0), (1, 2), (4, 3)):
+    slope = plain.slope(total, said[view]["features"], place)
+    assert found[place] == pytest.approx(slope, rel=1e-3, abs=1e-6)
+    assert abs(found[place]) > 1e-5
+
+
+def test_the_anchor_teaches_the_first_strong_view_and_the_guess_is_fixed():
+  random = np.random.default_rng(0)
+  said = speech(random, 3)
+  said["unlabelled.weak"] |= said.pop("unlabelled.weak/vote")
+  label = fake.labels(random, B, 3)
+  method = remixmatch.make("pooled", ALPHA, TEMPERATURE, SCALE, ANCHOR, MOMENTUM, RAMP)
+  state = method.init(Sizes(3, B, U, B, U))
+  result = fake.stepper(method)(state, said, label, np.arange(U), progress=1.0)
+  for b in range(U):
+    p = np.array(fake.softmax(said["unlabelled.strong"]["logits"][b]))
+    found = result.gradient["unlabelled.strong"]["logits"][b]
+    pull = ANCHOR * (p - np.asarray(result.assigned.target[b])) / U
+    np.testing.assert_allclose(found, pull, atol=1e-6)
+  for view in ("labelled.weak", "unlabelled.weak", "unlabelled.strong_2"):
+    assert not np.any(result.gradient[view]["logits"])  # all by features
+
+
+def test_guesses_are_aligned_to_the_labels_that_were_seen():
+  """One prediction for all, as often as one likes: it becomes the labels' mean."""
+  random = np.random.default_rng(0)
+  method = remixmatch.make(temperature=1.0, momentum=0.5)
+  take = fake.stepper(method)
+  state = method.init(Sizes(2, B, U, B, U))
+  for step in range(3):
+    said = speech(random, 2)
+    said["unlabelled.weak/vote"]["logits"] = np.array([[2.0, 0.0]] * U)
+    result = take(state, said, np.eye(2)[[0, 1, 1, 1, 1]], np.arange(U), step)
+    state = result.state
+  np.testing.assert_allclose(result.assigned.target[:, 0], [0.2] * U, rtol=1e-4)

@@ -1,0 +1,199 @@
+"""SimMatch against arXiv 2203.06915, in plain Python over dictionaries."""
+
+import numpy as np
+import pytest
+
+from ssljax.method import Sizes
+from ssljax.methods import simmatch
+
+from . import fake, plain
+
+B, U, WIDTH, LABELLED = 3, 6, 4, 9
+THRESHOLD, TEMPERATURE, SCALE, INSTANCES = 0.7, 0.1, 0.7, 0.6
+SMOOTHING, MOMENTUM, WINDOW = 0.6, 0.7, 3
+VIEWS = {"labelled.weak": B, "unlabelled.weak": U, "unlabelled.strong": U}
+
+
+def method(**changed):
+  keywords = {
+    "threshold": THRESHOLD,
+    "temperature": TEMPERATURE,
+    "scale": SCALE,
+    "instances": INSTANCES,
+    "smoothing": SMOOTHING,
+    "momentum": MOMENTUM,
+    "width": WIDTH,
+    "window": WINDOW,
+  }
+  return simmatch.make(**(keywords | changed))
+
+
+def speech(random, classes, spread=2.0):
+  said = {}
+  for name, n in VIEWS.items():
+    logits = fake.logits(random, n, classes, spread=spread)
+    units = [plain.unit(row) for row in random.normal(size=(n, WIDTH))]
+    said[name] = {"logits": logits, "projection": np.array(units)}
+  return said
+
+
+class Reference:
+  """The bank: row -> (embedding, class); and the window of mean predictions."""
+
+  def __init__(self, classes):
+    self.classes, self.bank, self.window = classes, {}, plain.Window(WINDOW)
+
+  def near(self, f):
+    """softmax(f . bank / T), row -> similarity."""
+    dots = [plain.dot(f, other) / TEMPERATURE for other, _ in self.bank.values()]
+    return dict(zip(self.bank, fake.softmax(dots), strict=True))
+
+  def lessons(self, weak, epoch):
+    """(q, s') of each text; q alone in the first epoch."""
+    p = [fake.softmax(row) for row in weak["logits"]]
+    seen = self.window.see(p)
+    p = [plain.aligned(row, [1 / self.classes] * self.classes, seen) for row in p]
+    if epoch == 0:
+      return [(row, None) for row in p]
+    return [self.lesson(*pair) for pair in zip(weak["projection"], p, strict=True)]
+
+  def lesson(self, f, p):
+    s = self.near(f)
+    unfolded = {k: x * p[self.bank[k][1]] for k, x in s.items()}
+    whole = sum(unfolded.values())
+    classes = range(self.classes)
+    found = [sum(x for k, x in s.items() if self.bank[k][1] == c) for c in classes]
+    q = [SMOOTHING * p[c] + (1 - SMOOTHING) * found[c] for c in classes]
+    return q, {k: x / whole for k, x in unfolded.items()}
+
+  def remember(self, labelled, label, row):
+    for f, y, k in zip(labelled["projection"], label, row, strict=True):
+      if k in self.bank:
+        old = self.bank[k][0]
+        f = [MOMENTUM * a + (1 - MOMENTUM) * b for a, b in zip(old, f, strict=True)]
+      self.bank[k] = plain.unit(f), fake.first_largest(y)
+
+  def alike(self, f, s):
+    """CE(s, softmax(f . bank / T))."""
+    dots = [plain.dot(f, other) / TEMPERATURE for other, _ in self.bank.values()]
+    return fake.surprise(dots, [s[k] for k in self.bank])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_equals_the_equations(classes):
+  random = np.random.default_rng(classes)
+  made = method()
+  take = fake.stepper(made)
+  state = made.init(Sizes(classes, LABELLED, 40, B, U))
+  labels = fake.labels(random, LABELLED, classes)
+  reference, selected = Reference(classes), []
+  for step in range(12):
+    epoch = step // 3
+    if step % 3 == 0:
+      order = random.permutation(LABELLED)
+    row = order[step % 3 * B :][:B]
+    label = labels[row]
+    said = speech(random, classes, spread=[2.0, 0.1, 4.0][step % 3])
+    weak = said["unlabelled.weak"]["logits"]
+    weak[:, 0] -= 9 * (step == 3)  # a class nobody predicts
+    if step == 2:  # all are sure
+      weak += 90 * np.eye(classes)[np.arange(U) % classes]
+    result = take(state, said, label, np.arange(U), step, step / 12, epoch, rows=row)
+    state = result.state
+
+    lessons = reference.lessons(said["unlabelled.weak"], epoch)
+    strong = said["unlabelled.strong"]
+    sure = [float(max(q) >= THRESHOLD) for q, _ in lessons]
+    hard = [
+      m * fake.surprise(z, q)
+      for m, z, (q, _) in zip(sure, strong["logits"], lessons, strict=True)
+    ]
+    soft = [
+      reference.alike(f, s) if s else 0.0
+      for f, (_, s) in zip(strong["projection"], lessons, strict=True)
+    ]
+    own = zip(said["labelled.weak"]["logits"], label, strict=True)
+    assert result.totals == pytest.approx(
+      {
+        "labelled": sum(fake.surprise(*pair) for pair in own) / B,
+        "unlabelled": SCALE * sum(hard) / U,
+        "instances": INSTANCES * sum(soft) / U,
+      },
+      rel=1e-5,
+    )
+    assert (result.totals["instances"] > 0) == (epoch > 0)
+    np.testing.assert_allclose(
+      result.assigned.target, [q for q, _ in lessons], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_array_equal(result.assigned.weight, sure)
+    selected.append(sum(sure))
+
+    reference.remember(said["labelled.weak"], label, row)
+    for k in range(LABELLED):
+      f, c = reference.bank.get(k, (np.zeros(WIDTH), None))
+      np.testing.assert_allclose(state.feature[k], f, rtol=1e-5, atol=1e-6)
+      hot = np.zeros(classes) if c is None else fake.one_hot(c, classes)
+      np.testing.assert_array_equal(state.label[k], hot)
+    np.testing.assert_allclose(
+      np.sort(state.window.means, axis=0)[-len(reference.window.means) :],
+      np.sort(reference.window.means, axis=0),
+      rtol=1e-5,
+      atol=1e-7,
+    )
+  assert min(selected) == 0
+  assert max(selected) == U
+
+
+def test_rows_not_visited_have_no_part():
+  """An epoch leaves rows out if the batch does not divide it."""
+  made, random = method(), np.random.default_rng(0)
+  take, state = fake.stepper(made), made.init(Sizes(2, LABELLED, 40, B, U))
+  reference = Reference(2)
+  for epoch, row in enumerate([[4, 7, 1], [7, 0, 2]]):
+    said, label = speech(random, 2), fake.labels(random, B, 2)
+    result = take(state, said, label, np.arange(U), epoch=epoch, rows=row)
+    state = result.state
+    lessons = reference.lessons(said["unlabelled.weak"], epoch)
+    reference.remember(said["labelled.weak"], label, row)
+  np.testing.assert_allclose(
+    result.assigned.target, [q for q, _ in lessons], rtol=1e-4, atol=1e-6
+  )
+  np.testing.assert_array_equal(np.flatnonzero(state.label.any(1)), [0, 1, 2, 4, 7])
+
+
+def test_a_row_that_a_batch_repeats_moves_once_by_the_mean():
+  made, random = method(), np.random.default_rng(0)
+  take, state = fake.stepper(made), made.init(Sizes(2, 2, 40, B, U))
+  label, rows = np.eye(2)[[0, 1, 0]], [0, 1, 0]
+  old = None
+  for step in range(2):
+    said = speech(random, 2)
+    f = said["labelled.weak"]["projection"]
+    state = take(state, said, label, np.arange(U), step, rows=rows).state
+    new = (f[0] + f[2]) / 2
+    old = plain.unit(new if old is None else MOMENTUM * old + (1 - MOMENTUM) * new)
+    old = np.array(old)
+    np.testing.assert_allclose(state.feature[0], old, rtol=1e-5, atol=1e-6)
+
+
+def test_the_strong_embedding_learns_and_nothing_else_of_the_bank():
+  made, random = method(), np.random.default_rng(0)
+  take, state = fake.stepper(made), made.init(Sizes(3, LABELLED, 40, B, U))
+  labels, reference = fake.labels(random, LABELLED, 3), Reference(3)
+  for step in range(4):
+    row = np.arange(step * B, (step + 1) * B) % LABELLED
+    said = speech(random, 3)
+    lessons = reference.lessons(said["unlabelled.weak"], step // 3)
+    result = take(state, said, labels[row], np.arange(U), step, 0, step // 3, row)
+    state, before = result.state, reference.bank.copy()
+    reference.remember(said["labelled.weak"], labels[row], row)
+  reference.bank = before  # as the last step found it
+  f = said["unlabelled.strong"]["projection"]
+  found = result.gradient["unlabelled.strong"]["projection"]
+  for b, d in ((0, 0), (2, 1), (5, 3)):
+    s = lessons[b][1]
+    slope = plain.slope(lambda row, s=s: reference.alike(row, s), f[b], d)
+    assert found[b, d] == pytest.approx(INSTANCES * slope / U, rel=1e-3, abs=1e-6)
+  assert not np.any(result.gradient["unlabelled.weak"]["logits"])
+  assert not np.any(result.gradient["unlabelled.weak"]["projection"])
+  assert not np.any(result.gradient["labelled.weak"]["projection"])

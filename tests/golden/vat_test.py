@@ -1,0 +1,410 @@
+"""VAT on text against arXiv 1704.03976 and 1605.07725, in plain NumPy.
+
+Two models: a smooth one, small enough to write again in NumPy, whose derivatives are
+taken there by central differences; and the tiny real one, for where r enters.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.data import pack
+from ssljax.forward import ModelForward
+from ssljax.method import (
+  Assignment,
+  Batch,
+  Clock,
+  Labelled,
+  Outputs,
+  Term,
+  Unlabelled,
+)
+from ssljax.methods import vat
+from tests import passes
+
+from . import fake, plain
+
+EPSILON, SCALE, ENTROPY, RAMP = 1.5, 0.7, 0.06, 0.4
+LENGTHS = (9, 4, 3, 7, 16, 5, 2, 24)  # of the unlabelled texts
+ROWS = (16, 24)  # tokens of a row: up to 2 and 3 texts
+VOCABULARY, E, D = 90, 3, 4
+KEY = jax.random.key(3)
+
+
+def laid(ids, packed=True):
+  """Texts of these token ids, in one shard."""
+  ids = [np.asarray(one, np.int32) for one in ids]
+  row_lengths = ROWS if packed else ROWS[-1:]
+  plan = pack.plan(np.array([len(one) for one in ids]), row_lengths, packed)
+  groups = zip(row_lengths, plan.rows, strict=True)
+  shape = pack.Shape(tuple((length, rows) for length, rows in groups if rows))
+  return pack.lay([plan], [[(one, len(one)) for one in ids]], shape, packed)
+
+
+def text_of(texts, i, values):
+  """Of `values` [S, R, L, ...] of each row length those of text i's tokens."""
+  slot = int(texts.where[0, i])
+  for rows, value in zip(texts.rows, values, strict=True):
+    count, slots = rows.first.shape[1:]
+    if slot < count * slots:
+      row, place = divmod(slot, slots)
+      return np.asarray(value)[0, row][np.asarray(rows.segment)[0, row] == place + 1]
+    slot -= count * slots
+  raise IndexError(i)
+
+
+def words(texts):
+  return [rows.embedding for rows in texts.rows]
+
+
+class Noted:
+  """Notes the texts that a forward is asked about; the changed ones come last."""
+
+  def __init__(self):
+    self.asked = []
+
+  def change(self, clean):
+    """What was added to the word embeddings, of each row length."""
+    pairs = zip(words(self.asked[-1]), words(clean), strict=True)
+    return [a - b for a, b in pairs]
+
+
+class Smooth(Noted):
+  """logits = tanh(mean over a text's tokens of tanh(e W)) V."""
+
+  def __init__(self, params):
+    super().__init__()
+    self.params = params
+
+  def embed(self, texts):
+    table = self.params["table"]
+    rows = tuple(rows._replace(embedding=table[rows.ids]) for rows in texts.rows)
+    return texts._replace(rows=rows)
+
+  def __call__(self, texts, *, key, teacher=False, gradient=True):
+    self.asked.append(texts)
+    filled = texts if texts.rows[0].embedding is not None else self.embed(texts)
+    params = self.params if gradient else jax.lax.stop_gradient(self.params)
+    slots = []
+    for rows in filled.rows:
+      hidden = jnp.tanh(rows.embedding @ params["inner"])
+      for k in range(1, rows.first.shape[-1] + 1):
+        of_text = jnp.asarray(rows.segment == k, jnp.float32)[..., None]
+        mean = (hidden * of_text).sum(-2) / jnp.maximum(of_text.sum(-2), 1)
+        slots.append((rows.first.shape[-1], k, jnp.tanh(mean)))
+    by_row = []
+    while slots:
+      many = slots[0][0]
+      here, slots = slots[:many], slots[many:]
+      by_row.append(jnp.stack([one[2] for one in here], axis=2))  # [S, R, M, D]
+    flat = jnp.concatenate([one.reshape(-1, D) for one in by_row])
+    features = flat[filled.where.reshape(-1)]
+    return Outputs(features @ params["outer"], features, {})
+
+
+def smooth_logits(params, embedding):
+  """The same for the embeddings of one text, in NumPy."""
+  hidden = [np.tanh(one @ params["inner"]) for one in embedding]
+  return np.tanh(sum(hidden) / len(hidden)) @ params["outer"]
+
+
+def parameters(random, classes, size=1.0):
+  shapes = {"table": (VOCABULARY, E), "inner": (E, D), "outer": (D, classes)}
+  drawn = {name: random.normal(size=shape) for name, shape in shapes.items()}
+  return drawn | {"table": drawn["table"] * size}
+
+
+def batch_of(unlabelled, labelled, label):
+  return Batch(
+    Labelled({"weak": labelled}, jnp.asarray(label, jnp.float32), jnp.arange(3)),
+    Unlabelled({"weak": unlabelled}, jnp.arange(len(LENGTHS))),
+  )
+
+
+class Run(NamedTuple):
+  terms: dict
+  assigned: Assignment
+  change: list  # what was added, of each row length
+  start: list  # the direction that the method began with, of each row length
+
+
+@functools.partial(passes.jit, static_argnums=0)
+def run(made, params, texts, own, label, progress):
+  """One step of VAT with the forward that `made` makes of the parameters."""
+  clock = Clock(jnp.int32(3), progress, jnp.int32(1), KEY)
+  forward = made(params)
+  method = vat.make(EPSILON, SCALE, ENTROPY, RAMP)
+  terms, _, assigned = method.loss(forward, batch_of(texts, own, label), (), clock)
+  clean = made(params).embed(texts)
+  draw = jax.random.split(KEY, 3)[0]
+  start = [vat.noise(rows, draw) for rows in clean.rows]
+  terms = {  # a scale alone is no array
+    name: Term(*(jnp.asarray(a, jnp.float32) for a in term))
+    for name, term in terms.items()
+  }
+  return Run(terms, assigned, forward.change(clean), start)
+
+
+def totals(terms):
+  return {
+    name: float(np.mean(term.weight * term.loss) * term.scale)
+    for name, term in terms.items()
+  }
+
+
+as_f32 = functools.partial(jax.tree.map, lambda a: jnp.asarray(a, jnp.float32))
+
+
+def length(rows):
+  return np.sqrt(sum(float(x) ** 2 for x in np.ravel(rows)))
+
+
+def directed(jacobian, p, d):
+  """J' (diag(p) - p p') J d / its length; J f64 [C, n], d f64 [n]."""
+  d = d / length(d)
+  moved = [plain.dot(row, d) for row in jacobian]
+  mean = plain.dot(p, moved)
+  pulled = [p[c] * (moved[c] - mean) for c in range(len(p))]
+  g = sum(pulled[c] * np.asarray(jacobian[c], np.float64) for c in range(len(p)))
+  return g / length(g)
+
+
+def differences(function, values):
+  """d function / d values f64 [C, values.size], by central differences."""
+  columns = [plain.slope(function, values, place) for place in np.ndindex(values.shape)]
+  return np.array(columns).T
+
+
+@pytest.mark.parametrize(
+  ("classes", "packed", "size"), [(2, True, 1.0), (5, True, 0.02), (5, False, 1.0)]
+)
+def test_equals_the_equations(classes, packed, size):
+  random = np.random.default_rng(classes)
+  params = parameters(random, classes, size)
+  params["outer"][:, -1] -= 3 * (classes > 2)  # a class nobody predicts
+  ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
+  own = [random.integers(VOCABULARY, size=4) for _ in range(3)]
+  texts, label = laid(ids, packed), fake.labels(random, 3, classes)
+  assert (len(texts.rows[0].first[0, 0]) > 1) == packed
+  found = run(Smooth, as_f32(params), texts, laid(own), label, np.float32(0.1))
+
+  table, apart, entropies = params["table"], [], []
+  for i, one in enumerate(ids):
+    logits = functools.partial(smooth_logits, params)
+    p = fake.softmax(logits(table[one]))
+    d = np.asarray(text_of(texts, i, found.start), np.float64)
+    s = length(table[one]) / np.sqrt(len(one) * E)
+    g = directed(differences(logits, table[one]), p, d.ravel())
+    change = np.asarray(text_of(texts, i, found.change), np.float64)
+    assert length(change) == pytest.approx(EPSILON * s, rel=1e-4)
+    np.testing.assert_allclose(change.ravel(), EPSILON * s * g, atol=2e-3 * EPSILON * s)
+    apart.append(plain.divergence(p, logits(table[one] + change)))
+    entropies.append(-sum(x * np.log(x) for x in p))
+    np.testing.assert_allclose(found.assigned.target[i], p, rtol=1e-4)
+  np.testing.assert_array_equal(found.assigned.weight, np.ones(len(ids)))
+  for rows, value in zip(texts.rows, found.change, strict=True):
+    assert not np.any(np.asarray(value)[rows.segment == 0])
+
+  answers = [smooth_logits(params, table[one]) for one in own]
+  pairs = zip(answers, label, strict=True)
+  assert totals(found.terms) == pytest.approx(
+    {
+      "labelled": sum(fake.surprise(*pair) for pair in pairs) / 3,
+      "unlabelled": SCALE * 0.25 * sum(apart) / len(apart),
+      "entropy": ENTROPY * sum(entropies) / len(entropies),
+    },
+    rel=1e-4,
+  )
+
+
+@functools.cache
+def smooth_run():
+  random = np.random.default_rng(0)
+  params = parameters(random, 3)
+  ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
+  own = [random.integers(VOCABULARY, size=4) for _ in range(3)]
+  return params, ids, own, fake.labels(random, 3, 3)
+
+
+@functools.partial(passes.jit, static_argnums=0)
+def slopes(made, params, texts, own, label):
+  """Value and gradient of the three terms' sum, a quarter up the ramp."""
+
+  def total(params):
+    terms = run.__wrapped__(made, params, texts, own, label, jnp.float32(0.1)).terms
+    return sum(
+      jnp.mean(term.weight * term.loss) * term.scale for term in terms.values()
+    )
+
+  return jax.value_and_grad(total)(params)
+
+
+def test_neither_the_target_nor_r_has_a_gradient_and_the_entropy_has():
+  params, ids, own, label = smooth_run()
+  texts = laid(ids)
+  change = run(Smooth, as_f32(params), texts, laid(own), label, np.float32(0.1)).change
+  fixed = [np.asarray(text_of(texts, i, change)) for i in range(len(ids))]
+  targets = [fake.softmax(smooth_logits(params, params["table"][one])) for one in ids]
+
+  def written_again(name, values):
+    mine = params | {name: values}
+    loss = 0.0
+    for one, y in zip(own, label, strict=True):
+      loss += fake.surprise(smooth_logits(mine, mine["table"][one]), y) / 3
+    for one, r, p in zip(ids, fixed, targets, strict=True):
+      clean = mine["table"][one]
+      q = fake.softmax(smooth_logits(mine, clean))
+      far = plain.divergence(p, smooth_logits(mine, clean + r))
+      entropy = -sum(x * np.log(x) for x in q)
+      loss += (SCALE * 0.25 * far + ENTROPY * entropy) / len(ids)
+    return loss
+
+  _, gradient = slopes(Smooth, as_f32(params), texts, laid(own), label)
+  seen = ids[0][0]
+  places = {"table": [(seen, 0), (seen, 2)], "inner": [(0, 0), (2, 1)]}
+  for name, where in (places | {"outer": [(1, 2), (3, 0)]}).items():
+    for place in where:
+      slope = plain.slope(functools.partial(written_again, name), params[name], place)
+      assert gradient[name][place] == pytest.approx(slope, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0, 0), (0.2, 0.5), (0.4, 1), (1, 1)])
+def test_the_divergence_ramps_up_and_the_entropy_does_not(progress, share):
+  params, ids, own, label = smooth_run()
+  args = as_f32(params), laid(ids), laid(own), label, np.float32(progress)
+  terms = run(Smooth, *args).terms
+  assert float(terms["unlabelled"].scale) == pytest.approx(SCALE * share)
+  assert float(terms["entropy"].scale) == pytest.approx(ENTROPY)
+
+
+def test_a_model_that_hears_nothing_is_changed_by_nothing():
+  params, ids, own, label = smooth_run()
+  deaf = as_f32(params | {"outer": params["outer"] * 0})
+  value, gradient = slopes(Smooth, deaf, laid(ids), laid(own), label)
+  assert value == pytest.approx((1 + ENTROPY) * np.log(3), rel=1e-5)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+class Real(ModelForward, Noted):
+  """The tiny real model."""
+
+  def __init__(self, params):
+    ModelForward.__init__(self, passes.made()[0], params)
+    Noted.__init__(self)
+
+  def __call__(self, *texts, **options):
+    self.asked += texts
+    return super().__call__(*texts, **options)
+
+
+@functools.cache
+def real_run():
+  """What VAT does on it: (ids, texts, Run). No token stands twice."""
+  random = np.random.default_rng(0)
+  ids = np.split(5 + random.permutation(90)[: sum(LENGTHS)], np.cumsum(LENGTHS)[:-1])
+  texts, label = laid(ids), np.eye(passes.CLASSES)[:3]
+  params = passes.made()[1]
+  return ids, texts, run(Real, params, texts, laid(ids[:3]), label, np.float32(1.0))
+
+
+def test_r_enters_once_as_a_change_of_the_word_embeddings():
+  """Published code adds it to what positions and LayerNorm made, and does both again.
+
+  As no token stands twice, other word embeddings say the same.
+  """
+  ids, texts, found = real_run()
+  params = passes.made()[1]
+  table = np.array(params["encoder"]["embeddings"]["word"]["embedding"])
+  for i, one in enumerate(ids):
+    table[one] += text_of(texts, i, found.change)
+  moved = jax.tree.map(lambda a: a, params)
+  moved["encoder"]["embeddings"]["word"]["embedding"] = table
+  answer = passes.jit(lambda params: Real(params)(texts, key=KEY).logits)
+  clean, changed = answer(params), answer(moved)
+  assert np.abs(clean - changed).max() > 0.01
+  for i in range(len(ids)):
+    far = plain.divergence(fake.softmax(clean[i]), changed[i])
+    loss = float(found.terms["unlabelled"].loss[i])
+    assert loss == pytest.approx(far, rel=1e-3, abs=1e-5)
+
+
+def test_r_of_the_real_model_is_that_of_its_jacobian():
+  ids, texts, found = real_run()
+  params = passes.made()[1]
+
+  @passes.jit
+  def all_of_it(params):
+    forward = Real(params)
+    clean = forward.embed(texts)
+
+    def answer(words):
+      pairs = zip(clean.rows, words, strict=True)
+      rows = tuple(rows._replace(embedding=one) for rows, one in pairs)
+      return forward(clean._replace(rows=rows), key=KEY).logits
+
+    return answer(words(clean)), jax.jacrev(answer)(words(clean))
+
+  logits, jacobian = all_of_it(params)
+  jacobian = [np.asarray(one, np.float64) for one in jacobian]
+  table = np.asarray(params["encoder"]["embeddings"]["word"]["embedding"])
+  for i, one in enumerate(ids):
+    p = fake.softmax(logits[i])
+    own = [text_of(texts, i, [j[i, c] for j in jacobian]) for c in range(len(p))]
+    d = np.asarray(text_of(texts, i, found.start), np.float64)
+    s = length(table[one]) / np.sqrt(table[one].size)
+    g = directed(np.array([row.ravel() for row in own]), p, d.ravel())
+    change = text_of(texts, i, found.change)
+    assert length(change) == pytest.approx(EPSILON * s, rel=1e-4)
+    np.testing.assert_allclose(change.ravel(), EPSILON * s * g, atol=2e-3 * EPSILON * s)
+  for rows, value in zip(texts.rows, found.change, strict=True):
+    assert not np.any(np.asarray(value)[rows.segment == 0])
+
+
+def test_r_is_the_same_whatever_device_a_text_is_on():
+  """A device has its own texts only: nothing of r may be a mean over all of them."""
+  model, params, _ = passes.made()
+  method = vat.make(30 * EPSILON, SCALE, ENTROPY, RAMP)  # far enough to be seen
+  clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), passes.KEY)
+  label = jnp.eye(passes.CLASSES)[jnp.array([0, 1, 2] * 2)]
+
+  def losses(axis, texts):
+    forward = ModelForward(model, params, axis=axis)
+    terms = method.loss(forward, batch_of(texts, texts, label), (), clock)[0]
+    return {name: term.loss for name, term in terms.items()}
+
+  one = passes.jit(functools.partial(losses, None))(passes.texts(3))
+  two = passes.texts(3, shards=2)
+  found = passes.on_two_devices(functools.partial(losses, "data"), two)
+  assert one["unlabelled"].max() > 0.05
+  for name, loss in one.items():
+    np.testing.assert_allclose(found[name], loss, rtol=1e-3, atol=1e-5)
+
+
+def test_without_a_change_there_is_no_divergence_whatever_the_dropout():
+  """Clean and changed texts drop the same."""
+  model, params, _ = passes.made(dropout=0.5)
+  ids, texts, _ = real_run()
+  batch = batch_of(texts, laid(ids[:3]), np.eye(passes.CLASSES)[:3])
+  method = vat.make(epsilon=0.0)
+  clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), KEY)
+  loss = passes.jit(
+    lambda: method.loss(ModelForward(model, params), batch, (), clock)[0]["unlabelled"]
+  )
+  np.testing.assert_allclose(loss().loss, 0, atol=1e-5)
+
+
+def test_the_direction_is_by_the_place_in_a_text():
+  """However the texts are laid: packed or not, the start is the same."""
+  params, ids, own, label = smooth_run()
+  found = []
+  for packed in (True, False):
+    texts = laid(ids, packed)
+    args = as_f32(params), texts, laid(own), label, np.float32(1.0)
+    start = run(Smooth, *args).start
+    found.append([text_of(texts, i, start) for i in range(len(ids))])
+  for a, b in zip(*found, strict=True):
+    np.testing.assert_array_equal(a, b)
