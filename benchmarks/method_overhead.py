@@ -4,9 +4,9 @@
   python -m benchmarks.method_overhead --methods=multimatch,comatch --texts=100000
 
 A method is given logits and features of a model that does nothing, U = 48 unlabelled
-texts of N = 1,000,000, C = 2 and 15 classes, and takes value and gradient of its loss with
-its state donated, as in training. Tables over all texts must be written in place: the
-last column is the time over that at N / 100, which a copy of a table would show in.
+texts of N = 1,000,000, C = 2 and 15 classes, and takes value and gradient of its loss
+with its state donated, as in training. Tables over all texts must be written in place:
+the last column is the time over that at N / 100, in which a copy of a table would show.
 `--step` is what a step takes, to be a share of: see benchmarks/step.py.
 """
 
@@ -64,8 +64,8 @@ def seconds(name: str, classes: int, rows: int, calls: int) -> float:
 
   def step(state, logits, features, index, clock):
     batch = Batch(
-      Labelled({v: B for v in needs.labelled_views}, label, jnp.arange(B)),
-      Unlabelled({v: U for v in needs.views}, index),
+      Labelled(dict.fromkeys(needs.labelled_views, B), label, jnp.arange(B)),
+      Unlabelled(dict.fromkeys(needs.views, U), index),
     )
 
     def loss(logits, features):
@@ -84,7 +84,7 @@ def seconds(name: str, classes: int, rows: int, calls: int) -> float:
     index = jnp.asarray(rng.choice(rows, U, replace=False), jnp.int32)
     jax.block_until_ready((index, clock))
     began = time.perf_counter()
-    state, gradient = jax.block_until_ready(run(state, logits, features, index, clock))
+    state, _ = jax.block_until_ready(run(state, logits, features, index, clock))
     times.append(time.perf_counter() - began)
   return statistics.median(times[1:])
 

@@ -154,7 +154,7 @@ def test_targets_are_distributions_without_gradient_and_weights_are_sound(case):
     total = (assigned.target**2).sum() + assigned.weight.sum()
     return total, assigned
 
-  gradient, assigned = jax.grad(drawn, has_aux=True)(state.params)
+  gradient, assigned = jax.jit(jax.grad(drawn, has_aux=True))(state.params)
   assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
   np.testing.assert_allclose(assigned.target.sum(-1), 1.0, rtol=1e-6)
   assert np.isfinite(assigned.weight).all()

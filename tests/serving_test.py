@@ -1,5 +1,6 @@
 """A trained classifier in use: runs and exported folders give the same scores."""
 
+import json
 import os
 import shutil
 import subprocess

@@ -29,7 +29,8 @@ def speech(random, classes, spread=2.0):
 def draws(step):
   """Partners and shares, as the method draws them."""
   key = jax.random.fold_in(jax.random.key(5), step)
-  pairs = mixing.pairs(jax.random.split(key, 4)[1], B + 3 * U, ALPHA)
+  rows = [np.arange(n, dtype=np.int32) for n in (B, U, U, U)]
+  pairs = mixing.pairs(jax.random.split(key, 4)[1], rows, ALPHA)
   return [np.asarray(one) for one in pairs]
 
 

@@ -379,7 +379,7 @@ def test_r_is_the_same_whatever_device_a_text_is_on():
   one = passes.jit(functools.partial(losses, None))(passes.texts(3))
   two = passes.texts(3, shards=2)
   found = passes.on_two_devices(functools.partial(losses, "data"), two)
-  assert one["unlabelled"].max() > 0.05
+  assert one["unlabelled"].max() > 5e-4  # of which 1e-5 is little
   for name, loss in one.items():
     np.testing.assert_allclose(found[name], loss, rtol=1e-3, atol=1e-5)
 

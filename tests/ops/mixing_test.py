@@ -1,0 +1,56 @@
+"""Who is mixed with whom: draws that hang on the rows and on nothing else."""
+
+import jax
+import numpy as np
+
+from ssljax.ops import mixing
+
+KEY = jax.random.key(0)
+
+
+def rows(*counts):
+  return [np.arange(n, dtype=np.int32) * 3 for n in counts]
+
+
+def test_partners_are_a_circle_and_the_own_share_is_the_larger():
+  partner, share = mixing.pairs(KEY, rows(5, 12, 12), 0.5)
+  at, seen = 0, []
+  for _ in range(29):
+    seen.append(at)
+    at = int(partner[at])
+  assert (at, sorted(seen)) == (0, list(range(29)))
+  assert (share >= 0.5).all()
+  assert (share <= 1).all()
+
+
+def test_shares_are_of_the_beta_distribution():
+  _, share = mixing.pairs(KEY, rows(4000), 0.75)
+  # Beta(a, a) has variance 1 / (4 (2 a + 1)); its larger side as far from a half.
+  assert np.isclose(np.mean((share - 0.5) ** 2), 1 / (4 * 2.5), rtol=0.05)
+
+
+def test_a_text_keeps_its_draw_wherever_it_stands():
+  index = rows(20)[0]
+  order = np.random.default_rng(0).permutation(20)
+  for impl in ("threefry2x32", "rbg"):
+    key = jax.random.key(3, impl=impl)
+    partner, share = mixing.pairs(key, [index], 0.5)
+    moved, same = mixing.pairs(key, [index[order]], 0.5)
+    np.testing.assert_array_equal(np.asarray(share)[order], same)
+    np.testing.assert_array_equal(
+      index[np.asarray(partner)][order], index[order][moved]
+    )
+
+
+def test_views_of_one_row_draw_apart():
+  _, share = mixing.pairs(KEY, [rows(10)[0]] * 2, 0.5)
+  assert not np.isclose(share[:10], share[10:]).any()
+
+
+def test_a_mixture_is_linear():
+  values = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+  partner, share = np.array([2, 0, 3, 1]), np.array([1, 0.5, 0.75, 0], np.float32)
+  found = mixing.mixed(values, partner, share)
+  for i in range(4):
+    wanted = share[i] * values[i] + (1 - share[i]) * values[partner[i]]
+    np.testing.assert_allclose(found[i], wanted, rtol=1e-6)
