@@ -211,7 +211,7 @@ def differing(some: Sequence[Group]) -> dict[str, dict[str, str]]:
   options = dict.fromkeys(itertools.chain.from_iterable(flat.values()))
   found = {}
   for name in options:
-    if name in (DATA, BUDGET) or name.startswith("method."):
+    if name in (DATA, BUDGET, "name") or name.startswith("method."):
       continue
     values = {method: str(config.get(name)) for method, config in flat.items()}
     if len(set(values.values())) > 1:
