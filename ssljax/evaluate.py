@@ -16,12 +16,14 @@ from ssljax.evals import evaluation, slices
 from ssljax.evals.predictions import write_predictions
 from ssljax.models import resolve
 
-flags.DEFINE_string("workdir", None, "folder of a run", required=True)
-flags.DEFINE_string("data", None, "labelled file to score", required=True)
-flags.DEFINE_string("output", None, "default WORKDIR/evaluations/<file stem>")
-flags.DEFINE_list(
-  "slices", [], "further columns of the file whose values are told apart"
-)
+
+def define_flags() -> None:
+  flags.DEFINE_string("workdir", None, "folder of a run", required=True)
+  flags.DEFINE_string("data", None, "labelled file to score", required=True)
+  flags.DEFINE_string("output", None, "default WORKDIR/evaluations/<file stem>")
+  flags.DEFINE_list(
+    "slices", [], "further columns of the file whose values are told apart"
+  )
 
 
 def main() -> int:
@@ -122,4 +124,5 @@ def _claim(output: Path, own: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
+  define_flags()
   cli.run(main)
