@@ -63,6 +63,8 @@ class Tiny:
     keywords = {"name": name} | (kinds if variant else {})
     if "threshold" in known:
       keywords["threshold"] = 0.4  # of 3 classes; an untrained model is rarely surer
+    if "gamma" in known:
+      keywords["gamma"] = 1.05  # Dash: the loss of a tiny model does not fall as fast
     self.method = wrappers.wrap(methods.make(keywords), {"name": wrapper})
     self.micro = micro
     rng = np.random.default_rng(0)
