@@ -35,10 +35,10 @@ VOCABULARY, E, D = 90, 3, 4
 KEY = jax.random.key(3)
 
 
-def laid(ids, packed=True):
+def laid(ids, packed=True, row_lengths=ROWS):
   """Texts of these token ids, in one shard."""
   ids = [np.asarray(one, np.int32) for one in ids]
-  row_lengths = ROWS if packed else ROWS[-1:]
+  row_lengths = row_lengths if packed else ROWS[-1:]
   plan = pack.plan(np.array([len(one) for one in ids]), row_lengths, packed)
   groups = zip(row_lengths, plan.rows, strict=True)
   shape = pack.Shape(tuple((length, rows) for length, rows in groups if rows))
@@ -180,12 +180,15 @@ def differences(function, values):
 
 
 @pytest.mark.parametrize(
-  ("classes", "packed", "size"), [(2, True, 1.0), (5, True, 0.02), (5, False, 1.0)]
+  ("classes", "packed", "size", "sure"),
+  # The last is all but sure: of sums of order 1 only rounding would be left.
+  [(2, True, 1.0, 1), (5, True, 0.02, 1), (5, False, 1.0, 1), (5, True, 1.0, 15)],
 )
-def test_equals_the_equations(classes, packed, size):
+def test_equals_the_equations(classes, packed, size, sure):
   random = np.random.default_rng(classes)
   params = parameters(random, classes, size)
   params["outer"][:, -1] -= 3 * (classes > 2)  # a class nobody predicts
+  params["outer"] *= sure
   ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
   own = [random.integers(VOCABULARY, size=4) for _ in range(3)]
   texts, label = laid(ids, packed), fake.labels(random, 3, classes)
@@ -302,13 +305,20 @@ class Real(ModelForward, Noted):
 
 
 @functools.cache
+def real_params():
+  """Its parameters, of surer predictions, so that a change tells."""
+  params = passes.made()[1]
+  return params | {"classifier": jax.tree.map(lambda a: a * 40, params["classifier"])}
+
+
+@functools.cache
 def real_run():
   """What VAT does on it: (ids, texts, Run). No token stands twice."""
   random = np.random.default_rng(0)
   ids = np.split(5 + random.permutation(90)[: sum(LENGTHS)], np.cumsum(LENGTHS)[:-1])
-  texts, label = laid(ids), np.eye(passes.CLASSES)[:3]
-  params = passes.made()[1]
-  return ids, texts, run(Real, params, texts, laid(ids[:3]), label, np.float32(1.0))
+  texts, own = (laid(some, row_lengths=ROWS[-1:]) for some in (ids, ids[:3]))
+  label = np.eye(passes.CLASSES)[:3]
+  return ids, texts, run(Real, real_params(), texts, own, label, np.float32(1.0))
 
 
 def test_r_enters_once_as_a_change_of_the_word_embeddings():
@@ -317,24 +327,24 @@ def test_r_enters_once_as_a_change_of_the_word_embeddings():
   As no token stands twice, other word embeddings say the same.
   """
   ids, texts, found = real_run()
-  params = passes.made()[1]
+  params = real_params()
   table = np.array(params["encoder"]["embeddings"]["word"]["embedding"])
   for i, one in enumerate(ids):
     table[one] += text_of(texts, i, found.change)
-  moved = jax.tree.map(lambda a: a, params)
+  moved = jax.tree.map(lambda leaf: leaf, params)  # dictionaries of its own
   moved["encoder"]["embeddings"]["word"]["embedding"] = table
   answer = passes.jit(lambda params: Real(params)(texts, key=KEY).logits)
   clean, changed = answer(params), answer(moved)
-  assert np.abs(clean - changed).max() > 0.01
+  assert np.abs(clean - changed).max() > 0.3
   for i in range(len(ids)):
     far = plain.divergence(fake.softmax(clean[i]), changed[i])
     loss = float(found.terms["unlabelled"].loss[i])
-    assert loss == pytest.approx(far, rel=1e-3, abs=1e-5)
+    assert loss == pytest.approx(far, rel=1e-3, abs=1e-6)
 
 
 def test_r_of_the_real_model_is_that_of_its_jacobian():
   ids, texts, found = real_run()
-  params = passes.made()[1]
+  params = real_params()
 
   @passes.jit
   def all_of_it(params):
@@ -364,35 +374,23 @@ def test_r_of_the_real_model_is_that_of_its_jacobian():
     assert not np.any(np.asarray(value)[rows.segment == 0])
 
 
-def test_r_is_the_same_whatever_device_a_text_is_on():
-  """A device has its own texts only: nothing of r may be a mean over all of them."""
-  model, params, _ = passes.made()
-  method = vat.make(30 * EPSILON, SCALE, ENTROPY, RAMP)  # far enough to be seen
-  clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), passes.KEY)
-  label = jnp.eye(passes.CLASSES)[jnp.array([0, 1, 2] * 2)]
+class Dropping(Smooth):
+  """Half of the features are dropped, by the key of a pass."""
 
-  def losses(axis, texts):
-    forward = ModelForward(model, params, axis=axis)
-    terms = method.loss(forward, batch_of(texts, texts, label), (), clock)[0]
-    return {name: term.loss for name, term in terms.items()}
-
-  one = passes.jit(functools.partial(losses, None))(passes.texts(3))
-  two = passes.texts(3, shards=2)
-  found = passes.on_two_devices(functools.partial(losses, "data"), two)
-  assert one["unlabelled"].max() > 5e-4  # of which 1e-5 is little
-  for name, loss in one.items():
-    np.testing.assert_allclose(found[name], loss, rtol=1e-3, atol=1e-5)
+  def __call__(self, texts, *, key, **options):
+    found = super().__call__(texts, key=key, **options)
+    kept = found.features * jax.random.bernoulli(key, 0.5, found.features.shape)
+    return Outputs(kept @ self.params["outer"], kept, {})
 
 
 def test_without_a_change_there_is_no_divergence_whatever_the_dropout():
   """Clean and changed texts drop the same."""
-  model, params, _ = passes.made(dropout=0.5)
-  ids, texts, _ = real_run()
-  batch = batch_of(texts, laid(ids[:3]), np.eye(passes.CLASSES)[:3])
-  method = vat.make(epsilon=0.0)
+  params, ids, own, label = smooth_run()
+  batch = batch_of(laid(ids), laid(own), label)
   clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), KEY)
+  method = vat.make(epsilon=0.0)
   loss = passes.jit(
-    lambda: method.loss(ModelForward(model, params), batch, (), clock)[0]["unlabelled"]
+    lambda: method.loss(Dropping(as_f32(params)), batch, (), clock)[0]["unlabelled"]
   )
   np.testing.assert_allclose(loss().loss, 0, atol=1e-5)
 
