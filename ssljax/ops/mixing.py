@@ -21,23 +21,23 @@ def pairs(key: Array, rows: Sequence[Array], alpha: float) -> tuple[Array, Array
 
   Args:
     rows: of each view, i32, the rows that its texts are of; together n.
-    alpha: of the Beta distribution.
+    alpha: of the Beta distribution; 0 mixes nothing, its limit.
 
   Returns:
     i32 [n], a permutation: all stand in one random circle, and each text's partner is
     the next one. f32 [n], the text's own share: Beta(alpha, alpha), of which the
     larger side is the text's (MixMatch, equations 8 to 11).
   """
-  places, shares = [], []
-  for view, index in enumerate(rows):
-    place_key, share_key = jax.random.split(jax.random.fold_in(key, view))
-    places.append(draws.by_row(place_key, index, jax.random.uniform))
-    shares.append(
-      draws.by_row(share_key, index, lambda key: jax.random.beta(key, alpha, alpha))
-    )
-  order = jnp.argsort(jnp.concatenate(places))
+  # A number for each text of each view, so that all are drawn in one go.
+  number = jnp.concatenate([len(rows) * index + v for v, index in enumerate(rows)])
+  place_key, share_key = jax.random.split(key)
+  place = draws.by_row(place_key, number, jax.random.uniform)
+  order = jnp.argsort(place)
   partner = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
-  share = jnp.concatenate(shares)
+  share = jnp.ones(number.shape, jnp.float32)
+  if alpha:
+    draw = lambda key: jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
+    share = draws.by_row(share_key, number, draw)
   return partner.astype(jnp.int32), jnp.maximum(share, 1.0 - share)
 
 

@@ -29,6 +29,11 @@ def test_shares_are_of_the_beta_distribution():
   assert np.isclose(np.mean((share - 0.5) ** 2), 1 / (4 * 2.5), rtol=0.05)
 
 
+def test_an_alpha_of_0_mixes_nothing():
+  _, share = mixing.pairs(KEY, rows(9), 0.0)
+  np.testing.assert_array_equal(share, np.ones(9))
+
+
 def test_a_text_keeps_its_draw_wherever_it_stands():
   index = rows(20)[0]
   order = np.random.default_rng(0).permutation(20)
