@@ -158,3 +158,41 @@ def test_partners_are_texts_not_rows():
   partner = np.array([1, 3, 3, 3, 3, 3])  # none shorter than the text
   found = mixed("mlp", a, partner, 0.0, 1)
   np.testing.assert_allclose(found.logits, plain("mlp")(a).logits[partner], atol=1e-5)
+
+
+def together(*views):
+  """One view of the texts of all, one view after another; padded, one shard."""
+  rows = jax.tree.map(
+    lambda *leaves: np.concatenate(leaves, axis=1), *(view.rows[0] for view in views)
+  )
+  begin = np.cumsum([0, *(view.rows[0].ids.shape[1] for view in views[:-1])])
+  where = [view.where + first for view, first in zip(views, begin, strict=True)]
+  return views[0]._replace(rows=(rows,), where=np.concatenate(where, axis=1))
+
+
+@heads
+@layers
+def test_several_views_are_mixed_as_the_texts_of_one(head, layer):
+  some = texts(1, packed=False, lengths=[3, 16, 9, LONGEST, 7, 4])
+  others = texts(2, packed=False)
+  model, params, _ = made(head)
+  random = np.random.default_rng(0)
+  partner = random.permutation(18).astype(np.int32)
+  share = random.uniform(size=18).astype(np.float32)
+  views = (some, others, some)
+  assert ((partner < 6) != (np.arange(18) < 6)).any()  # of another view, some are
+  forward = ModelForward(model, params)
+  run = jit(lambda views, layer: forward.mix(views, partner, share, layer, KEY))
+  found = run(views, np.int32(layer))
+  assert_alike(found, run((together(*views),), np.int32(layer)))
+  assert found.logits.shape[0] == 18
+
+
+@heads
+def test_each_view_alone_is_what_it_says_without_a_mixture(head):
+  """In the order of the views, and of the texts in each."""
+  some = texts(1, packed=False, lengths=[3, 16, 9, LONGEST, 7, 4])
+  others = texts(2, packed=False)
+  found = mixer(head)((some, others), np.arange(12), np.float32(1.0), np.int32(1))
+  wanted = [plain(head)(view).logits for view in (some, others)]
+  assert np.abs(found.logits - np.concatenate(wanted)).max() < LIMIT

@@ -1,5 +1,6 @@
 """A model that says what it is told, and a step taken with it."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -126,7 +127,8 @@ def stepper(method):
   """
   needs = method.needs
 
-  @jax.jit
+  # Compiled in half of the time, and run a few times.
+  @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
   def run(state, said, label, index, rows, clock):
     batch = Batch(
       Labelled({v: f"labelled.{v}" for v in needs.labelled_views}, label, rows),
