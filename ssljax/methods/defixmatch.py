@@ -1,7 +1,7 @@
 """DeFixMatch (Schmutz et al. 2023, arXiv 2203.07512): FixMatch without its bias.
 
-Labelled texts lose what FixMatch's term would add if they were unlabelled (equation 8,
-a control variate: its mean is that of the unlabelled term):
+Labelled texts lose what FixMatch's term would add if they were unlabelled (a control
+variate: its mean is that of the unlabelled term):
 
   m(u) = 1[max p(weak(u)) >= threshold] CE(p(strong(u)), argmax p(weak(u)))
   loss = (mean CE(weak(x)) + mean CE(strong(x))) / 2 + scale * (mean m(u) - mean m(x))

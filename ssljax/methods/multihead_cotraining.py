@@ -6,8 +6,9 @@ the weak view; where they do not, the head learns nothing from the text:
   loss = sum_h CE(z_h(x), y)
        + scale * (1/3) sum_h mean_u 1[y_i = y_j] CE(z_h(strong(u)), y_i)
 
-`threshold` above 0 also asks each peer for that confidence. Prediction is the mean of
-the heads' logits.
+The authors' code sums the last term over the heads, which is `scale=3`, and has a
+strong view for each of them, where all read one here. `threshold` above 0 also asks
+each peer for that confidence. Prediction is the mean of the heads' logits.
 """
 
 import jax

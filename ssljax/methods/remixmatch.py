@@ -9,7 +9,8 @@ views (section 3.2). All of [x, strong(u), strong'(u), weak(u)] with their targe
        + anchor * ramp(t) * mean CE(p(strong(u)), q)
 
 The last term reads the strong view unmixed. Rotation is for images and left out. `mix`
-as in MixMatch; mixed unlabelled texts have a gradient into the encoder.
+as in MixMatch; mixed unlabelled texts have a gradient into the encoder. (The paper
+augments x strongly, too, and its model's mean is that of the last 128 batches.)
 """
 
 from typing import Literal, NamedTuple

@@ -6,8 +6,9 @@ views, each towards the weaker one, sharpened (S) and without gradient:
   loss = CE(x) + scale * mean m CE(p_s, argmax p_w)
        + scale * mean m [KL(S(p_w) || p_m) + KL(S(p_m) || p_s) + KL(S(p_w) || p_s)]
 
-The third view is `--config.medium`. (Published code takes a softmax of the
-probabilities in place of sharpening them.)
+The third view is `--config.medium`. All divergences have the weak view's m, as in the
+author's port to a library (which takes a softmax of the probabilities in place of
+sharpening them); in the author's own code each asks the weaker view of its pair.
 """
 
 import jax
