@@ -78,6 +78,7 @@ def test_after_the_last_layer_hidden_states_are_mixed_and_pooled(head):
     lambda ids, mask: model.encoder.apply({"params": params["encoder"]}, ids, mask)
   )
   hidden = np.asarray(encode(rows.ids, rows.segment))
+  hidden = np.where(rows.segment[..., None] > 0, hidden, 0)
   pairs = np.array([1, 2, 0, 3, 5, 4])
   share = np.linspace(0.1, 0.9, 6, dtype=np.float32)
   blend = share[:, None, None] * hidden + (1 - share)[:, None, None] * hidden[pairs]
@@ -93,9 +94,9 @@ def test_after_the_last_layer_hidden_states_are_mixed_and_pooled(head):
 
 @heads
 def test_what_stands_in_the_padding_of_a_mixture_changes_nothing(head):
-  a = texts(1, packed=False, lengths=[16, 16, 9, 9, 7, 7])
+  a = texts(1, packed=False, lengths=[16, 16, 9, 9, 7, 4])
   (rows,) = a.rows
-  pairs = np.array([1, 0, 3, 2, 5, 4])  # partners are as long, so padding is in both
+  pairs = np.array([1, 3, 0, 2, 5, 4])  # padding in both, or in one of the two
   noise = np.random.default_rng(2).integers(5, 99, rows.ids.shape).astype(np.int32)
   other = a._replace(
     rows=(rows._replace(ids=np.where(rows.segment > 0, rows.ids, noise)),)
@@ -104,6 +105,21 @@ def test_what_stands_in_the_padding_of_a_mixture_changes_nothing(head):
     assert_alike(
       mixed(head, a, pairs, 0.4, layer), mixed(head, other, pairs, 0.4, layer)
     )
+
+
+@heads
+@layers
+def test_longer_rows_change_nothing_of_a_mixture(head, layer):
+  a = texts(1, packed=False)
+  (rows,) = a.rows
+  wider = lambda leaf: np.pad(leaf, ((0, 0), (0, 0), (0, 8)))
+  longer = rows._replace(
+    ids=wider(rows.ids), segment=wider(rows.segment), kind=wider(rows.kind)
+  )
+  assert_alike(
+    mixed(head, a, LONGER, 0.4, layer),
+    mixed(head, a._replace(rows=(longer,)), LONGER, 0.4, layer),
+  )
 
 
 def test_mixing_is_training_it_takes_dropout_and_gradients():
