@@ -92,7 +92,8 @@ class Encoder(nn.Module):
       deterministic: no dropout. Otherwise `rngs={"dropout": key}` is needed.
       mix: (partner i32 [n], share f32 [] or [n], layer i32 []): after layer `layer`
         (0: the embeddings) row i becomes share * row i + (1 - share) * row partner[i],
-        and from there reads what is real in either. Padded layout only.
+        padding as zeros, and from there reads what is real in either. Padded layout
+        only.
 
     Returns:
       f32 [n, L, D]; at padding finite but without meaning.
@@ -319,6 +320,8 @@ def _normalise(x: Array, scale: Array, bias: Array, config: EncoderConfig) -> Ar
 def _mix(x: Array, segment: Array, layer: Array, mix) -> tuple[Array, Array]:
   partner, share, at = mix
   share = jnp.broadcast_to(share, x.shape[:1])[:, None, None].astype(x.dtype)
-  mixed = share * x + (1 - share) * x[partner]
+  # What stands at padding has no meaning, and hangs on the length of the row.
+  real = jnp.where(segment[..., None] > 0, x, 0)
+  mixed = share * real + (1 - share) * real[partner]
   union = jnp.maximum(segment, segment[partner])
   return jnp.where(at == layer, mixed, x), jnp.where(at == layer, union, segment)
