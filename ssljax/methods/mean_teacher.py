@@ -13,39 +13,11 @@ evaluated is the teacher, as in the paper. There labelled texts agree, too
 over the first 40% of the run.
 """
 
-import jax
-import jax.numpy as jnp
-
 from ssljax.keywords import Amount, Share
-from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
-from ssljax.ops import ramps
+from ssljax.method import Method
+from ssljax.ops.agreement import agreement
 
 
 def make(scale: Amount = 50.0, ramp: Share = 0.4) -> Method:
   """Args: `scale` at the end of the ramp, `ramp` as a share of the run."""
-
-  def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, 0)
-    teacher = forward(batch.unlabelled.views["weak"], key=key, teacher=True)
-    target = jax.lax.stop_gradient(jax.nn.softmax(teacher.logits))
-    return Assignment(target, jnp.ones(target.shape[0], jnp.float32)), state
-
-  def learn(forward, batch, assigned, clock):
-    labelled, student = forward(
-      batch.labelled.views["weak"],
-      batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, 1),
-    )
-    gap = jax.nn.softmax(student.logits) - assigned.target
-    return {
-      "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
-      "unlabelled": Term(
-        (gap**2).mean(-1), 1.0, scale * ramps.linear(clock.progress, ramp)
-      ),
-    }
-
-  def loss(forward, batch, state, clock):
-    assigned, state = assign(forward, batch, state, clock)
-    return learn(forward, batch, assigned, clock), state, assigned
-
-  return Method(Needs(teacher=True), lambda sizes: (), loss, assign=assign, learn=learn)
+  return agreement(teacher=True, scale=scale, ramp=ramp)

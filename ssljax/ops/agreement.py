@@ -1,0 +1,45 @@
+"""Two looks at a text must agree in their probabilities (Pi-Model, Mean Teacher)."""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.ops import ramps
+
+
+def agreement(teacher: bool, scale: float, ramp: float) -> Method:
+  """CE(x) + scale * ramp(t) * mean_u mean_c (p_c(strong(u)) - sg p'_c(weak(u)))^2.
+
+  Args:
+    teacher: p' is that of the parameters' average, else the model's own.
+    scale: at the end of the ramp.
+    ramp: a share of the run.
+  """
+
+  def assign(forward, batch, state, clock):
+    key = jax.random.fold_in(clock.key, 0)
+    view = batch.unlabelled.views["weak"]
+    weak = forward(view, key=key, teacher=teacher, gradient=False)
+    target = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
+    return Assignment(target, jnp.ones(target.shape[0], jnp.float32)), state
+
+  def learn(forward, batch, assigned, clock):
+    labelled, strong = forward(
+      batch.labelled.views["weak"],
+      batch.unlabelled.views["strong"],
+      key=jax.random.fold_in(clock.key, 1),
+    )
+    gap = jax.nn.softmax(strong.logits) - assigned.target
+    return {
+      "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
+      "unlabelled": Term(
+        (gap**2).mean(-1), 1.0, scale * ramps.linear(clock.progress, ramp)
+      ),
+    }
+
+  def loss(forward, batch, state, clock):
+    assigned, state = assign(forward, batch, state, clock)
+    return learn(forward, batch, assigned, clock), state, assigned
+
+  needs = Needs(teacher=teacher)
+  return Method(needs, lambda sizes: (), loss, assign=assign, learn=learn)
