@@ -35,6 +35,8 @@ class Model:
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
     found = tuple(self._one(many) for many in texts)
+    if teacher or not gradient:
+      found = jax.lax.stop_gradient(found)
     return found if len(texts) > 1 else found[0]
 
   def _one(self, many: int) -> Outputs:
@@ -51,16 +53,15 @@ class Model:
     return Outputs(features[:, : self._logits.shape[-1]], features, {})
 
 
-def seconds(name: str, classes: int, rows: int, calls: int) -> float:
-  """Median over calls, after one that compiles."""
+def prepared(name: str, classes: int, rows: int):
+  """(jitted step with its state donated, first state, index -> its other arguments)."""
   method = methods.make({"name": name})
-  width = classes + method.needs.virtual_classes
+  needs, width = method.needs, classes + method.needs.virtual_classes
   sizes = Sizes(classes, LABELLED, rows, B, U, 100_000, 13, (), D)
   rng = np.random.default_rng(0)
   logits = jnp.asarray(rng.normal(size=(U, width)), jnp.float32)
   features = jnp.asarray(rng.normal(size=(U, D)), jnp.float32)
   label = jnp.asarray(np.eye(width)[rng.integers(0, classes, B)], jnp.float32)
-  needs = method.needs
 
   def step(state, logits, features, index, clock):
     batch = Batch(
@@ -76,15 +77,23 @@ def seconds(name: str, classes: int, rows: int, calls: int) -> float:
     gradient, after = jax.grad(loss, (0, 1), has_aux=True)(logits, features)
     return after, gradient
 
-  run = jax.jit(step, donate_argnums=0)
-  state, times = method.init(sizes), []
-  for t in range(calls + 1):
-    # Not the last step of an epoch, in which MultiMatch sorts all margins.
+  def arguments(t: int):
+    # Never the last step of an epoch, in which MultiMatch sorts all margins.
     clock = Clock(jnp.int32(t % 12), jnp.float32(0.5), jnp.int32(1), jax.random.key(t))
     index = jnp.asarray(rng.choice(rows, U, replace=False), jnp.int32)
-    jax.block_until_ready((index, clock))
+    return jax.block_until_ready((logits, features, index, clock))
+
+  return jax.jit(step, donate_argnums=0), method.init(sizes), arguments
+
+
+def seconds(name: str, classes: int, rows: int, calls: int) -> float:
+  """Median over calls, after one that compiles."""
+  run, state, arguments = prepared(name, classes, rows)
+  times = []
+  for t in range(calls + 1):
+    given = arguments(t)
     began = time.perf_counter()
-    state, _ = jax.block_until_ready(run(state, logits, features, index, clock))
+    state, _ = jax.block_until_ready(run(state, *given))
     times.append(time.perf_counter() - began)
   return statistics.median(times[1:])
 

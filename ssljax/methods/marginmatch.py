@@ -92,7 +92,8 @@ def make(
   def assign(state, evidence, clock):
     index, logits = evidence.index, evidence.logits
     classes = logits.shape[-1] - virtual
-    age = state.visits[index] if ages == "visits" else clock.epoch
+    visits = state.visits[index]
+    age = visits if ages == "visits" else clock.epoch
     margin = margins.averaged(
       state.margin[index], margins.pseudo_margin(logits), age, smoothness
     )
@@ -119,7 +120,8 @@ def make(
     scalars = {"cut_off": jnp.where(jnp.isfinite(state.cut), state.cut, 0.0)}
     state = state._replace(
       margin=state.margin.at[index].set(margin),
-      visits=state.visits.at[index].add(1),
+      # Not `.add(1)`: written before it is read, XLA would copy the table.
+      visits=state.visits.at[index].set(visits + 1),
       learned=thresholds.learned_update(state.learned, index, q, threshold, ~wrong),
     )
     if virtual:

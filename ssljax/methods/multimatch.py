@@ -86,7 +86,8 @@ def make(
 
   def look(state, logits, index, epoch):
     """The state after weak logits [H, U, C]; margins [H, U, C] and votes [H, U]."""
-    age = state.visits[index] if ages == "visits" else epoch
+    visits = state.visits[index]
+    age = visits if ages == "visits" else epoch
     margin = margins.averaged(
       state.margin[:, index], margins.pseudo_margin(logits), age, smoothness
     )
@@ -97,7 +98,8 @@ def make(
     state = state._replace(
       margin=state.margin.at[:, index].set(margin),
       vote=state.vote.at[:, index].set(vote),
-      visits=state.visits.at[index].add(1),
+      # Not `.add(1)`: written before it is read, XLA would copy the table.
+      visits=state.visits.at[index].set(visits + 1),
       confidence=confidence,
     )
     return state, margin, vote
