@@ -25,16 +25,11 @@ def define_inspect_flags() -> None:
   flags.DEFINE_string("kind", "", "of the views; default every kind")
   flags.DEFINE_integer("rows", 20, "texts to show, evenly spaced", 1)
   flags.DEFINE_string("split", "train", "where they are taken from")
-  flags.DEFINE_string(
-    "output", "", "HTML page to write; default inspect.html", allow_override=True
-  )
+  flags.DEFINE_string("output", "", "HTML page to write; default inspect.html")
 
 
 def _define_data() -> None:
-  # The filter label_check imports ssljax.evaluate, which has a flag of this name.
-  flags.DEFINE_string(
-    "data", None, "dataset folder", required=True, allow_override=True
-  )
+  flags.DEFINE_string("data", None, "dataset folder", required=True)
 
 
 def main() -> int:
