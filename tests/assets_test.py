@@ -1,4 +1,7 @@
-"""Assets: verified on the first fetch, quiet afterwards, and never left half done."""
+"""Assets: verified on the first fetch, quiet afterwards, and never left half done.
+
+One file, since all of it is about one toy asset, as a wheel, as parts and as a tarball.
+"""
 
 import hashlib
 import io

@@ -30,3 +30,29 @@ def stdin(tmp_path):
   yield give
   os.dup2(kept, 0)
   os.close(kept)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  """An exported folder with an untrained classifier."""
+  from tests import scored
+
+  return scored.export_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def classifier(model):
+  from ssljax import SafetyClassifier
+
+  return SafetyClassifier.load(model)
+
+
+@pytest.fixture
+def unused(classifier, monkeypatch):
+  """A classifier that must not score."""
+
+  def score(texts):
+    raise AssertionError("scored")
+
+  monkeypatch.setattr(classifier, "logits", score)
+  return classifier

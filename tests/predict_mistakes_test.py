@@ -9,32 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import SafetyClassifier, predict
+from ssljax import predict
 from ssljax.errors import UserError
 from ssljax.rows.jsonl import DEPTH
-from tests import scored
 from tests.scored import HALVES, hidden, rows, without, write
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-  return scored.export_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def classifier(model):
-  return SafetyClassifier.load(model)
-
-
-@pytest.fixture
-def unused(classifier, monkeypatch):
-  """A classifier that must not score."""
-
-  def score(texts):
-    raise AssertionError("scored")
-
-  monkeypatch.setattr(classifier, "logits", score)
-  return classifier
 
 
 def test_half_a_surrogate_pair_is_scored_and_comes_out_as_it_was(classifier, tmp_path):

@@ -11,23 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import SafetyClassifier, predict
+from ssljax import predict
 from ssljax.data import files
 from ssljax.errors import UserError
 from ssljax.rows.parts import Parts
-from tests import runs, scored
+from tests import runs
 from tests.runs import ROOT
 from tests.scored import hidden, rows, texts, without, write
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-  return scored.export_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def classifier(model):
-  return SafetyClassifier.load(model)
 
 
 def states(folder, kept, monkeypatch, work):

@@ -10,32 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import SafetyClassifier, predict
+from ssljax import predict
 from ssljax.errors import UserError
-from tests import runs, scored
+from tests import runs
 from tests.runs import ROOT
 from tests.scored import ADDED, HALVES, hidden, rows, texts, without, write
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-  return scored.export_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def classifier(model):
-  return SafetyClassifier.load(model)
-
-
-@pytest.fixture
-def unused(classifier, monkeypatch):
-  """A classifier that must not score."""
-
-  def score(texts):
-    raise AssertionError("scored")
-
-  monkeypatch.setattr(classifier, "logits", score)
-  return classifier
 
 
 @pytest.mark.parametrize("source", ["jsonl", "jsonl.gz", "parquet"])

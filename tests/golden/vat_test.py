@@ -1,7 +1,8 @@
 """VAT on text against arXiv 1704.03976 and 1605.07725, in plain NumPy.
 
 Two models: a smooth one, small enough to write again in NumPy, whose derivatives are
-taken there by central differences; and the tiny real one, for where r enters.
+taken there by central differences; and the tiny real one, for where r enters. One file,
+since both are held to the same r.
 """
 
 import functools
