@@ -159,14 +159,13 @@ def compile_train_step(
     return cache["step"]
 
   def on_all(state, batch, hidden):
-    results = mapped(batch)(state, batch, hidden)
-    return results if jax.process_count() == 1 else jax.tree.map(everywhere, results)
+    return jax.tree.map(everywhere, mapped(batch)(state, batch, hidden))
 
   on_all.lower = lambda state, batch, hidden: mapped(batch).lower(state, batch, hidden)
 
   def everywhere(leaf):
-    # What pmap returns is replicated over the devices of this process; all the others
-    # hold the same.
+    # What pmap returns is replicated over the devices of this process, on a mesh of
+    # pmap's own: the next call would compile again for that.
     parts = [shard.data for shard in leaf.addressable_shards]
     return jax.make_array_from_single_device_arrays(
       leaf.shape, devices.replicated, parts

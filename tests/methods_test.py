@@ -61,6 +61,27 @@ def test_one_compilation_for_each_shape_of_batch(case):
   assert tiny_run.step(tiny_run.devices())._cache_size() <= len(shapes) <= 3
 
 
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_a_second_step_compiles_nothing(parallel):
+  tiny_run = made("fixmatch")
+  devices = tiny_run.devices(8, parallel)
+  state, _ = tiny_run.run(range(1), devices=devices)
+  compiled = []
+
+  def listen(name, seconds, **_):
+    if "backend_compile" in name:
+      compiled.append(name)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    jax.jit(lambda x: x * 3)(1.0)
+    assert len(compiled) == 1  # that is what is counted
+    state, _ = tiny_run.run(range(1, 3), devices=devices, state=state)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert len(compiled) == 1
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_what_stands_in_the_padding_changes_nothing(case):
   rng = np.random.default_rng(7)
@@ -143,7 +164,7 @@ def test_one_device_equals_eight(case, count, parallel, fsdp):
 def test_targets_are_distributions_without_gradient_and_weights_are_sound(case):
   tiny_run = made(case)
   state, _ = tiny_run.run(range(tiny.EPOCH_STEPS))  # a first epoch, for the cut-offs
-  batch = tiny_run.loader(1).batch(3)[0]
+  batch = jax.tree.map(jnp.asarray, tiny_run.loader(1).batch(3)[0])
   clock = Clock(
     jnp.int32(3), jnp.float32(3 / tiny.STEPS), jnp.int32(1), jax.random.key(0)
   )

@@ -1,5 +1,6 @@
 """A tiny model and made-up texts, for tests of everything around them."""
 
+import functools
 import itertools
 import json
 import typing
@@ -10,6 +11,7 @@ import optax
 
 from ssljax import methods, sharding, step, wrappers
 from ssljax.data import loader, tokenize
+from ssljax.data.pack import Rows, Texts
 from ssljax.method import Sizes
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
@@ -91,14 +93,14 @@ class Tiny:
     )
     # Not Adam: it turns the noise of a gradient that is zero (a key's bias) into steps.
     self.optimizer = optax.sgd(0.05, momentum=0.9)
-    one = self.loader(1, micro=1).batch(0)[0].labelled.views["weak"]
-    key = jax.random.key(0, impl="threefry2x32")
-    params = self.model.init(key, (one,))["params"]
+    key, features = jax.random.key(0, impl="threefry2x32"), np.zeros((1, 16))
+    heads = self.model.init(key, features, method="classify")["params"]
+    params = heads | {"encoder": first_encoder()}
     # Initial logits are all but equal; of these some texts pass thresholds.
     self.params = params | {
       "classifier": jax.tree.map(lambda a: a * 40, params["classifier"])
     }
-    self.steps = {}
+    self.steps, self.loaders = {}, {}
 
   def loader(self, shards: int, micro: int | None = None, packed=True, lengths=(32,)):
     packed = packed and self.method.needs.layout != "padded"
@@ -155,13 +157,26 @@ class Tiny:
     """The state and the metrics after `steps`; `change` may alter each batch."""
     devices = devices or self.devices()
     state = self.state(devices) if state is None else state
-    batches = self.loader(devices.shards, **layout)
+    key = (devices.shards, *layout.items())
+    if key not in self.loaders:
+      self.loaders[key] = self.loader(devices.shards, **layout)
+    batches = self.loaders[key]
     metrics = {}
     for t in steps:
       batch, hidden = batches.batch(t)
       placed = sharding.put_batch(change(batch), hidden, devices, self.micro > 1)
       state, metrics = self.step(devices)(state, *placed)
     return state, metrics
+
+
+@functools.cache
+def first_encoder():
+  """Parameters of a random encoder."""
+  model = Classifier(Encoder(from_json(CONFIG, "tiny")), CLASSES)
+  ids = np.ones((1, 1, 8), np.int32)
+  one = Texts((Rows(ids, ids, ids, ids[:, :, :1]),), ids[:, :, 0])
+  key = jax.random.key(0, impl="threefry2x32")
+  return jax.jit(model.init)(key, (one,))["params"]["encoder"]
 
 
 def made_up(rng: np.random.Generator, rows: int, candidates: int = 1) -> loader.View:
