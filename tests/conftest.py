@@ -1,6 +1,7 @@
 """What every test starts from: JAX on the CPU, nothing compiled kept between runs."""
 
 import os
+import re
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight virtual devices: what runs on one must run on many.
@@ -29,7 +30,7 @@ class ByFileAndCase(LoadScopeScheduling):
     file, _, test = nodeid.partition("::")
     if not file.endswith("methods_test.py"):
       return file
-    return f"{file}::{test.rpartition('-')[2].rpartition('[')[2]}"
+    return f"{file}::{re.split(r'[][-]', test)[1:2]}"
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -17,8 +17,19 @@ from ssljax.forward import ModelForward
 from ssljax.method import Clock
 from tests import tiny
 
-CASES = tiny.cases()
-made = functools.cache(tiny.Tiny)  # compiled once for all tests of a method
+made = functools.cache(tiny.Tiny)  # for the tests of one method only
+
+
+@pytest.fixture(scope="module", params=tiny.cases())
+def case(request):
+  return request.param
+
+
+@pytest.fixture(scope="module")
+def tiny_run(case):
+  """Compiled once for all tests of a case, and forgotten before the next one."""
+  yield tiny.Tiny(case)
+  jax.clear_caches()
 
 
 def leaves(tree):
@@ -39,9 +50,7 @@ def assert_same_bits(a, b):
     assert x.tobytes() == y.tobytes(), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_state_is_strongly_typed_and_keeps_its_tree_shapes_and_dtypes(case):
-  tiny_run = made(case)
+def test_the_state_is_strongly_typed_and_keeps_its_tree_shapes_and_dtypes(tiny_run):
   state = tiny_run.state()
   carried = tiny_run.method.init(tiny_run.sizes)
   assert not any(jnp.asarray(leaf).weak_type for leaf in jax.tree.leaves(carried))
@@ -52,9 +61,7 @@ def test_the_state_is_strongly_typed_and_keeps_its_tree_shapes_and_dtypes(case):
     assert (a.shape, a.dtype) == (b.shape, b.dtype)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_one_compilation_for_each_shape_of_batch(case):
-  tiny_run = made(case)
+def test_one_compilation_for_each_shape_of_batch(tiny_run):
   batches = tiny_run.loader(1)
   shapes = {str(jax.tree.map(np.shape, batches.batch(t)[0])) for t in range(tiny.STEPS)}
   tiny_run.run(range(tiny.STEPS))
@@ -82,8 +89,7 @@ def test_a_second_step_compiles_nothing(parallel):
   assert len(compiled) == 1
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_what_stands_in_the_padding_changes_nothing(case):
+def test_what_stands_in_the_padding_changes_nothing(tiny_run):
   rng = np.random.default_rng(7)
 
   def scribbled(batch):
@@ -106,14 +112,12 @@ def test_what_stands_in_the_padding_changes_nothing(case):
       labelled=part(batch.labelled), unlabelled=part(batch.unlabelled)
     )
 
-  clean, _ = made(case).run(range(3))
-  other, _ = made(case).run(range(3), change=scribbled)
+  clean, _ = tiny_run.run(range(3))
+  other, _ = tiny_run.run(range(3), change=scribbled)
   assert_same_bits(clean, other)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_order_of_the_rows_changes_nothing_but_float_noise(case):
-  tiny_run = made(case)
+def test_the_order_of_the_rows_changes_nothing_but_float_noise(tiny_run):
   devices = tiny_run.devices()
 
   def run(order):
@@ -131,9 +135,7 @@ def test_the_order_of_the_rows_changes_nothing_but_float_noise(case):
   assert_close(run(1), run(-1), 2e-4)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_unlabelled_texts_are_learned_from(case):
-  tiny_run = made(case)
+def test_unlabelled_texts_are_learned_from(case, tiny_run):
   if not tiny_run.method.needs.views:
     return
   state, seen, cuts = tiny_run.state(), [], []
@@ -148,10 +150,8 @@ def test_unlabelled_texts_are_learned_from(case):
     assert len({cut.tobytes() for cut in cuts}) > 2
 
 
-@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("count", "parallel", "fsdp"), [(8, "jit", 1), (8, "pmap", 1)])
-def test_one_device_equals_eight(case, count, parallel, fsdp):
-  tiny_run = made(case)
+def test_one_device_equals_eight(tiny_run, count, parallel, fsdp):
   one, metrics = tiny_run.run(range(4))
   devices = tiny_run.devices(count, parallel, fsdp)
   many, others = tiny_run.run(range(4), devices=devices)
@@ -160,9 +160,7 @@ def test_one_device_equals_eight(case, count, parallel, fsdp):
   assert_close(one.params, many.params, 2e-4)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_targets_are_distributions_without_gradient_and_weights_are_sound(case):
-  tiny_run = made(case)
+def test_targets_are_distributions_without_gradient_and_weights_are_sound(tiny_run):
   state, _ = tiny_run.run(range(tiny.EPOCH_STEPS))  # a first epoch, for the cut-offs
   batch = jax.tree.map(jnp.asarray, tiny_run.loader(1).batch(3)[0])
   clock = Clock(
@@ -182,9 +180,7 @@ def test_targets_are_distributions_without_gradient_and_weights_are_sound(case):
   assert (assigned.weight >= 0).all()
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_restored_and_continued_is_the_same_to_the_bit(case):
-  tiny_run = made(case)
+def test_restored_and_continued_is_the_same_to_the_bit(tiny_run):
   straight, _ = tiny_run.run(range(4))
   half, _ = tiny_run.run(range(2))
   kept = tiny.host(half)
@@ -194,9 +190,7 @@ def test_restored_and_continued_is_the_same_to_the_bit(case):
   assert_same_bits(straight, tiny_run.run(range(2, 4), state=state)[0])
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_hidden_labels_reach_the_metrics_only(case):
-  tiny_run = made(case)
+def test_hidden_labels_reach_the_metrics_only(tiny_run):
   devices = tiny_run.devices()
   states = []
   for hide in (False, True):
@@ -207,9 +201,7 @@ def test_hidden_labels_reach_the_metrics_only(case):
   assert_same_bits(*states)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_accumulation_is_exact(case):
-  tiny_run = made(case)
+def test_accumulation_is_exact(case, tiny_run):
   if tiny_run.method.assign is None:
     with pytest.raises(ValueError, match="spans the batch"):
       tiny.Tiny(case, micro=2).run(range(1))

@@ -23,7 +23,9 @@ def folder(path: Path) -> Path:
 
 
 def environment(place: Path) -> dict[str, str]:
-  return {**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": ""}
+  # On one device.
+  flags = "--xla_cpu_use_fusion_emitters=false"
+  return {**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": flags}
 
 
 def arguments(place: Path, name: str, workdir: Path, *more: str) -> list[str]:
