@@ -1,4 +1,4 @@
-"""Scores a checkpoint: python -m ssljax.evaluate --workdir=DIR --data=FILE."""
+"""Scores a checkpoint: python -m ssljax.evaluate --workdir=DIR [--data=FILE]."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from absl import flags
 
 from ssljax import cli, jsonfile, leaves, scoring, sharding, step, trained
 from ssljax import config as configuration
-from ssljax.data import columns, files, locate, records, sets
+from ssljax.data import columns, files, locate, prepare, records, sets
 from ssljax.errors import UserError
 from ssljax.evals import evaluation, slices
 from ssljax.evals.predictions import write_predictions
@@ -19,7 +19,7 @@ from ssljax.models import resolve
 
 def define_flags() -> None:
   flags.DEFINE_string("workdir", None, "folder of a run", required=True)
-  flags.DEFINE_string("data", None, "labelled file to score", required=True)
+  flags.DEFINE_string("data", None, "labelled file to score; default the run's test")
   flags.DEFINE_string("output", None, "default WORKDIR/evaluations/<file stem>")
   flags.DEFINE_list(
     "slices", [], "further columns of the file whose values are told apart"
@@ -28,17 +28,11 @@ def define_flags() -> None:
 
 def main() -> int:
   workdir = Path(flags.FLAGS.workdir).expanduser()
-  data = Path(flags.FLAGS.data).expanduser()
-  output = Path(
-    flags.FLAGS.output or workdir / "evaluations" / files.stem(data)
-  ).expanduser()
   config = configuration.read(workdir)
-  rows = records.read_labelled(data, config["resolved"]["labels"])
-  more: dict[str, list] = {name: [] for name in flags.FLAGS.slices}
-  for path in locate.labelled_files(data) if more else ():
-    for name, values in columns.others(path, flags.FLAGS.slices).items():
-      more[name] += values
-  own = {"data": str(data.resolve()), "workdir": str(workdir.resolve())}
+  data, rows, more = _labelled(config)
+  name = files.stem(Path(data)) if flags.FLAGS.data else "test"
+  output = Path(flags.FLAGS.output or workdir / "evaluations" / name).expanduser()
+  own = {"data": data, "workdir": str(workdir.resolve())}
   _claim(output, own)
   folder = resolve(config["encoder"])
   part = sets.eval_set(rows, folder, config["max_length"])
@@ -65,9 +59,10 @@ def main() -> int:
     "slices": evaluation.of_slices(scored),
     "errors": _errors(rows, scored),
   }
+  # In this order: after a kill the folder says whose it is.
+  jsonfile.write_json(output / "metrics.json", found)
   path = output / "predictions.parquet"
   write_predictions(path, rows, logits, decision.temperature)
-  jsonfile.write_json(output / "metrics.json", found)
   names = ("accuracy", "precision", "recall", "f1", "macro_f1", "auroc", "auprc")
   shown = ", ".join(
     f"{name} {found['test'][name]:.3f}"
@@ -84,6 +79,26 @@ def main() -> int:
       print(f"--slices={name}: the column {why}, so it is left out")
   print(f"results in {output}")
   return 0
+
+
+def _labelled(config: Mapping) -> tuple[str, records.Records, dict[str, list]]:
+  """What is scored: its name, its rows, and of --slices the values of each.
+
+  Raises:
+    UserError: it cannot be read, or has labels that the run does not know.
+  """
+  more: dict[str, list] = {name: [] for name in flags.FLAGS.slices}
+  if not flags.FLAGS.data:
+    if more:
+      raise UserError("--slices are columns of a file: name it by --data")
+    splits = records.read_splits(prepare.in_cache(config["data"]), config["seed"])
+    return f"test of {config['data']}", splits.test, more
+  data = Path(flags.FLAGS.data).expanduser()
+  rows = records.read_labelled(data, config["resolved"]["labels"])
+  for path in locate.labelled_files(data) if more else ():
+    for name, values in columns.others(path, flags.FLAGS.slices).items():
+      more[name] += values
+  return str(data.resolve()), rows, more
 
 
 def _errors(rows: records.Records, scored: evaluation.Scored) -> list[dict[str, Any]]:

@@ -65,8 +65,9 @@ def run(*given, place: Path) -> tuple[int, str]:
   return process.returncode, printed
 
 
-def evaluate(place: Path, workdir: Path, data: Path, *more: str):
-  given = [f"--workdir={workdir}", f"--data={data}", *more]
+def evaluate(place: Path, workdir: Path, data: Path | None, *more: str):
+  given = [f"--workdir={workdir}", *more]
+  given += [f"--data={data}"] if data else []
   return subprocess.run(
     [sys.executable, "-m", "ssljax.evaluate", *given],
     cwd=ROOT,

@@ -208,6 +208,61 @@ def test_evaluate_scores_any_labelled_file(place, undisturbed):
   assert "holds the evaluation of" in done.stderr
 
 
+def test_evaluate_takes_the_runs_own_test_texts_without_data(place, undisturbed):
+  workdir = undisturbed("supervised")[0]
+  output = place / "own"
+  done = runs.evaluate(place, workdir, None, f"--output={output}")
+  assert done.returncode == 0, done.stderr
+  metrics = json.loads((output / "metrics.json").read_text())
+  assert metrics["test"] == result(workdir)["test"]
+  # As a kill between the two files leaves it.
+  (output / "predictions.parquet").unlink()
+  assert runs.evaluate(place, workdir, None, f"--output={output}").returncode == 0
+  assert (output / "predictions.parquet").exists()
+  done = runs.evaluate(place, workdir, None, "--slices=turn")
+  assert done.returncode == 2
+  assert "name it by --data" in done.stderr
+
+
+def test_evaluate_tells_the_values_of_a_column_apart(place, undisturbed):
+  workdir = undisturbed("supervised")[0]
+  rows = (place / "data" / "test.jsonl").read_text().splitlines()
+  marked = place / "marked.jsonl"
+  marked.write_text(
+    "".join(
+      json.dumps({**json.loads(row), "turn": i % 2, "alike": "yes"}) + "\n"
+      for i, row in enumerate(rows)
+    )
+  )
+  done = runs.evaluate(place, workdir, marked, "--slices=turn,alike")
+  assert done.returncode == 0, done.stderr
+  found = json.loads((workdir / "evaluations/marked/metrics.json").read_text())
+  turns = [one for one in found["slices"] if one["column"] == "turn"]
+  # Labels alternate with the rows: each part has one class only.
+  assert sorted(one["value"] for one in turns) == ["0", "1"]
+  assert sorted(one["harmful"] for one in turns) == [0, len(rows) // 2]
+  assert all(one["count"] == len(rows) // 2 for one in turns)
+  assert "--slices=alike: the column has one value only (yes)" in done.stdout
+  done = runs.evaluate(place, workdir, marked, "--slices=absent")
+  assert done.returncode == 2
+  assert "absent" in done.stderr
+
+
+def test_evaluate_of_one_class_says_what_there_is_not(place, undisturbed):
+  workdir = undisturbed("supervised")[0]
+  harmless = place / "harmless.jsonl"
+  rows = (place / "data" / "test.jsonl").read_text().splitlines(keepends=True)
+  harmless.write_text("".join(row for row in rows if json.loads(row)["label"] == 0))
+  done = runs.evaluate(place, workdir, harmless)
+  assert done.returncode == 0, done.stderr
+  found = json.loads((workdir / "evaluations/harmless/metrics.json").read_text())
+  for name in ("auroc", "f1", "recall"):
+    assert found["test"][name] is None
+    assert found["test"]["undefined"][name]
+  assert found["test"]["accuracy"] is not None
+  assert found["thresholds"]["best_f1"]["false_positive_rate"] is not None
+
+
 def test_a_run_killed_before_its_result_writes_the_test_line_once(place, undisturbed):
   workdir = place / "unfinished"
   shutil.copytree(undisturbed("fixmatch")[0], workdir)

@@ -60,7 +60,8 @@ def wildguardmix(row: Row, task: str, part: str) -> Record | str:
   label = row[f"{task}_harm_label"]
   if label not in HARM:
     return NO_LABEL
-  return _pair(row, task, HARM.index(label), text(row["subcategory"]) or None)
+  kinds = [text(row["subcategory"]), "adversarial" if row["adversarial"] else ""]
+  return _pair(row, task, HARM.index(label), ";".join(filter(None, kinds)) or None)
 
 
 def aegis(row: Row, task: str, part: str) -> Record | str:
@@ -73,7 +74,8 @@ def aegis(row: Row, task: str, part: str) -> Record | str:
   category = text(row["violated_categories"]) or None
   if part == "train" and category in ("Needs Caution", "Other"):
     return UNCERTAIN
-  return _pair(row, task, int(label == "unsafe"), category)
+  kinds = None if category is None else ";".join(category.split(", "))
+  return _pair(row, task, int(label == "unsafe"), kinds)
 
 
 MODERATION = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
@@ -137,7 +139,7 @@ SOURCES = {
     "allenai/wildguardmix",
     {"train": ("wildguardtrain", "train"), "test": ("wildguardtest", "test")},
     (
-      *("prompt", "response", "subcategory"),
+      *("prompt", "response", "subcategory", "adversarial"),
       *("prompt_harm_label", "response_harm_label"),
     ),
     wildguardmix,

@@ -15,8 +15,8 @@ from ssljax.evals.classification import HARMFUL, ONE_CLASS, softmax
 BINS = 15
 LOWEST, HIGHEST = 0.05, 20.0  # beyond these no set of a few hundred texts has a say
 BOUND = (
-  "at the bound of {}: validation has (almost) no error, or is not better than chance, "
-  "so scores are not to be trusted"
+  "none could be fitted: validation has (almost) no error, or nothing but, and the "
+  "best would lie beyond {}; scores are not calibrated"
 )
 
 
@@ -38,8 +38,7 @@ def temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str | Non
     label: i64 [n].
 
   Returns:
-    (temperature, None); (1.0, why none could be fitted); or one at its bound, and that
-    it is.
+    (temperature, None), or (1.0, why none could be fitted).
   """
   if len(np.unique(label)) < 2:
     return 1.0, ONE_CLASS
@@ -56,7 +55,7 @@ def temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str | Non
   fitted = float(np.exp(found.x))
   for bound in (LOWEST, HIGHEST):
     if np.isclose(fitted, bound, rtol=1e-3):
-      return bound, BOUND.format(bound)
+      return 1.0, BOUND.format(bound)
   return fitted, None
 
 

@@ -20,6 +20,7 @@ from ssljax.evals import (
 from ssljax.evals.classification import HARMFUL, softmax
 
 SEVERAL = "thresholds are for two classes"
+RARE = "more than one resample in twenty does not define it"
 UNFINISHED = (
   "the run is not finished, so validation has settled no temperature and no threshold: "
   "scores are not calibrated"
@@ -93,12 +94,12 @@ def of_set(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
   """Metrics of one set, each with its 95% interval over texts.
 
   Intervals are by bootstrap, and those of shares (accuracy; with two classes precision
-  and recall) Wilson's.
+  and recall) Wilson's. F1 has Wilson's, too, where no resample could differ (`_f1`).
 
   Returns:
     The names of `classification`, `ece` and `brier` (of the calibrated score), each
-    with `<name>_interval`; `undefined` with why a metric is None; `by_class` and
-    `confusion_matrix`; `rows` and how many of them were `truncated`.
+    with `<name>_interval`; `undefined` with why a metric, or its interval, is None;
+    `by_class` and `confusion_matrix`; `rows` and how many of them were `truncated`.
   """
   logits, label = part.logits, part.label
   found: dict[str, Any] = dict(classification.classification(logits, label))
@@ -109,12 +110,19 @@ def of_set(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
   blocks = _resamples(part, seed)
   drawn["brier"] = np.concatenate([counts @ square for counts in blocks]) / len(label)
   spread = bootstrap.intervals(drawn) | _of_shares(logits, label)
+  if logits.shape[1] == 2:
+    flagged, harmful = logits.argmax(1) == HARMFUL, label == HARMFUL
+    spread["f1_interval"] = _f1(flagged, harmful, drawn["f1"])
   result: dict[str, Any] = {}
   for name, value in found.items():
     result[name] = value
     if name != "ece":
       result[f"{name}_interval"] = None if value is None else spread[f"{name}_interval"]
-  result["undefined"] = classification.undefined(logits, label)
+  result["undefined"] = classification.undefined(logits, label) | {
+    name: RARE
+    for name, value in spread.items()
+    if value is None and found.get(name.removesuffix("_interval")) is not None
+  }
   result |= {"rows": len(label), "truncated": part.truncated}
   result["by_class"] = classification.by_class(logits, label)
   result["confusion_matrix"] = classification.confusion_matrix(logits, label)
@@ -130,6 +138,18 @@ def _of_shares(logits, label) -> dict[str, list[float] | None]:
     caught = (flagged & harmful).sum()
     found |= {"precision": (caught, flagged.sum()), "recall": (caught, harmful.sum())}
   return {f"{name}_interval": shares.share(*of)[1] for name, of in found.items()}
+
+
+def _f1(flagged, harmful, drawn) -> list[float] | None:
+  """F1's interval: by bootstrap from `drawn` [R] resamples, if they can differ.
+
+  Where nothing was caught every resample says 0, where nothing is wrong 1, and neither
+  is certain.
+  """
+  caught, wrong = (flagged & harmful).sum(), (flagged ^ harmful).sum()
+  if caught and wrong:
+    return bootstrap.interval(drawn)
+  return shares.f1(caught, wrong)
 
 
 def thresholds(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
@@ -154,7 +174,8 @@ def thresholds(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any
     if name in known:
       values = operating.measured(score, harmful, known[name])
       found[name] |= values | operating.intervals(score, harmful, known[name])
-      found[name]["f1_interval"] = bootstrap.interval(spread[name]["f1"])
+      flagged = score >= known[name]
+      found[name]["f1_interval"] = _f1(flagged, harmful, spread[name]["f1"])
   return found
 
 

@@ -42,6 +42,12 @@ STYLE = {
 }
 
 
+def look(k: int) -> dict[str, Any]:
+  """Colour and line of series k: the seventh has the first one's colour only."""
+  many = len(COLOURS)
+  return {"color": COLOURS[k % many], "linestyle": LINES[(k + k // many) % many]}
+
+
 def drawn(width: float = 4.6, height: float = 3.0) -> Callable:
   """Makes a function that draws on axes one that returns SVG."""
 
@@ -143,8 +149,7 @@ def reliability(axes, before: Sequence[Mapping], after: Sequence[Mapping]) -> No
       [one["share"] for one in full],
       marker="os"[k],
       markersize=3,
-      color=COLOURS[k],
-      linestyle=LINES[k],
+      **look(k),
       label=name,
     )
   axes.set(xlabel="mean score of a bin", ylabel="share", xlim=(0, 1), ylim=(0, 1))
@@ -156,9 +161,8 @@ def scores(axes, score, label, names: Sequence[str]) -> None:
   """Histogram of the score by class."""
   edges = np.linspace(0, 1, 31)
   for c, name in enumerate(names):
-    style = {"histtype": "step", "linewidth": 1.5, "linestyle": LINES[c % len(LINES)]}
-    color = COLOURS[c % len(COLOURS)]
-    axes.hist(score[label == c], edges, color=color, label=name, **style)
+    style = {"histtype": "step", "linewidth": 1.5, **look(c)}
+    axes.hist(score[label == c], edges, label=name, **style)
   axes.set(xlabel="score", ylabel="texts", xlim=(0, 1))
   axes.legend()
 
@@ -181,7 +185,7 @@ def budgets(axes, series: Mapping[str, Sequence], lines: Mapping[str, float], la
   """A metric over labels: name -> (labels, mean, spread); horizontal lines by name."""
   for k, (name, some) in enumerate(series.items()):
     labels, mean, spread = (np.array(v, float) for v in zip(*some, strict=True))
-    style = {"color": COLOURS[k % 6], "linestyle": LINES[k % 6], "marker": "o"}
+    style = {**look(k), "marker": "o"}
     axes.errorbar(labels, mean, spread, label=name, capsize=3, **style)
   for name, value in lines.items():
     axes.axhline(value, color=INK, alpha=0.6, linewidth=1)
@@ -196,10 +200,8 @@ def _lines(axes, steps, series: Mapping[str, Sequence], marker: str = "") -> Non
   for k, (name, values) in enumerate(series.items()):
     known = [(t, v) for t, v in zip(steps, values, strict=True) if v is not None]
     if known:
-      style = {"color": COLOURS[k % 6], "linestyle": LINES[k % 6]}
-      axes.plot(
-        *zip(*known, strict=True), label=name, marker=marker, markersize=3, **style
-      )
+      style = {**look(k), "marker": marker, "markersize": 3}
+      axes.plot(*zip(*known, strict=True), label=name, **style)
 
 
 def _points(axes, points: Mapping[str, tuple[float, float]]) -> None:

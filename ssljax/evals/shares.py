@@ -17,3 +17,13 @@ def share(part: int, whole: int) -> tuple[float | None, list[float] | None]:
   test = stats.binomtest(int(part), int(whole))
   low, high = test.proportion_ci(LEVEL, method="wilson")
   return part / whole, [float(low), float(high)]
+
+
+def f1(caught: int, wrong: int) -> list[float] | None:
+  """95% interval of F1 from its texts: caught ones, and those missed or flagged.
+
+  Of the texts that are harmful or flagged a share J = caught / (caught + wrong) is
+  both, and F1 = 2 J / (1 + J): J's interval is F1's.
+  """
+  _, interval = share(caught, caught + wrong)
+  return None if interval is None else [2 * j / (1 + j) for j in interval]

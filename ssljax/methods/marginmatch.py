@@ -117,7 +117,8 @@ def make(
       last = jax.nn.one_hot(classes, classes + 1, dtype=jnp.float32)
       target = jnp.where(wrong[:, None], last, target)
 
-    scalars = {"cut_off": jnp.where(jnp.isfinite(state.cut), state.cut, 0.0)}
+    cut_off = jnp.where(jnp.isfinite(state.cut), state.cut, 0.0)
+    scalars = {"cut_off": cut_off, "margin": own.mean()}
     state = state._replace(
       margin=state.margin.at[index].set(margin),
       # Not `.add(1)`: written before it is read, XLA would copy the table.

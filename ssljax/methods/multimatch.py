@@ -153,6 +153,7 @@ def make(
     cut = jax.lax.cond(ends, recut, lambda state: state.cut, state)
     scalars = {
       "cut_off": jnp.where(jnp.isfinite(state.cut), state.cut, 0.0).mean(),
+      "margin": jnp.take_along_axis(margin, vote[..., None], axis=-1).mean(),
       "agreement": (vote[0] == vote[1]).mean(dtype=jnp.float32),
     }
     assigned = Assignment(target, more.weight.mean(1), scalars, more)

@@ -72,6 +72,8 @@ def test_wildguardmix():
   found = convert("wildguardmix", WILDGUARD)
   assert found == {"text": WILDGUARD["prompt"], "label": 0, "category": "benign"}
   assert convert("wildguardmix", WILDGUARD, prompt_harm_label="harmful")["label"] == 1
+  sly = convert("wildguardmix", WILDGUARD, adversarial=True)
+  assert sly["category"] == "benign;adversarial"
   pair = convert("wildguardmix", WILDGUARD, "response", response_harm_label="harmful")
   assert pair["label"] == 1
   assert pair["response"] == WILDGUARD["response"]
@@ -86,7 +88,7 @@ def test_aegis():
   assert convert("aegis", AEGIS)["label"] == 0
   unsafe = {"prompt_label": "unsafe", "violated_categories": "Violence, Needs Caution"}
   found = convert("aegis", AEGIS, **unsafe)
-  assert (found["label"], found["category"]) == (1, "Violence, Needs Caution")
+  assert (found["label"], found["category"]) == (1, "Violence;Needs Caution")
   for category in ("Needs Caution", "Other"):
     one = {**unsafe, "violated_categories": category}
     assert convert("aegis", AEGIS, **one) == sources.UNCERTAIN

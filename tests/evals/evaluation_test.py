@@ -52,6 +52,32 @@ def test_thresholds_that_flag_nothing_have_an_interval_that_says_so():
   assert found["precision_interval"] is None
 
 
+@pytest.mark.parametrize("all_right", [False, True])
+def test_f1_of_nothing_caught_or_nothing_wrong_is_not_certain(all_right):
+  label = np.array([0] * 30 + [1] * 20)
+  logits = np.zeros((50, 2), np.float32)
+  logits[np.arange(50), label if all_right else 0] = 1.0
+  part = evaluation.Scored(logits, label)
+  found = evaluation.of_set(part, evaluation.Decision(1.0, {}, {}))
+  assert found["f1"] == all_right
+  low, high = found["f1_interval"]
+  # 20 texts are harmful or flagged, and of them all or none are both (Wilson).
+  wilson = stats.binomtest(20 * all_right, 20).proportion_ci(0.95, method="wilson")
+  assert low == pytest.approx(2 * wilson.low / (1 + wilson.low))
+  assert high == pytest.approx(2 * wilson.high / (1 + wilson.high))
+  assert 0.05 < high - low < 0.5
+
+
+def test_an_interval_that_is_lacking_has_a_reason():
+  part = evaluation.Scored(np.eye(2, dtype=np.float32), np.array([0, 1]))
+  found = evaluation.of_set(part, evaluation.Decision(1.0, {}, {}))
+  assert (found["auroc"], found["auroc_interval"]) == (1.0, None)  # half have one class
+  assert found["undefined"] == dict.fromkeys(
+    [f"{n}_interval" for n in ("balanced_accuracy", "macro_f1", "auroc", "auprc")],
+    evaluation.RARE,
+  )
+
+
 def test_the_surest_errors_come_first():
   logits = np.array([[0, 3], [0, 1], [0, 9], [2, 0], [5, 0]], np.float32)
   label = np.array([0, 0, 1, 1, 1])
