@@ -1,9 +1,9 @@
 """ReMixMatch (Berthelot et al. 2020, arXiv 1911.09785) on text: aligned and anchored.
 
 The guess q of an unlabelled text is p of its weak view, aligned to the labelled class
-frequency (section 3.1, running means) and sharpened to q^(1/T). It anchors the strong
-views (section 3.2). All of [x, strong(u), strong'(u), weak(u)] with their targets
-[y, q, q, q] are mixed in pairs (`ops.mixing`):
+frequency over its running mean (section 3.1) and sharpened to q^(1/T). It anchors the
+strong views (section 3.2). All of [x, strong(u), strong'(u), weak(u)] with their
+targets [y, q, q, q] are mixed in pairs (`ops.mixing`):
 
   loss = mean CE(mixed x) + scale * ramp(t) * mean CE(mixed u)
        + anchor * ramp(t) * mean CE(p(strong(u)), q)
@@ -24,7 +24,7 @@ from ssljax.ops import alignment, mixing, ramps
 
 
 class State(NamedTuple):
-  labelled: alignment.Average  # f32 [C], class frequency
+  labelled: jax.Array  # f32 [C], class frequency
   model: alignment.Average  # f32 [C], mean of p(weak(u))
 
 
@@ -37,21 +37,19 @@ def make(
   momentum: Share = 0.999,
   ramp: Share = 1 / 64,
 ) -> Method:
-  """Args: `scale`, `anchor` at the end of the ramp; `momentum` of the means."""
+  """Args: `scale`, `anchor` at the end of the ramp; `momentum` of the mean."""
 
   def init(sizes):
-    return State(*[alignment.average_init(sizes.classes)] * 2)
+    counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
+    return State(counts / counts.sum(), alignment.average_init(sizes.classes))
 
   def loss(forward, batch, state, clock):
     guess_key, pair_key, mix_key, key = jax.random.split(clock.key, 4)
     unlabelled, label = batch.unlabelled.views, batch.labelled.label
     weak = forward(unlabelled["weak"], key=guess_key, gradient=False)
     p = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
-    state = State(
-      alignment.average_update(state.labelled, label.mean(0), momentum),
-      alignment.average_update(state.model, p.mean(0), momentum),
-    )
-    q = alignment.aligned(p, state.labelled.mean, state.model.mean)
+    model = alignment.average_update(state.model, p.mean(0), momentum)
+    q = alignment.aligned(p, state.labelled, model.mean)
     q = alignment.sharpened(q, temperature)
     many = label.shape[0]
     target = jnp.concatenate([label, q, q, q])
@@ -68,9 +66,12 @@ def make(
       "unlabelled": Term(error[many:], 1.0, scale * ramped),
       "anchor": Term(cross_entropy(strong.logits, q), 1.0, anchor * ramped),
     }
+    state = state._replace(model=model)
     return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
 
   needs = Needs(
-    views=("weak", "strong", "strong_2"), layout="padded" if mix == "hidden" else ""
+    views=("weak", "strong", "strong_2"),
+    layout="padded" if mix == "hidden" else "",
+    mixes=True,
   )
   return Method(needs, init, loss)

@@ -44,20 +44,20 @@ def draws(step):
 
 
 class Reference:
-  """The two running means, and the guesses they correct."""
+  """The running mean, and the guesses it corrects; `counts` of labelled texts."""
 
-  def __init__(self):
-    self.labelled = self.model = None  # each begins with the first batch
+  def __init__(self, counts):
+    self.labelled = [n / sum(counts) for n in counts]
+    self.model = None  # begins with the first batch
 
-  def move(self, old, new):
-    if old is None:
-      return new
-    return [MOMENTUM * a + (1 - MOMENTUM) * b for a, b in zip(old, new, strict=True)]
-
-  def guess(self, said, label):
+  def guess(self, said):
     q = [fake.softmax(row) for row in said["unlabelled.weak/vote"]["logits"]]
-    self.labelled = self.move(self.labelled, plain.mean(label))
-    self.model = self.move(self.model, plain.mean(q))
+    now, old = plain.mean(q), self.model
+    self.model = (
+      now
+      if old is None
+      else [MOMENTUM * a + (1 - MOMENTUM) * b for a, b in zip(old, now, strict=True)]
+    )
     even = [plain.aligned(p, self.labelled, self.model) for p in q]
     return [plain.sharpened(p, TEMPERATURE) for p in even]
 
@@ -92,8 +92,9 @@ def test_equals_the_equations(mix, classes):
   random = np.random.default_rng(classes)
   method, take = stepping(mix)
   assert method.needs.layout == ("padded" if mix == "hidden" else "")
-  state = method.init(Sizes(classes, B, U, B, U))
-  reference = Reference()
+  counts = tuple(range(3, 3 + classes))
+  state = method.init(Sizes(classes, sum(counts), U, B, U, labelled_counts=counts))
+  reference = Reference(counts)
   for step, (progress, spread) in enumerate(STEPS):
     said = speech(random, classes, spread)
     # A class nobody predicts.
@@ -104,10 +105,10 @@ def test_equals_the_equations(mix, classes):
     result = take(state, said, label, np.arange(U), step, progress, step)
     state = result.state
 
-    guess, (partner, share) = reference.guess(said, label), draws(step)
+    guess, (partner, share) = reference.guess(said), draws(step)
     np.testing.assert_allclose(result.assigned.target, guess, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
-    np.testing.assert_allclose(state.labelled.mean, reference.labelled, rtol=1e-5)
+    np.testing.assert_allclose(state.labelled, reference.labelled, rtol=1e-6)
     np.testing.assert_allclose(state.model.mean, reference.model, rtol=1e-5)
     ramp = min(progress / RAMP, 1.0)
     depths = range(13) if mix == "hidden" else [None]
@@ -137,7 +138,7 @@ def test_mixed_features_have_a_gradient_into_the_encoder_and_guesses_have_none()
   method, take = stepping("pooled")
   state = method.init(Sizes(5, B, U, B, U))
   result = take(state, said, label, np.arange(U), 7, 0.125)
-  guess, (partner, share) = Reference().guess(said, label), draws(7)
+  guess, (partner, share) = Reference([1] * 5).guess(said), draws(7)
 
   def total(view, features):
     changed = said | {view: said[view] | {"features": features}}
@@ -162,15 +163,15 @@ def test_mixed_features_have_a_gradient_into_the_encoder_and_guesses_have_none()
       assert not np.any(result.gradient[name]["logits"])
 
 
-def test_guesses_are_aligned_to_the_labels_that_were_seen():
-  """One prediction for all, as often as one likes: it becomes the labels' mean."""
+def test_guesses_are_aligned_to_the_labels_and_not_to_those_of_a_batch():
+  """One prediction for all, as often as one likes: it becomes the labels' frequency."""
   random = np.random.default_rng(0)
   method, take = stepping("pooled")
-  state = method.init(Sizes(5, B, U, B, U))
+  state = method.init(Sizes(5, 20, U, B, U, labelled_counts=(4, 8, 8, 0, 0)))
   for step in range(3):
     said = speech(random, 5)
     said["unlabelled.weak/vote"]["logits"] = np.array([[2.0, 0, 0, 1, 0]] * U)
-    result = take(state, said, np.eye(5)[[0, 1, 1, 2, 2]], np.arange(U), step)
+    result = take(state, said, np.eye(5)[[0, 0, 0, 0, 3]], np.arange(U), step)
     state = result.state
   expected = plain.sharpened([0.2, 0.4, 0.4, 0, 0], TEMPERATURE)
   np.testing.assert_allclose(result.assigned.target, [expected] * U, atol=1e-4)
