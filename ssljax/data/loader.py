@@ -31,11 +31,26 @@ class View(NamedTuple):
   begin: np.ndarray  # i64 [n + 1], candidates of row i: begin[i] to begin[i + 1]
 
   def draw(
-    self, seed: int | np.uint64, epoch: np.ndarray, rows: np.ndarray
+    self,
+    seed: int | np.uint64,
+    epoch: np.ndarray,
+    rows: np.ndarray,
+    taken: int | np.uint64 | None = None,
   ) -> np.ndarray:
-    """Which of `tokens` row i shows in epoch e: by (seed, epoch, row) alone."""
+    """Which of `tokens` row i shows in epoch e: by (seed, epoch, row) alone.
+
+    Args:
+      taken: seed of another view of the same candidates; what it shows is not drawn
+        again, where a row has two.
+    """
     count = (self.begin[rows + 1] - self.begin[rows]).astype(np.uint64)
-    return self.begin[rows] + (scramble(seed, epoch, rows) % count).astype(np.int64)
+    drawn = scramble(seed, epoch, rows)
+    place = drawn % count
+    if taken is not None:
+      others = np.maximum(count, 2) - np.uint64(1)
+      first = scramble(taken, epoch, rows) % count
+      place = np.where(count > 1, (first + np.uint64(1) + drawn % others) % count, 0)
+    return self.begin[rows] + place.astype(np.int64)
 
 
 class TrainSet(NamedTuple):
@@ -198,10 +213,13 @@ class Loader:
         strict=True,
       )
     )
-    for (part, name), draw in zip(self.views, self.draws, strict=True):
+    seeds = dict(zip(self.views, self.draws, strict=True))
+    for (part, name), draw in seeds.items():
       view = getattr(self.data, part)[name]
       index, epoch = rows[part]
-      texts = what(view.tokens, view.draw(draw, epoch, index))
+      # "strong_2" stands beside "strong", whose candidates it has.
+      first = seeds.get((part, name.removesuffix("_2"))) if "_2" in name else None
+      texts = what(view.tokens, view.draw(draw, epoch, index, first))
       micro, shards = self.layout.micro, self.layout.shards
       size = len(texts) // (micro * shards)
       found.append(

@@ -1,5 +1,6 @@
 """From a config to the tokenised sets of a run."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssljax.config import method_name
 from ssljax.data import overlap, records, split, tftext, tokenize, words
 from ssljax.data.columns import MADE
 from ssljax.data.loader import TrainSet, View
@@ -72,16 +74,19 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
   unlabelled = found.train.take(budget.unlabelled)
   notes = [*found.notes, *budget.notes]
   missing = config["missing_view"]
+  covered = functools.partial(
+    _covered, missing=missing, dropped=dropped, method=method_name(config)
+  )
   for name in needs.labelled_views:
     # A labelled text is too dear to drop: without the view it shows itself.
     kinds = config[option(name)]
-    has = _covered(labelled, kinds, missing, option(name), "labelled", dropped)
+    has = covered(labelled, kinds, name=option(name), which="labelled")
     if not has.all():
       notes.append(f"{(~has).sum()} labelled rows without their view show their text")
   if needs.views:
     options = dict.fromkeys(map(option, needs.views))
     kept = [
-      _covered(unlabelled, config[name], missing, name, "unlabelled", dropped)
+      covered(unlabelled, config[name], name=name, which="unlabelled")
       for name in options
     ]
     keep = np.logical_and.reduce(kept)
@@ -126,6 +131,13 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
     labelled.label.astype(np.int32),
     unlabelled.label.astype(np.int32) if needs.views else np.zeros(0, np.int32),
   )
+  for name in (view for view in needs.views if view.endswith("_2")):
+    single = (np.diff(train.unlabelled[name].begin) < 2).sum()
+    if single:
+      notes.append(
+        f"{single} unlabelled rows have one {option(name)} view only, which the method "
+        f"reads twice: give more by --config.{option(name)}"
+      )
   validation, test = (
     eval_set(part, encoder, length, config["tokenizer_backend"])
     for part in (found.validation, found.test)
@@ -210,11 +222,13 @@ def _covered(
   name: str,
   which: str,
   dropped: str,
+  method: str,
 ) -> np.ndarray:
   """bool [n], rows that the view can be had for; all of them unless `missing` drops.
 
   Args:
     dropped: what `_without_overlap` has dropped, for the error.
+    method: its name, for the error.
 
   Raises:
     UserError: a kind that is not stored for every row, where `missing` is "error".
@@ -228,9 +242,10 @@ def _covered(
     )
     if not has.all() and missing == "error":
       raise UserError(
-        f"--config.{name}: the view {kind!r} is stored for {has.mean():.1%} of the "
-        f"{len(rows)} {which} rows{dropped and f' ({dropped})'}{_others(rows)}; make "
-        "it (python -m ssljax.augment), or set --config.missing_view=words|self|drop"
+        f"{method} reads a {name} view (--config.{name}): the view {kind!r} is stored "
+        f"for {has.mean():.1%} of the {len(rows)} {which} rows"
+        f"{dropped and f' ({dropped})'}{_others(rows)}; make it "
+        "(python -m ssljax.augment), or set --config.missing_view=words|self|drop"
       )
     if missing == "drop":
       keep &= has

@@ -28,8 +28,11 @@ def pairs(key: Array, rows: Sequence[Array], alpha: float) -> tuple[Array, Array
     the next one. f32 [n], the text's own share: Beta(alpha, alpha), of which the
     larger side is the text's (MixMatch, equations 8 to 11).
   """
-  # A number for each text of each view, so that all are drawn in one go.
+  # A number for each text of each view, so that all are drawn in one go; copies of a
+  # row (a batch larger than the labelled set has some) are told apart.
   number = jnp.concatenate([len(rows) * index + v for v, index in enumerate(rows)])
+  same = jnp.tril(number[:, None] == number, -1).sum(1, dtype=jnp.int32)
+  number = number + same * jnp.int32(1 << 24)
   place_key, share_key = jax.random.split(key)
   place = draws.by_row(place_key, number, jax.random.uniform)
   order = jnp.argsort(place)

@@ -179,6 +179,28 @@ def test_views_of_the_same_candidates_are_drawn_apart():
   assert len(pairs) == 16
 
 
+def test_two_strong_views_of_a_row_are_never_the_same_candidate():
+  four = DATA.unlabelled["strong"]
+  data = DATA._replace(unlabelled={"strong": four, "strong_2": four})
+  loader = make(data=data)
+  pairs = set()
+  for t in range(40):
+    views = loader.batch(t)[0].unlabelled.views
+    pairs |= {
+      (first % 10, second % 10)
+      for (first, _), (second, _) in zip(
+        read(views["strong"]), read(views["strong_2"]), strict=True
+      )
+    }
+  assert len(pairs) == 12
+  assert all(first != second for first, second in pairs)
+  # A row with one candidate shows it twice.
+  one = four._replace(begin=np.arange(9))
+  np.testing.assert_array_equal(
+    one.draw(5, np.zeros(8, int), np.arange(8), taken=7), np.arange(8)
+  )
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_run_has_few_shapes(packed):
   loader = make(packed=packed, shards=2)

@@ -23,6 +23,16 @@ def test_partners_are_a_circle_and_the_own_share_is_the_larger():
   assert (share <= 1).all()
 
 
+def test_copies_of_a_row_are_drawn_apart():
+  index = np.array([0, 1, 0, 1, 0, 1], np.int32)
+  apart = 0
+  for seed in range(20):
+    partner, share = mixing.pairs(jax.random.key(seed), [index], 0.75)
+    assert len({*share.tolist()}) == 6
+    apart += sum(index[i] != index[int(p)] for i, p in enumerate(partner))
+  assert 50 < apart < 100  # 3 / 5 of 120 by chance
+
+
 def test_shares_are_of_the_beta_distribution():
   _, share = mixing.pairs(KEY, rows(4000), 0.75)
   # Beta(a, a) has variance 1 / (4 (2 a + 1)); its larger side as far from a half.
