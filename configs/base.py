@@ -2,7 +2,8 @@
 
 The defaults are the settings of arXiv 2512.21107 as far as its authors' configs tell:
 prompt task, batch 16, ratio 3, 512 tokens, 100 passes over the labelled texts.
-`configs/METHOD.py:TASK`: the task is prompt or response. Not a config to run by itself.
+`configs/METHOD.py:TASK`: the task is prompt or response, with a wrapper prompt+abc.
+Not a config to run by itself.
 """
 
 import ml_collections
@@ -11,8 +12,9 @@ from ssljax import methods, wrappers
 from ssljax.errors import UserError
 
 
-def get_config(method: str = "fixmatch", task: str = "prompt", wrapper: str = ""):
-  """The config of one method, in a wrapper; `task` is "prompt" or "response"."""
+def get_config(method: str = "fixmatch", task: str = "prompt"):
+  """The config of one method; `task` is "prompt" or "response", "prompt+WRAPPER"."""
+  task, _, wrapper = task.partition("+")
   if task not in ("prompt", "response"):
     raise UserError(f"unknown task {task!r} after the config file: prompt or response")
   response = task == "response"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ssljax import config as configuration
 from ssljax import methods, optim, wrappers
 from ssljax.errors import UserError
 from ssljax.method import Method, Sizes
@@ -30,11 +31,10 @@ def make_method(config: Mapping[str, Any]) -> Method:
     UserError: an unknown method or keyword, a keyword's bad value, or a setting that
       the method cannot work with.
   """
-  method = methods.make(config["method"])
-  name = config["method"]["name"]
   wrapper = config.get("wrapper", {"name": ""})  # which older runs have not
-  if wrapper["name"]:
-    method, name = wrappers.wrap(method, wrapper), f"{wrapper['name']} over {name}"
+  method = methods.make(config["method"])
+  method = wrappers.wrap(method, wrapper, config["method"]["name"])
+  name = configuration.method_name(config)
   if config["accumulation"] > 1 and method.assign is None:
     raise UserError(
       f"{name}'s loss spans the batch, so that --config.accumulation above 1 would "
@@ -43,7 +43,9 @@ def make_method(config: Mapping[str, Any]) -> Method:
   if method.needs.teacher and not config["ema"]:
     raise UserError(f"{name} needs a teacher: set --config.ema, to 0.999 say")
   if method.needs.layout and config["layout"] != method.needs.layout:
-    raise UserError(f"{name} needs --config.layout={method.needs.layout}")
+    raise UserError(
+      f"{name} needs --config.layout={method.needs.layout}; it is {config['layout']}"
+    )
   return method
 
 

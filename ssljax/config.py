@@ -104,6 +104,13 @@ def steps_of(config: Mapping[str, Any], labelled: int) -> dict[str, int]:
   }
 
 
+def method_name(config: Mapping[str, Any]) -> str:
+  """The method, "abc over fixmatch" where it is in a wrapper."""
+  wrapper = config.get("wrapper", {"name": ""})["name"]  # which older runs have not
+  method = config["method"]["name"]
+  return f"{wrapper} over {method}" if wrapper else method
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], where="") -> list[str]:
   """`key: old -> new` for each key in which two configs differ."""
   found = []

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 Share = Annotated[float, (0.0, 1.0)]  # a probability, a quantile, a momentum
-Amount = Annotated[float, (0.0, math.inf)]  # a weight, a temperature
+Amount = Annotated[float, (0.0, math.inf)]  # a weight, a temperature with a limit at 0
+Temperature = Annotated[float, (1e-3, math.inf)]  # one that is divided by
+Factor = Annotated[float, (1.0, math.inf)]  # what something grows or falls by
+Count = Annotated[int, (1, math.inf)]
 
 
 def check(make: Callable, keywords: Mapping[str, Any]) -> None:

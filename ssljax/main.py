@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from ssljax import cli
+from ssljax import cli, wrappers
 from ssljax import config as configuration
 from ssljax.errors import UserError
 
@@ -19,6 +19,7 @@ def main() -> int:
   if flags.FLAGS.config is None:
     raise UserError("no config: give --config=configs/fixmatch.py, or another")
   config = flags.FLAGS.config.to_dict()
+  config["wrapper"] = wrappers.complete(config["wrapper"])
   configuration.check(config)  # before anything that takes its time to load
   name = f"{config['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
   workdir = Path(flags.FLAGS.workdir or Path("runs") / name).expanduser()

@@ -122,6 +122,7 @@ class Needs(NamedTuple):
   teacher: bool = False
   labelled_views: tuple[str, ...] = ("weak",)
   layout: str = ""  # "padded" if hidden states are mixed position by position
+  mixes: bool = False  # terms are of mixed texts, which have no label of their own
 
 
 class Term(NamedTuple):

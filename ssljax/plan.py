@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ssljax import config as configuration
 from ssljax.job import Job
 from ssljax.method import Batch
 
@@ -19,7 +20,7 @@ def summary(job: Job) -> list[str]:
   lengths = " and ".join(map(str, job.batches.choice.row_lengths))
   return [
     *unused,
-    f"{config['method']['name']}: {job.sizes.labelled} labelled and "
+    f"{configuration.method_name(config)}: {job.sizes.labelled} labelled and "
     f"{job.sizes.unlabelled} unlabelled texts, {len(data.validation.label)} "
     f"validation, {len(data.test.label)} test; classes {', '.join(data.labels)}",
     f"{steps['steps']} steps on {job.devices.shards} x {jax.devices()[0].device_kind} "

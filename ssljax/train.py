@@ -194,7 +194,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     )
   )
   result = {
-    "method": config["method"]["name"],
+    "method": configuration.method_name(config),
     "step": chosen,
     "steps": t,
     "seed": config["seed"],

@@ -6,7 +6,8 @@ import math
 import pytest
 
 from configs import base
-from ssljax import config, methods
+from ssljax import config as configuration
+from ssljax import methods, wrappers
 from ssljax.errors import UserError
 
 
@@ -15,7 +16,7 @@ def given(**keys):
 
 
 def test_the_defaults_pass():
-  config.check(given())
+  configuration.check(given())
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_the_defaults_pass():
 )
 def test_a_value_that_cannot_be_is_named_with_its_flag(key, value):
   with pytest.raises(UserError, match=f"--config.{key}"):
-    config.check(given(**{key: value}))
+    configuration.check(given(**{key: value}))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_value_that_cannot_be_is_named_with_its_flag(key, value):
   ],
 )
 def test_steps_that_follow_from_the_labels(keys, labelled, steps):
-  found = config.steps_of(given(**keys), labelled)
+  found = configuration.steps_of(given(**keys), labelled)
   names = ("epoch_steps", "steps", "warmup", "eval_every")
   assert tuple(found[name] for name in names) == steps
 
@@ -63,7 +64,7 @@ def test_a_difference_names_key_and_both_values_and_passes_over_what_is_free():
   old = given(seed=0, distributed=True, weak=["self"])
   new = given(seed=1, distributed=False, weak=("self",))
   old["method"] = {**old["method"], "threshold": 0.9}
-  assert config.difference(old, new) == [
+  assert configuration.difference(old, new) == [
     "method.threshold: 0.9 there, 0.95 now",
     "seed: 0 there, 1 now",
   ]
@@ -73,21 +74,21 @@ def test_a_difference_names_key_and_both_values_and_passes_over_what_is_free():
 def test_a_config_that_cannot_be_read_is_named(tmp_path, content):
   (tmp_path / "config.json").write_bytes(content)
   with pytest.raises(UserError, match=r"config\.json: .*give the --workdir of a run"):
-    config.read(tmp_path)
+    configuration.read(tmp_path)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
   for folder in (tmp_path, tmp_path / "none"):
     with pytest.raises(UserError, match="no run here"):
-      config.read(folder)
+      configuration.read(folder)
   (tmp_path / "config.json").mkdir()
   with pytest.raises(UserError, match="cannot be read"):
-    config.read(tmp_path)
+    configuration.read(tmp_path)
 
 
 def test_a_config_that_was_written_is_read(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"seed": 3, "resolved": {}}))
-  assert config.read(tmp_path)["seed"] == 3
+  assert configuration.read(tmp_path)["seed"] == 3
 
 
 @pytest.mark.parametrize(
@@ -102,12 +103,53 @@ def test_a_config_that_was_written_is_read(tmp_path):
     ("multimatch", "percentile", 5.0, "percentile=5.0: it must be 0 to 1"),
     ("marginmatch", "variant", "x", "it is one of fixed_cutoff, virtual_class"),
     ("marginmatch", "clock", "x", "clock='x': it is one of visits, epoch"),
+    ("comatch", "temperature", 0.0, "temperature=0.0: it must be 0.001 or more"),
+    ("simmatch", "temperature", 0.0, "temperature=0.0: it must be 0.001 or more"),
+    ("comatch", "batches", 0, "batches=0: it must be 1 or more"),
+    ("comatch", "window", 0, "window=0: it must be 1 or more"),
+    ("simmatch", "width", 0, "width=0: it must be 1 or more"),
+    ("crmatch", "width", -4, "width=-4: it must be 1 or more"),
+    ("dash", "cuts", -5, "cuts=-5: it must be 1 or more"),
+    ("dash", "gamma", 0.0, "gamma=0.0: it must be 1 or more"),
   ],
 )
 def test_a_keyword_of_a_method_is_held_to_its_range(name, keyword, value, said):
   with pytest.raises(UserError, match=r"--config\.method") as error:
     methods.make({"name": name, keyword: value})
   assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("wrapper", "method", "said"),
+  [
+    ({"name": "daso", "newest": 0}, "fixmatch", "newest=0: it must be 1 or more"),
+    ({"name": "darp", "every": 0}, "fixmatch", "every=0: it must be 1 or more"),
+    ({"name": "sow"}, "fixmatch", "there are abc, darp, daso"),
+    ({"name": "darp"}, "supervised", "supervised reads no unlabelled view"),
+    ({"name": "debiaspl"}, "pseudo_label", "pseudo_label reads weak"),
+    ({"name": "saw"}, "vat", "vat reads weak"),
+    ({"name": "daso"}, "multimatch", "several voters or virtual classes; multimatch"),
+    ({"name": "darp"}, "multihead_cotraining", "takes no method with several voters"),
+    ({"name": "abc"}, "marginmatch", "takes no method with virtual classes; marginm"),
+    ({"name": "saw"}, "mixmatch", "takes no method that mixes them; mixmatch"),
+  ],
+)
+def test_a_wrapper_says_what_it_does_not_take(wrapper, method, said):
+  keywords = {"variant": "virtual_class"} if method == "marginmatch" else {}
+  with pytest.raises(UserError, match=r"--config\.wrapper") as error:
+    wrappers.wrap(methods.make({"name": method, **keywords}), wrapper, method)
+  assert said in str(error.value)
+
+
+def test_a_wrapper_after_the_task_has_its_keywords_in_the_config():
+  config = base.get_config("fixmatch", "response+debiaspl")
+  assert config.wrapper.to_dict() == {"name": "debiaspl", "tau": 0.4, "momentum": 0.999}
+  assert config.max_length == base.get_config("fixmatch", "response").max_length
+  assert wrappers.complete({"name": "debiaspl", "tau": 1.0}) == {
+    **config.wrapper.to_dict(),
+    "tau": 1.0,
+  }
+  assert wrappers.complete({"name": ""}) == {"name": ""}
 
 
 @pytest.mark.parametrize("edge", [0.0, 1.0])

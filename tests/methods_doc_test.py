@@ -45,7 +45,7 @@ def value(formula: str, sizes: Sizes, width: int) -> int:
     "W": width,
   }
   product = re.sub(r"(?<=[\w)])\s+(?=[\w(])", "*", formula)
-  return eval(product or "0", {"__builtins__": {}}, letters)
+  return eval(product or "0", {"__builtins__": {}, "min": min}, letters)
 
 
 def numbers(state) -> int:

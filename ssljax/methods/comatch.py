@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
+from ssljax.keywords import Amount, Count, Share, Temperature
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment, bank
 
@@ -30,19 +30,20 @@ class State(NamedTuple):
 
 def make(
   threshold: Share = 0.95,
-  temperature: Amount = 0.2,
+  temperature: Temperature = 0.2,
   scale: Amount = 1.0,
   contrast: Amount = 1.0,
   smoothing: Share = 0.9,
   agreement: Share = 0.8,
-  width: int = 64,
-  window: int = 32,
-  batches: int = 128,
+  width: Count = 64,
+  window: Count = 32,
+  batches: Count = 128,
 ) -> Method:
-  """Args: as above; `width` of f, `batches` that the queue holds."""
+  """Args: as above; `width` of f, `batches` that the queue holds, up to all texts."""
 
   def init(sizes):
     rows = batches * (sizes.batch + sizes.unlabelled_batch)
+    rows = min(rows, sizes.labelled + sizes.unlabelled)
     return State(
       bank.queue_init(rows, width, sizes.classes),
       alignment.window_init(window, sizes.classes),

@@ -13,7 +13,7 @@ The paper's rotation task is for images and left out.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
+from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
 from ssljax.ops import bank
 
@@ -22,7 +22,7 @@ def make(
   threshold: Share = 0.95,
   scale: Amount = 1.0,
   distance: Amount = 1.0,
-  width: int = 128,
+  width: Count = 128,
 ) -> Method:
   """Args: `distance` weighs the feature term, `width` is that of d."""
 

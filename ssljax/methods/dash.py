@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
+from ssljax.keywords import Amount, Count, Factor, Share
 from ssljax.method import Assignment, Method, Rule, consistency, cross_entropy
 
 Array = jax.Array
@@ -30,13 +30,13 @@ class State(NamedTuple):
 
 
 def make(
-  gamma: Amount = 1.27,
+  gamma: Factor = 1.27,
   c: Amount = 1.0001,
   least: Amount = 0.05,
   temperature: Amount = 0.5,
   scale: Amount = 1.0,
   warmup: Share = 0.02,
-  cuts: int = 10,
+  cuts: Count = 10,
 ) -> Method:
   """Args: as above; `warmup` is a share of the run, one step at least."""
 

@@ -52,4 +52,4 @@ def make(
     return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
 
   layout = "padded" if mix == "hidden" else ""
-  return Method(Needs(layout=layout), lambda sizes: (), loss)
+  return Method(Needs(layout=layout, mixes=True), lambda sizes: (), loss)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
+from ssljax.keywords import Amount, Count, Share, Temperature
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment
 
@@ -37,13 +37,13 @@ class State(NamedTuple):
 
 def make(
   threshold: Share = 0.95,
-  temperature: Amount = 0.1,
+  temperature: Temperature = 0.1,
   scale: Amount = 1.0,
   instances: Amount = 1.0,
   smoothing: Share = 0.9,
   momentum: Share = 0.7,
-  width: int = 128,
-  window: int = 32,
+  width: Count = 128,
+  window: Count = 32,
 ) -> Method:
   """Args: as above; `width` of f."""
 

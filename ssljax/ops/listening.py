@@ -73,13 +73,16 @@ def shifted(outputs: Outputs, shift: Array, voters: list[str]) -> Outputs:
   return outputs._replace(logits=outputs.logits + shift, heads=heads)
 
 
-def told(outputs: Outputs, probability: Array, voters: list[str]) -> Outputs:
-  """Logits of softmax `probability` f32 [n, C], of the model and of each voter."""
-  logits = jnp.log(jnp.maximum(probability, 1e-30))
-  lacking = outputs.logits.shape[-1] - logits.shape[-1]
-  logits = jnp.pad(logits, ((0, 0), (0, lacking)), constant_values=-1e9)
-  of_all = {
-    name: jnp.broadcast_to(logits[:, None], outputs.heads[name].shape)
-    for name in voters
-  }
-  return outputs._replace(logits=logits, heads={**outputs.heads, **of_all})
+def refuse_several(needs: Needs) -> None:
+  """For a wrapper that gives a text one distribution, over the classes.
+
+  Raises:
+    ValueError: voters, whom it would make agree, or virtual classes, which it lacks.
+  """
+  if voters(needs) or needs.virtual_classes:
+    raise ValueError("takes no method with several voters or virtual classes")
+
+
+def told(outputs: Outputs, probability: Array) -> Outputs:
+  """With logits of softmax `probability` f32 [n, C]."""
+  return outputs._replace(logits=jnp.log(jnp.maximum(probability, 1e-30)))

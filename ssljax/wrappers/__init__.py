@@ -1,7 +1,8 @@
 """Wrappers for classes of unlike size: each takes a method and returns a method.
 
-One file a wrapper, found by its module's name; `make(method, **keywords)`. It is for
-whatever method: it hears what the model says (`ops.listening`) and needs no more of it.
+One file a wrapper, found by its module's name; `make(method, **keywords)`. It hears
+what the model says (`ops.listening`) and needs no more of the method than that it votes
+on a weak view, in a pass without gradient, and learns from a strong one.
 """
 
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssljax import modules
+from ssljax.errors import UserError
 from ssljax.method import Method
 
 _PACKAGE = sys.modules[__name__]
@@ -24,8 +26,18 @@ def defaults(name: str) -> dict[str, Any]:
   return modules.defaults(modules.factory(_PACKAGE, name)) if name else {}
 
 
-def wrap(method: Method, config: Mapping[str, Any]) -> Method:
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The keywords that `config` leaves out with their defaults."""
+  return {**defaults(config["name"]), **config}
+
+
+def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") -> Method:
   """The method in the wrapper that `config["name"]` names, or itself without a name.
+
+  A wrapper's `make` raises a ValueError that says what else it does not take.
+
+  Args:
+    name: of the method, for an error.
 
   Raises:
     UserError: as `methods.make`; a method that the wrapper has no use for.
@@ -33,4 +45,14 @@ def wrap(method: Method, config: Mapping[str, Any]) -> Method:
   if not config["name"]:
     return method
   keywords = modules.checked(_PACKAGE, config)
-  return modules.factory(_PACKAGE, config["name"])(method, **keywords)
+  make, needs = modules.factory(_PACKAGE, config["name"]), method.needs
+  if not {"weak", "strong"} <= {*needs.views}:
+    raise UserError(
+      f"--config.wrapper.name={config['name']} takes a method that votes on a weak "
+      f"view and learns from a strong one; {name} reads "
+      f"{', '.join(needs.views) or 'no unlabelled view'}"
+    )
+  try:
+    return make(method, **keywords)
+  except ValueError as error:
+    raise UserError(f"--config.wrapper.name={config['name']} {error}; {name}") from None

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.errors import UserError
 from ssljax.keywords import Amount, Share
 from ssljax.method import Head, Method, Term, cross_entropy
 from ssljax.ops import draws, listening
@@ -28,16 +27,9 @@ class State(NamedTuple):
 
 
 def make(method: Method, scale: Amount = 1.0, threshold: Share = 0.95) -> Method:
-  """Keywords as above.
-
-  Raises:
-    UserError: a method without weak and strong views, or with virtual classes.
-  """
-  if not {"weak", "strong"} <= {*method.needs.views} or method.needs.virtual_classes:
-    raise UserError(
-      "abc needs a method with a weak and a strong view and no virtual class; it is "
-      f"wrapped around one with {', '.join(method.needs.views) or 'no view'}"
-    )
+  """Keywords as above."""
+  if method.needs.virtual_classes:
+    raise ValueError("takes no method with virtual classes")
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
+from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Method
 from ssljax.ops import listening
 
@@ -34,10 +34,10 @@ class State(NamedTuple):
 
 
 def make(
-  method: Method, warmup: Share = 0.4, every: int = 10, alpha: Amount = 2.0
+  method: Method, warmup: Share = 0.4, every: Count = 10, alpha: Amount = 2.0
 ) -> Method:
   """Args: `warmup` is a share of the run; the others as above."""
-  heads = listening.voters(method.needs)
+  listening.refuse_several(method.needs)
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
@@ -70,7 +70,7 @@ def make(
       carried[0] = now._replace(multiplier=multiplier, least=least)
       bent = refined(kept(p, least), multiplier)
       bent = jnp.where(clock.progress >= warmup, bent, p)
-      return listening.told(said, bent, heads)
+      return listening.told(said, bent)
 
     heard = listening.Listening(forward, change)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)

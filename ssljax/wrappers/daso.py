@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.errors import UserError
-from ssljax.keywords import Amount, Share
+from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Method, Term, cross_entropy
 from ssljax.ops import alignment, bank, listening
 
@@ -40,20 +39,11 @@ def make(
   temperature: Amount = 0.05,
   distribution: Amount = 1.5,
   warmup: Share = 0.05,
-  newest: int = 256,
+  newest: Count = 256,
   momentum: Share = 0.99,
 ) -> Method:
-  """Args: `temperature` T, `distribution` T_dist, `momentum` of m.
-
-  Raises:
-    UserError: a method without weak and strong views.
-  """
-  if not {"weak", "strong"} <= {*method.needs.views}:
-    raise UserError(
-      "daso needs a method with a weak and a strong view; it is wrapped around one "
-      f"with {', '.join(method.needs.views) or 'no view'}"
-    )
-  heads = listening.voters(method.needs)
+  """Args: `temperature` T, `distribution` T_dist, `momentum` of m."""
+  listening.refuse_several(method.needs)
 
   def init(sizes):
     return State(
@@ -82,12 +72,10 @@ def make(
       v = v[p.argmax(-1)][:, None]
       blend = jnp.where(begun, (1.0 - v) * p + v * s, p)
       votes.append((blend, s))
-      return listening.told(said, blend, heads)
+      return listening.told(said, blend)
 
     heard = listening.Listening(forward, change)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
-    if not votes:
-      raise UserError("daso needs a method that votes on its weak view")
     blend, s = votes[0]
     keys = [jax.random.fold_in(clock.key, 200 + k) for k in range(2)]
     strong = heard.said(batch.unlabelled.views["strong"], True, keys[0])

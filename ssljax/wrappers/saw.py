@@ -31,6 +31,8 @@ class State(NamedTuple):
 
 def make(method: Method, beta: Share = 0.999) -> Method:
   """Args: `beta` near 1 weighs by 1 / n_c, 0 not at all."""
+  if method.needs.mixes:
+    raise ValueError("weighs texts by their label and takes no method that mixes them")
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
@@ -51,8 +53,7 @@ def make(method: Method, beta: Share = 0.999) -> Method:
     own = {"labelled": label @ state.labelled, "unlabelled": state.unlabelled[target]}
     for name, weight in own.items():
       term = terms[name]
-      if term.loss.shape[:1] == weight.shape:  # else its texts are mixed
-        terms = {**terms, name: term._replace(weight=term.weight * weight)}
+      terms = {**terms, name: term._replace(weight=term.weight * weight)}
     weak = heard.said(batch.unlabelled.views["weak"], False, clock.key).logits
     seen = weak[:, :classes].argmax(-1).astype(jnp.int32)
     vote = state.vote.at[batch.unlabelled.index].set(seen)
