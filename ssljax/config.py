@@ -82,6 +82,11 @@ def check(config: Mapping[str, Any]) -> None:
         f"--config.{key}={config[key]}: give 0, or a ratio of 1 or more (10: the first "
         "class is ten times the last; -10: the other way round)"
       )
+    if config[key] and not config["labels"]:
+      raise UserError(
+        f"--config.{key}={config[key]:g} shapes a budget and what it leaves, and "
+        "--config.labels=0 takes every label; set one, --config.labels=200"
+      )
   for key in ("weak", "medium", "strong"):
     kinds = config[key]
     if not kinds or not all(isinstance(kind, str) and kind for kind in kinds):

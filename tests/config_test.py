@@ -37,11 +37,20 @@ def test_the_defaults_pass():
     ("weak", ()),
     ("strong", ("llm", "")),
     ("strong", (3,)),
+    ("labelled_imbalance", 0.5),
+    ("unlabelled_imbalance", math.inf),
   ],
 )
 def test_a_value_that_cannot_be_is_named_with_its_flag(key, value):
   with pytest.raises(UserError, match=f"--config.{key}"):
     configuration.check(given(**{key: value}))
+
+
+@pytest.mark.parametrize("key", ["labelled_imbalance", "unlabelled_imbalance"])
+def test_every_label_leaves_nothing_to_shape(key):
+  configuration.check(given(**{key: 10.0}))
+  with pytest.raises(UserError, match=f"--config.{key}=10 shapes a budget"):
+    configuration.check(given(labels=0, **{key: 10.0}))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,10 @@
 Whatever the method learns by reads z + tau log pi, pi the labelled class frequency
 (equation 10); what votes, and what predicts, reads z, and so classes as if they were of
 like size. A class without a labelled text counts as one text.
+
+Meant for labels that are classes. A method whose targets are distributions (UDA,
+CoMatch and others) would learn z + tau log pi = log q from its own q = softmax(z): step
+by step it favours rare classes more than pi says.
 """
 
 from typing import Any, NamedTuple
