@@ -71,6 +71,15 @@ def test_views_heads_and_state_are_those_of_the_code(name):
     assert value(row["state"], sizes, max(widths, default=0)) == numbers(state)
 
 
+def test_defaults_are_those_of_the_code():
+  told = rows("with")
+  assert sorted(told) == methods.names()
+  for name, row in told.items():
+    known = methods.defaults(name)
+    shown = [f"{k} {v:g}" if type(v) is float else f"{k} {v}" for k, v in known.items()]
+    assert row["defaults"] == ", ".join(shown), name
+
+
 @pytest.mark.parametrize("name", wrappers.names())
 def test_a_wrapper_adds_the_state_that_is_told(name):
   inner = methods.make({"name": "fixmatch"})
