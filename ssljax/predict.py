@@ -10,9 +10,10 @@ as `input_score` and so on. Columns of Parquet keep their types in Parquet. Rows
 a text get nulls, and are counted.
 
 A file is looked through first, and read in pieces, however large it is. The same
-command goes on where it was killed, unless the input has changed since: then it begins
-anew. Standard input cannot be read twice: nothing is known of it beforehand, a command
-that was killed begins anew, and no progress is shown.
+command goes on where it was killed, unless the input or the model has changed since:
+then it begins anew. Another threshold is refused then, since no score depends on it.
+Standard input cannot be read twice: nothing is known of it beforehand, a command that
+was killed begins anew, and no progress is shown.
 """
 
 import contextlib
@@ -98,9 +99,9 @@ def predict(
   """Scores a file; see the flags. Returns what is to be said of it.
 
   Raises:
-    UserError: as `check`; a threshold that is none; the output cannot be written. What
-      was written before stays for the next call, of standard input in a file that the
-      error names.
+    UserError: as `check`; a threshold that is none, or not that of a call before that
+      was killed; the output cannot be written. What was written before stays for the
+      next call, of standard input in a file that the error names.
   """
   score = Scorer(classifier, threshold)
   return _run(check(source, target), score)
@@ -235,9 +236,9 @@ def _in_parts(
   source: Source, target: Path, state: list[str | int], score: Scorer
 ) -> None:
   """Scores a file into a folder beside the output, which the next call goes on with."""
-  identity = {"input": state, "model": score.model, "threshold": score.threshold}
+  identity = {"input": state, "model": score.model}
   with _writing(target, f"what is done is kept in {folder_of(target)}"):
-    parts = Parts(target, identity)
+    parts = Parts(target, identity, score.threshold)
     score.counts = Counts(**parts.counts)
     with _scoring(source, score.counts.rows) as bar:
       for piece in source.pieces(score.counts.rows):
