@@ -4,10 +4,11 @@
     --threshold=fpr_1%
 
 `--model` is a run, or a folder of `python -m ssljax.export`. Input and output are JSONL
-or Parquet; `-` is standard input or output, as JSONL. Rows come out as they were, with
-`score`, `flagged` and `label_name`; columns of these names that the input has come out
-as `input_score` and so on. Columns of Parquet keep their types in Parquet. Rows without
-a text get nulls, and are counted.
+(the input also `.jsonl.gz`) or Parquet; `-` is standard input or output, as JSONL. Rows
+come out as they were, with `score`, `flagged` and `label_name`; columns of these names
+that the input has come out as `input_score` and so on. Columns of Parquet keep their
+types in Parquet. Rows whose text is null, empty or white space alone get nulls, and are
+counted.
 
 A file is looked through first, and read in pieces, however large it is. The same
 command goes on where it was killed, unless the input or the model has changed since:
@@ -34,7 +35,7 @@ from ssljax.errors import UserError
 from ssljax.rows import Source, added
 from ssljax.rows.jsonl import to_parquet
 from ssljax.rows.parts import Parts, folder_of, whole
-from ssljax.serving import SafetyClassifier
+from ssljax.serving import SafetyClassifier, has_content
 
 PIECE = 8192  # rows read, scored and written together
 LINE = 64  # the same, of standard input
@@ -130,7 +131,7 @@ class Scorer:
     self.counts = Counts()
 
   def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> added.Scores:
-    full = [i for i, (text, _) in enumerate(texts) if text and text.strip()]
+    full = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
     found = self._classifier.logits([texts[i] for i in full])
     values, classes = self._classifier.judged(found.logits)
     out = added.Scores(*([None] * len(texts) for _ in added.ADDED))
