@@ -11,9 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from ssljax import predict, serving
+from ssljax import leaves, predict, serving
 from ssljax.errors import RunError, UserError
 from ssljax.evals import runs as finished
+from ssljax.models import resolve
+from ssljax.trained import load as trained_load
 from tests import runs
 from tests.runs import ROOT
 
@@ -166,6 +168,15 @@ def test_a_broken_exported_folder_is_one_line(exported, tmp_path, broken, text):
     (folder / broken).write_text(text)
   with pytest.raises(UserError, match=str(folder)):
     load(folder)
+
+
+def test_the_hash_beside_a_step_is_of_the_parameters_of_that_step(trained, exported):
+  for method, head in (("multimatch", "mlp"), ("supervised", "hf")):
+    workdir = trained(method, head)
+    config = json.loads((workdir / "config.json").read_text())
+    step, params, _, _ = trained_load(workdir, config, resolve(config["encoder"]))
+    card = json.loads((exported(method, head) / "ssljax.json").read_text())
+    assert (card["step"], card["params_sha256"]) == (step, leaves.sha256(params))
 
 
 def test_an_export_that_gives_other_logits_is_none(place, trained, monkeypatch):
