@@ -229,10 +229,13 @@ def _exported(folder: Path) -> dict[str, Any]:
   """The arguments of SafetyClassifier, from a folder that `export` wrote."""
   try:
     return _read(folder, json.loads((folder / CARD).read_text(encoding="utf-8")))
+  except UserError as error:  # its way out, behind the semicolon, is for an encoder
+    what = str(error).rpartition("; ")[0] or str(error)
   except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-    raise UserError(
-      f"{folder}: cannot be read as an exported folder ({error!r}); export it again"
-    ) from None
+    what = repr(error)
+  raise UserError(
+    f"{folder}: cannot be read as an exported folder ({what}); export it again"
+  )
 
 
 def _read(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
