@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 from safetensors.numpy import save_file
 
-from ssljax import cli, jsonfile, trained
+from ssljax import cli, jsonfile, leaves, trained
 from ssljax.errors import RunError, UserError
 from ssljax.evals import card, runs
 from ssljax.models import read_config, resolve, save_params
@@ -71,7 +71,7 @@ def export(workdir: str | Path, output: str | Path) -> None:
 
 
 def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
-  _, params, _, _ = trained.load(run.workdir, run.config, encoder)
+  chosen, params, _, _ = trained.load(run.workdir, run.config, encoder)
   head, labels = run.config["head"], run.labels
   longest = run.config["max_length"]
   voters = write_weights(folder, read_config(encoder), params, head, labels, longest)
@@ -87,8 +87,8 @@ def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
       "temperature": run.result["temperature"],
       "thresholds": {name: one["threshold"] for name, one in thresholds.items()},
       "method": run.result["method"],
-      "step": run.result["step"],
-      "params_sha256": run.result["params_sha256"],
+      "step": chosen,
+      "params_sha256": leaves.sha256(params),
     },
   )
   (folder / "README.md").write_text(card.card(run, head), encoding="utf-8")

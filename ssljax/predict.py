@@ -4,15 +4,17 @@
     --threshold=fpr_1%
 
 `--model` is a run, or a folder of `python -m ssljax.export`. Input and output are JSONL
-or Parquet; `-` is standard input or output, as JSONL. Rows come out as they were, with
-`score`, `flagged` and `label_name`; columns of these names that the input has come out
-as `input_score` and so on. Columns of Parquet keep their types in Parquet. Rows without
-a text get nulls, and are counted.
+(the input also `.jsonl.gz`) or Parquet; `-` is standard input or output, as JSONL. Rows
+come out as they were, with `score`, `flagged` and `label_name`; columns of these names
+that the input has come out as `input_score` and so on. Columns of Parquet keep their
+types in Parquet. Rows whose text is null, empty or white space alone get nulls, and are
+counted.
 
 A file is looked through first, and read in pieces, however large it is. The same
-command goes on where it was killed, unless the input has changed since: then it begins
-anew. Standard input cannot be read twice: nothing is known of it beforehand, a command
-that was killed begins anew, and no progress is shown.
+command goes on where it was killed, unless the input or the model has changed since:
+then it begins anew. Another threshold is refused then, since no score depends on it.
+Standard input cannot be read twice: nothing is known of it beforehand, a command that
+was killed begins anew, and no progress is shown.
 """
 
 import contextlib
@@ -33,7 +35,7 @@ from ssljax.errors import UserError
 from ssljax.rows import Source, added
 from ssljax.rows.jsonl import to_parquet
 from ssljax.rows.parts import Parts, folder_of, whole
-from ssljax.serving import SafetyClassifier
+from ssljax.serving import SafetyClassifier, has_content
 
 PIECE = 8192  # rows read, scored and written together
 LINE = 64  # the same, of standard input
@@ -98,9 +100,9 @@ def predict(
   """Scores a file; see the flags. Returns what is to be said of it.
 
   Raises:
-    UserError: as `check`; a threshold that is none; the output cannot be written. What
-      was written before stays for the next call, of standard input in a file that the
-      error names.
+    UserError: as `check`; a threshold that is none, or not that of a call before that
+      was killed; the output cannot be written. What was written before stays for the
+      next call, of standard input in a file that the error names.
   """
   score = Scorer(classifier, threshold)
   return _run(check(source, target), score)
@@ -129,7 +131,7 @@ class Scorer:
     self.counts = Counts()
 
   def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> added.Scores:
-    full = [i for i, (text, _) in enumerate(texts) if text and text.strip()]
+    full = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
     found = self._classifier.logits([texts[i] for i in full])
     values, classes = self._classifier.judged(found.logits)
     out = added.Scores(*([None] * len(texts) for _ in added.ADDED))
@@ -235,9 +237,9 @@ def _in_parts(
   source: Source, target: Path, state: list[str | int], score: Scorer
 ) -> None:
   """Scores a file into a folder beside the output, which the next call goes on with."""
-  identity = {"input": state, "model": score.model, "threshold": score.threshold}
+  identity = {"input": state, "model": score.model}
   with _writing(target, f"what is done is kept in {folder_of(target)}"):
-    parts = Parts(target, identity)
+    parts = Parts(target, identity, score.threshold)
     score.counts = Counts(**parts.counts)
     with _scoring(source, score.counts.rows) as bar:
       for piece in source.pieces(score.counts.rows):

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from ssljax import config as configuration
 from ssljax import leaves, scoring, sharding, step, trained
-from ssljax.data import tokenize
+from ssljax.data import files, tokenize
 from ssljax.errors import UserError
 from ssljax.evals import evaluation, operating
 from ssljax.evals.classification import softmax
@@ -102,30 +102,39 @@ class SafetyClassifier:
     """Calibrated scores, f64 [n].
 
     With two classes the probability of the second, harmful one, else that of the
-    predicted class.
+    predicted class. A text that is empty or white space alone has no score: NaN, which
+    no threshold flags; so has a pair with such a prompt, whatever its response.
 
     Args:
       texts: prompts, or pairs of prompt and response.
+
+    Raises:
+      TypeError: one of them is neither, such as None.
     """
     return score_of(self.logits(texts).logits, self.temperature)
 
   def logits(self, texts: Sequence[Text]) -> Scored:
     """What the model says before calibration; texts are packed inside.
 
-    Half a surrogate pair, as the JSON "\\ud83d", is read as U+FFFD.
+    Half a surrogate pair, as the JSON "\\ud83d", is read as U+FFFD. Where there is no
+    content there are NaNs; for that, and for errors, see the call.
     """
     if isinstance(texts, str):
       raise TypeError("give a list of texts, not one text")
-    pairs = [(text, None) if isinstance(text, str) else tuple(text) for text in texts]
-    if not pairs:
-      return Scored(np.zeros((0, len(self.labels)), np.float32), np.zeros(0, bool))
-    first, second = ([_paired(t) for t in some] for some in zip(*pairs, strict=True))
+    pairs = [_pair(text, f"texts[{i}]") for i, text in enumerate(texts)]
+    shape = (len(pairs), len(self.labels))
+    found = Scored(np.full(shape, np.nan, np.float32), np.zeros(len(pairs), bool))
+    full = [i for i, (text, _) in enumerate(pairs) if has_content(text)]
+    if not full:
+      return found
+    first, second = ([_valid(pairs[i][side]) for i in full] for side in (0, 1))
     tokens = tokenize.encode(self._tokenizer, first, second, self.max_length)
     with self._lock:  # more at once would only share the same cores
-      logits = scoring.score(
+      found.logits[full] = scoring.score(
         self._step, self._params, tokens, self._lengths, self._devices, fit=True
       )
-    return Scored(logits, tokens.truncated)
+    found.truncated[full] = tokens.truncated
+    return found
 
   def judged(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(calibrated scores f64 [n], classes i64 [n]) of logits f32 [n, C]."""
@@ -173,7 +182,7 @@ class SafetyClassifier:
         is judged is the last user's turn, with the answer to it where there is one.
 
     Returns:
-      The probability of harm of each.
+      The probability of harm of each; NaN where that turn has no content.
     """
     if len(self.labels) != 2:
       raise UserError("moderate: the classifier has more than two classes")
@@ -183,7 +192,23 @@ class SafetyClassifier:
 LONGEST = 512  # tokens of a row; a longer text gets one of its own length
 
 
-def _paired(text: str | None) -> str | None:
+def has_content(text: str) -> bool:
+  """Whether there is anything to judge; of a pair it is asked of the prompt."""
+  return bool(text.strip())
+
+
+def _pair(given: Text, place: str) -> tuple[str, str | None]:
+  pair = (given, None) if isinstance(given, str) else given
+  if isinstance(pair, tuple | list) and len(pair) == 2:
+    text, response = pair
+    if isinstance(text, str) and isinstance(response, str | None):
+      return text, response
+  raise TypeError(
+    f"{place}: {files.short(given)}; give a text, or a pair of prompt and response"
+  )
+
+
+def _valid(text: str | None) -> str | None:
   """The text as a tokenizer takes it, which knows valid Unicode only."""
   if text is None:
     return None
@@ -204,10 +229,13 @@ def _exported(folder: Path) -> dict[str, Any]:
   """The arguments of SafetyClassifier, from a folder that `export` wrote."""
   try:
     return _read(folder, json.loads((folder / CARD).read_text(encoding="utf-8")))
+  except UserError as error:  # its way out, behind the semicolon, is for an encoder
+    what = str(error).rpartition("; ")[0] or str(error)
   except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-    raise UserError(
-      f"{folder}: cannot be read as an exported folder ({error!r}); export it again"
-    ) from None
+    what = repr(error)
+  raise UserError(
+    f"{folder}: cannot be read as an exported folder ({what}); export it again"
+  )
 
 
 def _read(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:

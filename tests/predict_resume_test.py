@@ -75,16 +75,21 @@ def test_from_whatever_a_kill_leaves_the_same_command_comes_to_the_same_end(
   assert sum(repeated) < 0.7 * 50 * len(left)  # what is done is not done again
 
 
-@pytest.mark.parametrize("changed", ["input", "threshold", "model", "damage"])
-def test_parts_of_another_command_are_not_used(
+def interrupted(patch, *given):
+  """Leaves all parts of an output, not joined."""
+  patch.setattr(Parts, "join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+  with pytest.raises(KeyboardInterrupt):
+    predict.predict(*given)
+
+
+@pytest.mark.parametrize("changed", ["input", "model", "damage"])
+def test_parts_of_another_input_or_model_are_not_used(
   classifier, tmp_path, monkeypatch, changed
 ):
   monkeypatch.setattr(predict, "PIECE", 16)
   source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / "out.jsonl"
   with monkeypatch.context() as patch:
-    patch.setattr(Parts, "join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-      predict.predict(classifier, source, str(output))
+    interrupted(patch, classifier, source, str(output))
   assert hidden(tmp_path) == [".out.jsonl.parts"]
   if changed == "input":
     source = write(tmp_path / "in.jsonl", texts(60))
@@ -95,12 +100,56 @@ def test_parts_of_another_command_are_not_used(
   count = []
   logits = classifier.logits
   monkeypatch.setattr(classifier, "logits", lambda t: count.append(len(t)) or logits(t))
-  threshold = "0.9" if changed == "threshold" else ""
-  said = predict.predict(classifier, source, str(output), threshold)
+  # Parts that are of no use forbid no other threshold.
+  said = predict.predict(classifier, source, str(output), "0.9")
   total = 60 if changed == "input" else 50
   assert sum(count) == total - 2
   assert len(rows(output)) == total
   assert said.startswith(f"{total} rows")
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize(
+  ("first", "other", "value"),
+  [("", "fpr_1%", "0.5"), ("fpr_1%", "0.9", "0.4"), ("0.123456789", "", "0.123456789")],
+)
+def test_another_threshold_loses_no_scores(
+  classifier, tmp_path, monkeypatch, target, first, other, value
+):
+  monkeypatch.setattr(predict, "PIECE", 16)
+  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / target
+  wanted = tmp_path / f"straight-{target}"
+  said = predict.predict(classifier, source, str(wanted), first)
+  with monkeypatch.context() as patch:
+    interrupted(patch, classifier, source, str(output), first)
+  folder = tmp_path / f".{target}.parts"
+  before = {path.name: path.read_bytes() for path in folder.iterdir()}
+  assert len(before) == 5
+  monkeypatch.setattr(classifier, "logits", None)  # nothing is scored any more
+  asked = classifier.threshold(other or 0.5)
+  with pytest.raises(UserError) as caught:
+    predict.predict(classifier, source, str(output), other)
+  message = str(caught.value)
+  assert message.startswith(f"--threshold={asked}: {folder} holds 50 rows flagged at")
+  assert f"give --threshold={value} to go on" in message
+  assert "remove the folder to begin anew" in message
+  assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+  assert predict.predict(classifier, source, str(output), value) == said
+  assert output.read_bytes() == wanted.read_bytes()
+  assert hidden(tmp_path) == []
+
+
+def test_a_folder_without_a_part_forbids_no_threshold(
+  classifier, tmp_path, monkeypatch
+):
+  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / "out.jsonl"
+  with monkeypatch.context() as patch:
+    patch.setattr(Parts, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+      predict.predict(classifier, source, str(output))
+  assert hidden(tmp_path) == [".out.jsonl.parts"]
+  said = predict.predict(classifier, source, str(output), "0.9")
+  assert "flagged at 0.9000" in said
 
 
 KILLED = """

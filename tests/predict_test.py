@@ -10,11 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import predict
+from ssljax import SafetyClassifier, predict
 from ssljax.errors import UserError
 from tests import runs
 from tests.runs import ROOT
-from tests.scored import ADDED, HALVES, hidden, rows, texts, without, write
+from tests.scored import (
+  ADDED,
+  HALVES,
+  export_model,
+  hidden,
+  rows,
+  texts,
+  without,
+  write,
+)
 
 
 @pytest.mark.parametrize("source", ["jsonl", "jsonl.gz", "parquet"])
@@ -48,16 +57,17 @@ def test_rows_come_out_as_they_went_in_with_their_score(
   assert not hidden(output.parent)
 
 
-def test_several_classes_have_no_flag_without_a_threshold(
-  classifier, tmp_path, monkeypatch
-):
-  monkeypatch.setattr(classifier, "labels", ("no", "yes", "maybe"))
+def test_several_classes_have_no_flag_without_a_threshold(tmp_path):
+  names = ("no", "yes", "maybe")
+  classifier = SafetyClassifier.load(export_model(tmp_path / "model", names))
   path = write(tmp_path / "in.parquet", texts())
   said = predict.predict(classifier, path, str(tmp_path / "out.parquet"))
   found = pq.read_table(tmp_path / "out.parquet")
   assert found.schema.field("flagged").type == pa.bool_()
   assert found.column("flagged").null_count == 50
-  assert set(found.column("label_name").to_pylist()) == {"no", "yes", None}
+  full = [row for row in found.to_pylist() if row["score"] is not None]
+  each = classifier.probabilities([(row["text"], row["response"]) for row in full])
+  assert [row["label_name"] for row in full] == [names[c] for c in each.argmax(1)]
   assert said.startswith("50 rows scored, 2 without")
 
 

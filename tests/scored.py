@@ -22,18 +22,17 @@ HALVES = [
 ]
 
 
-def export_model(folder):
+def export_model(folder, labels=("0", "1")):
   """Leaves a folder as `export` does."""
   tiny.folder_of_encoder(folder)
   config = read_config(folder)
-  classifier = Classifier(Encoder(config), 2)
+  classifier = Classifier(Encoder(config), len(labels))
   params, _ = build.init_params(classifier, folder, 0)
   head = jax.tree.map(lambda a: a * 40, params["classifier"])  # scores far apart
-  export.write_weights(
-    folder, config, params | {"classifier": head}, "mlp", ("0", "1"), 32
-  )
-  card = {"head": "mlp", "voters": 1, "labels": ["0", "1"], "max_length": 32}
-  more = {"temperature": 1.5, "thresholds": {"fpr_1%": 0.4}}
+  export.write_weights(folder, config, params | {"classifier": head}, "mlp", labels, 32)
+  card = {"head": "mlp", "voters": 1, "labels": labels, "max_length": 32}
+  thresholds = {"fpr_1%": 0.4} if len(labels) == 2 else {}
+  more = {"temperature": 1.5, "thresholds": thresholds}
   jsonfile.write_json(folder / CARD, card | more)
   return folder
 

@@ -11,9 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from ssljax import serving
+from ssljax import leaves, predict, serving
 from ssljax.errors import RunError, UserError
 from ssljax.evals import runs as finished
+from ssljax.models import resolve
+from ssljax.trained import load as trained_load
 from tests import runs
 from tests.runs import ROOT
 
@@ -154,6 +156,8 @@ def test_an_export_is_held_against_the_run_in_any_dtype(place, trained, monkeypa
     ("ssljax.json", "[]"),
     ("config.json", None),
     ("model.safetensors", "x"),
+    ("model.safetensors", None),
+    ("vocab.txt", None),
     ("2_Dense/model.safetensors", "x"),
     ("3_Dense/model.safetensors", None),
   ],
@@ -164,8 +168,18 @@ def test_a_broken_exported_folder_is_one_line(exported, tmp_path, broken, text):
   (folder / broken).unlink()
   if text is not None:
     (folder / broken).write_text(text)
-  with pytest.raises(UserError, match=str(folder)):
+  with pytest.raises(UserError, match=f"^{folder}: .*; export it again$") as caught:
     load(folder)
+  assert "fetch" not in str(caught.value)
+
+
+def test_the_hash_beside_a_step_is_of_the_parameters_of_that_step(trained, exported):
+  for method, head in (("multimatch", "mlp"), ("supervised", "hf")):
+    workdir = trained(method, head)
+    config = json.loads((workdir / "config.json").read_text())
+    step, params, _, _ = trained_load(workdir, config, resolve(config["encoder"]))
+    card = json.loads((exported(method, head) / "ssljax.json").read_text())
+    assert (card["step"], card["params_sha256"]) == (step, leaves.sha256(params))
 
 
 def test_an_export_that_gives_other_logits_is_none(place, trained, monkeypatch):
@@ -240,6 +254,56 @@ def test_half_a_surrogate_pair_is_scored_as_the_replacement_character(
   assert seen == [
     ("harm \ufffd", "\ufffd calm", "\ufffd\U0001f600", None, None, "\ufffd\ufffd x")
   ]
+
+
+BLANK = ["", " \n\t\u3000", ("", None), ("", "steal"), ("  ", "")]
+
+
+def test_a_text_without_content_has_no_score(classifier):
+  texts = ["calm bread", *BLANK, ("harm", ""), "kind " * 60]
+  full = [0, 6, 7]
+  scores, found = classifier(texts), classifier.logits(texts)
+  wanted = [True, *[False] * len(BLANK), True, True]
+  assert np.isfinite(scores).tolist() == wanted
+  assert np.isfinite(found.logits).all(1).tolist() == wanted
+  assert np.isfinite(classifier.probabilities(texts)).all(1).tolist() == wanted
+  assert found.truncated.tolist() == [False] * 7 + [True]
+  np.testing.assert_allclose(scores[full], classifier([texts[i] for i in full]))
+  assert np.isnan(classifier(BLANK)).all()  # and nothing is left to score
+  assert not (scores[1:6] >= 0).any()  # no threshold flags them
+  turn = {"role": "user", "content": " "}
+  assert np.isnan(classifier.moderate([[turn]])).tolist() == [True]
+
+
+@pytest.mark.parametrize("texts", [BLANK, ["", "calm", None], ["harm", "", "steal"]])
+def test_predict_and_the_classifier_leave_out_the_same_texts(
+  classifier, tmp_path, texts
+):
+  pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
+  found = predict.Scorer(classifier, "")(pairs)
+  scores = classifier([text or "" for text in texts])
+  assert [value is None for value in found.score] == np.isnan(scores).tolist()
+
+
+@pytest.mark.parametrize(
+  ("wrong", "shown"),
+  [
+    (None, "None"),
+    (3, "3"),
+    (float("nan"), "nan"),
+    (b"ab", "b'ab'"),
+    ({"a": 1, "b": 2}, "{'a'"),
+    (("a",), r"\('a',\)"),
+    (("a", "b", "c"), r"\('a', 'b', 'c'\)"),
+    ((None, "a"), r"\(None, 'a'\)"),
+    (("a", 3), r"\('a', 3\)"),
+  ],
+)
+def test_what_is_no_text_is_named_with_its_place(classifier, wrong, shown):
+  said = rf"^texts\[1\]: {shown}.* give a text, or a pair of prompt and response$"
+  for call in (classifier, classifier.logits, classifier.probabilities):
+    with pytest.raises(TypeError, match=said):
+      call(["calm", wrong])
 
 
 def test_small_things(exported, place):

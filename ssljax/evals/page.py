@@ -292,7 +292,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
       f"{result['test']['truncated']} of {result['test']['rows']}",
     ),
     ("versions", versions),
-    ("parameters, SHA-256", result["params_sha256"]),
+    (f"parameters after step {result['steps']}, SHA-256", result["params_sha256"]),
   ]
 
 

@@ -109,7 +109,7 @@ def load_params(
   if problems:
     raise UserError(
       f"{folder}: {len(problems)} tensors do not fit the {config.model_type} of its"
-      f" config.json: {'; '.join(problems)}. Take the config.json that belongs to the"
+      f" config.json: {'; '.join(problems)}; take the config.json that belongs to the"
       " weights"
     )
   if ignored:

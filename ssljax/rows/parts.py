@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssljax import jsonfile
+from ssljax.errors import UserError
 
 PROGRESS = "progress.json"
 
@@ -20,14 +21,29 @@ PROGRESS = "progress.json"
 class Parts:
   """What is done of one output."""
 
-  def __init__(self, target: Path, identity: dict[str, Any]):
-    """Goes on with what the folder holds of the same identity, else begins anew."""
+  def __init__(self, target: Path, identity: dict[str, Any], threshold: float | None):
+    """Goes on with what the folder holds of the same identity, else begins anew.
+
+    Args:
+      identity: of all that scores depend on.
+      threshold: what rows are flagged at.
+
+    Raises:
+      UserError: rows of the same identity are there, flagged at another threshold.
+        Their scores hold at any, so they are not to be lost for it.
+    """
     self.folder, self._target = folder_of(target), target
     saved = _read(self.folder / PROGRESS)
     if saved.get("identity") != identity:
       shutil.rmtree(self.folder, ignore_errors=True)
       self.folder.mkdir(parents=True)
-      saved = {"identity": identity, "parts": 0, "counts": {}}
+      saved = {"identity": identity, "threshold": threshold, "parts": 0, "counts": {}}
+    elif saved["threshold"] != threshold:
+      raise UserError(
+        f"--threshold={threshold}: {self.folder} holds {saved['counts']['rows']} rows "
+        f"flagged at {saved['threshold']}; give --threshold={saved['threshold']} to go "
+        "on (the scores are the same at any), or remove the folder to begin anew"
+      )
     self._saved = saved
 
   @property

@@ -80,6 +80,13 @@ def test_the_report_of_a_run_says_all_and_obeys_nothing(tmp_path):
   assert page.of_run(run) == content  # the same run, the same bytes
 
 
+def test_a_hash_of_parameters_says_of_which_step_it_is(tmp_path):
+  run = runs.read(folders.run(tmp_path / "run"))
+  assert (run.result["step"], run.result["steps"]) == (20, 30)
+  found = checked(page.of_run(run)).text
+  assert "parameters after step 30, SHA-256" in found
+
+
 @pytest.mark.parametrize(
   "more",
   [
