@@ -73,8 +73,9 @@ def export(workdir: str | Path, output: str | Path) -> None:
 def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
   chosen, params, _, _ = trained.load(run.workdir, run.config, encoder)
   head, labels = run.config["head"], run.labels
+  parts = _predicting(params, head)
   longest = run.config["max_length"]
-  voters = write_weights(folder, read_config(encoder), params, head, labels, longest)
+  voters = write_weights(folder, read_config(encoder), parts, head, labels, longest)
   _write_tokenizer(encoder, longest, folder)
   thresholds = run.result["thresholds"]
   jsonfile.write_json(
@@ -132,6 +133,26 @@ def write_weights(
   save_params(folder, config, params["encoder"])
   _write_dense(params, voters, len(labels), longest, folder)
   return voters
+
+
+def _predicting(params: Mapping[str, Any], head: str) -> Mapping[str, Any]:
+  """With what predicts as the classifier: ABC's is a linear head beside it."""
+  linear = params.get("beside_balanced")
+  if linear is None:
+    return params
+  if head == "hf":
+    return {**params, "classifier": linear}
+  # Such a folder has a GELU in between. x = gelu(x) - gelu(-x): two voters.
+  kernel, bias = np.asarray(linear["kernel"]), np.asarray(linear["bias"])
+  one = np.eye(len(kernel), dtype=np.float32)
+  return {
+    **params,
+    "dense": {"kernel": np.stack([one, -one]), "bias": np.zeros((2, len(one)))},
+    "classifier": {
+      "kernel": np.stack([2 * kernel, -2 * kernel]),
+      "bias": np.stack([bias, bias]),
+    },
+  }
 
 
 def _averaged(dense: Mapping[str, Any], classes: int) -> dict[str, Any]:

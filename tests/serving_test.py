@@ -35,7 +35,9 @@ def trained(place):
   def of(method="multimatch", head="mlp"):
     if (method, head) not in done:
       workdir = place / f"{method}-{head}"
-      code, printed = runs.run(method, workdir, f"--config.head={head}", place=place)
+      name, _, wrapper = method.partition("+")
+      more = [f"--config.head={head}", f"--config.wrapper.name={wrapper}"]
+      code, printed = runs.run(name, workdir, *more, place=place)
       assert code == 0, printed
       done[method, head] = workdir
     return done[method, head]
@@ -65,7 +67,13 @@ def load(folder):
 
 
 @pytest.mark.parametrize(
-  ("method", "head"), [("multimatch", "mlp"), ("supervised", "hf")]
+  ("method", "head"),
+  [
+    ("multimatch", "mlp"),
+    ("supervised", "hf"),
+    ("fixmatch+abc", "mlp"),
+    ("fixmatch+abc", "hf"),
+  ],
 )
 def test_the_exported_folder_scores_as_the_run(trained, exported, method, head):
   run, folder = load(trained(method, head)), load(exported(method, head))
