@@ -12,13 +12,17 @@ from ssljax.data.tokenize import Tokens
 
 TOKENS = 4096  # of a batch on one device
 CHUNK = 512  # texts that are laid into rows together
-SHORT = 128  # tokens of the shorter rows
+SHORT = (128,)  # tokens of the shorter rows
+SEVERAL = (64, 128, 256)  # where a compilation more is nothing to the work
 
 
-def row_lengths(longest: int) -> tuple[int, ...]:
-  """Those that score texts of up to `longest` tokens with least work."""
-  # Rows are filled from the whole set, so two lengths waste no more than one.
-  return (SHORT, longest) if longest > SHORT else (longest,)
+def row_lengths(longest: int, shorter: Sequence[int] = SHORT) -> tuple[int, ...]:
+  """Those that score texts of up to `longest` tokens with little work.
+
+  Rows are filled from the whole set, so several lengths waste no more than one, and
+  attention over a row costs the square of its length.
+  """
+  return (*(length for length in shorter if length < longest), longest)
 
 
 def score(

@@ -62,7 +62,7 @@ class SafetyClassifier:
     self._devices = sharding.make_devices()
     self._params = sharding.put(params, sharding.state_shardings(params, self._devices))
     self._step = jax.jit(eval_step, out_shardings=self._devices.replicated)
-    self._lengths = scoring.row_lengths(min(max_length, LONGEST))
+    self._lengths = scoring.row_lengths(min(max_length, LONGEST), scoring.SEVERAL)
 
   @classmethod
   def load(cls, folder: str | Path) -> "SafetyClassifier":
