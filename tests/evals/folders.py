@@ -10,7 +10,7 @@ from ssljax.data import records
 from ssljax.evals import evaluation
 from ssljax.evals.predictions import write_predictions
 
-EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7 * 7 }}'
+EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
 
 
 def logits_of(random, label, classes, skill):
