@@ -102,16 +102,11 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
     _part([g for g in groups if (g.data, g.labels) == place], metric)
     for place in places
   ]
-  meaning = (
-    "of the harmful class" if len(found[0].labels) == 2 else "the mean over classes"
-  )
   return render(
     "comparison.html",
     title=f"{len(found)} runs, {len({g.name for g in groups})} methods",
     metric=metric,
-    meaning=meaning,
     names=METRICS[:8],
-    aims=AIMS if len(found[0].labels) == 2 else (),
     parts=parts,
     ranks=[
       {
@@ -168,9 +163,12 @@ def _part(some: Sequence[Group], metric: str) -> dict[str, Any]:
       drawn.append(_plot(svg, f"Difference in {title}, with its 95% interval"))
   elif len(some) > 1:
     why = f"{metric} is undefined in some runs, so nothing is compared."
+  two = all(len(run.labels) == 2 for group in some for run in group.runs)
   return {
     "data": some[0].data,
     "labels": some[0].labels,
+    "two": two,
+    "aims": AIMS if two else (),
     "rows": rows,
     "differences": differences,
     "why": why,

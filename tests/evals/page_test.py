@@ -93,7 +93,10 @@ def test_the_report_of_a_run_says_all_and_obeys_nothing(tmp_path):
 def test_runs_without_some_of_it_have_a_report_too(tmp_path, more):
   run = runs.read(folders.run(tmp_path / "run", **more))
   found = checked(page.of_run(run))
-  assert ("Where to flag" in found.text) == (len(run.labels) == 2)
+  two = len(run.labels) == 2
+  assert ("Where to flag" in found.text) == two
+  by_wilson = "accuracy, precision, recall, false alarms and" in found.text
+  assert by_wilson == two
   if more.get("one_class"):
     assert "the labels are all of one class" in found.text
     assert run.result["test"]["auroc"] is None
@@ -127,6 +130,23 @@ def test_a_comparison_has_every_method_data_set_and_budget(tmp_path):
     [one["thresholds"]["best_f1"]["false_positive_rate"] for one in own],
   ):
     assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in found.text
+
+
+@pytest.mark.parametrize("first", ["a-two", "a-three"])
+def test_data_sets_of_two_and_of_three_classes_on_one_page(tmp_path, first):
+  other = {"a-two": "b-three", "a-three": "b-two"}[first]
+  for name in (first, other):
+    classes = ("a", "b", "c") if "three" in name else ("fine", "harmful")
+    for method in ("supervised", "fixmatch"):
+      folders.run(tmp_path / f"{name}-{method}", method, data=name, names=classes)
+  found = checked(page.of_comparison(runs.find([str(tmp_path)])))
+  _, *parts = re.split("[ab]-(?:two|three), 200 labels", found.text)
+  kinds = [name[2:] for name in (first, other)]
+  two, three = (parts[kinds.index(kind)] for kind in ("two", "three"))
+  assert "auprc are of the harmful\nclass" in two
+  assert "caught, fpr_1%" in two
+  assert "All but accuracy are means over the classes" in three
+  assert "harmful" not in three.partition("What goes with")[0].partition("The runs")[0]
 
 
 def test_an_aim_that_a_run_has_no_threshold_for_is_not_averaged(tmp_path):
