@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -147,6 +148,29 @@ def test_data_sets_of_two_and_of_three_classes_on_one_page(tmp_path, first):
   assert "caught, fpr_1%" in two
   assert "All but accuracy are means over the classes" in three
   assert "harmful" not in three.partition("What goes with")[0].partition("The runs")[0]
+
+
+def test_a_page_in_print_is_not_cut(tmp_path):
+  for method in ("supervised", "fixmatch", "multimatch"):
+    for seed in range(2):
+      folders.run(tmp_path / f"{method}{seed}", method, seed)
+  content = page.of_comparison(runs.find([str(tmp_path)]))
+  printed = content.partition("@media print")[2].partition("</style>")[0]
+  assert ".wide { overflow: visible;" in printed
+  assert "@page { size: landscape; }" in printed
+  if not shutil.which("chromium") or not shutil.which("pdftotext"):
+    pytest.skip("the rest takes chromium and pdftotext: apt-get install them")
+  (tmp_path / "page.html").write_text(content)
+  pdf = tmp_path / "page.pdf"
+  browser = ("chromium", "--headless", "--no-sandbox", f"--user-data-dir={tmp_path}/b")
+  where = (f"--print-to-pdf={pdf}", f"file://{tmp_path}/page.html")
+  subprocess.run([*browser, *where], check=True, capture_output=True, timeout=120)
+  said = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True)
+  (line,) = (one for one in said.stdout.decode().splitlines() if "auroc  " in one)
+  for name in page.METRICS[:8]:
+    assert name in line.split()
+  assert line.endswith("seconds a run")
+  assert said.stdout.decode().count("false alarms ") >= 2
 
 
 def test_an_aim_that_a_run_has_no_threshold_for_is_not_averaged(tmp_path):
