@@ -15,9 +15,11 @@ from ssljax import cli
 from ssljax.errors import UserError
 from ssljax.evals import page, runs
 
+COMPARISON = "comparison.html"
+
 
 def define_flags() -> None:
-  flags.DEFINE_string("output", "", "default DIR/report.html, or comparison.html")
+  flags.DEFINE_string("output", "", f"default DIR/report.html, or {COMPARISON}")
   flags.DEFINE_enum(
     "metric",
     "f1",
@@ -35,18 +37,17 @@ def report(places: list[str], output: str | Path = "", metric: str = "f1") -> No
   """Writes the page; see the flags.
 
   Raises:
-    UserError: no run, one that is not finished, or an output that cannot be written.
+    UserError: no run, one that is not finished, or an output that cannot be written: it
+      ends in `.html`, and only a report is replaced.
   """
   if not places:
     raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
   found = runs.find(places)
-  if len(found) == 1:
-    output = Path(output or found[0].workdir / "report.html")
-    content = page.of_run(found[0])
-  else:
-    output = Path(output or "comparison.html")
-    content = page.of_comparison(found, metric)
+  one = len(found) == 1
+  output = Path(output or (found[0].workdir / "report.html" if one else COMPARISON))
   try:
+    page.check(output.expanduser())  # before minutes of work
+    content = page.of_run(found[0]) if one else page.of_comparison(found, metric)
     page.write(output.expanduser(), content)
   except OSError as error:
     raise UserError(

@@ -13,6 +13,7 @@ from ssljax.evals import comparison, evaluation, plots, runs
 from ssljax.evals.comparison import Group
 from ssljax.evals.runs import Run
 
+MARK = '<meta name="generator" content="ssljax">'  # in the head of every page
 SLICES = 30
 HEADLINE = {"f1": "F1", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 METRICS = (
@@ -324,10 +325,22 @@ def signed(value: float) -> str:
   return f"{value:+.3f}"
 
 
-def write(path: Path, content: str) -> None:
-  """The page is there whole or not at all; raises OSError."""
+def check(path: Path) -> None:
+  """Raises OSError where `write` would replace anything but a page of ours."""
   if path.is_dir():
     raise IsADirectoryError("it is a folder")
+  if path.suffix != ".html":
+    raise OSError("the name of a report ends in .html")
+  if path.exists():
+    with open(path, "rb") as file:
+      head = file.read(4096).partition(b"</head>")[0]
+    if MARK.encode() not in head:
+      raise FileExistsError("the file there is not known to be a report")
+
+
+def write(path: Path, content: str) -> None:
+  """The page is there whole or not at all; raises OSError, as `check` does."""
+  check(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   fresh = path.with_name(f".new-{path.name}")
   fresh.write_text(content, encoding="utf-8", errors="replace")

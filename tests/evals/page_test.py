@@ -209,6 +209,9 @@ def test_the_command(tmp_path):
   done = command(one, two, f"--output={output}")
   assert done.returncode == 0, done.stderr
   assert "2 runs, 1 methods" in output.read_text()
+  done = command(one, two, f"--output={one}/result.json")
+  assert done.returncode == 2
+  assert len(done.stderr.splitlines()) == 1
   done = command(tmp_path / "nowhere")
   assert done.returncode == 2
   assert len(done.stderr.splitlines()) == 1
@@ -237,6 +240,33 @@ def test_a_mistake_is_one_line(tmp_path, given, said):
     report([str(tmp_path / name) for name in given])
   with pytest.raises(UserError, match=r"--output=.*: cannot be written"):
     report([str(tmp_path / "run")], tmp_path)
+
+
+def test_nothing_but_a_report_is_replaced(tmp_path, monkeypatch):
+  one, two = (folders.run(tmp_path / name, seed=i) for i, name in enumerate("ab"))
+  both = [str(one), str(two)]
+  kept = one / "result.json"
+  before = kept.read_bytes()
+  for output in (kept, tmp_path / "new", tmp_path / "new.json"):
+    with pytest.raises(UserError, match=r"--output=.*: .*ends in \.html"):
+      report(both, output)
+  assert kept.read_bytes() == before
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+  # Nor is a page of others, though its body speaks of us.
+  monkeypatch.chdir(tmp_path)
+  mine = tmp_path / "comparison.html"
+  for content in ("", f"<html><head></head><body>{page.MARK}</body></html>"):
+    mine.write_text(content)
+    with pytest.raises(UserError, match="not known to be a report"):
+      report(both)
+    assert mine.read_text() == content
+  mine.unlink()
+  report(both)
+  first = mine.read_text()
+  report([str(one)], mine)
+  assert mine.read_text() == page.of_run(runs.read(one)) != first
+  report(both, mine)
+  assert mine.read_text() == first
 
 
 def test_predictions_that_are_gone_are_named(tmp_path):
