@@ -46,7 +46,8 @@ def groups(found: Sequence[Run]) -> list[Group]:
   """Groups in the order of the runs, `supervised` before the others.
 
   Raises:
-    UserError: two runs of one group that have the same seed.
+    UserError: two runs of one group that have the same seed; predictions that cannot be
+      read.
   """
   flat = [_flat(run.config) for run in found]
   names = dict.fromkeys(itertools.chain.from_iterable(flat))
@@ -56,9 +57,9 @@ def groups(found: Sequence[Run]) -> list[Group]:
     if name not in (DATA, BUDGET, "method.name")
     and len({repr(one.get(name)) for one in flat}) > 1
   ]
-  places = short([config[DATA] for config in flat])
+  places = data_sets(found)
   made: dict[tuple, Group] = {}
-  for run, config in zip(found, flat, strict=True):
+  for run, config, place in zip(found, flat, places, strict=True):
     method = run.result["method"]
     # Options of one method alone are the method's name, not a difference of its runs.
     others = [
@@ -66,7 +67,7 @@ def groups(found: Sequence[Run]) -> list[Group]:
     ]
     own = [n for n in differ if len({repr(one.get(n)) for one in others}) > 1]
     name = " ".join([method, *(f"{n}={config.get(n)}" for n in own)])
-    key = name, places[config[DATA]], config[BUDGET]
+    key = name, place, config[BUDGET]
     group = made.setdefault(key, Group(*key, []))
     for other in group.runs:
       if other.config["seed"] == run.config["seed"]:
@@ -77,6 +78,27 @@ def groups(found: Sequence[Run]) -> list[Group]:
     group.runs.append(run)
   # What the others are held against comes first.
   return sorted(made.values(), key=lambda group: group.name.split()[0] != BASELINE)
+
+
+def data_sets(found: Sequence[Run]) -> list[str]:
+  """A short name for the data set of each run.
+
+  Runs of one path have one data set, though a single file is split anew by each seed;
+  so have runs that were tested on the same texts, whatever their paths.
+  """
+  own = [{run.config["data"], runs.tested_on(run)} for run in found]
+  sets: list[set] = []
+  for one in own:
+    same = [other for other in sets if other & one]
+    sets = [other for other in sets if not other & one] + [one.union(*same)]
+  # The shortest path speaks for all, whichever run is given first.
+  paths = [
+    sorted((key for key in one if isinstance(key, str)), key=lambda p: (len(p), p))
+    for one in sets
+  ]
+  names = short([some[0] for some in paths])
+  name_of = {path: names[some[0]] for some in paths for path in some}
+  return [name_of[run.config["data"]] for run in found]
 
 
 def short(data: Sequence[str]) -> dict[str, str]:

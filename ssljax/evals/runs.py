@@ -1,5 +1,6 @@
 """Finished runs, read from their folders; nothing here trains or loads a model."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,13 @@ def predictions(run: Run, split: str = "test") -> Predictions:
     )
   except (OSError, ValueError, KeyError) as error:
     raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def tested_on(run: Run) -> bytes:
+  """The same for runs that were tested on the same texts, with the same labels."""
+  said = predictions(run)
+  texts = [said.id, said.label.tolist(), said.text, said.response]
+  return hashlib.sha256(json.dumps(texts).encode()).digest()
 
 
 def history(run: Run) -> dict[str, list[dict[str, Any]]]:

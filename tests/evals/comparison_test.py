@@ -1,6 +1,6 @@
 """Runs against each other: groups, paired differences, ranks."""
 
-import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -130,9 +130,7 @@ def test_ranks_and_friedman(tmp_path):
 def test_what_else_sets_methods_apart_is_told(tmp_path):
   for method, longest in (("supervised", 64), ("fixmatch", 128)):
     workdir = folders.run(tmp_path / method, method, threshold=0.9)
-    config = json.loads((workdir / "config.json").read_text())
-    config["max_length"] = longest
-    (workdir / "config.json").write_text(json.dumps(config))
+    folders.changed(workdir, max_length=longest)
   found = runs.find([str(tmp_path)])
   some = comparison.groups(found)
   assert [group.name for group in some] == ["supervised", "fixmatch"]
@@ -140,6 +138,45 @@ def test_what_else_sets_methods_apart_is_told(tmp_path):
   assert comparison.differing(some) == wanted
   assert "max_length" in page.of_comparison(found)
   assert comparison.differing(some[:1]) == {}
+
+
+METHODS = ("supervised", "fixmatch", "multimatch")
+
+
+def test_one_data_set_of_several_paths_is_one(tmp_path):
+  for method in METHODS:
+    workdir = folders.run(tmp_path / method, method, data="/data/one")
+    more = tmp_path / f"{method}-1"
+    shutil.copytree(workdir, more)
+    folders.changed(more, data="../link/to/some/where", seed=1)
+  found = runs.find([str(tmp_path)])
+  for given in (found, found[::-1]):
+    some = comparison.groups(given)
+    assert {(group.data, len(group.runs)) for group in some} == {("one", 2)}
+    assert comparison.ranks(some) == []
+  # The same ids and labels of other texts, such as a translation, are another.
+  workdir = folders.changed(tmp_path / "fixmatch-1", data="/data/une")
+  path = workdir / "predictions" / "test.parquet"
+  table = pq.read_table(path)
+  at = table.column_names.index("text")
+  texts = pa.array(["autre"] * 80, pa.large_string())
+  pq.write_table(table.set_column(at, "text", texts), path)
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  assert {group.data for group in some} == {"one", "une"}
+
+
+def test_seeds_that_split_one_file_anew_are_of_one_data_set(tmp_path):
+  for seed in range(3):
+    workdir = folders.run(tmp_path / str(seed), seed=seed, data=f"split{seed}")
+    folders.changed(workdir, data="/data/one.jsonl")
+  # Another spelling joins them by the split that it shares with one of them.
+  workdir = folders.run(tmp_path / "more", "uda", seed=1, data="split1")
+  folders.changed(workdir, data="../one.jsonl")
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  assert [(g.name, g.data, len(g.runs)) for g in some] == [
+    ("fixmatch", "one.jsonl", 3),
+    ("uda", "one.jsonl", 1),
+  ]
 
 
 def test_mean_and_spread():

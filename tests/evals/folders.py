@@ -13,6 +13,13 @@ from ssljax.evals.predictions import write_predictions
 EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
 
 
+def changed(workdir, **options):
+  """The folder, after options of its config were set."""
+  config = json.loads((workdir / "config.json").read_text())
+  jsonfile.write_json(workdir / "config.json", config | options)
+  return workdir
+
+
 def logits_of(random, label, classes, skill):
   logits = random.normal(size=(len(label), classes)) * 1.5
   logits[np.arange(len(label)), label] += skill
