@@ -103,18 +103,22 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
     _part([g for g in groups if (g.data, g.labels) == place], metric)
     for place in places
   ]
+  curves, uncurved = _budgets(groups, metric)
   return render(
     "comparison.html",
     title=f"{len(found)} runs, {len({g.name for g in groups})} methods",
     metric=metric,
     names=METRICS[:8],
     parts=parts,
+    places=places,
+    moving=comparison.moving(groups),
     ranks=[
       {
         "labels": one.labels,
         "data": one.data,
         "p_value": one.p_value,
         "why": one.why,
+        "left": one.left,
         "rows": [
           {"name": name, "rank": one.rank[i], "cells": one.value[i]}
           for i, name in enumerate(one.methods)
@@ -122,7 +126,9 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
       }
       for one in comparison.ranks(groups, metric)
     ],
-    budgets=_budgets(groups, metric),
+    unranked=comparison.unranked(groups, metric),
+    budgets=curves,
+    uncurved=uncurved,
     runs=[
       {
         **{name: run.result[name] for name in ("method", "seed", "labels", "step")},
@@ -196,11 +202,14 @@ def _caught(group: Group) -> list[tuple[float | None, float | None]]:
   return found
 
 
-def _budgets(groups: Sequence[Group], metric: str) -> list[dict[str, str]]:
-  """Curves over labels, for each data set that was run with several budgets."""
-  found = []
+def _budgets(
+  groups: Sequence[Group], metric: str
+) -> tuple[list[dict[str, str]], list[str]]:
+  """Curves of each data set that was run with several budgets, or why it has none."""
+  found, why = [], []
   for data in dict.fromkeys(group.data for group in groups):
-    own = [group for group in groups if group.data == data and group.values(metric)]
+    ran = [group for group in groups if group.data == data]
+    own = [group for group in ran if group.values(metric)]
     series: dict[str, list] = {}
     for group in sorted(own, key=lambda g: g.labels):
       mean, spread = comparison.mean_and_spread(group.values(metric))
@@ -213,7 +222,11 @@ def _budgets(groups: Sequence[Group], metric: str) -> list[dict[str, str]]:
     }
     if series and (lines or any(len(some) > 1 for some in series.values())):
       found.append(_plot(plots.budgets(series, lines, metric), f"{metric} on {data}"))
-  return found
+    elif len({group.labels for group in ran}) > 1:
+      why.append(
+        f"No curve over labels for {data}: no method has {metric} with two budgets."
+      )
+  return found, why
 
 
 def _metric(name: str, result: dict[str, Any]) -> dict[str, Any]:
