@@ -4,9 +4,11 @@
   python -m ssljax.report DIR DIR … --output=comparison.html
   python -m ssljax.report SWEEP                   # all finished runs below SWEEP
 
-Nothing is trained or loaded: all comes from what the runs left in their folders.
+Nothing is trained or loaded: all comes from what the runs left in their folders. Runs
+that are not finished are named, on the page and on stderr.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -37,17 +39,23 @@ def report(places: list[str], output: str | Path = "", metric: str = "f1") -> No
   """Writes the page; see the flags.
 
   Raises:
-    UserError: no run, one that is not finished, or an output that cannot be written: it
+    UserError: no run, none that is finished, or an output that cannot be written: it
       ends in `.html`, and only a report is replaced.
   """
   if not places:
     raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
-  found = runs.find(places)
+  found, unfinished = runs.find(places), runs.unfinished(places)
+  for workdir in unfinished:
+    print(f"not finished, so left out: {workdir}", file=sys.stderr)
   one = len(found) == 1
   output = Path(output or (found[0].workdir / "report.html" if one else COMPARISON))
   try:
     page.check(output.expanduser())  # before minutes of work
-    content = page.of_run(found[0]) if one else page.of_comparison(found, metric)
+    content = (
+      page.of_run(found[0], unfinished)
+      if one
+      else page.of_comparison(found, metric, unfinished)
+    )
     page.write(output.expanduser(), content)
   except OSError as error:
     raise UserError(

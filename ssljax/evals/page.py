@@ -34,8 +34,12 @@ KNOWN = (
 )
 
 
-def of_run(run: Run) -> str:
-  """The report of one run, from what it left in its folder."""
+def of_run(run: Run, unfinished: Sequence[Path] = ()) -> str:
+  """The report of one run, from what it left in its folder.
+
+  Args:
+    unfinished: folders of runs that were asked for, too, and have no result.
+  """
   said, past, result = runs.predictions(run), runs.history(run), run.result
   test, names = result["test"], run.labels
   two = len(names) == 2
@@ -92,11 +96,18 @@ def of_run(run: Run) -> str:
     training=_training(past, result["step"], run.config["select"], names),
     run_facts=_facts(run),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
+    unfinished=unfinished,
   )
 
 
-def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
-  """The report of several runs: methods over seeds, paired, over data and labels."""
+def of_comparison(
+  found: Sequence[Run], metric: str = "f1", unfinished: Sequence[Path] = ()
+) -> str:
+  """The report of several runs: methods over seeds, paired, over data and labels.
+
+  Args:
+    unfinished: as for `of_run`.
+  """
   groups = comparison.groups(found)
   places = dict.fromkeys((group.data, group.labels) for group in groups)
   parts = [
@@ -137,6 +148,7 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
       }
       for run in found
     ],
+    unfinished=unfinished,
   )
 
 

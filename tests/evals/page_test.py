@@ -79,6 +79,7 @@ def test_the_report_of_a_run_says_all_and_obeys_nothing(tmp_path):
   f1, (low, high) = run.result["test"]["f1"], run.result["test"]["f1_interval"]
   assert f"{f1:.3f}" in found.text
   assert f"[{low:.3f}, {high:.3f}]" in found.text
+  assert "Not finished" not in found.text
   assert page.of_run(run) == content  # the same run, the same bytes
 
 
@@ -267,6 +268,34 @@ def test_nothing_but_a_report_is_replaced(tmp_path, monkeypatch):
   assert mine.read_text() == page.of_run(runs.read(one)) != first
   report(both, mine)
   assert mine.read_text() == first
+
+
+@pytest.mark.parametrize("finished", [2, 1])
+def test_runs_that_are_not_finished_are_named(tmp_path, finished, capsys):
+  sweep = tmp_path / "sweep"
+  places = [folders.run(sweep / f"run{seed}", seed=seed) for seed in range(3)]
+  for place in places[finished:]:
+    (place / "result.json").unlink()
+  (sweep / "exported").mkdir()  # a config.json, of no run
+  (sweep / "exported" / "config.json").write_text('{"model_type": "bert"}')
+  output = tmp_path / "page.html"
+  for given in ([sweep], places):
+    report(list(map(str, given)), output)
+    said = capsys.readouterr()
+    assert said.out == f"{finished} runs: {output}\n"
+    lines = said.err.splitlines()
+    assert lines == [f"not finished, so left out: {p}" for p in places[finished:]]
+    found = checked(output.read_text())
+    names = found.text.partition("Not finished")[2]
+    for place in places[finished:]:
+      assert str(place) in names
+  done = command(sweep, f"--output={output}")
+  assert done.returncode == 0, done.stderr
+  assert done.stderr.splitlines() == lines
+  for place in places[:finished]:
+    (place / "result.json").unlink()
+  with pytest.raises(UserError, match=r"run0: has no result\.json: the run is not fin"):
+    report([str(sweep)], output)
 
 
 def test_predictions_that_are_gone_are_named(tmp_path):
