@@ -4,9 +4,11 @@
   python -m ssljax.report DIR DIR … --output=comparison.html
   python -m ssljax.report SWEEP                   # all finished runs below SWEEP
 
-Nothing is trained or loaded: all comes from what the runs left in their folders.
+Nothing is trained or loaded: all comes from what the runs left in their folders. Runs
+that are not finished are named, on the page and on stderr.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -15,9 +17,11 @@ from ssljax import cli
 from ssljax.errors import UserError
 from ssljax.evals import page, runs
 
+COMPARISON = "comparison.html"
+
 
 def define_flags() -> None:
-  flags.DEFINE_string("output", "", "default DIR/report.html, or comparison.html")
+  flags.DEFINE_string("output", "", f"default DIR/report.html, or {COMPARISON}")
   flags.DEFINE_enum(
     "metric",
     "f1",
@@ -35,18 +39,23 @@ def report(places: list[str], output: str | Path = "", metric: str = "f1") -> No
   """Writes the page; see the flags.
 
   Raises:
-    UserError: no run, one that is not finished, or an output that cannot be written.
+    UserError: no run, none that is finished, or an output that cannot be written: it
+      ends in `.html`, and only a report is replaced.
   """
   if not places:
     raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
-  found = runs.find(places)
-  if len(found) == 1:
-    output = Path(output or found[0].workdir / "report.html")
-    content = page.of_run(found[0])
-  else:
-    output = Path(output or "comparison.html")
-    content = page.of_comparison(found, metric)
+  found, unfinished = runs.find(places), runs.unfinished(places)
+  for workdir in unfinished:
+    print(f"not finished, so left out: {workdir}", file=sys.stderr)
+  one = len(found) == 1
+  output = Path(output or (found[0].workdir / "report.html" if one else COMPARISON))
   try:
+    page.check(output.expanduser())  # before minutes of work
+    content = (
+      page.of_run(found[0], unfinished)
+      if one
+      else page.of_comparison(found, metric, unfinished)
+    )
     page.write(output.expanduser(), content)
   except OSError as error:
     raise UserError(

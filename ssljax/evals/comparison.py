@@ -1,9 +1,9 @@
 """Runs against each other: over seeds, on the same texts, and over data sets.
 
-A method is a group of runs whose configs differ in nothing but the seed. Differences on
-a data set are judged by paired bootstrap: the same resamples of the test texts for all
-runs, so that what two methods find hard alike does not count. Over data sets: average
-ranks and the Friedman test (Demsar 2006).
+A method is a group of runs whose configs, on one data set with one budget, differ in
+nothing but the seed. Differences on a data set are judged by paired bootstrap: the same
+resamples of the test texts for all runs, so that what two methods find hard alike does
+not count. Over data sets: average ranks and the Friedman test (Demsar 2006).
 """
 
 import itertools
@@ -45,28 +45,23 @@ class Group(NamedTuple):
 def groups(found: Sequence[Run]) -> list[Group]:
   """Groups in the order of the runs, `supervised` before the others.
 
+  The name of a method has the options in which its runs differ on one data set with one
+  budget; what goes with the data set or the budget is no part of it (see `moving`).
+
   Raises:
-    UserError: two runs of one group that have the same seed.
+    UserError: two runs of one group that have the same seed; predictions that cannot be
+      read.
   """
   flat = [_flat(run.config) for run in found]
-  names = dict.fromkeys(itertools.chain.from_iterable(flat))
-  differ = [
-    name
-    for name in names
-    if name not in (DATA, BUDGET, "method.name")
-    and len({repr(one.get(name)) for one in flat}) > 1
-  ]
-  places = short([config[DATA] for config in flat])
+  methods = [run.result["method"] for run in found]
+  places = list(zip(data_sets(found), (c[BUDGET] for c in flat), strict=True))
+  own = {
+    method: _own(method, methods, places, flat) for method in dict.fromkeys(methods)
+  }
   made: dict[tuple, Group] = {}
-  for run, config in zip(found, flat, strict=True):
-    method = run.result["method"]
-    # Options of one method alone are the method's name, not a difference of its runs.
-    others = [
-      one for one, r in zip(flat, found, strict=True) if r.result["method"] == method
-    ]
-    own = [n for n in differ if len({repr(one.get(n)) for one in others}) > 1]
-    name = " ".join([method, *(f"{n}={config.get(n)}" for n in own)])
-    key = name, places[config[DATA]], config[BUDGET]
+  for run, config, method, place in zip(found, flat, methods, places, strict=True):
+    name = " ".join([method, *(f"{n}={config.get(n)}" for n in own[method])])
+    key = name, *place
     group = made.setdefault(key, Group(*key, []))
     for other in group.runs:
       if other.config["seed"] == run.config["seed"]:
@@ -77,6 +72,46 @@ def groups(found: Sequence[Run]) -> list[Group]:
     group.runs.append(run)
   # What the others are held against comes first.
   return sorted(made.values(), key=lambda group: group.name.split()[0] != BASELINE)
+
+
+def _own(
+  method: str,
+  methods: Sequence[str],
+  places: Sequence[tuple],
+  flat: Sequence[Mapping[str, Any]],
+) -> list[str]:
+  """The options in which runs of a method differ on one data set with one budget."""
+  beside: dict[tuple, list] = {}
+  for name, place, config in zip(methods, places, flat, strict=True):
+    if name == method:
+      beside.setdefault(place, []).append(config)
+  return [
+    option
+    for option in dict.fromkeys(itertools.chain.from_iterable(flat))
+    if option not in (DATA, BUDGET, "method.name")
+    and any(len({repr(c.get(option)) for c in some}) > 1 for some in beside.values())
+  ]
+
+
+def data_sets(found: Sequence[Run]) -> list[str]:
+  """A short name for the data set of each run.
+
+  Runs of one path have one data set, though a single file is split anew by each seed;
+  so have runs that were tested on the same texts, whatever their paths.
+  """
+  own = [{run.config["data"], runs.tested_on(run)} for run in found]
+  sets: list[set] = []
+  for one in own:
+    same = [other for other in sets if other & one]
+    sets = [other for other in sets if not other & one] + [one.union(*same)]
+  # The shortest path speaks for all, whichever run is given first.
+  paths = [
+    sorted((key for key in one if isinstance(key, str)), key=lambda p: (len(p), p))
+    for one in sets
+  ]
+  names = short([some[0] for some in paths])
+  name_of = {path: names[some[0]] for some in paths for path in some}
+  return [name_of[run.config["data"]] for run in found]
 
 
 def short(data: Sequence[str]) -> dict[str, str]:
@@ -166,6 +201,7 @@ class Ranks(NamedTuple):
   rank: np.ndarray  # f64 [methods], average; 1 is the best
   p_value: float | None  # of the Friedman test
   why: str  # there is none
+  left: list[str]  # methods that lack a data set, or the metric on one
 
 
 def ranks(some: Sequence[Group], metric: str = "f1") -> list[Ranks]:
@@ -174,19 +210,52 @@ def ranks(some: Sequence[Group], metric: str = "f1") -> list[Ranks]:
   Budgets of one data set are no data sets of their own: they share their test texts. A
   budget with one data set, or one method, has no ranks.
   """
-  budgets = dict.fromkeys(group.labels for group in some)
-  found = [_ranks([g for g in some if g.labels == n], n, metric) for n in budgets]
+  found = [_ranks(own, n, metric) for n, own in _by_budget(some).items()]
   return [one for one in found if one]
 
 
+def unranked(some: Sequence[Group], metric: str = "f1") -> list[str]:
+  """Why there are no ranks although there are several data sets, in a line each."""
+  budgets = {n: _data(own) for n, own in _by_budget(some).items()}
+  several = {n: data for n, data in budgets.items() if len(data) > 1}
+  if not several and len(_data(some)) > 1:
+    return ["No ranks over data sets: no two of them were run with the same budget."]
+  found = []
+  for labels, data in several.items():
+    methods, _ = _whole([g for g in some if g.labels == labels], metric)
+    if len(methods) < 2:
+      found.append(
+        f"No ranks over data sets with {labels or 'all'} labels: they take two methods "
+        f"that have {metric} on each of {', '.join(data)}, and there is "
+        f"{'one, ' + methods[0] if methods else 'none'}."
+      )
+  return found
+
+
+def _by_budget(some: Sequence[Group]) -> dict[int, list[Group]]:
+  found: dict[int, list[Group]] = {}
+  for group in some:
+    found.setdefault(group.labels, []).append(group)
+  return found
+
+
+def _data(some: Sequence[Group]) -> list[str]:
+  return list(dict.fromkeys(group.data for group in some))
+
+
+def _whole(some: Sequence[Group], metric: str) -> tuple[list[str], list[str]]:
+  """The methods that have the metric on all data sets, and the others."""
+  has = {(g.name, g.data) for g in some if g.values(metric)}
+  found: tuple[list[str], list[str]] = ([], [])
+  for name in dict.fromkeys(group.name for group in some):
+    found[any((name, one) not in has for one in _data(some))].append(name)
+  return found
+
+
 def _ranks(some: Sequence[Group], labels: int, metric: str) -> Ranks | None:
-  data = list(dict.fromkeys(group.data for group in some))
+  data = _data(some)
   cells = {(g.name, g.data): mean_and_spread(g.values(metric))[0] for g in some}
-  methods = [
-    name
-    for name in dict.fromkeys(group.name for group in some)
-    if all(cells.get((name, one)) is not None for one in data)
-  ]
+  methods, left = _whole(some, metric)
   if len(methods) < 2 or len(data) < 2:
     return None
   value = np.array([[cells[name, one] for one in data] for name in methods])
@@ -198,14 +267,15 @@ def _ranks(some: Sequence[Group], labels: int, metric: str) -> Ranks | None:
     why = "All methods are alike on each data set: there is nothing to test"
   else:
     p_value = float(stats.friedmanchisquare(*value).pvalue)
-  return Ranks(labels, methods, data, value, rank, p_value, why)
+  return Ranks(labels, methods, data, value, rank, p_value, why, left)
 
 
 def differing(some: Sequence[Group]) -> dict[str, dict[str, str]]:
   """What else sets methods apart: option -> method -> its value.
 
-  Options of `method` are what makes a method, and no difference beside it; those that
-  differ between runs of one method stand in its name.
+  The groups are of one data set and budget. Options of `method` are what makes a
+  method, and no difference beside it; those that differ between runs of one method
+  stand in its name.
   """
   flat = {group.name: _flat(group.runs[0].config) for group in some}
   options = dict.fromkeys(itertools.chain.from_iterable(flat.values()))
@@ -217,3 +287,30 @@ def differing(some: Sequence[Group]) -> dict[str, dict[str, str]]:
     if len(set(values.values())) > 1:
       found[name] = values
   return found
+
+
+class Moving(NamedTuple):
+  """An option that goes with the data set or the budget."""
+
+  option: str
+  methods: list[str]
+  values: dict[tuple[str, int], str]  # by data set and budget
+
+
+def moving(some: Sequence[Group]) -> list[Moving]:
+  """What is not the same on all data sets and budgets of a method, nor in its name."""
+  flat = [_flat(group.runs[0].config) for group in some]
+  found: dict[tuple, Moving] = {}
+  for option in dict.fromkeys(itertools.chain.from_iterable(flat)):
+    if option in (DATA, BUDGET):
+      continue
+    for name in dict.fromkeys(group.name for group in some):
+      values = {
+        (group.data, group.labels): str(config.get(option))
+        for group, config in zip(some, flat, strict=True)
+        if group.name == name
+      }
+      if len(set(values.values())) > 1:
+        key = option, *sorted(values.items())
+        found.setdefault(key, Moving(option, [], values)).methods.append(name)
+  return list(found.values())

@@ -13,6 +13,7 @@ from ssljax.evals import comparison, evaluation, plots, runs
 from ssljax.evals.comparison import Group
 from ssljax.evals.runs import Run
 
+MARK = '<meta name="generator" content="ssljax">'  # in the head of every page
 SLICES = 30
 HEADLINE = {"f1": "F1", "auroc": "AUROC", "recall": "recall", "precision": "precision"}
 METRICS = (
@@ -33,8 +34,12 @@ KNOWN = (
 )
 
 
-def of_run(run: Run) -> str:
-  """The report of one run, from what it left in its folder."""
+def of_run(run: Run, unfinished: Sequence[Path] = ()) -> str:
+  """The report of one run, from what it left in its folder.
+
+  Args:
+    unfinished: folders of runs that were asked for, too, and have no result.
+  """
   said, past, result = runs.predictions(run), runs.history(run), run.result
   test, names = result["test"], run.labels
   two = len(names) == 2
@@ -91,34 +96,40 @@ def of_run(run: Run) -> str:
     training=_training(past, result["step"], run.config["select"], names),
     run_facts=_facts(run),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
+    unfinished=unfinished,
   )
 
 
-def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
-  """The report of several runs: methods over seeds, paired, over data and labels."""
+def of_comparison(
+  found: Sequence[Run], metric: str = "f1", unfinished: Sequence[Path] = ()
+) -> str:
+  """The report of several runs: methods over seeds, paired, over data and labels.
+
+  Args:
+    unfinished: as for `of_run`.
+  """
   groups = comparison.groups(found)
   places = dict.fromkeys((group.data, group.labels) for group in groups)
   parts = [
     _part([g for g in groups if (g.data, g.labels) == place], metric)
     for place in places
   ]
-  meaning = (
-    "of the harmful class" if len(found[0].labels) == 2 else "the mean over classes"
-  )
+  curves, uncurved = _budgets(groups, metric)
   return render(
     "comparison.html",
     title=f"{len(found)} runs, {len({g.name for g in groups})} methods",
     metric=metric,
-    meaning=meaning,
     names=METRICS[:8],
-    aims=AIMS if len(found[0].labels) == 2 else (),
     parts=parts,
+    places=places,
+    moving=comparison.moving(groups),
     ranks=[
       {
         "labels": one.labels,
         "data": one.data,
         "p_value": one.p_value,
         "why": one.why,
+        "left": one.left,
         "rows": [
           {"name": name, "rank": one.rank[i], "cells": one.value[i]}
           for i, name in enumerate(one.methods)
@@ -126,7 +137,9 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
       }
       for one in comparison.ranks(groups, metric)
     ],
-    budgets=_budgets(groups, metric),
+    unranked=comparison.unranked(groups, metric),
+    budgets=curves,
+    uncurved=uncurved,
     runs=[
       {
         **{name: run.result[name] for name in ("method", "seed", "labels", "step")},
@@ -135,6 +148,7 @@ def of_comparison(found: Sequence[Run], metric: str = "f1") -> str:
       }
       for run in found
     ],
+    unfinished=unfinished,
   )
 
 
@@ -168,9 +182,12 @@ def _part(some: Sequence[Group], metric: str) -> dict[str, Any]:
       drawn.append(_plot(svg, f"Difference in {title}, with its 95% interval"))
   elif len(some) > 1:
     why = f"{metric} is undefined in some runs, so nothing is compared."
+  two = all(len(run.labels) == 2 for group in some for run in group.runs)
   return {
     "data": some[0].data,
     "labels": some[0].labels,
+    "two": two,
+    "aims": AIMS if two else (),
     "rows": rows,
     "differences": differences,
     "why": why,
@@ -197,11 +214,14 @@ def _caught(group: Group) -> list[tuple[float | None, float | None]]:
   return found
 
 
-def _budgets(groups: Sequence[Group], metric: str) -> list[dict[str, str]]:
-  """Curves over labels, for each data set that was run with several budgets."""
-  found = []
+def _budgets(
+  groups: Sequence[Group], metric: str
+) -> tuple[list[dict[str, str]], list[str]]:
+  """Curves of each data set that was run with several budgets, or why it has none."""
+  found, why = [], []
   for data in dict.fromkeys(group.data for group in groups):
-    own = [group for group in groups if group.data == data and group.values(metric)]
+    ran = [group for group in groups if group.data == data]
+    own = [group for group in ran if group.values(metric)]
     series: dict[str, list] = {}
     for group in sorted(own, key=lambda g: g.labels):
       mean, spread = comparison.mean_and_spread(group.values(metric))
@@ -214,7 +234,11 @@ def _budgets(groups: Sequence[Group], metric: str) -> list[dict[str, str]]:
     }
     if series and (lines or any(len(some) > 1 for some in series.values())):
       found.append(_plot(plots.budgets(series, lines, metric), f"{metric} on {data}"))
-  return found
+    elif len({group.labels for group in ran}) > 1:
+      why.append(
+        f"No curve over labels for {data}: no method has {metric} with two budgets."
+      )
+  return found, why
 
 
 def _metric(name: str, result: dict[str, Any]) -> dict[str, Any]:
@@ -326,10 +350,22 @@ def signed(value: float) -> str:
   return f"{value:+.3f}"
 
 
-def write(path: Path, content: str) -> None:
-  """The page is there whole or not at all; raises OSError."""
+def check(path: Path) -> None:
+  """Raises OSError where `write` would replace anything but a page of ours."""
   if path.is_dir():
     raise IsADirectoryError("it is a folder")
+  if path.suffix != ".html":
+    raise OSError("the name of a report ends in .html")
+  if path.exists():
+    with open(path, "rb") as file:
+      head = file.read(4096).partition(b"</head>")[0]
+    if MARK.encode() not in head:
+      raise FileExistsError("the file there is not known to be a report")
+
+
+def write(path: Path, content: str) -> None:
+  """The page is there whole or not at all; raises OSError, as `check` does."""
+  check(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   fresh = path.with_name(f".new-{path.name}")
   fresh.write_text(content, encoding="utf-8", errors="replace")

@@ -1,5 +1,6 @@
 """Finished runs, read from their folders; nothing here trains or loads a model."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
+from ssljax import config as configs
 from ssljax.errors import UserError
 
 OLD = "its result.json was written by an older version; run it again in a new folder"
@@ -34,11 +36,11 @@ class Run(NamedTuple):
 
 
 def find(places: Sequence[str]) -> list[Run]:
-  """The runs in folders: each is one, or holds some at any depth.
+  """The finished runs in folders: each is one, or holds some at any depth.
 
   Raises:
-    UserError: a place that is no folder, holds no finished run, or one that cannot be
-      read.
+    UserError: a place that is no folder, or holds no run; no run that is finished; one
+      that cannot be read.
   """
   found = []
   for place in places:
@@ -46,13 +48,32 @@ def find(places: Sequence[str]) -> list[Run]:
     if not root.is_dir():
       raise UserError(f"{place}: no such folder; give folders of runs")
     some = sorted(root.rglob("result.json"))
-    if not some:
+    if not some and not unfinished([place]):
       what = "has no result.json: the run is not finished"
       if not (root / "config.json").exists():
         what = "holds no run of ssljax"
       raise UserError(f"{place}: {what}")
     found += [read(path.parent) for path in some]
+  if places and not found:
+    first = unfinished(places)[0]
+    raise UserError(f"{first}: has no result.json: the run is not finished")
   return list({run.workdir.resolve(): run for run in found}.values())
+
+
+def unfinished(places: Sequence[str]) -> list[Path]:
+  """The folders of runs in these folders that have no result.json yet."""
+  found = {}
+  for place in places:
+    for path in sorted(Path(place).expanduser().rglob("config.json")):
+      workdir = path.parent
+      if (workdir / "result.json").exists():
+        continue
+      try:
+        configs.read(workdir)
+      except UserError:  # the config.json of something else, such as an exported model
+        continue
+      found[workdir.resolve()] = workdir
+  return list(found.values())
 
 
 def read(workdir: Path) -> Run:
@@ -82,6 +103,13 @@ def predictions(run: Run, split: str = "test") -> Predictions:
     )
   except (OSError, ValueError, KeyError) as error:
     raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def tested_on(run: Run) -> bytes:
+  """The same for runs that were tested on the same texts, with the same labels."""
+  said = predictions(run)
+  texts = [said.id, said.label.tolist(), said.text, said.response]
+  return hashlib.sha256(json.dumps(texts).encode()).digest()
 
 
 def history(run: Run) -> dict[str, list[dict[str, Any]]]:

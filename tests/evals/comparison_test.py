@@ -1,6 +1,7 @@
 """Runs against each other: groups, paired differences, ranks."""
 
-import json
+import itertools
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -130,9 +131,7 @@ def test_ranks_and_friedman(tmp_path):
 def test_what_else_sets_methods_apart_is_told(tmp_path):
   for method, longest in (("supervised", 64), ("fixmatch", 128)):
     workdir = folders.run(tmp_path / method, method, threshold=0.9)
-    config = json.loads((workdir / "config.json").read_text())
-    config["max_length"] = longest
-    (workdir / "config.json").write_text(json.dumps(config))
+    folders.changed(workdir, max_length=longest)
   found = runs.find([str(tmp_path)])
   some = comparison.groups(found)
   assert [group.name for group in some] == ["supervised", "fixmatch"]
@@ -140,6 +139,125 @@ def test_what_else_sets_methods_apart_is_told(tmp_path):
   assert comparison.differing(some) == wanted
   assert "max_length" in page.of_comparison(found)
   assert comparison.differing(some[:1]) == {}
+
+
+METHODS = ("supervised", "fixmatch", "multimatch")
+
+
+def test_what_goes_with_the_data_set_is_no_other_method(tmp_path):
+  kinds = {"harm": "balanced", "tox": "stratified"}
+  for (data, kind), method, seed in itertools.product(kinds.items(), METHODS, (0, 1)):
+    cutoff = {"threshold": 0.9 if data == "harm" else 0.8}
+    cutoff = cutoff if method == "fixmatch" else {}
+    workdir = folders.run(
+      tmp_path / f"{data}-{method}-{seed}", method, seed, data, **cutoff
+    )
+    folders.changed(workdir, balance=kind)
+  found = runs.find([str(tmp_path)])
+  some = comparison.groups(found)
+  assert sorted((g.name, g.data, len(g.runs)) for g in some) == sorted(
+    (method, data, 2) for method in METHODS for data in kinds
+  )
+  (ranks,) = comparison.ranks(some)
+  assert (set(ranks.methods), ranks.data) == (set(METHODS), ["harm", "tox"])
+  assert comparison.unranked(some) == []
+  # It is told, in rows of the methods that share it.
+  told = {one.option: one for one in comparison.moving(some)}
+  assert list(told) == ["balance", "method.threshold"]
+  assert set(told["balance"].methods) == set(METHODS)
+  wanted = {("harm", 200): "balanced", ("tox", 200): "stratified"}
+  assert told["balance"].values == wanted
+  assert told["method.threshold"].methods == ["fixmatch"]
+  content = page.of_comparison(found)
+  assert "Over data sets, 200 labels" in content
+  assert "<td>balanced</td><td>stratified</td>" in content
+  assert "No ranks" not in content
+
+
+def test_what_goes_with_the_budget_is_no_other_method(tmp_path):
+  for labels, steps in ((50, 100), (200, 300), (500, 600)):
+    workdir = folders.run(tmp_path / str(labels), labels=labels)
+    folders.changed(workdir, steps=steps)
+  found = runs.find([str(tmp_path)])
+  some = comparison.groups(found)
+  assert {group.name for group in some} == {"fixmatch"}
+  curves, why = page._budgets(some, "f1")
+  assert (len(curves), why) == (1, [])
+  (told,) = comparison.moving(some)
+  assert (told.option, told.methods) == ("steps", ["fixmatch"])
+  assert [told.values["data", n] for n in (50, 200, 500)] == ["100", "300", "600"]
+  assert "What goes with the data set or the labels" in page.of_comparison(found)
+
+
+def test_a_method_has_one_name_on_all_data_sets(tmp_path):
+  for data, cutoff in (("one", 0.9), ("one", 0.8), ("two", 0.8)):
+    folders.run(tmp_path / f"{data}{cutoff}", data=data, threshold=cutoff)
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  assert {(group.name, group.data) for group in some} == {
+    ("fixmatch method.threshold=0.9", "one"),
+    ("fixmatch method.threshold=0.8", "one"),
+    ("fixmatch method.threshold=0.8", "two"),
+  }
+  assert comparison.moving(some) == []
+
+
+def test_why_there_are_no_ranks_and_no_curves_is_told(tmp_path):
+  folders.run(tmp_path / "a", "supervised", data="one")
+  folders.run(tmp_path / "b", "fixmatch", data="one")
+  assert comparison.unranked(comparison.groups(runs.find([str(tmp_path)]))) == []
+  folders.run(tmp_path / "c", "fixmatch", data="two", labels=50)
+  content = page.of_comparison(runs.find([str(tmp_path)]))
+  assert "no two of them were run with the same budget" in content
+  assert "No curve" not in content
+  folders.run(tmp_path / "d", "fixmatch", data="two")
+  folders.run(tmp_path / "e", "uda", data="one", labels=50)
+  content = page.of_comparison(runs.find([str(tmp_path)]))
+  assert "each of one, two, and there is one, fixmatch." in content
+  assert "each of two, one, and there is none." in content
+  assert "No curve over labels for one: no method has f1 with two" in content
+  assert "No curve over labels for two" not in content
+  # Ranks that leave a method out say so.
+  folders.run(tmp_path / "f", "supervised", data="two")
+  folders.run(tmp_path / "g", "uda", data="one")
+  content = page.of_comparison(runs.find([str(tmp_path)]))
+  assert "not there on each of them: uda." in content
+
+
+def test_one_data_set_of_several_paths_is_one(tmp_path):
+  for method in METHODS:
+    workdir = folders.run(tmp_path / method, method, data="/data/one")
+    more = tmp_path / f"{method}-1"
+    shutil.copytree(workdir, more)
+    folders.changed(more, data="../link/to/some/where", seed=1)
+  found = runs.find([str(tmp_path)])
+  for given in (found, found[::-1]):
+    some = comparison.groups(given)
+    assert {(group.data, len(group.runs)) for group in some} == {("one", 2)}
+    assert comparison.ranks(some) == comparison.unranked(some) == []
+  assert "No ranks" not in page.of_comparison(found)
+  # The same ids and labels of other texts, such as a translation, are another.
+  workdir = folders.changed(tmp_path / "fixmatch-1", data="/data/une")
+  path = workdir / "predictions" / "test.parquet"
+  table = pq.read_table(path)
+  at = table.column_names.index("text")
+  texts = pa.array(["autre"] * 80, pa.large_string())
+  pq.write_table(table.set_column(at, "text", texts), path)
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  assert {group.data for group in some} == {"one", "une"}
+
+
+def test_seeds_that_split_one_file_anew_are_of_one_data_set(tmp_path):
+  for seed in range(3):
+    workdir = folders.run(tmp_path / str(seed), seed=seed, data=f"split{seed}")
+    folders.changed(workdir, data="/data/one.jsonl")
+  # Another spelling joins them by the split that it shares with one of them.
+  workdir = folders.run(tmp_path / "more", "uda", seed=1, data="split1")
+  folders.changed(workdir, data="../one.jsonl")
+  some = comparison.groups(runs.find([str(tmp_path)]))
+  assert [(g.name, g.data, len(g.runs)) for g in some] == [
+    ("fixmatch", "one.jsonl", 3),
+    ("uda", "one.jsonl", 1),
+  ]
 
 
 def test_mean_and_spread():

@@ -10,7 +10,14 @@ from ssljax.data import records
 from ssljax.evals import evaluation
 from ssljax.evals.predictions import write_predictions
 
-EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7 * 7 }}'
+EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
+
+
+def changed(workdir, **options):
+  """The folder, after options of its config were set."""
+  config = json.loads((workdir / "config.json").read_text())
+  jsonfile.write_json(workdir / "config.json", config | options)
+  return workdir
 
 
 def logits_of(random, label, classes, skill):
