@@ -12,9 +12,11 @@ from ssljax import cli, jsonfile, leaves, scoring, sharding, step, trained
 from ssljax import config as configuration
 from ssljax.data import columns, files, locate, prepare, records, sets
 from ssljax.errors import UserError
-from ssljax.evals import evaluation, slices
-from ssljax.evals.predictions import write_predictions
+from ssljax.evals import evaluation, page, runs, slices
+from ssljax.evals.predictions import PREDICTIONS, write_predictions
 from ssljax.models import resolve
+
+REPORT = "report.html"
 
 
 def define_flags() -> None:
@@ -61,8 +63,9 @@ def main() -> int:
   }
   # In this order: after a kill the folder says whose it is.
   jsonfile.write_json(output / "metrics.json", found)
-  path = output / "predictions.parquet"
-  write_predictions(path, rows, logits, decision.temperature)
+  write_predictions(output / PREDICTIONS, rows, logits, decision.temperature)
+  if (workdir / "result.json").exists():
+    page.write(output / REPORT, page.of_evaluation(runs.read(workdir), output))
   names = ("accuracy", "precision", "recall", "f1", "macro_f1", "auroc", "auprc")
   shown = ", ".join(
     f"{name} {found['test'][name]:.3f}"
@@ -125,8 +128,9 @@ def _claim(output: Path, own: Mapping[str, str]) -> None:
     old = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
     if not isinstance(old, dict):
       raise ValueError(f"{there.name} is not that of an evaluation")
-    if not old and (output / "predictions.parquet").exists():
-      raise ValueError("predictions.parquet stands there without metrics.json")
+    for name in (PREDICTIONS, REPORT):
+      if not old and (output / name).exists():
+        raise ValueError(f"{name} stands there without metrics.json")
   except (OSError, ValueError) as error:
     raise UserError(
       f"{output}: cannot be written ({error}); name another folder by --output"

@@ -149,7 +149,7 @@ class Scorer:
   def summary(self) -> str:
     said = [f"{self.counts.rows} rows scored"]
     if self.threshold is not None:
-      said.append(f"{self.counts.flagged} flagged at {self.threshold:.4f}")
+      said.append(f"{self.counts.flagged} flagged at {self.threshold:.7g}")
     if self.counts.empty:
       said.append(f"{self.counts.empty} without a text")
     if self.counts.truncated:

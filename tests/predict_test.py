@@ -48,7 +48,7 @@ def test_rows_come_out_as_they_went_in_with_their_score(
     assert found[i]["label_name"] == str(int(found[i]["flagged"]))
   assert said == (
     f"50 rows scored, {sum(row['flagged'] is True for row in found)} flagged at "
-    f"{middle:.4f}, 2 without a text, "
+    f"{middle:.7g}, 2 without a text, "
     "1 cut at 32 tokens"
   )
   shown = capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_an_input_without_rows_gives_an_output_without_rows(
     write(tmp_path / source, ["", "  "])
   source = source if source == "-" else str(tmp_path / source)
   said = predict.predict(unused, source, str(tmp_path / target))
-  assert said == "0 rows scored, 0 flagged at 0.5000"
+  assert said == "0 rows scored, 0 flagged at 0.5"
   assert rows(tmp_path / target) == []
   if target == "out.parquet":
     schema = pq.read_schema(tmp_path / target)

@@ -237,6 +237,9 @@ def test_evaluate_tells_the_values_of_a_column_apart(place, undisturbed):
   done = runs.evaluate(place, workdir, marked, "--slices=turn,alike")
   assert done.returncode == 0, done.stderr
   found = json.loads((workdir / "evaluations/marked/metrics.json").read_text())
+  report = (workdir / "evaluations/marked/report.html").read_text()
+  assert "turn: 0" in report
+  assert "supervised on marked.jsonl" in report
   turns = [one for one in found["slices"] if one["column"] == "turn"]
   # Labels alternate with the rows: each part has one class only.
   assert sorted(one["value"] for one in turns) == ["0", "1"]

@@ -11,7 +11,8 @@ import numpy as np
 
 from ssljax.evals import comparison, evaluation, plots, runs
 from ssljax.evals.comparison import Group
-from ssljax.evals.runs import Run
+from ssljax.evals.predictions import PREDICTIONS
+from ssljax.evals.runs import Predictions, Run
 
 MARK = '<meta name="generator" content="ssljax">'  # in the head of every page
 SLICES = 30
@@ -34,13 +35,26 @@ KNOWN = (
 )
 
 
-def of_run(run: Run, unfinished: Sequence[Path] = ()) -> str:
+def of_evaluation(run: Run, folder: Path) -> str:
+  """The report of a run on other texts, from what `evaluate` left in `folder`."""
+  found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+  other = ("test", "thresholds", "calibration", "slices", "undefined")
+  run = run._replace(result={**run.result, **{name: found[name] for name in other}})
+  return of_run(run, said=runs.said(folder / PREDICTIONS), on=Path(found["data"]).name)
+
+
+def of_run(
+  run: Run, unfinished: Sequence[Path] = (), said: Predictions | None = None, on=""
+) -> str:
   """The report of one run, from what it left in its folder.
 
   Args:
     unfinished: folders of runs that were asked for, too, and have no result.
+    said: of the texts that `run.result` is of; default those of the run's test.
+    on: what these are called; default the data that it was trained on.
   """
-  said, past, result = runs.predictions(run), runs.history(run), run.result
+  said = said or runs.predictions(run)
+  past, result = runs.history(run), run.result
   test, names = result["test"], run.labels
   two = len(names) == 2
   thresholds = result["thresholds"]
@@ -73,7 +87,7 @@ def of_run(run: Run, unfinished: Sequence[Path] = ()) -> str:
   }
   return render(
     "run.html",
-    title=f"{result['method']} on {Path(run.config['data']).name}",
+    title=f"{result['method']} on {on or Path(run.config['data']).name}",
     facts=facts,
     headline=[
       (shown, test[name], test[f"{name}_interval"]) for name, shown in HEADLINE.items()
@@ -334,12 +348,17 @@ def render(name: str, **values: Any) -> str:
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
   )
-  pages.filters |= {"number": number, "span": span, "signed": signed}
+  pages.filters |= {"number": number, "span": span, "signed": signed, "exact": exact}
   return pages.get_template(name).render(values)
 
 
 def number(value: float | None, digits: int = 3) -> str:
   return "–" if value is None else f"{value:.{digits}f}"
+
+
+def exact(value: float | None) -> str:
+  """Of a threshold, which may be near 0 or 1."""
+  return "–" if value is None else f"{value:.4g}" if value < 0.99 else f"{value:.7g}"
 
 
 def span(interval: Sequence[float] | None) -> str:

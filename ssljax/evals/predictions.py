@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from ssljax.data.records import Records
 from ssljax.evals.classification import HARMFUL, softmax
 
+PREDICTIONS = "predictions.parquet"  # of an evaluation
 COLUMNS = ("text", "response", "category", "source")  # of the record, kept beside
 
 

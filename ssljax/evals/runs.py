@@ -90,7 +90,11 @@ def read(workdir: Path) -> Run:
 
 def predictions(run: Run, split: str = "test") -> Predictions:
   """What a run said of each text of validation or test."""
-  path = run.workdir / "predictions" / f"{split}.parquet"
+  return said(run.workdir / "predictions" / f"{split}.parquet")
+
+
+def said(path: Path) -> Predictions:
+  """What `write_predictions` has written."""
   try:
     table = pq.read_table(path)
     return Predictions(
