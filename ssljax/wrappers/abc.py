@@ -2,13 +2,14 @@
 
 An extra linear head on the same features learns from a sample in which all classes are
 alike: a labelled text of class y is in with probability n_min / n_y; an unlabelled one
-whose head gives its class c at least `threshold` with 1 - t (1 - n_min / n_c), t the
-progress of the run (equations 2 to 4):
+whose head says q of the weak view, at least `threshold` of it for c = argmax q, with
+1 - t (1 - n_min / n_c), t the progress of the run (equations 2 to 4):
 
   loss = the method's
-       + scale * (mean 1[in] CE(h(x), y) + mean 1[in] CE(h(strong(u)), c))
+       + scale * (mean 1[in] CE(h(x), y) + mean 1[in] CE(h(strong(u)), q))
 
-Predictions are the extra head's. n counts labelled texts.
+The target is q itself and not c, as in the authors' code, here of one strong view and
+there of two. Predictions are the extra head's. n counts labelled texts.
 """
 
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ def make(method: Method, scale: Amount = 1.0, threshold: Share = 0.95) -> Method
     taken = (luck[1] < chance) & (q.max(-1) >= threshold)
     more = {
       "balanced": (labelled, label, kept),
-      "balanced_unlabelled": (strong, chosen, taken),
+      "balanced_unlabelled": (strong, q, taken),
     }
     terms = terms | {
       name: Term(

@@ -6,54 +6,9 @@ import pytest
 from ssljax.method import Sizes
 from ssljax.methods import softmatch
 
-from . import fake
+from . import fake, plain
 
 U, B = 24, 6
-
-
-class Reference:
-  """Mean and variance of the confidence, and the mean prediction."""
-
-  def __init__(self, classes, momentum, moments="before", deviations=2.0):
-    self.classes, self.momentum = classes, momentum
-    self.moments, self.deviations = moments, deviations
-    self.mu, self.variance, self.mean = 1 / classes, 1.0, None
-
-  def move(self, old, new):
-    return self.momentum * old + (1 - self.momentum) * new
-
-  def step(self, weak):
-    """(label, weight) of each text."""
-    q = [fake.softmax(row) for row in weak]
-    means = [sum(row[c] for row in q) / len(q) for c in range(self.classes)]
-    if self.mean is None:
-      self.mean = means
-    else:
-      pairs = zip(self.mean, means, strict=True)
-      self.mean = [self.move(old, new) for old, new in pairs]
-    aligned = [self.align(row) for row in q]
-    tops = [max(row) for row in (q if self.moments == "before" else aligned)]
-    middle = sum(tops) / len(tops)
-    spread = sum((top - middle) ** 2 for top in tops) / (len(tops) - 1)
-    self.mu = self.move(self.mu, middle)
-    self.variance = self.move(self.variance, spread)
-    return [
-      (fake.first_largest(row), self.weigh(max(even)))
-      for row, even in zip(q, aligned, strict=True)
-    ]
-
-  def align(self, row):
-    scaled = [
-      p * (1 / self.classes + 1e-6) / (m + 1e-6)
-      for p, m in zip(row, self.mean, strict=True)
-    ]
-    return [s / sum(scaled) for s in scaled]
-
-  def weigh(self, top):
-    if top >= self.mu:
-      return 1.0
-    deviation = np.sqrt(self.variance) / self.deviations
-    return np.exp(-((top - self.mu) ** 2) / (2 * deviation**2))
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -67,7 +22,7 @@ def test_equals_the_equations(classes, moments, deviations):
   )
   take = fake.stepper(method)
   state = method.init(Sizes(classes, 12, U, B, U))
-  reference = Reference(classes, 0.6, moments, deviations)
+  reference = plain.SoftMatch(classes, 0.6, moments, deviations)
   for step in range(8):
     said = fake.speech(random, classes, B, U, spread=[3.0, 0.5][step % 2])
     weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))

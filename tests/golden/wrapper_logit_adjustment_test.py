@@ -1,0 +1,115 @@
+"""Logit adjustment around methods, against arXiv 2007.07314, in plain NumPy."""
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.method import Outputs
+from ssljax.methods import mixmatch
+from ssljax.ops import mixing
+from ssljax.wrappers import logit_adjustment
+
+from . import fake, plain, wrapped
+
+TAU = 1.5
+COUNTS = {2: (13, 3), 5: (20, 9, 9, 1, 2)}
+
+
+def shift(counts):
+  """tau log pi of the labelled texts."""
+  return TAU * np.log([count / sum(counts) for count in counts])
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_equals_the_equations(inner, classes):
+  random = np.random.default_rng(classes)
+  method = logit_adjustment.make(wrapped.method(inner), TAU)
+  take = fake.stepper(method)
+  state = method.init(wrapped.sizes(classes, COUNTS[classes]))
+  rule, by = wrapped.reference(inner, classes), shift(COUNTS[classes])
+  for step, (said, label, index) in enumerate(wrapped.scenes(random, classes)):
+    result = take(state, said, label, index, step)
+    state = result.state
+    taught = rule.step(said["unlabelled.weak"]["logits"])
+    heard = wrapped.heard(said, by, by)
+    wrapped.Expected(taught, heard, label).check(result)
+    np.testing.assert_allclose(TAU * np.asarray(state.prior), by, rtol=1e-5)
+    if step in (2, 3) and inner == "fixmatch":
+      assert {weight for _, weight in taught} == {step - 2.0}
+
+
+def test_mixed_texts_are_learned_by_adjusted_logits_and_guessed_by_plain_ones():
+  classes, width, views = (
+    5,
+    4,
+    ("labelled.weak", "unlabelled.weak", "unlabelled.strong"),
+  )
+  random = np.random.default_rng(1)
+  method = logit_adjustment.make(mixmatch.make("pooled", 0.6, 1.0, 3.0, 0.0), TAU)
+  take = fake.stepper(method)
+  state = method.init(wrapped.sizes(classes, COUNTS[classes]))
+  for step, (said, label, index) in enumerate(
+    wrapped.scenes(random, classes, features=width)
+  ):
+    said["kernel"] = random.normal(size=(width, classes))
+    result = take(state, said, label, index, step, progress=0.5)
+    both = [said[view]["logits"] for view in views[1:]]
+    guess = [
+      plain.mean([fake.softmax(a), fake.softmax(b)]) for a, b in zip(*both, strict=True)
+    ]
+    np.testing.assert_allclose(result.assigned.target, guess, rtol=1e-4, atol=1e-6)
+
+    key = jax.random.split(jax.random.fold_in(jax.random.key(5), step), 3)[1]
+    rows = [np.arange(wrapped.B, dtype=np.int32)] + [index.astype(np.int32)] * 2
+    pairs = [np.asarray(one) for one in mixing.pairs(key, rows, 0.6)]
+    features = np.concatenate([said[view]["features"] for view in views])
+    kernel = np.float32(said["kernel"]).astype(np.float64)
+    mixed = [row @ kernel for row in plain.mixture(features, *pairs)]
+    mixed = [row + shift(COUNTS[classes]) for row in mixed]
+    targets = plain.mixture([*label, *guess, *guess], *pairs)
+    square = [
+      np.mean((np.array(fake.softmax(z)) - t) ** 2)
+      for z, t in zip(mixed[wrapped.B :], targets[wrapped.B :], strict=True)
+    ]
+    own = fake.mean_surprise(mixed[: wrapped.B], targets[: wrapped.B])
+    expected = {"labelled": own, "unlabelled": 3.0 * np.mean(square)}
+    assert result.totals == pytest.approx(expected, rel=1e-4)
+
+
+def prior(counts):
+  method = logit_adjustment.make(wrapped.method("fixmatch"))
+  return np.exp(method.init(wrapped.sizes(len(counts), counts)).prior)
+
+
+def test_the_prior_is_that_of_the_labelled_texts():
+  np.testing.assert_allclose(prior((30, 6, 4)), [0.75, 0.15, 0.1], rtol=1e-5)
+  np.testing.assert_allclose(prior((1, 1)), [0.5, 0.5], rtol=1e-5)
+
+
+def test_a_class_without_labelled_texts_counts_as_one_text():
+  found = prior((30, 0, 1))
+  assert found[1] == found[2] == pytest.approx(found[0] / 30, rel=1e-5)
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+def test_without_strength_it_is_the_method_itself(inner):
+  method = wrapped.method(inner)
+  wrapped.same(logit_adjustment.make(method, tau=0.0), method, (7, 0, 1))
+
+
+def test_classes_of_one_size_change_nothing():
+  method = logit_adjustment.make(wrapped.method("fixmatch"), TAU)
+  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 3))
+  found = fake.stepper(method)(
+    method.init(wrapped.sizes(3, (4, 4, 4))), said, label, index
+  )
+  taught = plain.FixMatch(0.8).step(said["unlabelled.weak"]["logits"])
+  wrapped.Expected(taught, wrapped.heard(said), label).check(found)
+
+
+def test_predictions_are_not_shifted():
+  method = wrapped.method("fixmatch")
+  said = Outputs(np.arange(6.0).reshape(2, 3), None, {})
+  found = logit_adjustment.make(method, TAU).predict(said)
+  np.testing.assert_array_equal(found, said.logits)

@@ -1,0 +1,84 @@
+"""SAW around methods, against Lai et al. 2022, a text and a class at a time."""
+
+import numpy as np
+import pytest
+
+from ssljax.wrappers import saw
+
+from . import fake, wrapped
+
+BETA, EPOCH = 0.9, 2
+COUNTS = {2: (13, 3), 5: (20, 9, 9, 1, 2)}
+
+
+def weights(counts, beta=BETA):
+  """(1 - beta) / (1 - beta^n), of mean 1; a class without texts counts as one text."""
+  raw = [(1 - beta) / (1 - beta ** max(count, 1)) for count in counts]
+  return [len(raw) * one / sum(raw) for one in raw]
+
+
+class Reference:
+  """The last prediction of each row, and the weights of the classes."""
+
+  def __init__(self, counts):
+    self.classes = len(counts)
+    self.labelled, self.unlabelled = weights(counts), [1.0] * self.classes
+    self.vote = {}
+
+  def see(self, step, weak, index):
+    for row, u in zip(weak, index, strict=True):
+      self.vote[int(u)] = fake.first_largest(row)
+    if (step + 1) % EPOCH == 0:
+      votes = list(self.vote.values())
+      self.unlabelled = weights([votes.count(c) for c in range(self.classes)])
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_equals_the_equations(inner, classes):
+  random = np.random.default_rng(classes)
+  method = saw.make(wrapped.method(inner), BETA)
+  take = fake.stepper(method)
+  state = method.init(wrapped.sizes(classes, COUNTS[classes], epoch_steps=EPOCH))
+  reference, rule = Reference(COUNTS[classes]), wrapped.reference(inner, classes)
+  for step, (said, label, index) in enumerate(wrapped.scenes(random, classes)):
+    result = take(state, said, label, index, step, epoch=step // EPOCH)
+    state, weak = result.state, said["unlabelled.weak"]["logits"]
+    taught = rule.step(weak)
+    if step in (2, 3) and inner == "fixmatch":
+      assert {weight for _, weight in taught} == {step - 2.0}
+    own = [reference.labelled[fake.first_largest(y)] for y in label]
+    more = [reference.unlabelled[c] for c, _ in taught]
+    wrapped.Expected(taught, wrapped.heard(said), label, own, more).check(result)
+    reference.see(step, weak, index)
+    np.testing.assert_allclose(state.labelled, reference.labelled, rtol=1e-5)
+    np.testing.assert_allclose(state.unlabelled, reference.unlabelled, rtol=1e-5)
+    votes = [reference.vote.get(u, -1) for u in range(wrapped.ROWS)]
+    np.testing.assert_array_equal(state.vote, votes)
+
+
+def first(beta, counts):
+  method = saw.make(wrapped.method("fixmatch"), beta)
+  return method.init(wrapped.sizes(len(counts), counts)).labelled
+
+
+def test_weights_go_from_one_to_the_inverse_of_the_count():
+  counts = (50, 10, 1)
+  np.testing.assert_array_equal(first(0.0, counts), [1, 1, 1])
+  inverse = np.array([1 / 50, 1 / 10, 1])
+  np.testing.assert_allclose(
+    first(0.999999, counts), 3 * inverse / inverse.sum(), rtol=1e-2
+  )
+  np.testing.assert_allclose(first(1.0, counts), 3 * inverse / inverse.sum(), rtol=1e-4)
+  np.testing.assert_allclose(first(0.999, counts), weights(counts, 0.999), rtol=1e-4)
+
+
+def test_a_class_without_texts_counts_as_one_text():
+  found = first(0.9, (5, 0, 1))
+  assert found[1] == found[2] > found[0]
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+def test_without_strength_it_is_the_method_itself(inner):
+  method = wrapped.method(inner)
+  wrapped.same(saw.make(method, beta=0.0), method, (7, 2, 1), epoch_steps=2)
