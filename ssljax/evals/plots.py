@@ -193,6 +193,9 @@ def budgets(axes, series: Mapping[str, Sequence], lines: Mapping[str, float], la
       name, (1, value), (-2, 2), ("axes fraction", "data"), "offset points", ha="right"
     )
   axes.set(xlabel="labelled texts", ylabel=label, xscale="log")
+  budgets = sorted({labels for some in series.values() for labels, *_ in some})
+  axes.set_xticks(budgets, map(str, budgets))
+  axes.minorticks_off()
   axes.legend()
 
 
