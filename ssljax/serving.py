@@ -182,11 +182,13 @@ class SafetyClassifier:
         is judged is the last user's turn, with the answer to it where there is one.
 
     Returns:
-      The probability of harm of each; NaN where that turn has no content.
+      The probability of harm of each; 0 where that turn has no content, for the
+      benchmark's metrics take no NaN.
     """
     if len(self.labels) != 2:
       raise UserError("moderate: the classifier has more than two classes")
-    return [float(value) for value in self([_turn(some) for some in conversations])]
+    scores = self([_turn(some) for some in conversations])
+    return np.nan_to_num(scores, nan=0.0).tolist()
 
 
 LONGEST = 512  # tokens of a row; a longer text gets one of its own length

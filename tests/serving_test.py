@@ -280,7 +280,7 @@ def test_a_text_without_content_has_no_score(classifier):
   assert np.isnan(classifier(BLANK)).all()  # and nothing is left to score
   assert not (scores[1:6] >= 0).any()  # no threshold flags them
   turn = {"role": "user", "content": " "}
-  assert np.isnan(classifier.moderate([[turn]])).tolist() == [True]
+  assert classifier.moderate([[turn]]) == [0.0]
 
 
 @pytest.mark.parametrize("texts", [BLANK, ["", "calm", None], ["harm", "", "steal"]])

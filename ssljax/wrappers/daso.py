@@ -10,7 +10,8 @@ the more its votes are checked by likeness. And the strong view is drawn to the 
 
   loss = the method's + scale * mean CE(softmax(cos(strong(u), prototypes) / T), s)
 
-Both begin after the warm-up. A prototype is an exponential mean over some `newest`
+Both begin after the warm-up, and when each class has a prototype: with a class that has
+no labelled text they never do. A prototype is an exponential mean over some `newest`
 texts of its class (the paper's is the mean of a queue of an average model's features).
 """
 

@@ -83,14 +83,17 @@ def test_equals_the_equations(inner, classes):
   assert drawn > 20
 
 
-def sample(progress, sure=True, steps=60):
-  """Share of texts in the balanced sample by class: labelled, unlabelled, and both."""
+def sample(progress, sure=True, threshold=0.95, steps=60):
+  """Who is in the balanced sample: bool [steps, U] of labelled and unlabelled texts.
+
+  Text i is of class i % 4; text i of both sets is of row i.
+  """
   classes, counts = 4, (16, 8, 4, 2)
-  method = abc.make(wrapped.method("fixmatch"))
+  method = abc.make(wrapped.method("fixmatch"), threshold=threshold)
   take, name = fake.stepper(method), head(method)
   state = method.init(wrapped.sizes(classes, counts))
   random = np.random.default_rng(0)
-  said, _, index = next(wrapped.scenes(random, classes))
+  said, _, _ = next(wrapped.scenes(random, classes))
   label = np.eye(classes)[np.arange(U) % classes]
   said["labelled.weak"]["logits"] = said["unlabelled.weak"]["logits"]
   for heard in said.values():
@@ -98,7 +101,7 @@ def sample(progress, sure=True, steps=60):
   said["unlabelled.weak"][name] = (9.0 if sure else 1.0) * label
   taken = {"labelled.weak": [], "unlabelled.strong": []}
   for step in range(steps):
-    result = take(state, said, label, index, step, progress)
+    result = take(state, said, label, np.arange(U), step, progress)
     for view, rows in taken.items():
       rows.append(np.any(np.asarray(result.gradient[view][name]) != 0, axis=-1))
   return [np.array(rows) for rows in taken.values()]
@@ -131,6 +134,11 @@ def test_unlabelled_texts_are_drawn_the_more_evenly_the_later(progress):
     np.testing.assert_allclose(together, 1 / 64, atol=0.03)
     alike = (own[:, 0] == own[:, 4]).mean()
     assert alike < 0.95
+
+
+def test_the_chance_is_that_of_the_likeliest_class():
+  _, more = sample(1.0, sure=False, threshold=0.4)  # q is 0.475 of it
+  np.testing.assert_allclose(by_class(more), [1 / 8, 1 / 4, 1 / 2, 1], atol=0.11)
 
 
 def test_unlabelled_texts_that_are_not_sure_are_out():
