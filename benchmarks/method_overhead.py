@@ -5,9 +5,12 @@
 
 A method is given logits and features of a model that does nothing, U = 48 unlabelled
 texts of N = 1,000,000, C = 2 and 15 classes, and takes value and gradient of its loss
-with its state donated, as in training. Tables over all texts must be written in place:
-the last column is the time over that at N / 100, in which a copy of a table would show.
-`--step` is what a step takes, to be a share of: see benchmarks/step.py.
+with its state donated, as in training. `fixmatch/darp` is a method in a wrapper.
+
+The median is that of a step, the mean that of whole epochs, whose last step may look
+at all rows (MultiMatch sorts all margins). Tables must be written in place: the last
+column is the median over that at N / 100, in which a copy of a table would show.
+`--step` is what a whole step takes, for the mean to be a share of: benchmarks/step.py.
 """
 
 import argparse
@@ -18,15 +21,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax import methods
+from ssljax import methods, wrappers
 from ssljax.method import Batch, Clock, Labelled, Outputs, Sizes, Unlabelled
 
 B, U, D, LABELLED = 16, 48, 384, 200
+EPOCH = 13  # steps
 MIXED_INSIDE = ("vat",)  # whose arithmetic is passes through the encoder
 
 
 class Model:
-  """Says of any view what it was made with; heads of the kinds that `needs` names."""
+  """Says of any view what it was made with; heads of the kinds that `needs` names.
+
+  A view is (its name, how many texts it has).
+  """
 
   depth = 6
 
@@ -34,7 +41,7 @@ class Model:
     self._needs, self._logits, self._features = needs, logits, features
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
-    found = tuple(self._one(many) for many in texts)
+    found = tuple(self._one(many) for _, many in texts)
     if teacher or not gradient:
       found = jax.lax.stop_gradient(found)
     return found if len(texts) > 1 else found[0]
@@ -46,18 +53,27 @@ class Model:
       if head.kind == "classifier":
         heads[name] = jnp.stack([logits] * head.count, axis=1)
       else:
-        heads[name] = features[:, : head.width or D]
+        whole = D if head.kind == "projection" else logits.shape[-1]
+        heads[name] = features[:, : head.width or whole]
     return Outputs(logits, features, heads)
 
   def classify(self, features):
     return Outputs(features[:, : self._logits.shape[-1]], features, {})
 
 
-def prepared(name: str, classes: int, rows: int):
-  """(jitted step with its state donated, first state, index -> its other arguments)."""
-  method = methods.make({"name": name})
+def prepared(case: str, classes: int, rows: int):
+  """(jitted step with its state donated, first state, step -> its other arguments).
+
+  Args:
+    case: a method, "marginmatch:virtual_class" or "fixmatch/darp".
+  """
+  case, _, wrapper = case.partition("/")
+  name, _, variant = case.partition(":")
+  keywords = {"variant": variant} if variant else {}
+  method = methods.make({"name": name, **keywords})
+  method = wrappers.wrap(method, {"name": wrapper})
   needs, width = method.needs, classes + method.needs.virtual_classes
-  sizes = Sizes(classes, LABELLED, rows, B, U, 100_000, 13, (), D)
+  sizes = Sizes(classes, LABELLED, rows, B, U, 100_000, EPOCH, (), D)
   rng = np.random.default_rng(0)
   logits = jnp.asarray(rng.normal(size=(U, width)), jnp.float32)
   features = jnp.asarray(rng.normal(size=(U, D)), jnp.float32)
@@ -65,8 +81,8 @@ def prepared(name: str, classes: int, rows: int):
 
   def step(state, logits, features, index, clock):
     batch = Batch(
-      Labelled(dict.fromkeys(needs.labelled_views, B), label, jnp.arange(B)),
-      Unlabelled(dict.fromkeys(needs.views, U), index),
+      Labelled({v: (v, B) for v in needs.labelled_views}, label, jnp.arange(B)),
+      Unlabelled({v: (v, U) for v in needs.views}, index),
     )
 
     def loss(logits, features):
@@ -78,41 +94,51 @@ def prepared(name: str, classes: int, rows: int):
     return after, gradient
 
   def arguments(t: int):
-    # Never the last step of an epoch, in which MultiMatch sorts all margins.
-    clock = Clock(jnp.int32(t % 12), jnp.float32(0.5), jnp.int32(1), jax.random.key(t))
+    epoch = jnp.int32(t // EPOCH)
+    clock = Clock(jnp.int32(t), jnp.float32(0.5), epoch, jax.random.key(t))
     index = jnp.asarray(rng.choice(rows, U, replace=False), jnp.int32)
     return jax.block_until_ready((logits, features, index, clock))
 
   return jax.jit(step, donate_argnums=0), method.init(sizes), arguments
 
 
-def seconds(name: str, classes: int, rows: int, calls: int) -> float:
-  """Median over calls, after one that compiles."""
-  run, state, arguments = prepared(name, classes, rows)
+def all_cases() -> list[str]:
+  """Methods, MarginMatch's other variant, and wrappers; not what is MIXED_INSIDE."""
+  some = [name for name in methods.names() if name not in MIXED_INSIDE]
+  wrapped = [f"fixmatch/{name}" for name in wrappers.names()]
+  return [*some, "marginmatch:virtual_class", *wrapped]
+
+
+def seconds(case: str, classes: int, rows: int, epochs: int) -> tuple[float, float]:
+  """Median and mean over the steps of some epochs, after one that compiles."""
+  run, state, arguments = prepared(case, classes, rows)
   times = []
-  for t in range(calls + 1):
+  for t in range(EPOCH * (1 + epochs)):
     given = arguments(t)
     began = time.perf_counter()
     state, _ = jax.block_until_ready(run(state, *given))
     times.append(time.perf_counter() - began)
-  return statistics.median(times[1:])
+  return statistics.median(times[EPOCH:]), statistics.mean(times[EPOCH:])
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--methods", default="", help="default: all")
   parser.add_argument("--texts", type=int, default=1_000_000)
-  parser.add_argument("--calls", type=int, default=50)
+  parser.add_argument("--epochs", type=int, default=4)
   parser.add_argument("--step", type=float, default=0.0, help="seconds of a whole step")
   options = parser.parse_args()
-  names = options.methods.split(",") if options.methods else methods.names()
-  print("method                 classes        ms   of a step   over N / 100")
-  for name in (name for name in names if name not in MIXED_INSIDE):
+  cases = options.methods.split(",") if options.methods else all_cases()
+  print(
+    "method                     classes    median      mean, ms  of a step  over N/100"
+  )
+  for case in cases:
     for classes in (2, 15):
-      whole = seconds(name, classes, options.texts, options.calls)
-      few = seconds(name, classes, options.texts // 100, options.calls)
-      share = f"{whole / options.step:10.2%}" if options.step else " " * 10
-      print(f"{name:22} {classes:7} {1e3 * whole:9.3f}  {share} {whole / few:13.2f}")
+      median, mean = seconds(case, classes, options.texts, options.epochs)
+      few, _ = seconds(case, classes, options.texts // 100, options.epochs)
+      share = f"{mean / options.step:10.2%}" if options.step else " " * 10
+      times = f"{1e3 * median:9.3f} {1e3 * mean:13.3f}"
+      print(f"{case:26} {classes:7} {times} {share} {median / few:11.2f}", flush=True)
 
 
 if __name__ == "__main__":
