@@ -31,9 +31,8 @@ def make_method(config: Mapping[str, Any]) -> Method:
     UserError: an unknown method or keyword, a keyword's bad value, or a setting that
       the method cannot work with.
   """
-  wrapper = config.get("wrapper", {"name": ""})  # which older runs have not
   method = methods.make(config["method"])
-  method = wrappers.wrap(method, wrapper, config["method"]["name"])
+  method = wrappers.wrap(method, config["wrapper"], config["method"]["name"])
   name = configuration.method_name(config)
   if config["accumulation"] > 1 and method.assign is None:
     raise UserError(

@@ -111,8 +111,7 @@ def steps_of(config: Mapping[str, Any], labelled: int) -> dict[str, int]:
 
 def method_name(config: Mapping[str, Any]) -> str:
   """The method, "abc over fixmatch" where it is in a wrapper."""
-  wrapper = config.get("wrapper", {"name": ""})["name"]  # which older runs have not
-  method = config["method"]["name"]
+  wrapper, method = config["wrapper"]["name"], config["method"]["name"]
   return f"{wrapper} over {method}" if wrapper else method
 
 
@@ -144,6 +143,7 @@ def read(workdir: Path) -> dict[str, Any]:
     raise UserError(f"{path}: cannot be read ({error}); {way_out}") from None
   if not isinstance(config, dict) or "resolved" not in config:
     raise UserError(f"{path}: not the config.json of a run; {way_out}")
+  config.setdefault("wrapper", {"name": ""})  # which older runs have not
   return config
 
 

@@ -1,6 +1,7 @@
 """Scores a checkpoint: python -m ssljax.evaluate --workdir=DIR [--data=FILE]."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ def define_flags() -> None:
 def main() -> int:
   workdir = Path(flags.FLAGS.workdir).expanduser()
   config = configuration.read(workdir)
-  data, rows, more = _labelled(config)
-  name = files.stem(Path(data)) if flags.FLAGS.data else "test"
+  data, rows, more = _labelled(config, workdir)
+  place = Path(data)
+  name = place.name if place.is_dir() else files.stem(place)
+  name = name if flags.FLAGS.data else "test"
   output = Path(flags.FLAGS.output or workdir / "evaluations" / name).expanduser()
   own = {"data": data, "workdir": str(workdir.resolve())}
   _claim(output, own)
@@ -64,8 +67,6 @@ def main() -> int:
   # In this order: after a kill the folder says whose it is.
   jsonfile.write_json(output / "metrics.json", found)
   write_predictions(output / PREDICTIONS, rows, logits, decision.temperature)
-  if (workdir / "result.json").exists():
-    page.write(output / REPORT, page.of_evaluation(runs.read(workdir), output))
   names = ("accuracy", "precision", "recall", "f1", "macro_f1", "auroc", "auprc")
   shown = ", ".join(
     f"{name} {found['test'][name]:.3f}"
@@ -81,20 +82,40 @@ def main() -> int:
     if why := slices.unfit(values):
       print(f"--slices={name}: the column {why}, so it is left out")
   print(f"results in {output}")
+  if (workdir / "result.json").exists():
+    try:
+      page.write(output / REPORT, page.of_evaluation(runs.read(workdir), output))
+    except Exception as error:  # whatever: the numbers stand
+      print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
   return 0
 
 
-def _labelled(config: Mapping) -> tuple[str, records.Records, dict[str, list]]:
+def _labelled(
+  config: Mapping, workdir: Path
+) -> tuple[str, records.Records, dict[str, list]]:
   """What is scored: its name, its rows, and of --slices the values of each.
 
   Raises:
-    UserError: it cannot be read, or has labels that the run does not know.
+    UserError: it cannot be read, has labels that the run does not know, or, without
+      --data, has other texts than the run was tested on.
   """
   more: dict[str, list] = {name: [] for name in flags.FLAGS.slices}
   if not flags.FLAGS.data:
     if more:
       raise UserError("--slices are columns of a file: name it by --data")
     splits = records.read_splits(prepare.in_cache(config["data"]), config["seed"])
+    same = list(splits.labels) == config["resolved"]["labels"]
+    if same and (workdir / "result.json").exists():
+      said = runs.said(workdir / "predictions" / "test.parquet")
+      same = (said.id, said.text, said.response, said.label.tolist()) == (
+        *(splits.test.column(name) for name in ("id", "text", "response")),
+        splits.test.label.tolist(),
+      )
+    if not same:
+      raise UserError(
+        f"{config['data']}: it is not what the run was tested on; name what to score "
+        "by --data"
+      )
     return f"test of {config['data']}", splits.test, more
   data = Path(flags.FLAGS.data).expanduser()
   rows = records.read_labelled(data, config["resolved"]["labels"])

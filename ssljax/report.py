@@ -47,7 +47,7 @@ def report(places: list[str], output: str | Path = "", metric: str = "f1") -> No
   found, unfinished = runs.find(places), runs.unfinished(places)
   for workdir in unfinished:
     print(f"not finished, so left out: {workdir}", file=sys.stderr)
-  one = len(found) == 1
+  one = len(found) == 1 and not unfinished
   output = Path(output or (found[0].workdir / "report.html" if one else COMPARISON))
   try:
     page.check(output.expanduser())  # before minutes of work

@@ -219,6 +219,18 @@ def test_evaluate_takes_the_runs_own_test_texts_without_data(place, undisturbed)
   (output / "predictions.parquet").unlink()
   assert runs.evaluate(place, workdir, None, f"--output={output}").returncode == 0
   assert (output / "predictions.parquet").exists()
+  # Other texts in its place are not the run's own.
+  moved = place / "moved"
+  shutil.copytree(workdir, moved)
+  config = json.loads((moved / "config.json").read_text())
+  shutil.copytree(place / "data", place / "else")
+  test = place / "else" / "test.jsonl"
+  test.write_text(test.read_text().replace("bread", "bake"))
+  (moved / "config.json").write_text(json.dumps({**config, "data": f"{place}/else"}))
+  done = runs.evaluate(place, moved, None, f"--output={place}/no")
+  assert done.returncode == 2
+  assert "not what the run was tested on" in done.stderr
+  assert not (place / "no").exists()
   done = runs.evaluate(place, workdir, None, "--slices=turn")
   assert done.returncode == 2
   assert "name it by --data" in done.stderr

@@ -148,7 +148,7 @@ class Difference(NamedTuple):
   other: str
   value: float  # difference of the means over seeds
   interval: list[float] | None  # 95%, over texts
-  p_value: float  # two-sided, of no difference
+  p_value: float | None  # two-sided, of no difference; None as the interval is
 
 
 def paired(some: Sequence[Group], metric: str = "f1") -> list[Difference]:
@@ -166,11 +166,14 @@ def paired(some: Sequence[Group], metric: str = "f1") -> list[Difference]:
   for b, a in itertools.combinations(range(len(some)), 2):
     gap = drawn[a] - drawn[b]
     value = np.mean(some[a].values(metric)) - np.mean(some[b].values(metric))
-    below, above = np.mean(gap <= 0), np.mean(gap >= 0)
-    # A p-value of 0 would claim more than so many resamples can show.
-    p = min(1.0, 2 * max(min(below, above), 1 / len(gap)))
+    interval, known = bootstrap.interval(gap), gap[~np.isnan(gap)]
+    p = None
+    if interval:
+      below, above = np.mean(known <= 0), np.mean(known >= 0)
+      # A p-value of 0 would claim more than so many resamples can show.
+      p = float(min(1.0, 2 * max(min(below, above), 1 / len(known))))
     names = some[a].name, some[b].name
-    found.append(Difference(*names, float(value), bootstrap.interval(gap), float(p)))
+    found.append(Difference(*names, float(value), interval, p))
   return found
 
 
@@ -273,15 +276,15 @@ def _ranks(some: Sequence[Group], labels: int, metric: str) -> Ranks | None:
 def differing(some: Sequence[Group]) -> dict[str, dict[str, str]]:
   """What else sets methods apart: option -> method -> its value.
 
-  The groups are of one data set and budget. Options of `method` are what makes a
-  method, and no difference beside it; those that differ between runs of one method
-  stand in its name.
+  The groups are of one data set and budget. Options of `method` and `wrapper` are
+  what makes a method, and no difference beside it; those that differ between runs of
+  one method stand in its name.
   """
   flat = {group.name: _flat(group.runs[0].config) for group in some}
   options = dict.fromkeys(itertools.chain.from_iterable(flat.values()))
   found = {}
   for name in options:
-    if name in (DATA, BUDGET, "name") or name.startswith("method."):
+    if name in (DATA, BUDGET, "name") or name.startswith(("method.", "wrapper.")):
       continue
     values = {method: str(config.get(name)) for method, config in flat.items()}
     if len(set(values.values())) > 1:

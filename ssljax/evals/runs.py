@@ -49,10 +49,7 @@ def find(places: Sequence[str]) -> list[Run]:
       raise UserError(f"{place}: no such folder; give folders of runs")
     some = sorted(root.rglob("result.json"))
     if not some and not unfinished([place]):
-      what = "has no result.json: the run is not finished"
-      if not (root / "config.json").exists():
-        what = "holds no run of ssljax"
-      raise UserError(f"{place}: {what}")
+      raise UserError(f"{place}: holds no run of ssljax")
     found += [read(path.parent) for path in some]
   if places and not found:
     first = unfinished(places)[0]
@@ -79,7 +76,7 @@ def unfinished(places: Sequence[str]) -> list[Path]:
 def read(workdir: Path) -> Run:
   """One finished run."""
   try:
-    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    config = configs.read(workdir)
     result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
     if "calibration" not in result:
       raise UserError(f"{workdir}: {OLD}")

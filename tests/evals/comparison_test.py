@@ -1,6 +1,7 @@
 """Runs against each other: groups, paired differences, ranks."""
 
 import itertools
+import json
 import shutil
 
 import numpy as np
@@ -264,3 +265,32 @@ def test_mean_and_spread():
   assert comparison.mean_and_spread([]) == (None, None)
   assert comparison.mean_and_spread([0.5]) == (0.5, None)
   assert comparison.mean_and_spread([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
+
+
+def test_a_run_of_before_there_were_wrappers_is_no_other_method(tmp_path):
+  for seed in range(2):
+    place = folders.run(tmp_path / str(seed), seed=seed)
+    if seed:
+      folders.changed(place, wrapper={"name": ""})
+  (group,) = comparison.groups(runs.find([str(tmp_path)]))
+  assert (group.name, len(group.runs)) == ("fixmatch", 2)
+
+
+def test_a_wrapper_is_part_of_the_method_and_no_difference_beside_it(tmp_path):
+  folders.run(tmp_path / "plain")
+  place = folders.run(tmp_path / "abc")
+  folders.changed(place, wrapper={"name": "abc", "scale": 1.0})
+  result = json.loads((place / "result.json").read_text())
+  (place / "result.json").write_text(
+    json.dumps(result | {"method": "abc over fixmatch"})
+  )
+  found = comparison.groups(runs.find([str(tmp_path)]))
+  assert {group.name for group in found} == {"fixmatch", "abc over fixmatch"}
+  assert comparison.differing(found) == {}
+
+
+def test_where_resamples_lack_a_metric_there_is_no_p_value(tmp_path):
+  for method in ("supervised", "fixmatch"):
+    folders.run(tmp_path / method, method, n=4)  # often of one class
+  (one,) = comparison.paired(comparison.groups(runs.find([str(tmp_path)])), "auroc")
+  assert (one.interval, one.p_value) == (None, None)

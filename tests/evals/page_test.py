@@ -217,16 +217,18 @@ def test_the_command(tmp_path):
     ([], "no run given"),
     (["nowhere"], "no such folder"),
     (["empty"], "holds no run of ssljax"),
+    (["exported"], "holds no run of ssljax"),
     (["unfinished"], "the run is not finished"),
     (["old"], "older version"),
     (["broken"], "cannot be read"),
   ],
 )
 def test_a_mistake_is_one_line(tmp_path, given, said):
-  for name in ("empty", "unfinished", "old", "broken"):
+  for name in ("empty", "unfinished", "old", "broken", "exported"):
     (tmp_path / name).mkdir()
+  (tmp_path / "exported" / "config.json").write_text('{"model_type": "bert"}')
   for name in ("unfinished", "old", "broken"):
-    (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / name / "config.json").write_text('{"resolved": {}}')
   (tmp_path / "old" / "result.json").write_text("{}")
   (tmp_path / "broken" / "result.json").write_text("{")
   folders.run(tmp_path / "run")
@@ -249,7 +251,8 @@ def test_nothing_but_a_report_is_replaced(tmp_path, monkeypatch):
   # Nor is a page of others, though its body speaks of us.
   monkeypatch.chdir(tmp_path)
   mine = tmp_path / "comparison.html"
-  for content in ("", f"<html><head></head><body>{page.MARK}</body></html>"):
+  mark = page.MARKS[0].decode()
+  for content in ("", f"<html><head></head><body>{mark}</body></html>"):
     mine.write_text(content)
     with pytest.raises(UserError, match="not known to be a report"):
       report(both)
@@ -261,10 +264,14 @@ def test_nothing_but_a_report_is_replaced(tmp_path, monkeypatch):
   assert mine.read_text() == page.of_run(runs.read(one)) != first
   report(both, mine)
   assert mine.read_text() == first
+  # A page from before pages said whose they are.
+  mine.write_text(first.replace(page.MARKS[0].decode(), ""))
+  report(both, mine)
+  assert mine.read_text() == first
 
 
 @pytest.mark.parametrize("finished", [2, 1])
-def test_runs_that_are_not_finished_are_named(tmp_path, finished, capsys):
+def test_runs_that_are_not_finished_are_named(tmp_path, finished, capsys, monkeypatch):
   sweep = tmp_path / "sweep"
   places = [folders.run(sweep / f"run{seed}", seed=seed) for seed in range(3)]
   for place in places[finished:]:
@@ -282,6 +289,12 @@ def test_runs_that_are_not_finished_are_named(tmp_path, finished, capsys):
     names = found.text.partition("Not finished")[2]
     for place in places[finished:]:
       assert str(place) in names
+  # Nor does the page of several go into the folder of the one that is.
+  monkeypatch.chdir(tmp_path)
+  report([str(sweep)])
+  assert (tmp_path / "comparison.html").exists()
+  assert not (places[0] / "report.html").exists()
+  capsys.readouterr()
   done = command(sweep, f"--output={output}")
   assert done.returncode == 0, done.stderr
   assert done.stderr.splitlines() == lines
