@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ def folder(path: Path) -> Path:
 
 def environment(place: Path) -> dict[str, str]:
   # On one device.
-  flags = "--xla_cpu_use_fusion_emitters=false"
+  devices = r"--xla_force_host_platform_device_count=\d+"
+  flags = re.sub(devices, "", os.environ.get("XLA_FLAGS", "")).strip()
   return {**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": flags}
 
 
