@@ -13,7 +13,7 @@ from ssljax import cli, jsonfile, leaves, scoring, sharding, step, trained
 from ssljax import config as configuration
 from ssljax.data import columns, files, locate, prepare, records, sets
 from ssljax.errors import UserError
-from ssljax.evals import evaluation, page, runs, slices
+from ssljax.evals import evaluation, html, page, runs, slices
 from ssljax.evals.predictions import PREDICTIONS, write_predictions
 from ssljax.models import resolve
 
@@ -84,7 +84,7 @@ def main() -> int:
   print(f"results in {output}")
   if (workdir / "result.json").exists():
     try:
-      page.write(output / REPORT, page.of_evaluation(runs.read(workdir), output))
+      html.write(output / REPORT, page.of_evaluation(runs.read(workdir), output))
     except Exception as error:  # whatever: the numbers stand
       print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
   return 0

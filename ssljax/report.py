@@ -15,7 +15,7 @@ from absl import flags
 
 from ssljax import cli
 from ssljax.errors import UserError
-from ssljax.evals import page, runs
+from ssljax.evals import html, page, runs
 
 COMPARISON = "comparison.html"
 
@@ -50,13 +50,13 @@ def report(places: list[str], output: str | Path = "", metric: str = "f1") -> No
   one = len(found) == 1 and not unfinished
   output = Path(output or (found[0].workdir / "report.html" if one else COMPARISON))
   try:
-    page.check(output.expanduser())  # before minutes of work
+    html.check(output.expanduser())  # before minutes of work
     content = (
       page.of_run(found[0], unfinished)
       if one
       else page.of_comparison(found, metric, unfinished)
     )
-    page.write(output.expanduser(), content)
+    html.write(output.expanduser(), content)
   except OSError as error:
     raise UserError(
       f"--output={output}: cannot be written ({error}); name another file"

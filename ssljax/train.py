@@ -19,7 +19,7 @@ from ssljax import config as configuration
 from ssljax.data import prepare
 from ssljax.data.sets import EvalSet
 from ssljax.errors import INTERRUPTED, TERMINATED, RunError, UserError
-from ssljax.evals import evaluation, page, runs
+from ssljax.evals import evaluation, html, page, runs
 from ssljax.evals.classification import classification
 from ssljax.evals.predictions import write_predictions
 from ssljax.job import Job, assemble
@@ -249,7 +249,7 @@ class _Signals:
 def _report(workdir: Path, note: Callable[[str], None]) -> None:
   """Writes report.html; the run is none the worse where that fails."""
   try:
-    page.write(workdir / "report.html", page.of_run(runs.read(workdir)))
+    html.write(workdir / "report.html", page.of_run(runs.read(workdir)))
   except Exception as error:  # whatever: hours of training stand behind it
     note(
       f"report.html was not written ({error!r}); try python -m ssljax.report {workdir}"

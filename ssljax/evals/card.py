@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ssljax.evals import runs
-from ssljax.evals.page import METRICS, render
+from ssljax.evals.html import render
+from ssljax.evals.page import METRICS
 from ssljax.evals.runs import Run
 
 

@@ -105,10 +105,16 @@ def of_set(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
   found: dict[str, Any] = dict(classification.classification(logits, label))
   after = calibration.errors(logits, label, decision.temperature)
   found |= {name: after[name] for name in ("ece", "brier")}
-  drawn = classification.resampled(logits, label, _resamples(part, seed))
   square = calibration.squares(softmax(logits, decision.temperature), label)
-  blocks = _resamples(part, seed)
-  drawn["brier"] = np.concatenate([counts @ square for counts in blocks]) / len(label)
+  squares: list[np.ndarray] = []
+
+  def blocks():  # drawn once for all metrics
+    for counts in _resamples(part, seed):
+      squares.append(counts @ square)
+      yield counts
+
+  drawn = classification.resampled(logits, label, blocks())
+  drawn["brier"] = np.concatenate(squares) / len(label)
   spread = bootstrap.intervals(drawn) | _of_shares(logits, label)
   if logits.shape[1] == 2:
     flagged, harmful = logits.argmax(1) == HARMFUL, label == HARMFUL

@@ -164,38 +164,28 @@ def test_candidates_are_drawn_by_seed_epoch_and_row():
   assert alone == draws[2, 5][17]
 
 
-def test_views_of_the_same_candidates_are_drawn_apart():
+def shown_together(first, second):
+  """Which of four candidates two views of the same ones show side by side."""
   four = DATA.unlabelled["strong"]
-  loader = make(data=DATA._replace(unlabelled={"weak": four, "strong": four}))
+  loader = make(data=DATA._replace(unlabelled={first: four, second: four}))
   pairs = set()
   for t in range(40):
     views = loader.batch(t)[0].unlabelled.views
-    pairs |= {
-      (weak % 10, strong % 10)
-      for (weak, _), (strong, _) in zip(
-        read(views["weak"]), read(views["strong"]), strict=True
-      )
-    }
-  assert len(pairs) == 16
+    both = zip(read(views[first]), read(views[second]), strict=True)
+    pairs |= {(one % 10, other % 10) for (one, _), (other, _) in both}
+  return pairs
+
+
+def test_views_of_the_same_candidates_are_drawn_apart():
+  assert len(shown_together("weak", "strong")) == 16
 
 
 def test_two_strong_views_of_a_row_are_never_the_same_candidate():
-  four = DATA.unlabelled["strong"]
-  data = DATA._replace(unlabelled={"strong": four, "strong_2": four})
-  loader = make(data=data)
-  pairs = set()
-  for t in range(40):
-    views = loader.batch(t)[0].unlabelled.views
-    pairs |= {
-      (first % 10, second % 10)
-      for (first, _), (second, _) in zip(
-        read(views["strong"]), read(views["strong_2"]), strict=True
-      )
-    }
+  pairs = shown_together("strong", "strong_2")
   assert len(pairs) == 12
   assert all(first != second for first, second in pairs)
   # A row with one candidate shows it twice.
-  one = four._replace(begin=np.arange(9))
+  one = DATA.unlabelled["strong"]._replace(begin=np.arange(9))
   np.testing.assert_array_equal(
     one.draw(5, np.zeros(8, int), np.arange(8), taken=7), np.arange(8)
   )

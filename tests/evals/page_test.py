@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssljax.errors import UserError
-from ssljax.evals import comparison, page, runs
+from ssljax.evals import comparison, html, page, runs
 from ssljax.report import report
 from tests.evals import folders
 from tests.runs import ROOT
@@ -251,7 +251,7 @@ def test_nothing_but_a_report_is_replaced(tmp_path, monkeypatch):
   # Nor is a page of others, though its body speaks of us.
   monkeypatch.chdir(tmp_path)
   mine = tmp_path / "comparison.html"
-  mark = page.MARKS[0].decode()
+  mark = html.MARKS[0].decode()
   for content in ("", f"<html><head></head><body>{mark}</body></html>"):
     mine.write_text(content)
     with pytest.raises(UserError, match="not known to be a report"):
@@ -265,7 +265,7 @@ def test_nothing_but_a_report_is_replaced(tmp_path, monkeypatch):
   report(both, mine)
   assert mine.read_text() == first
   # A page from before pages said whose they are.
-  mine.write_text(first.replace(page.MARKS[0].decode(), ""))
+  mine.write_text(first.replace(html.MARKS[0].decode(), ""))
   report(both, mine)
   assert mine.read_text() == first
 
