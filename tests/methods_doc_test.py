@@ -71,6 +71,14 @@ def test_views_heads_and_state_are_those_of_the_code(name):
     assert value(row["state"], sizes, max(widths, default=0)) == numbers(state)
 
 
+def test_the_virtual_class_carries_what_is_told():
+  told = re.search(r"`variant=virtual_class`\s+carries (.+) numbers", PAGE)[1]
+  method = methods.make({"name": "marginmatch", "variant": "virtual_class"})
+  for sizes in SIZES:
+    state = jax.eval_shape(lambda sizes=sizes: method.init(sizes))
+    assert int(value(told, sizes, 0)) == numbers(state)
+
+
 def test_defaults_are_those_of_the_code():
   told = rows("with")
   assert sorted(told) == methods.names()

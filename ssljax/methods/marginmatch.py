@@ -52,13 +52,19 @@ class Schedule(NamedTuple):
   stop: float = 0.9  # no wrong rows from here on, the cut-off stays
 
 
+class Wrong(NamedTuple):
+  """The n = min(N / 100, N / (C + 1)) rows declared wrong; n = 0 without that class."""
+
+  rows: Array  # i32 [n], ascending; -1 where there is none
+  margin: Array  # f32 [n], average margin of the virtual class since the redraw
+  visits: Array  # i32 [n], since the redraw
+
+
 class State(NamedTuple):
   margin: Array  # f32 [N, C], average pseudo-margins; [N, C + 1] with a virtual class
   visits: Array  # i32 [N]
   learned: thresholds.Learned  # FlexMatch's memory, over the real classes
-  wrong: Array  # bool [N], or [0] without a virtual class
-  wrong_margin: Array  # f32 [N] or [0], of the virtual class since the redraw
-  wrong_visits: Array  # i32 [N] or [0], since the redraw
+  wrong: Wrong
   cut: Array  # f32 []
   steps: Array  # i32 [], of the whole run
 
@@ -77,14 +83,17 @@ def make(
   ages, schedule = clock, Schedule()
 
   def init(sizes: Sizes) -> State:
-    rows = sizes.unlabelled if virtual else 0
+    rows, classes = sizes.unlabelled, sizes.classes
+    count = max(1, min(rows // 100, rows // (classes + 1))) if virtual else 0
     return State(
-      jnp.zeros((sizes.unlabelled, sizes.classes + virtual), jnp.float32),
-      jnp.zeros(sizes.unlabelled, jnp.int32),
-      thresholds.learned_init(sizes),
-      jnp.zeros(rows, bool),
-      jnp.zeros(rows, jnp.float32),
+      jnp.zeros((rows, classes + virtual), jnp.float32),
       jnp.zeros(rows, jnp.int32),
+      thresholds.learned_init(sizes),
+      Wrong(
+        jnp.full(count, -1, jnp.int32),
+        jnp.zeros(count, jnp.float32),
+        jnp.zeros(count, jnp.int32),
+      ),
       jnp.array(-jnp.inf if virtual else cut_off, jnp.float32),
       jnp.array(sizes.steps, jnp.int32),
     )
@@ -98,8 +107,8 @@ def make(
       state.margin[index], margins.pseudo_margin(logits), age, smoothness
     )
     if virtual:
-      state = redraw(state, clock, classes)
-      wrong = state.wrong[index]
+      state = redraw(state, clock)
+      place, wrong = found(state.wrong.rows, index)
     else:
       wrong = jnp.zeros(index.shape, bool)
 
@@ -126,42 +135,44 @@ def make(
       learned=thresholds.learned_update(state.learned, index, q, threshold, ~wrong),
     )
     if virtual:
-      state = recut(state, index, wrong, logits, clock)
+      state = recut(state, place, wrong, logits, clock)
     return Assignment(target, weight, scalars), state
 
   def turns(state, share):
     """A share of the run in whole steps, at least one; i32 []."""
     return jnp.maximum(jnp.round(share * state.steps).astype(jnp.int32), 1)
 
-  def redraw(state, clock, classes):
-    """At the start of a turn min(N / 100, N / (C + 1)) rows become the wrong ones."""
-    rows = state.wrong.shape[0]
-    count = max(1, min(rows // 100, rows // (classes + 1)))
+  def redraw(state, clock):
+    """At the start of a turn other rows become the wrong ones; at the end none."""
+    most = state.visits.shape[0]
     over = clock.step >= turns(state, schedule.stop)
 
-    def fresh(key):
-      order = jax.random.permutation(key, rows)
-      return jnp.zeros(rows, bool).at[order[:count]].set(True)
+    def fresh(wrong):
+      order = jax.random.permutation(jax.random.fold_in(clock.key, 7), most)
+      rows = jnp.sort(order[: wrong.rows.shape[0]]).astype(jnp.int32)
+      return jax.tree.map(jnp.zeros_like, wrong)._replace(rows=rows)
 
     starts = (clock.step % turns(state, schedule.redraw) == 0) & ~over
-    wrong = jax.lax.cond(
-      starts, fresh, lambda key: state.wrong, jax.random.fold_in(clock.key, 7)
-    )
-    return state._replace(
-      wrong=wrong & ~over,
-      wrong_margin=jnp.where(starts, 0.0, state.wrong_margin),
-      wrong_visits=jnp.where(starts, 0, state.wrong_visits),
-    )
+    wrong = jax.lax.cond(starts, fresh, lambda wrong: wrong, state.wrong)
+    return state._replace(wrong=wrong._replace(rows=jnp.where(over, -1, wrong.rows)))
 
-  def recut(state, index, wrong, logits, clock):
+  def found(rows, index):
+    """Where each of `index` stands in `rows`, i32 [U], and if it does, bool [U]."""
+    place = jnp.searchsorted(rows, index)
+    return place, rows[jnp.minimum(place, rows.shape[0] - 1)] == index
+
+  def recut(state, place, wrong, logits, clock):
     """The virtual class's margins on the wrong rows, and now and then the cut-off."""
-    before, age = state.wrong_margin[index], state.wrong_visits[index]
-    newest = margins.averaged(
-      before[:, None], margins.pseudo_margin(logits)[:, -1:], age, smoothness
-    )[:, 0]
+    table = state.wrong
+    before, age = table.margin[place][:, None], table.visits[place]
+    last = margins.pseudo_margin(logits)[:, -1:]
+    newest = margins.averaged(before, last, age, smoothness)[:, 0]
+    place = jnp.where(wrong, place, table.rows.shape[0])  # others write nowhere
     state = state._replace(
-      wrong_margin=state.wrong_margin.at[index].set(jnp.where(wrong, newest, before)),
-      wrong_visits=state.wrong_visits.at[index].add(wrong.astype(jnp.int32)),
+      wrong=table._replace(
+        margin=table.margin.at[place].set(newest, mode="drop"),
+        visits=table.visits.at[place].set(age + 1, mode="drop"),
+      )
     )
     warmup = turns(state, schedule.warmup)
     turn = turns(state, schedule.redraw)
@@ -175,8 +186,8 @@ def make(
     )
 
     def quantile(state):
-      seen = jnp.where(state.wrong & (state.wrong_visits > 0), 0, -1)
-      cut, count = margins.class_quantiles(state.wrong_margin, seen, 1, percentile)
+      seen = jnp.where(state.wrong.visits > 0, 0, -1)
+      cut, count = margins.class_quantiles(state.wrong.margin, seen, 1, percentile)
       return jnp.where(count[0] > 0, cut[0], state.cut)
 
     cut = jnp.where(clock.step == warmup, 0.0, state.cut)
