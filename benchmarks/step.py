@@ -2,16 +2,19 @@
 
   python -m benchmarks.step --data=FOLDER --compare=rows
   python -m benchmarks.step --data=FOLDER --compare=torch --max_length=128 --batch=8
+  python -m benchmarks.step --data=FOLDER --compare=methods --max_length=64 --batch=8
 
 Each round runs one step of every form on the texts of the same batch, in turn, so that
 a noisy machine slows all of them alike. Printed are the median seconds, the lowest and
 the highest, and the ratio to the first form as the median over rounds with its
-quartiles. `torch` needs the extra `parity`; it does the same step as published code
-does: views one after another, padded to the longest text of the batch.
+quartiles. `methods` sets each method against FixMatch, two at a time. `torch` needs
+the extra `parity`; it does the same step as published code does: views one after
+another, padded to the longest text of the batch.
 """
 
 import argparse
 import contextlib
+import importlib
 import statistics
 import time
 from collections.abc import Callable
@@ -20,8 +23,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from configs import base
-from ssljax import job, plan
+from ssljax import job, methods, plan
 from ssljax.data import loader, pack
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -55,6 +57,7 @@ FORMS = {
     "no weak dropout": ({"weak_dropout": False}, {}),
   },
   "torch": {"packed": ({}, {})},
+  "methods": {"fixmatch": ({}, {})},
 }
 
 
@@ -79,29 +82,40 @@ def main() -> None:
   if options.compare == "torch":
     forms["torch, padded"] = torchs(made)
 
-  for t in range(options.rounds):  # every shape that will be met is compiled
+  others = [name for name in methods.names() if name != options.method]
+  for name in others if options.compare == "methods" else ():
+    other = ours(assembled(options, {}, name))
+    print(timed(forms | {name: other}, options.rounds)[-1], flush=True)
+  if options.compare != "methods":
+    print(*timed(forms, options.rounds), sep="\n")
+
+
+def timed(forms: dict[str, Callable[[int], None]], rounds: int) -> list[str]:
+  """A line for each form; the ratio is to the first one."""
+  for t in range(rounds):  # every shape that will be met is compiled
     for run in forms.values():
       run(t)
   seconds: dict[str, list[float]] = {name: [] for name in forms}
-  for t in range(options.rounds):
+  for t in range(rounds):
     for name, run in forms.items():
       began = time.perf_counter()
       run(t)
       seconds[name].append(time.perf_counter() - began)
-  first = next(iter(forms))
+  first, lines = next(iter(forms)), []
   for name, times in seconds.items():
     ratios = np.array(times) / np.array(seconds[first])
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    print(
+    lines.append(
       f"{name}: {statistics.median(times):.3f} s ({min(times):.3f} to "
       f"{max(times):.3f}), ratio {middle:.2f} ({low:.2f} to {high:.2f})"
     )
+  return lines
 
 
-def assembled(options: argparse.Namespace, keys: dict) -> job.Job:
-  config = base.get_config(options.method).to_dict()
+def assembled(options: argparse.Namespace, keys: dict, method: str = "") -> job.Job:
+  file = importlib.import_module(f"configs.{method or options.method}")
   return job.assemble(
-    config
+    file.get_config().to_dict()
     | {
       "data": options.data,
       "encoder": options.encoder,
