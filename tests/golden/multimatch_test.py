@@ -210,6 +210,16 @@ def test_the_table_of_peers(votes, passes, label, weight, head, sure):
   assert label is None or taught.label[0, head] == label
 
 
+def test_a_class_that_nobody_calls_leaves_the_classes_after_it_their_cut_offs():
+  take = fake.taker(multimatch.make(percentile=0.0), voters=True)
+  state = multimatch.make().init(Sizes(3, 4, U, 4, U, 100, epoch_steps=1))
+  weak = np.zeros((U, 3, 3))
+  weak[: U // 2, :, 0], weak[U // 2 :, :, 2] = 4.0, 7.0  # nothing of class 1
+  said = fake.Said(np.zeros((4, 3, 3)), weak, np.zeros((U, 3, 3)))
+  cut = take(state, said, np.eye(3)[[0] * 4], range(U)).state.cut
+  np.testing.assert_allclose(cut, [[0.997 * 4, 0, 0.997 * 7]] * 3, rtol=1e-6)
+
+
 def test_the_prediction_is_the_mean_of_the_voters():
   voters = np.random.default_rng(0).normal(size=(4, 3, 2))
   predicted = METHOD.predict(Outputs(None, None, {"voters": voters}))
