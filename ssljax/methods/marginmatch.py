@@ -19,6 +19,9 @@ Taken otherwise than in the authors' code: the runner-up is the second largest l
 (the code reads 0 where all others are negative); the quantile is the 95th percentile
 (there it is divided by 100 twice, about the 99th); the tables are in the state and so
 in the checkpoint.
+
+Some 130 lines of code and no 80: these are two methods of one name, and the draws and
+the schedule of the virtual class are half of them.
 """
 
 from typing import Literal, NamedTuple
