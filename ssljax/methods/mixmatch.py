@@ -4,7 +4,13 @@ The guess q of an unlabelled text is the mean of p over its two views, sharpened
 q^(1/T). All of [x, weak(u), strong(u)] with their targets [y, q, q] are mixed in pairs
 (`ops.mixing`), each text keeping the larger share, drawn for each text alone:
 
-  loss = mean CE(mixed x, mixed y) + scale * ramp(t) * mean_2U mean_c (p_c - target_c)^2
+  loss = mean CE(mixed x, mixed y)
+       + scale * ramp(t) * mean_2U (C / 2) sum_c (p_c - target_c)^2
+
+Near uniform p the paper's mean_c (p_c - target_c)^2 pulls at logits 2 / C^2 times as
+hard as cross-entropy does: its weight 75 for ten classes is 1.5 in the units above. For
+two classes it would be 37, and the 100 of published text code 50: sharpened guesses of
+an untrained model then teach themselves, and all texts become one class.
 
 `mix="pooled"` mixes the features that the classifier reads, "hidden" the hidden states
 after a layer drawn at each step (TMix; needs layout=padded). In both the encoder learns
@@ -26,7 +32,7 @@ def make(
   mix: Literal["pooled", "hidden"] = "pooled",
   alpha: Amount = 0.5,
   temperature: Amount = 0.5,
-  scale: Amount = 100.0,
+  scale: Amount = 1.5,
   ramp: Share = 0.4,
 ) -> Method:
   """Args: `alpha` of the Beta distribution, `scale` at the end of the ramp."""
@@ -44,7 +50,8 @@ def make(
     target = mixing.mixed(target, partner, share)
     views = [batch.labelled.views["weak"], *views]
     logits = mixing.logits(forward, views, partner, share, key, mix)
-    square = ((jax.nn.softmax(logits[many:]) - target[many:]) ** 2).mean(-1)
+    square = ((jax.nn.softmax(logits[many:]) - target[many:]) ** 2).sum(-1)
+    square = square * target.shape[-1] / 2
     terms = {
       "labelled": Term(cross_entropy(logits[:many], target[:many])),
       "unlabelled": Term(square, 1.0, scale * ramps.linear(clock.progress, ramp)),

@@ -59,7 +59,7 @@ def losses(mixed, label, guess, partner, share):
   targets = plain.mixture([*label, *guess, *guess], partner, share)
   pairs = list(zip(mixed, targets, strict=True))
   square = [
-    plain.mean([[(p - t) ** 2] for p, t in zip(fake.softmax(z), y, strict=True)])[0]
+    len(y) / 2 * sum((p - t) ** 2 for p, t in zip(fake.softmax(z), y, strict=True))
     for z, y in pairs[B:]
   ]
   return sum(fake.surprise(*pair) for pair in pairs[:B]) / B, sum(square) / (2 * U)
