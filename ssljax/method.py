@@ -139,7 +139,7 @@ class Assignment(NamedTuple):
   target: Array  # f32 [U, C], rows sum to 1
   weight: Array  # f32 [U], 0 where the text is not used
   scalars: Mapping[str, Array] = {}
-  more: Any = ()  # what else the method's `learn` needs; leaves have leading axis U
+  more: Any = ()  # what else the method's `learn` needs; leaves have axis 0 of U or B
 
 
 Assign = Callable[[Forward, Batch, State, Clock], tuple[Assignment, State]]

@@ -6,7 +6,9 @@ variate: its mean is that of the unlabelled term):
   m(u) = 1[max p(weak(u)) >= threshold] CE(p(strong(u)), argmax p(weak(u)))
   loss = (mean CE(weak(x)) + mean CE(strong(x))) / 2 + scale * (mean m(u) - mean m(x))
 
-so labelled texts need a strong view, too. The last term may be negative.
+so labelled texts need a strong view, too. Both kinds of text are voted on in one pass
+without gradient, since a control that reads otherwise has another mean. The last term
+may be negative.
 """
 
 import jax
@@ -19,18 +21,21 @@ from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 def make(threshold: Share = 0.95, scale: Amount = 0.5) -> Method:
   """Args: `threshold` on max p, `scale` of the unlabelled term and its control."""
 
-  def label(logits):
-    q = jax.nn.softmax(jax.lax.stop_gradient(logits))
-    target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
-    return target, (q.max(-1) >= threshold).astype(jnp.float32)
-
   def assign(forward, batch, state, clock):
-    weak = forward(
+    both = forward(
       batch.unlabelled.views["weak"],
+      batch.labelled.views["weak"],
       key=jax.random.fold_in(clock.key, 0),
       gradient=False,
     )
-    return Assignment(*label(weak.logits)), state
+    unlabelled, control = (vote(one.logits) for one in both)
+    return Assignment(*unlabelled, more=control), state
+
+  def vote(logits):
+    """The label, one-hot, and whether it is sure."""
+    q = jax.nn.softmax(logits)
+    target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
+    return target, (q.max(-1) >= threshold).astype(jnp.float32)
 
   def learn(forward, batch, assigned, clock):
     weak, strong, unlabelled = forward(
@@ -39,14 +44,14 @@ def make(threshold: Share = 0.95, scale: Amount = 0.5) -> Method:
       batch.unlabelled.views["strong"],
       key=jax.random.fold_in(clock.key, 1),
     )
-    control, passed = label(weak.logits)
+    control, sure = assigned.more
     both = [cross_entropy(one.logits, batch.labelled.label) for one in (weak, strong)]
     return {
       "labelled": Term(sum(both) / 2),
       "unlabelled": Term(
         cross_entropy(unlabelled.logits, assigned.target), assigned.weight, scale
       ),
-      "control": Term(cross_entropy(strong.logits, control), passed, -scale),
+      "control": Term(cross_entropy(strong.logits, control), sure, -scale),
     }
 
   def loss(forward, batch, state, clock):

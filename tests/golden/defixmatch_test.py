@@ -19,7 +19,7 @@ def votes(weak):
 
 
 def fixmatch(weak, strong):
-  """FixMatch's term, a mean over all texts."""
+  """FixMatch's term, a mean over all texts; `weak` is what the voting pass said."""
   pairs = zip(votes(weak), strong, strict=True)
   losses = [m * fake.surprise(z, fake.one_hot(c, len(z))) for (c, m), z in pairs]
   return sum(losses) / len(losses)
@@ -29,7 +29,8 @@ def speech(random, classes, spread):
   # A sixteenth more to each next class: no tie, so that all can be sure.
   rise = np.arange(classes) / 16
   said = {
-    "labelled.weak": fake.logits(random, B, classes, spread=spread) + rise,
+    "labelled.weak": fake.logits(random, B, classes),
+    "labelled.weak/vote": fake.logits(random, B, classes, spread=spread) + rise,
     "labelled.strong": fake.logits(random, B, classes),
     "unlabelled.weak": fake.logits(random, U, classes, spread=spread) + rise,
     "unlabelled.strong": fake.logits(random, U, classes),
@@ -49,13 +50,13 @@ def test_equals_the_equations(classes, spread, least, most):
   state = method.init(Sizes(classes, B, U, B, U))
   for step in range(3):
     said = speech(random, classes, spread)
-    for name in ("labelled.weak", "unlabelled.weak"):
+    for name in ("labelled.weak/vote", "unlabelled.weak"):
       said[name]["logits"][:, -1] -= 9 * (step == 1)  # a class nobody predicts
     label = fake.labels(random, B, classes)
     result = take(state, said, label, np.arange(U), step, step / 3, step)
     state = result.state
 
-    x, x_strong, u, u_strong = (view["logits"] for view in said.values())
+    x, vote, x_strong, u, u_strong = (view["logits"] for view in said.values())
     own = [
       (fake.surprise(x[b], label[b]) + fake.surprise(x_strong[b], label[b])) / 2
       for b in range(B)
@@ -64,7 +65,7 @@ def test_equals_the_equations(classes, spread, least, most):
       {
         "labelled": sum(own) / B,
         "unlabelled": SCALE * fixmatch(u, u_strong),
-        "control": -SCALE * fixmatch(x, x_strong),
+        "control": -SCALE * fixmatch(vote, x_strong),
       },
       rel=1e-5,
     )
@@ -72,7 +73,7 @@ def test_equals_the_equations(classes, spread, least, most):
       np.testing.assert_array_equal(result.assigned.target[b], fake.one_hot(c, classes))
       assert result.assigned.weight[b] == sure
     if step != 1:
-      assert least <= sum(sure for _, sure in votes(u) + votes(x)) <= most
+      assert least <= sum(sure for _, sure in votes(u) + votes(vote)) <= most
 
 
 def test_both_labelled_views_learn_and_the_control_is_of_the_strong_one():
@@ -82,8 +83,10 @@ def test_both_labelled_views_learn_and_the_control_is_of_the_strong_one():
   label = fake.labels(random, B, 3)
   take = fake.stepper(defixmatch.make(threshold=THRESHOLD, scale=SCALE))
   gradient = take((), said, label, np.arange(U)).gradient
-  weak, strong = (said[f"labelled.{v}"]["logits"] for v in ("weak", "strong"))
-  for b, (c, sure) in enumerate(votes(weak)):
+  weak, vote, strong = (
+    said[f"labelled.{v}"]["logits"] for v in ("weak", "weak/vote", "strong")
+  )
+  for b, (c, sure) in enumerate(votes(vote)):
     p = np.array(fake.softmax(strong[b]))
     pull = (p - label[b]) / 2 - SCALE * sure * (p - fake.one_hot(c, 3))
     found = gradient["labelled.strong"]["logits"][b]
@@ -91,15 +94,15 @@ def test_both_labelled_views_learn_and_the_control_is_of_the_strong_one():
     pull = (np.array(fake.softmax(weak[b])) - label[b]) / 2  # its vote has none
     found = gradient["labelled.weak"]["logits"][b]
     np.testing.assert_allclose(found, pull / B, atol=1e-6)
-  assert 0 < sum(sure for _, sure in votes(weak)) < B
+  assert 0 < sum(sure for _, sure in votes(vote)) < B
   assert not np.any(gradient["unlabelled.weak"]["logits"])
 
 
 def test_were_the_unlabelled_texts_the_labelled_ones_it_would_be_supervised():
   random = np.random.default_rng(0)
   said = speech(random, 3, 4.0)
-  for view in ("weak", "strong"):
-    said[f"unlabelled.{view}"] = said[f"labelled.{view}"]
+  said["unlabelled.weak"] = said["labelled.weak/vote"]
+  said["unlabelled.strong"] = said["labelled.strong"]
   take = fake.stepper(defixmatch.make(threshold=THRESHOLD, scale=SCALE))
   totals = take((), said, fake.labels(random, B, 3), np.arange(B)).totals
   assert totals["unlabelled"] > 0
