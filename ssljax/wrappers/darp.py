@@ -7,8 +7,10 @@ to the x that is nearest to them while its class counts are what they should be,
 
 (equation 3), pi the labelled class frequency: sure rows, of small entropy H, move
 least. Its solution is x_n = softmax(log y_n - H(y_n) nu); the multipliers nu are found
-by Newton's method on all classes at once (the authors go class by class). Before that,
-a class keeps `alpha` times its number of rows, the surest of it (section 3.3).
+by Newton's method on all classes at once (the authors go class by class), from those of
+the last time on. Before that, a class keeps `alpha` times its number of rows, the
+surest of it (section 3.3). Rows that are sure, or left to few classes, may not come to
+the wanted counts: `class_gap` is how far the worst class is off, as a share of rows.
 After the warm-up the method's votes on a text are its refined row.
 """
 
@@ -22,13 +24,15 @@ from ssljax.method import Method
 from ssljax.ops import listening
 
 Array = jax.Array
-NEWTON = 10  # iterations
+NEWTON = 30  # iterations at most
+CLOSE = 1e-5  # of the rows: a gap that ends them
 
 
 class State(NamedTuple):
   inner: Any  # the method's
   seen: Array  # f32 [N, C], y; zeros before the first visit
   multiplier: Array  # f32 [C], nu
+  gap: Array  # f32 [], of the worst class, as a share of the rows
   least: Array  # f32 [C], below it a class does not keep a row
   wanted: Array  # f32 [C], pi
 
@@ -46,6 +50,7 @@ def make(
       method.init(sizes),
       jnp.zeros((sizes.unlabelled, sizes.classes), jnp.float32),
       jnp.zeros(sizes.classes, jnp.float32),
+      jnp.zeros((), jnp.float32),
       jnp.zeros(sizes.classes, jnp.float32),
       counts / counts.sum(),
     )
@@ -61,20 +66,22 @@ def make(
       now = carried[0]
       now = now._replace(seen=now.seen.at[batch.unlabelled.index].set(p))
       due = (clock.progress >= warmup) & (clock.step % every == 0)
-      multiplier, least = jax.lax.cond(
+      multiplier, gap, least = jax.lax.cond(
         due,
-        lambda s: solved(s.seen, s.wanted, alpha),
-        lambda s: (s.multiplier, s.least),
+        lambda s: solved(s.seen, s.wanted, s.multiplier, alpha),
+        lambda s: (s.multiplier, s.gap, s.least),
         now,
       )
-      carried[0] = now._replace(multiplier=multiplier, least=least)
+      carried[0] = now._replace(multiplier=multiplier, gap=gap, least=least)
       bent = refined(kept(p, least), multiplier)
       bent = jnp.where(clock.progress >= warmup, bent, p)
       return listening.told(said, bent)
 
     heard = listening.Listening(forward, change)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
-    return terms, carried[0]._replace(inner=inner), assigned
+    state = carried[0]._replace(inner=inner)
+    scalars = {**assigned.scalars, "class_gap": state.gap}
+    return terms, state, assigned._replace(scalars=scalars)
 
   return method._replace(init=init, loss=loss, assign=None, learn=None)
 
@@ -97,8 +104,14 @@ def refined(y: Array, multiplier: Array) -> Array:
   return jax.nn.softmax(logits - entropy(y)[:, None] * multiplier)
 
 
-def solved(seen: Array, wanted: Array, alpha: float) -> tuple[Array, Array]:
-  """nu and the least shares, f32 [C] both, from all rows f32 [N, C]."""
+def solved(
+  seen: Array, wanted: Array, start: Array, alpha: float
+) -> tuple[Array, Array, Array]:
+  """nu f32 [C], its gap f32 [] and the least shares f32 [C], from all rows f32 [N, C].
+
+  Newton's steps are as long as they have proved right: one that leads farther from the
+  counts is taken back, and the next ones are shorter.
+  """
   visited = (seen.sum(-1) > 0).astype(jnp.float32)
   counts = visited.sum() * wanted
   rank = jnp.clip(jnp.floor(alpha * counts).astype(jnp.int32), 1, seen.shape[0]) - 1
@@ -107,16 +120,35 @@ def solved(seen: Array, wanted: Array, alpha: float) -> tuple[Array, Array]:
   y = kept(seen, least)
   height = entropy(y) * visited  # rows that were not visited do not move
 
-  def newton(multiplier, _):
+  def at(multiplier):
+    """The gap f32 [C] and its slope f32 [C, C]."""
     x = refined(y, multiplier) * visited[:, None]
-    gap = x.sum(0) - counts
-    slope = jnp.diag((height[:, None] * x).sum(0)) - (height[:, None] * x).T @ x
+    high = height[:, None] * x
+    return x.sum(0) - counts, jnp.diag(high.sum(0)) - high.T @ x
+
+  def farness(gap):
+    return jnp.abs(gap).max()
+
+  def step(carry):
+    done, multiplier, most, (gap, slope) = carry
     # Adding the same to all multipliers changes nothing: the ridge picks one of them.
     ridge = 1e-3 * jnp.trace(slope) / wanted.shape[0] + 1e-6
     move = jnp.linalg.solve(slope + ridge * jnp.eye(wanted.shape[0]), gap)
-    # All but sure rows need multipliers of hundreds: steps may grow as they do.
-    most = 2.0 + jnp.abs(multiplier).max()
-    return multiplier + jnp.clip(move, -most, most), None
+    move = move * jnp.minimum(1.0, most / jnp.abs(move).max())
+    there = at(multiplier + move)
+    closer = jnp.linalg.norm(there[0]) < jnp.linalg.norm(gap)
+    multiplier, now = jax.tree.map(
+      lambda new, old: jnp.where(closer, new, old),
+      (multiplier + move, there),
+      (multiplier, (gap, slope)),
+    )
+    return done + 1, multiplier, most * jnp.where(closer, 4.0, 0.25), now
 
-  start = jnp.zeros_like(wanted)
-  return jax.lax.scan(newton, start, None, NEWTON)[0], least
+  def goes_on(carry):
+    done, _, _, (gap, _) = carry
+    return (done < NEWTON) & (farness(gap) > CLOSE * visited.sum())
+
+  most = 2.0 + jnp.abs(start).max()
+  first = (jnp.int32(0), start, most, at(start))
+  _, multiplier, _, (gap, _) = jax.lax.while_loop(goes_on, step, first)
+  return multiplier, farness(gap) / jnp.maximum(visited.sum(), 1.0), least

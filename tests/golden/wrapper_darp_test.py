@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 
@@ -110,6 +111,7 @@ def test_equals_the_equations(inner, classes, alpha):
     wrapped.Expected(taught, wrapped.heard(said), label).check(result)
     np.testing.assert_allclose(state.wanted, reference.share, rtol=1e-5)
     np.testing.assert_allclose(state.least, reference.least, rtol=1e-4)
+    assert result.assigned.scalars["class_gap"] == state.gap < 1e-4
     multiplier = np.asarray(state.multiplier)
     np.testing.assert_allclose(
       multiplier - multiplier.mean(), reference.multiplier, rtol=2e-3, atol=1e-3
@@ -176,8 +178,24 @@ def test_rows_that_are_all_but_sure_have_the_wanted_counts_too():
     np.testing.assert_allclose(x.sum(0), wanted, rtol=1e-3)
   y = np.array([[0.999, 0.001]] * (wrapped.U - 1) + [[0.001, 0.999]])
   x, state = soft((1, 1), y)
-  np.testing.assert_allclose(x.sum(0), wrapped.U / 2, rtol=1e-2)
+  np.testing.assert_allclose(x.sum(0), wrapped.U / 2, rtol=1e-4)
   assert np.abs(state.multiplier).max() > 100
+  assert state.gap < 1e-4
+
+
+@pytest.mark.parametrize(("classes", "spread"), [(2, 20), (15, 8)])
+def test_many_sure_rows_come_to_the_wanted_counts(classes, spread):
+  """As an encoder says them that has been trained: most are of one class and sure."""
+  logits = np.random.default_rng(0).normal(size=(2000, classes)) * spread
+  logits[:, 0] += spread / 2
+  y = np.array([fake.softmax(row) for row in logits], np.float32)
+  wanted = np.full(classes, 1 / classes, np.float32)
+  start = np.zeros(classes, np.float32)
+  multiplier, gap, least = jax.jit(darp.solved)(y, wanted, start, 1000.0)
+  x = np.asarray(darp.refined(darp.kept(y, least), multiplier), np.float64)
+  assert np.abs(y.sum(0) - 2000 / classes).max() > 100
+  np.testing.assert_allclose(x.sum(0), 2000 / classes, atol=0.1)
+  assert gap < 1e-4
 
 
 def test_a_sure_row_moves_less_than_one_that_is_not():
@@ -213,6 +231,7 @@ def test_rows_that_are_all_sure_are_left_alone():
   x, state = soft((8, 5, 3), y, steps=2)
   assert np.all(np.isfinite(state.multiplier))
   np.testing.assert_allclose(x, y, atol=1e-5)
+  assert state.gap == pytest.approx(1 / 2 - 1 / 3, abs=1e-3)  # and it is told
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
