@@ -16,6 +16,7 @@ from ssljax.data.pack import Rows, Texts
 from ssljax.method import Head, Outputs
 from ssljax.models.dropout import dropout
 from ssljax.models.encoder import Encoder, activation
+from ssljax.ops import bank
 
 Array = jax.Array
 
@@ -187,8 +188,7 @@ class Projection(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    x = Dense(self.width)(jax.nn.relu(Dense(x.shape[-1])(x)))
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    return bank.unit(Dense(self.width)(jax.nn.relu(Dense(x.shape[-1])(x))))
 
 
 def mean_by_text(hidden: Array, segment: Array, slots: int) -> Array:

@@ -1,4 +1,4 @@
-"""Features of texts: their likeness, and a queue of the newest, written in place."""
+"""Features of texts: their likeness, and a queue of the newest."""
 
 from typing import NamedTuple
 

@@ -256,6 +256,14 @@ def test_a_projection_to_nothing_is_finite():
   found = model.apply({"params": zeros}, features, method="classify")
   np.testing.assert_array_equal(found.heads["unit"], 0)
 
+  def total(params):
+    said = model.apply({"params": params}, features, method="classify")
+    return said.heads["unit"].sum()
+
+  assert all(
+    np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total)(zeros))
+  )
+
 
 def test_a_linear_head_has_its_own_width_or_one_for_each_class():
   _, params, features, found = beside()
