@@ -123,6 +123,7 @@ class Needs(NamedTuple):
   labelled_views: tuple[str, ...] = ("weak",)
   layout: str = ""  # "padded" if hidden states are mixed position by position
   mixes: bool = False  # terms are of mixed texts, which have no label of their own
+  relative: bool = False  # votes are held against what is said of labelled texts
 
 
 class Term(NamedTuple):

@@ -59,5 +59,5 @@ def checked(package: ModuleType, config: Mapping[str, Any]) -> dict[str, Any]:
   try:
     check(make, keywords)
   except ValueError as error:
-    raise UserError(f"--config.{what}.{error}") from None
+    raise UserError(f"--config.{what}.{error} ({config['name']})") from None
   return keywords

@@ -67,4 +67,4 @@ def make(
     }
     return terms, state, Assignment(target, weight, {"threshold": level})
 
-  return Method(Needs(), init, loss)
+  return Method(Needs(relative=True), init, loss)

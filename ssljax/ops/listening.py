@@ -83,6 +83,16 @@ def refuse_several(needs: Needs) -> None:
     raise ValueError("takes no method with several voters or virtual classes")
 
 
+def refuse_control(needs: Needs) -> None:
+  """For a wrapper that changes what unlabelled texts learn by.
+
+  Raises:
+    ValueError: labelled texts lose the same (DeFixMatch), and would lose it unchanged.
+  """
+  if "strong" in needs.labelled_views:
+    raise ValueError("takes no method that labels labelled texts, too")
+
+
 def told(outputs: Outputs, probability: Array) -> Outputs:
   """With logits of softmax `probability` f32 [n, C]."""
   return outputs._replace(logits=jnp.log(jnp.maximum(probability, 1e-30)))

@@ -49,10 +49,13 @@ def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") ->
   if not {"weak", "strong"} <= {*needs.views}:
     raise UserError(
       f"--config.wrapper.name={config['name']} takes a method that votes on a weak "
-      f"view and learns from a strong one; {name} reads "
+      f"view and learns from a strong one, such as fixmatch; {name} reads "
       f"{', '.join(needs.views) or 'no unlabelled view'}"
     )
   try:
     return make(method, **keywords)
   except ValueError as error:
-    raise UserError(f"--config.wrapper.name={config['name']} {error}; {name}") from None
+    raise UserError(
+      f"--config.wrapper.name={config['name']} over {name}: {config['name']} {error}; "
+      "take another wrapper, or another method (fixmatch goes with all)"
+    ) from None

@@ -42,6 +42,7 @@ def make(
 ) -> Method:
   """Args: `warmup` is a share of the run; the others as above."""
   listening.refuse_several(method.needs)
+  listening.refuse_control(method.needs)
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)

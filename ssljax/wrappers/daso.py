@@ -45,6 +45,7 @@ def make(
 ) -> Method:
   """Args: `temperature` T, `distribution` T_dist, `momentum` of m."""
   listening.refuse_several(method.needs)
+  listening.refuse_control(method.needs)
 
   def init(sizes):
     return State(

@@ -27,6 +27,9 @@ class State(NamedTuple):
 
 def make(method: Method, tau: Amount = 0.4, momentum: Share = 0.999) -> Method:
   """Keywords as above."""
+  if method.needs.mixes:
+    raise ValueError("shifts unlabelled texts and takes no method that mixes them")
+  listening.refuse_control(method.needs)
   heads = listening.voters(method.needs)
 
   def init(sizes):

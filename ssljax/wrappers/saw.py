@@ -33,6 +33,7 @@ def make(method: Method, beta: Share = 0.999) -> Method:
   """Args: `beta` near 1 weighs by 1 / n_c, 0 not at all."""
   if method.needs.mixes:
     raise ValueError("weighs texts by their label and takes no method that mixes them")
+  listening.refuse_control(method.needs)
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)

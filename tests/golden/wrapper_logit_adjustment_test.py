@@ -69,7 +69,7 @@ def test_mixed_texts_are_learned_by_adjusted_logits_and_guessed_by_plain_ones():
     mixed = [row + shift(COUNTS[classes]) for row in mixed]
     targets = plain.mixture([*label, *guess, *guess], *pairs)
     square = [
-      np.mean((np.array(fake.softmax(z)) - t) ** 2)
+      classes / 2 * np.sum((np.array(fake.softmax(z)) - t) ** 2)
       for z, t in zip(mixed[wrapped.B :], targets[wrapped.B :], strict=True)
     ]
     own = fake.mean_surprise(mixed[: wrapped.B], targets[: wrapped.B])
