@@ -36,14 +36,16 @@ def make_method(config: Mapping[str, Any]) -> Method:
   name = configuration.method_name(config)
   if config["accumulation"] > 1 and method.assign is None:
     raise UserError(
-      f"{name}'s loss spans the batch, so that --config.accumulation above 1 would "
-      "change it; lower --config.batch, or set --config.remat=true to save memory"
+      f"{name} is not computed in micro-batches (its loss spans the batch, or its file "
+      "has no part that learns from given targets alone): leave --config.accumulation "
+      "at 1 and lower --config.batch, or set --config.remat=true to save memory"
     )
   if method.needs.teacher and not config["ema"]:
     raise UserError(f"{name} needs a teacher: set --config.ema, to 0.999 say")
   if method.needs.layout and config["layout"] != method.needs.layout:
     raise UserError(
-      f"{name} needs --config.layout={method.needs.layout}; it is {config['layout']}"
+      f"{name} with --config.method.mix=hidden needs --config.layout="
+      f"{method.needs.layout}; it is {config['layout']} (mix=pooled takes either)"
     )
   return method
 

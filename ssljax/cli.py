@@ -55,13 +55,18 @@ def _parse(argv: Sequence[str]) -> list[str]:
     said = str(error)
     if "Traceback" in said:  # of a config file; ml_collections quotes all of it
       said = f"cannot load the config file: {said.strip().splitlines()[-1]}"
-    _stop(f"{said} (--help lists the flags)")
+    _stop(said if isinstance(error, UserError) else f"{said} (--help lists the flags)")
   except (AttributeError, KeyError) as error:
     # ml_collections: an unknown key, often with the nearest name after a newline.
     plain = str(error).strip("\"'").replace("\\n", "\n").replace("\\", "")
     first, *more = plain.split("\n")
     flag = _flag_of(argv, first.strip("'\""))
-    _stop(f"unknown config key {flag}{': ' + more[0] if more else ''}")
+    hint = f": {more[0]}" if more else ""
+    if flag.startswith("--config.wrapper."):
+      hint = (
+        ": a wrapper's keywords come with --config=configs/METHOD.py:prompt+WRAPPER"
+      )
+    _stop(f"unknown config key {flag}{hint}")
   except (ImportError, SyntaxError) as error:
     _stop(f"cannot load the config file: {type(error).__name__}: {error}")
   except (TypeError, ValueError) as error:

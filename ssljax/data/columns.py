@@ -237,6 +237,12 @@ def _undecodable(column: pa.ChunkedArray) -> int | None:
 
 
 def bad_label(place: str, value: object) -> UserError:
+  if isinstance(value, list):
+    return UserError(
+      f"{place}: label: {files.short(value)} are several classes, and a text has one "
+      "here; train a model of two classes for each category, or make a class of each "
+      "combination that matters"
+    )
   return UserError(
     f"{place}: label: {files.short(value)} is not a class id; use integers 0, 1, … (or "
     "null in train for an unlabelled row); `python -m ssljax.data.prepare --labels=…` "

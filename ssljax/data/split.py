@@ -75,6 +75,7 @@ def draw(
     )
   elif labelled_imbalance:
     share = _largest(shape(classes, labelled_imbalance), budget)
+    notes.append(f"labelled_imbalance={labelled_imbalance:g}: {_told(share, names)}")
   elif mode == "balanced":
     share = np.full(classes, budget // classes)
     order = _generator(seed, 0).permutation(classes)[: budget % classes]
@@ -88,14 +89,16 @@ def draw(
   else:
     share = _largest(count, budget)
   other = " or for a stratified draw" if mode == "balanced" else ""
+  other += ", or for 0 to take all"
   for c in np.flatnonzero(share > count):
     most = int(count.min()) * classes if mode == "balanced" else int(count.sum())
     if labelled_imbalance:
       sizes = shape(classes, labelled_imbalance)
       most = int((count / sizes).min() * sizes.sum())
+      other = f", or lower labelled_imbalance={labelled_imbalance:g}"
     raise UserError(
       f"labels={budget}: class {names[c]} needs {share[c]} labelled rows and has "
-      f"{count[c]}; ask for at most {most}{other}, or for 0 to take all"
+      f"{count[c]}; ask for at most {most}{other}"
     )
   chosen = [
     _generator(seed, 1, c).permutation(np.flatnonzero(labels == c))[: share[c]]
@@ -108,10 +111,7 @@ def draw(
   if unlabelled_imbalance:
     unlabelled = _imbalanced(labels, unlabelled, unlabelled_imbalance, classes, seed)
     many = np.bincount(labels[unlabelled], minlength=classes)
-    notes.append(
-      f"unlabelled_imbalance={unlabelled_imbalance:g}: "
-      + ", ".join(f"{n} of {name}" for n, name in zip(many, names, strict=True))
-    )
+    notes.append(f"unlabelled_imbalance={unlabelled_imbalance:g}: {_told(many, names)}")
   return Budget(labelled, unlabelled, tuple(notes))
 
 
@@ -122,6 +122,10 @@ def shape(classes: int, ratio: float) -> np.ndarray:
   """
   sizes = np.abs(ratio) ** (-np.arange(classes) / max(1, classes - 1))
   return sizes if ratio > 0 else sizes[::-1]
+
+
+def _told(many: np.ndarray, names: Sequence[str]) -> str:
+  return ", ".join(f"{n} of {name}" for n, name in zip(many, names, strict=True))
 
 
 def _imbalanced(

@@ -38,6 +38,7 @@ def failure(path):
     ('{"text": "x", "label": 1.5}', ["label: 1.5 is not a class id"]),
     ('{"text": "x", "label": NaN}', ["label: nan is not a class id"]),
     ('{"text": "x", "label": "1"}', ["label: '1' is not a class id"]),
+    ('{"text": "x", "label": [0, 1]}', ["label: [0, 1] are several", "two classes"]),
     ('{"text": "x", "label": "bad"}', ["label: 'bad'", "--labels="]),
     ('{"text": "x", "label": 99999999999}', ["label: 99999999999 is not a class id"]),
     ('{"text": "x", "label_name": "rude"}', ["label: missing", "'rude'"]),
