@@ -24,6 +24,7 @@ def place(tmp_path_factory):
     ("--config.stepz=3", '--config.stepz: Did you mean "steps" instead of "stepz"?'),
     ("--config.steps=many", "steps"),
     ("--config.method.treshold=1", "threshold"),
+    ("--config.wrapper.tau=0.5", "--config=configs/METHOD.py:prompt+WRAPPER"),
     ("--config.data=nowhere", "nowhere"),
     ("--config.labels=1000", "label"),
     ("--config.labels=-1", "labels"),

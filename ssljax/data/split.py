@@ -95,7 +95,8 @@ def draw(
     if labelled_imbalance:
       sizes = shape(classes, labelled_imbalance)
       most = int((count / sizes).min() * sizes.sum())
-      other = f", or lower labelled_imbalance={labelled_imbalance:g}"
+      given = f"labelled_imbalance={labelled_imbalance:g}"
+      other = f", or for a ratio nearer to 1 than {given}"
     raise UserError(
       f"labels={budget}: class {names[c]} needs {share[c]} labelled rows and has "
       f"{count[c]}; ask for at most {most}{other}"

@@ -92,6 +92,7 @@ def test_labelled_rows_have_the_shape_that_is_asked_for(ratio):
   assert many.sum() == 34
   assert np.abs(many - wanted).max() <= 1
   assert draw(34, labelled_imbalance=ratio).labelled.tolist() == found.labelled.tolist()
+  assert f"{many[0]} of" in found.notes[-1]
 
 
 @pytest.mark.parametrize("ratio", [1, 4, -16])
@@ -122,6 +123,7 @@ def test_an_imbalance_of_unknown_classes_is_refused():
     (-5, {}, ["labels=-5", "cannot be negative"]),
     (63, {}, ["class 'yes' (label 2) needs 21", "has 20", "at most 60"]),
     (181, {"mode": "stratified"}, ["has 100", "at most 180"]),
+    (99, {"labelled_imbalance": -5.0}, ["has 20", "nearer to 1 than labelled_im"]),
     (2, {}, ["fewer labels than the 3 classes", "at least 3"]),
     (30, {"mode": "random"}, ["'random'", "balanced or stratified"]),
   ],
