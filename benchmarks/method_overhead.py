@@ -5,12 +5,14 @@
 
 A method is given logits and features of a model that does nothing, U = 48 unlabelled
 texts of N = 1,000,000, C = 2 and 15 classes, and takes value and gradient of its loss
-with its state donated, as in training. `fixmatch/darp` is a method in a wrapper.
+with its state donated, as in the middle of a run of 1,300 steps, where all rows have
+been visited. `fixmatch/darp` is a method in a wrapper.
 
-The median is that of a step, the mean that of whole epochs, whose last step may look
-at all rows (MultiMatch sorts all margins). Tables must be written in place: the last
-column is the median over that at N / 100, in which a copy of a table would show.
-`--step` is what a whole step takes, for the mean to be a share of: benchmarks/step.py.
+The median is that of a step, the mean that of whole epochs, some of whose steps look at
+all rows (MultiMatch sorts all margins at an epoch's end, DARP refines all votes at each
+tenth step). Tables must be written in place: the last column is the median over that at
+N / 100, in which a copy of a table would show. `--step` is what a whole step takes, for
+the mean to be a share of: benchmarks/step.py.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from ssljax import methods, wrappers
 from ssljax.method import Batch, Clock, Labelled, Outputs, Sizes, Unlabelled
 
 B, U, D, LABELLED = 16, 48, 384, 200
-EPOCH = 13  # steps
+EPOCH, RUN = 13, 1300  # steps
 MIXED_INSIDE = ("vat",)  # whose arithmetic is passes through the encoder
 
 
@@ -73,7 +75,7 @@ def prepared(case: str, classes: int, rows: int):
   method = methods.make({"name": name, **keywords})
   method = wrappers.wrap(method, {"name": wrapper})
   needs, width = method.needs, classes + method.needs.virtual_classes
-  sizes = Sizes(classes, LABELLED, rows, B, U, 100_000, EPOCH, (), D)
+  sizes = Sizes(classes, LABELLED, rows, B, U, RUN, EPOCH, (), D)
   rng = np.random.default_rng(0)
   logits = jnp.asarray(rng.normal(size=(U, width)), jnp.float32)
   features = jnp.asarray(rng.normal(size=(U, D)), jnp.float32)
@@ -94,12 +96,28 @@ def prepared(case: str, classes: int, rows: int):
     return after, gradient
 
   def arguments(t: int):
-    epoch = jnp.int32(t // EPOCH)
-    clock = Clock(jnp.int32(t), jnp.float32(0.5), epoch, jax.random.key(t))
+    t = t + RUN // 2
+    epoch, progress = jnp.int32(t // EPOCH), jnp.float32(t / RUN)
+    clock = Clock(jnp.int32(t), progress, epoch, jax.random.key(t))
     index = jnp.asarray(rng.choice(rows, U, replace=False), jnp.int32)
     return jax.block_until_ready((logits, features, index, clock))
 
-  return jax.jit(step, donate_argnums=0), method.init(sizes), arguments
+  state = visited(method.init(sizes), rows, classes, rng)
+  return jax.jit(step, donate_argnums=0), state, arguments
+
+
+def visited(state, rows: int, classes: int, rng: np.random.Generator):
+  """The state with something in the tables of all rows."""
+
+  def filled(path, leaf):
+    if rows not in leaf.shape:
+      return jnp.copy(leaf)  # donated: its own
+    if leaf.dtype == jnp.int32:  # votes, and numbers of visits
+      return jnp.asarray(rng.integers(classes, size=leaf.shape), jnp.int32)
+    values = jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
+    return jax.nn.softmax(values) if path[-1].name == "seen" else values
+
+  return jax.tree_util.tree_map_with_path(filled, state)
 
 
 def all_cases() -> list[str]:

@@ -24,7 +24,21 @@ def test_class_quantiles_are_numpys(seed):
     mine = value[label == c]
     assert counts[c] == len(mine)
     expected = np.quantile(mine, share) if len(mine) else 0.0
-    assert float(found[c]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert float(found[c]) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_the_smallest_of_each_class_are_exact_whatever_their_size():
+  random = np.random.default_rng(0)
+  value = random.normal(size=400) * 10.0 ** random.integers(-30, 30, size=400)
+  value = np.concatenate([value, [0.0, -0.0, np.inf, -np.inf]]).astype(np.float32)
+  label = random.integers(0, 3, size=404).astype(np.int32)
+  ordered = [np.sort(value[label == c]) for c in range(3)]
+  for rank in (0, 1, 60, 100):
+    found = margins.smallest(value, label, np.full(3, rank, np.int32))
+    np.testing.assert_array_equal(found, [mine[rank] for mine in ordered])
+  last = np.array([len(mine) - 1 for mine in ordered], np.int32)
+  found = margins.smallest(value, label, last)
+  np.testing.assert_array_equal(found, [mine[-1] for mine in ordered])
 
 
 def test_class_quantiles_without_any_row_of_a_class():
