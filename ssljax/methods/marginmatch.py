@@ -38,7 +38,7 @@ from ssljax.method import (
   Sizes,
   consistency,
 )
-from ssljax.ops import margins, thresholds
+from ssljax.ops import margins, quantiles, thresholds
 
 Array = jax.Array
 
@@ -190,7 +190,7 @@ def make(
 
     def quantile(state):
       seen = jnp.where(state.wrong.visits > 0, 0, -1)
-      cut, count = margins.class_quantiles(state.wrong.margin, seen, 1, percentile)
+      cut, count = quantiles.class_quantiles(state.wrong.margin, seen, 1, percentile)
       return jnp.where(count[0] > 0, cut[0], state.cut)
 
     cut = jnp.where(clock.step == warmup, 0.0, state.cut)

@@ -43,7 +43,7 @@ from ssljax.method import (
   Term,
   cross_entropy,
 )
-from ssljax.ops import margins, thresholds
+from ssljax.ops import margins, quantiles, thresholds
 
 Array = jax.Array
 PEERS = ((1, 2), (0, 2), (0, 1))  # of each head
@@ -126,7 +126,7 @@ def make(
       both = jnp.where(state.vote[i] == state.vote[j], state.vote[i], -1)  # [N]
       column = jnp.maximum(both, 0)[:, None]
       values = [jnp.take_along_axis(state.margin[k], column, 1)[:, 0] for k in pair]
-      cut, _ = margins.class_quantiles(
+      cut, _ = quantiles.class_quantiles(
         jnp.concatenate(values),
         jnp.concatenate([both, both]),
         state.cut.shape[-1],

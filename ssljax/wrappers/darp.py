@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Method
-from ssljax.ops import listening
+from ssljax.ops import listening, quantiles
 
 Array = jax.Array
 NEWTON = 30  # iterations at most
@@ -116,8 +116,8 @@ def solved(
   visited = (seen.sum(-1) > 0).astype(jnp.float32)
   counts = visited.sum() * wanted
   rank = jnp.clip(jnp.floor(alpha * counts).astype(jnp.int32), 1, seen.shape[0]) - 1
-  ordered = -jnp.sort(-seen, axis=0)
-  least = jnp.take_along_axis(ordered, rank[None], axis=0)[0]
+  of_class = jnp.broadcast_to(jnp.arange(wanted.shape[0]), seen.shape)
+  least = -quantiles.smallest(-seen.reshape(-1), of_class.reshape(-1), rank)
   y = kept(seen, least)
   height = entropy(y) * visited  # rows that were not visited do not move
 
