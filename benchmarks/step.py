@@ -1,4 +1,4 @@
-"""Times one FixMatch step in several forms, side by side.
+"""Times one step in several forms, or of several methods, side by side.
 
   python -m benchmarks.step --data=FOLDER --compare=rows
   python -m benchmarks.step --data=FOLDER --compare=torch --max_length=128 --batch=8
@@ -7,7 +7,7 @@
 Each round runs one step of every form on the texts of the same batch, in turn, so that
 a noisy machine slows all of them alike. Printed are the median seconds, the lowest and
 the highest, and the ratio to the first form as the median over rounds with its
-quartiles. `methods` sets each method against FixMatch, two at a time. `torch` needs
+quartiles. `methods` sets each method against `--method`, two at a time. `torch` needs
 the extra `parity`; it does the same step as published code does: views one after
 another, padded to the longest text of the batch.
 """
@@ -57,7 +57,7 @@ FORMS = {
     "no weak dropout": ({"weak_dropout": False}, {}),
   },
   "torch": {"packed": ({}, {})},
-  "methods": {"fixmatch": ({}, {})},
+  "methods": {"the first": ({}, {})},
 }
 
 
