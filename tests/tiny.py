@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from ssljax import methods, sharding, step, wrappers
+from ssljax import methods, modules, sharding, step, wrappers
 from ssljax.data import loader, tokenize
 from ssljax.data.pack import Rows, Texts
 from ssljax.method import Sizes
@@ -48,7 +48,7 @@ def cases() -> list[str]:
   """
   found = []
   for name in methods.names():
-    hints = typing.get_type_hints(methods._factory(name))
+    hints = typing.get_type_hints(modules.factory(methods, name))
     variants = [v for kind in KINDS for v in typing.get_args(hints.get(kind))]
     found += [f"{name}:{variant}" for variant in variants] or [name]
   return found + [f"fixmatch/{name}" for name in wrappers.names()]

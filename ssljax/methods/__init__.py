@@ -28,7 +28,3 @@ def make(config: Mapping[str, Any]) -> Method:
   """
   keywords = modules.checked(_PACKAGE, config)
   return modules.factory(_PACKAGE, config["name"])(**keywords)
-
-
-def _factory(name: str):
-  return modules.factory(_PACKAGE, name)
