@@ -1,0 +1,51 @@
+"""Two looks that must agree: who is asked, who learns, and how much it counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.method import Batch, Clock, Labelled, Outputs, Unlabelled
+from ssljax.ops.agreement import agreement
+
+B, U, C = 3, 5, 4
+
+
+def loss(said, teacher, progress):
+  """The terms' totals; `said` by view, "teacher" is what the teacher says of weak."""
+  asked = []
+
+  def forward(*texts, key, teacher=False, gradient=True):
+    asked.append((texts, teacher, gradient))
+    found = tuple(
+      Outputs(said["teacher" if teacher else name], jnp.zeros(1), {}) for name in texts
+    )
+    return found if len(texts) > 1 else found[0]
+
+  batch = Batch(
+    Labelled({"weak": "labelled"}, jnp.eye(C)[:B], jnp.arange(B)),
+    Unlabelled({"weak": "weak", "strong": "strong"}, jnp.arange(U)),
+  )
+  clock = Clock(jnp.int32(0), jnp.float32(progress), jnp.int32(0), jax.random.key(0))
+  method = agreement(teacher, scale=6.0, ramp=0.5)
+  assert method.needs.teacher == teacher
+  terms, _, _ = method.loss(forward, batch, (), clock)
+  assert asked[0] == (("weak",), teacher, False)
+  return {n: t.scale * jnp.mean(t.weight * t.loss) for n, t in terms.items()}
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.25, 0.5), (0.9, 1.0)])
+def test_the_strong_look_learns_from_the_weak_one(teacher, progress, share):
+  random = np.random.default_rng(0)
+  said = {
+    name: jnp.asarray(random.normal(size=(B if name == "labelled" else U, C)))
+    for name in ("labelled", "weak", "strong", "teacher")
+  }
+  unlabelled = lambda said: loss(said, teacher, progress)["unlabelled"]
+  total, slope = jax.value_and_grad(unlabelled)(said)
+  target = said["teacher" if teacher else "weak"]
+  gap = jax.nn.softmax(said["strong"]) - jax.nn.softmax(target)
+  assert float(total) == pytest.approx(6.0 * share * float((gap**2).mean()), rel=1e-5)
+  assert np.any(slope.pop("strong")) == (share > 0)
+  assert not any(np.any(one) for one in slope.values())
