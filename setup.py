@@ -52,7 +52,7 @@ setup(
       "nltk>=3.9",
       "py3langid>=0.4",
       "pytest>=8.0",
-      "pytest-xdist>=3.6",
+      "pytest-xdist>=3.7",
       "ruff>=0.14",
     ],
     "llm-test": ["openai>=2.0", "xllamacpp>=2026.10"],  # a real server for the tests

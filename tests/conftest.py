@@ -39,6 +39,17 @@ def pytest_xdist_make_scheduler(config, log):
   return ByFileAndCase(config, log)
 
 
+def pytest_collection_modifyitems(items):
+  """Files of whole processes come first: each takes minutes, and goes in one piece."""
+
+  def short(item):
+    runs = vars(item.module).get("runs")
+    whole = runs is not None and runs.__name__ == "tests.runs"
+    return not (whole or item.get_closest_marker("slow"))
+
+  items.sort(key=short)
+
+
 @pytest.fixture
 def stdin(tmp_path):
   """Gives bytes to standard input."""
