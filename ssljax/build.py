@@ -41,7 +41,7 @@ def make_method(config: Mapping[str, Any]) -> Method:
       "at 1 and lower --config.batch, or set --config.remat=true to save memory"
     )
   if method.needs.teacher and not config["ema"]:
-    raise UserError(f"{name} needs a teacher: set --config.ema, to 0.999 say")
+    raise UserError(f"{name} needs a teacher: set --config.ema, to 0.99 say")
   if method.needs.layout and config["layout"] != method.needs.layout:
     raise UserError(
       f"{name} with --config.method.mix=hidden needs --config.layout="

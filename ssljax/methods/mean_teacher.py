@@ -3,7 +3,8 @@
 The teacher is the exponential moving average of the parameters (`--config.ema`), the
 student is the model:
 
-  loss = CE(x) + scale * ramp(t) * mean_u mean_c (p_c(strong(u)) - p'_c(weak(u)))^2
+  loss = CE(x)
+       + scale * ramp(t) * mean_u (C / 2) sum_c (p_c(strong(u)) - p'_c(weak(u)))^2
 
 p' is the teacher's and takes no gradient; the student's side does. (Published code took
 both from the teacher, or let the teacher be the student: the loss was 0.) Like the
@@ -11,6 +12,10 @@ student, the teacher reads with dropout unless `--config.weak_dropout=false`; wh
 evaluated is the teacher, as in the paper. There labelled texts agree, too
 (`--config.include_labelled=true`), and the ramp is sigmoid-shaped; here it is linear
 over the first 40% of the run.
+
+The paper has mean_c of the squares: its weight 100 for ten classes is 2 in these units,
+which do not hang on C (`ops.agreement.square`). The 50 of published text code would be
+25 with two classes, and hold the student to what the teacher said when it knew little.
 """
 
 from ssljax.keywords import Amount, Share
@@ -18,6 +23,6 @@ from ssljax.method import Method
 from ssljax.ops.agreement import agreement
 
 
-def make(scale: Amount = 50.0, ramp: Share = 0.4) -> Method:
+def make(scale: Amount = 2.0, ramp: Share = 0.4) -> Method:
   """Args: `scale` at the end of the ramp, `ramp` as a share of the run."""
   return agreement(teacher=True, scale=scale, ramp=ramp)

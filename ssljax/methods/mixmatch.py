@@ -7,10 +7,10 @@ q^(1/T). All of [x, weak(u), strong(u)] with their targets [y, q, q] are mixed i
   loss = mean CE(mixed x, mixed y)
        + scale * ramp(t) * mean_2U (C / 2) sum_c (p_c - target_c)^2
 
-Near uniform p the paper's mean_c (p_c - target_c)^2 pulls at logits 2 / C^2 times as
-hard as cross-entropy does: its weight 75 for ten classes is 1.5 in the units above. For
-two classes it would be 37, and the 100 of published text code 50: sharpened guesses of
-an untrained model then teach themselves, and all texts become one class.
+The paper has mean_c (p_c - target_c)^2: its weight 75 for ten classes is 1.5 in these
+units, which do not hang on C (`ops.agreement.square`). For two classes it would be 37,
+and the 100 of published text code 50: sharpened guesses of an untrained model then
+teach themselves, and all texts become one class.
 
 `mix="pooled"` mixes the features that the classifier reads, "hidden" the hidden states
 after a layer drawn at each step (TMix; needs layout=padded). In both the encoder learns
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
-from ssljax.ops import alignment, mixing, ramps
+from ssljax.ops import agreement, alignment, mixing, ramps
 
 
 def make(
@@ -50,11 +50,10 @@ def make(
     target = mixing.mixed(target, partner, share)
     views = [batch.labelled.views["weak"], *views]
     logits = mixing.logits(forward, views, partner, share, key, mix)
-    square = ((jax.nn.softmax(logits[many:]) - target[many:]) ** 2).sum(-1)
-    square = square * target.shape[-1] / 2
+    error = agreement.square(jax.nn.softmax(logits[many:]), target[many:])
     terms = {
       "labelled": Term(cross_entropy(logits[:many], target[:many])),
-      "unlabelled": Term(square, 1.0, scale * ramps.linear(clock.progress, ramp)),
+      "unlabelled": Term(error, 1.0, scale * ramps.linear(clock.progress, ramp)),
     }
     return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
 

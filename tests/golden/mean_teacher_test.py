@@ -31,10 +31,10 @@ def test_equals_the_equation(classes):
     for u in range(U):
       p, q = fake.softmax(student["logits"][u]), fake.softmax(teacher["logits"][u])
       for c in range(classes):
-        loss += (p[c] - q[c]) ** 2 / classes
+        loss += classes / 2 * (p[c] - q[c]) ** 2
         for k in range(classes):
           moves = p[c] * ((c == k) - p[k])  # d p_c / d z_k
-          slopes[u, k] += 2 * (p[c] - q[c]) * moves / classes
+          slopes[u, k] += classes * (p[c] - q[c]) * moves
       np.testing.assert_allclose(result.assigned.target[u], q, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
     assert result.totals == pytest.approx(
@@ -77,4 +77,4 @@ def test_a_student_that_says_what_the_teacher_says_costs_nothing():
 
 def test_the_teacher_is_an_average_not_the_student():
   assert mean_teacher.make().needs.teacher
-  assert config.get_config().ema == 0.999
+  assert config.get_config().ema == 0.99

@@ -30,10 +30,10 @@ def test_equals_the_equation(classes):
     for u in range(U):
       p, q = fake.softmax(strong[u]), fake.softmax(weak[u])
       for c in range(classes):
-        loss += (p[c] - q[c]) ** 2 / classes
+        loss += classes / 2 * (p[c] - q[c]) ** 2
         for k in range(classes):
           moves = p[c] * ((c == k) - p[k])  # d p_c / d z_k
-          slopes[u, k] += 2 * (p[c] - q[c]) * moves / classes
+          slopes[u, k] += classes * (p[c] - q[c]) * moves
       np.testing.assert_allclose(result.assigned.target[u], q, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
     assert result.totals == pytest.approx(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssljax.method import Batch, Clock, Labelled, Outputs, Unlabelled
-from ssljax.ops.agreement import agreement
+from ssljax.ops.agreement import agreement, square
 
 B, U, C = 3, 5, 4
 
@@ -46,6 +46,15 @@ def test_the_strong_look_learns_from_the_weak_one(teacher, progress, share):
   total, slope = jax.value_and_grad(unlabelled)(said)
   target = said["teacher" if teacher else "weak"]
   gap = jax.nn.softmax(said["strong"]) - jax.nn.softmax(target)
-  assert float(total) == pytest.approx(6.0 * share * float((gap**2).mean()), rel=1e-5)
+  square = C / 2 * float((gap**2).sum(1).mean())
+  assert float(total) == pytest.approx(6.0 * share * square, rel=1e-5)
   assert np.any(slope.pop("strong")) == (share > 0)
   assert not any(np.any(one) for one in slope.values())
+
+
+@pytest.mark.parametrize("classes", [2, 10, 15])
+def test_near_uniform_the_square_pulls_as_cross_entropy_does(classes):
+  target = jnp.eye(classes)[:2]
+  flat = jnp.zeros((2, classes))
+  pull = jax.grad(lambda z: square(jax.nn.softmax(z), target).sum())(flat)
+  np.testing.assert_allclose(pull, 1 / classes - target, rtol=1e-5, atol=1e-6)
