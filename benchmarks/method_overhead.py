@@ -9,10 +9,10 @@ with its state donated, as in the middle of a run of 1,300 steps, where all rows
 been visited. `fixmatch/darp` is a method in a wrapper.
 
 The median is that of a step, the mean that of whole epochs, some of whose steps look at
-all rows (MultiMatch sorts all margins at an epoch's end, DARP refines all votes at each
-tenth step). Tables must be written in place: the last column is the median over that at
-N / 100, in which a copy of a table would show. `--step` is what a whole step takes, for
-the mean to be a share of: benchmarks/step.py.
+all rows (MultiMatch's cut-offs are of all margins, at an epoch's end, DARP refines all
+votes at each tenth step). Tables must be written in place: the last column is the
+median over that at N / 100, in which a copy of a table would show. `--step` is what a
+whole step takes, for the mean to be a share of: benchmarks/step.py.
 """
 
 import argparse

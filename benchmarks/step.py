@@ -83,11 +83,12 @@ def main() -> None:
     forms["torch, padded"] = torchs(made)
 
   others = [name for name in methods.names() if name != options.method]
-  for name in others if options.compare == "methods" else ():
-    other = ours(assembled(options, {}, name))
-    print(timed(forms | {name: other}, options.rounds)[-1], flush=True)
   if options.compare != "methods":
     print(*timed(forms, options.rounds), sep="\n")
+    return
+  for name in others:
+    other = ours(assembled(options, {}, name))
+    print(timed(forms | {name: other}, options.rounds)[-1], flush=True)
 
 
 def timed(forms: dict[str, Callable[[int], None]], rounds: int) -> list[str]:

@@ -43,9 +43,10 @@ def make_method(config: Mapping[str, Any]) -> Method:
   if method.needs.teacher and not config["ema"]:
     raise UserError(f"{name} needs a teacher: set --config.ema, to 0.99 say")
   if method.needs.layout and config["layout"] != method.needs.layout:
+    other = "; --config.method.mix=pooled takes any" if method.needs.mixes else ""
     raise UserError(
-      f"{name} with --config.method.mix=hidden needs --config.layout="
-      f"{method.needs.layout}; it is {config['layout']} (mix=pooled takes either)"
+      f"{name} as it is set needs --config.layout={method.needs.layout}; it is "
+      f"{config['layout']}{other}"
     )
   return method
 

@@ -62,7 +62,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     first, *more = plain.split("\n")
     flag = _flag_of(argv, first.strip("'\""))
     hint = f": {more[0]}" if more else ""
-    if flag.startswith("--config.wrapper."):
+    if not more and flag.startswith("--config.wrapper."):
       hint = (
         ": a wrapper's keywords come with --config=configs/METHOD.py:prompt+WRAPPER"
       )

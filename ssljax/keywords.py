@@ -30,4 +30,4 @@ def check(make: Callable, keywords: Mapping[str, Any]) -> None:
         bound = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
         raise ValueError(f"{name}={value}: it must be {bound}")
     if isinstance(value, float) and not math.isfinite(value):
-      raise ValueError(f"{name}={value}: it must be a number")
+      raise ValueError(f"{name}={value}: it must be finite")

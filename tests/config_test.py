@@ -108,7 +108,7 @@ def test_a_config_that_was_written_is_read(tmp_path):
     ("fixmatch", "threshold", math.nan, "threshold=nan: it must be 0 to 1"),
     ("fixmatch", "scale", -1.0, "scale=-1.0: it must be 0 or more"),
     ("fixmatch", "scale", math.inf, "scale=inf: it must be 0 or more"),
-    ("marginmatch", "cut_off", math.nan, "cut_off=nan: it must be a number (marginm"),
+    ("marginmatch", "cut_off", math.nan, "cut_off=nan: it must be finite (marginm"),
     ("fixmatch", "treshold", 0.5, "no keyword 'treshold'; it has threshold, scale"),
     ("multimatch", "percentile", 5.0, "percentile=5.0: it must be 0 to 1"),
     ("marginmatch", "variant", "x", "it is one of fixed_cutoff, virtual_class"),

@@ -15,7 +15,7 @@ over the first 40% of the run.
 
 The paper has mean_c of the squares: its weight 100 for ten classes is 2 in these units,
 which do not hang on C (`ops.agreement.square`). The 50 of published text code would be
-25 with two classes, and hold the student to what the teacher said when it knew little.
+25 with two classes.
 """
 
 from ssljax.keywords import Amount, Share

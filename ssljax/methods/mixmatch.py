@@ -10,7 +10,7 @@ q^(1/T). All of [x, weak(u), strong(u)] with their targets [y, q, q] are mixed i
 The paper has mean_c (p_c - target_c)^2: its weight 75 for ten classes is 1.5 in these
 units, which do not hang on C (`ops.agreement.square`). For two classes it would be 37,
 and the 100 of published text code 50: sharpened guesses of an untrained model then
-teach themselves, and all texts become one class.
+teach themselves, and nearly all texts become one class.
 
 `mix="pooled"` mixes the features that the classifier reads, "hidden" the hidden states
 after a layer drawn at each step (TMix; needs layout=padded). In both the encoder learns
