@@ -5,6 +5,7 @@ this epoch's permutation, so that a batch is always full and never repeats an
 unlabelled row. Resuming needs the step and nothing else.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -282,8 +283,13 @@ def scramble(seed: int | np.uint64, epoch: np.ndarray, row: np.ndarray) -> np.nd
   return mixed
 
 
+@functools.cache
 def _order(rows: int, size: int, seed: int):
-  """t -> (rows i64 [size], their epochs i64 [size]), shuffled anew each epoch."""
+  """t -> (rows i64 [size], their epochs i64 [size]), shuffled anew each epoch.
+
+  Kept, since a small set is costly to shuffle: grain looks for a row in the dark, up to
+  milliseconds for each of a few dozen (docs/performance.md).
+  """
   if size == 0:
     empty = np.zeros(0, np.int64)
     return lambda t: (empty, empty)
@@ -291,15 +297,26 @@ def _order(rows: int, size: int, seed: int):
   if rows >= size:
     batches = shuffled.batch(size, drop_remainder=True).repeat()
     a_pass = rows // size
-    return lambda t: (batches[t], np.full(size, t // a_pass))
-  # Fewer rows than a batch takes (a tiny labelled set): they do repeat.
-  forever = shuffled.repeat()
 
-  def repeated(t):
-    places = np.arange(t * size, (t + 1) * size)
-    return np.array([forever[int(i)] for i in places]), places // rows
+    def order(t):
+      return batches[t], np.full(size, t // a_pass)
 
-  return repeated
+  else:
+    # Fewer rows than a batch takes (a tiny labelled set): they do repeat.
+    forever = shuffled.repeat()
+
+    def order(t):
+      places = np.arange(t * size, (t + 1) * size)
+      return np.array([forever[int(i)] for i in places]), places // rows
+
+  @functools.lru_cache(maxsize=2 * PLANNED)
+  def kept(t):
+    found = order(t)
+    for array in found:
+      array.flags.writeable = False
+    return found
+
+  return kept
 
 
 def _padded_lengths(needs: np.ndarray, count: int) -> np.ndarray:
