@@ -9,8 +9,17 @@ import pytest
 from tests.augment import folders, places
 
 
+@pytest.fixture(scope="module")
+def swept():
+  """What earlier tests of the process left is gone, or out of the collector's sight."""
+  gc.collect()
+  gc.freeze()
+  yield
+  gc.unfreeze()
+
+
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, swept):
   """Waits of milliseconds, no key, no proxy; and nothing is left behind."""
   from ssljax.augment import client  # needs an extra
 
