@@ -108,7 +108,7 @@ def make(
     return state, margin, vote
 
   def teach(margin, vote, confident, cut):
-    """Two peers (leaves [2, U, ...]) teach a head with cut-offs [C]: Taught [U]."""
+    """Two peers ([2, U, ...]) teach a head of cut-offs [C]: label, weight [U]."""
     own = jnp.take_along_axis(margin, vote[..., None], axis=-1)[..., 0]
     first, second = own >= cut[vote]  # passes
     agree = vote[0] == vote[1]
