@@ -25,55 +25,6 @@ class Result(NamedTuple):
   gradient: Any = None
 
 
-def taker(method, voters: bool = False):
-  """A compiled step: (state, said, label, index, step, epoch) -> Result."""
-
-  def outputs(logits):
-    features = jnp.zeros((logits.shape[0], 1), jnp.float32)
-    if voters:
-      return Outputs(logits.mean(1), features, {"voters": logits})
-    return Outputs(logits, features, {})
-
-  @jax.jit
-  def run(state, said, label, index, clock):
-    def forward(*texts, key, teacher=False, gradient=True):
-      assert not teacher
-      assert gradient or "strong" not in texts, "the strong view learns"
-      assert not gradient or "weak" not in texts, "the weak view only votes"
-      found = tuple(outputs(getattr(said, name)) for name in texts)
-      return found if len(texts) > 1 else found[0]
-
-    batch = Batch(
-      Labelled(
-        {"weak": "labelled"}, label, jnp.arange(label.shape[0], dtype=jnp.int32)
-      ),
-      Unlabelled({"weak": "weak", "strong": "strong"}, index),
-    )
-    terms, state, assigned = method.loss(forward, batch, state, clock)
-    totals = {
-      name: jnp.mean(jnp.asarray(term.weight) * term.loss) * term.scale
-      for name, term in terms.items()
-    }
-    return totals, state, assigned
-
-  def take(state, said, label, index, step=0, epoch=0) -> Result:
-    clock = Clock(
-      jnp.int32(step),
-      jnp.float32(0.0),
-      jnp.int32(epoch),
-      jax.random.fold_in(jax.random.key(5), step),
-    )
-    said = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), said)
-    totals, state, assigned = run(
-      state, said, jnp.asarray(label, jnp.float32), jnp.asarray(index, jnp.int32), clock
-    )
-    return Result(
-      {name: float(total) for name, total in totals.items()}, state, assigned
-    )
-
-  return take
-
-
 class Model:
   """Says of a view what `said` has under its name; a `Forward` for any method.
 
@@ -86,8 +37,8 @@ class Model:
 
   depth = 12
 
-  def __init__(self, said):
-    self.said = said
+  def __init__(self, said, votes=()):
+    self.said, self.votes = said, votes
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
     alone = not any(name.startswith("unlabelled") for name in texts)
@@ -95,6 +46,7 @@ class Model:
     return found if len(texts) > 1 else found[0]
 
   def _one(self, name, teacher, gradient, alone):
+    assert not (gradient and name in self.votes), f"{name} only votes"
     name = name.replace("unlabelled", "teacher") if teacher else name
     heard = self.said.get(f"{name}/vote") if not gradient else None
     heard = heard or (self.said.get(f"{name}/alone") if alone else None)
@@ -118,12 +70,12 @@ class Model:
     return Outputs(mixed, jnp.zeros_like(mixed), {})
 
 
-def stepper(method):
+def stepper(method, votes=()):
   """A compiled step: (state, said, label, index, step, progress, epoch) -> Result.
 
-  As `taker`, for a method that reads any views and heads: `said` as `Model` has it.
-  The totals are those of the terms; `Result.gradient` is that of their sum with
-  respect to all that was said.
+  For a method that reads any views and heads: `said` as `Model` has it. The totals are
+  those of the terms; `Result.gradient` is that of their sum with respect to all that
+  was said. The views of `votes` may be read without gradient only.
   """
   needs = method.needs
 
@@ -136,7 +88,7 @@ def stepper(method):
     )
 
     def total(said):
-      terms, after, assigned = method.loss(Model(said), batch, state, clock)
+      terms, after, assigned = method.loss(Model(said, votes), batch, state, clock)
       totals = {
         name: jnp.mean(jnp.asarray(term.weight) * term.loss) * term.scale
         for name, term in terms.items()
@@ -165,6 +117,26 @@ def stepper(method):
     )
     totals = {name: float(total) for name, total in totals.items()}
     return Result(totals, state, assigned, gradient)
+
+  return take
+
+
+def taker(method, voters: bool = False):
+  """`stepper` for the three common views: (state, Said, label, index, step, epoch)."""
+  step_with = stepper(method, votes=("unlabelled.weak",))
+
+  def spoken(logits):
+    return (
+      {"logits": logits.mean(1), "voters": logits} if voters else {"logits": logits}
+    )
+
+  def take(state, said, label, index, step=0, epoch=0) -> Result:
+    views = {
+      "labelled.weak": spoken(said.labelled),
+      "unlabelled.weak": spoken(said.weak),
+      "unlabelled.strong": spoken(said.strong),
+    }
+    return step_with(state, views, label, index, step, epoch=epoch)
 
   return take
 
