@@ -6,44 +6,22 @@ import pytest
 from ssljax.method import Sizes
 from ssljax.methods import flexmatch
 
-from . import fake
+from . import fake, plain
 
 N, U, B = 24, 12, 6
 
 
-class Reference:
-  """Which class each row was last surely predicted, a row at a time."""
-
-  def __init__(self, classes, threshold, warmup):
-    self.classes, self.threshold, self.warmup = classes, threshold, warmup
-    self.last = dict.fromkeys(range(N))
-
-  def counts(self):
-    return [
-      sum(label == c for label in self.last.values()) for c in range(self.classes)
-    ]
-
-  def cuts(self):
-    """T(c) of each class."""
-    counts = self.counts()
-    unused = sum(label is None for label in self.last.values())
-    most = max(*counts, unused) if self.warmup else max(counts)
-    betas = [count / most if most else 0.0 for count in counts]
-    return [self.threshold * beta / (2 - beta) for beta in betas]
-
-  def step(self, weak, index):
-    """(label, passes) of each text; then the texts are remembered."""
-    cuts, found = self.cuts(), []
-    for row in weak:
-      q = fake.softmax(row)
-      c = fake.first_largest(q)
-      assert abs(q[c] - cuts[c]) > 1e-6  # no matter of rounding
-      found.append((c, q[c] > cuts[c]))
-    for row, u in zip(weak, index, strict=True):
-      q = fake.softmax(row)
-      if max(q) > self.threshold:
-        self.last[int(u)] = fake.first_largest(q)
-    return found
+def step(learned, weak, index):
+  """(label, passes) of each text; then the texts are remembered."""
+  cuts, found = [learned.level(c) for c in range(learned.classes)], []
+  for row in weak:
+    q = fake.softmax(row)
+    c = fake.first_largest(q)
+    assert abs(q[c] - cuts[c]) > 1e-6  # no matter of rounding
+    found.append((c, q[c] > cuts[c]))
+  for row, u in zip(weak, index, strict=True):
+    learned.remember(int(u), fake.softmax(row))
+  return found
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -53,22 +31,22 @@ def test_equals_the_equations(classes, warmup):
   method = flexmatch.make(threshold=0.8, scale=0.7, warmup=warmup)
   take = fake.stepper(method)
   state = method.init(Sizes(classes, 12, N, B, U))
-  reference = Reference(classes, 0.8, warmup)
+  learned = plain.Learned(classes, N, 0.8, warmup)
   selected = []
-  for step in range(9):
+  for t in range(9):
     said = fake.speech(random, classes, B, U, spread=3.0)
     weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
-    weak[:, -1] -= 30 * (step < 3)  # a class nobody predicts
-    if step == 7:  # all are for the class that is learned best, and none is sure
-      counts = reference.counts()
+    weak[:, -1] -= 30 * (t < 3)  # a class nobody predicts
+    if t == 7:  # all are for the class that is learned best, and none is sure
+      counts = learned.counts()
       weak[:] = 0.25 * np.eye(classes)[counts.index(max(counts))]
     label = fake.labels(random, B, classes)
     index = random.permutation(N)[:U]
-    result = take(state, said, label, index, step)
+    result = take(state, said, label, index, t)
     state = result.state
 
     loss, slopes = 0.0, np.zeros((U, classes))
-    taught = reference.step(weak, index)
+    taught = step(learned, weak, index)
     for u, (c, passes) in enumerate(taught):
       target = fake.one_hot(c, classes)
       np.testing.assert_array_equal(result.assigned.target[u], target)
@@ -90,9 +68,8 @@ def test_equals_the_equations(classes, warmup):
       atol=1e-7,
     )
     assert not np.any(result.gradient["unlabelled.weak"]["logits"])
-    expected = [-1 if c is None else c for c in reference.last.values()]
-    np.testing.assert_array_equal(state.label, expected)
-    np.testing.assert_array_equal(state.count, reference.counts())
+    np.testing.assert_array_equal(state.label, learned.labels())
+    np.testing.assert_array_equal(state.count, learned.counts())
   # All before anything is learned, none in the step made for it.
   assert selected[0] == U
   assert selected[7] == 0

@@ -8,7 +8,7 @@ import pytest
 from ssljax.method import Outputs, Sizes
 from ssljax.methods import marginmatch
 
-from . import fake
+from . import fake, plain
 
 N, U, B = 30, 12, 4
 RUN = 2**20  # steps of the paper's run
@@ -22,13 +22,8 @@ class Reference:
     self.threshold, self.smoothness, self.ages = 0.8, 0.997, ages
     self.average = {u: [0.0] * (classes + virtual) for u in range(rows)}
     self.visits = dict.fromkeys(range(rows), 0)
-    self.selected = {}  # FlexMatch's memory: row -> class
+    self.learned = plain.Learned(classes, rows, self.threshold)
     self.wrong_average, self.wrong_visits = {}, {}  # since the last redraw
-
-  def level(self, c):
-    sigma = [list(self.selected.values()).count(k) for k in range(self.classes)]
-    beta = sigma[c] / max(*sigma, self.rows - len(self.selected))
-    return self.threshold * beta / (2 - beta)
 
   def blend(self, old, new, age):
     share = self.smoothness / (1 + age)
@@ -36,7 +31,7 @@ class Reference:
 
   def step(self, said, index, epoch, wrong):
     """Targets and weights; all levels are those of before this batch."""
-    levels = [self.level(c) for c in range(self.classes)]
+    levels = [self.learned.level(c) for c in range(self.classes)]
     cut, found = self.cut, {}
     for place, u in enumerate(index):
       row = said.weak[place]
@@ -56,8 +51,7 @@ class Reference:
         self.wrong_visits[u] = age + 1
         continue
       found[u] = c, float(max(q) >= levels[c] and self.average[u][c] >= cut)
-      if max(q) >= self.threshold:
-        self.selected[u] = c
+      self.learned.remember(u, q)
     share = sum(w for _, w in found.values()) / max(1, len(found))
     chosen = [found.get(u, (self.classes, share)) for u in index]
     width = self.classes + self.virtual
@@ -77,10 +71,8 @@ def check(result, reference, said, label, target, weight, scale):
   state = result.state
   np.testing.assert_allclose(state.margin, list(reference.average.values()), atol=1e-5)
   np.testing.assert_array_equal(state.visits, list(reference.visits.values()))
-  memory = [reference.selected.get(u, -1) for u in range(reference.rows)]
-  np.testing.assert_array_equal(state.learned.label, memory)
-  recount = [memory.count(c) for c in range(reference.classes)]
-  np.testing.assert_array_equal(state.learned.count, recount)
+  np.testing.assert_array_equal(state.learned.label, reference.learned.labels())
+  np.testing.assert_array_equal(state.learned.count, reference.learned.counts())
 
 
 def speech(random, classes, width, spread=2.0):

@@ -52,9 +52,16 @@ class Learned:
     self.classes, self.rows, self.threshold = classes, rows, threshold
     self.warmup, self.label = warmup, {}
 
+  def labels(self) -> list[int]:
+    """Of all rows, -1 where none was sure yet."""
+    return [self.label.get(u, -1) for u in range(self.rows)]
+
+  def counts(self) -> list[int]:
+    return [self.labels().count(c) for c in range(self.classes)]
+
   def level(self, c) -> float:
-    sigma = [list(self.label.values()).count(k) for k in range(self.classes)]
-    unused = self.rows - len(self.label) if self.warmup else 0
+    sigma = self.counts()
+    unused = self.labels().count(-1) if self.warmup else 0
     beta = sigma[c] / max(*sigma, unused, 1)
     return self.threshold * beta / (2 - beta)
 

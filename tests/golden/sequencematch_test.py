@@ -78,11 +78,8 @@ def test_equals_the_equations(classes, warmup, temperature):
       rel=1e-5,
       abs=5e-7,  # a divergence is a difference of float32 logarithms of order 1
     )
-    memory = [learned.label.get(u, -1) for u in range(N)]
-    np.testing.assert_array_equal(state.label, memory)
-    np.testing.assert_array_equal(
-      state.count, [memory.count(c) for c in range(classes)]
-    )
+    np.testing.assert_array_equal(state.label, learned.labels())
+    np.testing.assert_array_equal(state.count, learned.counts())
   assert shares[0] == shares[9] == 1 > min(shares)
 
 
