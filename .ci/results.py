@@ -1,7 +1,7 @@
 """Reads pytest's XML results: python .ci/results.py skipped|passed FILES.
 
-`skipped` prints the test files that hold a skipped test, one a line; `passed` prints
-how many tests passed.
+`skipped` prints the tests that were skipped, one a line, as pytest takes them; `passed`
+prints how many tests passed.
 """
 
 import sys
@@ -13,22 +13,18 @@ def cases(files: list[str]) -> list[tree.Element]:
   return [case for file in files for case in tree.parse(file).iter("testcase")]
 
 
-def home(case: tree.Element) -> str:
-  """The file of a test, from its dotted name."""
-  # A module skipped as a whole has its name where others have the test's.
-  words = f"{case.get('classname')}.{case.get('name')}".strip(".").split(".")
-  for count in range(len(words), 0, -1):
-    path = Path(*words[:count]).with_suffix(".py")
-    if path.is_file():
-      return str(path)
-  return ".".join(words)
+def address(case: tree.Element) -> str:
+  """FILE::TEST, or FILE where a module was skipped as a whole."""
+  module, name = case.get("classname"), case.get("name")
+  path = Path(*(module or name).split(".")).with_suffix(".py")
+  return f"{path}::{name}" if module else str(path)
 
 
 def main(what: str, files: list[str]) -> None:
   if what == "skipped":
-    found = {home(case) for case in cases(files) if case.find("skipped") is not None}
-    for file in sorted(found):
-      print(file)
+    skipped = [case for case in cases(files) if case.find("skipped") is not None]
+    for test in sorted({address(case) for case in skipped}):
+      print(test)
   else:
     bad = ("skipped", "failure", "error")
     print(sum(all(case.find(tag) is None for tag in bad) for case in cases(files)))
