@@ -47,8 +47,14 @@ def guarded(
 def _parse(argv: Sequence[str]) -> list[str]:
   values = flags.FLAGS
   _find_configs(argv)
+  # The keys of a config are known once it is read: it comes first wherever it stands.
+  # ml_collections looks into sys.argv, too.
+  words = sorted(
+    argv[1:], key=lambda word: not word.startswith(("--config=", "-config="))
+  )
+  sys.argv = argv = [argv[0], *words]
   try:
-    rest = values(list(argv))
+    rest = values(argv)
     if "config" in values and getattr(values, "config", None) is not None:
       values.config.keys()  # a config file that failed to load raises only now
   except (flags.Error, UserError) as error:
