@@ -1,16 +1,18 @@
 """ReMixMatch (Berthelot et al. 2020, arXiv 1911.09785) on text: aligned and anchored.
 
 The guess q of an unlabelled text is p of its weak view, aligned to the labelled class
-frequency over its running mean (section 3.1) and sharpened to q^(1/T). It anchors the
-strong views (section 3.2). All of [x, strong(u), strong'(u), weak(u)] with their
-targets [y, q, q, q] are mixed in pairs (`ops.mixing`):
+frequency over its mean of the last `window` batches (section 3.1) and sharpened to
+q^(1/T). It anchors the strong views (section 3.2). All of [x, strong(u), strong'(u),
+weak(u)] with their targets [y, q, q, q] are mixed in pairs (`ops.mixing`):
 
   loss = mean CE(mixed x) + scale * ramp(t) * mean CE(mixed u)
        + anchor * ramp(t) * mean CE(p(strong(u)), q)
 
 The last term reads the strong view unmixed. Rotation is for images and left out. `mix`
 as in MixMatch; mixed unlabelled texts have a gradient into the encoder. (The paper
-augments x strongly, too, and its model's mean is that of the last 128 batches.)
+augments x strongly, too.) Published text code has an exponential mean of momentum 0.999
+in place of the window: in a short run that is the untrained model's, and a model that
+has learned the frequency has its guesses scaled by it once more.
 """
 
 from typing import Literal, NamedTuple
@@ -18,14 +20,14 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
+from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment, mixing, ramps
 
 
 class State(NamedTuple):
   labelled: jax.Array  # f32 [C], class frequency
-  model: alignment.Average  # f32 [C], mean of p(weak(u))
+  model: alignment.Window  # means of p(weak(u))
 
 
 def make(
@@ -34,22 +36,22 @@ def make(
   temperature: Amount = 0.5,
   scale: Amount = 1.5,
   anchor: Amount = 0.5,
-  momentum: Share = 0.999,
+  window: Count = 128,
   ramp: Share = 1 / 64,
 ) -> Method:
-  """Args: `scale`, `anchor` at the end of the ramp; `momentum` of the mean."""
+  """Args: `scale`, `anchor` at the end of the ramp; `window` as above."""
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
-    return State(counts / counts.sum(), alignment.average_init(sizes.classes))
+    return State(counts / counts.sum(), alignment.window_init(window, sizes.classes))
 
   def loss(forward, batch, state, clock):
     guess_key, pair_key, mix_key, key = jax.random.split(clock.key, 4)
     unlabelled, label = batch.unlabelled.views, batch.labelled.label
     weak = forward(unlabelled["weak"], key=guess_key, gradient=False)
     p = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
-    model = alignment.average_update(state.model, p.mean(0), momentum)
-    q = alignment.aligned(p, state.labelled, model.mean)
+    model = alignment.window_update(state.model, p.mean(0))
+    q = alignment.aligned(p, state.labelled, alignment.window_mean(model))
     q = alignment.sharpened(q, temperature)
     many = label.shape[0]
     target = jnp.concatenate([label, q, q, q])

@@ -8,12 +8,12 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import remixmatch
-from ssljax.ops import mixing
+from ssljax.ops import alignment, mixing
 
 from . import fake, plain
 
 B, U, WIDTH = 5, 7, 4
-ALPHA, TEMPERATURE, SCALE, ANCHOR, MOMENTUM, RAMP = 0.75, 0.5, 1.5, 0.6, 0.9, 0.25
+ALPHA, TEMPERATURE, SCALE, ANCHOR, WINDOW, RAMP = 0.75, 0.5, 1.5, 0.6, 3, 0.25
 # As they are mixed.
 VIEWS = ("labelled.weak", *(f"unlabelled.{v}" for v in ("strong", "strong_2", "weak")))
 
@@ -21,7 +21,7 @@ VIEWS = ("labelled.weak", *(f"unlabelled.{v}" for v in ("strong", "strong_2", "w
 @functools.cache
 def stepping(mix):
   """The method and its step, compiled once for all tests."""
-  method = remixmatch.make(mix, ALPHA, TEMPERATURE, SCALE, ANCHOR, MOMENTUM, RAMP)
+  method = remixmatch.make(mix, ALPHA, TEMPERATURE, SCALE, ANCHOR, WINDOW, RAMP)
   return method, fake.stepper(method)
 
 
@@ -44,21 +44,16 @@ def draws(step):
 
 
 class Reference:
-  """The running mean, and the guesses it corrects; `counts` of labelled texts."""
+  """The mean of the last batches, and the guesses it corrects; `counts` of labels."""
 
   def __init__(self, counts):
     self.labelled = [n / sum(counts) for n in counts]
-    self.model = None  # begins with the first batch
+    self.window = plain.Window(WINDOW)
 
   def guess(self, said):
     q = [fake.softmax(row) for row in said["unlabelled.weak/vote"]["logits"]]
-    now, old = plain.mean(q), self.model
-    self.model = (
-      now
-      if old is None
-      else [MOMENTUM * a + (1 - MOMENTUM) * b for a, b in zip(old, now, strict=True)]
-    )
-    even = [plain.aligned(p, self.labelled, self.model) for p in q]
+    seen = self.window.see(q)
+    even = [plain.aligned(p, self.labelled, seen) for p in q]
     return [plain.sharpened(p, TEMPERATURE) for p in even]
 
 
@@ -109,7 +104,8 @@ def test_equals_the_equations(mix, classes):
     np.testing.assert_allclose(result.assigned.target, guess, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
     np.testing.assert_allclose(state.labelled, reference.labelled, rtol=1e-6)
-    np.testing.assert_allclose(state.model.mean, reference.model, rtol=1e-5)
+    seen = plain.mean(reference.window.means)
+    np.testing.assert_allclose(alignment.window_mean(state.model), seen, rtol=1e-5)
     ramp = min(progress / RAMP, 1.0)
     depths = range(13) if mix == "hidden" else [None]
     fits = 0
@@ -174,4 +170,21 @@ def test_guesses_are_aligned_to_the_labels_and_not_to_those_of_a_batch():
     result = take(state, said, np.eye(5)[[0, 0, 0, 0, 3]], np.arange(U), step)
     state = result.state
   expected = plain.sharpened([0.2, 0.4, 0.4, 0, 0], TEMPERATURE)
+  np.testing.assert_allclose(result.assigned.target, [expected] * U, atol=1e-4)
+
+
+def test_a_model_that_has_learned_the_frequency_is_left_alone():
+  """An exponential mean that begins with the untrained model's scaled it once more."""
+  random = np.random.default_rng(0)
+  method = remixmatch.make(window=4)
+  take = fake.stepper(method)
+  counts = (18, 2)
+  state = method.init(Sizes(2, 20, U, B, U, labelled_counts=counts))
+  for step in range(6):
+    said = speech(random, 2)
+    trained = np.log(counts) if step > 1 else np.zeros(2)
+    said["unlabelled.weak/vote"]["logits"] = np.array([trained] * U)
+    result = take(state, said, np.eye(2)[[0, 0, 0, 0, 1]], np.arange(U), step)
+    state = result.state
+  expected = plain.sharpened([0.9, 0.1], 0.5)
   np.testing.assert_allclose(result.assigned.target, [expected] * U, atol=1e-4)
