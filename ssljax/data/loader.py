@@ -1,11 +1,10 @@
 """What batch t holds, as a pure function of (seed, t), laid out for the devices.
 
-Orders come from grain's shuffles: a labelled and an unlabelled batch is a slice of
-this epoch's permutation, so that a batch is always full and never repeats an
-unlabelled row. Resuming needs the step and nothing else.
+A labelled and an unlabelled batch is a slice of this epoch's permutation (`order`), so
+that a batch is always full and never repeats an unlabelled row. Resuming needs the step
+and nothing else.
 """
 
-import functools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from ssljax.data import pack
+from ssljax.data import order, pack
 from ssljax.data.pack import Shape, Texts
 from ssljax.data.tokenize import Tokens
 from ssljax.errors import UserError
@@ -45,11 +44,11 @@ class View(NamedTuple):
         again, where a row has two.
     """
     count = (self.begin[rows + 1] - self.begin[rows]).astype(np.uint64)
-    drawn = scramble(seed, epoch, rows)
+    drawn = order.scramble(seed, epoch, rows)
     place = drawn % count
     if taken is not None:
       others = np.maximum(count, 2) - np.uint64(1)
-      first = scramble(taken, epoch, rows) % count
+      first = order.scramble(taken, epoch, rows) % count
       place = np.where(count > 1, (first + np.uint64(1) + drawn % others) % count, 0)
     return self.begin[rows] + place.astype(np.int64)
 
@@ -127,14 +126,14 @@ class Loader:
         "lower batch or unlabelled_ratio, or give more texts"
       )
     # grain adds the epoch to its seed, so seeds beside each other would share orders.
-    seeds = scramble(seed, np.zeros(2, int), np.arange(2)) >> np.uint64(33)
-    self.labelled_order = _order(len(data.label), batch, int(seeds[0]))
-    self.unlabelled_order = _order(rows, unlabelled_batch, int(seeds[1]))
+    seeds = order.scramble(seed, np.zeros(2, int), np.arange(2)) >> np.uint64(33)
+    self.labelled_order = order.batches(len(data.label), batch, int(seeds[0]))
+    self.unlabelled_order = order.batches(rows, unlabelled_batch, int(seeds[1]))
     self.views = [("labelled", name) for name in data.labelled]
     self.views += [("unlabelled", name) for name in data.unlabelled]
     # Views that have the same candidates draw them independently of each other.
     names = np.array([zlib.crc32(name.encode()) for _, name in self.views])
-    self.draws = scramble(seed, np.zeros(len(names), int), names)
+    self.draws = order.scramble(seed, np.zeros(len(names), int), names)
     looked = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED).astype(int))
     lengths = [self._each(_lengths, t) for t in looked]
     choices = (self._choice(option, lengths) for option in layout.options)
@@ -269,54 +268,6 @@ def _texts(tokens: Tokens, some: np.ndarray) -> list[tuple[np.ndarray, int]]:
 
 def _lengths(tokens: Tokens, some: np.ndarray) -> np.ndarray:
   return tokens.offset[some + 1] - tokens.offset[some]
-
-
-def scramble(seed: int | np.uint64, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
-  """A well-mixed u64 for each (seed, epoch, row): splitmix64 steps, vectorised."""
-  with np.errstate(over="ignore"):
-    mixed = np.zeros(np.shape(row), np.uint64)
-    for part in (seed, epoch, row):
-      mixed = (mixed + np.uint64(0x9E3779B97F4A7C15)) ^ np.asarray(part, np.uint64)
-      mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-      mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-      mixed ^= mixed >> np.uint64(31)
-  return mixed
-
-
-@functools.cache
-def _order(rows: int, size: int, seed: int):
-  """t -> (rows i64 [size], their epochs i64 [size]), shuffled anew each epoch.
-
-  Kept, since a small set is costly to shuffle: grain looks for a row in the dark, up to
-  milliseconds for each of a few dozen (docs/performance.md).
-  """
-  if size == 0:
-    empty = np.zeros(0, np.int64)
-    return lambda t: (empty, empty)
-  shuffled = grain.MapDataset.range(rows).shuffle(seed=seed)
-  if rows >= size:
-    batches = shuffled.batch(size, drop_remainder=True).repeat()
-    a_pass = rows // size
-
-    def order(t):
-      return batches[t], np.full(size, t // a_pass)
-
-  else:
-    # Fewer rows than a batch takes (a tiny labelled set): they do repeat.
-    forever = shuffled.repeat()
-
-    def order(t):
-      places = np.arange(t * size, (t + 1) * size)
-      return np.array([forever[int(i)] for i in places]), places // rows
-
-  @functools.lru_cache(maxsize=2 * PLANNED)
-  def kept(t):
-    found = order(t)
-    for array in found:
-      array.flags.writeable = False
-    return found
-
-  return kept
 
 
 def _padded_lengths(needs: np.ndarray, count: int) -> np.ndarray:
