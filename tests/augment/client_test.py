@@ -129,7 +129,12 @@ def test_retry_after_is_honoured_by_all(form, status):
   later = datetime.now(UTC) + timedelta(seconds=2.5)
   value = "0.6" if form == "seconds" else format_datetime(later, usegmt=True)
   limit = error(status, headers={"Retry-After": value})
-  with Stub(lambda number, body: limit if number == 0 else reply("new")) as stub:
+
+  def rules(number, body):
+    time.sleep(0.2 * (number == 1))  # the first one's refusal is there before this
+    return limit if number == 0 else reply("new")
+
+  with Stub(rules) as stub:
     list(engine(stub, concurrency=2).make(sources(9), 0))
     # What was on its way beside the first one came in; then there was quiet.
     waited = sorted(stub.times)[2] - stub.times[0]

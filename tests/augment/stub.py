@@ -39,6 +39,8 @@ class Stub:
       def setup(self):
         super().setup()
         stub.open.add(self.connection)
+        if stub.left.is_set():
+          stub.hang_up()
 
       def finish(self):
         stub.open.discard(self.connection)
@@ -52,7 +54,6 @@ class Stub:
         pass
 
     class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-      daemon_threads = True
       request_queue_size = 128
 
     self.server = Server(("127.0.0.1", self.port), Handler)
@@ -64,11 +65,15 @@ class Stub:
   def __exit__(self, *error):
     self.left.set()
     self.server.shutdown()
-    self.server.server_close()
-    for connection in list(self.open):  # a server that is gone keeps none alive
+    self.hang_up()
+    self.server.server_close()  # waits for the threads of the requests, too
+    self.thread.join()
+
+  def hang_up(self) -> None:
+    """A server that is gone keeps no connection alive."""
+    for connection in list(self.open):
       with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    self.thread.join()
 
   @property
   def url(self) -> str:
