@@ -1,6 +1,7 @@
 """SAW (Lai et al. 2022, ICML): rare classes weigh more, among pseudo-labels, too.
 
-Each labelled text weighs w_y, each unlabelled one w'_c of its pseudo-label c, by the
+Each labelled text weighs w_y, each unlabelled one w'_c of its pseudo-label c (that of
+the voters' mean, if there are several), in every term that is a loss of texts, by the
 effective number of texts (Cui et al. 2019, arXiv 1901.05555, equation 4):
 
   w_c ~ (1 - beta) / (1 - beta^n_c), of mean 1 over the classes
@@ -51,10 +52,11 @@ def make(method: Method, beta: Share = 0.999) -> Method:
     classes = state.labelled.shape[0]
     label = batch.labelled.label[:, :classes]
     target = assigned.target[:, :classes].argmax(-1)
-    own = {"labelled": label @ state.labelled, "unlabelled": state.unlabelled[target]}
-    for name, weight in own.items():
-      term = terms[name]
-      terms = {**terms, name: term._replace(weight=term.weight * weight)}
+    own, other = label @ state.labelled, state.unlabelled[target]
+    for name, term in terms.items():
+      if term.loss.ndim:  # else it is of the batch
+        weight = term.weight * (own if name == "labelled" else other)
+        terms = {**terms, name: term._replace(weight=weight)}
     weak = heard.said(batch.unlabelled.views["weak"], False, clock.key).logits
     seen = weak[:, :classes].argmax(-1).astype(jnp.int32)
     vote = state.vote.at[batch.unlabelled.index].set(seen)

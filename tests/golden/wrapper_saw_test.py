@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ssljax.methods import adamatch, refixmatch
 from ssljax.wrappers import saw
 
 from . import fake, wrapped
@@ -55,6 +56,38 @@ def test_equals_the_equations(inner, classes):
     np.testing.assert_allclose(state.unlabelled, reference.unlabelled, rtol=1e-5)
     votes = [reference.vote.get(u, -1) for u in range(wrapped.ROWS)]
     np.testing.assert_array_equal(state.vote, votes)
+
+
+def test_every_loss_of_a_text_is_weighed():
+  """Nobody is sure, so that all that unlabelled texts learn by is ReFixMatch's KL."""
+  counts, (said, label, index) = (
+    (13, 3),
+    next(wrapped.scenes(np.random.default_rng(0), 2)),
+  )
+  said["unlabelled.weak"]["logits"][:] = [0.5, 0.0]
+  inner = refixmatch.make(threshold=0.95)
+  around = saw.make(inner, BETA)
+  state = around.init(wrapped.sizes(2, counts))
+  state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
+  found = fake.stepper(around)(state, said, label, index)
+  plain = fake.stepper(inner)((), said, label, index)
+  assert plain.totals["divergence"] > 0
+  assert found.totals["divergence"] == pytest.approx(
+    0.25 * plain.totals["divergence"], rel=1e-5
+  )
+
+
+def test_what_is_counted_is_the_prediction_and_not_the_label_that_came_of_it():
+  """AdaMatch's labels are aligned: of a text that it says 0 of, the label may be 1."""
+  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
+  said["unlabelled.weak"]["logits"][:] = [2.0, 0.0]
+  said["unlabelled.weak"]["logits"][0] = [0.1, 0.0]
+  said["labelled.weak"]["logits"][:] = [0.0, 0.0]
+  method = saw.make(adamatch.make(interpolation=False), BETA)
+  state = method.init(wrapped.sizes(2, (13, 3)))
+  result = fake.stepper(method)(state, said, label, index)
+  assert result.assigned.target[0, 1] == 1
+  assert result.state.vote[index[0]] == 0
 
 
 def first(beta, counts):
