@@ -16,10 +16,18 @@ def summary(job: Job) -> list[str]:
   """Splits, steps, devices and row lengths."""
   config, data, steps = job.config, job.data, job.steps
   unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
+  counts, wrapper = set(job.sizes.labelled_counts), config["wrapper"]["name"]
+  even = []
+  if wrapper and len(counts) == 1:
+    even.append(
+      f"each class has {counts.pop()} labelled texts: {wrapper} balances nothing by "
+      "their numbers (--config.balance=stratified draws them as the data has them)"
+    )
   cut = ", ".join(f"{share:.1%} of {name}" for name, share in job.truncated.items())
   lengths = " and ".join(map(str, job.batches.choice.row_lengths))
   return [
     *unused,
+    *even,
     f"{configuration.method_name(config)}: {job.sizes.labelled} labelled and "
     f"{job.sizes.unlabelled} unlabelled texts, {len(data.validation.label)} "
     f"validation, {len(data.test.label)} test; classes {', '.join(data.labels)}",

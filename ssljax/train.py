@@ -216,6 +216,11 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       write_predictions(path, rows, logits[name], found["temperature"])
     jsonfile.write_json(workdir / "result.json", result)
     _report(workdir, note)
+    if _idle(workdir):
+      note(
+        "no unlabelled text had a weight at any step (mask_rate 0): the labelled ones "
+        "alone were learned from; train for more steps, or lower the threshold"
+      )
   _together("finished")
   note(_summary(result))
   note(f"results in {workdir}")
@@ -254,6 +259,16 @@ def _report(workdir: Path, note: Callable[[str], None]) -> None:
     note(
       f"report.html was not written ({error!r}); try python -m ssljax.report {workdir}"
     )
+
+
+def _idle(workdir: Path) -> bool:
+  """Whether a run that has read unlabelled texts has used none."""
+  try:
+    lines = runs.history(runs.read(workdir))["train"]
+  except UserError:  # of somebody's making, and no reason to fail
+    return False
+  rates = [line["mask_rate"] for line in lines if "mask_rate" in line]
+  return bool(rates) and not any(rates)
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:

@@ -74,6 +74,10 @@ def test_a_run_leaves_what_is_promised(name, undisturbed):
   seen = [(line["step"], line["split"]) for line in lines(workdir)]
   assert len(seen) == len(set(seen))
   assert (STEPS, "train") in seen
+  used = [line["mask_rate"] for line in lines(workdir) if "mask_rate" in line]
+  assert ("the labelled ones alone were learned from" in printed) == (
+    bool(used) and not any(used)
+  )
   train = [line for line in lines(workdir) if line["split"] == "train"][-1]
   wanted = {"loss", "labelled", "step_seconds", "examples_per_second"}
   wanted |= {"tokens_per_second", "real_token_share"}
@@ -190,8 +194,11 @@ def test_what_is_not_finite_stops_the_run_and_is_not_kept(place, rate):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(place, parallel):
   workdir = place / "dry"
   more = ["--config.dry_run=true", f"--config.parallel={parallel}"]
+  more += ["--config.wrapper.name=abc"] if parallel == "jit" else []
   code, printed = run("multimatch", workdir, *more, place=place)
   assert code == 0, printed
+  even = "each class has 8 labelled texts: abc balances nothing by their numbers"
+  assert (even in printed) == (parallel == "jit")
   for part in (
     "16 labelled",
     "cut at 32 tokens: 0.0% of train (weak), 0.0% of train (strong)",
@@ -303,3 +310,10 @@ def test_what_a_kill_left_of_a_first_file_is_in_nobodys_way(place):
   (workdir / "slurm.out").write_text("")
   code, printed = run("supervised", workdir, "--config.steps=2", place=place)
   assert code == 0, printed
+
+
+def test_a_run_that_used_no_unlabelled_text_says_so(place):
+  """MultiMatch has no cut-offs before its first epoch ends, and here that is all."""
+  code, printed = run("multimatch", place / "idle", "--config.steps=2", place=place)
+  assert code == 0, printed
+  assert "mask_rate 0" in printed
