@@ -66,6 +66,11 @@ def assemble(config: dict[str, Any]) -> Job:
     )
   steps = configuration.steps_of(config, labelled)
   unlabelled_batch = config["batch"] * config["unlabelled_ratio"] if rows else 0
+  if method.needs.views and unlabelled_batch < method.needs.least:
+    raise UserError(
+      f"{config['method']['name']} needs {method.needs.least} unlabelled texts a step; "
+      f"batch x unlabelled_ratio is {unlabelled_batch}: raise --config.batch"
+    )
   model = build.make_model(config, method, data.encoder, classes)
   sizes = Sizes(
     classes,

@@ -123,7 +123,9 @@ class Needs(NamedTuple):
   labelled_views: tuple[str, ...] = ("weak",)
   layout: str = ""  # "padded" if hidden states are mixed position by position
   mixes: bool = False  # terms are of mixed texts, which have no label of their own
+  votes: tuple[str, ...] = ("weak",)  # views that targets are made of
   relative: bool = False  # votes are held against what is said of labelled texts
+  least: int = 1  # U that it can work with
 
 
 class Term(NamedTuple):

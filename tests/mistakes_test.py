@@ -47,6 +47,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(place, flag, said):
   assert not workdir.exists()
 
 
+def test_a_method_that_needs_more_texts_a_step_says_so(place):
+  more = ("--config.batch=1", "--config.unlabelled_ratio=1", "--config.strong=self")
+  code, printed = run("comatch", place / "few", *more, place=place)
+  assert code == 2, printed
+  assert "error: comatch needs 2 unlabelled texts a step" in printed
+  assert not (place / "few").exists()
+
+
 @pytest.mark.parametrize("program", ["ssljax.main", "ssljax.augment"])
 def test_without_a_config_one_is_suggested(program):
   more = ["--data=x"] if program == "ssljax.augment" else []

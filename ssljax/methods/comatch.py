@@ -95,5 +95,6 @@ def make(
   needs = Needs(
     views=("weak", "strong", "strong_2"),
     heads={"projection": Head("projection", width=width)},
+    least=2,  # of one text alone L_c is 0
   )
   return Method(needs, init, loss)

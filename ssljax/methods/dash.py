@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Count, Factor, Share
-from ssljax.method import Assignment, Method, Rule, consistency, cross_entropy
+from ssljax.method import Assignment, Method, Needs, Rule, consistency, cross_entropy
 
 Array = jax.Array
 
@@ -62,4 +62,4 @@ def make(
     weight = (low & ~warm).astype(jnp.float32)
     return Assignment(target, weight, {"threshold": rho}), state
 
-  return consistency(Rule(init, assign), scale)
+  return consistency(Rule(init, assign), scale, Needs(relative=True))

@@ -58,4 +58,5 @@ def make(
     return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
 
   layout = "padded" if mix == "hidden" else ""
-  return Method(Needs(layout=layout, mixes=True), lambda sizes: (), loss)
+  needs = Needs(layout=layout, mixes=True, votes=("weak", "strong"))
+  return Method(needs, lambda sizes: (), loss)

@@ -83,6 +83,17 @@ def refuse_several(needs: Needs) -> None:
     raise ValueError("takes no method with several voters or virtual classes")
 
 
+def refuse_votes(needs: Needs) -> None:
+  """For a wrapper that changes how the weak view votes.
+
+  Raises:
+    ValueError: another view votes, too (MixMatch), in the pass that learns even
+      (SequenceMatch): half of the votes would stay, or change the wrong way.
+  """
+  if needs.votes != ("weak",):
+    raise ValueError(f"takes no method with targets of the {needs.votes[-1]} view")
+
+
 def refuse_control(needs: Needs) -> None:
   """For a wrapper that changes what unlabelled texts learn by.
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Share
+from ssljax.keywords import Amount, Count, Share, Temperature
 from ssljax.method import Method, Term, cross_entropy
 from ssljax.ops import alignment, bank, listening
 
@@ -37,8 +37,8 @@ class State(NamedTuple):
 def make(
   method: Method,
   scale: Amount = 1.0,
-  temperature: Amount = 0.05,
-  distribution: Amount = 1.5,
+  temperature: Temperature = 0.05,
+  distribution: Temperature = 1.5,
   warmup: Share = 0.05,
   newest: Count = 256,
   momentum: Share = 0.99,
@@ -46,6 +46,7 @@ def make(
   """Args: `temperature` T, `distribution` T_dist, `momentum` of m."""
   listening.refuse_several(method.needs)
   listening.refuse_control(method.needs)
+  listening.refuse_votes(method.needs)
 
   def init(sizes):
     return State(
@@ -57,8 +58,7 @@ def make(
 
   def likeness(features, state):
     """Logits f32 [n, C]."""
-    near = bank.unit(features) @ bank.unit(state.feature).T
-    return near / max(temperature, 1e-6)
+    return bank.unit(features) @ bank.unit(state.feature).T / temperature
 
   def loss(forward, batch, state, clock):
     # Not before each class has a prototype.
@@ -70,7 +70,7 @@ def make(
         return said
       p = jax.lax.stop_gradient(jax.nn.softmax(said.logits[:, :classes]))
       s = jax.nn.softmax(jax.lax.stop_gradient(likeness(said.features, state)))
-      v = (state.vote / state.vote.max()) ** (1.0 / max(distribution, 1e-6))
+      v = (state.vote / state.vote.max()) ** (1.0 / distribution)
       v = v[p.argmax(-1)][:, None]
       blend = jnp.where(begun, (1.0 - v) * p + v * s, p)
       votes.append((blend, s))

@@ -30,6 +30,7 @@ def make(method: Method, tau: Amount = 0.4, momentum: Share = 0.999) -> Method:
   if method.needs.mixes:
     raise ValueError("shifts unlabelled texts and takes no method that mixes them")
   listening.refuse_control(method.needs)
+  listening.refuse_votes(method.needs)
   heads = listening.voters(method.needs)
 
   def init(sizes):

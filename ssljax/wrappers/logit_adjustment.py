@@ -6,7 +6,7 @@ like size. A class without a labelled text counts as one text.
 
 Meant for labels that are classes. A method whose targets are distributions (UDA,
 CoMatch and others) would learn z + tau log pi = log q from its own q = softmax(z): step
-by step it favours rare classes more than pi says. What Dash and UDA ask of labelled
+by step it favours rare classes more than pi says. What UDA's annealing asks of labelled
 texts is asked of z + tau log pi.
 """
 
@@ -27,9 +27,14 @@ class State(NamedTuple):
 
 def make(method: Method, tau: Amount = 1.0) -> Method:
   """Args: `tau` scales the adjustment; 0 leaves the method as it is."""
+  if method.needs.mixes:
+    raise ValueError(
+      "is for labels that are classes and takes no method that mixes them"
+    )
   if method.needs.relative:
     raise ValueError("takes no method whose votes are held against the labelled texts'")
   listening.refuse_control(method.needs)
+  listening.refuse_votes(method.needs)
   heads = listening.voters(method.needs)
 
   def init(sizes):

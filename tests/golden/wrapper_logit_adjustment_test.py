@@ -1,12 +1,9 @@
 """Logit adjustment around methods, against arXiv 2007.07314, in plain NumPy."""
 
-import jax
 import numpy as np
 import pytest
 
 from ssljax.method import Outputs
-from ssljax.methods import mixmatch
-from ssljax.ops import mixing
 from ssljax.wrappers import logit_adjustment
 
 from . import fake, plain, wrapped
@@ -37,44 +34,6 @@ def test_equals_the_equations(inner, classes):
     np.testing.assert_allclose(TAU * np.asarray(state.prior), by, rtol=1e-5)
     if step in (2, 3) and inner == "fixmatch":
       assert {weight for _, weight in taught} == {step - 2.0}
-
-
-def test_mixed_texts_are_learned_by_adjusted_logits_and_guessed_by_plain_ones():
-  classes, width, views = (
-    5,
-    4,
-    ("labelled.weak", "unlabelled.weak", "unlabelled.strong"),
-  )
-  random = np.random.default_rng(1)
-  method = logit_adjustment.make(mixmatch.make("pooled", 0.6, 1.0, 3.0, 0.0), TAU)
-  take = fake.stepper(method)
-  state = method.init(wrapped.sizes(classes, COUNTS[classes]))
-  for step, (said, label, index) in enumerate(
-    wrapped.scenes(random, classes, features=width)
-  ):
-    said["kernel"] = random.normal(size=(width, classes))
-    result = take(state, said, label, index, step, progress=0.5)
-    both = [said[view]["logits"] for view in views[1:]]
-    guess = [
-      plain.mean([fake.softmax(a), fake.softmax(b)]) for a, b in zip(*both, strict=True)
-    ]
-    np.testing.assert_allclose(result.assigned.target, guess, rtol=1e-4, atol=1e-6)
-
-    key = jax.random.split(jax.random.fold_in(jax.random.key(5), step), 3)[1]
-    rows = [np.arange(wrapped.B, dtype=np.int32)] + [index.astype(np.int32)] * 2
-    pairs = [np.asarray(one) for one in mixing.pairs(key, rows, 0.6)]
-    features = np.concatenate([said[view]["features"] for view in views])
-    kernel = np.float32(said["kernel"]).astype(np.float64)
-    mixed = [row @ kernel for row in plain.mixture(features, *pairs)]
-    mixed = [row + shift(COUNTS[classes]) for row in mixed]
-    targets = plain.mixture([*label, *guess, *guess], *pairs)
-    square = [
-      classes / 2 * np.sum((np.array(fake.softmax(z)) - t) ** 2)
-      for z, t in zip(mixed[wrapped.B :], targets[wrapped.B :], strict=True)
-    ]
-    own = fake.mean_surprise(mixed[: wrapped.B], targets[: wrapped.B])
-    expected = {"labelled": own, "unlabelled": 3.0 * np.mean(square)}
-    assert result.totals == pytest.approx(expected, rel=1e-4)
 
 
 def prior(counts):
