@@ -3,7 +3,7 @@
 The defaults are the settings of arXiv 2512.21107 as far as its authors' configs tell:
 prompt task, batch 16, ratio 3, 512 tokens, 100 passes over the labelled texts.
 `configs/METHOD.py:TASK`: the task is prompt or response, with a wrapper prompt+abc.
-Not a config to run by itself.
+A file for each method calls it; by itself it is FixMatch's.
 """
 
 import ml_collections

@@ -3,6 +3,10 @@
 One file a wrapper, found by its module's name; `make(method, **keywords)`. It hears
 what the model says (`ops.listening`) and needs no more of the method than that it votes
 on a weak view, in a pass without gradient, and learns from a strong one.
+
+CReST (Wei et al. 2021, arXiv 2102.09559) is none of them: it trains several
+generations, each from new weights on a labelled set that the last one has grown. That
+is a loop around runs and no step function.
 """
 
 import sys
