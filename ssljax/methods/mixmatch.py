@@ -49,7 +49,7 @@ def make(
     partner, share = mixing.pairs(pair_key, rows, alpha)
     target = mixing.mixed(target, partner, share)
     views = [batch.labelled.views["weak"], *views]
-    logits = mixing.logits(forward, views, partner, share, key, mix)
+    logits, _ = mixing.logits(forward, views, partner, share, key, mix)
     error = agreement.square(jax.nn.softmax(logits[many:]), target[many:])
     terms = {
       "labelled": Term(cross_entropy(logits[:many], target[:many])),

@@ -8,8 +8,9 @@ weak(u)] with their targets [y, q, q, q] are mixed in pairs (`ops.mixing`):
   loss = mean CE(mixed x) + scale * ramp(t) * mean CE(mixed u)
        + anchor * ramp(t) * mean CE(p(strong(u)), q)
 
-The last term reads the strong view unmixed. Rotation is for images and left out. `mix`
-as in MixMatch; mixed unlabelled texts have a gradient into the encoder. (The paper
+The last term reads the strong view unmixed: with mix="pooled" in the pass that mixes
+its features, with "hidden" in one more (`mix` as in MixMatch). Mixed unlabelled texts
+have a gradient into the encoder. Rotation is for images and left out. (The paper
 augments x strongly, too.)
 
 Two settings of published text code do not suit a run of hundreds of steps. An
@@ -64,8 +65,8 @@ def make(
     target = mixing.mixed(target, partner, share)
     views = [unlabelled[name] for name in ("strong", "strong_2", "weak")]
     views = [batch.labelled.views["weak"], *views]
-    logits = mixing.logits(forward, views, partner, share, mix_key, mix)
-    strong = forward(unlabelled["strong"], key=key)
+    logits, whole = mixing.logits(forward, views, partner, share, mix_key, mix)
+    strong = whole[1] if whole else forward(unlabelled["strong"], key=key)
     error, ramped = cross_entropy(logits, target), ramps.linear(clock.progress, ramp)
     terms = {
       "labelled": Term(error[:many]),

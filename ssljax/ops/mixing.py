@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from ssljax.method import Outputs
 from ssljax.ops import draws
 
 Array = jax.Array
@@ -50,18 +51,24 @@ def mixed(values: Array, partner: Array, share: Array) -> Array:
   return share * values + (1.0 - share) * values[partner]
 
 
-def logits(forward, views: Sequence, partner, share, key: Array, where: str) -> Array:
+def logits(
+  forward, views: Sequence, partner: Array, share: Array, key: Array, where: str
+) -> tuple[Array, Sequence[Outputs]]:
   """What the model says of the mixed texts, f32 [n, C], in the order of `views`.
 
   Args:
     views: Texts; together n.
     where: "pooled" or "hidden".
+
+  Returns:
+    With them what it says of each view unmixed, which "pooled" has at no cost; () of
+    "hidden".
   """
   run_key, layer_key = jax.random.split(key)
   if where == "hidden":
     depths = jnp.array([-(-k * forward.depth // 12) for k in LAYERS], jnp.int32)
     layer = jax.random.choice(layer_key, depths)
-    return forward.mix(tuple(views), partner, share, layer, run_key).logits
+    return forward.mix(tuple(views), partner, share, layer, run_key).logits, ()
   found = forward(*views, key=run_key)
   features = jnp.concatenate([outputs.features for outputs in found])
-  return forward.classify(mixed(features, partner, share)).logits
+  return forward.classify(mixed(features, partner, share)).logits, found
