@@ -26,6 +26,7 @@ from ssljax.job import Job, assemble
 from ssljax.window import Window
 
 WORK = 60.0  # seconds of work that a kill may cost where checkpoint_every is 0
+IDLE = "no pseudo-label counted at any step (mask_rate 0); see steps and threshold"
 LOGS = (".log", ".txt", ".out", ".err")
 EVALUATED = ("validation", "test")
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
@@ -216,11 +217,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       write_predictions(path, rows, logits[name], found["temperature"])
     jsonfile.write_json(workdir / "result.json", result)
     _report(workdir, note)
-    if _idle(workdir):
-      note(
-        "no unlabelled text had a weight at any step (mask_rate 0): the labelled ones "
-        "alone were learned from; train for more steps, or lower the threshold"
-      )
+    if runs.idle(workdir):
+      note(IDLE)
   _together("finished")
   note(_summary(result))
   note(f"results in {workdir}")
@@ -259,16 +257,6 @@ def _report(workdir: Path, note: Callable[[str], None]) -> None:
     note(
       f"report.html was not written ({error!r}); try python -m ssljax.report {workdir}"
     )
-
-
-def _idle(workdir: Path) -> bool:
-  """Whether a run that has read unlabelled texts has used none."""
-  try:
-    lines = runs.history(runs.read(workdir))["train"]
-  except UserError:  # of somebody's making, and no reason to fail
-    return False
-  rates = [line["mask_rate"] for line in lines if "mask_rate" in line]
-  return bool(rates) and not any(rates)
 
 
 def _finished(workdir: Path) -> dict[str, Any] | None:

@@ -128,3 +128,13 @@ def history(run: Run) -> dict[str, list[dict[str, Any]]]:
       f"{run.workdir}/metrics.jsonl: cannot be read ({error!r})"
     ) from None
   return found
+
+
+def idle(workdir: Path) -> bool:
+  """Whether a finished run gave pseudo-labels and no step used any."""
+  try:
+    lines = history(read(workdir))["train"]
+  except UserError:  # somebody's hand: no reason for a run to fail
+    return False
+  rates = [line["mask_rate"] for line in lines if "mask_rate" in line]
+  return bool(rates) and not any(rates)
