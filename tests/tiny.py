@@ -67,7 +67,12 @@ class Tiny:
       keywords["threshold"] = 0.4  # of 3 classes; an untrained model is rarely surer
     if "gamma" in known:
       keywords["gamma"] = 1.05  # Dash: the loss of a tiny model does not fall as fast
-    self.method = wrappers.wrap(methods.make(keywords), {"name": wrapper})
+    if "batches" in known:
+      keywords["batches"] = 1  # CoMatch smooths once its queue is full, in some steps
+    around = {"name": wrapper}
+    if "every" in wrappers.defaults(wrapper):
+      around |= {"warmup": 0.0, "every": 2}  # DARP refines in the first steps
+    self.method = wrappers.wrap(methods.make(keywords), around)
     self.micro = micro
     rng = np.random.default_rng(0)
     needs = self.method.needs

@@ -136,9 +136,11 @@ def solved(
 
   def step(carry):
     done, multiplier, most, (gap, slope) = carry
-    # Adding the same to all multipliers changes nothing: the ridge picks one of them.
+    # Adding the same to all multipliers changes nothing: the ridge lets the slope be
+    # solved, and their mean stays 0, which it would leave by the noise of the gap.
     ridge = 1e-3 * jnp.trace(slope) / wanted.shape[0] + 1e-6
     move = jnp.linalg.solve(slope + ridge * jnp.eye(wanted.shape[0]), gap)
+    move = move - move.mean()
     move = move * jnp.minimum(1.0, most / jnp.abs(move).max())
     there = at(multiplier + move)
     closer = jnp.linalg.norm(there[0]) < jnp.linalg.norm(gap)
