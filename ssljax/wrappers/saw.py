@@ -7,7 +7,7 @@ effective number of texts (Cui et al. 2019, arXiv 1901.05555, equation 4):
   w_c ~ (1 - beta) / (1 - beta^n_c), of mean 1 over the classes
 
 n_c of w counts labelled texts; n_c of w' counts the last prediction of each unlabelled
-row, anew at each epoch's end (1 for all before the first).
+row, anew at each epoch's end (1 for all before the first). A virtual class weighs 1.
 """
 
 from typing import Any, NamedTuple
@@ -50,9 +50,10 @@ def make(method: Method, beta: Share = 0.999) -> Method:
     heard = listening.Listening(forward)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
     classes = state.labelled.shape[0]
-    label = batch.labelled.label[:, :classes]
-    target = assigned.target[:, :classes].argmax(-1)
-    own, other = label @ state.labelled, state.unlabelled[target]
+    own = batch.labelled.label[:, :classes] @ state.labelled
+    virtual = assigned.target.shape[-1] - classes
+    of_target = jnp.pad(state.unlabelled, (0, virtual), constant_values=1.0)
+    other = of_target[assigned.target.argmax(-1)]
     for name, term in terms.items():
       if term.loss.ndim:  # else it is of the batch
         weight = term.weight * (own if name == "labelled" else other)

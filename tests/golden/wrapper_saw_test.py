@@ -1,9 +1,11 @@
 """SAW around methods, against Lai et al. 2022, a text and a class at a time."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.methods import adamatch, refixmatch
+from ssljax.method import Assignment, Needs, Rule, consistency
+from ssljax.methods import adamatch, freematch, refixmatch
 from ssljax.wrappers import saw
 
 from . import fake, wrapped
@@ -75,6 +77,40 @@ def test_every_loss_of_a_text_is_weighed():
   assert found.totals["divergence"] == pytest.approx(
     0.25 * plain.totals["divergence"], rel=1e-5
   )
+
+
+def test_a_loss_of_the_batch_is_not_weighed():
+  """FreeMatch's fairness is one number, and stays what it is."""
+  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
+  inner = freematch.make(fairness=0.5)
+  around = saw.make(inner, BETA)
+  sizes = wrapped.sizes(2, (13, 3))
+  state = around.init(sizes)._replace(unlabelled=np.array([0.25, 1.75], np.float32))
+  found = fake.stepper(around)(state, said, label, index)
+  plain = fake.stepper(inner)(inner.init(sizes), said, label, index)
+  assert plain.totals["fairness"] != 0
+  assert found.totals["fairness"] == plain.totals["fairness"]
+  assert found.totals["unlabelled"] != pytest.approx(plain.totals["unlabelled"])
+
+
+def test_a_virtual_class_weighs_one():
+  """A text that is of no class, as MarginMatch has some, is of no size of a class."""
+  counts, random = (13, 3), np.random.default_rng(0)
+  target = jnp.eye(3)[jnp.arange(wrapped.U) % 3]
+
+  def assign(state, evidence, clock):
+    return Assignment(target, jnp.ones(wrapped.U)), state
+
+  inner = consistency(Rule(lambda sizes: (), assign), 1.0, Needs(virtual_classes=1))
+  around = saw.make(inner, BETA)
+  state = around.init(wrapped.sizes(2, counts))
+  state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
+  said, label = fake.speech(random, 3, wrapped.B, wrapped.U), np.eye(3)[[0, 1] * 3]
+  found = fake.stepper(around)(state, said, label, np.arange(wrapped.U))
+  strong = said["unlabelled.strong"]["logits"]
+  losses = [fake.surprise(z, t) for z, t in zip(strong, target, strict=True)]
+  expected = np.mean(np.array([0.25, 1.75, 1.0] * 8) * losses)
+  assert found.totals["unlabelled"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_is_counted_is_the_prediction_and_not_the_label_that_came_of_it():
