@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from ssljax import config as configuration
+from ssljax import wrappers
 from ssljax.job import Job
 from ssljax.method import Batch
 
@@ -18,10 +19,10 @@ def summary(job: Job) -> list[str]:
   unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
   counts, wrapper = set(job.sizes.labelled_counts), config["wrapper"]["name"]
   even = []
-  if wrapper and len(counts) == 1:
+  if wrapper and len(counts) == 1 and (does := wrappers.of_even_classes(wrapper)):
     even.append(
-      f"each class has {counts.pop()} labelled texts: {wrapper} balances nothing by "
-      "their numbers (--config.balance=stratified draws them as the data has them)"
+      f"each class has {counts.pop()} labelled texts: {wrapper} {does} "
+      "(--config.balance=stratified draws them as the data has them)"
     )
   cut = ", ".join(f"{share:.1%} of {name}" for name, share in job.truncated.items())
   lengths = " and ".join(map(str, job.batches.choice.row_lengths))

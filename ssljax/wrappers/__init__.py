@@ -35,6 +35,14 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
   return {**defaults(config["name"]), **config}
 
 
+def of_even_classes(name: str) -> str:
+  """What a wrapper does where all classes have as many labelled texts.
+
+  Its module's `EVEN`; "" of one that does not go by their numbers.
+  """
+  return getattr(sys.modules[modules.factory(_PACKAGE, name).__module__], "EVEN", "")
+
+
 def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") -> Method:
   """The method in the wrapper that `config["name"]` names, or itself without a name.
 

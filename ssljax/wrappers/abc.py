@@ -21,6 +21,8 @@ from ssljax.keywords import Amount, Share
 from ssljax.method import Head, Method, Term, cross_entropy
 from ssljax.ops import draws, listening
 
+EVEN = "balances nothing by their numbers"  # classes with as many labelled texts
+
 
 class State(NamedTuple):
   inner: Any  # the method's

@@ -27,6 +27,7 @@ from ssljax.method import Method
 from ssljax.ops import listening, quantiles
 
 Array = jax.Array
+EVEN = "bends the pseudo-labels to as many of each class"  # with as many labelled texts
 NEWTON = 30  # iterations at most
 CLOSE = 1e-5  # of the rows: a gap that ends them
 

@@ -19,6 +19,8 @@ from ssljax.keywords import Amount
 from ssljax.method import Method
 from ssljax.ops import listening
 
+EVEN = "balances nothing by their numbers"  # classes with as many labelled texts
+
 
 class State(NamedTuple):
   inner: Any  # the method's

@@ -20,6 +20,7 @@ from ssljax.method import Method
 from ssljax.ops import listening
 
 Array = jax.Array
+EVEN = "balances nothing by their numbers"  # classes with as many labelled texts
 
 
 class State(NamedTuple):
