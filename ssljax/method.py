@@ -125,6 +125,7 @@ class Needs(NamedTuple):
   mixes: bool = False  # terms are of mixed texts, which have no label of their own
   votes: tuple[str, ...] = ("weak",)  # views that targets are made of
   relative: bool = False  # votes are held against what is said of labelled texts
+  soft: bool = False  # some target is a distribution that the model itself said
   least: int = 1  # U that it can work with
 
 

@@ -49,7 +49,7 @@ def of_each_need() -> list[str]:
   """A method for each that the model or the batches must have: a rule makes no run."""
   found = {}
   for name in (*KINDS, "fixmatch", *methods.names()):
-    needs = methods.make({"name": name}).needs._replace(relative=False)
+    needs = methods.make({"name": name}).needs._replace(relative=False, soft=False)
     found.setdefault(repr(needs), name)
   return list(found.values())
 

@@ -95,6 +95,7 @@ def make(
   needs = Needs(
     views=("weak", "strong", "strong_2"),
     heads={"projection": Head("projection", width=width)},
+    soft=True,
     least=2,  # of one text alone L_c is 0
   )
   return Method(needs, init, loss)

@@ -62,4 +62,4 @@ def make(
     weight = (low & ~warm).astype(jnp.float32)
     return Assignment(target, weight, {"threshold": rho}), state
 
-  return consistency(Rule(init, assign), scale, Needs(relative=True))
+  return consistency(Rule(init, assign), scale, Needs(relative=True, soft=True))

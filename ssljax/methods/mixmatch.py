@@ -58,5 +58,5 @@ def make(
     return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
 
   layout = "padded" if mix == "hidden" else ""
-  needs = Needs(layout=layout, mixes=True, votes=("weak", "strong"))
+  needs = Needs(layout=layout, mixes=True, votes=("weak", "strong"), soft=True)
   return Method(needs, lambda sizes: (), loss)

@@ -14,7 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Share
-from ssljax.method import Assignment, Method, Rule, Term, consistency, cross_entropy
+from ssljax.method import (
+  Assignment,
+  Method,
+  Needs,
+  Rule,
+  Term,
+  consistency,
+  cross_entropy,
+)
 from ssljax.ops import alignment
 
 
@@ -36,4 +44,4 @@ def make(
     apart = cross_entropy(strong.logits, soft) - entropy
     return {"divergence": Term(apart, 1.0 - assigned.weight, scale)}
 
-  return consistency(Rule(lambda sizes: (), assign, extra), scale)
+  return consistency(Rule(lambda sizes: (), assign, extra), scale, Needs(soft=True))

@@ -80,5 +80,6 @@ def make(
     views=("weak", "strong", "strong_2"),
     layout="padded" if mix == "hidden" else "",
     mixes=True,
+    soft=True,
   )
   return Method(needs, init, loss)

@@ -67,5 +67,5 @@ def make(
     assigned, state = assign(forward, batch, state, clock)
     return learn(forward, batch, assigned, clock), state, assigned
 
-  needs = Needs(views=("weak", "medium", "strong"), votes=("weak", "medium"))
+  needs = Needs(views=("weak", "medium", "strong"), votes=("weak", "medium"), soft=True)
   return Method(needs, thresholds.learned_init, loss, assign=assign, learn=learn)

@@ -101,5 +101,5 @@ def make(
     seen = jax.lax.stop_gradient(visited(state, labelled, batch))
     return terms, State(*seen, moved), Assignment(q, weight)
 
-  needs = Needs(heads={"projection": Head("projection", width=width)})
+  needs = Needs(heads={"projection": Head("projection", width=width)}, soft=True)
   return Method(needs, init, loss)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.keywords import Amount, Share
-from ssljax.method import Assignment, Method, Rule, consistency
+from ssljax.method import Assignment, Method, Needs, Rule, consistency
 
 SCHEDULES = {
   "linear": lambda t: t,
@@ -50,4 +50,4 @@ def make(
     return keep * keep.shape[0] / jnp.maximum(keep.sum(), 1.0)
 
   rule = Rule(lambda sizes: (), assign, labelled_weight=labelled_weight)
-  return consistency(rule, scale)
+  return consistency(rule, scale, Needs(soft=True))

@@ -45,7 +45,7 @@ def make(
     }
     return terms, state, Assignment(target, jnp.ones(target.shape[0], jnp.float32))
 
-  return Method(Needs(views=("weak",)), lambda sizes: (), loss)
+  return Method(Needs(views=("weak",), soft=True), lambda sizes: (), loss)
 
 
 def worst(forward, words, draw_key, key):

@@ -51,5 +51,5 @@ def agreement(teacher: bool, scale: float, ramp: float) -> Method:
     assigned, state = assign(forward, batch, state, clock)
     return learn(forward, batch, assigned, clock), state, assigned
 
-  needs = Needs(teacher=teacher)
+  needs = Needs(teacher=teacher, soft=True)
   return Method(needs, lambda sizes: (), loss, assign=assign, learn=learn)

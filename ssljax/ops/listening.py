@@ -88,8 +88,11 @@ def refuse_votes(needs: Needs) -> None:
 
   Raises:
     ValueError: another view votes, too (MixMatch), in the pass that learns even
-      (SequenceMatch): half of the votes would stay, or change the wrong way.
+      (SequenceMatch): half of the votes would stay, or change the wrong way. Or votes
+      are held against what is said of labelled texts (AdaMatch), which does not change.
   """
+  if needs.relative:
+    raise ValueError("takes no method whose votes are held against the labelled texts'")
   if needs.votes != ("weak",):
     raise ValueError(f"takes no method with targets of the {needs.votes[-1]} view")
 
@@ -102,6 +105,17 @@ def refuse_control(needs: Needs) -> None:
   """
   if "strong" in needs.labelled_views:
     raise ValueError("takes no method that labels labelled texts, too")
+
+
+def refuse_soft(needs: Needs) -> None:
+  """For a wrapper under which what is said of a text and what it learns by differ.
+
+  Raises:
+    ValueError: a target is the distribution that the model said: the strong view would
+      have to say it and the difference, and next time this is said, without end.
+  """
+  if needs.soft:
+    raise ValueError("is for labels that are classes and takes no distributions")
 
 
 def told(outputs: Outputs, probability: Array) -> Outputs:

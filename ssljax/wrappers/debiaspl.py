@@ -6,8 +6,9 @@ With m the running mean of the weak predictions, class by class:
   unlabelled texts learn by z(strong(u)) + tau log m
 
 (equations 5 to 7), m that of the steps before, known when the model speaks. tau 0 is
-the method itself. Labelled texts are left alone. (Published code averages over all
-entries to one number, which shifts nothing.)
+the method itself. Labelled texts are left alone. For labels that are classes: a target
+that is the distribution voted would be shifted anew at each visit. (Published code
+averages over all entries to one number, which shifts nothing.)
 """
 
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ def make(method: Method, tau: Amount = 0.4, momentum: Share = 0.999) -> Method:
     raise ValueError("shifts unlabelled texts and takes no method that mixes them")
   listening.refuse_control(method.needs)
   listening.refuse_votes(method.needs)
+  listening.refuse_soft(method.needs)
   heads = listening.voters(method.needs)
 
   def init(sizes):

@@ -4,10 +4,9 @@ Whatever the method learns by reads z + tau log pi, pi the labelled class freque
 (equation 10); what votes, and what predicts, reads z, and so classes as if they were of
 like size. A class without a labelled text counts as one text.
 
-Meant for labels that are classes. A method whose targets are distributions (UDA,
-CoMatch and others) would learn z + tau log pi = log q from its own q = softmax(z): step
-by step it favours rare classes more than pi says. What UDA's annealing asks of labelled
-texts is asked of z + tau log pi.
+For labels that are classes: a method whose targets are distributions (UDA, CoMatch and
+others) would learn z + tau log pi = log q from its own q = softmax(z), and step by step
+favour rare classes more, without end. It is refused.
 """
 
 from typing import Any, NamedTuple
@@ -33,10 +32,9 @@ def make(method: Method, tau: Amount = 1.0) -> Method:
     raise ValueError(
       "is for labels that are classes and takes no method that mixes them"
     )
-  if method.needs.relative:
-    raise ValueError("takes no method whose votes are held against the labelled texts'")
   listening.refuse_control(method.needs)
   listening.refuse_votes(method.needs)
+  listening.refuse_soft(method.needs)
   heads = listening.voters(method.needs)
 
   def init(sizes):
