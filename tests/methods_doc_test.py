@@ -8,7 +8,9 @@ import jax
 import pytest
 
 from ssljax import methods, wrappers
+from ssljax.errors import UserError
 from ssljax.method import Sizes
+from tests import tiny
 
 PAGE = (Path(__file__).parent.parent / "docs" / "methods.md").read_text()
 SIZES = [
@@ -103,3 +105,24 @@ def test_papers_are_those_of_the_files():
     head = (Path(kind.__file__).parent / f"{name}.py").read_text().split('"""')[1]
     for number in re.findall(r"\[(\d{4}\.\d{5})\]", row["paper"]):
       assert number in head, name
+
+
+def taken(case: str, wrapper: str) -> bool:
+  try:
+    wrappers.wrap(tiny.method(case), {"name": wrapper})
+  except UserError:
+    return False
+  return True
+
+
+def test_wrappers_take_and_refuse_what_the_page_says():
+  sentence = re.search(r"All take ([^.]*)\.", PAGE)[1]
+  for case in re.findall(r"`(\S+)`", sentence):
+    assert all(taken(case, name) for name in wrappers.names()), case
+  refused = rows("wrappers")
+  named = {name: cell for cell in refused for name in re.findall(r"\w+", cell)}
+  assert sorted(named) == wrappers.names()
+  for name, cell in named.items():
+    cases = re.findall(r"`(\S+)`", refused[cell]["do not take"])
+    assert cases
+    assert not [case for case in cases if taken(case, name)], name

@@ -38,6 +38,11 @@ CONFIG = {
 }
 
 
+SETTINGS = {
+  "threshold": 0.4,  # of 3 classes; an untrained model is rarely surer
+  "gamma": 1.05,  # Dash: the loss of a tiny model does not fall as fast
+  "batches": 1,  # CoMatch smooths once its queue is full: after some steps
+}
 KINDS = ("variant", "mix")  # keywords whose every value is another algorithm
 
 
@@ -54,25 +59,25 @@ def cases() -> list[str]:
   return found + [f"fixmatch/{name}" for name in wrappers.names()]
 
 
+def method(case: str, **more):
+  """The method of "method" or "method:variant"; `more` keywords where it has them."""
+  name, _, variant = case.partition(":")
+  known = methods.defaults(name)
+  kinds = {kind: variant for kind in KINDS if kind in known and variant}
+  return methods.make(
+    {"name": name, **kinds, **{k: v for k, v in more.items() if k in known}}
+  )
+
+
 class Tiny:
   """One method on the tiny model. Steps run on `count` devices, jit or pmap."""
 
   def __init__(self, case: str, micro: int = 1, dropout: float = 0.0):
     case, _, wrapper = case.partition("/")
-    name, _, variant = case.partition(":")
-    known = methods.defaults(name)
-    kinds = {kind: variant for kind in KINDS if kind in known}
-    keywords = {"name": name} | (kinds if variant else {})
-    if "threshold" in known:
-      keywords["threshold"] = 0.4  # of 3 classes; an untrained model is rarely surer
-    if "gamma" in known:
-      keywords["gamma"] = 1.05  # Dash: the loss of a tiny model does not fall as fast
-    if "batches" in known:
-      keywords["batches"] = 1  # CoMatch smooths once its queue is full, in some steps
     around = {"name": wrapper}
     if "every" in wrappers.defaults(wrapper):
       around |= {"warmup": 0.0, "every": 2}  # DARP refines in the first steps
-    self.method = wrappers.wrap(methods.make(keywords), around)
+    self.method = wrappers.wrap(method(case, **SETTINGS), around)
     self.micro = micro
     rng = np.random.default_rng(0)
     needs = self.method.needs

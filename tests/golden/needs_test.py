@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssljax import methods, wrappers
+from ssljax import wrappers
 from ssljax.method import Sizes
 from tests import tiny
 
@@ -24,17 +24,11 @@ SIZES = Sizes(
 )
 
 
-def made(case):
-  name, _, kind = case.partition(":")
-  known = methods.defaults(name)
-  return methods.make(
-    {"name": name, **({k: kind for k in tiny.KINDS if k in known} if kind else {})}
-  )
-
-
 def cases():
   plain = [case for case in tiny.cases() if "/" not in case]
-  return [case for case in plain if {"weak", "strong"} <= {*made(case).needs.views}]
+  return [
+    case for case in plain if {"weak", "strong"} <= {*tiny.method(case).needs.views}
+  ]
 
 
 def speech(needs, random):
@@ -58,7 +52,7 @@ def speech(needs, random):
 
 def answers(case, change=lambda said: None):
   """Targets and weights of some steps, of what the model says but for `change`."""
-  method, random = made(case), np.random.default_rng(0)
+  method, random = tiny.method(case), np.random.default_rng(0)
   take, state, found = stepper(case), method.init(SIZES), []
   for step in range(STEPS):
     said = speech(method.needs, random)
@@ -75,7 +69,7 @@ def answers(case, change=lambda said: None):
 
 @functools.cache
 def stepper(case):
-  return fake.stepper(made(case))
+  return fake.stepper(tiny.method(case))
 
 
 def differ(some, others):
@@ -88,7 +82,7 @@ def differ(some, others):
 
 @pytest.mark.parametrize("case", cases())
 def test_what_targets_are_made_of_is_what_needs_says(case):
-  needs, plain = made(case).needs, answers(case)
+  needs, plain = tiny.method(case).needs, answers(case)
   several = "voters" in needs.heads  # whose labels have a mean, which is reported
   labels = all(np.isin(target, [0, 1]).all() for target, _ in plain)
   assert needs.soft or several or labels
@@ -112,7 +106,7 @@ def test_what_targets_are_made_of_is_what_needs_says(case):
 
 @pytest.mark.parametrize("name", wrappers.names())
 def test_a_wrapper_that_goes_by_labelled_counts_says_what_it_does_of_even_ones(name):
-  method = wrappers.wrap(made("fixmatch"), {"name": name})
+  method = wrappers.wrap(tiny.method("fixmatch"), {"name": name})
   even, other = (
     method.init(SIZES._replace(labelled_counts=counts))
     for counts in ((2, 2, 2), (4, 1, 1))
