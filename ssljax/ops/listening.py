@@ -115,7 +115,7 @@ def refuse_soft(needs: Needs) -> None:
       have to say it and the difference, and next time this is said, without end.
   """
   if needs.soft:
-    raise ValueError("is for labels that are classes and takes no distributions")
+    raise ValueError("takes no method whose targets are distributions")
 
 
 def told(outputs: Outputs, probability: Array) -> Outputs:
