@@ -4,7 +4,7 @@
     --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
 
 For the response task: --config=configs/fixmatch.py:response
-With MiniLM on a CPU: docs/methods.md has command, test F1 and time of a step. Not run
+With MiniLM on a CPU: docs/methods.md has command, test F1 and cost of a step. Not run
 with the settings of this file, whose DeBERTa-v3-base needs an accelerator.
 """
 

@@ -20,9 +20,10 @@ def summary(job: Job) -> list[str]:
   counts, wrapper = set(job.sizes.labelled_counts), config["wrapper"]["name"]
   even = []
   if wrapper and len(counts) == 1 and (does := wrappers.of_even_classes(wrapper)):
+    hint = " (--config.balance=stratified draws them as the data has them)"
     even.append(
-      f"each class has {counts.pop()} labelled texts: {wrapper} {does} "
-      "(--config.balance=stratified draws them as the data has them)"
+      f"each class has {counts.pop()} labelled texts: {wrapper} {does}"
+      f"{hint if config['balance'] == 'balanced' else ''}"
     )
   cut = ", ".join(f"{share:.1%} of {name}" for name, share in job.truncated.items())
   lengths = " and ".join(map(str, job.batches.choice.row_lengths))

@@ -3,12 +3,15 @@
 import json
 import math
 
+import jax
+import numpy as np
 import pytest
 
 from configs import base
 from ssljax import config as configuration
 from ssljax import methods, wrappers
 from ssljax.errors import UserError
+from ssljax.method import Sizes
 
 
 def given(**keys):
@@ -177,6 +180,18 @@ def test_a_wrapper_says_what_it_does_not_take(wrapper, method, said):
   with pytest.raises(UserError, match=r"--config\.wrapper") as error:
     wrappers.wrap(methods.make({"name": method, **keywords}), wrapper, method)
   assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", wrappers.names())
+def test_a_wrapper_that_goes_by_labelled_counts_says_what_it_does_of_even_ones(name):
+  method = wrappers.wrap(methods.make({"name": "fixmatch"}), {"name": name})
+  states = [
+    method.init(Sizes(3, 6, 9, 3, 9, 10, labelled_counts=counts, width=4))
+    for counts in ((2, 2, 2), (4, 1, 1))
+  ]
+  pairs = zip(*map(jax.tree.leaves, states), strict=True)
+  same = all(np.array_equal(a, b) for a, b in pairs)
+  assert bool(wrappers.of_even_classes(name)) != same
 
 
 def test_a_wrapper_after_the_task_has_its_keywords_in_the_config():

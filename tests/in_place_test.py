@@ -12,17 +12,18 @@ ROWS = 50_000
 HLO = {"float32": "f32", "int32": "s32", "bool": "pred"}
 
 
-# As users compile: for the other tests conftest.py leaves optimisations out.
+# As users compile: for the other tests conftest.py turns optimisations off.
 LEFT_OUT = "fusion_emitters" in os.environ["XLA_FLAGS"]
 FUSED = {"xla_cpu_use_fusion_emitters": True} if LEFT_OUT else {}
 
 
 @pytest.fixture(autouse=True)
 def optimised():
+  before = jax.config.read("jax_disable_most_optimizations")
   jax.config.update("jax_disable_most_optimizations", False)
   yield
-  less = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
-  jax.config.update("jax_disable_most_optimizations", less)
+  jax.config.update("jax_disable_most_optimizations", before)
+  jax.clear_caches()
 
 
 @pytest.mark.parametrize("case", method_overhead.all_cases())

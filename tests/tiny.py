@@ -43,6 +43,11 @@ SETTINGS = {
   "gamma": 1.05,  # Dash: the loss of a tiny model does not fall as fast
   "batches": 1,  # CoMatch smooths once its queue is full: after some steps
 }
+AROUND = {  # of wrappers: in some steps they do what they are for
+  "threshold": 0.3,  # ABC's head begins all but undecided between 3 classes
+  "warmup": 0.0,
+  "every": 2,
+}
 KINDS = ("variant", "mix")  # keywords whose every value is another algorithm
 
 
@@ -74,10 +79,9 @@ class Tiny:
 
   def __init__(self, case: str, micro: int = 1, dropout: float = 0.0):
     case, _, wrapper = case.partition("/")
-    around = {"name": wrapper}
-    if "every" in wrappers.defaults(wrapper):
-      around |= {"warmup": 0.0, "every": 2}  # DARP refines in the first steps
-    self.method = wrappers.wrap(method(case, **SETTINGS), around)
+    known = wrappers.defaults(wrapper)
+    around = {k: v for k, v in AROUND.items() if k in known}
+    self.method = wrappers.wrap(method(case, **SETTINGS), {"name": wrapper, **around})
     self.micro = micro
     rng = np.random.default_rng(0)
     needs = self.method.needs
@@ -85,7 +89,7 @@ class Tiny:
     self.data = loader.TrainSet(
       {v: made_up(rng, LABELLED) for v in needs.labelled_views},
       {v: made_up(rng, UNLABELLED, 2) for v in needs.views},
-      np.arange(LABELLED, dtype=np.int32) % CLASSES,
+      np.arange(LABELLED, dtype=np.int32) % 5 // 2,  # classes of 10, 10 and 4 texts
       rng.integers(0, CLASSES, unlabelled).astype(np.int32),
     )
     size = UNLABELLED_BATCH if unlabelled else 0

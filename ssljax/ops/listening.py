@@ -84,12 +84,13 @@ def refuse_several(needs: Needs) -> None:
 
 
 def refuse_votes(needs: Needs) -> None:
-  """For a wrapper that changes how the weak view votes.
+  """For a wrapper that changes how the weak view votes, or what the others say.
 
   Raises:
     ValueError: another view votes, too (MixMatch), in the pass that learns even
       (SequenceMatch): half of the votes would stay, or change the wrong way. Or votes
-      are held against what is said of labelled texts (AdaMatch), which does not change.
+      are held against what is said of labelled texts (AdaMatch): one of the two would
+      change without the other.
   """
   if needs.relative:
     raise ValueError("takes no method whose votes are held against the labelled texts'")
@@ -111,8 +112,8 @@ def refuse_soft(needs: Needs) -> None:
   """For a wrapper under which what is said of a text and what it learns by differ.
 
   Raises:
-    ValueError: a target is the distribution that the model said: the strong view would
-      have to say it and the difference, and next time this is said, without end.
+    ValueError: a target is the distribution that the model said: the strong view learns
+      to say it and the difference, and so at each visit again.
   """
   if needs.soft:
     raise ValueError("takes no method whose targets are distributions")

@@ -36,7 +36,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_even_classes(name: str) -> str:
-  """What a wrapper does where all classes have as many labelled texts.
+  """What a wrapper does where all classes have equally many labelled texts.
 
   Its module's `EVEN`; "" of one that does not go by their numbers.
   """

@@ -21,7 +21,8 @@ from ssljax.keywords import Amount, Share
 from ssljax.method import Head, Method, Term, cross_entropy
 from ssljax.ops import draws, listening
 
-EVEN = "balances nothing by their numbers"  # classes with as many labelled texts
+# Where all classes have equally many labelled texts.
+EVEN = "balances nothing by their numbers"
 
 
 class State(NamedTuple):

@@ -27,7 +27,8 @@ from ssljax.method import Method
 from ssljax.ops import listening, quantiles
 
 Array = jax.Array
-EVEN = "bends the pseudo-labels to as many of each class"  # with as many labelled texts
+# Where all classes have equally many labelled texts.
+EVEN = "bends the pseudo-labels to as many of each class"
 NEWTON = 30  # iterations at most
 CLOSE = 1e-5  # of the rows: a gap that ends them
 
@@ -137,8 +138,8 @@ def solved(
 
   def step(carry):
     done, multiplier, most, (gap, slope) = carry
-    # Adding the same to all multipliers changes nothing: the ridge lets the slope be
-    # solved, and their mean stays 0, which it would leave by the noise of the gap.
+    # Adding the same to all multipliers changes nothing: the ridge makes the slope
+    # invertible, and their mean stays 0, which it would leave by the noise of the gap.
     ridge = 1e-3 * jnp.trace(slope) / wanted.shape[0] + 1e-6
     move = jnp.linalg.solve(slope + ridge * jnp.eye(wanted.shape[0]), gap)
     move = move - move.mean()

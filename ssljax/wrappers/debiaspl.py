@@ -6,9 +6,10 @@ With m the running mean of the weak predictions, class by class:
   unlabelled texts learn by z(strong(u)) + tau log m
 
 (equations 5 to 7), m that of the steps before, known when the model speaks. tau 0 is
-the method itself. Labelled texts are left alone. For labels that are classes: a target
-that is the distribution voted would be shifted anew at each visit. (Published code
-averages over all entries to one number, which shifts nothing.)
+the method itself. Labelled texts are left alone. For labels that are classes: of a
+target that is the voted distribution itself the shift is learned anew at each visit,
+until all classes are even. (Published code averages over all entries to one number,
+which shifts nothing.)
 """
 
 from typing import Any, NamedTuple

@@ -18,7 +18,8 @@ from ssljax.keywords import Amount
 from ssljax.method import Method
 from ssljax.ops import listening
 
-EVEN = "balances nothing by their numbers"  # classes with as many labelled texts
+# Where all classes have equally many labelled texts.
+EVEN = "balances nothing by their numbers"
 
 
 class State(NamedTuple):

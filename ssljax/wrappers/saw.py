@@ -20,7 +20,8 @@ from ssljax.method import Method
 from ssljax.ops import listening
 
 Array = jax.Array
-EVEN = "balances nothing by their numbers"  # classes with as many labelled texts
+# Where all classes have equally many labelled texts.
+EVEN = "weighs them alike, and unlabelled texts by its own predictions"
 
 
 class State(NamedTuple):
