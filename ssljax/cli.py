@@ -66,12 +66,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # ml_collections: an unknown key, often with the nearest name after a newline.
     plain = str(error).strip("\"'").replace("\\n", "\n").replace("\\", "")
     first, *more = plain.split("\n")
+    first = first.rpartition("lookup: ")[2]  # of a key of what has no keys
     flag = _flag_of(argv, first.strip("'\""))
     hint = f": {more[0]}" if more else ""
-    if not more and flag.startswith("--config.wrapper."):
-      hint = (
-        ": a wrapper's keywords come with --config=configs/METHOD.py:prompt+WRAPPER"
-      )
+    for part in ("method", "wrapper"):
+      if not more and flag.startswith(f"--config.{part}."):
+        hint = _keywords(argv, part)
     _stop(f"unknown config key {flag}{hint}")
   except (ImportError, SyntaxError) as error:
     _stop(f"cannot load the config file: {type(error).__name__}: {error}")
@@ -98,9 +98,23 @@ def _flag_of(argv: Sequence[str], key: str) -> str:
   """The flag as it was typed, for a key that a config does not have."""
   for argument in argv:
     name = argument.lstrip("-").split("=")[0]
-    if name.startswith("config.") and key in name.split("."):
+    if name.startswith("config.") and f".{key}." in f".{name}.":
       return f"--{name}"
   return key
+
+
+def _keywords(argv: Sequence[str], part: str) -> str:
+  """What the method, or the wrapper, that a config names has; "" without that part."""
+  # The config as it is without any key; ml_collections looks into sys.argv, too.
+  sys.argv = [w for w in argv if not w.startswith(("--config.", "-config."))]
+  flags.FLAGS(sys.argv)
+  known = flags.FLAGS.config.get(part)
+  if known is None:
+    return ""
+  if not known["name"]:
+    return ": a wrapper's keywords come with --config=configs/METHOD.py:prompt+WRAPPER"
+  keywords = ", ".join(key for key in known if key != "name")
+  return f": {known['name']} has {keywords or 'no keywords'}"
 
 
 def _stop(message: str, code: int = MISTAKE) -> None:

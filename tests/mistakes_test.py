@@ -25,6 +25,8 @@ def place(tmp_path_factory):
     ("--config.steps=many", "steps"),
     ("--config.method.treshold=1", "threshold"),
     ("--config.wrapper.tau=0.5", "--config=configs/METHOD.py:prompt+WRAPPER"),
+    ("--config.method.power=0.5", "config.method.power: fixmatch has scale, threshold"),
+    ("--config.labels.most=1", "unknown config key --config.labels.most"),
     ("--config.data=nowhere", "nowhere"),
     ("--config.labels=1000", "label"),
     ("--config.labels=-1", "labels"),
