@@ -98,13 +98,12 @@ def test_what_targets_are_made_of_is_what_needs_says(case):
     told += jax.tree.leaves(more)
     assert needs.soft or not any(is_soft(one, target) for one in told)
 
-  def after(*views):
-    """Whether the answers are others if the model says the reverse of some views."""
+  def after(view):
+    """Whether the answers are others if the model says the reverse of a view."""
 
     def change(said):
-      for view in views:
-        for part in said[view].values():
-          part *= -0.25
+      for part in said[view].values():
+        part *= -0.25
 
     return differ(plain, answers(case, change))
 
