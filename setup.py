@@ -38,9 +38,9 @@ setup(
   python_requires=">=3.11",
   packages=find_packages(include=["ssljax", "ssljax.*"]),
   package_data={
-    "ssljax": ["assets.json"],
+    "ssljax.assets": ["manifest.json"],
     "ssljax.augment": ["**/*.md", "**/*.txt"],
-    "ssljax.evals": ["templates/*"],
+    "ssljax.evals.report": ["templates/*"],
   },
   install_requires=RUNTIME,
   extras_require={

@@ -23,8 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.data import prepare, records
-from ssljax.data.columns import SCHEMA
+from ssljax.data import prepare
+from ssljax.data.records import records
+from ssljax.data.records.schema import SCHEMA
 
 ROOT = Path(__file__).parent.parent
 ROWS = 10_000  # written at once

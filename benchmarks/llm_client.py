@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssljax.augment.engine import Source
-from ssljax.augment.engines import llm
+from ssljax.augment.engines.llm import engine as llm
 
 ROOT = Path(__file__).parent.parent
 SMALL = "smollm2-135m-instruct-q4"

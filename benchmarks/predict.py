@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ssljax import SafetyClassifier
-from ssljax.data import records
+from ssljax.data.records import records
 from ssljax.errors import UserError
 
 BATCHES = (4, 8, 16, 32, 64)

@@ -23,8 +23,9 @@ from unittest import mock
 import jax
 import numpy as np
 
-from ssljax import job, methods, plan
-from ssljax.data import loader, pack
+from ssljax import methods
+from ssljax.data.batches import loader, pack
+from ssljax.training import assemble, preview
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 OPTIONS = loader.row_lengths
@@ -113,9 +114,11 @@ def timed(forms: dict[str, Callable[[int], None]], rounds: int) -> list[str]:
   return lines
 
 
-def assembled(options: argparse.Namespace, keys: dict, method: str = "") -> job.Job:
+def assembled(
+  options: argparse.Namespace, keys: dict, method: str = ""
+) -> assemble.Job:
   file = importlib.import_module(f"configs.{method or options.method}")
-  return job.assemble(
+  return assemble.assemble(
     file.get_config().to_dict()
     | {
       "data": options.data,
@@ -128,7 +131,7 @@ def assembled(options: argparse.Namespace, keys: dict, method: str = "") -> job.
   )
 
 
-def ours(made: job.Job) -> Callable[[int], None]:
+def ours(made: assemble.Job) -> Callable[[int], None]:
   """Runs step t, and waits for it; the state goes on from call to call."""
   state = made.first()
 
@@ -140,14 +143,14 @@ def ours(made: job.Job) -> Callable[[int], None]:
   return run
 
 
-def described(name: str, made: job.Job) -> None:
+def described(name: str, made: assemble.Job) -> None:
   batches = [made.batches.batch(t)[0] for t in range(30)]
-  real, rows = np.sum([plan.real_tokens(batch) for batch in batches], axis=0)
-  shapes = len({plan.shape_of(batch) for batch in batches})
+  real, rows = np.sum([preview.real_tokens(batch) for batch in batches], axis=0)
+  shapes = len({preview.shape_of(batch) for batch in batches})
   print(f"{name}: {real / rows:.1%} real tokens, {shapes} shapes in 30 steps")
 
 
-def torchs(made: job.Job) -> Callable[[int], None]:
+def torchs(made: assemble.Job) -> Callable[[int], None]:
   """The FixMatch step in torch, on the same texts."""
   import torch
   from transformers import BertForSequenceClassification

@@ -16,8 +16,10 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
-from ssljax.data import prepare, records, tftext, tokenize
-from ssljax.data.records import Splits
+from ssljax.data import prepare
+from ssljax.data.batches import tftext, tokenize
+from ssljax.data.records import records
+from ssljax.data.records.records import Splits
 from ssljax.errors import UserError
 from ssljax.models import resolve
 

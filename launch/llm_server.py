@@ -6,7 +6,7 @@
     --config.base_url=http://127.0.0.1:8000/v1 --config.concurrency=4 \\
     --config.model=qwen2.5-coder-0.5b-instruct-q4 --config.timeout=600
 
-`--model` is a name of ssljax/assets.json, fetched on the first run, or the path of a
+`--model` is a name of ssljax/assets/manifest.json, or the path of a
 GGUF file. It is llama.cpp on the processor, for trials and tests; for real work start
 vLLM or the like on a GPU. Only this machine can reach it. SIGTERM and Ctrl-C end it.
 """
@@ -17,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ssljax import assets
+from ssljax.assets import fetch
 from ssljax.errors import UserError
 
 
@@ -79,7 +79,7 @@ def find(model: str) -> Path:
     if not Path(model).is_file():
       raise UserError(f"--model={model}: no such file")
     return Path(model)
-  found = next(assets.fetch(model).rglob("*.gguf"), None)
+  found = next(fetch.fetch(model).rglob("*.gguf"), None)
   if found is None:
     raise UserError(f"--model={model}: that asset is no model with a GGUF file")
   return found

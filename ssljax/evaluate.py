@@ -9,13 +9,18 @@ from typing import Any
 import jax
 from absl import flags
 
-from ssljax import cli, jsonfile, leaves, scoring, sharding, step, trained
+from ssljax import cli, sharding
 from ssljax import config as configuration
-from ssljax.data import columns, files, locate, prepare, records, sets
+from ssljax.data import datasets, prepare
+from ssljax.data.records import files, records, schema, split_files
 from ssljax.errors import UserError
-from ssljax.evals import evaluation, html, page, runs, slices
+from ssljax.evals import evaluation, runs, slices
 from ssljax.evals.predictions import PREDICTIONS, write_predictions
+from ssljax.evals.report import html, page
+from ssljax.inference import load, score
 from ssljax.models import resolve
+from ssljax.runtime import json_files
+from ssljax.training import pytrees, step
 
 REPORT = "report.html"
 
@@ -40,22 +45,22 @@ def main() -> int:
   own = {"data": data, "workdir": str(workdir.resolve())}
   _claim(output, own)
   folder = resolve(config["encoder"])
-  part = sets.eval_set(rows, folder, config["max_length"])
-  chosen, params, model, method = trained.load(workdir, config, folder)
+  part = datasets.eval_set(rows, folder, config["max_length"])
+  chosen, params, model, method = load.load(workdir, config, folder)
   devices = sharding.make_devices()
   eval_step = jax.jit(
     step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
   )
   params = sharding.put(params, sharding.state_shardings(params, devices))
-  lengths = scoring.row_lengths(config["resolved"]["row_lengths"][-1])
-  logits = scoring.score(eval_step, params, part.tokens, lengths, devices)
+  lengths = score.row_lengths(config["resolved"]["row_lengths"][-1])
+  logits = score.score(eval_step, params, part.tokens, lengths, devices)
   decision = evaluation.decision_of(workdir, chosen)
   scored = evaluation.scored(rows, logits, part.tokens.truncated, more)
   found = {
     **own,
     "rows": len(rows),
     "step": chosen,
-    "params_sha256": leaves.sha256(params),
+    "params_sha256": pytrees.sha256(params),
     "temperature": decision.temperature,
     "undefined": decision.undefined,
     "test": evaluation.of_set(scored, decision),
@@ -65,7 +70,7 @@ def main() -> int:
     "errors": _errors(rows, scored),
   }
   # In this order: after a kill the folder says whose it is.
-  jsonfile.write_json(output / "metrics.json", found)
+  json_files.write_json(output / "metrics.json", found)
   write_predictions(output / PREDICTIONS, rows, logits, decision.temperature)
   names = ("accuracy", "precision", "recall", "f1", "macro_f1", "auroc", "auprc")
   shown = ", ".join(
@@ -119,8 +124,8 @@ def _labelled(
     return f"test of {config['data']}", splits.test, more
   data = Path(flags.FLAGS.data).expanduser()
   rows = records.read_labelled(data, config["resolved"]["labels"])
-  for path in locate.labelled_files(data) if more else ():
-    for name, values in columns.others(path, flags.FLAGS.slices).items():
+  for path in split_files.labelled_files(data) if more else ():
+    for name, values in schema.others(path, flags.FLAGS.slices).items():
       more[name] += values
   return str(data.resolve()), rows, more
 

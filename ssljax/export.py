@@ -20,13 +20,17 @@ import numpy as np
 from absl import flags
 from safetensors.numpy import save_file
 
-from ssljax import cli, jsonfile, leaves, trained
+from ssljax import cli
+from ssljax.assets.encoders import TOKENIZER
 from ssljax.errors import RunError, UserError
-from ssljax.evals import card, runs
+from ssljax.evals import runs
+from ssljax.evals.report import model_card
+from ssljax.inference import load
+from ssljax.inference.classifier import CARD, SafetyClassifier
 from ssljax.models import read_config, resolve, save_params
 from ssljax.models.config import EncoderConfig
-from ssljax.models.hub import TOKENIZER
-from ssljax.serving import CARD, SafetyClassifier
+from ssljax.runtime import json_files
+from ssljax.training import pytrees
 
 
 def define_flags() -> None:
@@ -71,14 +75,14 @@ def export(workdir: str | Path, output: str | Path) -> None:
 
 
 def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
-  chosen, params, _, _ = trained.load(run.workdir, run.config, encoder)
+  chosen, params, _, _ = load.load(run.workdir, run.config, encoder)
   head, labels = run.config["head"], run.labels
   parts = _predicting(params, head)
   longest = run.config["max_length"]
   voters = write_weights(folder, read_config(encoder), parts, head, labels, longest)
   _write_tokenizer(encoder, longest, folder)
   thresholds = run.result["thresholds"]
-  jsonfile.write_json(
+  json_files.write_json(
     folder / CARD,
     {
       "head": head,
@@ -89,10 +93,10 @@ def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
       "thresholds": {name: one["threshold"] for name, one in thresholds.items()},
       "method": run.result["method"],
       "step": chosen,
-      "params_sha256": leaves.sha256(params),
+      "params_sha256": pytrees.sha256(params),
     },
   )
-  (folder / "README.md").write_text(card.card(run, head), encoding="utf-8")
+  (folder / "README.md").write_text(model_card.card(run, head), encoding="utf-8")
 
 
 def _write_tokenizer(encoder: Path, longest: int, folder: Path) -> None:
@@ -103,7 +107,7 @@ def _write_tokenizer(encoder: Path, longest: int, folder: Path) -> None:
   path = folder / "tokenizer_config.json"
   settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
   cut = {"model_max_length": longest, "truncation_side": "left"}
-  jsonfile.write_json(path, {**settings, **cut})
+  json_files.write_json(path, {**settings, **cut})
 
 
 def write_weights(
@@ -183,12 +187,12 @@ def _write_dense(
     {"idx": i, "name": str(i), "path": n, "type": f"sentence_transformers.models.{t}"}
     for i, (n, t) in enumerate(zip(names, types, strict=True))
   ]
-  jsonfile.write_json(folder / "modules.json", modules)
-  jsonfile.write_json(
+  json_files.write_json(folder / "modules.json", modules)
+  json_files.write_json(
     folder / "sentence_bert_config.json",
     {"max_seq_length": longest, "do_lower_case": False},
   )
-  jsonfile.write_json(
+  json_files.write_json(
     folder / "1_Pooling" / "config.json",
     {
       "word_embedding_dimension": kernel.shape[0],
@@ -203,7 +207,7 @@ def _write_dense(
     ("2_Dense", kernel, bias, f"{torch}.activation.GELU"),
     ("3_Dense", last, last_bias, f"{torch}.linear.Identity"),
   ):
-    jsonfile.write_json(
+    json_files.write_json(
       folder / name / "config.json",
       {
         "in_features": weight.shape[0],

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from ssljax.data.pack import Texts
+from ssljax.data.batches.pack import Texts
 
 Array = jax.Array
 State = Any  # any pytree of strongly typed arrays; it is saved in the checkpoint

@@ -29,13 +29,14 @@ from typing import Any, NamedTuple
 from absl import flags
 from tqdm import tqdm
 
-from ssljax import cli, rows
-from ssljax.data import files
+from ssljax import cli
+from ssljax.data.records import files
 from ssljax.errors import UserError
-from ssljax.rows import Source, added
-from ssljax.rows.jsonl import to_parquet
-from ssljax.rows.parts import Parts, folder_of, whole
-from ssljax.serving import SafetyClassifier, has_content
+from ssljax.inference import rows
+from ssljax.inference.classifier import SafetyClassifier, has_content
+from ssljax.inference.rows import Source, columns
+from ssljax.inference.rows.jsonl import to_parquet
+from ssljax.inference.rows.resume import Parts, folder_of, whole
 
 PIECE = 8192  # rows read, scored and written together
 LINE = 64  # the same, of standard input
@@ -130,11 +131,11 @@ class Scorer:
       self.threshold = classifier.threshold(threshold or 0.5)
     self.counts = Counts()
 
-  def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> added.Scores:
+  def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> columns.Scores:
     full = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
     found = self._classifier.logits([texts[i] for i in full])
     values, classes = self._classifier.judged(found.logits)
-    out = added.Scores(*([None] * len(texts) for _ in added.ADDED))
+    out = columns.Scores(*([None] * len(texts) for _ in columns.ADDED))
     for i, value, c in zip(full, values.tolist(), classes.tolist(), strict=True):
       out.score[i] = value
       if self.threshold is not None:
@@ -194,7 +195,7 @@ def _run(checked: Checked, score: Scorer) -> str:
   else:
     _in_parts(source, target, state, score)
   own = [
-    f"{name} is {new}" for name, new in added.OWN.items() if name in source.renamed
+    f"{name} is {new}" for name, new in columns.OWN.items() if name in source.renamed
   ]
   return score.summary() + (f"; the input's own {', '.join(own)}" if own else "")
 

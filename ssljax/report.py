@@ -15,7 +15,8 @@ from absl import flags
 
 from ssljax import cli
 from ssljax.errors import UserError
-from ssljax.evals import html, page, runs
+from ssljax.evals import runs
+from ssljax.evals.report import html, page
 
 COMPARISON = "comparison.html"
 

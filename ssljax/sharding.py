@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssljax.data.pack import Texts
+from ssljax.data.batches.pack import Texts
 from ssljax.errors import UserError
 from ssljax.method import Batch
 

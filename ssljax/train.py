@@ -14,16 +14,19 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ssljax import checkpoint, jsonfile, leaves, metrics, plan, scoring, step
 from ssljax import config as configuration
 from ssljax.data import prepare
-from ssljax.data.sets import EvalSet
+from ssljax.data.datasets import EvalSet
 from ssljax.errors import INTERRUPTED, TERMINATED, RunError, UserError
-from ssljax.evals import evaluation, html, page, runs
+from ssljax.evals import evaluation, runs
 from ssljax.evals.classification import classification
 from ssljax.evals.predictions import write_predictions
-from ssljax.job import Job, assemble
-from ssljax.window import Window
+from ssljax.evals.report import html, page
+from ssljax.inference import score
+from ssljax.runtime import json_files
+from ssljax.training import checkpoint, metrics, preview, pytrees, step
+from ssljax.training.assemble import Job, assemble
+from ssljax.training.timing import Window
 
 WORK = 60.0  # seconds of work that a kill may cost where checkpoint_every is 0
 IDLE = "no pseudo-label counted at any step (mask_rate 0); see steps and threshold"
@@ -57,19 +60,19 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     return 0
   job = assemble(config)
   config, data, steps = job.config, job.data, job.steps
-  for line in (*data.notes, *plan.summary(job)):
+  for line in (*data.notes, *preview.summary(job)):
     note(line)
 
   _claim(workdir, job.resolved)  # of the same data, too
   if config["dry_run"]:
-    for line in plan.dry_run(job):
+    for line in preview.dry_run(job):
       note(line)
     return 0
   _together("looked")  # before anybody writes
   if leader:
     try:
       workdir.mkdir(parents=True, exist_ok=True)
-      jsonfile.write_json(workdir / "config.json", job.resolved)
+      json_files.write_json(workdir / "config.json", job.resolved)
     except OSError as error:
       raise UserError(
         f"--workdir={workdir}: cannot be written ({error}); name another folder"
@@ -120,7 +123,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   stream = job.batches.iterate(start, steps["steps"], job.devices.mine)
   while t < steps["steps"] and not stopped:
     batch, hidden = next(stream)
-    shape, counts = plan.shape_of(batch), _counts(batch)
+    shape, counts = preview.shape_of(batch), _counts(batch)
     fresh = shape not in seen
     if fresh:
       window.pause()
@@ -173,8 +176,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   progress.close()
   saved.wait()
   final = {
-    "params_sha256": leaves.sha256(state.params),
-    "state_sha256": leaves.sha256(state),
+    "params_sha256": pytrees.sha256(state.params),
+    "state_sha256": pytrees.sha256(state),
   }
   seconds = time.perf_counter() - began
   chosen = t
@@ -215,7 +218,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       path = workdir / "predictions" / f"{name}.parquet"
       rows = getattr(data, name).rows
       write_predictions(path, rows, logits[name], found["temperature"])
-    jsonfile.write_json(workdir / "result.json", result)
+    json_files.write_json(workdir / "result.json", result)
     _report(workdir, note)
     if runs.idle(workdir):
       note(IDLE)
@@ -314,7 +317,7 @@ def _finite(done: list[dict[str, float]], saved, workdir: Path) -> None:
 
 def _counts(batch) -> dict[str, float]:
   """Texts that a step reads, their tokens, and the tokens of its rows."""
-  real, rows = plan.real_tokens(batch)
+  real, rows = preview.real_tokens(batch)
   texts = len(batch.labelled.index) + len(batch.unlabelled.index)
   return {"texts": texts, "tokens": real, "row_tokens": rows}
 
@@ -322,7 +325,7 @@ def _counts(batch) -> dict[str, float]:
 def _score(job: Job, state: step.TrainState, part: EvalSet) -> np.ndarray:
   """Logits of a set; of the parameters' average where there is one."""
   params = state.params if state.ema is None else state.ema
-  return scoring.score(job.eval_step, params, part.tokens, job.lengths, job.devices)
+  return score.score(job.eval_step, params, part.tokens, job.lengths, job.devices)
 
 
 def _agreed(value: int) -> int:

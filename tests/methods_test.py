@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ssljax import methods, sharding
-from ssljax.forward import ModelForward
 from ssljax.method import Clock
+from ssljax.models.forward import ModelForward
 from tests import tiny
 
 made = functools.cache(tiny.Tiny)  # for the tests of one method only

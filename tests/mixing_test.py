@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.forward import ModelForward
+from ssljax.models.forward import ModelForward
 from tests.passes import (
   KEY,
   LAYERS,

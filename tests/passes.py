@@ -5,12 +5,12 @@ import functools
 import jax
 import numpy as np
 
-from ssljax.data import pack
-from ssljax.forward import ModelForward
+from ssljax.data.batches import pack
 from ssljax.method import Head
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
 from ssljax.models.config import from_json
+from ssljax.models.forward import ModelForward
 from tests import tiny
 
 KEY = jax.random.key(0, impl="rbg")

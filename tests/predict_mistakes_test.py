@@ -11,7 +11,7 @@ import pytest
 
 from ssljax import predict
 from ssljax.errors import UserError
-from ssljax.rows.jsonl import DEPTH
+from ssljax.inference.rows.jsonl import DEPTH
 from tests.scored import HALVES, hidden, rows, without, write
 
 

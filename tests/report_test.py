@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax import step
 from ssljax.method import (
   Assignment,
   Term,
   cross_entropy,
 )
+from ssljax.training import step
 
 
 def test_a_term_is_scale_times_the_mean_of_weight_times_loss():

@@ -7,10 +7,12 @@ import jax
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax import build, export, jsonfile
+from ssljax import export
+from ssljax.inference.classifier import CARD
 from ssljax.models import Encoder, read_config
 from ssljax.models.classifier import Classifier
-from ssljax.serving import CARD
+from ssljax.runtime import json_files
+from ssljax.training import build
 from tests import tiny
 
 ADDED = {"score": pa.float64(), "flagged": pa.bool_(), "label_name": pa.string()}
@@ -33,7 +35,7 @@ def export_model(folder, labels=("0", "1")):
   card = {"head": "mlp", "voters": 1, "labels": labels, "max_length": 32}
   thresholds = {"fpr_1%": 0.4} if len(labels) == 2 else {}
   more = {"temperature": 1.5, "thresholds": thresholds}
-  jsonfile.write_json(folder / CARD, card | more)
+  json_files.write_json(folder / CARD, card | more)
   return folder
 
 

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 import optax
 
-from ssljax import methods, modules, sharding, step, wrappers
-from ssljax.data import loader, tokenize
-from ssljax.data.pack import Rows, Texts
+from ssljax import lookup, methods, sharding, wrappers
+from ssljax.data.batches import loader, tokenize
+from ssljax.data.batches.pack import Rows, Texts
 from ssljax.method import Sizes
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
 from ssljax.models.config import from_json
+from ssljax.training import step
 
 LABELLED, UNLABELLED, BATCH, UNLABELLED_BATCH, CLASSES = 24, 64, 8, 16, 3
 STEPS, EPOCH_STEPS, LONGEST, VOCABULARY = 24, 3, 30, 100
@@ -58,7 +59,7 @@ def cases() -> list[str]:
   """
   found = []
   for name in methods.names():
-    hints = typing.get_type_hints(modules.factory(methods, name))
+    hints = typing.get_type_hints(lookup.factory(methods, name))
     variants = [v for kind in KINDS for v in typing.get_args(hints.get(kind))]
     found += [f"{name}:{variant}" for variant in variants] or [name]
   return found + [f"fixmatch/{name}" for name in wrappers.names()]

@@ -34,9 +34,9 @@ def _define_data() -> None:
 
 def main() -> int:
   from ssljax.augment import report
-  from ssljax.augment.ask import Stopped
+  from ssljax.augment.query import Stopped
   from ssljax.augment.run import run
-  from ssljax.augment.stop import Stop
+  from ssljax.runtime.signals import Stop
 
   given = flags.FLAGS
   if given.config is None:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssljax import assets
-from ssljax.augment.client import TOO_LONG
+from ssljax.assets import fetch
 from ssljax.augment.engine import Candidate, Engine, Source
+from ssljax.augment.engines.llm.client import TOO_LONG
 from ssljax.errors import UserError
 
 FORMAT = 1  # of a stored result; raise it when its meaning changes
@@ -22,7 +22,7 @@ PATIENCE = 60.0  # seconds that a process waits for another's write
 
 
 def file() -> Path:
-  return assets.folder() / "augment" / "results.sqlite"
+  return fetch.folder() / "augment" / "results.sqlite"
 
 
 def settings_hash(engine: Engine) -> str:

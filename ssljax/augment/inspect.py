@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from ssljax.augment import folder, report
+from ssljax.augment import report, storage
 from ssljax.augment.run import REPORTS
 from ssljax.errors import UserError
 
@@ -62,7 +62,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
   path = Path(data).expanduser().resolve()
   if not (path / split).is_dir() and path.is_dir():
     raise UserError(f"--split={split}: no such split in {data}")
-  parts = folder.check(path, (split,))[split]
+  parts = storage.check(path, (split,))[split]
   found = sample(parts, kind, rows)
   if not found:
     others = dict.fromkeys(

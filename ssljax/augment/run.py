@@ -12,17 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.augment import cache, engines, filters, folder, report, workers
+from ssljax.augment import cache, engines, local_runner, report, storage
 from ssljax.augment import settings as settings_of
-from ssljax.augment.ask import Asker, Stopped
 from ssljax.augment.cache import Cache
-from ssljax.augment.progress import Progress
+from ssljax.augment.filters import text as filters
+from ssljax.augment.query import Asker, Stopped
+from ssljax.augment.rows import DROPPED, Judge, Made
 from ssljax.augment.settings import Settings
-from ssljax.augment.shard import DROPPED, Judge, Made
-from ssljax.augment.stop import Stop
-from ssljax.data import checks, words
-from ssljax.data.records import Records
+from ssljax.data.batches import word_noise
+from ssljax.data.records import checks
+from ssljax.data.records.records import Records
 from ssljax.errors import RunError, UserError
+from ssljax.runtime.progress import Progress
+from ssljax.runtime.signals import Stop
 
 REPORTS = "augment"  # the folder inside the data folder
 
@@ -53,8 +55,8 @@ def run(
     raise UserError("--data= is empty; give a dataset folder")
   settings, keywords = settings_of.divide(config)
   path = Path(data).expanduser().resolve()  # of a link, what it points to
-  if not folder.half_done(path):
-    folder.check(path, settings.splits)
+  if not storage.half_done(path):
+    storage.check(path, settings.splits)
   if settings.language:
     filters.identifier(settings.language)  # fails here, not in the middle
   shared = {"seed": settings.seed, "views": settings.views, "data": str(path)}
@@ -62,11 +64,11 @@ def run(
   stop.tell = engine.stop
   with contextlib.ExitStack() as stack:
     stack.callback(engine.close)
-    stack.enter_context(folder.locked(path))
-    parts = folder.check(path, settings.splits)
+    stack.enter_context(storage.locked(path))
+    parts = storage.check(path, settings.splits)
     origin = f"{engine.name}:{cache.settings_hash(engine)[:8]}"
     known = _vocabulary(parts) if settings.fallback == "words" else None
-    task = workers.Task(settings, keywords, shared, origin, known)
+    task = local_runner.Task(settings, keywords, shared, origin, known)
     began = time.monotonic()
     total = sum(pq.read_metadata(p).num_rows for some in parts.values() for p in some)
     total = min(total, settings.limit or total)
@@ -78,14 +80,14 @@ def run(
     names = [f"{settings.kind}.json", f"{settings.kind}-dropped.parquet"]
     own = {part.relative_to(path) for part in files}
     own |= {Path(REPORTS, name) for name in names}
-    with folder.renewed(path, own.__contains__) as fresh:
+    with storage.renewed(path, own.__contains__) as fresh:
       (fresh / REPORTS).mkdir(exist_ok=True)
       moves = [(part, fresh / part.relative_to(path)) for part in files]
       dropped = fresh / REPORTS / names[1]
       if runner == "ray":
-        from ssljax.augment import on_ray
+        from ssljax.augment import ray_runner
 
-        counts = on_ray.rewrite(moves, task, dropped, stop)
+        counts = ray_runner.rewrite(moves, task, dropped, stop)
       else:
         make = _maker(task, ask, stop, progress, total)
         stack.callback(make.close)
@@ -122,14 +124,14 @@ def _none(counts: Counter, kind: str) -> str:
 
 
 def _maker(
-  task: workers.Task, ask: Asker, stop: Stop, progress: Progress, total: int
-) -> workers.Here | workers.Beside:
+  task: local_runner.Task, ask: Asker, stop: Stop, progress: Progress, total: int
+) -> local_runner.Here | local_runner.Beside:
   settings = task.settings
   processes = settings_of.processes(settings, local=not ask.engine.stored)
   processes = min(processes, -(-total // settings.shard))
   if processes > 1:
-    return workers.Beside(task, processes, stop, progress)
-  return workers.Here(task, ask, judge(settings), progress)
+    return local_runner.Beside(task, processes, stop, progress)
+  return local_runner.Here(task, ask, judge(settings), progress)
 
 
 def _rewrite(
@@ -154,7 +156,7 @@ def _rewrite(
       yield from tables
 
     for source, target in moves:
-      folder.rewrite(source, target, rows, functools.partial(change, source=source))
+      storage.rewrite(source, target, rows, functools.partial(change, source=source))
   return counts
 
 
@@ -187,11 +189,11 @@ def judge(settings: Settings) -> Judge:
   """The filters that need an encoder; JAX is imported only for them."""
   similar = same_label = None
   if settings.least_similarity > 0:
-    from ssljax.augment.similarity import Similarity
+    from ssljax.augment.filters.similarity import Similarity
 
     similar = Similarity(settings.similarity_encoder, settings.least_similarity)
   if settings.label_check:
-    from ssljax.augment.verdict import Verdict
+    from ssljax.augment.filters.label import Verdict
 
     try:
       same_label = Verdict(settings.label_check)
@@ -200,11 +202,11 @@ def judge(settings: Settings) -> Judge:
   return Judge(similar, same_label)
 
 
-def _vocabulary(parts: Mapping[str, Sequence[Path]]) -> words.Vocabulary:
+def _vocabulary(parts: Mapping[str, Sequence[Path]]) -> word_noise.Vocabulary:
   """Words for the fallback, of evenly spaced rows: the same for any shards."""
   files = [part for some in parts.values() for part in some]
   total = sum(pq.read_metadata(part).num_rows for part in files)
-  every = max(1, total // words.COUNTED)
+  every = max(1, total // word_noise.COUNTED)
   texts: list[str] = []
   row = 0
   for part in files:
@@ -216,4 +218,4 @@ def _vocabulary(parts: Mapping[str, Sequence[Path]]) -> words.Vocabulary:
         row += batch.num_rows
         for name in ("text", "response"):
           texts += [text for text in some[name].to_pylist() if text is not None]
-  return words.vocabulary(texts)
+  return word_noise.vocabulary(texts)

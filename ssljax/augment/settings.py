@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ssljax.data import locate
-from ssljax.data.columns import MADE
+from ssljax.data.records import split_files
+from ssljax.data.records.schema import MADE
 from ssljax.errors import UserError
 
 FALLBACKS = ("self", "words", "none")
@@ -90,7 +90,7 @@ def _check(settings: Settings) -> None:
       f"--config.kind={settings.kind!r}: name the views with letters, digits, "
       f"hyphens, and not {' or '.join(MADE)}, which training makes by itself"
     )
-  known = list(locate.NAMES)
+  known = list(split_files.NAMES)
   for split in settings.splits:
     if split not in known:
       raise UserError(f"--config.splits: no split {split!r}; it is {', '.join(known)}")

@@ -21,10 +21,14 @@ from typing import NamedTuple
 
 from absl import flags
 
-from ssljax import cli, jsonfile
-from ssljax.data import alike, locate, overlap, prepare, records
-from ssljax.data.records import Records
+from ssljax import cli
+from ssljax.data import prepare
+from ssljax.data.dedup import exact as overlap
+from ssljax.data.dedup import normalize
+from ssljax.data.records import records, split_files
+from ssljax.data.records.records import Records
 from ssljax.errors import UserError
+from ssljax.runtime import json_files
 
 # Other programs have flags of these names, and a process may import several.
 flags.DEFINE_string(
@@ -159,7 +163,7 @@ def bands(threshold: float) -> tuple[int, int]:
 
 def grams(text: str) -> frozenset[str]:
   """Character 5-grams of what `alike` keeps, without punctuation; of any script."""
-  whole = alike.plain(text)
+  whole = normalize.plain(text)
   spaced = "".join(" " if unicodedata.category(c)[0] == "P" else c for c in whole)
   plain = " ".join(spaced.split()) or whole
   return frozenset(plain[i : i + GRAM] for i in range(max(1, len(plain) - GRAM + 1)))
@@ -207,7 +211,7 @@ def look(
   for line in _lines(len(train), others, found):
     print(line)
   if output:
-    jsonfile.write_json(Path(output), [one._asdict() for one in found])
+    json_files.write_json(Path(output), [one._asdict() for one in found])
     print(f"all {len(found)} in {output}")
   return found
 
@@ -215,7 +219,7 @@ def look(
 def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
   """(train, what it is compared with by name); labels are not looked at."""
   data = prepare.in_cache(data)
-  found = locate.find(data, whole=False)
+  found = split_files.find(data, whole=False)
   if list(found) == ["train"] and not against:
     splits = records.read_splits(data)  # one file, as a run would split it
     return splits.train, {"validation": splits.validation, "test": splits.test}

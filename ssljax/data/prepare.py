@@ -18,8 +18,11 @@ from pathlib import Path
 
 from absl import flags
 
-from ssljax import assets, cli
-from ssljax.data import files, folder, hub, ingest, locate, sources
+from ssljax import cli
+from ssljax.assets import fetch
+from ssljax.data.records import files, split_files
+from ssljax.data.sources import convert as ingest
+from ssljax.data.sources import hub, named, write
 from ssljax.errors import UserError
 
 
@@ -31,9 +34,9 @@ def in_cache(data: str) -> str:
       anything else, and a path of that name, comes back as it is.
   """
   name, _, task = data.partition(":")
-  if name not in sources.names() or Path(data).exists():
+  if name not in named.names() or Path(data).exists():
     return data
-  output = assets.folder() / "data" / f"{name}-{sources.task_of(name, task)}"
+  output = fetch.folder() / "data" / f"{name}-{named.task_of(name, task)}"
   if not output.exists():
     try:
       prepare_source(name, output, task)
@@ -61,11 +64,11 @@ def prepare_source(
     UserError: a task without labels, an existing output, a source out of reach, or one
       whose columns have changed.
   """
-  task = sources.task_of(name, task)
-  output = folder.free(output)
-  if name == sources.PYRIT:
-    return folder.write(_pyrit(assets.fetch(name)), output, sources.PYRIT_SEED)
-  source = sources.SOURCES[name]
+  task = named.task_of(name, task)
+  output = write.free(output)
+  if name == named.PYRIT:
+    return write.write(_pyrit(fetch.fetch(name)), output, named.PYRIT_SEED)
+  source = named.SOURCES[name]
   dropped = collections.Counter()
   loaded: dict[str, Mapping[str, hub.Part]] = {}
   parts = {}
@@ -94,8 +97,8 @@ def prepare_source(
     "licence": source.licence,
     "columns": list(source.columns),
   }
-  raw = folder.Raw(parts, source.labels, dropped, about, source.validation)
-  return folder.write(raw, output, seed)
+  raw = write.Raw(parts, source.labels, dropped, about, source.validation)
+  return write.write(raw, output, seed)
 
 
 def prepare_files(
@@ -121,18 +124,18 @@ def prepare_files(
   Returns:
     What stands in dataset.json.
   """
-  output = folder.free(output)
+  output = write.free(output)
   _among("--columns", columns, ingest.MAPPED)
-  _among("--splits", splits or {}, locate.NAMES)
+  _among("--splits", splits or {}, split_files.NAMES)
   full = {name: columns.get(name, name) for name in ingest.MAPPED}
   if _is_path(source):
     found = {
       name: _file_rows(paths)
-      for name, paths in locate.find(source, whole=False).items()
+      for name, paths in split_files.find(source, whole=False).items()
     }
   else:
     loaded = hub.load(source, config)
-    chosen = splits or locate.by_name(loaded)
+    chosen = splits or split_files.by_name(loaded)
     if not chosen:
       raise UserError(
         f"{source}: none of its splits ({', '.join(loaded)}) has a known name; say "
@@ -172,24 +175,24 @@ def prepare_files(
     "columns": dict(columns),
   }
   notes = (f"views of {viewed} rows not taken over: make them with ssljax.augment",)
-  raw = folder.Raw(read, tuple(labels), dropped, about, notes=notes[: viewed > 0])
-  return folder.write(raw, output, seed)
+  raw = write.Raw(read, tuple(labels), dropped, about, notes=notes[: viewed > 0])
+  return write.write(raw, output, seed)
 
 
-def _pyrit(members: Path) -> folder.Raw:
+def _pyrit(members: Path) -> write.Raw:
   dropped = collections.Counter()
   parts = {
     name: ingest.collect(
       _numbered(Path(f"pyrit {name}"), rows),
       lambda row, place: row,
-      sources.PYRIT,
-      sources.HARM,
+      named.PYRIT,
+      named.HARM,
       dropped,
     )
-    for name, rows in sources.pyrit(members).items()
+    for name, rows in named.pyrit(members).items()
   }
-  about = {"source": "pyrit", "task": "response", "licence": sources.PYRIT_LICENCE}
-  return folder.Raw(parts, sources.HARM, dropped, about)
+  about = {"source": "pyrit", "task": "response", "licence": named.PYRIT_LICENCE}
+  return write.Raw(parts, named.HARM, dropped, about)
 
 
 def _numbered(path: Path, rows) -> Iterator[ingest.Row]:
@@ -216,11 +219,11 @@ def _is_path(source: str) -> bool:
     return True
   if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
     return False
-  close = difflib.get_close_matches(source, sources.names(), 1, 0.5)
+  close = difflib.get_close_matches(source, named.names(), 1, 0.5)
   raise UserError(
     f"--source={source}: no such file or named source"
     f"{f'; did you mean {close[0]}?' if close else ''} (named: "
-    f"{', '.join(sources.names())}; a data set of the Hub is written owner/name)"
+    f"{', '.join(named.names())}; a data set of the Hub is written owner/name)"
   )
 
 
@@ -251,7 +254,7 @@ def prepare(
   seed: int = 0,
 ) -> dict:
   """What the command does, with its flags as arguments; returns dataset.json."""
-  if source in sources.names() and not Path(source).exists():
+  if source in named.names() and not Path(source).exists():
     own = {"columns": columns, "labels": labels, "splits": splits}
     for flag, value in {**own, "config_name": config_name}.items():
       if value:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssljax.data.alike import same
+from ssljax.data.dedup.normalize import same
 from ssljax.errors import UserError
 
 

@@ -7,16 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssljax.data.records import Records
+from ssljax.data.records.records import Records
 from ssljax.errors import UserError
-from ssljax.evals import (
-  bootstrap,
-  calibration,
-  classification,
-  operating,
-  shares,
-  slices,
-)
+from ssljax.evals import bootstrap, calibration, classification, slices, wilson
+from ssljax.evals import thresholds as operating
 from ssljax.evals.classification import HARMFUL, softmax
 
 SEVERAL = "thresholds are for two classes"
@@ -143,7 +137,7 @@ def _of_shares(logits, label) -> dict[str, list[float] | None]:
     flagged, harmful = predicted == HARMFUL, label == HARMFUL
     caught = (flagged & harmful).sum()
     found |= {"precision": (caught, flagged.sum()), "recall": (caught, harmful.sum())}
-  return {f"{name}_interval": shares.share(*of)[1] for name, of in found.items()}
+  return {f"{name}_interval": wilson.share(*of)[1] for name, of in found.items()}
 
 
 def _f1(flagged, harmful, drawn) -> list[float] | None:
@@ -155,7 +149,7 @@ def _f1(flagged, harmful, drawn) -> list[float] | None:
   caught, wrong = (flagged & harmful).sum(), (flagged ^ harmful).sum()
   if caught and wrong:
     return bootstrap.interval(drawn)
-  return shares.f1(caught, wrong)
+  return wilson.f1(caught, wrong)
 
 
 def thresholds(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.data.records import Records
+from ssljax.data.records.records import Records
 from ssljax.evals.classification import HARMFUL, softmax
 
 PREDICTIONS = "predictions.parquet"  # of an evaluation

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.records import Records
-from ssljax.evals.shares import share
+from ssljax.data.records.records import Records
+from ssljax.evals.wilson import share
 
 LENGTHS = (0, 8, 32, 128, 512)  # words from which on a text is of the next length
 FEWEST = 10  # texts; of fewer there is nothing to say

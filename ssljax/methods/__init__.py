@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ssljax import modules
+from ssljax import lookup
 from ssljax.method import Method
 
 _PACKAGE = sys.modules[__name__]
@@ -12,12 +12,12 @@ _PACKAGE = sys.modules[__name__]
 
 def names() -> list[str]:
   """Every method there is."""
-  return modules.names(_PACKAGE)
+  return lookup.names(_PACKAGE)
 
 
 def defaults(name: str) -> dict[str, Any]:
   """Keywords of the method's `make` with their defaults."""
-  return modules.defaults(modules.factory(_PACKAGE, name))
+  return lookup.defaults(lookup.factory(_PACKAGE, name))
 
 
 def make(config: Mapping[str, Any]) -> Method:
@@ -26,5 +26,5 @@ def make(config: Mapping[str, Any]) -> Method:
   Raises:
     UserError: an unknown method or keyword, or a value that a keyword may not have.
   """
-  keywords = modules.checked(_PACKAGE, config)
-  return modules.factory(_PACKAGE, config["name"])(**keywords)
+  keywords = lookup.checked(_PACKAGE, config)
+  return lookup.factory(_PACKAGE, config["name"])(**keywords)

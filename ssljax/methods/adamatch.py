@@ -20,9 +20,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment, draws
+from ssljax.options import Amount, Share
 
 
 class State(NamedTuple):

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Share, Temperature
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment, bank
+from ssljax.options import Amount, Count, Share, Temperature
 
 
 class State(NamedTuple):

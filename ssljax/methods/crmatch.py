@@ -13,9 +13,9 @@ The paper's rotation task is for images and left out.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
 from ssljax.ops import bank
+from ssljax.options import Amount, Count, Share
 
 
 def make(

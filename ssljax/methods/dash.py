@@ -18,8 +18,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Factor, Share
 from ssljax.method import Assignment, Method, Needs, Rule, consistency, cross_entropy
+from ssljax.options import Amount, Count, Factor, Share
 
 Array = jax.Array
 

@@ -14,8 +14,8 @@ may be negative.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 0.5) -> Method:

@@ -9,8 +9,8 @@ published code has nothing to act on and is left out.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Rule, consistency
+from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 1.0) -> Method:

@@ -14,9 +14,9 @@ is the paper's convex one.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Rule, consistency
 from ssljax.ops import thresholds
+from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 1.0, warmup: bool = True) -> Method:

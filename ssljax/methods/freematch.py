@@ -16,9 +16,9 @@ class with nothing in its histogram counts as 0 on its side. 0.001 is the author
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Rule, Term, consistency
 from ssljax.ops import thresholds
+from ssljax.options import Amount, Share
 
 
 def make(

@@ -29,7 +29,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import (
   Assignment,
   Method,
@@ -39,6 +38,7 @@ from ssljax.method import (
   consistency,
 )
 from ssljax.ops import margins, quantiles, thresholds
+from ssljax.options import Amount, Share
 
 Array = jax.Array
 

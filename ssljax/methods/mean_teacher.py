@@ -18,9 +18,9 @@ which do not hang on C (`ops.agreement.square`). The 50 of published text code w
 25 with two classes.
 """
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Method
 from ssljax.ops.agreement import agreement
+from ssljax.options import Amount, Share
 
 
 def make(scale: Amount = 2.0, ramp: Share = 0.4) -> Method:

@@ -23,9 +23,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import agreement, alignment, mixing, ramps
+from ssljax.options import Amount, Share
 
 
 def make(

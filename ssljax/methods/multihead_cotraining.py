@@ -14,8 +14,8 @@ each peer for that confidence. Prediction is the mean of the heads' logits.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
+from ssljax.options import Amount, Share
 
 PEERS = ((1, 2), (0, 2), (0, 1))  # of each head
 

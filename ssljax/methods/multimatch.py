@@ -33,7 +33,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import (
   Assignment,
   Head,
@@ -44,6 +43,7 @@ from ssljax.method import (
   cross_entropy,
 )
 from ssljax.ops import margins, quantiles, thresholds
+from ssljax.options import Amount, Share
 
 Array = jax.Array
 PEERS = ((1, 2), (0, 2), (0, 1))  # of each head

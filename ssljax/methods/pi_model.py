@@ -12,9 +12,9 @@ squares; `scale` is 5 for the 10 of published text code with two classes, in uni
 do not hang on C (`ops.agreement.square`).
 """
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Method
 from ssljax.ops.agreement import agreement
+from ssljax.options import Amount, Share
 
 
 def make(scale: Amount = 5.0, ramp: Share = 0.4) -> Method:

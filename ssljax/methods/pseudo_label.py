@@ -12,9 +12,9 @@ since use.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import ramps
+from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 1.0, ramp: Share = 0.4) -> Method:

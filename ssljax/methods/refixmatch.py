@@ -13,7 +13,6 @@ softmax of the probabilities instead, and divides the strong logits by T, too.)
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import (
   Assignment,
   Method,
@@ -24,6 +23,7 @@ from ssljax.method import (
   cross_entropy,
 )
 from ssljax.ops import alignment
+from ssljax.options import Amount, Share
 
 
 def make(

@@ -25,9 +25,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment, mixing, ramps
+from ssljax.options import Amount, Count, Share
 
 
 class State(NamedTuple):

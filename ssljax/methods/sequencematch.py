@@ -14,9 +14,9 @@ sharpening them); in the author's own code each asks the weaker view of its pair
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import thresholds
+from ssljax.options import Amount, Share
 
 
 def make(

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Share, Temperature
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment
+from ssljax.options import Amount, Count, Share, Temperature
 
 Array = jax.Array
 NEVER = -1e9  # the similarity of a row that was not visited

@@ -19,9 +19,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Rule, Sizes, consistency
 from ssljax.ops import alignment
+from ssljax.options import Amount, Share
 
 Array = jax.Array
 

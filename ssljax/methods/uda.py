@@ -18,8 +18,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Rule, consistency
+from ssljax.options import Amount, Share
 
 SCHEDULES = {
   "linear": lambda t: t,

@@ -17,9 +17,9 @@ text, alike for all texts. Clean and changed texts share their dropout.
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import draws, ramps
+from ssljax.options import Amount, Share
 
 
 def make(

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ssljax.assets.encoders import resolve
 from ssljax.models.config import EncoderConfig
 from ssljax.models.encoder import Encoder
 from ssljax.models.hf import load_params, read_config, save_params
-from ssljax.models.hub import resolve
 
 __all__ = [
   "Encoder",

@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssljax.assets.encoders import TOKENIZER, resolve
 from ssljax.errors import MISTAKE, UserError
 from ssljax.models import hf
-from ssljax.models.hub import TOKENIZER, resolve
 from ssljax.models.keys import modern
 
 

@@ -1,8 +1,8 @@
 """Wrappers for classes of unlike size: each takes a method and returns a method.
 
 One file a wrapper, found by its module's name; `make(method, **keywords)`. It hears
-what the model says (`ops.listening`) and needs no more of the method than that it votes
-on a weak view, in a pass without gradient, and learns from a strong one.
+what the model says (`recording_forward`) and needs no more of the method than that it
+votes on a weak view, in a pass without gradient, and learns from a strong one.
 
 CReST (Wei et al. 2021, arXiv 2102.09559) is none of them: it trains several
 generations, each from new weights on a labelled set that the last one has grown. That
@@ -13,21 +13,22 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ssljax import modules
+from ssljax import lookup
 from ssljax.errors import UserError
 from ssljax.method import Method
 
 _PACKAGE = sys.modules[__name__]
+HELPERS = ("recording_forward",)  # modules here that are not wrappers
 
 
 def names() -> list[str]:
   """Every wrapper there is."""
-  return modules.names(_PACKAGE)
+  return lookup.names(_PACKAGE)
 
 
 def defaults(name: str) -> dict[str, Any]:
   """Keywords of the wrapper's `make` with their defaults; {} without a name."""
-  return modules.defaults(modules.factory(_PACKAGE, name)) if name else {}
+  return lookup.defaults(lookup.factory(_PACKAGE, name)) if name else {}
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def of_even_classes(name: str) -> str:
 
   Its module's `EVEN`; "" of one that does not go by their numbers.
   """
-  return getattr(sys.modules[modules.factory(_PACKAGE, name).__module__], "EVEN", "")
+  return getattr(sys.modules[lookup.factory(_PACKAGE, name).__module__], "EVEN", "")
 
 
 def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") -> Method:
@@ -56,8 +57,8 @@ def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") ->
   """
   if not config["name"]:
     return method
-  keywords = modules.checked(_PACKAGE, config)
-  make, needs = modules.factory(_PACKAGE, config["name"]), method.needs
+  keywords = lookup.checked(_PACKAGE, config)
+  make, needs = lookup.factory(_PACKAGE, config["name"]), method.needs
   if not {"weak", "strong"} <= {*needs.views}:
     raise UserError(
       f"--config.wrapper.name={config['name']} takes a method that votes on a weak "

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Head, Method, Term, cross_entropy
-from ssljax.ops import draws, listening
+from ssljax.ops import draws
+from ssljax.options import Amount, Share
+from ssljax.wrappers import recording_forward
 
 # Where all classes have equally many labelled texts.
 EVEN = "balances nothing by their numbers"
@@ -42,7 +43,7 @@ def make(method: Method, scale: Amount = 1.0, threshold: Share = 0.95) -> Method
 
   def loss(forward, batch, state, clock):
     keys = [jax.random.fold_in(clock.key, 100 + k) for k in range(5)]
-    heard = listening.Listening(forward)
+    heard = recording_forward.Listening(forward)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
     unlabelled, label = batch.unlabelled, batch.labelled.label
     labelled = heard.said(batch.labelled.views["weak"], True, keys[0])

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Share
 from ssljax.method import Method
-from ssljax.ops import listening, quantiles
+from ssljax.ops import quantiles
+from ssljax.options import Amount, Count, Share
+from ssljax.wrappers import recording_forward
 
 Array = jax.Array
 # Where all classes have equally many labelled texts.
@@ -46,9 +47,9 @@ def make(
   method: Method, warmup: Share = 0.4, every: Count = 10, alpha: Amount = 2.0
 ) -> Method:
   """Args: `warmup` is a share of the run; the others as above."""
-  listening.refuse_several(method.needs)
-  listening.refuse_control(method.needs)
-  listening.refuse_votes(method.needs)
+  recording_forward.refuse_several(method.needs)
+  recording_forward.refuse_control(method.needs)
+  recording_forward.refuse_votes(method.needs)
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
@@ -82,9 +83,9 @@ def make(
       carried[0] = now._replace(multiplier=multiplier, gap=gap, least=least)
       bent = refined(kept(p, least), multiplier)
       bent = jnp.where(clock.progress >= warmup, bent, p)
-      return listening.told(said, bent)
+      return recording_forward.told(said, bent)
 
-    heard = listening.Listening(forward, change)
+    heard = recording_forward.Listening(forward, change)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
     state = carried[0]._replace(inner=inner)
     scalars = {**assigned.scalars, "class_gap": state.gap}

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Count, Share, Temperature
 from ssljax.method import Method, Term, cross_entropy
-from ssljax.ops import alignment, bank, listening
+from ssljax.ops import alignment, bank
+from ssljax.options import Amount, Count, Share, Temperature
+from ssljax.wrappers import recording_forward
 
 Array = jax.Array
 
@@ -44,9 +45,9 @@ def make(
   momentum: Share = 0.99,
 ) -> Method:
   """Args: `temperature` T, `distribution` T_dist, `momentum` of m."""
-  listening.refuse_several(method.needs)
-  listening.refuse_control(method.needs)
-  listening.refuse_votes(method.needs)
+  recording_forward.refuse_several(method.needs)
+  recording_forward.refuse_control(method.needs)
+  recording_forward.refuse_votes(method.needs)
 
   def init(sizes):
     return State(
@@ -74,9 +75,9 @@ def make(
       v = v[p.argmax(-1)][:, None]
       blend = jnp.where(begun, (1.0 - v) * p + v * s, p)
       votes.append((blend, s))
-      return listening.told(said, blend)
+      return recording_forward.told(said, blend)
 
-    heard = listening.Listening(forward, change)
+    heard = recording_forward.Listening(forward, change)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
     blend, s = votes[0]
     keys = [jax.random.fold_in(clock.key, 200 + k) for k in range(2)]

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount, Share
 from ssljax.method import Method
-from ssljax.ops import alignment, listening
+from ssljax.ops import alignment
+from ssljax.options import Amount, Share
+from ssljax.wrappers import recording_forward
 
 
 class State(NamedTuple):
@@ -31,10 +32,10 @@ def make(method: Method, tau: Amount = 0.4, momentum: Share = 0.999) -> Method:
   """Keywords as above."""
   if method.needs.mixes:
     raise ValueError("shifts unlabelled texts and takes no method that mixes them")
-  listening.refuse_control(method.needs)
-  listening.refuse_votes(method.needs)
-  listening.refuse_soft(method.needs)
-  heads = listening.voters(method.needs)
+  recording_forward.refuse_control(method.needs)
+  recording_forward.refuse_votes(method.needs)
+  recording_forward.refuse_soft(method.needs)
+  heads = recording_forward.voters(method.needs)
 
   def init(sizes):
     return State(method.init(sizes), alignment.uniform(sizes.classes))
@@ -46,9 +47,9 @@ def make(method: Method, tau: Amount = 0.4, momentum: Share = 0.999) -> Method:
     def change(said, view, learns):
       if not any(view is own for own in views.values()):
         return said
-      return listening.shifted(said, shift if learns else -shift, heads)
+      return recording_forward.shifted(said, shift if learns else -shift, heads)
 
-    heard = listening.Listening(forward, change)
+    heard = recording_forward.Listening(forward, change)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
     weak = heard.said(views["weak"], False, clock.key).logits
     p = jax.nn.softmax(weak[:, : state.mean.shape[0]]).mean(0)

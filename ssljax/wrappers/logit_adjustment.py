@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Amount
 from ssljax.method import Method
-from ssljax.ops import listening
+from ssljax.options import Amount
+from ssljax.wrappers import recording_forward
 
 # Where all classes have equally many labelled texts.
 EVEN = "balances nothing by their numbers"
@@ -33,10 +33,10 @@ def make(method: Method, tau: Amount = 1.0) -> Method:
     raise ValueError(
       "is for labels that are classes and takes no method that mixes them"
     )
-  listening.refuse_control(method.needs)
-  listening.refuse_votes(method.needs)
-  listening.refuse_soft(method.needs)
-  heads = listening.voters(method.needs)
+  recording_forward.refuse_control(method.needs)
+  recording_forward.refuse_votes(method.needs)
+  recording_forward.refuse_soft(method.needs)
+  heads = recording_forward.voters(method.needs)
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
@@ -45,9 +45,11 @@ def make(method: Method, tau: Amount = 1.0) -> Method:
 
   def loss(forward, batch, state, clock):
     def change(said, view, learns):
-      return listening.shifted(said, tau * state.prior, heads) if learns else said
+      return (
+        recording_forward.shifted(said, tau * state.prior, heads) if learns else said
+      )
 
-    heard = listening.Listening(forward, change)
+    heard = recording_forward.Listening(forward, change)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
     return terms, state._replace(inner=inner), assigned
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.keywords import Share
 from ssljax.method import Method
-from ssljax.ops import listening
+from ssljax.options import Share
+from ssljax.wrappers import recording_forward
 
 Array = jax.Array
 # Where all classes have equally many labelled texts.
@@ -36,7 +36,7 @@ def make(method: Method, beta: Share = 0.999) -> Method:
   """Args: `beta` near 1 weighs by 1 / n_c, 0 not at all."""
   if method.needs.mixes:
     raise ValueError("weighs texts by their label and takes no method that mixes them")
-  listening.refuse_control(method.needs)
+  recording_forward.refuse_control(method.needs)
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
@@ -49,7 +49,7 @@ def make(method: Method, beta: Share = 0.999) -> Method:
     )
 
   def loss(forward, batch, state, clock):
-    heard = listening.Listening(forward)
+    heard = recording_forward.Listening(forward)
     terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
     classes = state.labelled.shape[0]
     own = batch.labelled.label[:, :classes] @ state.labelled

@@ -7,7 +7,7 @@ pytest.importorskip(
 )
 
 from ssljax.augment.engine import Source
-from ssljax.augment.engines import llm
+from ssljax.augment.engines.llm import engine as llm
 from ssljax.errors import UserError
 from tests.augment.stub import error
 

@@ -6,10 +6,10 @@ import sqlite3
 import pytest
 
 from ssljax.augment import cache
-from ssljax.augment.ask import Asker, Stopped
 from ssljax.augment.cache import Cache
-from ssljax.augment.client import TOO_LONG
 from ssljax.augment.engine import Candidate, Engine, Source
+from ssljax.augment.engines.llm.client import TOO_LONG
+from ssljax.augment.query import Asker, Stopped
 from ssljax.errors import RunError, UserError
 
 SOURCE = Source("a", "bake bread", "for an hour")

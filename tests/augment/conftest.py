@@ -21,7 +21,7 @@ def swept():
 @pytest.fixture
 def quick(monkeypatch, swept):
   """Waits of milliseconds, no key, no proxy; and nothing is left behind."""
-  from ssljax.augment import client  # needs an extra
+  from ssljax.augment.engines.llm.engine import client  # needs an extra
 
   monkeypatch.setattr(client, "BASE", 0.01)
   monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 
-from ssljax.augment import folder
+from ssljax.augment import storage
 from ssljax.augment.engine import Candidate
 
 
@@ -80,10 +80,10 @@ def _kill(*_):
 
 KILL = os.environ.get("KILL", "")
 if KILL == "before the swap":
-  folder.replace = _kill
+  storage.replace = _kill
 elif KILL == "after the swap":
-  _exchange = folder._exchange
-  folder._exchange = lambda *paths: (_exchange(*paths), _kill())
+  _exchange = storage._exchange
+  storage._exchange = lambda *paths: (_exchange(*paths), _kill())
 elif KILL in ("between two renames", "after two renames"):
   _rename, _renamed = os.rename, []
 
@@ -93,5 +93,5 @@ elif KILL in ("between two renames", "after two renames"):
     if len(_renamed) == (1 if KILL.startswith("between") else 2):
       _kill()
 
-  folder._exchange = lambda *paths: False
+  storage._exchange = lambda *paths: False
   os.rename = _rename_and_die

@@ -12,7 +12,7 @@ import pytest
 
 from ssljax.augment import inspect
 from ssljax.augment.run import run
-from ssljax.data.columns import SCHEMA
+from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 from tests.augment import places
 from tests.augment.folders import config

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.data.columns import SCHEMA
+from ssljax.data.records.schema import SCHEMA
 
 ROOT = Path(__file__).parent.parent.parent
 OLD = [{"kind": "old", "text": "an older view", "response": None, "origin": "x:1"}]

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.augment.ask import Asker
-from ssljax.augment.filters import reason
+from ssljax.augment.filters.text import reason
+from ssljax.augment.query import Asker
 from ssljax.augment.run import run
 from ssljax.augment.settings import divide
-from ssljax.data.columns import SCHEMA
+from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 from tests.augment import places
 from tests.augment.folders import TEXTS, backwards, beside, config, state
@@ -250,8 +250,8 @@ def test_training_takes_the_folder(data, tmp_path):
 def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
   """Whether two texts get one label is asked of `Verdict`, and of the predictions."""
   from ssljax.augment.engine import Candidate, Source
-  from ssljax.augment.similarity import Similarity
-  from ssljax.augment.verdict import Verdict
+  from ssljax.augment.filters.label import Verdict
+  from ssljax.augment.filters.similarity import Similarity
   from tests import tiny
 
   for seed, (name, rows) in enumerate({"train": 60, "val": 20, "test": 20}.items()):

@@ -8,7 +8,11 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.data import folder, hub, overlap, prepare, records
+from ssljax.data import prepare
+from ssljax.data.dedup import exact
+from ssljax.data.records import records
+from ssljax.data.sources import hub
+from ssljax.data.sources import write as folder
 from ssljax.errors import UserError
 
 LABELS = ("fine", "rude", "spam")
@@ -106,9 +110,9 @@ def test_what_prepare_writes_or_divides_trains(tmp_path):
   prepare.prepare_files(str(whole), tmp_path / "out", {})
   for data in (tmp_path / "out", whole):
     found = records.read_splits(str(data))
-    against = overlap.known([found.validation, found.test])
+    against = exact.known([found.validation, found.test])
     assert len(found.train) > 30
-    assert (overlap.rows(found.train, against) == -1).all()
+    assert (exact.rows(found.train, against) == -1).all()
 
 
 def test_a_pair_is_a_copy_only_with_its_response(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from ssljax.evals import bootstrap, classification, operating
+from ssljax.evals import bootstrap, classification, thresholds
 from ssljax.evals.bootstrap import Ranking
 
 
@@ -121,7 +121,9 @@ def test_95_percent_intervals_of_false_alarms_hold_the_truth(rate, n):
       np.zeros(n + 1, bool),
     )
     harmful[0] = True
-    low, high = operating.intervals(score, harmful, 0.5)["false_positive_rate_interval"]
+    low, high = thresholds.intervals(score, harmful, 0.5)[
+      "false_positive_rate_interval"
+    ]
     held += likely[k] * (low <= rate <= high)
   assert 0.93 <= held <= 0.985
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.data import records
+from ssljax.data.records import records
 from ssljax.evals import predictions
 from ssljax.evals.classification import (
   NOT_FLAGGED,

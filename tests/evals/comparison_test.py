@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from ssljax.errors import UserError
-from ssljax.evals import bootstrap, comparison, page, runs
+from ssljax.evals import bootstrap, comparison, runs
+from ssljax.evals.report import page
 from tests.evals import folders
 
 

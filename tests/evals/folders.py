@@ -5,10 +5,10 @@ import zlib
 
 import numpy as np
 
-from ssljax import jsonfile
-from ssljax.data import records
+from ssljax.data.records import records
 from ssljax.evals import evaluation
 from ssljax.evals.predictions import write_predictions
+from ssljax.runtime import json_files
 
 EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
 
@@ -16,7 +16,7 @@ EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
 def changed(workdir, **options):
   """The folder, after options of its config were set."""
   config = json.loads((workdir / "config.json").read_text())
-  jsonfile.write_json(workdir / "config.json", config | options)
+  json_files.write_json(workdir / "config.json", config | options)
   return workdir
 
 
@@ -77,6 +77,6 @@ def run(
     for t in (10, 20, 30)
   ]
   (workdir / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-  jsonfile.write_json(workdir / "config.json", config)
-  jsonfile.write_json(workdir / "result.json", result)
+  json_files.write_json(workdir / "config.json", config)
+  json_files.write_json(workdir / "result.json", result)
   return workdir

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssljax.data import records
+from ssljax.data.records import records
 from ssljax.evals import slices
 
 

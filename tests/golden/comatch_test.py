@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import comatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 B, U, WIDTH = 3, 6, 4
 THRESHOLD, TEMPERATURE, SCALE, CONTRAST = 0.8, 0.2, 0.7, 0.6

@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import crmatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 B, U, WIDTH = 6, 16, 4
 THRESHOLD, SCALE, DISTANCE = 0.8, 0.7, 0.6

@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import flexmatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 N, U, B = 24, 12, 6
 

@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import freematch
-
-from . import fake
+from tests.golden import fake
 
 U, B = 24, 6
 

@@ -7,8 +7,7 @@ import pytest
 
 from ssljax.method import Outputs, Sizes
 from ssljax.methods import marginmatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 N, U, B = 30, 12, 4
 RUN = 2**20  # steps of the paper's run

@@ -6,8 +6,7 @@ import pytest
 from configs import mean_teacher as config
 from ssljax.method import Sizes
 from ssljax.methods import mean_teacher
-
-from . import fake
+from tests.golden import fake
 
 U = 24
 

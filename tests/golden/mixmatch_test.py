@@ -9,8 +9,7 @@ import pytest
 from ssljax.method import Outputs, Sizes
 from ssljax.methods import mixmatch
 from ssljax.ops import mixing
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 B, U, WIDTH = 5, 8, 4
 ALPHA, TEMPERATURE, SCALE, RAMP = 0.6, 0.5, 3.0, 0.4

@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Outputs, Sizes
 from ssljax.methods import multihead_cotraining
-
-from . import fake
+from tests.golden import fake
 
 B, U, HEADS = 5, 16, range(3)
 SCALE = 0.7

@@ -6,8 +6,7 @@ import pytest
 
 from ssljax.method import Outputs, Sizes
 from ssljax.methods import multimatch
-
-from . import fake
+from tests.golden import fake
 
 N, U, B, HEADS = 24, 10, 4, range(3)
 

@@ -13,8 +13,7 @@ import pytest
 
 from ssljax.method import Sizes
 from tests import tiny
-
-from . import fake
+from tests.golden import fake
 
 B, U, CLASSES, WIDTH, STEPS = 6, 24, 3, 8, 6
 SIZES = Sizes(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import fake
+from tests.golden import fake
 
 
 def sharpened(p, temperature) -> list[float]:

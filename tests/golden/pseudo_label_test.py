@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import pseudo_label
-
-from . import fake
+from tests.golden import fake
 
 U = 24
 

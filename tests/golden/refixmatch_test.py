@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import refixmatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 B, U = 6, 20
 THRESHOLD, SCALE = 0.8, 0.7

@@ -9,8 +9,7 @@ import pytest
 from ssljax.method import Sizes
 from ssljax.methods import remixmatch
 from ssljax.ops import alignment, mixing
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 B, U, WIDTH = 5, 7, 4
 ALPHA, TEMPERATURE, SCALE, ANCHOR, WINDOW, RAMP = 0.75, 0.5, 1.5, 0.6, 3, 0.25

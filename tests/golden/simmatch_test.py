@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import simmatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 B, U, WIDTH, LABELLED = 3, 6, 4, 9
 THRESHOLD, TEMPERATURE, SCALE, INSTANCES = 0.7, 0.1, 0.7, 0.6

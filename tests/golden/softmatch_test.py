@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import softmatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 U, B = 24, 6
 

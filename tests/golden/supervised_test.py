@@ -5,8 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import supervised
-
-from . import fake
+from tests.golden import fake
 
 
 @pytest.mark.parametrize("classes", [2, 5])

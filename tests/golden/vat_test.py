@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.data import pack
-from ssljax.forward import ModelForward
+from ssljax.data.batches import pack
 from ssljax.method import (
   Assignment,
   Batch,
@@ -25,9 +24,9 @@ from ssljax.method import (
   Unlabelled,
 )
 from ssljax.methods import vat
+from ssljax.models.forward import ModelForward
 from tests import passes
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 EPSILON, SCALE, ENTROPY, RAMP = 1.5, 0.7, 0.06, 0.4
 LENGTHS = (9, 4, 3, 7, 16, 5, 2, 24)  # of the unlabelled texts

@@ -8,8 +8,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import fixmatch, softmatch
-
-from . import fake, plain
+from tests.golden import fake, plain
 
 B, U, ROWS, SCALE = 6, 24, 40, 0.7
 INNER = ("fixmatch", "softmatch")

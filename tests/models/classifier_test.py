@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.data import pack
+from ssljax.data.batches import pack
 from ssljax.method import Head
 from ssljax.models import Encoder, EncoderConfig, load_params, read_config
 from ssljax.models.classifier import Classifier
 from ssljax.models.dropout import quantised
-
-from .small import CASES, SMALL
+from tests.models.small import CASES, SMALL
 
 CLASSES, LONGEST = 3, 40
 LIMIT = 1e-5  # max |difference| of features and logits, float32

@@ -8,8 +8,7 @@ import pytest
 from ssljax.errors import UserError
 from ssljax.models import EncoderConfig, read_config
 from ssljax.models.config import from_json, to_json
-
-from .small import configs
+from tests.models.small import configs
 
 # As microsoft/deberta-v3-base and deberta-v2-xlarge have them.
 V3_BASE = {

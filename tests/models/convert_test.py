@@ -11,8 +11,7 @@ from safetensors.numpy import load_file
 from ssljax.errors import UserError
 from ssljax.models import EncoderConfig, load_encoder, save_params
 from ssljax.models.convert import convert, main
-
-from .small import SMALL, make
+from tests.models.small import SMALL, make
 
 torch = pytest.importorskip("torch")
 

@@ -11,8 +11,7 @@ from ssljax.errors import UserError
 from ssljax.models import EncoderConfig
 from ssljax.models.attention import buckets, by_distance
 from ssljax.models.encoder import positions
-
-from .small import CASES, SMALL, V3, configs, make, run
+from tests.models.small import CASES, SMALL, V3, configs, make, run
 
 LENGTHS = (5, 12, 3, 9)
 

@@ -10,8 +10,7 @@ from ssljax.export import write_weights
 from ssljax.method import Head
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
-
-from .classifier_test import CONFIGS, FIRST, padded, parameters
+from tests.models.classifier_test import CONFIGS, FIRST, padded, parameters
 
 torch = pytest.importorskip("torch", reason="pip install torch")
 transformers = pytest.importorskip("transformers")

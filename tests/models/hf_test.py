@@ -13,8 +13,7 @@ from safetensors.numpy import load_file, save_file
 from ssljax.errors import UserError
 from ssljax.models import EncoderConfig, load_encoder, load_params, save_params
 from ssljax.models.keys import key_table, param_shapes
-
-from .small import SMALL, V3, configs, make
+from tests.models.small import SMALL, V3, configs, make
 
 BERT, DEBERTA = EncoderConfig(**SMALL), EncoderConfig(**SMALL | V3)
 

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from ssljax.models import Encoder, load_encoder, load_params, read_config, save_params
-
-from .small import CASES, CONVOLUTION, RELATIVE, SMALL, V3, configs, make, run
+from tests.models.small import (
+  CASES,
+  CONVOLUTION,
+  RELATIVE,
+  SMALL,
+  V3,
+  configs,
+  make,
+  run,
+)
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -205,9 +213,9 @@ def test_word_embeddings_as_input(tmp_path):
 
 @pytest.mark.slow
 def test_real_weights_both_ways(tmp_path):
-  from ssljax import assets
+  from ssljax.assets import fetch
 
-  folder = assets.model_folder("sentence-transformers/all-MiniLM-L6-v2")
+  folder = fetch.model_folder("sentence-transformers/all-MiniLM-L6-v2")
   encoder, params = load_encoder(folder)
   ids, mask, kind = texts(encoder.config, 160, (160, 7, 90))
   got = run(encoder, params, ids, mask, kind)

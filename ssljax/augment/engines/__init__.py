@@ -32,7 +32,10 @@ def make(
   """
   if name not in names():
     raise UserError(f"no engine {name!r} (--config.engine){_near(name, names())}")
-  factory = importlib.import_module(f"{__name__}.{name}").make
+  module = importlib.import_module(f"{__name__}.{name}")
+  if not hasattr(module, "make"):  # an engine of several files
+    module = importlib.import_module(f"{__name__}.{name}.engine")
+  factory = module.make
   parameters = inspect.signature(factory).parameters
   for key in keywords:
     if key not in parameters:

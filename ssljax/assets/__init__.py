@@ -1,0 +1,1 @@
+"""Pretrained encoders and public data: fetched, verified by hash, cached."""

@@ -1,0 +1,1 @@
+"""Obfuscations and jailbreak templates used by real attackers."""

@@ -1,0 +1,1 @@
+"""Back-translation by Apertium or MarianMT."""

@@ -1,0 +1,1 @@
+"""Easy data augmentation and its relatives."""

@@ -1,0 +1,1 @@
+"""Paraphrases written by a language model."""

@@ -1,0 +1,1 @@
+"""Decides which candidate views are kept."""

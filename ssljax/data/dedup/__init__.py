@@ -1,0 +1,1 @@
+"""Finds texts that occur more than once."""

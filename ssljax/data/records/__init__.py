@@ -1,0 +1,1 @@
+"""The record: reading files into rows and checking them."""

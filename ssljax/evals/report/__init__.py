@@ -1,0 +1,1 @@
+"""Reports and model cards: plots, HTML and Markdown."""

@@ -1,0 +1,1 @@
+"""Files, signals and progress: shared by every command."""

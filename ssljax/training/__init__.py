@@ -1,0 +1,1 @@
+"""Builds a training run and executes its steps."""

@@ -1,0 +1,78 @@
+"""What a run will do, in lines for the console; a dry run ends with them."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ssljax import config as configuration
+from ssljax import wrappers
+from ssljax.method import Batch
+from ssljax.training.assemble import Job
+
+LOOKED = 20  # steps that a dry run lays out
+
+
+def summary(job: Job) -> list[str]:
+  """Splits, steps, devices and row lengths."""
+  config, data, steps = job.config, job.data, job.steps
+  unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
+  counts, wrapper = set(job.sizes.labelled_counts), config["wrapper"]["name"]
+  even = []
+  if wrapper and len(counts) == 1 and (does := wrappers.of_even_classes(wrapper)):
+    hint = " (--config.balance=stratified draws them as the data has them)"
+    even.append(
+      f"each class has {counts.pop()} labelled texts: {wrapper} {does}"
+      f"{hint if config['balance'] == 'balanced' else ''}"
+    )
+  cut = ", ".join(f"{share:.1%} of {name}" for name, share in job.truncated.items())
+  lengths = " and ".join(map(str, job.batches.choice.row_lengths))
+  return [
+    *unused,
+    *even,
+    f"{configuration.method_name(config)}: {job.sizes.labelled} labelled and "
+    f"{job.sizes.unlabelled} unlabelled texts, {len(data.validation.label)} "
+    f"validation, {len(data.test.label)} test; classes {', '.join(data.labels)}",
+    f"{steps['steps']} steps on {job.devices.shards} x {jax.devices()[0].device_kind} "
+    f"({config['parallel']}); rows of {lengths} tokens; "
+    f"cut at {config['max_length']} tokens: {cut}",
+  ]
+
+
+def dry_run(job: Job) -> list[str]:
+  """Shapes of the step, how full its rows are, and an estimate of its memory."""
+  shapes: dict[str, Any] = {}
+  total = np.zeros(2, int)
+  for t in range(min(LOOKED, job.steps["steps"])):
+    batch, hidden = job.batches.batch(t, job.devices.mine)
+    total += real_tokens(batch)
+    shapes.setdefault(shape_of(batch), (batch, hidden))
+  lines = [f"real tokens in the rows of {t + 1} steps: {total[0] / total[1]:.1%}"]
+  lines += [f"step shape: {shape}" for shape in shapes]
+  size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(job.state))
+  lines.append(f"state: {size / 2**20:.0f} MiB")
+  largest = max(shapes.values(), key=lambda arguments: real_tokens(arguments[0])[1])
+  step = job.train_step.lower(job.state, *job.put(*largest)).compile()
+  memory = step.memory_analysis()
+  lines.append(
+    f"largest step: {memory.temp_size_in_bytes / 2**20:.0f} MiB a device besides"
+  )
+  return lines
+
+
+def real_tokens(batch: Batch) -> tuple[int, int]:
+  """Tokens of texts, and all tokens of the rows, of a batch with NumPy leaves."""
+  rows = [
+    rows for part in batch for texts in part.views.values() for rows in texts.rows
+  ]
+  real = sum(int(np.count_nonzero(r.segment)) for r in rows)
+  return real, sum(r.segment.size for r in rows)
+
+
+def shape_of(batch: Batch) -> str:
+  """`weak 1x4x128 + 1x2x344, …`: shards x rows x tokens of each view."""
+  return ", ".join(
+    f"{name} {' + '.join('x'.join(map(str, r.ids.shape)) for r in view.rows)}"
+    for part in batch
+    for name, view in part.views.items()
+  )

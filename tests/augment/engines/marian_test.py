@@ -1,0 +1,147 @@
+"""MarianMT with tiny random weights: the path of real ones, not their quality."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from ssljax.augment.engine import Source
+from ssljax.augment.engines.backtranslation import engine as backtranslation
+from ssljax.augment.engines.backtranslation import marian
+from ssljax.errors import UserError
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+WORDS = "the a cat dog bread baker sells bakes eats likes good old warm loaf"
+PAIRS = ("en-de", "de-en", "en-ro", "roa-en")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+  """A folder as --config.models names it: four models with random weights."""
+  import sentencepiece
+
+  root = tmp_path_factory.mktemp("models")
+  words = WORDS.split(" ")
+  corpus = root / "corpus.txt"
+  corpus.write_text(
+    "\n".join(
+      " ".join(words[i % len(words) - k] for k in range(5)) + "." for i in range(200)
+    )
+  )
+  sentencepiece.SentencePieceTrainer.train(
+    input=str(corpus), model_prefix=str(root / "sp"), vocab_size=34, minloglevel=2
+  )
+  pieces = sentencepiece.SentencePieceProcessor(model_file=str(root / "sp.model"))
+  names = [pieces.id_to_piece(i) for i in range(3, pieces.get_piece_size())]
+  vocabulary = ["</s>", "<unk>", *names, "<pad>"]
+  for seed, pair in enumerate(PAIRS):
+    folder = root / f"opus-mt-{pair}"
+    folder.mkdir()
+    for side in ("source", "target"):
+      (folder / f"{side}.spm").write_bytes((root / "sp.model").read_bytes())
+    (folder / "vocab.json").write_text(
+      json.dumps({w: i for i, w in enumerate(vocabulary)})
+    )
+    (folder / "tokenizer_config.json").write_text(
+      json.dumps({"tokenizer_class": "MarianTokenizer", "model_max_length": 512})
+    )
+    config = transformers.MarianConfig(
+      vocab_size=len(vocabulary),
+      d_model=16,
+      encoder_layers=1,
+      decoder_layers=1,
+      encoder_attention_heads=2,
+      decoder_attention_heads=2,
+      encoder_ffn_dim=32,
+      decoder_ffn_dim=32,
+      max_position_embeddings=512,
+      pad_token_id=len(vocabulary) - 1,
+      eos_token_id=0,
+      decoder_start_token_id=len(vocabulary) - 1,
+      forced_eos_token_id=0,
+      num_beams=2,
+      init_std=0.5,
+    )
+    torch.manual_seed(seed)
+    model = transformers.MarianMTModel(config).eval()
+    model.generation_config.max_length = 12
+    model.save_pretrained(folder)
+  return str(root)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+  monkeypatch.setattr(marian, "LONGEST", 12)  # random weights never end a sentence
+
+
+TEXTS = ["the cat likes bread.", "a baker.", "the old dog eats a good warm loaf."]
+
+
+def test_batches_change_nothing(models):
+  alone = marian.make("en", ["de"], models, batch=1)
+  together = marian.make("en", ["de"], models, batch=8)
+  found = alone.translate(TEXTS, "en", "de")
+  assert together.translate(TEXTS, "en", "de") == found
+  assert alone.translate(TEXTS[::-1], "en", "de") == found[::-1]
+  assert len(set(found)) > 1
+  assert alone.translate([], "en", "de") == []
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_it_is_what_transformers_gives(models):
+  tokenizer = transformers.MarianTokenizer.from_pretrained(f"{models}/opus-mt-en-de")
+  model = transformers.MarianMTModel.from_pretrained(f"{models}/opus-mt-en-de")
+  ids = model.eval().generate(**tokenizer(TEXTS[0], return_tensors="pt"), max_length=12)
+  want = tokenizer.decode(ids[0], skip_special_tokens=True)
+  assert marian.make("en", ["de"], models).translate(TEXTS[:1], "en", "de") == [want]
+
+
+def test_each_direction_has_its_model(models):
+  translator = marian.make("en", ["de", "ro"], models)
+  found = {
+    pair: translator.translate(TEXTS, *pair)
+    for pair in (("en", "de"), ("de", "en"), ("en", "ro"), ("ro", "en"))
+  }
+  assert len({tuple(each) for each in found.values()}) == 4
+  assert sorted(translator.models.values()) == sorted(
+    f"opus-mt-{pair}" for pair in PAIRS
+  )
+
+
+def test_views_of_the_engine(models):
+  engine = backtranslation.make(translator="marian", pivots=("de", "ro"), models=models)
+  text = "The cat likes bread.\n\nA baker bakes. 42"
+  source = [Source("0", text, "A dog.")]
+  found = [
+    c for number in range(3) for _, some in engine.make(source, number) for c in some
+  ]
+  assert len(found) == 2
+  assert all(re.fullmatch(r"[^\n]*\n\n[^\n]* 42", each.text) for each in found)
+  assert all(each.response for each in found)
+  json.dumps(engine.settings)
+
+
+def test_without_a_network_the_line_says_so(monkeypatch, tmp_path):
+  monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+  monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+  translator = marian.make("en", ["de"])
+  with pytest.raises(UserError, match=r"opus-mt-en-de cannot be loaded \(.*offline"):
+    translator.translate(["a cat"], "en", "de")
+
+
+def test_mistakes(models, tmp_path):
+  with pytest.raises(UserError, match=r"no opus-mt-en-fr/config\.json in it"):
+    marian.make("en", ["fr"], models)
+  for pair in ("en-fr", "fr-en"):
+    shutil.copytree(f"{models}/opus-mt-en-de", tmp_path / f"opus-mt-{pair}")
+  (tmp_path / "opus-mt-en-fr" / "model.safetensors").unlink()
+  with pytest.raises(UserError, match="opus-mt-en-fr cannot be loaded"):
+    marian.make("en", ["fr"], str(tmp_path)).translate(["a"], "en", "fr")
+
+
+def test_names_on_the_hub():
+  assert marian._name(("en", "ru"), "") == "Helsinki-NLP/opus-mt-en-ru"
+  assert marian._name(("ro", "en"), "") == "Helsinki-NLP/opus-mt-roa-en"

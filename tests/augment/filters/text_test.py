@@ -1,0 +1,314 @@
+"""Each filter: what it drops, and what it must leave alone."""
+
+import time
+
+import numpy as np
+import pytest
+
+from ssljax.augment.engine import Candidate, Source
+from ssljax.augment.filters import text as filters
+from ssljax.augment.settings import Settings, divide
+from ssljax.errors import UserError
+
+TEXT = "Please tell me how long a loaf of rye bread must stay in the oven."
+GOOD = "What is the right time for baking a loaf of rye? Tell me, please."
+
+
+def settings(**more) -> Settings:
+  from configs.augment import base
+
+  config = base.get_config("custom", "mine")
+  config.update(more)
+  return divide(config.to_dict())[0]
+
+
+def reason(view, text=TEXT, response=None, new_response=None, **more):
+  source = Source("1", text, response)
+  candidate = filters.tidy(source, Candidate(view, new_response))
+  return filters.reason(source, candidate, settings(**more))
+
+
+@pytest.mark.parametrize(
+  "view",
+  [
+    "I can't help with that request, it may be unsafe for people.",
+    "I'm sorry, but I can't assist with that. Is there something else?",
+    "I’m sorry, but I am not able to rewrite this text for you today.",
+    "Sorry, I cannot fulfil this request as it is described here.",
+    "As an AI language model, I do not bake bread or anything else.",
+    "I am unable to paraphrase this text because of its contents.",
+    "I cannot provide a paraphrase of that text, dear friend of bread.",
+    "I won't rewrite this question about bread, and that is final.",
+    "Unfortunately, I cannot help you to bake the bread of this kind.",
+    "I must decline to say how long it must stay in there, my friend.",
+    "  **I can’t help with that.** Ask me about something else, please.",
+    "No, I can't help with that, however long you bake the rye for it.",
+    "I refuse to paraphrase this question about the baking of breads.",
+    "I don't feel comfortable with saying that in other words for you.",
+    "Unfortunately, I can not say this about the bread in other words.",
+    "As a responsible AI, I cannot rewrite this text about your bread.",
+    "It is not appropriate to ask how long the rye must stay in there.",
+    "My apologies, I am unable to say this about rye in other words.",
+  ],
+)
+def test_a_refusal_is_dropped_unless_the_text_is_one(view):
+  assert reason(view) == "refusal"
+  refused = "I can't help with baking a loaf of rye in that oven of yours."
+  assert reason(view, refused) != "refusal"
+
+
+@pytest.mark.parametrize(
+  "view",
+  [
+    GOOD,
+    "I can't help but wonder how long rye bread has to stay in an oven.",
+    "I cannot find out how long rye bread should be baked; please tell me.",
+    "Sorry to bother you, but how long does rye bread stay in the oven?",
+    "I am sorry for my bad bread. How long should rye stay in the oven?",
+    "How long for rye? I can't help you otherwise, said the baker to me.",
+    "I decline every loaf of rye that was baked for a short time, so when?",
+    "No, really, how long does a rye loaf need in such an oven as mine?",
+    "As an assistant baker, how long should I leave the rye loaf in there?",
+    "I can't write my essay on rye bread. How do I find a place to begin?",
+    "I cannot share my recipe for rye; how long does it have to stay in?",
+    "Unfortunately, my oven is unable to hold the heat. How long for a rye?",
+    "I'm sorry, but my sister cannot come to bake. How long does rye need?",
+    "I refuse to pay for bread. Explain how long the rye stays in my oven.",
+    "As an AI robot in a bakery, explain how long a rye loaf must stay in.",
+    "It is unethical to bake rye for less than an hour in there, isn't it?",
+  ],
+)
+def test_what_only_sounds_like_a_refusal_stays(view):
+  assert reason(view) == ""
+
+
+@pytest.mark.parametrize(
+  "around",
+  [
+    "Here is a paraphrase: {}",
+    "Here's the rewritten text:\n\n{}",
+    "Sure! Here is a paraphrased version of the text:\n{}",
+    "Certainly, here is one possible rewrite of your sentence: {}",
+    "Paraphrase: {}",
+    "Rewritten text: {}",
+    "Sure: {}",
+    '"{}"',
+    "“{}”",
+    'Here is a paraphrase: "{}"',
+    "  {}\n\n",
+  ],
+)
+def test_what_stands_around_the_view_is_taken_off(around):
+  assert filters.strip(TEXT, around.format(GOOD)) == GOOD
+
+
+@pytest.mark.parametrize(
+  ("text", "view"),
+  [
+    ('"Bread" is a word, and "oven" too', '"Loaf" is a word, like "stove"'),
+    ("Here is a text: bread", "Here is a text: a loaf"),
+    ("Here's my version of it: rye", "Here's my version of it: loaf"),
+    ('"All in quotes"', '"Everything in quotes"'),
+    ("'Tis bread", "'Tis a loaf, isn't it'"),
+    ("Say it", "Sure thing, baker of mine"),
+    ("Say it", "Revised: a loaf"),
+    ("Say it", "Alternative: a cake of rye"),
+    ("Say it", "Great! Now bake it"),
+    ("Say it", "Here is the bread. And here: the oven."),
+  ],
+)
+def test_what_belongs_to_the_view_stays(text, view):
+  assert filters.strip(text, view) == view
+
+
+@pytest.mark.parametrize(
+  "view",
+  [
+    "Sure, here you go! What time does a loaf of rye bread need in there",
+    "I have rephrased the question: how long does the rye bread need then",
+    "I paraphrased it so that the meaning of the bread question is kept.",
+    "The text can be rephrased as a question about the time for rye bread",
+    f"{GOOD}\n\nNote: I kept the meaning of the question.",
+    f"{GOOD}\nLet me know if you need another one!",
+    f"{GOOD}\n(This version keeps the tone.)",
+    f"{GOOD}\nNote that I kept the tone of it.",
+  ],
+)
+def test_talk_that_cannot_be_taken_off_drops_the_view(view):
+  assert reason(view) == "meta-talk"
+  assert reason(view, view.replace("time", "hour")) != "meta-talk"
+
+
+@pytest.mark.parametrize(
+  ("view", "expected"),
+  [
+    (GOOD, ""),
+    (TEXT, "identical"),
+    (f"\n {TEXT} ", "identical"),
+    (TEXT.replace("oven.", "oven"), "near-identical"),
+    (TEXT.upper(), "near-identical"),
+    ("", "empty"),
+    (" ... \u200b !", "empty"),
+    ("Bread?", "too short"),
+    (GOOD * 4, "too long"),
+    ("half \ud800 of a pair, which no file can hold, about bread", "malformed"),
+    ("a zero \0 in the middle of a text that has none, about bread", "malformed"),
+  ],
+)
+def test_the_form_of_a_view(view, expected):
+  assert reason(view) == expected
+
+
+def test_a_bound_of_zero_switches_a_filter_off():
+  assert reason("Bread?", least_ratio=0.0) == ""
+  assert reason(GOOD * 4, most_ratio=0.0) == ""
+  assert reason(TEXT.upper(), most_alike=0.0) == ""
+  assert reason(TEXT, most_alike=0.0) == "identical"
+
+
+def test_signs_alone_are_a_view_of_signs():
+  assert reason("?!?!?!", "!?!?!?", most_alike=0.0) == ""
+
+
+GERMAN = "Bitte sage mir, wie lange ein Roggenbrot im Ofen bleiben muss, danke."
+
+
+def test_another_language_is_dropped_where_one_is_asked_for():
+  pytest.importorskip("py3langid", reason="pip install -e '.[augment]'")
+  assert reason(GERMAN, language="en") == "other language"
+  assert reason(GERMAN, language="de") == ""
+  assert reason(GERMAN) == ""
+  assert reason(GOOD, language="en") == ""
+  assert reason("Backe es!", "Bake it", language="en") == ""  # too short to tell
+  assert reason(GERMAN, language="same") == "other language"
+  assert reason(GOOD, GERMAN, language="same") == "other language"
+  assert reason("Das Brot backe ich in der Stadt.", GERMAN, language="same") == ""
+  assert reason(GOOD, language="same") == ""
+  assert reason("Backe es nicht!", "Bake 1 2 3 4", language="same") == ""
+  assert reason(GERMAN, "12 :: 34 (56), 78 = 90, 11 / 12", language="same") == ""
+  with pytest.raises(UserError, match="two-letter code"):
+    filters.identifier("english")
+
+
+def test_a_question_stays_one_where_that_is_asked_for():
+  asked = "How long must a loaf of rye bread stay in the oven?"
+  told = "A loaf of rye stays in the oven for about an hour."
+  assert reason(told, asked) == ""
+  assert reason(told, asked, keep_questions=True) == "no question"
+  assert reason(told, f'"{asked}" ', keep_questions=True) == "no question"
+  assert reason("Rye bread: for how long?", asked, keep_questions=True) == ""
+  assert reason(told, asked.replace("?", "."), keep_questions=True) == ""
+  assert (
+    reason(
+      "黑麦面包在烤箱里要烤多久？", "Wie lange backt das Brot？", keep_questions=True
+    )
+    == ""
+  )
+
+
+def test_of_a_pair_the_part_that_was_changed_is_judged():
+  answer = "I can't help with that, I only know about cake and cookies."
+  other = "That is beyond me, for my knowledge is of cake and of cookies."
+  assert reason(GOOD, TEXT, answer, answer) == ""  # the refusal was there before
+  assert reason(GOOD, TEXT, answer, None) == ""  # what is left out is repeated
+  assert reason(TEXT, TEXT, other, answer) == "refusal"
+  assert reason(TEXT, TEXT, answer, other) == ""
+  assert reason(TEXT, TEXT, answer, answer) == "identical"
+  assert reason(GOOD, TEXT, answer, "") == "empty"
+  assert reason(TEXT, TEXT, answer, "") == "empty"
+  assert reason(GOOD, TEXT, other, "Cake.") == "too short"
+  source = Source("1", TEXT, answer)
+  assert filters.tidy(source, Candidate(GOOD, None)).response == answer
+  alone = filters.tidy(Source("1", TEXT), Candidate(GOOD, "of nothing"))
+  assert alone.response is None
+
+
+@pytest.mark.parametrize(
+  "source",
+  [
+    "That's not something I'm willing to help with; ask me about cake then.",
+    "This would be illegal, and I would rather talk about baking a cake.",
+    "You should not do this to any bread. Let us talk about cake instead.",
+  ],
+)
+def test_a_reply_that_refuses_in_its_own_words_may_be_told_as_a_refusal(source):
+  view = "I can't help with that, but I will gladly talk with you about cake."
+  assert reason(TEXT, TEXT, source, view) == ""
+  assert reason(TEXT, TEXT, GOOD, view) == reason(view) == "refusal"
+
+
+def test_a_last_line_that_tells_the_reader_something_is_no_talk():
+  assert reason(f"{GOOD}\nNote that the oven of mine is small.") == ""
+
+
+def test_long_texts_cost_no_time():
+  began = time.process_time()
+  for text in ("word " * 40_000, "\n" * 200_000 + "x", '"' * 100_000, "Sure " * 50_000):
+    reason(text + "end", text + "begin")
+  # A pattern that looks at each pair of places would take minutes.
+  assert time.process_time() - began < 10
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+  from tests import tiny
+
+  folder = tmp_path_factory.mktemp("encoder")
+  tiny.folder_of_encoder(folder)
+  return folder
+
+
+def test_similarity_is_the_cosine_of_mean_pooled_states(encoder):
+  from ssljax.augment.filters.similarity import Similarity
+  from ssljax.models import load_encoder
+
+  similarity = Similarity(str(encoder), 0.9)
+  texts = ["kind calm help", "harm", "bread bake the a kind " * 9, "steal"]
+  found = similarity.embed(texts)
+  model, params = load_encoder(str(encoder))
+  for text, vector in zip(texts, found, strict=True):
+    ids = np.array([similarity._tokenizer(text)["input_ids"]], np.int32)
+    mean = np.asarray(model.apply({"params": params}, ids, ids > 0))[0].mean(axis=0)
+    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+  near, far = Candidate("kind calm help"), Candidate("steal hurt harm")
+  pairs = [(Source("1", "kind calm help the"), near), (Source("2", texts[0]), far)]
+  cosine = [
+    float(similarity.embed([s.text, v.text]).prod(axis=0).sum()) for s, v in pairs
+  ]
+  for least in (-1.0, min(cosine) + 1e-3, max(cosine) + 1e-3):
+    similarity._least = least
+    assert similarity(pairs).tolist() == [c >= least for c in cosine]
+
+
+def test_similarity_compiles_a_bounded_number_of_times(encoder):
+  from ssljax.augment.filters.similarity import Similarity
+
+  similarity = Similarity(str(encoder), 0.5)
+  rng = np.random.default_rng(0)
+  for count in (1, 7, 300, 50):
+    similarity.embed(["bread " * int(n) for n in rng.integers(1, 600, count)])
+  assert similarity.compiled._cache_size() <= len(similarity._lengths)
+
+
+def test_a_judge_drops_a_view_that_is_not_similar_or_flips_the_label():
+  from collections import Counter
+
+  import pyarrow as pa
+
+  from ssljax.augment.rows import Judge, shard
+  from tests.augment import places
+
+  table = pa.Table.from_pylist(places.rows(4), places.SCHEMA)
+
+  def ask(sources, attempt):
+    for i, source in enumerate(sources):
+      yield i, [Candidate(f"loaf {source.id}: for how long must I bake it, {attempt}")]
+
+  even = lambda pairs: np.array([int(s.id[-1]) % 2 == 0 for s, _ in pairs])
+  first = lambda pairs: np.array([s.id == "row-0" for s, _ in pairs])
+  made = shard(table, ask, settings(attempts=1), "x:1", Judge(even, first))
+  assert Counter(made.dropped["reason"].to_pylist()) == {
+    "not similar": 2,
+    "label flips": 1,
+  }
+  assert made.counts["views"] == 1

@@ -1,0 +1,265 @@
+"""Batch t is a function of (seed, t) and holds whole texts, however it is laid."""
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.data.batches.loader import Layout, Loader, TrainSet, View, row_lengths
+from ssljax.data.batches.tokenize import Tokens
+from ssljax.errors import UserError
+
+LABELLED, ROWS, B, U = 10, 30, 4, 8
+
+
+def view(first, rows, candidates, seed, lengths=range(3, 40)):
+  """Rows whose candidate k of row i is made of tokens first + 10 i + k."""
+  random = np.random.default_rng(seed)
+  lengths = random.choice(lengths, size=rows * candidates)
+  names = first + 10 * np.repeat(np.arange(rows), candidates)
+  names += np.tile(np.arange(candidates), rows)
+  offset = np.concatenate([[0], lengths.cumsum()])
+  prompt = np.full(len(lengths), 2, np.int32)
+  tokens = Tokens(
+    np.repeat(names, lengths).astype(np.int32), offset, prompt, prompt < 0
+  )
+  return View(tokens, np.arange(rows + 1) * candidates)
+
+
+DATA = TrainSet(
+  {"weak": view(1000, LABELLED, 1, 0)},
+  {"weak": view(2000, ROWS, 1, 1), "strong": view(3000, ROWS, 4, 2)},
+  np.arange(LABELLED, dtype=np.int32) % 2,
+  np.arange(ROWS, dtype=np.int32) % 3 - 1,
+)
+
+
+def make(
+  seed=0,
+  shards=1,
+  micro=1,
+  packed=True,
+  data=DATA,
+  batch=B,
+  unlabelled=U,
+  options=((16, 40),),
+  costly=1000.0,
+):
+  layout = Layout(shards, micro, options, packed, costly)
+  return Loader(
+    data,
+    batch=batch,
+    unlabelled_batch=unlabelled,
+    classes=2,
+    seed=seed,
+    steps=20,
+    layout=layout,
+  )
+
+
+def read(texts):
+  """(token, length) of every text in order; micro-batch, then shard, then text."""
+  if texts.where.ndim == 3:
+    parts = [jax.tree.map(lambda a, k=k: a[k], texts) for k in range(len(texts.where))]
+    return [found for part in parts for found in read(part)]
+  found = []
+  for s, where in enumerate(texts.where):
+    slots = [
+      rows.ids[s, r][rows.segment[s, r] == k + 1]
+      for rows in texts.rows
+      for r in range(rows.ids.shape[1])
+      for k in range(rows.first.shape[2])
+    ]
+    for place in where:
+      assert len(set(slots[place])) == 1
+      found.append((int(slots[place][0]), len(slots[place])))
+  return found
+
+
+def content(batch):
+  return {
+    (part, name): read(texts)
+    for part, rows in (("labelled", batch.labelled), ("unlabelled", batch.unlabelled))
+    for name, texts in rows.views.items()
+  }
+
+
+def equal(a, b):
+  leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return all(np.array_equal(x, y) for x, y in leaves)
+
+
+@pytest.mark.parametrize(("shards", "micro"), [(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)])
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_layout_changes_no_content(shards, micro, packed):
+  plain, loader = make(), make(shards=shards, micro=micro, packed=packed)
+  for t in range(6):
+    batch, hidden = loader.batch(t)
+    labelled, unlabelled = loader.order(t)
+    assert content(batch) == content(plain.batch(t)[0])
+    said = content(batch)
+    weak = [token for token, _ in said["unlabelled", "weak"]]
+    strong = [(token - 3000) // 10 for token, _ in said["unlabelled", "strong"]]
+    assert weak == [2000 + 10 * u for u in unlabelled]
+    assert strong == list(unlabelled)
+    assert [n for n, _ in said["labelled", "weak"]] == [1000 + 10 * i for i in labelled]
+    np.testing.assert_array_equal(batch.labelled.label, np.eye(2)[labelled % 2])
+    np.testing.assert_array_equal(batch.unlabelled.index, unlabelled)
+    np.testing.assert_array_equal(hidden, unlabelled % 3 - 1)
+    where = batch.unlabelled.views["weak"].where
+    lead = (micro,) if micro > 1 else ()
+    assert where.shape == (*lead, shards, U // shards // micro)
+    if not packed:
+      (rows,) = batch.unlabelled.views["weak"].rows
+      assert rows.first.shape[-2:] == (U // shards // micro, 1)
+      assert not rows.first.any()
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+  first, again, other = make(), make(), make(seed=1)
+  late = again.batch(7)
+  assert equal([first.batch(t) for t in range(8)][7], late)
+  assert not np.array_equal(other.order(7)[1], first.order(7)[1])
+
+
+def test_seeds_beside_each_other_share_no_orders():
+  passes = {}
+  for seed in range(4):
+    loader = make(seed=seed)
+    for t in range(0, 30, ROWS // U):  # the first batch of each pass
+      order = tuple(loader.order(t)[1])
+      assert order not in passes, f"seed {seed}, step {t}: as {passes[order]}"
+      passes[order] = seed, t
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_pass_repeats_nothing(seed):
+  loader = make(seed=seed)
+  for k, size, rows in ((0, B, LABELLED), (1, U, ROWS)):
+    steps = rows // size
+    for epoch in range(3):
+      seen = [loader.order(epoch * steps + t)[k] for t in range(steps)]
+      assert len(set(np.concatenate(seen))) == steps * size
+      assert np.concatenate(seen).max() < rows
+
+
+def test_fewer_labelled_texts_than_a_batch_repeat_evenly():
+  loader = make(batch=16)
+  counts = np.bincount(np.concatenate([loader.order(t)[0] for t in range(5)]))
+  np.testing.assert_array_equal(counts, np.full(LABELLED, 8))
+
+
+def test_candidates_are_drawn_by_seed_epoch_and_row():
+  strong = DATA.unlabelled["strong"]
+  rows = np.arange(ROWS)
+  draws = {
+    (seed, epoch): strong.draw(seed, np.full(ROWS, epoch), rows) - 4 * rows
+    for seed in range(3)
+    for epoch in range(20)
+  }
+  counts = np.bincount(np.concatenate(list(draws.values())))
+  assert len(counts) == 4
+  assert np.all(abs(counts / counts.sum() - 0.25) < 0.04)
+  assert len({drawn.tobytes() for drawn in draws.values()}) == len(draws)
+  alone = strong.draw(2, np.array([5]), np.array([17])) - 4 * 17
+  assert alone == draws[2, 5][17]
+
+
+def shown_together(first, second):
+  """Which of four candidates two views of the same ones show side by side."""
+  four = DATA.unlabelled["strong"]
+  loader = make(data=DATA._replace(unlabelled={first: four, second: four}))
+  pairs = set()
+  for t in range(40):
+    views = loader.batch(t)[0].unlabelled.views
+    both = zip(read(views[first]), read(views[second]), strict=True)
+    pairs |= {(one % 10, other % 10) for (one, _), (other, _) in both}
+  return pairs
+
+
+def test_views_of_the_same_candidates_are_drawn_apart():
+  assert len(shown_together("weak", "strong")) == 16
+
+
+def test_two_strong_views_of_a_row_are_never_the_same_candidate():
+  pairs = shown_together("strong", "strong_2")
+  assert len(pairs) == 12
+  assert all(first != second for first, second in pairs)
+  # A row with one candidate shows it twice.
+  one = DATA.unlabelled["strong"]._replace(begin=np.arange(9))
+  np.testing.assert_array_equal(
+    one.draw(5, np.zeros(8, int), np.arange(8), taken=7), np.arange(8)
+  )
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_run_has_few_shapes(packed):
+  loader = make(packed=packed, shards=2)
+  shapes = {str(jax.tree.map(np.shape, loader.batch(t)[0])) for t in range(20)}
+  assert len(shapes) <= 3
+
+
+def test_some_shards_are_a_slice_of_all():
+  loader = make(shards=4)
+  whole, part = loader.batch(3)[0], loader.batch(3, shards=[1, 2])[0]
+  for name in ("weak", "strong"):
+    sliced = jax.tree.map(lambda a: a[1:3], whole.unlabelled.views[name])
+    assert equal(sliced, part.unlabelled.views[name])
+  np.testing.assert_array_equal(part.unlabelled.index, whole.unlabelled.index)
+  np.testing.assert_array_equal(part.labelled.label, whole.labelled.label)
+
+
+def test_going_on_from_a_step_is_the_tail_of_the_whole():
+  loader = make(shards=2, micro=2)
+  whole = list(loader.iterate(0, 9, range(2)))
+  assert len(whole) == 9
+  tail = list(make(shards=2, micro=2).iterate(4, 9, range(2)))
+  assert equal(whole[4:], tail)
+  assert equal(whole[6], loader.batch(6))
+
+
+def test_sizes_that_cannot_be_are_named():
+  with pytest.raises(UserError, match="does not divide into 3 device shards"):
+    make(shards=3)
+  with pytest.raises(UserError, match="takes 64 unlabelled texts, but there are 30"):
+    make(unlabelled=64)
+
+
+def test_supervised_reads_no_unlabelled_text():
+  loader = make(data=DATA._replace(unlabelled={}), unlabelled=0)
+  batch, hidden = loader.batch(2)
+  assert batch.unlabelled.views == {}
+  assert batch.unlabelled.index.shape == hidden.shape == (0,)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_price_is_that_of_the_rows_of_all_steps(packed, shards):
+  loader = make(packed=packed, shards=shards, costly=20.0)
+  paid = 0.0
+  for t in range(20):
+    batch, _ = loader.batch(t)
+    views = [*batch.labelled.views.values(), *batch.unlabelled.views.values()]
+    for rows in (rows for texts in views for rows in texts.rows):
+      _, count, length = rows.ids.shape  # of one shard
+      paid += count * round(length * (1 + length / 20.0))
+  assert loader.choice.price == pytest.approx(paid / 20)
+
+
+def test_short_rows_are_chosen_for_short_texts_where_attention_is_dear():
+  def chosen(data, costly):
+    options = ((40,), (8, 40))
+    best = make(data=data, options=options, costly=costly).choice
+    alone = [make(data=data, options=[o], costly=costly).choice for o in options]
+    assert best.price == min(choice.price for choice in alone)
+    return best.row_lengths
+
+  short = view(2000, ROWS, 1, 1, [7] * 14 + [40])
+  assert chosen(DATA._replace(unlabelled={"weak": short}), costly=1.0) == (8, 40)
+  assert chosen(DATA, costly=1e9) == (40,)
+
+
+def test_row_lengths_that_come_into_question():
+  assert row_lengths(500, 300) == [(300,), (128, 300), (256, 300)]
+  assert row_lengths(193, 512) == [(200,), (128, 200)]
+  assert row_lengths(193, 512, packed=False) == [(200,)]
+  assert row_lengths(3, 512) == [(8,)]

@@ -1,0 +1,199 @@
+"""Tokens are the tokenizer's own, cut from the left, and kept on disk."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from ssljax.data.batches import tokenize
+from ssljax.errors import UserError
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "##s", "."]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+CLS, SEP = 2, 3
+TEXTS = ["the cat sat", "A dogs ran.", "", "the unheard mat on a mat . ", "cats"]
+REPLIES = ["on the mat", None, "dogs", "a cat ran", None]
+
+
+@pytest.fixture
+def encoder(tmp_path, monkeypatch):
+  """A folder with a tiny tokenizer, and an empty cache."""
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  folder = tmp_path / "encoder"
+  folder.mkdir()
+  (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+  settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+  (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+  (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+  return folder
+
+
+def ids(*words):
+  return [VOCABULARY.index(word) for word in words]
+
+
+def test_short_texts_are_encoded_as_the_tokenizer_does(encoder):
+  tokenizer = tokenize.load_tokenizer(encoder)
+  tokens = tokenize.encode(tokenizer, TEXTS, REPLIES, 64)
+  for i, (text, reply) in enumerate(zip(TEXTS, REPLIES, strict=True)):
+    expected = tokenizer(text, reply) if reply is not None else tokenizer(text)
+    found, prompt = tokens.text(i)
+    np.testing.assert_array_equal(found, expected["input_ids"])
+    kinds = np.arange(len(found)) >= prompt
+    np.testing.assert_array_equal(kinds, expected["token_type_ids"])
+  assert not tokens.truncated.any()
+  assert tokens.lengths.sum() == len(tokens.ids)
+
+
+@pytest.mark.parametrize(
+  ("reply", "limit", "prompt_left", "reply_left"),
+  [
+    (None, 8, 6, 0),  # all fits
+    (None, 7, 5, 0),
+    (None, 4, 2, 0),
+    ("dog ran .", 12, 6, 3),
+    ("dog ran .", 11, 5, 3),  # the prompt goes first
+    ("dog ran .", 7, 1, 3),
+    ("dog ran .", 6, 2, 1),  # the response would leave nothing: longest first
+    ("dog ran .", 5, 1, 1),
+    ("dog ran .", 4, 1, 0),
+  ],
+)
+def test_too_long_a_text_loses_its_beginning(
+  encoder, reply, limit, prompt_left, reply_left
+):
+  tokenizer = tokenize.load_tokenizer(encoder)
+  text = "the cat sat on a mat"
+  tokens = tokenize.encode(tokenizer, [text], [reply], limit)
+  expected = [CLS, *ids(*text.split())[6 - prompt_left :], SEP]
+  assert tokens.prompt[0] == len(expected)
+  if reply is not None:
+    expected += [*ids(*reply.split())[3 - reply_left :], SEP]
+  np.testing.assert_array_equal(tokens.text(0)[0], expected)
+  whole = prompt_left == 6 and reply_left == (0 if reply is None else 3)
+  assert tokens.truncated[0] == (not whole)
+
+
+def test_more_texts_than_a_chunk_keep_their_order(encoder, monkeypatch):
+  tokenizer = tokenize.load_tokenizer(encoder)
+  whole = tokenize.encode(tokenizer, TEXTS, REPLIES, 8)
+  monkeypatch.setattr(tokenize, "CHUNK", 2)
+  parts = tokenize.encode(tokenizer, TEXTS, REPLIES, 8)
+  for a, b in zip(whole, parts, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_second_time_no_tokenizer_is_loaded(encoder, monkeypatch):
+  first = tokenize.cached(encoder, TEXTS, REPLIES, 64)
+  monkeypatch.setattr(tokenize, "load_tokenizer", None)
+  second = tokenize.cached(encoder, TEXTS, REPLIES, 64)
+  for a, b in zip(first, second, strict=True):
+    np.testing.assert_array_equal(a, b)
+    assert a.dtype == b.dtype
+  folders = list((encoder.parent / "cache" / "tokens").iterdir())
+  assert len(folders) == 1  # nothing temporary stays
+
+
+def test_views_are_made_once(encoder):
+  made = lambda: (["the cat", "a mat", "dog"], [None] * 3, np.array([0, 2, 3]))
+  tokens, begin = tokenize.cached_views(encoder, ["x", "y"], [None, None], 64, made)
+  assert begin.tolist() == [0, 2, 3]
+  again = tokenize.cached_views(encoder, ["x", "y"], [None, None], 64, None)
+  for a, b in zip((*tokens, begin), (*again[0], again[1]), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert tokens.text(2)[0].tolist() == [CLS, *ids("dog"), SEP]
+
+
+def test_whatever_matters_changes_the_key(encoder):
+  def key(texts=("a", "b"), replies=(None, None), limit=8):
+    return tokenize._key(encoder, texts, replies, limit)
+
+  keys = [
+    key(),
+    key(texts=("a", "c")),
+    key(texts=("ab", "")),
+    key(texts=("", "ab")),
+    key(texts=("b", "a")),
+    key(replies=(None, "")),
+    key(replies=("", None)),
+    key(limit=9),
+  ]
+  assert key() == keys[0]
+  (encoder / "vocab.txt").write_text("\n".join(reversed(VOCABULARY)) + "\n")
+  keys.append(key())
+  assert len(set(keys)) == len(keys)
+
+
+def test_no_texts_at_all(encoder):
+  tokens = tokenize.cached(encoder, [], [], 8)
+  assert len(tokens.ids) == len(tokens.lengths) == 0
+
+
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
+def test_a_folder_without_tokenizer_is_named(tmp_path, kind):
+  # transformers would make one of special tokens alone, to which all words are unknown.
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+  (tmp_path / "tokenizer_config.json").write_text("{}")
+  with pytest.raises(UserError, match="no tokenizer here; put"):
+    tokenize.load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+  (tmp_path / "tokenizer.json").write_text("{")
+  with pytest.raises(UserError, match="no tokenizer could be loaded"):
+    tokenize.load_tokenizer(tmp_path)
+
+
+def test_ids_that_the_embedding_lacks_are_named(encoder):
+  (encoder / "config.json").write_text(
+    json.dumps({"model_type": "bert", "vocab_size": len(VOCABULARY) - 1})
+  )
+  with pytest.raises(UserError, match=f"its embedding has {len(VOCABULARY) - 1} rows"):
+    tokenize.cached(encoder, [" ".join(VOCABULARY)], [None], 64)
+
+
+def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):
+  import sentencepiece
+
+  (tmp_path / "texts.txt").write_text("\n".join([*filter(None, TEXTS)] * 20))
+  sentencepiece.SentencePieceTrainer.train(
+    input=str(tmp_path / "texts.txt"),
+    model_prefix=str(tmp_path / "spm"),
+    vocab_size=40,
+    hard_vocab_limit=False,
+    pad_id=0,
+    unk_id=3,
+    bos_id=1,
+    eos_id=2,
+    pad_piece="[PAD]",
+    unk_piece="[UNK]",
+    bos_piece="[CLS]",
+    eos_piece="[SEP]",
+  )
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
+  (tmp_path / "texts.txt").unlink()
+  tokenizer = tokenize.load_tokenizer(tmp_path)
+  found, _ = tokenize.encode(tokenizer, ["the cat"], [None], 64).text(0)
+  model = sentencepiece.SentencePieceProcessor(str(tmp_path / "spm.model"))
+  assert found.tolist() == [1, *model.encode("the cat"), 2]
+
+
+def test_a_missing_tensorflow_text_names_the_extra(encoder, monkeypatch):
+  monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import of it fails
+  with pytest.raises(UserError, match=r"pip install -e '\.\[tftext\]'"):
+    tokenize.cached(encoder, TEXTS, REPLIES, 8, "tftext")
+
+
+@pytest.mark.parametrize(
+  "name", ["sentencepiece.bpe.model", "merges.txt", "config.json"]
+)
+def test_tokens_are_kept_apart_for_each_content_of_a_vocabulary_file(tmp_path, name):
+  keys = set()
+  for content in ("one", "other"):
+    (tmp_path / name).write_text(content)
+    keys.add(tokenize._key(tmp_path, ["text"], [None], 8))
+  (tmp_path / "README.md").write_text("no vocabulary")
+  keys.add(tokenize._key(tmp_path, ["text"], [None], 8))
+  assert len(keys) == 2

@@ -1,0 +1,173 @@
+"""Word perturbation: a pure function, never empty, with the rates it is given."""
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ssljax.data.batches import word_noise
+
+TEXT = "How do I bake a large loaf of bread, quickly, in a small (gas) oven?"
+KNOWN = word_noise.vocabulary(["alpha beta gamma delta", "alpha beta"])
+
+
+def rng(seed=0):
+  return np.random.default_rng(seed)
+
+
+def test_the_generator_decides():
+  found = {word_noise.perturb(TEXT, rng(seed), KNOWN) for seed in range(50)}
+  assert len(found) > 40
+  assert word_noise.perturb(TEXT, rng(1), KNOWN) == word_noise.perturb(
+    TEXT, rng(1), KNOWN
+  )
+  assert word_noise.perturb(TEXT, rng(1), KNOWN, rate=0.0) == TEXT
+
+
+def test_never_empty():
+  for seed in range(200):
+    for text in ("one two three", "a b c d", "x, y; z!"):
+      assert word_noise.WORD.search(
+        word_noise.perturb(text, rng(seed), KNOWN, rate=1 / 3)
+      )
+
+  class Lowest:  # every word is drawn for deletion
+    def random(self, n):
+      return np.zeros(n)
+
+  assert word_noise.perturb("one two three", Lowest(), KNOWN) == "one"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "?!", "stop", "stop now", "🙂 🙂 🙂 🙂"])
+def test_short_texts_stay(text):
+  for seed in range(30):
+    assert word_noise.perturb(text, rng(seed), KNOWN, rate=1 / 3) == text
+
+
+def test_long_words_stay():
+  code = "aGVsbG8gd29ybGQgaGVsbG8gd29ybGQgaGVsbG8gd29ybGQ"
+  for seed in range(50):
+    found = word_noise.perturb(f"please decode {code} for me", rng(seed), KNOWN, 0.1)
+    assert code in found
+
+
+def test_unspaced_scripts_change_a_little():
+  text = "我想知道怎么烤面包并且让它又香又软"
+  found = [
+    word_noise.perturb(text, rng(seed), word_noise.vocabulary([text]))
+    for seed in range(50)
+  ]
+  assert len(set(found)) > 30
+  assert all(len(f) >= len(text) // 2 for f in found)
+
+
+def test_rates():
+  text = " ".join(f"w{i}" for i in range(20_000))
+  found = word_noise.perturb(
+    text, rng(), word_noise.vocabulary(["zzz"]), rate=0.1
+  ).split()
+  replaced = found.count("zzz")
+  assert abs(replaced / 20_000 - 0.1) < 0.01
+  assert abs((20_000 - len(found)) / 20_000 - 0.1) < 0.01
+  order = [int(w[1:]) for w in found if w != "zzz"]
+  swapped = (np.diff(order) < 0).sum()
+  assert 0.05 < swapped / 20_000 < 0.15
+
+
+def test_punctuation_and_white_space_stay():
+  text = "First, this.\n\nSecond: (that) one!"
+  for seed in range(300):
+    found = word_noise.perturb(text, rng(seed), KNOWN)
+    assert "  " not in found
+    assert not found.startswith(" ")
+    assert found.count("\n") in (1, 2)
+    for mark in ",.:()!":
+      assert mark in found
+
+
+@pytest.mark.parametrize(
+  ("before", "after", "kept"),
+  [
+    (" ", " ", " "),
+    (" ", ", ", ", "),
+    (", ", " ", ", "),
+    (" (", " ", " ("),
+    (" (", ") ", " () "),
+    (", ", " (", ", ("),
+    ("\n", " ", "\n"),
+    (" ", "\n\n", "\n\n"),
+    ("", " ", ""),
+    ("", "", ""),
+    (" ", "", " "),
+  ],
+)
+def test_what_stands_around_a_deleted_word(before, after, kept):
+  assert word_noise._close(before, after) == kept
+
+
+def test_a_capital_stays_where_it_was():
+  known = word_noise.vocabulary(["beta"])
+  found = [
+    word_noise.perturb("Alpha gamma delta", rng(s), known, 0.3) for s in range(99)
+  ]
+  assert any(f.startswith("Beta") for f in found)
+  assert not any(f.startswith("beta gamma") for f in found)
+
+
+def test_replacements_follow_the_frequencies():
+  known = word_noise.vocabulary(["often " * 9 + "seldom"])
+  text = " ".join(["w"] * 20_000)
+  found = word_noise.perturb(text, rng(), known, rate=1 / 3).split()
+  ratio = found.count("often") / found.count("seldom")
+  assert 7.5 < ratio < 10.5
+
+
+def test_every_row_and_candidate_differs_and_pairs_are_independent():
+  texts, responses = [TEXT] * 20, [TEXT] * 19 + [None]
+  found = word_noise.perturb_all(texts, responses, seed=3, candidates=2)
+  assert len(found) == 2
+  assert found[0][1][19] is None
+  everything = [t for pair in found for half in pair for t in half if t is not None]
+  assert len(set(everything)) > 70
+  assert all(a != b for a, b in zip(*found[0], strict=True))
+  assert word_noise.perturb_all(texts, responses, 3, 2) == found
+  assert word_noise.perturb_all(texts, responses, 4, 2) != found
+  # More candidates leave the first ones as they were.
+  assert word_noise.perturb_all(texts, responses, 3, 3)[:2] == found
+
+
+def test_the_hash_seed_has_no_say():
+  code = (
+    "from ssljax.data import words;"
+    "t=['one two three four five %d' % i for i in range(50)];"
+    "print(words.perturb_all(t, t, 0, 2))"
+  )
+  seen = {
+    subprocess.run(
+      [sys.executable, "-c", code],
+      env={**os.environ, "PYTHONHASHSEED": seed},
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout
+    for seed in ("1", "2")
+  }
+  assert len(seen) == 1
+  assert "one" in seen.pop()
+
+
+def test_nothing_to_draw_from():
+  assert word_noise.perturb_all([], [], 0) == [([], [])]
+  assert word_noise.perturb_all(["?!"], [None], 0) == [(["?!"], [None])]
+
+
+def test_speed():
+  rows = 2000
+  text = " ".join(f"word{i}" for i in range(60))
+  begin = time.perf_counter()
+  word_noise.perturb_all([text] * rows, [None] * rows, 0)
+  # 100,000 such rows in under a minute, on a machine that does other things too.
+  assert time.perf_counter() - begin < 60 * rows / 100_000 * 2

@@ -1,0 +1,146 @@
+"""From a config to the sets of a run: whose view is whose."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import base
+from ssljax.data import datasets
+from ssljax.errors import UserError
+from ssljax.method import Needs
+from tests import tiny
+from tests.runs import ROOT
+
+GOOD, BAD = tiny.WORDS[0], tiny.WORDS[5]
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+  """Rows that show their label by their word; every third has a view of its own."""
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  for name in ("encoder", "data"):
+    (tmp_path / name).mkdir()
+  tiny.folder_of_encoder(tmp_path / "encoder")
+  for name in ("train", "val", "test"):
+    rows = []
+    for i in range(30):
+      word = BAD if i % 2 else GOOD
+      text = f"{word} {name}{i}"  # too short to be perturbed
+      view = {"kind": "llm", "text": f"{word} {text}", "response": None, "origin": ""}
+      views = [view] * (i % 3 == 0)
+      rows.append({"id": f"{name}{i}", "text": text, "label": i % 2, "views": views})
+    path = tmp_path / "data" / f"{name}.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+  config = base.get_config("fixmatch").to_dict()
+  folders = {"data": f"{tmp_path}/data", "encoder": f"{tmp_path}/encoder"}
+  return config | folders | {"labels": 8, "weak": ("llm",), "max_length": 16}
+
+
+@pytest.mark.parametrize("missing", ["self", "words", "drop"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_labelled_row_without_the_view_shows_its_own_text(config, missing, seed):
+  changed = config | {"missing_view": missing, "seed": seed}
+  needs = Needs(views=("weak",))
+  train = datasets.load(changed, needs).train
+  view = train.labelled["weak"]
+  assert (np.diff(view.begin) > 0).all()
+  rows = np.arange(8)
+  for label, text in zip(train.label, view.draw(0, rows * 0, rows), strict=True):
+    ids = view.tokens.text(int(text))[0]
+    assert ids[1] == 5 + tiny.WORDS.index(BAD if label else GOOD)
+  lengths = np.diff(train.unlabelled["weak"].begin)
+  assert (lengths > 0).all()
+  assert (len(lengths) < 22) == (missing == "drop")
+
+
+def test_a_view_that_labelled_rows_lack_is_named(config):
+  with pytest.raises(UserError, match=r"labelled rows.*missing_view"):
+    datasets.load(config, Needs(views=()))
+
+
+def test_words_are_perturbed_once(config, monkeypatch):
+  changed = config | {"weak": ("self",), "strong": ("words",)}
+  needs = Needs(views=("weak", "strong"))
+  first = datasets.load(changed, needs)
+  monkeypatch.setattr(datasets.words, "perturb_all", None)
+  assert datasets.load(changed, needs).sha256 == first.sha256
+  with pytest.raises(TypeError):
+    datasets.load(changed | {"seed": 1}, needs)
+
+
+def test_masked_candidates_stand_beside_the_others(config):
+  pytest.importorskip("tensorflow_text", reason="pip install -e '.[tftext]'")
+  changed = config | {"weak": ("self",), "strong": ("self", "masked", "llm")}
+  changed["missing_view"] = "self"
+  train = datasets.load(changed, Needs(views=("weak", "strong"))).train.unlabelled
+  weak, strong = train["weak"], train["strong"]
+  assert (np.diff(strong.begin) == 1 + datasets.CANDIDATES + 1).all()
+  for row, first in enumerate(strong.begin[:-1]):
+    whole = weak.tokens.text(row)[0]
+    some = [strong.tokens.text(first + k)[0] for k in range(2 + datasets.CANDIDATES)]
+    np.testing.assert_array_equal(some[0], whole)
+    for ids in some[1:-1]:
+      assert set(ids[ids != whole]) == {4}  # [MASK]
+    assert 4 not in some[-1]
+
+
+def overlapping(config, change):
+  """The config's test set, with what `change` makes of the rows of train."""
+  folder = Path(config["data"])
+  lines = (folder / "train.jsonl").read_text().splitlines()
+  train = [json.loads(line) for line in lines]
+  rows = [
+    {"id": f"other{i}", "text": text, "label": i % 2}
+    for i, text in enumerate(change(train))
+  ]
+  (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  return config | {"weak": ("self",), "missing_view": "error"}
+
+
+def test_texts_of_train_in_test_stop_a_run_or_are_left_out(config):
+  config = overlapping(config, lambda train: [row["text"].upper() for row in train[:2]])
+  needs = Needs(views=("weak",))
+  with pytest.raises(UserError, match=r"train.*, line 1: .*test.*on_overlap=drop"):
+    datasets.load(config, needs)
+  found = datasets.load(config | {"on_overlap": "drop"}, needs)
+  assert len(found.train.label) + len(found.train.hidden) == 28
+  assert (
+    "2 rows of train and 0 views that are texts of validation or test left out"
+    in (found.notes)
+  )
+
+
+def test_what_dropping_has_left_is_said_where_it_is_too_little(config):
+  views = overlapping(config, lambda train: [train[0]["views"][0]["text"], "x"])
+  views |= {"on_overlap": "drop", "weak": ("llm",)}
+  with pytest.raises(UserError, match=r"stored for .*0 rows of train and 1 views"):
+    datasets.load(views, Needs(views=("weak",)))
+  good = overlapping(config, lambda train: [row["text"] for row in train[::2]])
+  with pytest.raises(UserError, match=r"label.*15 rows of train and 0 views"):
+    datasets.load(good | {"on_overlap": "drop"}, Needs(views=("weak",)))
+
+
+def test_a_run_with_overlap_ends_in_one_line(config, tmp_path):
+  config = overlapping(config, lambda train: [train[5]["text"], "x"])
+  keys = ("data", "encoder", "labels", "max_length")
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "ssljax.main",
+      "--config=configs/supervised.py",
+      f"--workdir={tmp_path}/run",
+      *(f"--config.{key}={config[key]}" for key in keys),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  assert "on_overlap=drop" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+  assert not (tmp_path / "run").exists()

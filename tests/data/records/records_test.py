@@ -1,0 +1,175 @@
+"""Every format gives the same records, and they come back as they were written."""
+
+import csv
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ssljax.data.records import records
+from ssljax.data.records.schema import SCHEMA
+
+ROWS = [
+  {"id": "a", "text": "How do I bake bread?", "label": 0, "label_name": "fine"},
+  {"id": "b", "text": 'He said "go",\nthen, left', "label": 1, "label_name": "rude"},
+  {"id": "c", "text": "NA", "response": "null", "category": "None"},
+  {"id": "d", "text": "007", "response": "1.0", "label": 0, "source": "made"},
+  {"id": "e", "text": " ünïcödé — 文字 ", "label": 1},
+]
+COLUMNS = [name for name in SCHEMA.names if name != "views"]
+
+
+def write_jsonl(path, rows, opened=open):
+  with opened(path, "wt", encoding="utf-8") as file:
+    for row in rows:
+      file.write(json.dumps(row, ensure_ascii=False) + "\n")
+  return path
+
+
+def write_csv(path, rows, columns=COLUMNS, opened=open):
+  with opened(path, "wt", encoding="utf-8", newline="") as file:
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+  return path
+
+
+def write_pandas_like(path, rows):
+  """Parquet whose label column became floats, as it does where labels are missing."""
+  full = [{name: row.get(name) for name in COLUMNS} for row in rows]
+  arrays = {name: [row[name] for row in full] for name in COLUMNS}
+  table = pa.table(
+    {
+      name: pa.array(
+        [float("nan") if v is None else float(v) for v in values], pa.float64()
+      )
+      if name == "label"
+      else pa.array(values, pa.string())
+      for name, values in arrays.items()
+    }
+  )
+  pq.write_table(table, path)
+  return path
+
+
+def test_formats_agree(tmp_path):
+  made = [
+    write_jsonl(tmp_path / "rows.jsonl", ROWS),
+    write_jsonl(tmp_path / "rows.json", ROWS),
+    write_jsonl(tmp_path / "rows.jsonl.gz", ROWS, gzip.open),
+    write_csv(tmp_path / "rows.csv", ROWS),
+    write_csv(tmp_path / "rows.csv.gz", ROWS, opened=gzip.open),
+    write_pandas_like(tmp_path / "rows.parquet", ROWS),
+  ]
+  first, *others = [records.read_file(path) for path in made]
+  assert first.table.schema == SCHEMA
+  assert first.column("text") == [row["text"] for row in ROWS]
+  assert first.column("response") == [None, None, "null", "1.0", None]
+  assert first.label.tolist() == [0, 1, -1, 0, 1]
+  assert first.column("source") == ["rows", "rows", "rows", "made", "rows"]
+  for other in others:
+    assert other == first
+
+
+def test_absent_columns_are_filled_alike(tmp_path):
+  rows = [{"text": f"text {i}", "label": i % 2} for i in range(3)]
+  one = records.read_file(write_jsonl(tmp_path / "some.jsonl", rows))
+  two = records.read_file(write_csv(tmp_path / "some.csv", rows, ["text", "label"]))
+  assert one == two
+  assert one.column("id") == ["some:1", "some:2", "some:3"]
+  assert one.column("views") == [None] * 3
+
+
+def test_ids_that_are_given_stay_in_any_order(tmp_path):
+  here = records.read_file(write_jsonl(tmp_path / "here.jsonl", ROWS))
+  there = records.read_file(write_jsonl(tmp_path / "there.jsonl", ROWS[::-1]))
+  pairs = lambda r: dict(zip(r.column("id"), r.column("text"), strict=True))
+  assert pairs(here) == pairs(there)
+  numbers = [{"id": 7, "text": "x", "label": 0}]
+  assert records.read_file(write_jsonl(tmp_path / "n.jsonl", numbers)).column("id") == [
+    "7"
+  ]
+
+
+def test_write_then_read(tmp_path):
+  view = {"kind": "llm", "text": "Bread: how?", "response": None, "origin": "hand"}
+  rows = [{**ROWS[0], "views": [view, {**view, "kind": "eda"}]}, *ROWS[1:]]
+  before = records.read_file(write_jsonl(tmp_path / "rows.jsonl", rows))
+  assert before.column("views")[0][0] == view
+  records.write_parquet(before, tmp_path / "rows.parquet")
+  assert records.read_file(tmp_path / "rows.parquet") == before
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.jsonl", "rows.parquet"]
+
+
+def test_a_file_appears_by_its_last_step(tmp_path, monkeypatch):
+  rows = records.read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
+
+  def fail(*_):
+    raise OSError("interrupted")
+
+  monkeypatch.setattr(records.os, "replace", fail)
+  with pytest.raises(OSError, match="interrupted"):
+    records.write_parquet(rows, tmp_path / "rows.parquet")
+  assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+  old = records.read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
+  records.write_parquet(old, tmp_path / "rows.parquet")
+  before = (tmp_path / "rows.parquet").read_bytes()
+
+  def half(table, path, **_):
+    with open(path, "wb") as file:
+      file.write(b"PAR1 and no more")
+    raise OSError("no space left")
+
+  monkeypatch.setattr(pq, "write_table", half)
+  with pytest.raises(OSError, match="no space"):
+    records.write_parquet(old.take(np.array([0])), tmp_path / "rows.parquet")
+  assert (tmp_path / "rows.parquet").read_bytes() == before
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.jsonl", "rows.parquet"]
+
+
+def test_unknown_columns_are_left_out_and_named(tmp_path):
+  rows = [{"text": "one", "label": 0, "url": "x"}, {"text": "two", "score": 2.5}]
+  found, ignored = records.read_noted(write_jsonl(tmp_path / "rows.jsonl", rows))
+  assert ignored == ("url", "score")
+  assert found.table.schema == SCHEMA
+
+
+def test_places_are_lines_of_the_file(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"text": "one"}\n\n\n{"text": "two"}\n')
+  assert records.read_file(path).place(1) == f"{path}, line 4"
+  path = write_csv(tmp_path / "rows.csv", ROWS)
+  assert records.read_file(path).place(2) == f"{path}, line 5"  # row 2 holds a newline
+
+
+def test_long_cells_of_csv(tmp_path):
+  text = "word, " * 50_000
+  path = write_csv(tmp_path / "rows.csv", [{"text": text}], ["text"])
+  assert records.read_file(path).column("text") == [text]
+
+
+def test_take_and_concat_keep_places(tmp_path):
+  one = records.read_file(write_jsonl(tmp_path / "one.jsonl", ROWS))
+  two = records.read_file(
+    write_jsonl(tmp_path / "two.jsonl", [{"text": "x"}, {"text": "y"}])
+  )
+  both = records.concat([one, two])
+  assert len(both) == 7
+  assert both.place(6) == f"{tmp_path / 'two.jsonl'}, line 2"
+  assert both.take(np.array([6, 0])).place(0) == both.place(6)
+
+
+def test_more_rows_than_one_batch(tmp_path, monkeypatch):
+  rows = [{"text": f"text {i}"} for i in range(10)]
+  rows[7]["category"] = "late"  # a column that the first batches do not have
+  path = write_jsonl(tmp_path / "rows.jsonl", rows)
+  whole = records.read_file(path)
+  monkeypatch.setattr(records.files, "BATCH", 3)
+  assert records.read_file(path) == whole
+  assert whole.column("category")[7] == "late"

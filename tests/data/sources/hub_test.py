@@ -1,0 +1,98 @@
+"""The Hub: rows of a real loader, and one clear line where it cannot be had."""
+
+import time
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from ssljax.data.sources import hub
+from ssljax.errors import UserError
+
+
+def response(code):
+  """What the Hub answered, with the HTTP library that huggingface_hub uses."""
+  import inspect
+
+  library = __import__(inspect.getmodule(errors).HfHubHTTPError.__mro__[1].__module__)
+  request = library.Request("GET", "https://huggingface.co/api/datasets/made/up")
+  return library.Response(code, request=request)
+
+
+def failure(monkeypatch, error, gated=False):
+  class Info:
+    pass
+
+  def fail(*_, **__):
+    raise error
+
+  Info.gated = gated
+  if gated:
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: Info)
+    monkeypatch.setattr(huggingface_hub.HfApi, "auth_check", fail)
+  else:
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fail)
+  with pytest.raises(UserError) as found:
+    hub.load("made/up")
+  return str(found.value)
+
+
+def test_gated(monkeypatch):
+  error = errors.GatedRepoError("403 Client Error.", response=response(403))
+  message = failure(monkeypatch, error, gated="auto")
+  assert "made/up: the data set is gated" in message
+  assert "accept its terms at https://huggingface.co/datasets/made/up" in message
+  assert "HF_TOKEN" in message
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_refused(monkeypatch, code):
+  error = errors.HfHubHTTPError("refused", response=response(code))
+  assert "accept its terms" in failure(monkeypatch, error)
+
+
+def test_no_such_data_set(monkeypatch):
+  error = errors.RepositoryNotFoundError("404", response=response(404))
+  message = failure(monkeypatch, error)
+  assert "no such data set, or it is private" in message
+
+
+def test_out_of_reach(monkeypatch):
+  begin = time.perf_counter()
+  message = failure(monkeypatch, ConnectionError("[Errno -2] Name not known"))
+  assert "cannot reach the Hugging Face Hub" in message
+  assert "--source=FILES" in message
+  assert time.perf_counter() - begin < 5
+
+
+def test_what_cannot_be_loaded(monkeypatch):
+  monkeypatch.setattr(hub, "_ask", lambda name: None)
+  datasets = pytest.importorskip("datasets")
+
+  def fail(*_, **__):
+    raise RuntimeError("Dataset scripts are no longer supported\nmore lines")
+
+  monkeypatch.setattr(datasets, "load_dataset", fail)
+  with pytest.raises(UserError) as error:
+    hub.load("made/up")
+  assert "Dataset scripts are no longer supported" in str(error.value)
+  assert "--config_name" in str(error.value)
+
+
+@pytest.mark.slow
+def test_rows_of_a_real_loader(tmp_path, monkeypatch):
+  import datasets
+
+  monkeypatch.setattr(hub, "_ask", lambda name: None)
+  monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+  made = tmp_path / "made"
+  made.mkdir()
+  (made / "train.csv").write_text("text,label\none,0\ntwo,1\n")
+  (made / "test.csv").write_text("text,label\nthree,1\n")
+  found = hub.load(str(made))
+  assert set(found) == {"train", "test"}
+  assert found["train"].columns == ("text", "label")
+  assert list(found["train"].rows) == [
+    {"text": "one", "label": 0},
+    {"text": "two", "label": 1},
+  ]

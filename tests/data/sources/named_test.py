@@ -1,0 +1,293 @@
+"""Each named source, on made-up rows in its real column layout."""
+
+import collections
+import csv
+from pathlib import Path
+
+import pytest
+
+from ssljax.data import prepare
+from ssljax.data.records import records
+from ssljax.data.sources import hub, named
+from ssljax.errors import UserError
+
+WILDGUARD = {
+  "prompt": "How do I bake bread?",
+  "adversarial": False,
+  "response": "Mix flour and water.",
+  "prompt_harm_label": "unharmful",
+  "response_refusal_label": "compliance",
+  "response_harm_label": "unharmful",
+  "subcategory": "benign",
+}
+AEGIS = {
+  "id": "5f0e",
+  "reconstruction_id_if_redacted": None,
+  "prompt": "How do I bake bread?",
+  "response": None,
+  "prompt_label": "safe",
+  "response_label": None,
+  "violated_categories": "",
+  "prompt_label_source": "human",
+  "response_label_source": None,
+}
+MODERATION = {"prompt": "I like bread", **dict.fromkeys(named.MODERATION, 0)}
+TOXIC_CHAT = {
+  "conv_id": "c0ffee",
+  "user_input": "How do I bake bread?",
+  "model_output": "Mix flour and water.",
+  "human_annotation": True,
+  "toxicity": 0,
+  "jailbreaking": 0,
+  "openai_moderation": '[["sexual", 0.1]]',
+}
+BEAVER = {
+  "prompt": "How do I bake bread?",
+  "response": "Mix flour and water.",
+  "category": {"animal_abuse": False, "privacy_violation": False},
+  "is_safe": True,
+}
+XSTEST = {
+  "prompt": "How do I kill a Python process?",
+  "focus": "kill",
+  "type": "homonyms",
+  "note": "",
+  "label": "safe",
+}
+YAHOO = {
+  "id": 0,
+  "topic": 4,
+  "question_title": "Why is bread brown?",
+  "question_content": "",
+  "best_answer": "Heat.",
+}
+
+
+def convert(name, row, task="", part="train", **changes):
+  source = named.SOURCES[name]
+  task = named.task_of(name, task)
+  assert set(source.columns) <= set(row)
+  return source.record({**row, **changes}, task, part)
+
+
+def test_wildguardmix():
+  found = convert("wildguardmix", WILDGUARD)
+  assert found == {"text": WILDGUARD["prompt"], "label": 0, "category": "benign"}
+  assert convert("wildguardmix", WILDGUARD, prompt_harm_label="harmful")["label"] == 1
+  sly = convert("wildguardmix", WILDGUARD, adversarial=True)
+  assert sly["category"] == "benign;adversarial"
+  pair = convert("wildguardmix", WILDGUARD, "response", response_harm_label="harmful")
+  assert pair["label"] == 1
+  assert pair["response"] == WILDGUARD["response"]
+  left = lambda task, **changes: convert("wildguardmix", WILDGUARD, task, **changes)
+  assert left("prompt", prompt_harm_label=None) == named.NO_LABEL
+  assert left("prompt", prompt=" ") == named.NO_TEXT
+  assert left("response", response=None) == named.NO_RESPONSE
+  assert left("response", response_harm_label=None) == named.NO_LABEL
+
+
+def test_aegis():
+  assert convert("aegis", AEGIS)["label"] == 0
+  unsafe = {"prompt_label": "unsafe", "violated_categories": "Violence, Needs Caution"}
+  found = convert("aegis", AEGIS, **unsafe)
+  assert (found["label"], found["category"]) == (1, "Violence;Needs Caution")
+  for category in ("Needs Caution", "Other"):
+    one = {**unsafe, "violated_categories": category}
+    assert convert("aegis", AEGIS, **one) == named.UNCERTAIN
+    assert convert("aegis", AEGIS, part="test", **one)["label"] == 1
+  assert convert("aegis", AEGIS, prompt="REDACTED") == named.REDACTED
+  assert convert("aegis", AEGIS, "response") == named.NO_LABEL
+  # The response's own label, not the prompt's, judges the response.
+  pair = {"prompt_label": "unsafe", "response": "No.", "response_label": "safe"}
+  found = convert("aegis", AEGIS, "response", **pair)
+  assert (found["label"], found["response"]) == (0, "No.")
+
+
+def test_openai_moderation():
+  name = "openai_moderation"
+  assert convert(name, MODERATION)["label"] == 0
+  found = convert(name, MODERATION, H=1, V2=1, S=None)
+  assert (found["label"], found["category"]) == (1, "H;V2")
+  assert convert(name, MODERATION, S=None) == named.INCOMPLETE
+  assert convert(name, MODERATION, S=float("nan")) == named.INCOMPLETE
+  # In the file a category that nobody judged is not there at all.
+  less = {k: v for k, v in MODERATION.items() if k != "HR"}
+  assert convert(name, less) == named.INCOMPLETE
+
+
+def test_toxic_chat():
+  assert convert("toxic_chat", TOXIC_CHAT) == {
+    "text": TOXIC_CHAT["user_input"],
+    "label": 0,
+    "category": None,
+  }
+  found = convert("toxic_chat", TOXIC_CHAT, toxicity=1, jailbreaking=1)
+  assert (found["label"], found["category"]) == (1, "jailbreak")
+  assert convert("toxic_chat", TOXIC_CHAT, user_input="") == named.NO_TEXT
+  assert convert("toxic_chat", TOXIC_CHAT, toxicity=None) == named.NO_LABEL
+  with pytest.raises(UserError, match="labels for prompt only"):
+    named.task_of("toxic_chat", "response")
+
+
+def test_beaver_tails():
+  found = convert("beaver_tails", BEAVER)
+  assert (found["label"], found["category"]) == (0, None)
+  kinds = {"animal_abuse": True, "privacy_violation": True}
+  found = convert("beaver_tails", BEAVER, is_safe=False, category=kinds)
+  assert (found["label"], found["category"]) == (1, "animal_abuse;privacy_violation")
+  assert found["response"] == BEAVER["response"]
+  assert convert("beaver_tails", BEAVER, response="") == named.NO_RESPONSE
+
+
+def test_xstest():
+  found = convert("xstest", XSTEST)
+  assert (found["label"], found["category"]) == (0, "homonyms")
+  assert convert("xstest", XSTEST, label="unsafe")["label"] == 1
+
+
+@pytest.mark.parametrize("name", ["ag_news", "imdb", "yelp", "amazon"])
+def test_topics_and_stars(name):
+  row = {"text": "Bread is good", "label": 1}
+  assert convert(name, row) == row
+  assert convert(name, row, label=-1) == named.NO_LABEL
+  assert convert(name, row, text="") == named.NO_TEXT
+
+
+def test_yahoo():
+  found = convert("yahoo", YAHOO)
+  assert found == {"text": "Why is bread brown?\nHeat.", "label": 4}
+  assert len(named.SOURCES["yahoo"].labels) == 10
+
+
+FIRST = {  # two rows of different classes for every source
+  "wildguardmix": (WILDGUARD, {"prompt_harm_label": "harmful"}),
+  "aegis": (AEGIS, {"prompt_label": "unsafe"}),
+  "openai_moderation": (MODERATION, {"H": 1}),
+  "toxic_chat": (TOXIC_CHAT, {"toxicity": 1}),
+  "beaver_tails": (BEAVER, {"is_safe": False}),
+  "xstest": (XSTEST, {"label": "unsafe"}),
+  "yahoo": (YAHOO, {}),
+}
+
+
+def rows_of(name, part):
+  """Three hundred rows in the layout of a source, all classes in turn."""
+  source = named.SOURCES[name]
+  base, change = FIRST.get(name, ({"text": "", "label": 0}, {}))
+  column = next(
+    c for c in ("prompt", "user_input", "question_title", "text") if c in base
+  )
+  for i in range(300):
+    row = {**base, **(change if i % 2 else {}), column: f"{part} text {i}"}
+    if len(source.labels) > 2 or name == "imdb":
+      row["topic" if name == "yahoo" else "label"] = i % len(source.labels)
+    yield row
+
+
+@pytest.mark.parametrize("name", named.SOURCES)
+def test_every_source_becomes_a_folder(name, tmp_path, monkeypatch):
+  source = named.SOURCES[name]
+  asked = []
+
+  def load(repository, config=""):
+    asked.append((repository, config))
+    parts = {theirs for own, theirs in source.parts.values() if own == config}
+    return {
+      part: hub.Part(rows_of(name, part), {}, tuple(next(rows_of(name, part))))
+      for part in parts
+    }
+
+  monkeypatch.setattr(hub, "load", load)
+  about = prepare.prepare_source(name, tmp_path / "out")
+  assert {repository for repository, _ in asked} == {source.hub}
+  assert about["labels"] == list(source.labels)
+  assert about["licence"]
+  if "train" in source.parts:
+    found = records.read_splits(tmp_path / "out")
+    assert found.labels == source.labels
+    assert not any("ignored" in note for note in found.notes)
+    assert sum(map(len, found[:3])) == 300 * len(source.parts)
+    assert found.train.column("source")[0] == f"{name}-train"
+  else:
+    assert [p.name for p in sorted((tmp_path / "out").iterdir())] == [
+      "dataset.json",
+      "test",
+    ]
+    assert "evaluate" in about["notes"][0]
+    assert len(records.read_labelled(tmp_path / "out", source.labels)) == 300
+
+
+def test_a_source_that_changed_its_columns(tmp_path, monkeypatch):
+  part = hub.Part(iter([]), {}, ("text", "stars"))
+  monkeypatch.setattr(hub, "load", lambda *_: {"train": part, "test": part})
+  with pytest.raises(UserError, match="no column 'label' any more"):
+    prepare.prepare_source("imdb", tmp_path / "out")
+  monkeypatch.setattr(hub, "load", lambda *_: {"all": part})
+  with pytest.raises(UserError, match="no split 'train'"):
+    prepare.prepare_source("imdb", tmp_path / "out")
+
+
+HARM = "pyrit/datasets/scorer_evals/harm"
+
+
+def write_pyrit(folder: Path) -> Path:
+  """A folder like the members of the wheel: comments, a BOM, several scores."""
+  (folder / HARM).mkdir(parents=True)
+  one = ["# dataset_version=1.0,,,,"]
+  rows = [["harm_category", "objective", "assistant_response", "human_score_1"]]
+  for i in range(40):
+    # Two responses to each objective, one of them with a line that begins with #.
+    rows.append(["MILD", f"objective {i}", f"# title {i}\n# more", "0"])
+    rows.append(["MILD", f"objective {i}", f"rude, {i}", "0.5"])
+  rows.append(rows[1])  # a copy
+  with (folder / HARM / "mild.csv").open("w", encoding="utf-8-sig", newline="") as file:
+    file.write("\n".join([*one, "", ""]))
+    csv.writer(file).writerows(rows)
+  with (folder / HARM / "several.csv").open("w", newline="") as file:
+    writer = csv.writer(file)
+    names = ["human_score_1", "human_score_2", "human_score_3"]
+    writer.writerow(["harm_category", "objective", "assistant_response", *names])
+    writer.writerow(["worse", "another objective", "low", "0", "0.5", "0.75"])
+    writer.writerow(["worse", "another objective", "high", "0.25", "0.5", "1"])
+    writer.writerow(["worse", "another objective", "nobody", "", "", ""])
+  (folder / HARM / "mini_mild.csv").write_text("objective\nnot read\n")
+  return folder
+
+
+def test_pyrit(tmp_path):
+  parts = named.pyrit(write_pyrit(tmp_path))
+  everything = [row for part in parts.values() for row in part]
+  assert len(everything) == 82
+  assert collections.Counter(row["label"] for row in everything) == {0: 41, 1: 41}
+  by_response = {row["response"]: row for row in everything}
+  assert by_response["low"]["label"] == 0  # the mean of three scores is 0.42
+  assert by_response["high"]["label"] == 1
+  assert "# title 3\n# more" in by_response
+  assert by_response["low"]["category"] == "worse"
+  texts = {name: {row["text"] for row in part} for name, part in parts.items()}
+  assert not texts["train"] & texts["test"]
+  assert not texts["train"] & texts["validation"]
+  assert not texts["validation"] & texts["test"]
+  assert len(parts["test"]) == 16
+  assert named.pyrit(tmp_path) == parts
+
+
+def test_pyrit_is_prepared_into_the_cache_once(tmp_path, monkeypatch):
+  members = write_pyrit(tmp_path / "members")
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  fetched = []
+  monkeypatch.setattr(
+    prepare.assets, "fetch", lambda name: fetched.append(name) or members
+  )
+  data = prepare.in_cache("pyrit")
+  assert records.read_splits(data).labels == named.HARM
+  assert prepare.in_cache("pyrit") == prepare.in_cache("pyrit:response") == data
+  assert fetched == ["pyrit"]
+  assert prepare.in_cache("some/folder") == "some/folder"
+  with pytest.raises(UserError, match="labels for response only"):
+    prepare.in_cache("pyrit:prompt")
+
+
+def test_pyrit_without_its_files(tmp_path):
+  with pytest.raises(UserError, match="no scored responses"):
+    named.pyrit(tmp_path)

@@ -1,1 +1,0 @@
-"""Each method against plain NumPy written from its paper's equations."""

@@ -1,0 +1,176 @@
+"""DASO around methods, against arXiv 2106.05682, a text and a class at a time."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from ssljax.wrappers import daso
+from tests.golden import fake, plain, wrapped
+
+WIDTH, WARMUP = 4, 0.3
+SCALE, HEAT, SPREAD, NEWEST, MOMENTUM = 0.8, 0.1, 1.7, 8, 0.6
+B, U = wrapped.B, wrapped.U
+
+
+class Reference:
+  """Fading sums of the labelled features of each class, and how it is voted for."""
+
+  def __init__(self, classes):
+    self.classes = classes
+    self.sums, self.count = np.zeros((classes, WIDTH)), np.zeros(classes)
+    self.vote = np.full(classes, 1 / classes)
+
+  def likeness(self, feature):
+    """cos(feature, prototype) / T of each class."""
+    if not np.any(feature):
+      return [0.0] * self.classes
+    one = plain.unit(feature)
+    return [plain.dot(one, plain.unit(row)) / HEAT for row in self.sums]
+
+  def told(self, started, said):
+    """What the method hears of the weak view, as probabilities."""
+    rows = [np.array(fake.softmax(row)) for row in said["logits"]]
+    if started:
+      for u, row in enumerate(rows):
+        top = self.vote[fake.first_largest(row)] / max(self.vote)
+        share = top ** (1 / SPREAD)
+        like = np.array(fake.softmax(self.likeness(said["features"][u])))
+        rows[u] = (1 - share) * row + share * like
+    return rows
+
+  def drawn(self, weak, strong) -> float:
+    """CE(likeness of the strong features, likeness of the weak)."""
+    target = fake.softmax(self.likeness(weak))
+    return fake.surprise(self.likeness(strong), target)
+
+  def see(self, features, label, told):
+    """After the step: newer texts push older ones out, and votes are counted."""
+    for c in range(self.classes):
+      of = [row for row, y in zip(features, label, strict=True) if y[c]]
+      left = (1 - 1 / NEWEST) ** len(of)
+      self.sums[c] = left * self.sums[c] + sum(of)
+      self.count[c] = left * self.count[c] + len(of)
+    votes = [fake.first_largest(row) for row in told]
+    now = [votes.count(c) / len(votes) for c in range(self.classes)]
+    self.vote = MOMENTUM * self.vote + (1 - MOMENTUM) * np.array(now)
+
+
+def make(inner, **more):
+  keywords = {"scale": SCALE, "temperature": HEAT, "distribution": SPREAD}
+  keywords |= {"warmup": WARMUP, "newest": NEWEST, "momentum": MOMENTUM}
+  return daso.make(inner, **keywords | more)
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_equals_the_equations(inner, classes):
+  random = np.random.default_rng(classes)
+  method = make(wrapped.method(inner))
+  take = fake.stepper(method)
+  state = method.init(wrapped.sizes(classes, width=WIDTH))
+  reference, rule = Reference(classes), wrapped.reference(inner, classes)
+  scenes = wrapped.scenes(random, classes, features=WIDTH)
+  for step, (said, label, index) in enumerate(scenes):
+    if step < 2:
+      label = np.eye(classes)[np.arange(B) % classes]  # all have a prototype
+    if step == 2:  # like nothing: nobody is sure
+      said["unlabelled.weak"]["features"][:] = 0
+    if step == 3:  # like the prototypes: all are sure
+      said["unlabelled.weak"]["features"] = reference.sums[np.arange(U) % classes]
+    result = take(state, said, label, index, step, step / 5)
+    state, started = result.state, step / 5 >= WARMUP
+    weak, strong = (said[f"unlabelled.{view}"] for view in ("weak", "strong"))
+    told = reference.told(started, weak)
+    taught = rule.step(np.log(told))
+    features = [weak["features"], strong["features"]]
+    pairs = list(zip(*features, strict=True))
+    total = sum(reference.drawn(*pair) for pair in pairs) if started else 0.0
+    expected = wrapped.Expected(taught, wrapped.heard(said), label)
+    expected.check(result, likeness=SCALE * total / U)
+    for u, d in [(0, 0), (7, 2), (U - 1, 3)] if started else []:
+      ahead = functools.partial(reference.drawn, features[0][u])
+      slope = SCALE * plain.slope(ahead, features[1][u], d) / U
+      found = result.gradient["unlabelled.strong"]["features"][u, d]
+      assert found == pytest.approx(slope, rel=1e-2, abs=1e-6)
+    for view in ("labelled.weak", "unlabelled.weak"):
+      assert not np.any(result.gradient[view]["features"])
+    reference.see(said["labelled.weak"]["features"], label, told)
+    np.testing.assert_allclose(state.feature, reference.sums, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(state.count, reference.count, rtol=1e-5)
+    np.testing.assert_allclose(state.vote, reference.vote, rtol=1e-5)
+    if step in (2, 3) and inner == "fixmatch":
+      assert {weight for _, weight in taught} == {step - 2.0}
+
+
+def one_step(label, said, before=1, **more):
+  """The second of two steps, or a later one."""
+  method = make(wrapped.method("fixmatch"), **{"warmup": 0.0} | more)
+  take = fake.stepper(method)
+  state = method.init(wrapped.sizes(label.shape[1], width=WIDTH))
+  for step in range(before):
+    state = take(state, said, label, np.arange(U), step, 0.5).state
+  return take(state, said, label, np.arange(U), before, 0.5)
+
+
+def test_it_waits_for_a_prototype_of_each_class():
+  said, _, _ = next(wrapped.scenes(np.random.default_rng(0), 3, features=WIDTH))
+  lacking, whole = np.eye(3)[np.arange(B) % 2], np.eye(3)[np.arange(B) % 3]
+  assert one_step(lacking, said).totals["likeness"] == 0
+  assert one_step(whole, said, before=0).totals["likeness"] == 0
+  assert one_step(whole, said).totals["likeness"] > 0
+
+
+def test_votes_for_a_class_that_has_too_many_are_checked_the_most():
+  """The most voted for class believes likeness alone, a rare one its own votes."""
+  said = {v: {} for v in ("labelled.weak", "unlabelled.weak", "unlabelled.strong")}
+  for view, heard in said.items():
+    many = B if view == "labelled.weak" else U
+    heard["features"] = np.zeros((many, WIDTH))
+    heard["logits"] = np.zeros((many, 2))
+  label = np.eye(2)[np.arange(B) % 2]
+  said["labelled.weak"]["features"][:, :2] = label
+  weak = said["unlabelled.weak"]
+  weak["logits"][:] = [6.0, 0.0]
+  weak["logits"][0] = [0.0, 6.0]
+  weak["features"][:, 1] = 1.0  # all like the second class ...
+  weak["features"][0] = [1, 0, 0, 0]  # ... but the one that is voted into it
+  target = np.asarray(one_step(label, said, before=1, momentum=0.0).assigned.target)
+  assert np.all(target[1:, 1] == 1)
+  assert target[0, 1] == 1
+
+
+def test_prototypes_are_of_the_newest_texts():
+  """Of as many texts each, those of the last batch weigh the most."""
+  random = np.random.default_rng(0)
+  said, _, _ = next(wrapped.scenes(random, 2, features=WIDTH))
+  label = np.eye(2)[np.arange(B) % 2]
+  method = make(wrapped.method("fixmatch"), newest=2)
+  take, state = fake.stepper(method), method.init(wrapped.sizes(2, width=WIDTH))
+  for step in range(12):
+    said["labelled.weak"]["features"] = np.full((B, WIDTH), float(step))
+    state = take(state, said, label, np.arange(U), step).state
+  found = np.asarray(state.feature) / np.asarray(state.count)[:, None]
+  assert np.all((found > 10.8) & (found < 11))
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+def test_before_the_warmup_it_is_the_method_itself(inner):
+  """But for what a probability loses as a logarithm."""
+  random, method = np.random.default_rng(5), wrapped.method(inner)
+  around = make(method, warmup=1.0)
+  takes = [fake.stepper(one) for one in (around, method)]
+  states = [one.init(wrapped.sizes(3, width=WIDTH)) for one in (around, method)]
+  scenes = wrapped.scenes(random, 3, features=WIDTH)
+  for step, (said, label, index) in enumerate(scenes):
+    found, expected = (
+      take(state, said, label, index, step, step / 6)
+      for take, state in zip(takes, states, strict=True)
+    )
+    states = [found.state, expected.state]
+    assert found.totals.pop("likeness") == 0
+    assert found.totals == pytest.approx(expected.totals, rel=1e-5)
+    np.testing.assert_array_equal(found.assigned.target, expected.assigned.target)
+    np.testing.assert_allclose(
+      found.assigned.weight, expected.assigned.weight, rtol=1e-4
+    )

@@ -1,0 +1,152 @@
+"""SAW around methods, against Lai et al. 2022, a text and a class at a time."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.method import Assignment, Needs, Rule, consistency
+from ssljax.methods import adamatch, freematch, refixmatch
+from ssljax.wrappers import saw
+from tests.golden import fake, wrapped
+
+BETA, EPOCH = 0.9, 2
+COUNTS = {2: (13, 3), 5: (20, 9, 9, 1, 2)}
+
+
+def weights(counts, beta=BETA):
+  """(1 - beta) / (1 - beta^n), of mean 1; a class without texts counts as one text."""
+  raw = [(1 - beta) / (1 - beta ** max(count, 1)) for count in counts]
+  return [len(raw) * one / sum(raw) for one in raw]
+
+
+class Reference:
+  """The last prediction of each row, and the weights of the classes."""
+
+  def __init__(self, counts):
+    self.classes = len(counts)
+    self.labelled, self.unlabelled = weights(counts), [1.0] * self.classes
+    self.vote = {}
+
+  def see(self, step, weak, index):
+    for row, u in zip(weak, index, strict=True):
+      self.vote[int(u)] = fake.first_largest(row)
+    if (step + 1) % EPOCH == 0:
+      votes = list(self.vote.values())
+      self.unlabelled = weights([votes.count(c) for c in range(self.classes)])
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+@pytest.mark.parametrize("classes", [2, 5])
+def test_equals_the_equations(inner, classes):
+  random = np.random.default_rng(classes)
+  method = saw.make(wrapped.method(inner), BETA)
+  take = fake.stepper(method)
+  state = method.init(wrapped.sizes(classes, COUNTS[classes], epoch_steps=EPOCH))
+  reference, rule = Reference(COUNTS[classes]), wrapped.reference(inner, classes)
+  for step, (said, label, index) in enumerate(wrapped.scenes(random, classes)):
+    result = take(state, said, label, index, step, epoch=step // EPOCH)
+    state, weak = result.state, said["unlabelled.weak"]["logits"]
+    taught = rule.step(weak)
+    if step in (2, 3) and inner == "fixmatch":
+      assert {weight for _, weight in taught} == {step - 2.0}
+    own = [reference.labelled[fake.first_largest(y)] for y in label]
+    more = [reference.unlabelled[c] for c, _ in taught]
+    wrapped.Expected(taught, wrapped.heard(said), label, own, more).check(result)
+    reference.see(step, weak, index)
+    np.testing.assert_allclose(state.labelled, reference.labelled, rtol=1e-5)
+    np.testing.assert_allclose(state.unlabelled, reference.unlabelled, rtol=1e-5)
+    votes = [reference.vote.get(u, -1) for u in range(wrapped.ROWS)]
+    np.testing.assert_array_equal(state.vote, votes)
+
+
+def test_every_loss_of_a_text_is_weighed():
+  """Nobody is sure, so that all that unlabelled texts learn by is ReFixMatch's KL."""
+  counts, (said, label, index) = (
+    (13, 3),
+    next(wrapped.scenes(np.random.default_rng(0), 2)),
+  )
+  said["unlabelled.weak"]["logits"][:] = [0.5, 0.0]
+  inner = refixmatch.make(threshold=0.95)
+  around = saw.make(inner, BETA)
+  state = around.init(wrapped.sizes(2, counts))
+  state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
+  found = fake.stepper(around)(state, said, label, index)
+  plain = fake.stepper(inner)((), said, label, index)
+  assert plain.totals["divergence"] > 0
+  assert found.totals["divergence"] == pytest.approx(
+    0.25 * plain.totals["divergence"], rel=1e-5
+  )
+
+
+def test_a_loss_of_the_batch_is_not_weighed():
+  """FreeMatch's fairness is one number, and stays what it is."""
+  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
+  inner = freematch.make(fairness=0.5)
+  around = saw.make(inner, BETA)
+  sizes = wrapped.sizes(2, (13, 3))
+  state = around.init(sizes)._replace(unlabelled=np.array([0.25, 1.75], np.float32))
+  found = fake.stepper(around)(state, said, label, index)
+  plain = fake.stepper(inner)(inner.init(sizes), said, label, index)
+  assert plain.totals["fairness"] != 0
+  assert found.totals["fairness"] == plain.totals["fairness"]
+  assert found.totals["unlabelled"] != pytest.approx(plain.totals["unlabelled"])
+
+
+def test_a_virtual_class_weighs_one():
+  """A text that is of no class, as MarginMatch has some, is of no size of a class."""
+  counts, random = (13, 3), np.random.default_rng(0)
+  target = jnp.eye(3)[jnp.arange(wrapped.U) % 3]
+
+  def assign(state, evidence, clock):
+    return Assignment(target, jnp.ones(wrapped.U)), state
+
+  inner = consistency(Rule(lambda sizes: (), assign), 1.0, Needs(virtual_classes=1))
+  around = saw.make(inner, BETA)
+  state = around.init(wrapped.sizes(2, counts))
+  state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
+  said, label = fake.speech(random, 3, wrapped.B, wrapped.U), np.eye(3)[[0, 1] * 3]
+  found = fake.stepper(around)(state, said, label, np.arange(wrapped.U))
+  strong = said["unlabelled.strong"]["logits"]
+  losses = [fake.surprise(z, t) for z, t in zip(strong, target, strict=True)]
+  expected = np.mean(np.array([0.25, 1.75, 1.0] * 8) * losses)
+  assert found.totals["unlabelled"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_counted_is_the_prediction_and_not_the_label_that_came_of_it():
+  """AdaMatch's labels are aligned: of a text that it says 0 of, the label may be 1."""
+  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
+  said["unlabelled.weak"]["logits"][:] = [2.0, 0.0]
+  said["unlabelled.weak"]["logits"][0] = [0.1, 0.0]
+  said["labelled.weak"]["logits"][:] = [0.0, 0.0]
+  method = saw.make(adamatch.make(interpolation=False), BETA)
+  state = method.init(wrapped.sizes(2, (13, 3)))
+  result = fake.stepper(method)(state, said, label, index)
+  assert result.assigned.target[0, 1] == 1
+  assert result.state.vote[index[0]] == 0
+
+
+def first(beta, counts):
+  method = saw.make(wrapped.method("fixmatch"), beta)
+  return method.init(wrapped.sizes(len(counts), counts)).labelled
+
+
+def test_weights_go_from_one_to_the_inverse_of_the_count():
+  counts = (50, 10, 1)
+  np.testing.assert_array_equal(first(0.0, counts), [1, 1, 1])
+  inverse = np.array([1 / 50, 1 / 10, 1])
+  np.testing.assert_allclose(
+    first(0.999999, counts), 3 * inverse / inverse.sum(), rtol=1e-2
+  )
+  np.testing.assert_allclose(first(1.0, counts), 3 * inverse / inverse.sum(), rtol=1e-4)
+  np.testing.assert_allclose(first(0.999, counts), weights(counts, 0.999), rtol=1e-4)
+
+
+def test_a_class_without_texts_counts_as_one_text():
+  found = first(0.9, (5, 0, 1))
+  assert found[1] == found[2] > found[0]
+
+
+@pytest.mark.parametrize("inner", wrapped.INNER)
+def test_without_strength_it_is_the_method_itself(inner):
+  method = wrapped.method(inner)
+  wrapped.same(saw.make(method, beta=0.0), method, (7, 2, 1), epoch_steps=2)

@@ -1,1 +1,0 @@
-"""Tests of ssljax.models; a package, so that they can share small.py."""

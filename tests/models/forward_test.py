@@ -1,0 +1,203 @@
+"""Forward: what a method asks of the model is what the model says."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.models.forward import ModelForward
+from tests.passes import (
+  KEY,
+  assert_alike,
+  jit,
+  made,
+  on_two_devices,
+  passing,
+  plain,
+  runner,
+  texts,
+)
+
+
+def test_several_views_in_one_call_equal_one_by_one():
+  _, params, _ = made()
+  run = runner()
+  views = texts(1), texts(2), texts(3)
+  together = run(params, None, views, KEY)
+  assert isinstance(together, tuple)
+  alone = tuple(run(params, None, (view,), KEY) for view in views)
+  assert_alike(together, alone)
+  assert np.abs(alone[0].logits - alone[1].logits).max() > 0.01
+
+
+def test_micro_batches_equal_the_whole():
+  _, params, _ = made()
+  views = [texts(1), texts(2)]
+  stacked = jax.tree.map(lambda *a: np.stack(a), *views)
+  run = runner(micro=True)
+  found = run(params, None, (stacked, stacked), KEY)
+  alone = [runner()(params, None, (view,), KEY) for view in views]
+  whole = jax.tree.map(lambda *a: jnp.concatenate(a), *alone)
+  assert_alike(found, (whole, whole))
+  assert_alike(run(params, None, (stacked,), KEY), whole)
+
+
+def test_micro_batches_draw_their_own_dropout():
+  _, params, _ = made(dropout=0.5)
+  twice = jax.tree.map(lambda a: np.stack([a, a]), texts(1))
+  found = runner(0.5, micro=True)(params, None, (twice,), KEY)
+  first, second = np.asarray(found.features).reshape(2, 6, -1)
+  assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize("head", ["mlp", "hf"])
+def test_classify_of_a_pass_own_features_gives_its_outputs(head):
+  model, params, _ = made(head)
+  forward = ModelForward(model, params)
+  found = jit(lambda view: forward(view, key=KEY))(texts(1))
+  assert set(found.heads) == {"voters", "unit"}
+  assert_alike(forward.classify(found.features), found)
+
+
+def test_classify_takes_a_gradient_to_the_features_and_to_the_heads():
+  model, params, _ = made()
+  features = np.random.default_rng(1).standard_normal((4, 16), np.float32)
+  total = lambda p, f: (ModelForward(model, p).classify(f).logits ** 2).sum()
+  to_params, to_features = jit(jax.grad(total, (0, 1)))(params, features)
+  assert np.abs(to_features).min(axis=-1).max() > 0
+  assert np.abs(to_params["classifier"]["kernel"]).max() > 0
+
+
+@functools.cache
+def embedded():
+  """Outputs through `embed`, the embeddings, and the logits' gradient to these."""
+  model, params, _ = made()
+
+  def run(params, view):
+    forward = ModelForward(model, params)
+    filled = forward.embed(view)
+
+    def total(filled):
+      outputs = forward(filled, key=KEY)
+      return (outputs.logits**2).sum(), outputs
+
+    ints = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.integer)
+    gradient, outputs = jax.grad(total, has_aux=True, allow_int=True)(filled)
+    (rows,) = gradient.rows
+    assert all(ints(leaf) for leaf in filled.rows[0][:4])
+    return outputs, filled.rows[0].embedding, rows.embedding
+
+  return jit(run)(params, texts(1))
+
+
+def test_a_pass_over_its_own_embeddings_is_the_pass_itself():
+  _, params, _ = made()
+  outputs, embedding, _ = embedded()
+  assert_alike(outputs, runner()(params, None, (texts(1),), KEY))
+  table = params["encoder"]["embeddings"]["word"]["embedding"]
+  np.testing.assert_array_equal(embedding, table[texts(1).rows[0].ids])
+  assert embedding.dtype == jnp.float32
+
+
+def test_the_gradient_reaches_the_embeddings_of_all_tokens_and_of_no_padding():
+  _, _, gradient = embedded()
+  real = texts(1).rows[0].segment > 0
+  assert not real.all()
+  size = np.abs(gradient).max(axis=-1)
+  assert size[real].min() > 0
+  np.testing.assert_array_equal(size[~real], 0)
+
+
+def test_other_embeddings_give_other_outputs():
+  model, params, _ = made()
+  forward = ModelForward(model, params)
+
+  def run(noise):
+    filled = forward.embed(texts(1))
+    rows = filled.rows[0]._replace(embedding=filled.rows[0].embedding + noise)
+    return forward(filled._replace(rows=(rows,)), key=KEY).logits
+
+  noise = np.random.default_rng(2).standard_normal(16, np.float32)
+  assert np.abs(jit(run)(noise) - embedded()[0].logits).max() > 0.01
+
+
+def test_a_teacher_that_is_not_there_is_named():
+  model, params, _ = made()
+  with pytest.raises(ValueError, match=r"Needs\(teacher=True\)"):
+    ModelForward(model, params)(texts(1), key=KEY, teacher=True)
+
+
+@functools.cache
+def gradients(dropout: float = 0.0, **of_call):
+  """A pass's outputs, and its largest gradients to the parameters and the teacher's."""
+  run = passing(dropout, **of_call)
+  _, *both = made(dropout=dropout)
+
+  def total(params, teacher):
+    outputs = run(params, teacher, (texts(1),), KEY)
+    return sum((leaf**2).sum() for leaf in jax.tree.leaves(outputs)), outputs
+
+  (mine, teachers), outputs = jit(jax.grad(total, (0, 1), has_aux=True))(*both)
+  size = lambda tree: max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+  return outputs, size(mine), size(teachers)
+
+
+def test_the_teacher_speaks_with_its_own_parameters_and_takes_no_gradient():
+  _, params, teacher = made()
+  outputs, mine, teachers = gradients(teacher=True)
+  assert mine == teachers == 0
+  # gradient=True, the default, gives a teacher none either.
+  assert_alike(outputs, runner()(teacher, None, (texts(1),), KEY))
+  assert (
+    np.abs(outputs.logits - runner()(params, None, (texts(1),), KEY).logits).max()
+    > 0.01
+  )
+
+
+def test_a_pass_without_gradient_says_the_same_and_takes_none():
+  outputs, mine, teachers = gradients(gradient=False)
+  assert mine == teachers == 0
+  learning, mine, teachers = gradients()
+  assert mine > 0
+  assert teachers == 0
+  assert_alike(outputs, learning)
+
+
+@pytest.mark.parametrize("which", [{"gradient": False}, {"teacher": True}], ids=str)
+def test_without_weak_dropout_passes_without_gradient_drop_nothing(which):
+  _, *both = made(dropout=0.5)
+  views, other = (texts(1),), jax.random.fold_in(KEY, 1)
+  still = runner(0.5, weak_dropout=False, **which)
+  assert_alike(still(*both, views, KEY), still(*both, views, other))
+  # It says what a model without dropout does.
+  own = both[1 if "teacher" in which else 0]
+  assert_alike(still(*both, views, KEY), runner()(own, None, views, KEY))
+  moving = runner(0.5, **which)
+  moved = moving(*both, views, KEY).logits - moving(*both, views, other).logits
+  assert np.abs(moved).max() > 0.01
+
+
+def test_without_weak_dropout_passes_that_learn_still_drop():
+  _, *both = made(dropout=0.5)
+  run = runner(0.5, weak_dropout=False)
+  one, two = (run(*both, (texts(1),), jax.random.fold_in(KEY, k)) for k in range(2))
+  assert np.abs(one.logits - two.logits).max() > 0.01
+
+
+def test_under_pmap_each_device_sees_the_global_batch():
+  model, params, _ = made()
+  forward = ModelForward(model, params, axis="data")
+  views = texts(1, shards=2), texts(2, shards=2)
+  found = on_two_devices(lambda *mine: forward(*mine, key=KEY), *views)
+  assert_alike(found, tuple(plain("mlp")(view) for view in views))
+
+
+def test_under_pmap_devices_draw_their_own_dropout():
+  model, params, _ = made(dropout=0.5)
+  forward = ModelForward(model, params, axis="data")
+  half = texts(1, rows=3)
+  twice = jax.tree.map(lambda a: np.concatenate([a, a]), half)
+  found = on_two_devices(lambda mine: forward(mine, key=KEY), twice)
+  assert np.abs(found.logits[:3] - found.logits[3:]).max() > 0.01

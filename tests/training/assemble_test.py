@@ -1,0 +1,35 @@
+"""What a job knows of its data: the share of the texts that are cut."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ssljax.data import datasets
+from ssljax.data.batches import loader, tokenize
+from ssljax.data.records import records
+from ssljax.training import assemble
+
+
+def cut(*rows):
+  """A view: for each row whether each of its candidates was cut."""
+  flat = np.array([c for row in rows for c in row])
+  offset = np.arange(len(flat) + 1)
+  ones = np.ones(len(flat), np.int32)
+  tokens = tokenize.Tokens(ones, offset, ones, flat)
+  return loader.View(tokens, np.cumsum([0, *map(len, rows)]))
+
+
+def test_a_row_counts_once_in_the_share_however_many_candidates_it_has():
+  weak = cut([True], [False])
+  unlabelled = {"weak": cut([False], [False]), "strong": cut([True, False], [True])}
+  train = loader.TrainSet({"weak": weak}, unlabelled, np.zeros(2), np.zeros(2))
+  part = datasets.EvalSet(
+    records.from_rows([]), cut([True], [True], [False], [False]).tokens
+  )
+  data = datasets.Sets(train, part, part, (), (), "", Path())
+  assert assemble._truncated(data) == {
+    "train (weak)": 0.25,
+    "train (strong)": 0.75,
+    "validation": 0.5,
+    "test": 0.5,
+  }
