@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax import methods, wrappers
-from ssljax.method import Batch, Clock, Labelled, Outputs, Sizes, Unlabelled
+from ssljax.batch import Batch, Labelled, Unlabelled
+from ssljax.method import Clock, Outputs, Sizes
 
 B, U, D, LABELLED = 16, 48, 384, 200
 EPOCH, RUN = 13, 1300  # steps

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from ssljax.data.batches.pack import Texts
+from ssljax.batch import Batch, Texts
 
 Array = jax.Array
 State = Any  # any pytree of strongly typed arrays; it is saved in the checkpoint
@@ -66,24 +66,6 @@ class Forward(Protocol):
   @property
   def depth(self) -> int:
     """Layers of the encoder."""
-
-
-class Labelled(NamedTuple):
-  views: Mapping[str, Texts]  # "weak", and what else Needs.labelled_views names
-  label: Array  # f32 [B, C], one-hot
-  index: Array  # i32 [B], row of the labelled set
-
-
-class Unlabelled(NamedTuple):
-  views: Mapping[str, Texts]  # what Needs.views names
-  index: Array  # i32 [U], row of the unlabelled set, no repeats
-
-
-class Batch(NamedTuple):
-  """One step's texts. Always full: every row is a real text."""
-
-  labelled: Labelled
-  unlabelled: Unlabelled
 
 
 class Clock(NamedTuple):

@@ -8,9 +8,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssljax.data.batches.pack import Texts
+from ssljax.batch import Batch, Texts
 from ssljax.errors import UserError
-from ssljax.method import Batch
 
 LARGE = 1 << 16  # a parameter with fewer entries is not worth cutting up
 

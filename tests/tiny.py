@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 from ssljax import lookup, methods, sharding, wrappers
+from ssljax.batch import Rows, Texts
 from ssljax.data.batches import loader, tokenize
-from ssljax.data.batches.pack import Rows, Texts
 from ssljax.method import Sizes
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier

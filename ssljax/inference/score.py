@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from ssljax import sharding
+from ssljax.batch import Texts
 from ssljax.data.batches import pack
-from ssljax.data.batches.pack import Texts
 from ssljax.data.batches.tokenize import Tokens
 
 TOKENS = 4096  # of a batch on one device

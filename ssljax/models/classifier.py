@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.data.batches.pack import Rows, Texts
+from ssljax.batch import Rows, Texts
 from ssljax.method import Head, Outputs
 from ssljax.models.dropout import dropout
 from ssljax.models.encoder import Encoder, activation

@@ -9,7 +9,7 @@ several micro-batches (a leading axis K) run one after another.
 import jax
 import jax.numpy as jnp
 
-from ssljax.data.batches.pack import Rows, Texts
+from ssljax.batch import Rows, Texts
 from ssljax.method import Outputs
 from ssljax.models.classifier import Classifier
 

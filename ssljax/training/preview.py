@@ -7,7 +7,7 @@ import numpy as np
 
 from ssljax import config as configuration
 from ssljax import wrappers
-from ssljax.method import Batch
+from ssljax.batch import Batch
 from ssljax.training.assemble import Job
 
 LOOKED = 20  # steps that a dry run lays out

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax.data.batches.pack import Texts
-from ssljax.method import Assignment, Batch, Clock, Method, Sizes, Term
+from ssljax.batch import Batch, Texts
+from ssljax.method import Assignment, Clock, Method, Sizes, Term
 from ssljax.models.classifier import Classifier
 from ssljax.models.forward import ModelForward
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.method import Batch, Clock, Labelled, Outputs, Unlabelled
+from ssljax.batch import Batch, Labelled, Unlabelled
+from ssljax.method import Clock, Outputs
 
 
 class Said(NamedTuple):

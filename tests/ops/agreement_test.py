@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.method import Batch, Clock, Labelled, Outputs, Unlabelled
+from ssljax.batch import Batch, Labelled, Unlabelled
+from ssljax.method import Clock, Outputs
 from ssljax.ops.agreement import agreement, square
 
 B, U, C = 3, 5, 4

@@ -12,8 +12,8 @@ import numpy as np
 from ssljax import sharding
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.filters import text as filters
+from ssljax.batch import Texts
 from ssljax.data.batches import tokenize
-from ssljax.data.batches.pack import Texts
 from ssljax.inference import score
 from ssljax.models import load_encoder, resolve
 from ssljax.models.classifier import mean_by_text

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
+from ssljax.batch import Batch, Labelled, Texts, Unlabelled
 from ssljax.data.batches import order, pack
-from ssljax.data.batches.pack import Shape, Texts
+from ssljax.data.batches.pack import Shape
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
-from ssljax.method import Batch, Labelled, Unlabelled
 
 PLANNED = 512  # steps looked at to choose the shapes
 SHORTER = (128, 256)  # tokens that the shorter rows may have

@@ -13,34 +13,12 @@ Laying has two halves. `plan` looks at lengths alone and says where each text go
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-Array = jax.Array | np.ndarray
+from ssljax.batch import Rows, Texts
 
 WASTE = 0.05  # of the work, that saving a compilation may cost
 TOKENS_A_SLOT = 8  # a row of L tokens has L / 8 slots: texts are rarely shorter
-
-
-class Rows(NamedTuple):
-  """Rows of one length. S data shards, R rows a shard, L tokens, M slots a row."""
-
-  ids: Array  # i32 [S, R, L]
-  segment: Array  # i32 [S, R, L], 0 = padding, k = k-th text of the row
-  kind: Array  # i32 [S, R, L], token type: 0 prompt, 1 response
-  first: Array  # i32 [S, R, M], where text k + 1 begins (0 for an empty slot)
-  embedding: Array | None = None  # f32 [S, R, L, E], word embeddings in place of ids
-
-
-class Texts(NamedTuple):
-  """n texts, laid out shard by shard: shard s holds texts s n/S to (s + 1) n/S.
-
-  The slots of a shard are counted row length by row length, row by row. A further
-  leading axis K, of micro-batches, may stand before S in every leaf.
-  """
-
-  rows: tuple[Rows, ...]  # one for each row length
-  where: Array  # i32 [S, n/S], slot of a text among its shard's slots
 
 
 class Plan(NamedTuple):
