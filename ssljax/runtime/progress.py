@@ -1,58 +1,124 @@
-"""The console of `python -m ssljax.augment`: answers, ETA, what they have cost."""
+"""Progress on standard error: a bar on a terminal, otherwise a line now and then."""
 
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
-EVERY = 30.0  # seconds between two lines where there is no terminal
-LINES = 20  # back, from where on the speed is taken
+EVERY = 30.0  # seconds between two lines without a terminal
+RECENT = 20  # lines back from which the remaining time is estimated
 
 
 class Progress:
-  """A bar on a terminal, else a line now and then. All on stderr."""
+  """Counts finished units of work and shows the rate and the remaining time."""
 
-  def __init__(self, total: int, usage: Callable[[], Mapping[str, float]] = dict):
-    """Begins with `total` texts, an answer each; `usage` is that of the engine."""
-    self._usage, self._total, self._done = usage, total, 0
-    self._said = time.monotonic()
-    # Not from the start, where all that a cache has comes at once.
-    self._marks: deque[tuple[float, int]] = deque(maxlen=LINES + 1)
+  def __init__(
+    self,
+    total: int | None,
+    unit: str,
+    initial: int = 0,
+    active: bool = True,
+    label: str = "",
+    settle: float = 0.0,
+  ):
+    """Starts the display.
+
+    Args:
+      total: units of the whole work; None if unknown.
+      unit: name of one unit, such as "step".
+      initial: units that were finished earlier.
+      active: False makes every call do nothing (processes other than the first).
+      label: shown in front.
+      settle: seconds at the start that say nothing about the rate, because units come
+        from a cache, for example.
+    """
+    self._total, self._unit, self._done = total, unit, initial
+    self._active, self._label = active, label
+    self._values: dict[str, float] = {}
+    # (time, units) at each line. The time before the first line is left out: it is
+    # compilation, or a cache.
+    self._marks: deque[tuple[float, int]] = deque(maxlen=RECENT + 1)
+    self._next_line = time.monotonic() + settle
     self._bar = None
-    if sys.stderr.isatty():
+    if active and sys.stderr.isatty():
       self._bar = tqdm(
-        total=total, unit="answer", dynamic_ncols=True, smoothing=0.05, file=sys.stderr
+        desc=label or None,
+        total=total,
+        initial=initial,
+        unit=unit,
+        dynamic_ncols=True,
+        smoothing=0.1,
+        file=sys.stderr,
       )
 
-  def __call__(self, answers: int, more: int = 0) -> None:
-    """`answers` came; `more` are awaited than before, as texts are asked again."""
-    self._done += answers
-    self._total += more
+  def update(
+    self, count: int, values: Mapping[str, float] | None = None, added: int = 0
+  ) -> None:
+    """Advances by `count` units.
+
+    Args:
+      values: shown behind the counts, such as the loss.
+      added: units that were added to the total.
+    """
+    if not self._active:
+      return
+    self._done += count
+    self._values.update(values or {})
+    if self._total is not None:
+      self._total += added
     now = time.monotonic()
     if self._bar is not None:
       self._bar.total = self._total
-      if now - self._said >= 1:
-        self._said = now
-        self._bar.set_postfix_str(self._cost(), refresh=False)
-      self._bar.update(answers)
-    elif now - self._said >= EVERY:
-      self._said = now
+      if self._values:
+        self._bar.set_postfix_str(self._shown(), refresh=False)
+      self._bar.update(count)
+    elif now >= self._next_line or self._done == self._total:
+      self._next_line = now + EVERY
       self._marks.append((now, self._done))
-      print(self._line(), file=sys.stderr, flush=True)
+      self._print(self._line())
+
+  def note(self, message: str) -> None:
+    """Prints one line above the bar."""
+    if not self._active:
+      return
+    if self._bar is not None:
+      self._bar.write(message, file=sys.stderr)
+    else:
+      self._print(message)
 
   def close(self) -> None:
+    """Ends the display; further calls do nothing."""
     if self._bar is not None:
       self._bar.close()
+    self._active = False
+
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.close()
 
   def _line(self) -> str:
+    total = "" if self._total is None else f"/{self._total}"
+    words = [self._label, f"{self._unit} {self._done}{total}", self._shown()]
     (began, before), (now, done) = self._marks[0], self._marks[-1]
-    rest = "?"
-    if done > before:
-      each = (now - began) / (done - before)
-      rest = tqdm.format_interval(each * (self._total - done))
-    return f"{done}/{self._total} answers, ETA {rest} {self._cost()}".strip()
+    if self._total is not None and done > before:
+      rest = (now - began) / (done - before) * max(self._total - done, 0)
+      words.append(f"ETA {_duration(rest)}")
+    return " ".join(word for word in words if word)
 
-  def _cost(self) -> str:
-    return " ".join(f"{name} {value:.6g}" for name, value in self._usage().items())
+  def _shown(self) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in self._values.items())
+
+  def _print(self, line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f"{hours}h{minutes:02d}m"
+  return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"

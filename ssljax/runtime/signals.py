@@ -1,49 +1,84 @@
-"""SIGINT and SIGTERM: the first asks to stop, the second stops at once."""
+"""SIGINT and SIGTERM: the first signal asks to stop, the second stops at once."""
 
-import contextlib
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 from ssljax.errors import INTERRUPTED, TERMINATED
 
-SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
-class Stop:
-  """`stop()` is true once a signal has come; `code` is then the exit code."""
+class StopSignals:
+  """Inside `with`, a signal sets `code`, and the work stops at its next safe point.
 
-  def __init__(self):
-    self.code = 0
-    self.tell: Callable[[], None] | None = None  # called by the first signal
-    self.listen: Callable[[], None] = lambda: None  # again, after others took signals
+  Handlers are restored when the block ends. Outside the main thread Python delivers no
+  signals, so nothing is installed there.
 
-  def __call__(self) -> bool:
+    with StopSignals() as stop:
+      for step in range(steps):
+        ...
+        if stop.code:
+          return stop.code
+  """
+
+  def __init__(
+    self,
+    on_stop: Callable[[], Any] | None = None,
+    abort: Callable[[int], Any] | None = None,
+    signals: tuple[signal.Signals, ...] = tuple(EXIT_CODES),
+  ):
+    """Creates an object that is not listening yet.
+
+    Args:
+      on_stop: called once, by the first signal.
+      abort: called with the exit code by the second signal. By default the previous
+        handlers get it: SIGINT raises KeyboardInterrupt, SIGTERM ends the process.
+      signals: which signals to handle.
+    """
+    self.code = 0  # exit code of the first signal; 0 before it
+    self.on_stop = on_stop
+    self._abort, self._signals = abort, signals
+    self._previous: dict[signal.Signals, Any] = {}
+
+  def __bool__(self) -> bool:
+    """Whether a signal has arrived."""
     return bool(self.code)
 
-  @contextlib.contextmanager
-  def on_signals(self) -> Iterator[None]:
-    """Inside the block, which must be in the main thread, signals set `code`."""
+  def __enter__(self) -> "StopSignals":
+    if threading.current_thread() is threading.main_thread():
+      self._previous = {number: signal.getsignal(number) for number in self._signals}
+      self.install()
+    return self
 
-    def handle(number, frame):
-      if self.code:  # the data folder is whole at any moment
-        os._exit(SIGNALS[number])
-      self.code = SIGNALS[number]
-      print("stopping after what is in flight ...", file=sys.stderr, flush=True)
-      if self.tell is not None:
-        self.tell()
+  def __exit__(self, *error: object) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+    self._previous = {}
 
-    def listen():
-      for number in SIGNALS:
-        signal.signal(number, handle)
+  def install(self) -> None:
+    """Takes the signals again after a library has taken them; only inside `with`."""
+    for number in self._previous:
+      signal.signal(number, self._handle)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    self.listen = listen
-    listen()
-    try:
-      yield
-    finally:
-      self.listen = lambda: None
-      for number, handler in before.items():
-        signal.signal(number, handler)
+  def _handle(self, number: int, frame: FrameType | None) -> None:
+    code = EXIT_CODES[signal.Signals(number)]
+    if self.code:
+      if self._abort is not None:
+        self._abort(code)
+        return
+      signal.signal(number, self._previous[signal.Signals(number)])
+      os.kill(os.getpid(), number)
+      return
+    self.code = code
+    if self.on_stop is not None:
+      self.on_stop()
+
+
+def ignore() -> None:
+  """Ignores both signals, in a worker whose parent handles them."""
+  for number in EXIT_CODES:
+    signal.signal(number, signal.SIG_IGN)

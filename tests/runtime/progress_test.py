@@ -1,4 +1,8 @@
-"""The console while views are made: answers, of how many, and for how much longer."""
+"""Progress: what is shown with and without a terminal, and the remaining time."""
+
+import io
+import re
+import sys
 
 import pytest
 
@@ -14,37 +18,90 @@ def clock(monkeypatch):
   return now
 
 
-def test_answers_of_a_cache_are_no_measure_of_speed(clock, capsys):
-  shown = Progress(1000)
-  for _ in range(500):  # from the cache, in no time
+def test_without_a_terminal_a_line_is_printed_every_30_seconds(clock, capsys):
+  shown = Progress(300, "step", initial=100)
+  for step in range(20):
+    shown.update(1, {"loss": 0.41} if step else {})
+    clock[0] += 2
+  shown.note("saved")
+  shown.close()
+  out, err = capsys.readouterr()
+  assert out == ""
+  # 15 steps of 2 s later: 184 steps are left. The time of the first step is left out.
+  assert err.splitlines() == [
+    "step 101/300",
+    "step 116/300 loss 0.41 ETA 6m08s",
+    "saved",
+  ]
+
+
+def test_the_last_unit_always_has_a_line(clock, capsys):
+  shown = Progress(3, "step")
+  for _ in range(3):
+    shown.update(1, {"loss": 1.0})
+  assert capsys.readouterr().err.splitlines()[-1].startswith("step 3/3 loss 1")
+
+
+def test_units_from_a_cache_do_not_count_toward_the_rate(clock, capsys):
+  shown = Progress(1000, "answer", settle=30)
+  for _ in range(500):  # from the cache
     clock[0] += 0.001
-    shown(1)
-  for _ in range(100):  # of the engine
+    shown.update(1)
+  for _ in range(100):  # from the engine
     clock[0] += 10
-    shown(1)
-  shown.close()
-  said = capsys.readouterr().err.splitlines()
-  assert said[0] == "503/1000 answers, ETA ?"
-  assert said[1] == "506/1000 answers, ETA 1:22:20"
-  assert said[-1] == "599/1000 answers, ETA 1:06:50"
+    shown.update(1)
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[0] == "answer 503/1000"
+  assert lines[1] == "answer 506/1000 ETA 1h22m"
+  assert lines[-1] == "answer 599/1000 ETA 1h06m"
 
 
-def test_texts_that_are_asked_again_are_awaited(clock, capsys):
-  shown = Progress(10, lambda: {"requests": 3})
-  for answers, more in [(1, 0)] * 10 + [(0, 6)] + [(1, 0)] * 6:
-    clock[0] += 10 * answers
-    shown(answers, more)
-  shown.close()
-  said = capsys.readouterr().err.splitlines()
-  assert said[1] == "6/10 answers, ETA 00:40 requests 3"
-  assert said[-1] == "15/16 answers, ETA 00:10 requests 3"
+def test_units_can_be_added_to_the_total(clock, capsys):
+  shown = Progress(10, "answer", settle=30)
+  for count, added in [(1, 0)] * 10 + [(0, 6)] + [(1, 0)] * 6:
+    clock[0] += 10 * count
+    shown.update(count, {"requests": 3}, added)
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[1] == "answer 6/10 requests 3 ETA 40s"
+  assert lines[-1] == "answer 16/16 requests 3 ETA 0s"
 
 
-def test_the_speed_is_that_of_the_last_minutes(clock, capsys):
-  shown = Progress(2000)
+def test_the_rate_is_that_of_the_last_ten_minutes(clock, capsys):
+  shown = Progress(2000, "answer", settle=30)
   for seconds in [1] * 900 + [2] * 400:
     clock[0] += seconds
-    shown(1)
+    shown.update(1)
+  # 710 answers are left, at 2 s each.
+  assert capsys.readouterr().err.splitlines()[-1] == "answer 1290/2000 ETA 23m40s"
+
+
+@pytest.mark.parametrize(
+  ("seconds", "text"), [(59.6, "1m00s"), (9, "9s"), (130, "2m10s"), (7500, "2h05m")]
+)
+def test_durations(seconds, text):
+  assert progress._duration(seconds) == text
+
+
+def test_an_inactive_display_prints_nothing(capsys):
+  shown = Progress(1, "step", active=False)
+  shown.update(1, {"loss": 1.0})
+  shown.note("hello")
   shown.close()
-  said = capsys.readouterr().err.splitlines()
-  assert said[-1] == "1290/2000 answers, ETA 23:40"  # 710 at 2 s
+  assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_notes_do_not_break_the_bar(monkeypatch):
+  class Terminal(io.StringIO):
+    def isatty(self):
+      return True
+
+  terminal = Terminal()
+  monkeypatch.setattr(sys, "stderr", terminal)
+  with Progress(10, "step", initial=4) as shown:
+    shown.update(1, {"loss": 0.123456})
+    shown.note("resumed at step 4")
+    shown.update(5)
+  text = terminal.getvalue()
+  assert re.search(r"(^|[\r\n ])resumed at step 4\n", text)
+  assert "4/10" in text
+  assert re.search(r"10/10 .*loss 0\.1235", text)

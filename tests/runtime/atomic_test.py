@@ -1,0 +1,71 @@
+"""Atomic writes: a target is complete, or as it was before."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ssljax.runtime.atomic import atomic_file, atomic_folder, atomic_path
+
+
+def names(folder):
+  return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path):
+  path = tmp_path / "new" / "file.txt"
+  with atomic_file(path) as file:
+    file.write(b"one")
+    assert not path.exists()
+  with atomic_file(path) as file:
+    file.write(b"two")
+    file.flush()
+    assert path.read_bytes() == b"one"
+  assert path.read_bytes() == b"two"
+  assert names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("writer", [atomic_file, atomic_path, atomic_folder])
+def test_an_error_leaves_the_target_as_it_was(tmp_path, writer):
+  target = tmp_path / "target"
+  if writer is not atomic_folder:
+    target.write_text("old")
+  with pytest.raises(ValueError, match="stop"), writer(target):
+    raise ValueError("stop")
+  assert names(tmp_path) == ([] if writer is atomic_folder else ["target"])
+  if writer is not atomic_folder:
+    assert target.read_text() == "old"
+
+
+def test_the_temporary_keeps_the_suffix(tmp_path):
+  with atomic_path(tmp_path / "a.parquet") as temporary:
+    assert temporary.suffix == ".parquet"
+    temporary.write_text("x")
+  assert (tmp_path / "a.parquet").read_text() == "x"
+
+
+def test_a_folder_appears_when_the_block_ends(tmp_path):
+  with atomic_folder(tmp_path / "folder") as temporary:
+    (temporary / "a").write_text("a")
+    assert not (tmp_path / "folder").exists()
+  assert names(tmp_path / "folder") == ["a"]
+  with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "folder"):
+    pass
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+  path = tmp_path / "file"
+  path.write_text("old")
+  code = (
+    "import os, signal\n"
+    "from ssljax.runtime.atomic import atomic_file\n"
+    f"with atomic_file({str(path)!r}) as file:\n"
+    "  file.write(b'new' * 100_000); file.flush()\n"
+    "  os.kill(os.getpid(), signal.SIGKILL)\n"
+  )
+  done = subprocess.run([sys.executable, "-c", code], env=os.environ)
+  assert done.returncode == -signal.SIGKILL
+  assert path.read_text() == "old"
+  assert all(name.startswith(".") for name in names(tmp_path) if name != "file")
