@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssljax.assets import fetch
-from ssljax.augment.engine import Candidate, Engine, Source
-from ssljax.augment.engines.llm.client import TOO_LONG
+from ssljax.augment.engine import TOO_LONG, Candidate, Engine, Source
 from ssljax.errors import UserError
 
 FORMAT = 1  # of a stored result; raise it when its meaning changes

@@ -13,6 +13,10 @@ never see a label.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+# The problem of a text that exceeds a model's context. It is never cached, since the
+# context length depends on the server.
+TOO_LONG = "too long for the model"
+
 
 class Source(NamedTuple):
   """A text to rewrite, or a pair; without its label, on purpose."""

@@ -7,8 +7,7 @@ import pytest
 
 from ssljax.augment import cache
 from ssljax.augment.cache import Cache
-from ssljax.augment.engine import Candidate, Engine, Source
-from ssljax.augment.engines.llm.client import TOO_LONG
+from ssljax.augment.engine import TOO_LONG, Candidate, Engine, Source
 from ssljax.augment.query import Asker, Stopped
 from ssljax.errors import RunError, UserError
 
@@ -165,7 +164,7 @@ def test_an_engine_that_cannot_stop_is_left_and_one_that_can_is_drained():
     found = []
     own = engine(make)._replace(stop=(lambda: None) if drained else None)
     with pytest.raises(Stopped):
-      until_stopped(Asker(own, None, lambda: bool(stop)))
+      until_stopped(Asker(own, None, stop))
     assert found == ([0, 1, 2, 3, 4] if drained else [0, 1, 2])
 
 

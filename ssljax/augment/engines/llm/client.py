@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ssljax.augment.engine import TOO_LONG
 from ssljax.errors import RunError, UserError
 
 BASE, LONGEST = 1.0, 60.0  # seconds: first wait before a retry, longest of them
@@ -28,7 +29,6 @@ NOTHING = ("malformed answer", "no choices", "no content")
 
 
 STOPPED = "stopped"
-TOO_LONG = "too long for the model"
 
 
 class Answer(NamedTuple):
