@@ -25,7 +25,7 @@ def check(make: Callable, keywords: Mapping[str, Any]) -> None:
       allowed = ", ".join(map(str, typing.get_args(hint)))
       raise ValueError(f"{name}={value!r}: it is one of {allowed}")
     if typing.get_origin(hint) is Annotated:
-      least, most = hint.__metadata__[0]
+      least, most = typing.get_args(hint)[1]
       if not least <= value <= most or math.isinf(value):
         bound = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
         raise ValueError(f"{name}={value}: it must be {bound}")
