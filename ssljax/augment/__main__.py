@@ -36,15 +36,15 @@ def main() -> int:
   from ssljax.augment import report
   from ssljax.augment.query import Stopped
   from ssljax.augment.run import run
-  from ssljax.runtime.signals import Stop
+  from ssljax.runtime.signals import StopSignals
 
   given = flags.FLAGS
   if given.config is None:
     raise UserError(
       "no config: give --config=configs/augment/eda.py, or another of them"
     )
-  stop = Stop()
-  with stop.on_signals():
+  # The data folder is complete at any moment, so that a second signal may exit at once.
+  with StopSignals(on_stop=_announce_stop, abort=os._exit) as stop:
     try:
       found = run(given.config.to_dict(), given.data, stop, given.runner)
     except Stopped:
@@ -56,6 +56,14 @@ def main() -> int:
   print("\n".join(report.lines(found)))
   print(f"train with --config.data={given.data} --config.strong={found['kind']}")
   return 0
+
+
+def _announce_stop() -> None:
+  print(
+    "stopping: waiting for answers that are on their way; a second signal exits now",
+    file=sys.stderr,
+    flush=True,
+  )
 
 
 def show() -> int:

@@ -6,7 +6,6 @@ view depends on its text, never on who made it.
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,8 @@ from ssljax.augment.rows import Judge, Made, shard
 from ssljax.augment.settings import Settings
 from ssljax.data.batches.word_noise import Vocabulary
 from ssljax.errors import RunError
+from ssljax.runtime import signals
+from ssljax.runtime.signals import StopSignals
 
 
 class Task(NamedTuple):
@@ -66,13 +67,13 @@ class Beside:
     self,
     task: Task,
     processes: int,
-    stopping: Callable[[], bool],
+    stop: StopSignals,
     tick: Callable[[int, int], None],
   ):
     self._pool = ProcessPoolExecutor(
       processes, multiprocessing.get_context("spawn"), _begin, (task,)
     )
-    self._most, self._stopping, self._tick = 2 * processes, stopping, tick
+    self._most, self._stop, self._tick = 2 * processes, stop, tick
 
   def __call__(self, tables: Iterable[pa.Table]) -> Iterator[Made]:
     running: deque = deque()
@@ -90,7 +91,7 @@ class Beside:
       ) from None
 
   def _first(self, running: deque) -> Made:
-    if self._stopping():
+    if self._stop:
       raise Stopped
     made = running.popleft().result()
     self._tick(made.table.num_rows, 0)
@@ -104,8 +105,7 @@ _mine: dict[str, Any] = {}  # of a worker process
 
 
 def _begin(task: Task) -> None:
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; ours
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)  # hears it and ends us
+  signals.ignore()  # a terminal sends Ctrl-C to workers as well; the parent ends them
   threading.Thread(target=_end_with_parent, daemon=True).start()
   engine = engines.make(task.settings.engine, task.keywords, task.shared)
   _mine.update(task=task, ask=Asker(engine))

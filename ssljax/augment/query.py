@@ -1,12 +1,13 @@
 """Asks an engine for what the cache does not have, and knows when to give up."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ssljax.augment import cache as results
 from ssljax.augment.cache import Cache
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.errors import RunError
+from ssljax.runtime.signals import StopSignals
 
 CONSECUTIVE = 20  # problems that may pass, one after another: the server is gone
 
@@ -22,15 +23,15 @@ class Asker:
     self,
     engine: Engine,
     cache: Cache | None = None,
-    stopping: Callable[[], bool] = lambda: False,
+    stop: StopSignals | None = None,
   ):
     """Asks `engine`.
 
     Args:
       cache: None for an engine that is quicker than a look-up.
-      stopping: becomes true when the user wants to stop.
+      stop: true once the user has asked to stop.
     """
-    self.engine, self.cache, self.stopping = engine, cache, stopping
+    self.engine, self.cache, self.stop = engine, cache, stop
     self.counts: Counter[str] = Counter()
     self._row = 0  # problems that may pass, since the last result
 
@@ -41,7 +42,7 @@ class Asker:
 
     Raises:
       RunError: CONSECUTIVE problems that may pass.
-      Stopped: once `stopping()`.
+      Stopped: once `stop` is true.
     """
     if self.cache is None:
       yield from self._ask(sources, number)
@@ -71,7 +72,7 @@ class Asker:
   def _ask(
     self, sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
-    if self.stopping():
+    if self.stop:
       raise Stopped
     if not sources:
       return
@@ -84,19 +85,19 @@ class Asker:
         yield k, candidates
         self._count(candidates)
         # An engine that can finish what is in flight is told by the signal, and ends.
-        if self.stopping() and self.engine.stop is None:
+        if self.stop and self.engine.stop is None:
           raise Stopped
     finally:
       if hasattr(answers, "close"):
         answers.close()
-    if self.stopping():
+    if self.stop:
       raise Stopped
     for k in range(len(sources)):
       if k not in seen:
         yield k, [Candidate(problem="no answer", passing=True)]
 
   def _count(self, candidates: Sequence[Candidate]) -> None:
-    if self.stopping():  # what was never asked comes back as a problem, too
+    if self.stop:  # what was never asked comes back as a problem, too
       return
     if not candidates:  # nothing more of this text says nothing of the engine
       return

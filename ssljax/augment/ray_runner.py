@@ -26,7 +26,7 @@ from ssljax.augment.query import Asker, Stopped
 from ssljax.augment.rows import DROPPED, shard
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import RunError, UserError
-from ssljax.runtime.signals import Stop
+from ssljax.runtime.signals import StopSignals
 
 SAID = "__said"  # column: counts, dropped views, error, in the first row of a shard
 STAGED = SCHEMA.append(pa.field(SAID, pa.large_string()))
@@ -34,7 +34,7 @@ POLL = 0.2  # seconds
 
 
 def rewrite(
-  moves: Sequence[tuple[Path, Path]], task: Task, dropped: Path, stop: Stop
+  moves: Sequence[tuple[Path, Path]], task: Task, dropped: Path, stop: StopSignals
 ) -> Counter:
   """Writes each part anew with views, rows in their order; the counts.
 
@@ -66,7 +66,7 @@ def rewrite(
         f"Ray cannot be started or reached (RAY_ADDRESS="
         f"{os.environ.get('RAY_ADDRESS', '')}): {str(error).splitlines()[0]}"
       ) from None
-    stop.listen()  # Ray has taken SIGTERM for itself
+    stop.install()  # Ray has taken SIGTERM for itself
   try:
     return _until(stop, lambda: _rewrite(ray, moves, task, dropped, stop))
   finally:
@@ -74,7 +74,7 @@ def rewrite(
       ray.shutdown()
 
 
-def _until(stop: Stop, work: Callable[[], Counter]) -> Counter:
+def _until(stop: StopSignals, work: Callable[[], Counter]) -> Counter:
   """What `work` returns or raises; it is left alone, in its thread, at a signal.
 
   A handler that raised would do so inside of Ray.
@@ -88,7 +88,7 @@ def _until(stop: Stop, work: Callable[[], Counter]) -> Counter:
       done.set_exception(error)
 
   threading.Thread(target=run, daemon=True).start()
-  while not stop():
+  while not stop:
     with contextlib.suppress(TimeoutError):
       return done.result(POLL)
   for name in [name for name in logging.root.manager.loggerDict if "ray" in name]:
@@ -96,7 +96,7 @@ def _until(stop: Stop, work: Callable[[], Counter]) -> Counter:
   raise Stopped
 
 
-def _rewrite(ray, moves, task: Task, dropped: Path, stop: Stop) -> Counter:
+def _rewrite(ray, moves, task: Task, dropped: Path, stop: StopSignals) -> Counter:
   counts: Counter[str] = Counter()
   rows = task.settings.shard
   free = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
@@ -115,7 +115,7 @@ def _rewrite(ray, moves, task: Task, dropped: Path, stop: Stop) -> Counter:
         yield table.select(SCHEMA.names).cast(SCHEMA)
 
     for source, target in moves:
-      if stop():  # nobody waits for this thread any more
+      if stop:  # nobody waits for this thread any more
         raise Stopped
       staged = target.with_suffix(".staged")
       total = pq.read_metadata(source).num_rows

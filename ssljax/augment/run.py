@@ -24,15 +24,16 @@ from ssljax.data.records import checks
 from ssljax.data.records.records import Records
 from ssljax.errors import RunError, UserError
 from ssljax.runtime.progress import Progress
-from ssljax.runtime.signals import Stop
+from ssljax.runtime.signals import StopSignals
 
+CACHE_SECONDS = 30.0  # at the start answers often come from the cache, quickly
 REPORTS = "augment"  # the folder inside the data folder
 
 
 def run(
   config: Mapping[str, Any],
   data: str | Path,
-  stop: Stop | None = None,
+  stop: StopSignals | None = None,
   runner: str = "local",
 ) -> dict:
   """Adds views to a dataset folder.
@@ -48,9 +49,9 @@ def run(
 
   Raises:
     UserError: a mistake in config or folder, or an engine that cannot go on.
-    Stopped: `stop()` came true; the folder is as it was.
+    Stopped: `stop` came true; the folder is as it was.
   """
-  stop = stop or Stop()
+  stop = StopSignals() if stop is None else stop
   if not data:
     raise UserError("--data= is empty; give a dataset folder")
   settings, keywords = settings_of.divide(config)
@@ -61,7 +62,15 @@ def run(
     filters.identifier(settings.language)  # fails here, not in the middle
   shared = {"seed": settings.seed, "views": settings.views, "data": str(path)}
   engine = engines.make(settings.engine, keywords, shared)
-  stop.tell = engine.stop
+  announce = stop.on_stop
+
+  def on_stop() -> None:
+    if announce is not None:
+      announce()
+    if engine.stop is not None:
+      engine.stop()
+
+  stop.on_stop = on_stop
   with contextlib.ExitStack() as stack:
     stack.callback(engine.close)
     stack.enter_context(storage.locked(path))
@@ -74,8 +83,12 @@ def run(
     total = min(total, settings.limit or total)
     ask = Asker(engine, Cache() if engine.stored else None, stop)
     stack.callback(ask.close)
-    progress = Progress(total, engine.usage)
+    progress = Progress(total, "answer", settle=CACHE_SECONDS)
     stack.callback(progress.close)
+
+    def tick(answers: int, more: int) -> None:
+      progress.update(answers, engine.usage(), added=more)
+
     files = [part for some in parts.values() for part in some]
     names = [f"{settings.kind}.json", f"{settings.kind}-dropped.parquet"]
     own = {part.relative_to(path) for part in files}
@@ -89,7 +102,7 @@ def run(
 
         counts = ray_runner.rewrite(moves, task, dropped, stop)
       else:
-        make = _maker(task, ask, stop, progress, total)
+        make = _maker(task, ask, stop, tick, total)
         stack.callback(make.close)
         counts = _rewrite(moves, make, dropped, total, settings.shard) + ask.counts
       if counts["texts without a view"] == counts["texts"] > 0:
@@ -107,7 +120,7 @@ def run(
         "origins": {**before, origin: mine},
       }
       report.write(fresh / REPORTS, settings.kind, found)
-      if stop():
+      if stop:
         raise Stopped
   return found
 
@@ -124,14 +137,18 @@ def _none(counts: Counter, kind: str) -> str:
 
 
 def _maker(
-  task: local_runner.Task, ask: Asker, stop: Stop, progress: Progress, total: int
+  task: local_runner.Task,
+  ask: Asker,
+  stop: StopSignals,
+  tick: Callable[[int, int], None],
+  total: int,
 ) -> local_runner.Here | local_runner.Beside:
   settings = task.settings
   processes = settings_of.processes(settings, local=not ask.engine.stored)
   processes = min(processes, -(-total // settings.shard))
   if processes > 1:
-    return local_runner.Beside(task, processes, stop, progress)
-  return local_runner.Here(task, ask, judge(settings), progress)
+    return local_runner.Beside(task, processes, stop, tick)
+  return local_runner.Here(task, ask, judge(settings), tick)
 
 
 def _rewrite(

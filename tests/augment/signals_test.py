@@ -13,7 +13,7 @@ from ssljax.augment import report
 from ssljax.augment.query import Stopped
 from ssljax.augment.run import run
 from ssljax.errors import RunError
-from ssljax.runtime.signals import Stop
+from ssljax.runtime.signals import StopSignals
 from tests.augment import places
 from tests.augment.folders import TEXTS, backwards, beside, config, state
 from tests.augment.stub import Stub, reply
@@ -107,7 +107,7 @@ def test_a_second_signal_ends_it_at_once(data):
 
 
 def test_a_signal_after_the_last_text_still_stops_it(data, monkeypatch):
-  old, stop, write = state(data), Stop(), report.write
+  old, stop, write = state(data), StopSignals(), report.write
 
   def signalled(*given):
     write(*given)
