@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# One training on TPUs of a GKE cluster, by xpk (pip install xpk):
+# Starts one training run on TPUs of a GKE cluster with xpk (pip install xpk):
 #
 #   export CLUSTER=tpus ZONE=us-central1-a TYPE=v5litepod-16
 #   launch/gke.sh run1 --config=configs/fixmatch.py --workdir=/mnt/shared/run1
 #
-# run1 is the workload's name. /mnt/shared is a volume that was attached to the cluster
-# with `xpk storage attach ... --mount-point=/mnt/shared --auto-mount=true` (Filestore).
+# run1 is the name of the workload. /mnt/shared is a volume (Filestore, for example) that
+# you attached to the cluster with
+#   xpk storage attach ... --mount-point=/mnt/shared --auto-mount=true
 set -euo pipefail
 
 : "${CLUSTER:?name of the cluster}" "${ZONE:?its zone}" "${TYPE:?e.g. v5litepod-16}"
@@ -14,9 +15,9 @@ shift
 cd "$(dirname "$0")/.."
 
 arguments=$(printf ' %q' "$@" --config.distributed=true)
-# A pod that is moved gets SIGTERM, has 180 s to save, and exits 143. xpk restarts on 42
-# and on 127 to 255, so on 143 and on a kill, but not on 2, a mistake of the user. exec:
-# the signal is for Python, not for a shell around it.
+# A pod that is moved gets SIGTERM, has 180 s to save, and exits with 143. xpk restarts on
+# 42 and on 127 to 255, which includes 143 and a kill, but not 2, a user error. Thanks to
+# exec, the signal reaches Python rather than a shell around it.
 xpk workload create --cluster="$CLUSTER" --zone="$ZONE" --workload="$name" \
   --tpu-type="$TYPE" --num-slices="${SLICES:-1}" \
   --base-docker-image=python:3.12 --script-dir=. \

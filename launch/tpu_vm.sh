@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# One training on a Cloud TPU, a single host or a slice of many:
+# Starts one training run on a Cloud TPU, on a single host or a slice of several hosts:
 #
 #   export TPU=ssljax ZONE=us-central1-a TYPE=v5litepod-16 VERSION=v2-alpha-tpuv5-lite
-#   launch/tpu_vm.sh create [--spot]        # then, for several hosts, NFS=ADDRESS:/SHARE
-#   launch/tpu_vm.sh install                # this checkout's last commit, to every host
+#   launch/tpu_vm.sh create [--spot]
+#   launch/tpu_vm.sh install                # copies this checkout's HEAD to every host
 #   launch/tpu_vm.sh run --config=configs/fixmatch.py --workdir=/mnt/shared/run1
-#   launch/tpu_vm.sh stop                   # SIGTERM: saves, and `run` exits 143
+#   launch/tpu_vm.sh stop                   # SIGTERM: saves, and `run` exits with 143
 #   launch/tpu_vm.sh delete
 #
-# `run` again with the same arguments continues. Needs gcloud with a project set. With
-# several hosts --workdir and --config.data lie on a file system that all of them see;
-# `install` mounts $NFS (a Filestore share, for example) at /mnt/shared.
+# To continue a run, repeat `run` with the same arguments. Requires gcloud with a project.
+# Several hosts need --workdir and --config.data on a shared file system: set
+# NFS=ADDRESS:/SHARE before `install`, and it mounts that share (Filestore, for example)
+# at /mnt/shared.
 set -euo pipefail
 
 : "${TPU:?name of the TPU}" "${ZONE:?its zone}"
@@ -20,9 +21,9 @@ everywhere() {
   gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="$1"
 }
 
-what=${1:?create, install, run, stop or delete}
+command=${1:?create, install, run, stop or delete}
 shift
-case "$what" in
+case "$command" in
   create)
     gcloud compute tpus tpu-vm create "$TPU" --zone="$ZONE" \
       --accelerator-type="${TYPE:?e.g. v5litepod-16}" \
@@ -37,8 +38,8 @@ case "$what" in
         && (mountpoint -q /mnt/shared || sudo mount -t nfs '$NFS' /mnt/shared) \
         && sudo chmod a+rwx /mnt/shared"
     fi
-    # The image's own Python may be too old; uv brings one. --seed adds pip, with which
-    # ssljax fetches the encoder.
+    # The image's Python may be too old, so uv installs one. --seed adds pip, which ssljax
+    # uses to download the encoder.
     everywhere "mkdir -p ssljax && tar -xzf ssljax.tar.gz -C ssljax && cd ssljax \
       && python3 -m pip install --quiet --user uv \
       && python3 -m uv venv --quiet --clear --seed --python 3.12 .venv \
@@ -47,7 +48,7 @@ case "$what" in
     ;;
   run)
     arguments=$(printf ' %q' "$@" --config.distributed=true)
-    # exec: the signal of `stop` is for Python, not for a shell around it.
+    # Thanks to exec, `stop` signals Python rather than a shell around it.
     everywhere "cd ssljax && exec .venv/bin/python -m ssljax.main$arguments"
     ;;
   stop)
@@ -57,7 +58,7 @@ case "$what" in
     gcloud compute tpus tpu-vm delete "$TPU" --zone="$ZONE" "$@"
     ;;
   *)
-    echo "no such command: $what (create, install, run, stop, delete)" >&2
+    echo "unknown command: $command (use create, install, run, stop or delete)" >&2
     exit 2
     ;;
 esac
