@@ -1,11 +1,12 @@
-"""Checkpoints: saved while the run goes on, verified when read, the best one kept."""
+"""Saves and restores Orbax checkpoints: the latest two and the best, all verified."""
 
+import functools
 import hashlib
 import json
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,55 @@ from ssljax.training import pytrees
 
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the names of Orbax's unfinished folders
 
+# (step, record) -> (restored tree, its SHA-256 when it was saved)
+_Read = Callable[[int, dict], tuple[Any, str | None]]
+
+
+def restore_params(folder: str | Path) -> tuple[int, Any, list[str]]:
+  """Reads the parameters of the best step, without optimiser and method state.
+
+  If the best checkpoint is damaged, the newest good one is used. The bytes are verified
+  with the SHA-256 in the checkpoint. Checkpoints of version 0.1.0 have a digest of the
+  whole state only; for them, only unreadable arrays and changed metadata are noticed.
+
+    step, params, notes = restore_params("runs/demo/checkpoints")
+
+  Args:
+    folder: the `checkpoints` folder of a run.
+
+  Returns:
+    (step, params, notes): nested dicts of NumPy arrays, the moving average of the
+    parameters if the run keeps one; notes name the checkpoints that were skipped.
+
+  Raises:
+    UserError: there is no checkpoint, or none can be read.
+  """
+  if not Path(folder).is_dir():
+    raise _no_checkpoint(folder)
+  checkpoints = Checkpoints(folder)
+  try:
+    params, step = checkpoints.restore_best_params()
+    return step, params, checkpoints.notes
+  finally:
+    checkpoints.close()
+
 
 class Checkpoints:
-  """The checkpoints of one run: the latest two, and the best.
+  """The checkpoints of one run: the latest two and the best.
 
-  Two, so that a damaged newest one leaves one to go back to. With several processes
-  each calls every method, with the same arguments.
+  The second latest is the fallback if the latest is damaged. With several processes,
+  all of them call every method with the same arguments.
 
   Attributes:
-    notes: what a user should know of the last `restore`, one line each.
+    notes: one line for each checkpoint that the last restore skipped.
   """
 
-  def __init__(self, folder: Path):
+  def __init__(self, folder: str | Path):
     self.notes: list[str] = []
     self._folder = Path(folder).absolute()
-    self._values: dict[int, float] = {}  # of the steps that were evaluated
-    self._saved: dict[int, dict] = {}  # what this process has saved, to skip repeats
-    self._bad: set[int] = set()  # damaged: passed over, deleted by the next save
+    self._values: dict[int, float] = {}  # selection metric of the evaluated steps
+    self._saved: dict[int, dict] = {}  # records saved by this process
+    self._bad: set[int] = set()  # damaged steps; the next save deletes them
     self._cleaned = False
     latest = checkpoint_managers.LatestN(n=2)
     self._manager = ocp.CheckpointManager(
@@ -48,113 +81,92 @@ class Checkpoints:
       ),
     )
     for step in self._manager.all_steps():
-      # A damaged one shows when it is restored; here it has no value.
+      # Damage is reported by the restore; here a damaged checkpoint has no value.
       try:
-        self._note_value(step, self._read_record(step)["value"])
+        self._set_value(step, self._read_record(step)["value"])
       except Exception:
         continue
 
   def save(self, step: int, state: Any, meta: dict, value: float | None = None) -> None:
-    """Begins to save; the arrays may be donated as soon as it returns.
+    """Starts saving; the arrays may be donated as soon as this returns.
 
     Args:
-      step: its number. One that is there already is replaced.
+      step: step number. An existing checkpoint of this step is replaced.
       state: pytree of arrays and typed PRNG keys.
-      meta: JSON; comes back from `restore` with "state_sha256" added.
-      value: the selection metric where the model was evaluated at this very step.
+      meta: JSON values; `restore` returns them with "state_sha256" added.
+      value: selection metric if the model was evaluated at this step.
     """
     step = int(step)
     meta = json.loads(json.dumps({**meta, "state_sha256": pytrees.sha256(state)}))
     value = None if value is None else float(value)
-    # Orbax writes NaN as a bare word, which is no JSON.
+    # Orbax writes NaN as a bare word, which is not JSON.
     value = value if value is not None and math.isfinite(value) else None
-    record = {"meta": meta, "meta_sha256": _digest(meta, value), "value": value}
+    named = pytrees.to_named(state)
+    record = {
+      "meta": meta,
+      "meta_sha256": _record_sha256(meta, value),
+      "params_sha256": pytrees.sha256(named.get(_params_name(named))),
+      "value": value,
+    }
     self._manager.wait_until_finished()
     if self._saved.get(step) == record:
       return
     self._delete_leftovers()
     for old in set(self._manager.all_steps()) & (self._bad | {step}):
       self._delete(old)
-    self._note_value(step, value)
+    self._set_value(step, value)
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(pytrees.to_named(state)),
+        state=ocp.args.StandardSave(named),
         meta=ocp.args.JsonSave(record),
       ),
-      force=True,  # Orbax leaves out a step below the newest one otherwise
+      force=True,  # otherwise Orbax skips a step below the latest
     )
     self._saved[step] = record
 
   def restore(self, abstract: Any) -> tuple[Any, dict, int] | None:
-    """The newest good checkpoint: (state, meta, step); None if there is none at all.
+    """Restores the newest good checkpoint.
 
-    Damaged ones are passed over, named in `notes`, and deleted by the next `save`.
+    Damaged ones are skipped, reported in `notes`, and deleted by the next `save`.
 
     Args:
       abstract: the state as jax.ShapeDtypeStruct with shardings, typed keys included.
 
+    Returns:
+      (state, meta, step), or None if there is no checkpoint.
+
     Raises:
-      UserError: there are checkpoints, but none is good.
+      UserError: there are checkpoints, but none can be read.
     """
-    self._manager.wait_until_finished()
-    self.notes = []
-    steps = sorted(self._manager.all_steps(), reverse=True)
-    for step in steps:
-      state, meta, problem = self._try(step, abstract)
-      if problem is None:
-        return state, meta, step
-      self._bad.add(step)
-      self._values.pop(step, None)
-      self.notes.append(f"checkpoint of step {step} passed over: {problem}")
-    if steps:
-      raise UserError(
-        f"{self._folder}: none of the {len(steps)} checkpoints can be read"
-        f" ({'; '.join(self.notes)}): begin again in another --workdir"
-      )
-    return None
+    return self._restore_newest(functools.partial(self._read_state, abstract))
 
   def restore_best(self, abstract: Any) -> tuple[Any, int]:
-    """The state of the best step; where that is damaged, of the newest good one.
+    """Restores the best step, or the newest good one if the best is damaged.
 
     Returns:
-      (state, step); `notes` says what was passed over.
+      (state, step); `notes` names the checkpoints that were skipped.
 
     Raises:
       UserError: no checkpoint can be read.
     """
-    self.notes = []
-    best = self.best_step()
-    if best is not None:
-      state, _, problem = self._try(best, abstract)
-      if problem is None:
-        return state, best
-      self._bad.add(best)
-      self._values.pop(best)
-    restored = self.restore(abstract)
-    if restored is None:
-      raise UserError(
-        f"{self._folder}: no checkpoint yet; let the run reach its first one"
-      )
-    state, _, step = restored
-    if best is not None:
-      self.notes.append(
-        f"checkpoint of step {best}, the best, passed over: {problem}; step {step} "
-        "is used"
-      )
-    return state, step
+    return self._restore_best(functools.partial(self._read_state, abstract))
+
+  def restore_best_params(self) -> tuple[Any, int]:
+    """(parameters as NumPy arrays, step); see `restore_params`."""
+    return self._restore_best(self._read_params)
 
   def best_step(self) -> int | None:
-    """The step of the highest value, the earliest of several; None without values."""
-    here = [s for s in sorted(self._values) if s in self._manager.all_steps()]
-    return max(here, key=self._values.__getitem__, default=None)
+    """The step of the highest value, the earliest of equals; None without values."""
+    steps = [s for s in sorted(self._values) if s in self._manager.all_steps()]
+    return max(steps, key=self._values.__getitem__, default=None)
 
   def latest_step(self) -> int | None:
     """The newest step that is not known to be damaged."""
     return max(set(self._manager.all_steps()) - self._bad, default=None)
 
   def wait(self) -> None:
-    """Returns when all is on disk. Raises what went wrong in the background."""
+    """Waits until everything is on disk; raises errors of the background threads."""
     self._manager.wait_until_finished()
     self._manager.check_for_errors()
 
@@ -163,39 +175,92 @@ class Checkpoints:
     self.wait()
     self._manager.close()
 
-  def _try(self, step: int, abstract: Any) -> tuple[Any, dict | None, str | None]:
-    """(state, meta, None) or (None, None, what is wrong in one line)."""
-    state, meta, problem = None, None, None
-    _pass_over_dropped_reads()
-    # Whatever is wrong with the files, from JSON to TensorStore, raises its own type.
+  def _restore_newest(self, read: _Read) -> tuple[Any, dict, int] | None:
+    self._manager.wait_until_finished()
+    self.notes = []
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      tree, meta, problem = self._try(step, read)
+      if problem is None:
+        return tree, meta, step
+      self._bad.add(step)
+      self._values.pop(step, None)
+      self.notes.append(f"skipped the checkpoint of step {step}: {problem}")
+    if steps:
+      raise UserError(
+        f"{self._folder}: none of the {len(steps)} checkpoints can be read"
+        f" ({'; '.join(self.notes)}); start again in another --workdir"
+      )
+    return None
+
+  def _restore_best(self, read: _Read) -> tuple[Any, int]:
+    self.notes = []
+    best = self.best_step()
+    if best is not None:
+      tree, _, problem = self._try(best, read)
+      if problem is None:
+        return tree, best
+      self._bad.add(best)
+      self._values.pop(best)
+    restored = self._restore_newest(read)
+    if restored is None:
+      raise _no_checkpoint(self._folder)
+    tree, _, step = restored
+    if best is not None:
+      self.notes.append(
+        f"skipped the best checkpoint, of step {best}: {problem}; using step {step}"
+      )
+    return tree, step
+
+  def _try(self, step: int, read: _Read) -> tuple[Any, dict | None, str | None]:
+    """(tree, meta, None), or (None, None, the problem in one line)."""
+    tree, meta, expected, problem = None, None, None, None
+    _silence_dropped_reads()
+    # From JSON to TensorStore, each kind of damage raises a type of its own.
     try:
       record = self._read_record(step)
       meta = record["meta"]
-      wanted = pytrees.to_named(abstract, abstract=True)
-      named = self._manager.restore(
-        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-      ).state
-      state = jax.block_until_ready(pytrees.from_named(named, abstract))
+      tree, expected = read(step, record)
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    # One process may read a damaged file that the others do not; all must go on from
-    # the same step, and take part in the digest or not.
-    problem = _agreed(problem)
-    if problem is None and pytrees.sha256(state) != meta["state_sha256"]:
-      problem = "its bytes are not those that were saved (SHA-256 differs)"
-    problem = _agreed(problem)
-    return (state, meta, None) if problem is None else (None, None, problem)
+    # A file may be damaged for one process only, but all must restore the same step
+    # and take part in the digest.
+    problem = _agree(problem)
+    if problem is None and expected and pytrees.sha256(tree) != expected:
+      problem = "its bytes have changed since it was saved (SHA-256 differs)"
+    problem = _agree(problem)
+    return (tree, meta, None) if problem is None else (None, None, problem)
+
+  def _read_state(self, abstract: Any, step: int, record: dict) -> tuple[Any, str]:
+    wanted = pytrees.to_named(abstract, abstract=True)
+    named = self._manager.restore(
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+    ).state
+    state = jax.block_until_ready(pytrees.from_named(named, abstract))
+    return state, record["meta"]["state_sha256"]
+
+  def _read_params(self, step: int, record: dict) -> tuple[Any, str | None]:
+    folder = self._folder / str(step) / "state"
+    tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+    name = _params_name(tree)
+    shapes = {
+      name: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree[name])
+    }
+    as_numpy = jax.tree.map(lambda a: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+    partial = ocp.args.PyTreeRestore(shapes, as_numpy, partial_restore=True)
+    restored = self._manager.restore(step, args=ocp.args.Composite(state=partial))
+    return restored.state[name], record.get("params_sha256")
 
   def _read_record(self, step: int) -> dict:
-    """What `save` wrote beside the state; raises if it was changed since."""
+    """The JSON saved with the state; raises if it has changed since."""
     record = self._manager.restore(
       step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
     ).meta
-    if record["meta_sha256"] != _digest(record["meta"], record["value"]):
-      raise ValueError("meta is not what was saved (SHA-256 differs)")
+    if record["meta_sha256"] != _record_sha256(record["meta"], record["value"]):
+      raise ValueError("its metadata has changed since it was saved (SHA-256 differs)")
     return record
 
-  def _note_value(self, step: int, value: float | None) -> None:
+  def _set_value(self, step: int, value: float | None) -> None:
     self._values.pop(step, None)
     if value is not None:
       self._values[step] = value
@@ -207,9 +272,9 @@ class Checkpoints:
     self._saved.pop(step, None)
 
   def _delete_leftovers(self) -> None:
-    """Removes what a killed save has left, before this run's first save.
+    """Removes the remains of a killed save, once, before the first save.
 
-    Not on opening: a reader must not delete what a run is writing.
+    Not in the constructor: a reader must not delete what a run is writing.
     """
     if not self._cleaned and jax.process_index() == 0:
       for path in self._folder.glob(f"*{TEMPORARY}*"):
@@ -217,26 +282,26 @@ class Checkpoints:
     self._cleaned = True
 
 
-class _WithoutDroppedReads:
-  """Reports what Python could not raise, but not on reads that nobody waits for."""
+class _IgnoreDroppedReads:
+  """An unraisable hook that drops the errors of reads that nobody waits for."""
 
-  def __init__(self, before):
-    self._before = before
+  def __init__(self, previous: Callable):
+    self._previous = previous
 
-  def __call__(self, report) -> None:
+  def __call__(self, report: Any) -> None:
     dropped = ("Event loop is closed", "Encountered error while reading array index")
     if not str(report.exc_value).startswith(dropped):
-      self._before(report)
+      self._previous(report)
 
 
-def _pass_over_dropped_reads() -> None:
-  """Orbax drops the reads beside one that failed; they end and report at any time."""
-  if not isinstance(sys.unraisablehook, _WithoutDroppedReads):
-    sys.unraisablehook = _WithoutDroppedReads(sys.unraisablehook)
+def _silence_dropped_reads() -> None:
+  """When one read fails, Orbax abandons the others, which may report errors later."""
+  if not isinstance(sys.unraisablehook, _IgnoreDroppedReads):
+    sys.unraisablehook = _IgnoreDroppedReads(sys.unraisablehook)
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
-  """Keeps the best step. Orbax's BestN takes NaN for a number, and the last of ties."""
+  """Keeps the best step. Orbax's BestN would rank NaN, and keep the latest of ties."""
 
   def __init__(self, checkpoints: Checkpoints):
     self._values = checkpoints._values
@@ -247,14 +312,25 @@ class _Best(checkpoint_managers.PreservationPolicy):
     return [info.step == best for info in checkpoints]
 
 
-def _agreed(problem: str | None) -> str | None:
-  """The problem of this process, or that another has one."""
+def _params_name(named: dict) -> str:
+  """The entry of a saved state that predictions are made with."""
+  return "ema" if "ema" in named else "params"
+
+
+def _no_checkpoint(folder: str | Path) -> UserError:
+  return UserError(
+    f"{folder}: no checkpoint yet; wait until the run has saved its first one"
+  )
+
+
+def _agree(problem: str | None) -> str | None:
+  """The problem of this process, or a note that another process has one."""
   if jax.process_count() > 1:
-    wrong = multihost_utils.process_allgather(np.array(problem is not None))
-    if wrong.any() and problem is None:
+    failed = multihost_utils.process_allgather(np.array(problem is not None))
+    if failed.any() and problem is None:
       return "damaged for another process"
   return problem
 
 
-def _digest(meta: dict, value: float | None) -> str:
+def _record_sha256(meta: dict, value: float | None) -> str:
   return hashlib.sha256(json.dumps([meta, value], sort_keys=True).encode()).hexdigest()

@@ -1,5 +1,6 @@
-"""Checkpoints: what was saved comes back, and what is damaged is passed over."""
+"""Saving, restoring, keeping and verifying checkpoints."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from ssljax.errors import UserError
-from ssljax.training.checkpoint import TEMPORARY, Checkpoints
+from ssljax.training.checkpoint import TEMPORARY, Checkpoints, restore_params
 from ssljax.training.pytrees import sha256
 
 
@@ -28,16 +29,17 @@ class State(NamedTuple):
   key: Any
 
 
-def make(step=0):
+def make(step=0, ema=False):
+  params = {
+    "kernel": jnp.arange(1200, dtype=jnp.float32).reshape(30, 40) + step,
+    "half": jnp.full((8,), step, jnp.bfloat16),
+    "empty": jnp.zeros((0, 3), jnp.float32),
+  }
   return State(
     step=jnp.int32(step),
-    params={
-      "kernel": jnp.arange(1200, dtype=jnp.float32).reshape(30, 40) + step,
-      "half": jnp.full((8,), step, jnp.bfloat16),
-      "none": jnp.zeros((0, 3), jnp.float32),
-    },
+    params=params,
     opt=({"mu": jnp.ones((5,), jnp.float32)}, ()),
-    ema=None,
+    ema=jax.tree.map(lambda x: x + 1, params) if ema else None,
     key=jax.random.key(step, impl="rbg"),
   )
 
@@ -49,18 +51,18 @@ def abstract(state):
 
 
 @pytest.fixture
-def opened(tmp_path):
-  """Opens the same folder as often as wanted, as runs after one another do."""
-  all_opened = []
+def reopen(tmp_path):
+  """Closes the checkpoints and opens them again, as the next process would."""
+  is_open = []
 
-  def again() -> Checkpoints:
-    for checkpoints in all_opened:
+  def reopen() -> Checkpoints:
+    for checkpoints in is_open:
       checkpoints.close()
-    all_opened[:] = [Checkpoints(tmp_path / "checkpoints")]
-    return all_opened[0]
+    is_open[:] = [Checkpoints(tmp_path / "checkpoints")]
+    return is_open[0]
 
-  yield again
-  for checkpoints in all_opened:
+  yield reopen
+  for checkpoints in is_open:
     checkpoints.close()
 
 
@@ -71,7 +73,7 @@ def fill(checkpoints, values):
 
 
 def data_files(folder, step):
-  """Files with the arrays' bytes, the largest first."""
+  """Files of a checkpoint, the largest first: those hold the arrays."""
   files = [f for f in (folder / "checkpoints" / str(step)).rglob("*") if f.is_file()]
   return sorted(files, key=lambda f: -f.stat().st_size)
 
@@ -82,11 +84,11 @@ def steps(folder):
   )
 
 
-def test_what_was_saved_comes_back_in_another_process_life(opened):
-  assert opened().restore(abstract(make())) is None
+def test_restore_returns_the_saved_state(reopen):
+  assert reopen().restore(abstract(make())) is None
   state = make(7)
-  opened().save(7, state, {"best": 0.5, "name": "ü"})
-  checkpoints = opened()
+  reopen().save(7, state, {"best": 0.5, "name": "ü"})
+  checkpoints = reopen()
   restored, meta, step = checkpoints.restore(abstract(make()))
   assert step == 7
   assert meta == {"best": 0.5, "name": "ü", "state_sha256": sha256(state)}
@@ -102,7 +104,7 @@ def test_what_was_saved_comes_back_in_another_process_life(opened):
   assert checkpoints.notes == []
 
 
-def test_shardings_are_those_asked_for(opened):
+def test_arrays_are_restored_with_the_requested_shardings(reopen):
   mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
   replicated, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(None, "data"))
   one = SingleDeviceSharding(jax.devices()[0])
@@ -111,10 +113,10 @@ def test_shardings_are_those_asked_for(opened):
   )
   state = place(make(3), split, replicated)
   assert sha256(state) == sha256(make(3))
-  opened().save(3, state, {})
+  reopen().save(3, state, {})
   for wide, rest in [(split, replicated), (one, one)]:
     wanted = abstract(place(make(), wide, rest))
-    restored, _, _ = opened().restore(wanted)
+    restored, _, _ = reopen().restore(wanted)
     assert sha256(restored) == sha256(state)
     for leaf, want in zip(
       jax.tree.leaves(restored), jax.tree.leaves(wanted), strict=True
@@ -122,11 +124,11 @@ def test_shardings_are_those_asked_for(opened):
       assert leaf.sharding.is_equivalent_to(want.sharding, leaf.ndim)
 
 
-def test_arrays_may_be_donated_while_they_are_written(opened):
+def test_arrays_may_be_donated_during_a_save(reopen):
   donate = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
   state = {"x": jnp.arange(4_000_000, dtype=jnp.float32)}
   expected = sha256(state)
-  checkpoints = opened()
+  checkpoints = reopen()
   checkpoints.save(1, state, {})
   for _ in range(3):
     state = {"x": donate(state["x"])}
@@ -136,12 +138,12 @@ def test_arrays_may_be_donated_while_they_are_written(opened):
   assert sha256(restored) == expected
 
 
-def test_the_latest_two_and_the_best_are_kept(opened, tmp_path):
-  checkpoints = opened()
+def test_keeps_the_latest_two_and_the_best(reopen, tmp_path):
+  checkpoints = reopen()
   fill(checkpoints, {1: 0.1, 2: 0.9, 3: None, 4: 0.9, 5: float("nan")})
-  assert steps(tmp_path) == [2, 4, 5]  # the earlier of the two best
+  assert steps(tmp_path) == [2, 4, 5]  # of equal values, the earlier step is best
   assert checkpoints.best_step() == 2
-  checkpoints = opened()  # the values are on disk
+  checkpoints = reopen()  # the values are on disk
   assert (checkpoints.best_step(), checkpoints.latest_step()) == (2, 5)
   fill(checkpoints, {6: 0.2, 7: None})
   assert steps(tmp_path) == [2, 6, 7]
@@ -151,8 +153,8 @@ def test_the_latest_two_and_the_best_are_kept(opened, tmp_path):
   assert (sha256(state), step) == (sha256(make(8)), 8)
 
 
-def test_without_a_number_there_is_no_best(opened):
-  checkpoints = opened()
+def test_undefined_values_are_never_the_best(reopen):
+  checkpoints = reopen()
   assert checkpoints.best_step() is None
   assert checkpoints.latest_step() is None
   fill(checkpoints, {1: float("nan"), 2: None, 3: float("nan")})
@@ -171,7 +173,7 @@ def flip(folder, step):
       content[len(content) // 2] ^= 4
       file.write_bytes(content)
       return
-  raise AssertionError("no data file")
+  raise AssertionError("no data file to damage")
 
 
 def remove(folder, step):
@@ -191,14 +193,14 @@ def empty(folder, step):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, remove, change_meta, empty])
-def test_a_damaged_newest_checkpoint_is_passed_over(opened, tmp_path, damage):
-  fill(opened(), {1: 0.95, 2: None, 3: 0.9})
-  opened().close()
+def test_a_damaged_latest_checkpoint_is_skipped(reopen, tmp_path, damage):
+  fill(reopen(), {1: 0.95, 2: None, 3: 0.9})
+  reopen().close()
   before = [f.read_bytes() for f in data_files(tmp_path, 3)]
   damage(tmp_path, 3)
   assert before != [f.read_bytes() for f in data_files(tmp_path, 3)]
 
-  checkpoints = opened()
+  checkpoints = reopen()
   restored, meta, step = checkpoints.restore(abstract(make()))
   assert (step, meta["step"]) == (2, 2)
   assert sha256(restored) == sha256(make(2))
@@ -208,62 +210,110 @@ def test_a_damaged_newest_checkpoint_is_passed_over(opened, tmp_path, damage):
   assert (checkpoints.latest_step(), checkpoints.best_step()) == (2, 1)
   assert 3 in steps(tmp_path)  # reading deletes nothing
 
-  fill(checkpoints, {3: 0.2})  # the run comes by again
+  fill(checkpoints, {3: 0.2})  # the resumed run saves the step again
   assert steps(tmp_path) == [1, 2, 3]
   assert checkpoints.best_step() == 1
-  checkpoints = opened()
+  checkpoints = reopen()
   assert checkpoints.restore(abstract(make()))[2] == 3
   assert checkpoints.notes == []
 
 
-def test_damaged_ones_do_not_count_among_the_latest(opened, tmp_path):
-  fill(opened(), {10: None, 20: None})
-  opened().close()
+def test_damaged_checkpoints_do_not_count_as_the_latest(reopen, tmp_path):
+  fill(reopen(), {10: None, 20: None})
+  reopen().close()
   truncate(tmp_path, 20)
-  checkpoints = opened()
+  checkpoints = reopen()
   assert checkpoints.restore(abstract(make()))[2] == 10
-  fill(checkpoints, {15: None})  # not a multiple: a save on SIGTERM
+  fill(checkpoints, {15: None})  # saved because of a signal
   assert steps(tmp_path) == [10, 15]
   assert checkpoints.latest_step() == 15
 
 
-def test_a_damaged_best_one_gives_way_to_the_newest(opened, tmp_path):
-  fill(opened(), {1: 0.9, 2: None, 3: 0.2})
-  opened().close()
+def test_a_damaged_best_checkpoint_falls_back_to_the_latest(reopen, tmp_path):
+  fill(reopen(), {1: 0.9, 2: None, 3: 0.2})
+  reopen().close()
   flip(tmp_path, 1)
-  checkpoints = opened()
+  checkpoints = reopen()
   state, step = checkpoints.restore_best(abstract(make()))
   assert (sha256(state), step) == (sha256(make(3)), 3)
   (note,) = checkpoints.notes
-  assert "step 1, the best" in note
-  assert "step 3 is used" in note
+  assert "the best checkpoint, of step 1" in note
+  assert "using step 3" in note
 
 
-def test_without_checkpoints_there_is_no_best(opened):
+def assert_same(params, state):
+  """`params` are those of a state; empty arrays aren't stored."""
+  expected = {name: value for name, value in state.items() if value.size}
+  assert params.keys() == expected.keys()
+  for name, value in expected.items():
+    assert isinstance(params[name], np.ndarray)
+    assert params[name].dtype == value.dtype
+    np.testing.assert_array_equal(params[name], value)
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_restore_params_reads_the_best_step_without_the_rest(reopen, tmp_path, ema):
+  checkpoints = reopen()
+  for step, value in {1: 0.9, 2: None, 3: 0.2}.items():
+    checkpoints.save(step, make(step, ema), {}, value)
+  checkpoints.close()
+  step, params, notes = restore_params(tmp_path / "checkpoints")
+  assert (step, notes) == (1, [])
+  assert_same(params, make(1, ema).ema if ema else make(1).params)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, remove, change_meta, empty])
+def test_restore_params_falls_back_as_restore_best_does(reopen, tmp_path, damage):
+  fill(reopen(), {3: 0.9, 4: None, 5: 0.2})
+  reopen().close()
+  damage(tmp_path, 3)
+  step, params, notes = restore_params(tmp_path / "checkpoints")
+  checkpoints = reopen()
+  state, expected = checkpoints.restore_best(abstract(make()))
+  assert (step, len(notes)) == (expected, len(checkpoints.notes))
+  assert step == 5
+  assert_same(params, state.params)
+
+
+def test_restore_params_reads_checkpoints_without_a_digest_of_them(reopen, tmp_path):
+  fill(reopen(), {1: 0.9})
+  reopen().close()
+  path = tmp_path / "checkpoints" / "1" / "meta" / "metadata"
+  record = json.loads(path.read_text())
+  assert record.pop("params_sha256")
+  path.write_text(json.dumps(record))
+  step, params, notes = restore_params(tmp_path / "checkpoints")
+  assert (step, notes) == (1, [])
+  assert_same(params, make(1).params)
+
+
+def test_without_checkpoints_there_is_nothing_to_restore(reopen, tmp_path):
   with pytest.raises(UserError, match="no checkpoint yet"):
-    opened().restore_best(abstract(make()))
+    restore_params(tmp_path / "checkpoints")
+  assert not (tmp_path / "checkpoints").exists()
+  with pytest.raises(UserError, match="no checkpoint yet"):
+    reopen().restore_best(abstract(make()))
 
 
-def test_none_good_is_an_error_that_deletes_nothing(opened, tmp_path):
-  fill(opened(), {1: None, 2: None})
-  opened().close()
+def test_an_error_if_all_checkpoints_are_damaged_and_none_is_deleted(reopen, tmp_path):
+  fill(reopen(), {1: None, 2: None})
+  reopen().close()
   truncate(tmp_path, 1)
   flip(tmp_path, 2)
   with pytest.raises(UserError, match="none of the 2 checkpoints") as error:
-    opened().restore(abstract(make()))
+    reopen().restore(abstract(make()))
   assert "--workdir" in str(error.value)
   assert steps(tmp_path) == [1, 2]
 
 
-def test_reads_that_end_late_are_silent_and_nothing_else_is(opened, monkeypatch):
-  # Reads of the test before may end before the hook is in place: only what is said
-  # here counts.
-  heard = []
-  monkeypatch.setattr(sys, "unraisablehook", heard.append)
-  fill(opened(), {1: None})
+def test_only_the_errors_of_abandoned_reads_are_silenced(reopen, monkeypatch):
+  # Abandoned reads of an earlier test may report as well, so look at these errors only.
+  reported = []
+  monkeypatch.setattr(sys, "unraisablehook", reported.append)
+  fill(reopen(), {1: None})
   for _ in range(2):
-    opened().restore(abstract(make()))
-  said = [
+    reopen().restore(abstract(make()))
+  errors = [
     types.SimpleNamespace(exc_value=error)
     for error in (
       RuntimeError("Event loop is closed"),
@@ -271,13 +321,13 @@ def test_reads_that_end_late_are_silent_and_nothing_else_is(opened, monkeypatch)
       RuntimeError("out of paper"),
     )
   ]
-  for each in said:
-    sys.unraisablehook(each)
-  assert [each for each in heard if each in said] == said[2:]
+  for error in errors:
+    sys.unraisablehook(error)
+  assert [error for error in reported if error in errors] == errors[2:]
 
 
-def test_saving_a_step_again_replaces_it(opened):
-  checkpoints = opened()
+def test_saving_a_step_again_replaces_it(reopen):
+  checkpoints = reopen()
   checkpoints.save(1, make(1), {"n": 1})
   checkpoints.save(1, make(1), {"n": 1})
   checkpoints.save(1, make(2), {"n": 2}, 0.5)
@@ -303,7 +353,7 @@ for step in range(2, 1000):
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.03])
-def test_kill_in_the_middle_of_a_save_leaves_a_good_one(opened, tmp_path, moment):
+def test_a_save_that_is_killed_leaves_a_good_checkpoint(reopen, tmp_path, moment):
   folder = tmp_path / "checkpoints"
   child = subprocess.Popen(
     [sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True
@@ -318,22 +368,22 @@ def test_kill_in_the_middle_of_a_save_leaves_a_good_one(opened, tmp_path, moment
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
-  left = list(folder.glob(f"*{TEMPORARY}*"))
+  leftovers = list(folder.glob(f"*{TEMPORARY}*"))
   if not moment:
-    assert left  # it was in the middle
+    assert leftovers  # it was killed during a save
   wanted = {
     "x": jax.ShapeDtypeStruct(
       (4_000_000,), jnp.float32, sharding=SingleDeviceSharding(jax.devices()[0])
     )
   }
-  checkpoints = opened()
+  checkpoints = reopen()
   restored, _, step = checkpoints.restore(wanted)
   assert step >= 1
   assert checkpoints.notes == []
   assert float(restored["x"][0]) == step
-  assert list(folder.glob(f"*{TEMPORARY}*")) == left  # a reader deletes nothing
-  # Another step than the killed one, whose folder Orbax would take over.
+  assert list(folder.glob(f"*{TEMPORARY}*")) == leftovers  # reading deletes nothing
+  # Not the step that was killed: Orbax would reuse its folder.
   checkpoints.save(step + 2, restored, {})
   checkpoints.wait()
   assert not list(folder.glob(f"*{TEMPORARY}*"))
-  assert opened().restore(wanted)[2] == step + 2
+  assert reopen().restore(wanted)[2] == step + 2
