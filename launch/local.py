@@ -7,10 +7,10 @@ Everything after `--` is passed to `python -m ssljax.main` in each process. With
 `--devices`, each process gets that many virtual CPU devices, so that you can try out a
 multi-host run on a laptop. Without it, process i uses GPU i.
 
-Output of the other ranks is prefixed with the rank; rank 0 has no prefix. If a process
-fails, the others are stopped and the launcher exits with its code. SIGTERM is forwarded:
-all processes save the same step, and the exit code is 143. Ctrl-C does the same with
-exit code 130; a second Ctrl-C kills all processes.
+Output lines are prefixed with the rank, except those of rank 0. If a process fails, the
+others are stopped and the launcher exits with its code. SIGTERM is forwarded: all
+processes save the same step, and the exit code is 143. Ctrl-C does the same with exit
+code 130; a second Ctrl-C kills all processes.
 """
 
 import argparse

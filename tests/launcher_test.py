@@ -1,4 +1,4 @@
-"""The scripts of launch/: codes, signals and output, with stubs for what they start."""
+"""Exit codes, signals and output of the scripts in launch/, with stub programs."""
 
 import os
 import signal
@@ -11,7 +11,8 @@ import pytest
 
 LOCAL = Path(__file__).parents[1] / "launch" / "local.py"
 
-# Rank 1 ends as its first argument says; rank 0 waits for a signal and "saves".
+# A stub for ssljax.main. Rank 1 exits as the first argument says; rank 0 waits for a
+# signal and pretends to save.
 STUB = """
 import os, signal, sys, time
 rank = os.environ["JAX_PROCESS_ID"]
@@ -19,15 +20,15 @@ if sys.argv[1] == "report":
   names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID",
            "JAX_LOCAL_DEVICE_IDS", "XLA_FLAGS", "JAX_PLATFORMS")
   line = "|".join(os.environ.get(name, "") for name in names)
-  os.write(1, f"{line} {sys.argv[2:]}\\n".encode())  # in one piece: two write at once
+  os.write(1, f"{line} {sys.argv[2:]}\\n".encode())  # one write: two processes share stdout
   sys.exit(0)
-def saves(number, frame):
+def save(number, frame):
   os.write(1, f"saving {rank} {number}\\n".encode())
   time.sleep(0.3 if rank == "0" else 0)
   os.write(1, f"saved {rank}\\n".encode())
   sys.exit(143)
 if sys.argv[1] != "deaf":
-  signal.signal(signal.SIGTERM, saves)
+  signal.signal(signal.SIGTERM, save)
 else:
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.write(1, b"ready\\n")
@@ -42,7 +43,7 @@ time.sleep(60)
 
 @pytest.fixture
 def start(tmp_path):
-  """Starts the launcher in a folder whose `ssljax` is the stub."""
+  """Starts the launcher in a folder where `ssljax` is the stub."""
   (tmp_path / "ssljax").mkdir()
   (tmp_path / "ssljax" / "__init__.py").write_text("")
   (tmp_path / "ssljax" / "main.py").write_text(STUB)
@@ -66,15 +67,15 @@ def start(tmp_path):
     process.wait()
 
 
-def ready(process, count=2):
-  """Reads until that many processes have said they are."""
+def wait_until_ready(process, count=2):
+  """Reads the output until `count` processes have printed "ready"."""
   while count:
     line = process.stdout.readline()
-    assert line, "it ended before it was ready"
+    assert line, "the launcher exited before all processes were ready"
     count -= line.endswith("ready\n")
 
 
-def test_who_is_who(start):
+def test_each_process_gets_its_rank_address_and_devices(start):
   process = start(
     "report",
     options=("--processes", "2", "--devices", "3"),
@@ -91,7 +92,7 @@ def test_who_is_who(start):
   assert one == f"[1] {address}|2|1||{flags}"
 
 
-def test_without_virtual_devices_a_process_has_its_own(start):
+def test_without_virtual_devices_each_process_uses_the_device_of_its_rank(start):
   out, _ = start("report", XLA_FLAGS="", JAX_PLATFORMS="").communicate(timeout=30)
   assert sorted(line.split("|", 3)[3] for line in out.splitlines()) == [
     f"{rank}|| ['--workdir=w', '--config.distributed=true']" for rank in "01"
@@ -99,20 +100,17 @@ def test_without_virtual_devices_a_process_has_its_own(start):
 
 
 @pytest.mark.parametrize(("how", "code"), [("2", 2), ("7", 7), ("dies", 137)])
-def test_the_first_failure_ends_all(start, how, code):
+def test_a_failure_stops_all_processes(start, how, code):
   process = start(how)
   began = time.monotonic()
   process.communicate(timeout=30)
   assert process.returncode == code
-  assert time.monotonic() - began < 9  # rank 0 heeded SIGTERM
+  assert time.monotonic() - began < 9  # rank 0 obeyed SIGTERM
 
 
-@pytest.mark.slow
-def test_a_process_that_does_not_end_is_killed(start):
-  process = start("dies")
-  assert process.communicate(timeout=30)
+def test_a_second_ctrl_c_kills_processes_that_ignore_sigterm(start):
   deaf = start("deaf", options=("--processes", "1"))
-  ready(deaf, 1)
+  wait_until_ready(deaf, 1)
   deaf.send_signal(signal.SIGINT)
   time.sleep(0.5)
   assert deaf.poll() is None
@@ -124,18 +122,18 @@ def test_a_process_that_does_not_end_is_killed(start):
 @pytest.mark.parametrize(
   ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-def test_signals_reach_all_and_all_save(start, number, code):
+def test_a_signal_makes_every_process_save(start, number, code):
   process = start("wait")
-  ready(process)
+  wait_until_ready(process)
   process.send_signal(number)
   out, _ = process.communicate(timeout=30)
   assert process.returncode == code
-  # Rank 0 takes longer, and is not cut off by the code of rank 1.
+  # Rank 0 takes longer to save; the exit of rank 1 must not cut it off.
   for line in ("saving 0 15", "saved 0", "[1] saving 1 15", "[1] saved 1"):
     assert line in out.splitlines()
 
 
-def test_a_workdir_is_needed(tmp_path):
+def test_workdir_is_required(tmp_path):
   result = subprocess.run(
     [sys.executable, str(LOCAL), "--processes", "2", "--", "--config=c.py"],
     cwd=tmp_path,
@@ -143,7 +141,7 @@ def test_a_workdir_is_needed(tmp_path):
     text=True,
   )
   assert result.returncode == 2
-  assert "give --workdir" in result.stderr
+  assert "--workdir is missing" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,8 +154,8 @@ def test_a_workdir_is_needed(tmp_path):
     (143, "CANCELLED", False),
   ],
 )
-def test_slurm_queues_again_what_was_saved(tmp_path, code, state, requeued):
-  """The job script with stand-ins for the commands of SLURM."""
+def test_slurm_requeues_only_a_run_that_saved(tmp_path, code, state, requeued):
+  """Runs the job script with stubs for SLURM's commands."""
   for name, line in (
     ("srun", f'echo "$@" "$XLA_FLAGS" > {tmp_path}/srun.txt; exit {code}'),
     ("squeue", f"echo {state}"),
@@ -177,15 +175,15 @@ def test_slurm_queues_again_what_was_saved(tmp_path, code, state, requeued):
     },
   )
   assert result.returncode == code
-  called = (tmp_path / "srun.txt").read_text().strip()
-  assert called.startswith("--cpus-per-task=8 ")
-  assert called.endswith(
+  command = (tmp_path / "srun.txt").read_text().strip()
+  assert command.startswith("--cpus-per-task=8 ")
+  assert command.endswith(
     "python -m ssljax.main --config=c.py --workdir=a b --config.distributed=true"
     " --xla_dump_to=d --xla_gpu_deterministic_ops=true"
   )
-  file = tmp_path / "scontrol.txt"
-  assert file.exists() == requeued
-  assert not requeued or file.read_text() == "requeue 17\n"
+  requests = tmp_path / "scontrol.txt"
+  assert requests.exists() == requeued
+  assert not requeued or requests.read_text() == "requeue 17\n"
 
 
 @pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_vm.sh", "gke.sh", "../.ci/run"])
