@@ -52,7 +52,7 @@ def main() -> int:
     step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
   )
   params = sharding.put(params, sharding.state_shardings(params, devices))
-  lengths = score.row_lengths(config["resolved"]["row_lengths"][-1])
+  lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
   logits = score.score(eval_step, params, part.tokens, lengths, devices)
   decision = evaluation.decision_of(workdir, chosen)
   scored = evaluation.scored(rows, logits, part.tokens.truncated, more)

@@ -325,7 +325,8 @@ def _counts(batch) -> dict[str, float]:
 def _score(job: Job, state: step.TrainState, part: EvalSet) -> np.ndarray:
   """Logits of a set; of the parameters' average where there is one."""
   params = state.params if state.ema is None else state.ema
-  return score.score(job.eval_step, params, part.tokens, job.lengths, job.devices)
+  lengths = score.choose_row_lengths(job.batches.choice.row_lengths[-1])
+  return score.score(job.eval_step, params, part.tokens, lengths, job.devices)
 
 
 def _agreed(value: int) -> int:

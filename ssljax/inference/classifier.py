@@ -67,7 +67,7 @@ class SafetyClassifier:
     self._devices = sharding.make_devices()
     self._params = sharding.put(params, sharding.state_shardings(params, self._devices))
     self._step = jax.jit(eval_step, out_shardings=self._devices.replicated)
-    self._lengths = score.row_lengths(min(max_length, LONGEST), score.SEVERAL)
+    self._lengths = score.choose_row_lengths(min(max_length, LONGEST), score.MANY_SHORTER)
 
   @classmethod
   def load(cls, folder: str | Path) -> "SafetyClassifier":

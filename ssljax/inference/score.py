@@ -1,6 +1,8 @@
-"""Logits of many texts: packed as densely as they go, in batches of one shape each."""
+"""Computes the logits of many texts, packed densely into rows of few lengths."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,86 +12,110 @@ from ssljax.batch import Texts
 from ssljax.data.batches import pack
 from ssljax.data.batches.tokenize import Tokens
 
-TOKENS = 4096  # of a batch on one device
-CHUNK = 512  # texts that are laid into rows together
-SHORT = (128,)  # tokens of the shorter rows
-SEVERAL = (64, 128, 256)  # where a compilation more is nothing to the work
+BATCH_TOKENS = 4096  # per device
+PLANNED_TEXTS = 512  # packed into rows together
+SHORTER = (128,)  # row lengths besides the longest
+MANY_SHORTER = (64, 128, 256)  # where compiling more shapes is worth it
+
+EvalStep = Callable[[Any, Texts], jax.Array]
 
 
-def row_lengths(longest: int, shorter: Sequence[int] = SHORT) -> tuple[int, ...]:
-  """Those that score texts of up to `longest` tokens with little work.
+def make_scorer(
+  eval_step: EvalStep, params: Any, row_lengths: Sequence[int], fit: bool = False
+) -> Callable[[Tokens], np.ndarray]:
+  """Puts a model on all devices and compiles it; see `score` for the arguments.
 
-  Rows are filled from the whole set, so several lengths waste no more than one, and
-  attention over a row costs the square of its length.
+  Returns:
+    A function from tokens to their logits, f32 [n, C].
+  """
+  devices = sharding.make_devices()
+  return partial(
+    score,
+    jax.jit(eval_step, out_shardings=devices.replicated),
+    sharding.put(params, sharding.state_shardings(params, devices)),
+    row_lengths=row_lengths,
+    devices=devices,
+    fit=fit,
+  )
+
+
+def choose_row_lengths(
+  longest: int, shorter: Sequence[int] = SHORTER
+) -> tuple[int, ...]:
+  """Returns the row lengths, ascending, for texts of up to `longest` tokens.
+
+  Rows are filled from the whole set, so several lengths waste no more space than one,
+  and short rows are cheaper: attention costs the square of the row length.
   """
   return (*(length for length in shorter if length < longest), longest)
 
 
 def score(
-  eval_step: Callable[[object, Texts], jax.Array],
-  params: object,
+  eval_step: EvalStep,
+  params: Any,
   tokens: Tokens,
   row_lengths: Sequence[int],
   devices: sharding.Devices,
   fit: bool = False,
 ) -> np.ndarray:
-  """f32 [n, C], in the order of the texts, on every process.
+  """Computes the logits, f32 [n, C], in the order of the texts, on every process.
 
   Args:
-    eval_step: compiled `step.make_eval_step`, its result replicated.
-    row_lengths: ascending; a longer one is added where a text needs it.
-    fit: a batch that is not full has as few rows as a power of two allows, for calls
-      with few texts; else each length has one shape and is compiled once.
+    eval_step: compiled `step.make_eval_step` with a replicated result.
+    row_lengths: ascending. If a text is longer than all of them, its length is added.
+    fit: gives a batch that isn't full the fewest rows, rounded up to a power of two.
+      Use it for calls with few texts. Otherwise each row length has one batch shape and
+      is compiled once.
   """
   longest = int(tokens.lengths.max(initial=1))
   lengths = [*row_lengths]
   if longest > lengths[-1]:
-    lengths.append(longest)  # exactly: an encoder may have no position beyond it
-  running = []  # on the devices; fetched when all are on their way
-  for length, rows in _packed(tokens, lengths).items():
-    share = max(1, TOKENS // length)
-    for begin in range(0, len(rows), share * devices.shards):
-      part = rows[begin : begin + share * devices.shards]
-      each = -(-len(part) // devices.shards)
-      many = min(share, 1 << (each - 1).bit_length()) if fit else share
-      texts = _fill(part, tokens, length, devices.shards, many)
+    lengths.append(longest)  # not rounded up: the encoder may have no more positions
+  batches = []  # dispatched to the devices without waiting for results
+  for length, rows in _pack(tokens, lengths).items():
+    most = max(1, BATCH_TOKENS // length)  # rows per device
+    for begin in range(0, len(rows), most * devices.shards):
+      batch = rows[begin : begin + most * devices.shards]
+      needed = -(-len(batch) // devices.shards)
+      count = min(most, 1 << (needed - 1).bit_length()) if fit else most
+      texts = _fill(batch, tokens, length, devices.shards, count)
       logits = eval_step(params, sharding.put_texts(texts, devices))
-      running.append((part, pack.slots(length, True), logits))
+      batches.append((batch, pack.slots(length, True), logits))
   result = None
-  for part, slots, logits in running:
+  for batch, slots, logits in batches:
     logits = np.asarray(logits)
     if result is None:
       result = np.zeros((len(tokens.lengths), logits.shape[-1]), np.float32)
     by_row = logits.reshape(-1, slots, logits.shape[-1])
-    for r, texts in enumerate(part):
+    for r, texts in enumerate(batch):
       result[texts] = by_row[r, : len(texts)]
   return result
 
 
-def _packed(tokens: Tokens, lengths: Sequence[int]) -> dict[int, list[list[int]]]:
-  """For each row length its rows, each a list of texts in the order of their slots."""
+def _pack(tokens: Tokens, lengths: Sequence[int]) -> dict[int, list[list[int]]]:
+  """Maps each row length to its rows: lists of text indices, in slot order."""
   rows: dict[int, list[list[int]]] = {length: [] for length in lengths}
-  for begin in range(0, len(tokens.lengths), CHUNK):
-    plan = pack.plan(tokens.lengths[begin : begin + CHUNK], lengths)
+  for begin in range(0, len(tokens.lengths), PLANNED_TEXTS):
+    plan = pack.plan(tokens.lengths[begin : begin + PLANNED_TEXTS], lengths)
     for g, length in enumerate(lengths):
-      some: list[list[int]] = [[] for _ in range(plan.rows[g])]
-      inside = np.flatnonzero(plan.group == g)
-      for i in inside[np.argsort(plan.slot[inside], kind="stable")]:
-        some[plan.row[i]].append(begin + int(i))
-      rows[length] += some
+      new_rows: list[list[int]] = [[] for _ in range(plan.rows[g])]
+      members = np.flatnonzero(plan.group == g)
+      for i in members[np.argsort(plan.slot[members], kind="stable")]:
+        new_rows[plan.row[i]].append(begin + int(i))
+      rows[length] += new_rows
   return rows
 
 
 def _fill(
-  part: Sequence[Sequence[int]], tokens: Tokens, length: int, shards: int, share: int
+  batch: Sequence[Sequence[int]], tokens: Tokens, length: int, shards: int, count: int
 ) -> Texts:
-  """Texts whose n are all slots, in order; rows that are lacking stay empty."""
-  rows = pack.empty(shards, share, length)
-  for r, texts in enumerate(part):
+  """Lays out `count` rows per shard. Logits come in slot order, empty slots too."""
+  rows = pack.empty(shards, count, length)
+  for r, texts in enumerate(batch):
     begin = 0
     for slot, i in enumerate(texts):
       ids, prompt = tokens.text(i)
-      pack.write(rows, (*divmod(r, share), slot), begin, ids, prompt)
+      pack.write(rows, (*divmod(r, count), slot), begin, ids, prompt)
       begin += len(ids)
   where = np.tile(np.arange(rows.first[0].size, dtype=np.int32), (shards, 1))
   return Texts((rows,), where)

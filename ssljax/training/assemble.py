@@ -13,7 +13,6 @@ from ssljax.assets import fetch
 from ssljax.data import datasets, prepare
 from ssljax.data.batches import loader
 from ssljax.errors import UserError
-from ssljax.inference import score
 from ssljax.method import Sizes
 from ssljax.training import build, step
 
@@ -27,7 +26,6 @@ class Job(NamedTuple):
   steps: dict[str, int]  # see config.steps_of
   sizes: Sizes
   batches: loader.Loader
-  lengths: tuple[int, ...]  # row lengths of evaluation
   truncated: dict[str, float]  # share of the texts that are cut, by split and view
   unused: tuple[str, ...]  # tensors of the encoder's checkpoint
   devices: sharding.Devices
@@ -137,7 +135,6 @@ def assemble(config: dict[str, Any]) -> Job:
     steps,
     sizes,
     batches,
-    score.row_lengths(lengths[-1]),
     _truncated(data),
     tuple(unused),
     devices,

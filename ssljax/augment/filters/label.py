@@ -30,7 +30,7 @@ class Verdict:
     _, params, model, method = load.load(workdir, config, folder)
     self._tokenizer = tokenize.load_tokenizer(folder)
     self._max_length = config["max_length"]
-    self._lengths = score.row_lengths(config["resolved"]["row_lengths"][-1])
+    self._lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
     self._devices = sharding.make_devices()
     placed = sharding.state_shardings(params, self._devices)
     self._params = sharding.put(params, placed)
