@@ -25,10 +25,10 @@ def load(workdir: Path, config: dict[str, Any], folder: Path):
     raise UserError(f"{workdir}: no checkpoint yet; let the run reach its first one")
   resolved = config["resolved"]
   method = build.make_method(config)
-  model = build.make_model(config, method, folder, len(resolved["labels"]))
+  model = build.make_classifier(config, method, folder, len(resolved["labels"]))
   params, _ = build.init_params(model, folder, config["seed"])
   sizes = Sizes(**resolved["sizes"])
-  parts = build.Parts(
+  parts = build.Components(
     model, method, build.make_optimizer(config, params, resolved), sizes
   )
   abstract = jax.eval_shape(lambda p: build.first_state(config, parts, p), params)

@@ -73,7 +73,7 @@ def assemble(config: dict[str, Any]) -> Job:
       f"{config['method']['name']} needs {method.needs.least} unlabelled texts a step; "
       f"batch x unlabelled_ratio is {unlabelled_batch}: raise --config.batch"
     )
-  model = build.make_model(config, method, data.encoder, classes)
+  model = build.make_classifier(config, method, data.encoder, classes)
   sizes = Sizes(
     classes,
     labelled,
@@ -106,7 +106,7 @@ def assemble(config: dict[str, Any]) -> Job:
   lengths = batches.choice.row_lengths
   params, unused = build.init_params(model, data.encoder, config["seed"])
   optimizer = build.make_optimizer(config, params, steps)
-  parts = build.Parts(model, method, optimizer, sizes)
+  parts = build.Components(model, method, optimizer, sizes)
   abstract = jax.eval_shape(lambda p: build.first_state(config, parts, p), params)
   shardings = sharding.state_shardings(abstract, devices)
   train_step = step.make_train_step(

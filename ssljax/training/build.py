@@ -1,4 +1,4 @@
-"""Builds what a run consists of: classifier, optimiser, the state's first value."""
+"""Builds the method and the classifier that a config describes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from ssljax.training import optim
 from ssljax.training.step import TrainState, init_state
 
 
-class Parts(NamedTuple):
+class Components(NamedTuple):
   model: Classifier
   method: Method
   optimizer: optax.GradientTransformation
@@ -26,34 +26,40 @@ class Parts(NamedTuple):
 
 
 def make_method(config: Mapping[str, Any]) -> Method:
-  """The config's method, checked against the rest of the config.
+  """Builds the method of a config, with its wrapper.
 
   Raises:
-    UserError: an unknown method or keyword, a keyword's bad value, or a setting that
-      the method cannot work with.
+    UserError: an unknown method or keyword, a keyword out of range, or a setting that
+      the method does not support.
   """
   method = methods.make(config["method"])
   method = wrappers.wrap(method, config["wrapper"], config["method"]["name"])
   name = configuration.method_name(config)
   if config["accumulation"] > 1 and method.assign is None:
     raise UserError(
-      f"{name} is not computed in micro-batches (its loss spans the batch, or its file "
-      "has no part that learns from given targets alone): leave --config.accumulation "
-      "at 1 and lower --config.batch, or set --config.remat=true to save memory"
+      f"{name} does not support micro-batches (its loss spans the batch, or its file "
+      "defines no `assign` and `learn`): leave --config.accumulation at 1 and lower "
+      "--config.batch, or set --config.remat=true to save memory"
     )
   if method.needs.teacher and not config["ema"]:
-    raise UserError(f"{name} needs a teacher: set --config.ema, to 0.99 say")
+    raise UserError(f"{name} needs a teacher: set --config.ema, for example to 0.99")
   if method.needs.layout and config["layout"] != method.needs.layout:
-    other = "; --config.method.mix=pooled takes any" if method.needs.mixes else ""
+    other = ", or --config.method.mix=pooled" if method.needs.mixes else ""
     raise UserError(
-      f"{name} as it is set needs --config.layout={method.needs.layout}; it is "
-      f"{config['layout']}{other}"
+      f"{name} with these settings needs --config.layout={method.needs.layout}, not "
+      f"{config['layout']}; set it{other}"
     )
   return method
 
 
-def make_model(config: Mapping[str, Any], method: Method, folder: Path, classes: int):
-  """The classifier (no parameters yet) over the encoder in `folder`."""
+def make_classifier(
+  config: Mapping[str, Any], method: Method, folder: Path, classes: int
+) -> Classifier:
+  """Builds the classifier, without parameters, over the encoder in `folder`.
+
+  Raises:
+    UserError: the config's max_length exceeds the encoder's, or see `read_config`.
+  """
   encoder = Encoder(
     read_config(folder),
     dtype=jnp.dtype(config["dtype"]),
@@ -75,24 +81,29 @@ def make_model(config: Mapping[str, Any], method: Method, folder: Path, classes:
   )
 
 
-def init_params(model: Classifier, folder: Path, seed: int):
-  """Pretrained encoder, new heads; with head "hf" the pretrained pooler, if any.
+def init_params(
+  model: Classifier, folder: Path, seed: int
+) -> tuple[dict[str, Any], list[str]]:
+  """Initialises a classifier: pretrained encoder, new heads.
+
+  With head "hf", the pooler is pretrained as well if the folder has one.
 
   Returns:
-    f32 tree of NumPy and JAX arrays, and the names of the tensors that were not used.
+    (params, unused): an f32 tree of NumPy and JAX arrays, and the names of the tensors
+    in the folder that were not used.
   """
   key = jax.random.key(seed, impl="threefry2x32")
   width = model.encoder.config.hidden_size
   params = model.init(key, jnp.zeros((1, width)), method="classify")["params"]
-  headed = model.head == "hf"
-  loaded, unused = load_params(folder, model.encoder.config, with_head=headed)
-  if headed:
-    pooler = loaded.get("pooler")
-    if pooler is None:
-      first = jnp.zeros((1, 1, width))
-      pooler = model.init(key, first, True, method="first_token")["params"]["pooler"]
-    return {**params, "encoder": loaded["encoder"], "pooler": pooler}, unused
-  return {**params, "encoder": loaded}, unused
+  with_pooler = model.head == "hf"
+  pretrained, unused = load_params(folder, model.encoder.config, with_head=with_pooler)
+  if not with_pooler:
+    return {**params, "encoder": pretrained}, unused
+  pooler = pretrained.get("pooler")
+  if pooler is None:
+    first = jnp.zeros((1, 1, width))
+    pooler = model.init(key, first, True, method="first_token")["params"]["pooler"]
+  return {**params, "encoder": pretrained["encoder"], "pooler": pooler}, unused
 
 
 def make_optimizer(config: Mapping[str, Any], params, steps: Mapping[str, int]):
@@ -107,7 +118,7 @@ def make_optimizer(config: Mapping[str, Any], params, steps: Mapping[str, int]):
   )
 
 
-def first_state(config: Mapping[str, Any], parts: Parts, params) -> TrainState:
+def first_state(config: Mapping[str, Any], parts: Components, params) -> TrainState:
   """The state before the first step, on the default device."""
   params = jax.tree.map(jnp.asarray, params)
   key = jax.random.key(config["seed"], impl=config["prng"])

@@ -1,4 +1,4 @@
-"""What a method cannot work with is refused by its name, before anything is built."""
+"""make_method rejects settings that the method does not support."""
 
 import pytest
 
@@ -12,11 +12,11 @@ from ssljax.training import build
   [
     ("comatch", {"accumulation": 2}, ["comatch", "micro-batches", "--config.batch"]),
     ("mean_teacher", {}, ["mean_teacher needs a teacher", "--config.ema"]),
-    ("mixmatch", {}, ["mixmatch as it is set needs", "layout=padded"]),
-    ("remixmatch", {}, ["it is packed", "mix=pooled"]),
+    ("mixmatch", {}, ["mixmatch with these settings needs", "layout=padded"]),
+    ("remixmatch", {}, ["not packed", "mix=pooled"]),
   ],
 )
-def test_a_setting_that_a_method_cannot_work_with(method, keys, words):
+def test_the_error_names_the_method_and_a_way_to_fix_it(method, keys, words):
   config = base.get_config(method).to_dict() | keys
   if "mix" in config["method"]:
     config["method"]["mix"] = "hidden"
