@@ -24,9 +24,10 @@ from ssljax.evals.predictions import write_predictions
 from ssljax.evals.report import html, page
 from ssljax.inference import score
 from ssljax.runtime import json_files
+from ssljax.runtime.progress import Progress
 from ssljax.training import checkpoint, metrics, preview, pytrees, step
 from ssljax.training.assemble import Job, assemble
-from ssljax.training.timing import Window
+from ssljax.training.timing import StepTimer
 
 WORK = 60.0  # seconds of work that a kill may cost where checkpoint_every is 0
 IDLE = "no pseudo-label counted at any step (mask_rate 0); see steps and threshold"
@@ -92,8 +93,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     state = job.first()
     meta, start = {"best": None, "stale": 0, "seconds": 0.0, "window": []}, 0
   writer = metrics.Writer(workdir, start if restored else None, leader)
-  progress = metrics.Progress(steps["steps"], start, leader)
-  window = Window(meta["window"])
+  progress = Progress(steps["steps"], "step", initial=start, active=leader)
+  timer = StepTimer(meta["window"])
   stop = _Signals()
   began = time.perf_counter() - meta["seconds"]
   seen: set[str] = set()
@@ -101,22 +102,23 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   best, stale, stopped = meta["best"], meta["stale"], meta.get("stopped", False)
 
   def save(value: float | None) -> None:
-    _finite(window.fetch(), saved, workdir)
+    _finite(timer.fetch(), saved, workdir)
     kept = {
       "best": best,
       "stale": stale,
       "stopped": stopped,
       "seconds": time.perf_counter() - began,
-      "window": window.done,
+      "window": timer.values,
     }
     saved.save(t, state, kept, value)
 
   def report() -> None:
-    done = list(window.fetch())
-    line = window.line()
+    done = list(timer.fetch())
+    line = timer.line()
     writer.write(t, "train", line)  # of a loss that is not finite, too
     _finite(done, saved, workdir)
-    progress.update(t, {"loss": line["loss"]})
+    # After a resume, `done` begins with steps of the earlier process.
+    progress.update(min(len(done), t - start), {"loss": line["loss"]})
 
   # The loop. A step is sent off before the one before it has ended.
   t = start
@@ -126,24 +128,24 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     shape, counts = preview.shape_of(batch), _counts(batch)
     fresh = shape not in seen
     if fresh:
-      window.pause()
+      timer.pause()
     state, values = job.train_step(state, *job.put(batch, hidden))
     t += 1
-    window.add(values, {"step": t, **counts})
+    timer.add(values, {"step": t, **counts})
     if fresh:
       seen.add(shape)
-      window.pause()
-      window.resume()
+      timer.pause()
+      timer.resume()
 
     if t % config["log_every"] == 0 or t == steps["steps"]:
       report()
-    if not every and window.first_seconds is not None:
-      every = _agreed(max(1, int(WORK / window.first_seconds)))
+    if not every and timer.first_seconds is not None:
+      every = _agreed(max(1, int(WORK / timer.first_seconds)))
 
     value = None
     if t % steps["eval_every"] == 0 or t == steps["steps"]:
-      window.pause()
-      _finite(window.fetch(), saved, workdir)
+      timer.pause()
+      _finite(timer.fetch(), saved, workdir)
       found = classification(_score(job, state, data.validation), data.validation.label)
       writer.write(t, "validation", found)
       value = found[config["select"]]
@@ -154,17 +156,17 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       else:
         stale, value = stale + 1, None
       stopped = bool(config["patience"]) and stale >= config["patience"]
-      if stopped and window.done:  # the last step has a line, whichever it is
+      if stopped and timer.values:  # the last step has a line, whichever it is
         report()
-      window.resume()
+      timer.resume()
 
     signalled = stop.at(t)
     due = every and t - saved_at >= every
     if value is not None or due or signalled or stopped or t == steps["steps"]:
-      window.pause()
+      timer.pause()
       save(value)
       saved_at = t
-      window.resume()
+      timer.resume()
     if signalled and t < steps["steps"] and not stopped:
       saved.wait()
       progress.close()

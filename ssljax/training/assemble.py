@@ -47,7 +47,7 @@ def assemble(config: dict[str, Any]) -> Job:
     UserError: whatever the user can mend.
   """
   # Config and data are checked before weights are looked up.
-  configuration.check(config)
+  configuration.validate(config)
   method = build.make_method(config)
   config = {**config, "data": prepare.in_cache(config["data"])}
   devices = sharding.make_devices(config["parallel"], config["fsdp"])

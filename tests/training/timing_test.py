@@ -1,20 +1,22 @@
-"""What a step took, as the window times it: on a device and a clock made up here."""
+"""StepTimer, on a simulated device and clock."""
+
+import time
 
 import jax
 import pytest
 
-from ssljax.training import timing
+from ssljax.training.timing import StepTimer
 
-STEP, HOST = 0.05, 0.001  # seconds of a step, and of the host between two
+STEP, HOST = 0.05, 0.001  # seconds of a step on the device, and on the host
 
 
 class Device:
-  """Runs steps one after another while the host goes on; waiting moves the clock."""
+  """Runs steps one after another, beside the host; waiting for one moves the clock."""
 
   def __init__(self, monkeypatch):
     self.now = self.free = 0.0
     self.ends = {}
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: self.now)
     monkeypatch.setattr(jax, "block_until_ready", self.wait)
 
   def send(self, step, seconds):
@@ -28,35 +30,35 @@ class Device:
 
 
 def run(device, steps, log_every, compile_steps=(0,), evaluate_every=0):
-  """The lines that a loop like that of train.py writes, and its window."""
-  timed, lines = timing.Window(), []
+  """Runs a loop like that of train.py; returns (logged lines, timer)."""
+  timer, lines = StepTimer(), []
   for t in range(steps):
     fresh = t in compile_steps
     if fresh:
-      timed.pause()
+      timer.pause()
     values = device.send(t, 9.0 if fresh else STEP)
-    timed.add(values, {"step": t + 1, "texts": 4, "tokens": 40, "row_tokens": 50})
+    timer.add(values, {"step": t + 1, "texts": 4, "tokens": 40, "row_tokens": 50})
     if fresh:
-      timed.pause()
-      timed.resume()
+      timer.pause()
+      timer.resume()
     if (t + 1) % log_every == 0:
-      lines.append(timed.line())
+      lines.append(timer.line())
     if evaluate_every and (t + 1) % evaluate_every == 0:
-      timed.pause()
+      timer.pause()
       device.now += 7.0
-      timed.resume()
-  return lines, timed
+      timer.resume()
+  return lines, timer
 
 
 @pytest.mark.parametrize("log_every", [1, 2, 3, 10])
 @pytest.mark.parametrize("evaluate_every", [0, 4])
-def test_a_step_is_timed_however_often_lines_are_written(
+def test_step_time_does_not_depend_on_how_often_lines_are_logged(
   monkeypatch, log_every, evaluate_every
 ):
-  lines, timed = run(Device(monkeypatch), 30, log_every, (0, 15), evaluate_every)
-  assert timed.first_seconds == pytest.approx(STEP, rel=0.1)
+  lines, timer = run(Device(monkeypatch), 30, log_every, (0, 15), evaluate_every)
+  assert timer.first_seconds == pytest.approx(STEP, rel=0.1)
   for number, line in enumerate(lines):
-    if log_every == 1 and number in (0, 15):  # the steps that were compiled
+    if log_every == 1 and number in (0, 15):  # the steps that compile
       assert "step_seconds" not in line
       continue
     assert line["step_seconds"] == pytest.approx(STEP, rel=0.1)
@@ -65,35 +67,35 @@ def test_a_step_is_timed_however_often_lines_are_written(
     assert line["real_token_share"] == pytest.approx(0.8)
 
 
-def test_a_step_is_sent_off_before_the_one_before_it_has_ended(monkeypatch):
+def test_a_step_is_dispatched_before_the_previous_one_has_ended(monkeypatch):
   device = Device(monkeypatch)
-  timed = timing.Window()
+  timer = StepTimer()
   for t in range(5):
-    timed.add(device.send(t, STEP), {"step": t + 1})
+    timer.add(device.send(t, STEP), {"step": t + 1})
     assert device.now <= device.ends.get(t - 1, 0) + 2 * HOST
 
 
-def test_a_window_that_is_restored_writes_the_line_of_one_that_went_on(monkeypatch):
+def test_a_restored_timer_logs_the_line_of_an_uninterrupted_one(monkeypatch):
   device = Device(monkeypatch)
   counts = {"texts": 4, "tokens": 40, "row_tokens": 50}
-  straight, first = timing.Window(), timing.Window()
+  uninterrupted, first = StepTimer(), StepTimer()
   for t in range(3):
     values = device.send(t, STEP)
-    straight.add(values, counts)
+    uninterrupted.add(values, counts)
     first.add(values, counts)
-  second = timing.Window(first.fetch())
+  second = StepTimer(first.fetch())
   last = device.send(3, STEP)
-  straight.add(last, counts)
+  uninterrupted.add(last, counts)
   second.add(last, counts)
-  assert straight.line() == second.line()
+  assert uninterrupted.line() == second.line()
 
 
-def test_accuracy_of_pseudo_labels_weighs_each_known_text_alike():
-  timed = timing.Window()
+def test_pseudo_label_accuracy_weights_each_text_equally():
+  timer = StepTimer()
   for right, known in ((1.0, 1.0), (1.0, 4.0), (0.0, 0.0)):
     counts = {"texts": 4, "tokens": 40, "row_tokens": 50}
-    seen = {"pseudo_labels_right": right, "pseudo_labels_known": known}
-    timed.add(seen, counts)
-  assert timed.line()["pseudo_label_accuracy"] == pytest.approx(2 / 5)
-  timed.add({"pseudo_labels_right": 0.0, "pseudo_labels_known": 0.0}, counts)
-  assert timed.line()["pseudo_label_accuracy"] is None
+    metrics = {"pseudo_labels_right": right, "pseudo_labels_known": known}
+    timer.add(metrics, counts)
+  assert timer.line()["pseudo_label_accuracy"] == pytest.approx(2 / 5)
+  timer.add({"pseudo_labels_right": 0.0, "pseudo_labels_known": 0.0}, counts)
+  assert timer.line()["pseudo_label_accuracy"] is None
