@@ -9,7 +9,7 @@ cores it took 2 min 31 s to 3 min 2 s, downloads left aside, and got a test F1 o
 other labelled texts; the 202 test texts are the same.
 """
 
-from configs import base
+from ssljax.configs import base
 
 
 def get_config():

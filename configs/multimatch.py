@@ -9,7 +9,7 @@ F1 0.548 ± 0.030 on ToxicChat over three seeds, 5 to 7 minutes a run. Not run w
 settings of this file, whose DeBERTa-v3-base needs an accelerator.
 """
 
-from configs import base
+from ssljax.configs import base
 
 
 def get_config(task: str = "prompt"):

@@ -10,7 +10,7 @@ F1 0.479 ± 0.034 on ToxicChat over three seeds, 2 minutes a run. Not run with t
 settings of this file, whose DeBERTa-v3-base needs an accelerator.
 """
 
-from configs import base
+from ssljax.configs import base
 
 
 def get_config(task: str = "prompt"):

@@ -8,7 +8,7 @@ With MiniLM on a CPU: docs/methods.md has command, test F1 and cost of a step. N
 with the settings of this file, whose DeBERTa-v3-base needs an accelerator.
 """
 
-from configs import base
+from ssljax.configs import base
 
 
 def get_config(task: str = "prompt"):

@@ -1,31 +1,40 @@
-"""Runs an absl program so that a mistake of the user is one line and exit code 2."""
+"""Runs a program with absl flags; a user's mistake is one line and exit code 2."""
 
-import itertools
+import contextlib
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any
 
+import ml_collections
 from absl import app, flags, logging
 
+from ssljax import config_files, options
 from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, UserError
 
 
-def run(main: Callable[..., int | None], positional: bool = False) -> None:
+def run(
+  main: Callable[..., int | None], positional: bool = False, configs: str = ""
+) -> None:
   """Parses the flags, runs `main()` and exits with what it returns (None is 0).
 
   Args:
-    positional: `main` gets the list of what is no flag; else that is a mistake.
+    main: the program; with `positional` it gets the arguments that are not flags.
+    positional: accept such arguments.
+    configs: the kind of config that --config names, see `config_files.folder`.
   """
   _quiet()
-  app.run(lambda argv: guarded(main, argv, positional), flags_parser=_parse)
+  app.run(
+    lambda argv: guarded(main, argv, positional),
+    flags_parser=lambda argv: _parse(argv, configs),
+  )
 
 
 def guarded(
   main: Callable[..., int | None], argv: Sequence[str], positional: bool = False
 ) -> int | None:
-  """What `main()` returns; exits with one line where the user can mend what it met."""
+  """Returns what `main()` returns; a user's mistake ends in one line and its code."""
   if len(argv) > 1 and not positional:
     _stop(f"unexpected argument {argv[1]!r}: flags are written --name=value")
   try:
@@ -35,8 +44,8 @@ def guarded(
   except PermissionError as error:
     if error.filename is None:
       raise
-    _stop(f"{error.filename}: {error.strerror}; change its permissions or name another")
-  except BrokenPipeError:  # `| head` has seen enough
+    _stop(f"{error.filename}: {error.strerror}; change its permissions or use another")
+  except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(CUT_OFF)
   except KeyboardInterrupt:
@@ -44,77 +53,85 @@ def guarded(
     sys.exit(INTERRUPTED)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], configs: str) -> list[str]:
+  # The keys of a config are known once it is loaded, so it comes first. ml_collections
+  # reads sys.argv as well.
+  words = [argv[0], *sorted(_joined(argv[1:]), key=lambda word: not _is_config(word))]
+  with contextlib.ExitStack() as stack:
+    if len(words) > 1 and _is_config(words[1]):
+      try:
+        path, argument = config_files.find(words[1].partition("=")[2], configs)
+      except UserError as error:
+        _stop(str(error))
+      words[1] = f"--config={path}" + (f":{argument}" if argument else "")
+      stack.enter_context(config_files.importing_neighbours(path))
+    sys.argv = words
+    return _parse_flags(words)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
   values = flags.FLAGS
-  _find_configs(argv)
-  # The keys of a config are known once it is read: it comes first wherever it stands.
-  # ml_collections looks into sys.argv, too.
-  words = sorted(
-    argv[1:], key=lambda word: not word.startswith(("--config=", "-config="))
-  )
-  sys.argv = argv = [argv[0], *words]
   try:
     rest = values(argv)
     if "config" in values and getattr(values, "config", None) is not None:
-      values.config.keys()  # a config file that failed to load raises only now
+      values.config.keys()  # only this raises the error of a config file
+    return rest
   except (flags.Error, UserError) as error:
-    said = str(error)
-    if "Traceback" in said:  # of a config file; ml_collections quotes all of it
-      said = f"cannot load the config file: {said.strip().splitlines()[-1]}"
-    _stop(said if isinstance(error, UserError) else f"{said} (--help lists the flags)")
-  except (AttributeError, KeyError) as error:
-    # ml_collections: an unknown key, often with the nearest name after a newline.
-    plain = str(error).strip("\"'").replace("\\n", "\n").replace("\\", "")
-    first, *more = plain.split("\n")
-    first = first.rpartition("lookup: ")[2]  # of a key of what has no keys
-    flag = _flag_of(argv, first.strip("'\""))
-    hint = f": {more[0]}" if more else ""
-    for part in ("method", "wrapper"):
-      if not more and flag.startswith(f"--config.{part}."):
-        hint = _keywords(argv, part)
-    _stop(f"unknown config key {flag}{hint}")
+    message = str(error)
+    if "Traceback" in message:  # ml_collections quotes that of a config file
+      message = f"cannot load the config: {message.strip().splitlines()[-1]}"
+    elif not isinstance(error, UserError):
+      message = f"{message} (--help lists the flags)"
+    _stop(message)
+  except (AttributeError, KeyError):
+    _stop(_unknown_key(argv))
   except (ImportError, SyntaxError) as error:
-    _stop(f"cannot load the config file: {type(error).__name__}: {error}")
+    _stop(f"cannot load the config: {type(error).__name__}: {error}")
   except (TypeError, ValueError) as error:
     _stop(f"bad config value: {error}")
-  except OSError as error:
-    reason = [line.strip() for line in str(error).splitlines() if "Errno" in line]
-    _stop(
-      f"cannot load the config file: {reason[-1] if reason else error}; its path begins"
-      " where you are, which is mostly the root of the repository"
-    )
-  return rest
 
 
-def _find_configs(argv: Sequence[str]) -> None:
-  """Lets a config file import its neighbours as `configs`, from any folder."""
-  words = [word for argument in argv for word in argument.split("=", 1)]
-  for flag, value in itertools.pairwise(words):
-    if flag.lstrip("-") == "config":
-      sys.path.append(str(Path(value.split(":")[0]).resolve().parent.parent))
+def _joined(words: Sequence[str]) -> list[str]:
+  """`--config NAME` as one word."""
+  joined = list(words)
+  for i, word in enumerate(words[:-1]):
+    if word in ("--config", "-config"):
+      joined[i : i + 2] = [f"--config={words[i + 1]}"]
+      break
+  return joined
 
 
-def _flag_of(argv: Sequence[str], key: str) -> str:
-  """The flag as it was typed, for a key that a config does not have."""
-  for argument in argv:
-    name = argument.lstrip("-").split("=")[0]
-    if name.startswith("config.") and f".{key}." in f".{name}.":
-      return f"--{name}"
-  return key
+def _is_config(word: str) -> bool:
+  return word.startswith(("--config=", "-config="))
 
 
-def _keywords(argv: Sequence[str], part: str) -> str:
-  """What the method, or the wrapper, that a config names has; "" without that part."""
-  # The config as it is without any key; ml_collections looks into sys.argv, too.
+def _unknown_key(argv: Sequence[str]) -> str:
+  """The message for a flag --config.KEY whose key the config does not have."""
+  # The config without any changed key; ml_collections reads sys.argv as well.
   sys.argv = [w for w in argv if not w.startswith(("--config.", "-config."))]
   flags.FLAGS(sys.argv)
-  known = flags.FLAGS.config.get(part)
-  if known is None:
-    return ""
-  if not known["name"]:
-    return ": a wrapper's keywords come with --config=configs/METHOD.py:prompt+WRAPPER"
-  keywords = ", ".join(key for key in known if key != "name")
-  return f": {known['name']} has {keywords or 'no keywords'}"
+  for word in argv:
+    name = word.lstrip("-").partition("=")[0]
+    if not name.startswith("config."):
+      continue
+    keys, place = flags.FLAGS.config, "--config"
+    for key in name.split(".")[1:]:
+      known = list(keys.keys()) if isinstance(keys, ml_collections.ConfigDict) else []
+      if key not in known:
+        return f"unknown config key --{name}{_hint(place, key, known, keys)}"
+      keys, place = keys[key], f"{place}.{key}"
+  return "unknown config key (--list_keys lists them)"
+
+
+def _hint(place: str, key: str, known: Sequence[str], keys: Any) -> str:
+  if not known:
+    return f"; {place} is a value and has no keys"
+  names = [name for name in known if name != "name"]
+  if place == "--config.wrapper" and not keys["name"]:
+    return "; a wrapper and its keywords are chosen by --config=METHOD:prompt+WRAPPER"
+  if place in ("--config.method", "--config.wrapper") and not names:
+    return f"; {keys['name']} has no keywords"
+  return options.nearest(key, names)
 
 
 def _stop(message: str, code: int = MISTAKE) -> None:
@@ -123,7 +140,7 @@ def _stop(message: str, code: int = MISTAKE) -> None:
 
 
 def _quiet() -> None:
-  """Shows what the user asked for and no advice of the libraries beneath."""
+  """Hides the advice and the warnings of libraries."""
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 
-from ssljax import cli, sharding
-from ssljax import config as configuration
+from ssljax import cli, run_config
 from ssljax.data import datasets, prepare
 from ssljax.data.records import files, records, schema, split_files
 from ssljax.errors import UserError
 from ssljax.evals import evaluation, runs, slices
 from ssljax.evals.predictions import PREDICTIONS, write_predictions
 from ssljax.evals.report import html, page
-from ssljax.inference import load, score
+from ssljax.inference import score
+from ssljax.inference.load import load_trained
 from ssljax.models import resolve
 from ssljax.runtime import json_files
-from ssljax.training import pytrees, step
+from ssljax.training import pytrees
 
 REPORT = "report.html"
 
@@ -36,7 +35,7 @@ def define_flags() -> None:
 
 def main() -> int:
   workdir = Path(flags.FLAGS.workdir).expanduser()
-  config = configuration.read(workdir)
+  config = run_config.read(workdir)
   data, rows, more = _labelled(config, workdir)
   place = Path(data)
   name = place.name if place.is_dir() else files.stem(place)
@@ -46,21 +45,17 @@ def main() -> int:
   _claim(output, own)
   folder = resolve(config["encoder"])
   part = datasets.eval_set(rows, folder, config["max_length"])
-  chosen, params, model, method = load.load(workdir, config, folder)
-  devices = sharding.make_devices()
-  eval_step = jax.jit(
-    step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
-  )
-  params = sharding.put(params, sharding.state_shardings(params, devices))
+  trained = load_trained(workdir)
   lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
-  logits = score.score(eval_step, params, part.tokens, lengths, devices)
-  decision = evaluation.decision_of(workdir, chosen)
+  scorer = score.make_scorer(trained.eval_step, trained.params, lengths)
+  logits = scorer(part.tokens)
+  decision = evaluation.decision_of(workdir, trained.step)
   scored = evaluation.scored(rows, logits, part.tokens.truncated, more)
   found = {
     **own,
     "rows": len(rows),
-    "step": chosen,
-    "params_sha256": pytrees.sha256(params),
+    "step": trained.step,
+    "params_sha256": pytrees.sha256(trained.params),
     "temperature": decision.temperature,
     "undefined": decision.undefined,
     "test": evaluation.of_set(scored, decision),
@@ -78,7 +73,7 @@ def main() -> int:
     for name in names
     if found["test"][name] is not None
   )
-  print(f"{data} ({len(rows)} rows, step {chosen}): {shown}")
+  print(f"{data} ({len(rows)} rows, step {trained.step}): {shown}")
   if scored.truncated:
     print(f"{scored.truncated} texts were cut at {config['max_length']} tokens")
   if "temperature" in decision.undefined:

@@ -1,4 +1,4 @@
-"""Things that are found by the name of their file, each with a function `make`."""
+"""Finds methods and wrappers by the name of their module, each with a function `make`."""
 
 import importlib
 import inspect
@@ -8,32 +8,57 @@ from types import ModuleType
 from typing import Any
 
 from ssljax.errors import UserError
-from ssljax.options import check
+from ssljax import options
 
 
 def names(package: ModuleType) -> list[str]:
-  """Every module of a package, except its `HELPERS`."""
+  """All modules of a package except its `HELPERS`."""
   modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
   return sorted(modules.difference(getattr(package, "HELPERS", ())))
 
 
-def factory(package: ModuleType, name: str) -> Callable:
-  """`make` of a module; its keywords are those with a default.
+def module(package: ModuleType, name: str) -> ModuleType:
+  """The module `name` of the package; a dotted name is imported from anywhere.
 
   Raises:
-    UserError: there is none of that name.
+    UserError: no such module, or it can't be imported, or it has no `make`.
   """
-  what = package.__name__.rsplit(".", 1)[-1].rstrip("s")
-  if name not in names(package):
+  kind = _kind(package)
+  if "." not in name:
+    if name not in names(package):
+      raise UserError(
+        f"unknown {kind} {name!r} (--config.{kind}.name); choose one of "
+        f"{', '.join(names(package))}, or give a module of your own by its dotted "
+        f"name, my_package.my_{kind}"
+      )
+    return importlib.import_module(f"{package.__name__}.{name}")
+  try:
+    imported = importlib.import_module(name)
+  except Exception as error:  # whatever the module raises
     raise UserError(
-      f"no {what} {name!r} (--config.{what}.name); there are "
-      f"{', '.join(names(package))}"
+      f"--config.{kind}.name={name}: cannot import it "
+      f"({type(error).__name__}: {error}); check the name, and that its folder is "
+      "installed or on PYTHONPATH"
+    ) from error
+  if not callable(getattr(imported, "make", None)):
+    raise UserError(
+      f"--config.{kind}.name={name}: {imported.__file__} defines no function make "
+      "(see docs/adding-a-method.md)"
     )
-  return importlib.import_module(f"{package.__name__}.{name}").make
+  return imported
+
+
+def factory(package: ModuleType, name: str) -> Callable:
+  """The `make` of a module; its keywords are the parameters that have a default.
+
+  Raises:
+    UserError: as `module`.
+  """
+  return module(package, name).make
 
 
 def defaults(make: Callable) -> dict[str, Any]:
-  """Keywords with their defaults."""
+  """Keywords of `make` with their defaults."""
   return {
     key: parameter.default
     for key, parameter in inspect.signature(make).parameters.items()
@@ -42,23 +67,28 @@ def defaults(make: Callable) -> dict[str, Any]:
 
 
 def checked(package: ModuleType, config: Mapping[str, Any]) -> dict[str, Any]:
-  """The keywords of `config`, which names a module of the package.
+  """The keywords in `config`, whose "name" is a module of the package.
 
   Raises:
-    UserError: an unknown name or keyword, or a value that a keyword may not have.
+    UserError: an unknown name or keyword, or a value out of a keyword's range.
   """
-  what = package.__name__.rsplit(".", 1)[-1].rstrip("s")
+  kind = _kind(package)
   make = factory(package, config["name"])
   keywords = {key: value for key, value in config.items() if key != "name"}
-  known = defaults(make)
+  accepted = defaults(make)
   for key in keywords:
-    if key not in known:
+    if key not in accepted:
       raise UserError(
-        f"{what} {config['name']} has no keyword {key!r}; it has "
-        f"{', '.join(known) or 'none'} (--config.{what}.{key})"
+        f"{kind} {config['name']} has no keyword {key!r} (--config.{kind}.{key})"
+        f"{options.nearest(key, accepted) or '; it has no keywords'}"
       )
   try:
-    check(make, keywords)
+    options.check(options.describe(make), keywords)
   except ValueError as error:
-    raise UserError(f"--config.{what}.{error} ({config['name']})") from None
+    raise UserError(f"--config.{kind}.{error} ({config['name']})") from None
   return keywords
+
+
+def _kind(package: ModuleType) -> str:
+  """The config key of the package: "method" for ssljax.methods."""
+  return package.__name__.rsplit(".", 1)[-1].rstrip("s")

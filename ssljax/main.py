@@ -1,53 +1,69 @@
 """Trains a classifier: python -m ssljax.main --config=configs/fixmatch.py."""
 
 import os
-import time
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
-from ssljax import cli, wrappers
-from ssljax import config as configuration
+from ssljax import cli, config_files, methods, options, wrappers
+from ssljax.config import KEYS, new_workdir, validate
 from ssljax.errors import UserError
 
-config_flags.DEFINE_config_file("config", None, "a file of configs/")
-flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config>-<time>")
+config_flags.DEFINE_config_file("config", None, "a config: its name or its file")
+flags.DEFINE_string("workdir", None, "folder of the run; default runs/<name>-<time>")
+flags.DEFINE_bool("list_keys", False, "print the keys of the config and stop")
 
 
 def main() -> int:
-  if flags.FLAGS.config is None:
-    raise UserError("no config: give --config=configs/fixmatch.py, or another")
-  config = flags.FLAGS.config.to_dict()
-  config["wrapper"] = wrappers.complete(config["wrapper"])
-  configuration.check(config)  # before anything that takes its time to load
-  name = f"{config['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = Path(flags.FLAGS.workdir or Path("runs") / name).expanduser()
+  config = flags.FLAGS.config
+  if flags.FLAGS.list_keys:
+    print("\n".join(list_keys(config)))
+    return 0
+  if config is None:
+    names = [file.stem for file in config_files.folder().glob("[a-z]*.py")]
+    raise UserError(
+      "no config: give --config=configs/fixmatch.py, or a name: "
+      f"{', '.join(sorted(set(names) - {'base'}))}"
+    )
+  config = config.to_dict()
+  config["wrapper"] = wrappers.complete(config.get("wrapper", {"name": ""}))
+  validate(config)  # before the slow imports
+  workdir = Path(flags.FLAGS.workdir or new_workdir(config["name"])).expanduser()
   if config["distributed"]:
     if not flags.FLAGS.workdir:
       raise UserError(
-        "give --workdir, one that all processes share: left out, each would name its "
-        "own folder"
+        "give --workdir, a folder that all processes share; without it each process "
+        "would make its own"
       )
-    distributed()
-  from ssljax import train  # after jax.distributed, which must come first
+    join_processes()
+  from ssljax.train import run  # after jax.distributed, which must come first
 
-  return train.run(config, workdir)
+  return run(config, workdir)
 
 
-def distributed() -> None:
+def list_keys(config) -> list[str]:
+  """A line for each key; also the keywords of the config's method, if there is one."""
+  lines = options.listing(KEYS, "--config.")
+  if config is None:
+    return [*lines, "With --config=METHOD the keywords of the method are listed, too."]
+  for key, package in (("method", methods), ("wrapper", wrappers)):
+    if config[key].name:
+      described = package.describe(config[key].name)
+      lines += ["", f"{key} {config[key].name}:"]
+      lines += options.listing(described, f"--config.{key}.")
+  return lines
+
+
+def join_processes() -> None:
   """Joins the other processes of the run.
 
-  SLURM, Cloud TPU, GKE and Open MPI are found by JAX itself; anywhere else
-  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who is who.
+  JAX finds them by itself under SLURM, Open MPI, on Cloud TPU and GKE. Elsewhere they
+  are described by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
   """
   import jax
 
   names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-  way_out = (
-    f"start it under SLURM, Open MPI, on Cloud TPU or GKE, or set {', '.join(names)}, "
-    "as launch/local.py does"
-  )
   try:
     if names[0] in os.environ:
       address, processes, process = (os.environ[name] for name in names)
@@ -55,7 +71,10 @@ def distributed() -> None:
     else:
       jax.distributed.initialize()
   except (KeyError, ValueError) as error:
-    raise UserError(f"--config.distributed=true: {error}; {way_out}") from error
+    raise UserError(
+      f"--config.distributed=true: {error}; start it under SLURM, Open MPI, on Cloud "
+      f"TPU or GKE, or set {', '.join(names)}, as launch/local.py does"
+    ) from error
 
 
 if __name__ == "__main__":

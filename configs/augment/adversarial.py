@@ -5,7 +5,7 @@
 Any machine; no model, no network.
 """
 
-from configs.augment import base
+from ssljax.configs.augment import base
 
 
 def get_config():

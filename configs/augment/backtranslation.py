@@ -10,7 +10,7 @@ With MarianMT, as the reference did it: a GPU; models from the hub or config.mod
     --config.views=4
 """
 
-from configs.augment import base
+from ssljax.configs.augment import base
 
 
 def get_config():

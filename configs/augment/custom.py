@@ -6,7 +6,7 @@
 Any machine; the time is that of the function.
 """
 
-from configs.augment import base
+from ssljax.configs.augment import base
 
 
 def get_config():

@@ -6,7 +6,7 @@ Any machine; its speed: docs/augmentation.md. The first run fetches 76 MB of wor
 vectors. WordNet's synonyms instead: `--config.synonyms=wordnet`.
 """
 
-from configs.augment import base
+from ssljax.configs.augment import base
 
 
 def get_config():

@@ -9,7 +9,8 @@ needed, stands in the environment variable OPENAI_API_KEY. Speeds and how to sta
 server: docs/augmentation.md.
 """
 
-from configs.augment import base
+from ssljax.configs.augment import base
+
 from ssljax.errors import UserError
 
 VARIANTS = {

@@ -1,4 +1,4 @@
-"""Finished runs, read from their folders; nothing here trains or loads a model."""
+"""Finds finished runs and reads what they left on disk; loads no model."""
 
 import hashlib
 import json
@@ -6,27 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from ssljax import config as configs
+from ssljax import run_config
 from ssljax.errors import UserError
-
-OLD = "its result.json was written by an older version; run it again in a new folder"
-
-
-class Predictions(NamedTuple):
-  id: list[str]
-  label: np.ndarray  # i64 [n]
-  score: np.ndarray  # f64 [n], calibrated
-  logits: np.ndarray  # f32 [n, C]
-  text: list[str]
-  response: list[str | None]
+from ssljax.evals.predictions import Predictions, read_predictions
 
 
 class Run(NamedTuple):
+  """A finished run."""
+
   workdir: Path
-  config: dict[str, Any]  # with `resolved`
+  config: dict[str, Any]  # includes `resolved`
   result: dict[str, Any]
 
   @property
@@ -34,107 +23,96 @@ class Run(NamedTuple):
     """Class names by id."""
     return self.config["resolved"]["labels"]
 
+  def predictions(self, split: str = "test") -> Predictions:
+    """Reads the predictions on `validation` or `test`."""
+    return read_predictions(self.workdir / "predictions" / f"{split}.parquet")
 
-def find(places: Sequence[str]) -> list[Run]:
-  """The finished runs in folders: each is one, or holds some at any depth.
+  def test_set_hash(self) -> bytes:
+    """A hash that is equal for runs with the same test texts and labels."""
+    test = self.predictions()
+    content = [test.id, test.label.tolist(), test.text, test.response]
+    return hashlib.sha256(json.dumps(content).encode()).digest()
+
+  def history(self) -> dict[str, list[dict[str, Any]]]:
+    """Reads the lines of metrics.jsonl by split, in the order of the steps."""
+    lines: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "test": []}
+    path = self.workdir / "metrics.jsonl"
+    try:
+      with open(path, encoding="utf-8") as file:
+        for text in file:
+          line = json.loads(text)
+          if not isinstance(line["step"], int):
+            raise ValueError(f"the step {line['step']!r} is not an integer")
+          lines.setdefault(line["split"], []).append(line)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise UserError(f"{path}: cannot be read ({error!r})") from None
+    return lines
+
+
+def find_runs(paths: Sequence[str]) -> list[Run]:
+  """Finds the finished runs in folders.
+
+  Args:
+    paths: each the folder of a run, or a folder with runs at any depth.
 
   Raises:
-    UserError: a place that is no folder, or holds no run; no run that is finished; one
-      that cannot be read.
+    UserError: a path is not a folder or contains no run; no run is finished; a run
+      cannot be read.
   """
-  found = []
-  for place in places:
-    root = Path(place).expanduser()
-    if not root.is_dir():
-      raise UserError(f"{place}: no such folder; give folders of runs")
-    some = sorted(root.rglob("result.json"))
-    if not some and not unfinished([place]):
-      raise UserError(f"{place}: holds no run of ssljax")
-    found += [read(path.parent) for path in some]
-  if places and not found:
-    first = unfinished(places)[0]
-    raise UserError(f"{first}: has no result.json: the run is not finished")
-  return list({run.workdir.resolve(): run for run in found}.values())
+  runs = []
+  for path in paths:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+      raise UserError(f"{path}: no such folder; give the folders of runs")
+    results = sorted(folder.rglob("result.json"))
+    if not results and not find_unfinished([path]):
+      raise UserError(f"{path}: contains no ssljax run")
+    runs += [read_run(result.parent) for result in results]
+  if paths and not runs:
+    first = find_unfinished(paths)[0]
+    raise UserError(f"{first}: has no result.json, so the run is not finished")
+  return list({run.workdir.resolve(): run for run in runs}.values())
 
 
-def unfinished(places: Sequence[str]) -> list[Path]:
-  """The folders of runs in these folders that have no result.json yet."""
-  found = {}
-  for place in places:
-    for path in sorted(Path(place).expanduser().rglob("config.json")):
-      workdir = path.parent
+def find_unfinished(paths: Sequence[str]) -> list[Path]:
+  """Finds the folders of runs that have no result.json yet."""
+  workdirs = {}
+  for path in paths:
+    for config in sorted(Path(path).expanduser().rglob("config.json")):
+      workdir = config.parent
       if (workdir / "result.json").exists():
         continue
       try:
-        configs.read(workdir)
-      except UserError:  # the config.json of something else, such as an exported model
+        run_config.read(workdir)
+      except UserError:  # not the config of a run; perhaps of an exported model
         continue
-      found[workdir.resolve()] = workdir
-  return list(found.values())
+      workdirs[workdir.resolve()] = workdir
+  return list(workdirs.values())
 
 
-def read(workdir: Path) -> Run:
-  """One finished run."""
+def read_run(workdir: Path) -> Run:
+  """Reads one finished run.
+
+  Raises:
+    UserError: the run is not finished or cannot be read.
+  """
   try:
-    config = configs.read(workdir)
+    config = run_config.read(workdir)
     result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
-    if "calibration" not in result:
-      raise UserError(f"{workdir}: {OLD}")
-    return Run(workdir, config, result)
   except (OSError, ValueError) as error:
     raise UserError(f"{workdir}: cannot be read as a finished run ({error})") from None
-
-
-def predictions(run: Run, split: str = "test") -> Predictions:
-  """What a run said of each text of validation or test."""
-  return said(run.workdir / "predictions" / f"{split}.parquet")
-
-
-def said(path: Path) -> Predictions:
-  """What `write_predictions` has written."""
-  try:
-    table = pq.read_table(path)
-    return Predictions(
-      table["id"].to_pylist(),
-      table["label"].to_numpy(),
-      table["score"].to_numpy(),
-      np.stack(table["logits"].to_numpy(zero_copy_only=False)),
-      table["text"].to_pylist(),
-      table["response"].to_pylist(),
-    )
-  except (OSError, ValueError, KeyError) as error:
-    raise UserError(f"{path}: cannot be read ({error})") from None
-
-
-def tested_on(run: Run) -> bytes:
-  """The same for runs that were tested on the same texts, with the same labels."""
-  said = predictions(run)
-  texts = [said.id, said.label.tolist(), said.text, said.response]
-  return hashlib.sha256(json.dumps(texts).encode()).digest()
-
-
-def history(run: Run) -> dict[str, list[dict[str, Any]]]:
-  """The lines of metrics.jsonl by split, in the order of the steps."""
-  found: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "test": []}
-  try:
-    with open(run.workdir / "metrics.jsonl", encoding="utf-8") as lines:
-      for line in lines:
-        values = json.loads(line)
-        if not isinstance(values["step"], int):
-          raise ValueError(f"a step is {values['step']!r}")
-        found.setdefault(values["split"], []).append(values)
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  if "calibration" not in result:
     raise UserError(
-      f"{run.workdir}/metrics.jsonl: cannot be read ({error!r})"
-    ) from None
-  return found
+      f"{workdir}: an older version wrote its result.json; run it again in a new folder"
+    )
+  return Run(workdir, config, result)
 
 
-def idle(workdir: Path) -> bool:
-  """Whether a finished run gave pseudo-labels and no step used any."""
+def used_no_pseudo_labels(workdir: Path) -> bool:
+  """Whether a finished run computed pseudo-labels but no step used any."""
   try:
-    lines = history(read(workdir))["train"]
-  except UserError:  # somebody's hand: no reason for a run to fail
+    lines = read_run(workdir).history()["train"]
+  except UserError:  # a damaged metrics.jsonl is no reason for the run to fail
     return False
   rates = [line["mask_rate"] for line in lines if "mask_rate" in line]
   return bool(rates) and not any(rates)

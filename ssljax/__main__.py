@@ -1,0 +1,47 @@
+"""The console script `ssljax`: one sub-command for each program.
+
+  ssljax train --config=fixmatch --config.data=FOLDER
+
+is `python -m ssljax.main --config=fixmatch --config.data=FOLDER`.
+"""
+
+import runpy
+import sys
+
+from ssljax.errors import MISTAKE
+from ssljax.options import nearest
+
+COMMANDS = {
+  "prepare": ("ssljax.data.prepare", "writes a dataset folder"),
+  "contamination": ("ssljax.data.contamination", "finds test texts in training data"),
+  "augment": ("ssljax.augment", "adds views to a dataset folder"),
+  "train": ("ssljax.main", "trains a classifier"),
+  "evaluate": ("ssljax.evaluate", "scores a trained classifier on labelled texts"),
+  "report": ("ssljax.report", "writes the report of a run, or compares runs"),
+  "export": ("ssljax.export", "writes a folder that transformers loads"),
+  "predict": ("ssljax.predict", "scores a file of texts"),
+  "convert": ("ssljax.models.convert", "converts pickled weights to safetensors"),
+}
+
+
+def main() -> None:
+  """Runs the command in sys.argv[1]."""
+  name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+  if name in ("--help", "-h", "help"):
+    print("usage: ssljax COMMAND [flags]; ssljax COMMAND --help lists the flags\n")
+    print("\n".join(f"  {name:14} {what}" for name, (_, what) in COMMANDS.items()))
+    return
+  if name not in COMMANDS:
+    print(f"error: no command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
+    sys.exit(MISTAKE)
+  del sys.argv[1]
+  module = COMMANDS[name][0]
+  runpy.run_module(
+    f"{module}.__main__" if module == "ssljax.augment" else module,
+    run_name="__main__",
+    alter_sys=True,
+  )
+
+
+if __name__ == "__main__":
+  main()
