@@ -1,1 +1,1 @@
-"""Scores texts with a trained model."""
+"""Loads trained models and scores texts with them."""

@@ -1,45 +1,62 @@
-"""The model that a run has trained: the checkpoint that was chosen, read again."""
+"""Loads the model that a run has trained, from the best checkpoint."""
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from ssljax.errors import UserError
-from ssljax.method import Sizes
+from ssljax import run_config
+from ssljax.inference.score import EvalStep
+from ssljax.method import Method
+from ssljax.models import resolve
+from ssljax.models.classifier import Classifier
 from ssljax.training import build, checkpoint
+from ssljax.training.step import make_eval_step
 
 
-def load(workdir: Path, config: dict[str, Any], folder: Path):
-  """The chosen checkpoint of a run.
+class TrainedModel(NamedTuple):
+  """The model of a run, ready for evaluation."""
 
-  Returns:
-    (step, parameters as NumPy arrays, classifier, method).
+  workdir: Path
+  config: dict[str, Any]  # config.json
+  labels: tuple[str, ...]  # class names by id
+  step: int  # of the checkpoint
+  params: Any  # NumPy arrays; the moving average if the run keeps one
+  model: Classifier
+  method: Method
+  encoder: Path  # folder with the encoder's config.json and tokenizer
+
+  @property
+  def eval_step(self) -> EvalStep:
+    """Maps (params, texts) to logits f32 [n, C]; not compiled yet."""
+    return make_eval_step(model=self.model, method=self.method)
+
+
+def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
+  """Loads the best checkpoint of a run, or the newest one if none was evaluated yet.
+
+  Only the parameters are read, not the optimiser state or the method's tables. Damaged
+  checkpoints that had to be skipped are reported on standard error.
+
+    trained = load_trained("runs/demo")
+    logits = jax.jit(trained.eval_step)(trained.params, texts)
+
+  Args:
+    workdir: folder of the run.
+    dtype: dtype of the computation; by default that of the run.
 
   Raises:
-    UserError: no checkpoint yet.
+    UserError: the folder holds no run, the run has no checkpoint yet, or its encoder
+      can't be found.
   """
-  if not (workdir / "checkpoints").is_dir():
-    raise UserError(f"{workdir}: no checkpoint yet; let the run reach its first one")
-  resolved = config["resolved"]
+  workdir = Path(workdir).expanduser()
+  config = run_config.read(workdir)
+  if dtype:
+    config = {**config, "dtype": dtype}
+  labels = tuple(config["resolved"]["labels"])
+  encoder = resolve(config["encoder"])
   method = build.make_method(config)
-  model = build.make_classifier(config, method, folder, len(resolved["labels"]))
-  params, _ = build.init_params(model, folder, config["seed"])
-  sizes = Sizes(**resolved["sizes"])
-  parts = build.Components(
-    model, method, build.make_optimizer(config, params, resolved), sizes
-  )
-  abstract = jax.eval_shape(lambda p: build.first_state(config, parts, p), params)
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  placed = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), abstract
-  )
-  saved = checkpoint.Checkpoints(workdir / "checkpoints")
-  state, chosen = saved.restore_best(placed)
-  for line in saved.notes:
-    print(line, file=sys.stderr)  # standard output may be scored rows
-  saved.close()
-  params = state.params if state.ema is None else state.ema
-  return chosen, jax.tree.map(np.asarray, params), model, method
+  model = build.make_classifier(config, method, encoder, len(labels))
+  step, params, notes = checkpoint.restore_params(workdir / "checkpoints")
+  for note in notes:
+    print(note, file=sys.stderr)  # predict writes its rows to standard output
+  return TrainedModel(workdir, config, labels, step, params, model, method, encoder)
