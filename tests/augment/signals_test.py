@@ -16,7 +16,7 @@ from ssljax.errors import RunError
 from ssljax.runtime.signals import StopSignals
 from tests.augment import places
 from tests.augment.folders import TEXTS, backwards, beside, config, state
-from tests.augment.stub import Stub, reply
+from tests.augment.stub_server import Stub, reply
 
 KILLS = [
   "text 1",

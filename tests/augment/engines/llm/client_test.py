@@ -16,8 +16,8 @@ pytest.importorskip(
 from ssljax.augment.engine import Candidate
 from ssljax.augment.engines.llm import client
 from ssljax.augment.engines.llm import engine as llm
-from tests.augment.asking import PASSING, engine, made, one, sources, stopped
-from tests.augment.stub import Stub, answers, error, reply
+from tests.augment.engines.llm.stub_engine import PASSING, engine, made, one, sources, stopped
+from tests.augment.stub_server import Stub, answers, error, reply
 
 pytestmark = pytest.mark.usefixtures("quick")
 LONG = {"prompt_tokens": 100, "completion_tokens": 4096, "total_tokens": 4196}

@@ -17,8 +17,8 @@ from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.engines.llm import engine as llm
 from ssljax.augment.query import Asker
 from ssljax.errors import UserError
-from tests.augment.asking import KEY, PASSING, engine, made, one, sources
-from tests.augment.stub import Stub, data, error, reply
+from tests.augment.engines.llm.stub_engine import KEY, PASSING, engine, made, one, sources
+from tests.augment.stub_server import Stub, data, error, reply
 
 pytestmark = pytest.mark.usefixtures("quick")
 

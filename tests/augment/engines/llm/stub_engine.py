@@ -9,7 +9,7 @@ pytest.importorskip(
 from ssljax.augment.engine import Source
 from ssljax.augment.engines.llm import engine as llm
 from ssljax.errors import UserError
-from tests.augment.stub import error
+from tests.augment.stub_server import error
 
 KEY = "sk-recognise-me-4711"
 # Faults: (what the server does first, the problem if it never stops, may it pass).
