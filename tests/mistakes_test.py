@@ -53,7 +53,7 @@ def test_a_method_that_needs_more_texts_a_step_says_so(place):
   more = ("--config.batch=1", "--config.unlabelled_ratio=1", "--config.strong=self")
   code, printed = run("comatch", place / "few", *more, place=place)
   assert code == 2, printed
-  assert "error: comatch needs 2 unlabelled texts a step" in printed
+  assert "error: comatch needs 2 unlabelled texts per step" in printed
   assert not (place / "few").exists()
 
 

@@ -16,7 +16,7 @@ def test_a_term_is_scale_times_the_mean_of_weight_times_loss():
   random = np.random.default_rng(0)
   loss, weight = random.random(7, np.float32), random.random(7, np.float32)
   weight[[1, 4]] = 0  # texts that are not used count in the denominator
-  found = step.reduced(
+  found = step.reduce_terms(
     {
       "weighted": Term(loss, weight, 3.0),
       "plain": Term(loss),

@@ -1,1 +1,1 @@
-"""Builds a training run and executes its steps."""
+"""Builds training runs: method, classifier, optimiser, train step, checkpoints."""

@@ -1,89 +1,77 @@
-"""Assembles a run from its config: data, model, method, devices, compiled steps."""
+"""Assembles a training run from its config: data, model, optimiser, compiled steps."""
 
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ssljax import config as configuration
 from ssljax import sharding
 from ssljax.assets import fetch
+from ssljax.batch import Batch
 from ssljax.data import datasets, prepare
 from ssljax.data.batches import loader
 from ssljax.errors import UserError
 from ssljax.method import Sizes
-from ssljax.training import build, step
+from ssljax.training import build, optim, step
 
 
-class Job(NamedTuple):
-  """All that a run needs and nothing that changes in it."""
+class TrainingJob(NamedTuple):
+  """Everything that a run needs and that stays constant."""
 
   config: dict[str, Any]
-  resolved: dict[str, Any]  # the config with what follows from the data: config.json
+  resolved: dict[str, Any]  # config.json: the config, and what follows from the data
   data: datasets.Sets
   steps: dict[str, int]  # see config.steps_of
   sizes: Sizes
   batches: loader.Loader
-  truncated: dict[str, float]  # share of the texts that are cut, by split and view
-  unused: tuple[str, ...]  # tensors of the encoder's checkpoint
+  truncated: dict[str, float]  # share of truncated texts by split and view
+  unused: tuple[str, ...]  # tensors in the encoder's folder that were not loaded
   devices: sharding.Devices
-  state: Any  # the TrainState before the first step, abstract, with shardings
-  first: Callable[[], step.TrainState]  # makes it, on the devices
+  state: Any  # the initial TrainState as jax.ShapeDtypeStruct with shardings
+  first: Callable[[], step.TrainState]  # creates it on the devices
   train_step: Callable  # compiled: (state, batch, hidden) -> (state, metrics)
-  eval_step: Callable  # compiled: (params, texts) -> logits
+  eval_step: Callable  # compiled: (params, texts) -> logits f32 [n, C]
 
-  def put(self, batch, hidden) -> tuple:
-    """A batch of `batches` on the devices: the arguments after the state."""
-    micro = self.config["accumulation"] > 1
-    return sharding.put_batch(batch, hidden, self.devices, micro)
+  def put(self, batch: Batch, hidden: np.ndarray) -> tuple[Batch, jax.Array]:
+    """Moves a batch of `batches` to the devices: the arguments of `train_step`."""
+    accumulates = self.config["accumulation"] > 1
+    return sharding.put_batch(batch, hidden, self.devices, accumulates)
 
 
-def assemble(config: dict[str, Any]) -> Job:
-  """Reads the data and builds everything; writes nothing but caches.
+def assemble(config: dict[str, Any]) -> TrainingJob:
+  """Reads the data and builds the run; writes nothing but caches.
 
   Raises:
-    UserError: whatever the user can mend.
+    UserError: the config, the data or the encoder can't be used.
   """
-  # Config and data are checked before weights are looked up.
+  # The config and the data are checked before the encoder's weights are loaded.
   configuration.validate(config)
   method = build.make_method(config)
   config = {**config, "data": prepare.in_cache(config["data"])}
   devices = sharding.make_devices(config["parallel"], config["fsdp"])
-  # Compiled steps are kept, so that a resumed run starts at once.
+  # Compiled steps are cached on disk, so that a resumed run starts at once.
   jax.config.update("jax_compilation_cache_dir", str(fetch.folder() / "xla"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
   data = datasets.load(config, method.needs)
-  classes, labelled, rows = (
-    len(data.labels),
-    len(data.train.label),
-    len(data.train.hidden),
-  )
-  if method.needs.views and not rows:
-    budget = "lower labels" if config["labels"] else "set a budget, --config.labels=200"
-    raise UserError(
-      f"{config['method']['name']} learns from unlabelled texts, but there are none "
-      f"(--config.labels={config['labels']}); {budget}, or train configs/supervised.py"
-    )
-  steps = configuration.steps_of(config, labelled)
-  unlabelled_batch = config["batch"] * config["unlabelled_ratio"] if rows else 0
-  if method.needs.views and unlabelled_batch < method.needs.least:
-    raise UserError(
-      f"{config['method']['name']} needs {method.needs.least} unlabelled texts a step; "
-      f"batch x unlabelled_ratio is {unlabelled_batch}: raise --config.batch"
-    )
-  model = build.make_classifier(config, method, data.encoder, classes)
+  steps = configuration.steps_of(config, len(data.train.label))
+  unlabelled_batch = _unlabelled_batch(config, data, method.needs)
+  model = build.make_classifier(config, method, data.encoder, len(data.labels))
   sizes = Sizes(
-    classes,
-    labelled,
-    rows,
-    config["batch"],
-    unlabelled_batch,
-    steps["steps"],
-    steps["epoch_steps"],
-    tuple(np.bincount(data.train.label, minlength=classes).tolist()),
-    model.encoder.config.hidden_size,
+    classes=len(data.labels),
+    labelled=len(data.train.label),
+    unlabelled=len(data.train.hidden),
+    batch=config["batch"],
+    unlabelled_batch=unlabelled_batch,
+    steps=steps["steps"],
+    epoch_steps=steps["epoch_steps"],
+    labelled_counts=tuple(
+      np.bincount(data.train.label, minlength=len(data.labels)).tolist()
+    ),
+    width=model.encoder.config.hidden_size,
   )
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
   longest = max(int(v.tokens.lengths.max(initial=1)) for v in views)
@@ -92,7 +80,7 @@ def assemble(config: dict[str, Any]) -> Job:
     data.train,
     batch=config["batch"],
     unlabelled_batch=unlabelled_batch,
-    classes=classes + method.needs.virtual_classes,
+    classes=sizes.classes + method.needs.virtual_classes,
     seed=config["seed"],
     steps=steps["steps"],
     layout=loader.Layout(
@@ -103,11 +91,28 @@ def assemble(config: dict[str, Any]) -> Job:
       model.encoder.config.costly_length,
     ),
   )
-  lengths = batches.choice.row_lengths
   params, unused = build.init_params(model, data.encoder, config["seed"])
-  optimizer = build.make_optimizer(config, params, steps)
-  parts = build.Components(model, method, optimizer, sizes)
-  abstract = jax.eval_shape(lambda p: build.first_state(config, parts, p), params)
+  optimizer = optim.make(
+    params,
+    learning_rate=config["learning_rate"],
+    weight_decay=config["weight_decay"],
+    layer_decay=config["layer_decay"],
+    warmup=steps["warmup"],
+    total=steps["steps"],
+    clip=config["clip"],
+  )
+
+  def init_state(params: Any) -> step.TrainState:
+    return step.init_state(
+      jax.tree.map(jnp.asarray, params),
+      method=method,
+      optimizer=optimizer,
+      sizes=sizes,
+      ema=config["ema"] > 0,
+      key=jax.random.key(config["seed"], impl=config["prng"]),
+    )
+
+  abstract = jax.eval_shape(init_state, params)
   shardings = sharding.state_shardings(abstract, devices)
   train_step = step.make_train_step(
     model=model,
@@ -123,44 +128,62 @@ def assemble(config: dict[str, Any]) -> Job:
     "resolved": {
       "labels": list(data.labels),
       "sizes": sizes._asdict(),
-      "row_lengths": list(lengths),
+      "row_lengths": list(batches.choice.row_lengths),
       "data_sha256": data.sha256,
       **steps,
     }
   }
-  return Job(
-    config,
-    resolved,
-    data,
-    steps,
-    sizes,
-    batches,
-    _truncated(data),
-    tuple(unused),
-    devices,
-    jax.tree.map(
+  return TrainingJob(
+    config=config,
+    resolved=resolved,
+    data=data,
+    steps=steps,
+    sizes=sizes,
+    batches=batches,
+    truncated=_truncated(data),
+    unused=tuple(unused),
+    devices=devices,
+    state=jax.tree.map(
       lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
       abstract,
       shardings,
     ),
-    lambda: sharding.put(build.first_state(config, parts, params), shardings),
-    sharding.compile_train_step(
+    first=lambda: sharding.put(init_state(params), shardings),
+    train_step=sharding.compile_train_step(
       train_step, devices, shardings, config["accumulation"] > 1
     ),
-    jax.jit(
+    eval_step=jax.jit(
       step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
     ),
   )
 
 
+def _unlabelled_batch(config, data: datasets.Sets, needs) -> int:
+  """Unlabelled texts per step; raises UserError if there are too few for the method."""
+  name, available = config["method"]["name"], len(data.train.hidden)
+  if needs.views and not available:
+    fix = "lower labels" if config["labels"] else "set a budget, --config.labels=200"
+    raise UserError(
+      f"{name} learns from unlabelled texts, but there are none "
+      f"(--config.labels={config['labels']}); {fix}, or train configs/supervised.py"
+    )
+  size = config["batch"] * config["unlabelled_ratio"] if available else 0
+  if needs.views and size < needs.least:
+    raise UserError(
+      f"{name} needs {needs.least} unlabelled texts per step, but batch x "
+      f"unlabelled_ratio is {size}; raise --config.batch"
+    )
+  return size
+
+
 def _truncated(data: datasets.Sets) -> dict[str, float]:
-  """The share of texts that are cut, by view; a row counts once for each."""
+  """The share of truncated texts by view; a row counts once for all its candidates."""
   rows: dict[str, list[np.ndarray]] = {}
   for views in (data.train.labelled, data.train.unlabelled):
     for name, view in views.items():
       cut = np.add.reduceat(view.tokens.truncated.astype(float), view.begin[:-1])
       rows.setdefault(f"train ({name})", []).append(cut / np.diff(view.begin))
-  shares = {name: np.concatenate(some) for name, some in rows.items()}
+  shares = {name: np.concatenate(arrays) for name, arrays in rows.items()}
   for name in ("validation", "test"):
     shares[name] = getattr(data, name).tokens.truncated
   return {name: float(share.mean()) for name, share in shares.items()}

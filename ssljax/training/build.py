@@ -2,27 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssljax import config as configuration
 from ssljax import methods, wrappers
 from ssljax.errors import UserError
-from ssljax.method import Method, Sizes
+from ssljax.method import Method
 from ssljax.models import Encoder, load_params, read_config
 from ssljax.models.classifier import Classifier
-from ssljax.training import optim
-from ssljax.training.step import TrainState, init_state
-
-
-class Components(NamedTuple):
-  model: Classifier
-  method: Method
-  optimizer: optax.GradientTransformation
-  sizes: Sizes
 
 
 def make_method(config: Mapping[str, Any]) -> Method:
@@ -104,29 +94,3 @@ def init_params(
     first = jnp.zeros((1, 1, width))
     pooler = model.init(key, first, True, method="first_token")["params"]["pooler"]
   return {**params, "encoder": pretrained["encoder"], "pooler": pooler}, unused
-
-
-def make_optimizer(config: Mapping[str, Any], params, steps: Mapping[str, int]):
-  return optim.make(
-    params,
-    learning_rate=config["learning_rate"],
-    weight_decay=config["weight_decay"],
-    layer_decay=config["layer_decay"],
-    warmup=steps["warmup"],
-    total=steps["steps"],
-    clip=config["clip"],
-  )
-
-
-def first_state(config: Mapping[str, Any], parts: Components, params) -> TrainState:
-  """The state before the first step, on the default device."""
-  params = jax.tree.map(jnp.asarray, params)
-  key = jax.random.key(config["seed"], impl=config["prng"])
-  return init_state(
-    params,
-    method=parts.method,
-    optimizer=parts.optimizer,
-    sizes=parts.sizes,
-    ema=config["ema"] > 0,
-    key=key,
-  )

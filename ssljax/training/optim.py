@@ -1,4 +1,4 @@
-"""The optimiser: AdamW with layer-wise decay, warm-up and the 7/16 cosine."""
+"""Builds the optimiser: AdamW with layer-wise decay, warm-up and a cosine schedule."""
 
 import math
 from typing import Any
@@ -12,22 +12,22 @@ Array = jax.Array
 
 
 def schedule(peak: float, warmup: int, total: int) -> optax.Schedule:
-  """Linear warm-up, then 7/16 of half a cosine wave, which ends at 0.195 of the peak.
+  """Linear warm-up, then cos(7/16 pi t), which ends at 0.195 of the peak.
 
   Args:
     peak: the learning rate at step `warmup`.
-    warmup: steps of warm-up; 0 starts at the peak.
-    total: steps in all.
+    warmup: number of warm-up steps; 0 starts at the peak.
+    total: number of steps of the run.
 
   Returns:
-    step count (int or i32 []) -> learning rate, strongly typed f32 [].
+    Maps the step (int or i32 []) to the learning rate, a strongly typed f32 [].
   """
-  rest = max(total - warmup, 1)
+  decay_steps = max(total - warmup, 1)
 
   def rate(count) -> Array:
     t = jnp.asarray(count, jnp.float32)
     rising = t / max(warmup, 1)
-    falling = jnp.maximum(0.0, jnp.cos(math.pi * 7 / 16 * (t - warmup) / rest))
+    falling = jnp.maximum(0.0, jnp.cos(math.pi * 7 / 16 * (t - warmup) / decay_steps))
     factor = jnp.where(t < warmup, rising, falling)
     return jnp.asarray(peak, jnp.float32) * factor
 
@@ -44,22 +44,22 @@ def make(
   total: int,
   clip: float,
 ) -> optax.GradientTransformation:
-  """AdamW (b1 0.9, b2 0.999, eps 1e-8) as for fine-tuning an encoder.
+  """AdamW (b1 0.9, b2 0.999, eps 1e-8) for fine-tuning an encoder.
 
-  A group's learning rate is `schedule` times layer_decay ** (max_id - id), where id is
-  0 for the embeddings, i + 1 for encoder layer i, and max_id = layers + 1 for the
-  heads. Biases and norms have no weight decay.
+  The learning rate of a group of parameters is `schedule` times
+  layer_decay ** (max_id - id), where id is 0 for the embeddings, i + 1 for encoder
+  layer i, and max_id = layers + 1 for the heads. Biases and norms have no weight decay.
 
   Args:
-    params: the parameters, or their shapes: {"encoder": {...}, head: {...}, ...}, the
-      leaves of encoder/layers with a leading axis [layers]. Only names and shapes are
+    params: the parameters, or their shapes: {"encoder": {...}, head: {...}, ...}. The
+      leaves of encoder/layers have a leading axis [layers]. Only names and shapes are
       read.
-    learning_rate: of the heads, at its peak.
-    weight_decay: decoupled, times the learning rate of the group.
+    learning_rate: peak learning rate of the heads.
+    weight_decay: decoupled, multiplied by the learning rate of the group.
     layer_decay: 1 gives every group the same learning rate.
-    warmup: steps, see `schedule`.
-    total: steps, see `schedule`.
-    clip: largest global norm of the gradients; 0 leaves them as they are.
+    warmup: see `schedule`.
+    total: see `schedule`.
+    clip: maximum global norm of the gradients; 0 turns clipping off.
   """
   layers = _layers(params)
   factors = jax.tree_util.tree_map_with_path(
@@ -70,7 +70,7 @@ def make(
   )
   steps = [
     optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-    # Before the factor: what a group's learning rate scales includes its decay.
+    # Before the factors, so that they scale the weight decay of a group as well.
     optax.add_decayed_weights(weight_decay, mask=decayed),
     _scale_by(factors),
     optax.scale_by_learning_rate(schedule(learning_rate, warmup, total)),
@@ -85,7 +85,7 @@ def _names(path) -> tuple[str, ...]:
 
 
 def _layers(params: Any) -> int:
-  """Number of encoder layers, read off the leading axis of the stacked leaves."""
+  """Number of encoder layers: the leading axis of the stacked leaves."""
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     if _names(path)[:2] == ("encoder", "layers"):
       return np.shape(leaf)[0]
@@ -93,24 +93,23 @@ def _layers(params: Any) -> int:
 
 
 def _factor(names: tuple[str, ...], ndim: int, layers: int, decay: float) -> np.ndarray:
-  """f32, broadcastable to the leaf: [] or, for stacked layers, [layers, 1, ...]."""
-  highest = layers + 1
+  """Learning-rate factor, f32 [] or, for stacked layers, [layers, 1, ...]."""
+  max_id = layers + 1
   if names[0] != "encoder":
-    at = np.array(highest)
+    group = np.array(max_id)
   elif names[1] == "layers":
-    at = np.arange(1, layers + 1).reshape(-1, *[1] * (ndim - 1))
+    group = np.arange(1, layers + 1).reshape(-1, *[1] * (ndim - 1))
   elif names[1] in ("conv", "conv_norm"):
-    at = np.array(1)  # DeBERTa-v2's convolution joins after the first layer
+    group = np.array(1)  # DeBERTa-v2's convolution follows the first layer
   else:
-    # The embeddings, and DeBERTa's table of relative positions with its norm: it is a
-    # table of embeddings. (In USB no pattern matches it, so that it learns with the
-    # rate of the heads, by accident.)
-    at = np.array(0)
-  return np.asarray(np.power(float(decay), highest - at), np.float32)
+    # The embeddings, including DeBERTa's relative position embeddings with their norm.
+    # (USB's patterns miss those, so there they get the learning rate of the heads.)
+    group = np.array(0)
+  return np.asarray(np.power(float(decay), max_id - group), np.float32)
 
 
 def _is_decayed(names: tuple[str, ...], ndim: int) -> bool:
-  # By name, because a stack of layers or voters gives biases a second axis.
+  # By name, since stacking layers or voters gives biases a second axis.
   stacked = names[:2] == ("encoder", "layers")
   return names[-1] not in ("bias", "scale") and ndim - stacked > 1
 

@@ -1,4 +1,4 @@
-"""What a run will do, in lines for the console; a dry run ends with them."""
+"""Describes a run for the console before it starts; a dry run prints only this."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ import numpy as np
 from ssljax import config as configuration
 from ssljax import wrappers
 from ssljax.batch import Batch
-from ssljax.training.assemble import Job
+from ssljax.training.assemble import TrainingJob
 
-LOOKED = 20  # steps that a dry run lays out
+DRY_RUN_STEPS = 20  # whose batches a dry run builds
 
 
-def summary(job: Job) -> list[str]:
-  """Splits, steps, devices and row lengths."""
+def summary(job: TrainingJob) -> list[str]:
+  """Lines with the splits, steps, devices and row lengths of a run."""
   config, data, steps = job.config, job.data, job.steps
-  unused = [f"tensors not used: {', '.join(job.unused)}"] if job.unused else []
+  unused = [f"unused tensors: {', '.join(job.unused)}"] if job.unused else []
   counts, wrapper = set(job.sizes.labelled_counts), config["wrapper"]["name"]
   even = []
   if wrapper and len(counts) == 1 and (does := wrappers.of_even_classes(wrapper)):
-    hint = " (--config.balance=stratified draws them as the data has them)"
+    hint = " (--config.balance=stratified keeps the class proportions of the data)"
     even.append(
       f"each class has {counts.pop()} labelled texts: {wrapper} {does}"
       f"{hint if config['balance'] == 'balanced' else ''}"
@@ -39,15 +39,15 @@ def summary(job: Job) -> list[str]:
   ]
 
 
-def dry_run(job: Job) -> list[str]:
-  """Shapes of the step, how full its rows are, and an estimate of its memory."""
+def dry_run(job: TrainingJob) -> list[str]:
+  """Lines with the shapes of the train step, the real-token share and the memory."""
   shapes: dict[str, Any] = {}
-  total = np.zeros(2, int)
-  for t in range(min(LOOKED, job.steps["steps"])):
+  tokens = np.zeros(2, int)  # real, all
+  for t in range(min(DRY_RUN_STEPS, job.steps["steps"])):
     batch, hidden = job.batches.batch(t, job.devices.mine)
-    total += real_tokens(batch)
+    tokens += real_tokens(batch)
     shapes.setdefault(shape_of(batch), (batch, hidden))
-  lines = [f"real tokens in the rows of {t + 1} steps: {total[0] / total[1]:.1%}"]
+  lines = [f"real tokens in the rows of {t + 1} steps: {tokens[0] / tokens[1]:.1%}"]
   lines += [f"step shape: {shape}" for shape in shapes]
   size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(job.state))
   lines.append(f"state: {size / 2**20:.0f} MiB")
@@ -55,22 +55,20 @@ def dry_run(job: Job) -> list[str]:
   step = job.train_step.lower(job.state, *job.put(*largest)).compile()
   memory = step.memory_analysis()
   lines.append(
-    f"largest step: {memory.temp_size_in_bytes / 2**20:.0f} MiB a device besides"
+    f"largest step: {memory.temp_size_in_bytes / 2**20:.0f} MiB more per device"
   )
   return lines
 
 
 def real_tokens(batch: Batch) -> tuple[int, int]:
-  """Tokens of texts, and all tokens of the rows, of a batch with NumPy leaves."""
-  rows = [
-    rows for part in batch for texts in part.views.values() for rows in texts.rows
-  ]
+  """(tokens of texts, tokens including padding) of a batch with NumPy leaves."""
+  rows = [r for part in batch for texts in part.views.values() for r in texts.rows]
   real = sum(int(np.count_nonzero(r.segment)) for r in rows)
   return real, sum(r.segment.size for r in rows)
 
 
 def shape_of(batch: Batch) -> str:
-  """`weak 1x4x128 + 1x2x344, …`: shards x rows x tokens of each view."""
+  """Shards x rows x tokens of each view, such as `weak 1x4x128 + 1x2x344, …`."""
   return ", ".join(
     f"{name} {' + '.join('x'.join(map(str, r.ids.shape)) for r in view.rows)}"
     for part in batch

@@ -1,4 +1,4 @@
-"""The leaves of a pytree as plain arrays under their names, and the digest of all."""
+"""Names, flattens and hashes the leaves of a pytree."""
 
 import hashlib
 import math
@@ -12,10 +12,11 @@ from jax.sharding import SingleDeviceSharding
 
 
 def sha256(tree: Any) -> str:
-  """Digest of a pytree: path, shape, dtype and bytes of each leaf, in tree order.
+  """SHA-256 of a pytree: path, shape, dtype and bytes of each leaf, in tree order.
 
-  Typed keys count by their implementation and key data. Where an array lives makes no
-  difference; one that is spread over processes is gathered, so all of them must call.
+  Typed keys are hashed as their implementation and key data. The placement of arrays
+  makes no difference. An array that spans processes is gathered, so all processes must
+  call this.
   """
   digest = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -26,19 +27,22 @@ def sha256(tree: Any) -> str:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     head = f"{name}|{kind}|{array.shape}|{array.dtype.name}\n"
     digest.update(head.encode())
-    # reshape first: a 0-d array has no axis whose view could change its length
+    # Reshape first: `view` can't change the item size of a 0-d array.
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
   return digest.hexdigest()
 
 
 def to_named(tree: Any, abstract: bool = False) -> dict:
-  """The tree as nested dicts of plain arrays: what any program can read again.
+  """Converts a pytree to nested dicts of plain arrays, which any program can read.
 
-  Tuples and dataclasses become dicts of their fields, keys their data; empty arrays,
-  which Orbax refuses, are left out.
+  Tuples and dataclasses become dicts of their fields, keys become their data. Empty
+  arrays are left out, since Orbax rejects them.
+
+  Args:
+    abstract: the leaves are jax.ShapeDtypeStruct, and stay so.
   """
   named: dict = {}
-  for names, leaf in _paths(tree):
+  for names, leaf in _leaves_with_names(tree):
     if math.prod(leaf.shape) == 0:
       continue
     if abstract:
@@ -48,25 +52,25 @@ def to_named(tree: Any, abstract: bool = False) -> dict:
       leaf = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
     elif _is_key(leaf):
       leaf = jax.random.key_data(leaf)
-    folder = named
+    parent = named
     for name in names[:-1]:
-      folder = folder.setdefault(name, {})
-    folder[names[-1]] = leaf
+      parent = parent.setdefault(name, {})
+    parent[names[-1]] = leaf
   return named
 
 
 def from_named(named: dict, abstract: Any) -> Any:
-  """The inverse of `to_named`."""
+  """Inverts `to_named`; `abstract` gives the structure, shapes and shardings."""
   leaves = []
-  for names, want in _paths(abstract):
-    if math.prod(want.shape) == 0:
-      leaves.append(jax.device_put(jnp.zeros(want.shape, want.dtype), want.sharding))
+  for names, spec in _leaves_with_names(abstract):
+    if math.prod(spec.shape) == 0:
+      leaves.append(jax.device_put(jnp.zeros(spec.shape, spec.dtype), spec.sharding))
       continue
     leaf = named
     for name in names:
       leaf = leaf[name]
-    if _is_key(want):
-      leaf = jax.random.wrap_key_data(leaf, impl=_impl(want))
+    if _is_key(spec):
+      leaf = jax.random.wrap_key_data(leaf, impl=_key_impl(spec))
     leaves.append(leaf)
   return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
@@ -84,16 +88,16 @@ def _to_host(leaf: Any) -> np.ndarray:
   return np.asarray(leaf)
 
 
-def _paths(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
-  """(names, leaf) of each leaf; a bare array is called "value"."""
+def _leaves_with_names(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
+  """(path, leaf) of each leaf; a tree that is a single array has the path "value"."""
   return [
     (tuple(jax.tree_util.keystr((k,), simple=True) for k in path) or ("value",), leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   ]
 
 
-def _impl(key: jax.ShapeDtypeStruct) -> Any:
-  """The implementation of an abstract key: only a key that is traced tells it."""
-  found = []
-  jax.eval_shape(lambda k: found.append(jax.random.key_impl(k)), key)
-  return found[0]
+def _key_impl(key: jax.ShapeDtypeStruct) -> Any:
+  """The implementation of an abstract key; only a traced key reveals it."""
+  implementations = []
+  jax.eval_shape(lambda k: implementations.append(jax.random.key_impl(k)), key)
+  return implementations[0]

@@ -1,4 +1,4 @@
-"""The train step: a pure function of state and batch, the same for every method."""
+"""Builds the train step and the eval step, pure functions shared by all methods."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,19 +13,20 @@ from ssljax.models.classifier import Classifier
 from ssljax.models.forward import ModelForward
 
 Array = jax.Array
-MOST_CLASSES = 20  # that pseudo-labels are reported of one by one
+MAX_REPORTED_CLASSES = 20  # above, pseudo-labels are not reported by class
+MICRO_BATCH_KEY = 1000  # folded into a step's key, plus the number of the micro-batch
 Metrics = Mapping[str, Array]  # f32 []
 
 
 class TrainState(NamedTuple):
-  """All that a run carries; one pytree, all of it in the checkpoint."""
+  """Everything that changes during a run; all of it is saved in checkpoints."""
 
-  step: Array  # i32 [], steps done
+  step: Array  # i32 [], finished steps
   params: Any
   ema: Any  # like params, or None
   opt: optax.OptState
-  method: Any  # what the method carries
-  key: Array  # typed PRNG key, never used itself: each step folds its number in
+  method: Any  # state of the method
+  key: Array  # typed PRNG key of the run; each step folds in its number
 
 
 def make_train_step(
@@ -41,65 +42,80 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
   """Builds `train_step(state, batch, hidden) -> (state, metrics)`, not yet compiled.
 
+  `hidden` i32 [U] are the true labels of the unlabelled texts, -1 if unknown. They are
+  used for metrics only.
+
   Args:
     sizes: of the data and the run.
-    ema: decay of the parameters' average, 0 for none; at step t at most 1 - 1/(t + 1).
-    micro: micro-batches; above 1 the targets come from the whole batch, without
-      gradient, and the gradients from one micro-batch after another.
+    ema: decay of the moving average of the parameters, 0 for none; at step t it is at
+      most 1 - 1/(t + 1).
+    micro: number of micro-batches for gradient accumulation. Above 1, targets are
+      computed from the whole batch, without gradient, and gradients from one
+      micro-batch at a time.
     weak_dropout: see `ModelForward`.
     axis: name of the pmap axis, None under jit.
 
-  `hidden` i32 [U] are the true labels of the unlabelled texts, -1 where unknown. They
-  reach the metrics and nothing else.
+  Raises:
+    ValueError: micro > 1 with a method that has no `assign` and `learn`.
   """
   if micro > 1 and (method.assign is None or method.learn is None):
-    raise ValueError("this method's loss spans the batch: it cannot be accumulated")
+    raise ValueError(
+      "this method's loss spans the batch, so its gradient can't be accumulated"
+    )
 
   def forward(params, state, micro=False):
     return ModelForward(
       model, params, state.ema, axis=axis, micro=micro, weak_dropout=weak_dropout
     )
 
-  def whole(state, batch, clock):
-    """Gradients of the batch in one go."""
+  def whole_batch(state, batch, clock):
+    """Gradients and losses from one pass."""
 
     def loss(params):
-      terms, carried, assigned = method.loss(
+      terms, method_state, assignment = method.loss(
         forward(params, state), batch, state.method, clock
       )
-      values = reduced(terms)
-      total = sum(values.values())
-      return total, jax.lax.stop_gradient((total, values, carried, assigned))
+      losses = reduce_terms(terms)
+      total = sum(losses.values())
+      return total, jax.lax.stop_gradient((total, losses, method_state, assignment))
 
     return jax.grad(loss, has_aux=True)(state.params)
 
   def accumulated(state, batch, clock):
-    """The same gradients from `micro` smaller passes."""
-    assigned, carried = jax.lax.stop_gradient(
+    """The same gradients and losses, from one micro-batch at a time."""
+    assignment, method_state = jax.lax.stop_gradient(
       method.assign(forward(state.params, state, True), batch, state.method, clock)
     )
-    parts = (pieces(batch, micro), slices(assigned, micro), jnp.arange(micro))
+    micro_batches = (
+      split_batch(batch, micro),
+      split_leaves(assignment._replace(scalars={}), micro),
+      jnp.arange(micro),
+    )
 
-    def loss(params, batch, assigned, k):
-      here = clock._replace(key=jax.random.fold_in(clock.key, 1000 + k))
-      values = reduced(method.learn(forward(params, state), batch, assigned, here))
-      total = sum(values.values())
-      return total / micro, jax.tree.map(lambda v: v / micro, (total, values))
+    def loss(params, batch, assignment, k):
+      micro_clock = clock._replace(
+        key=jax.random.fold_in(clock.key, MICRO_BATCH_KEY + k)
+      )
+      losses = reduce_terms(
+        method.learn(forward(params, state), batch, assignment, micro_clock)
+      )
+      total = sum(losses.values())
+      return total / micro, jax.tree.map(lambda v: v / micro, (total, losses))
 
-    def add(total, part):
-      batch, mine, k = part
-      mine = mine._replace(scalars=assigned.scalars)
-      found = jax.grad(loss, has_aux=True)(state.params, batch, mine, k)
-      return jax.tree.map(jnp.add, total, found), None
+    def add(total, micro_batch):
+      batch, targets, k = micro_batch
+      targets = targets._replace(scalars=assignment.scalars)
+      grads_and_losses = jax.grad(loss, has_aux=True)(state.params, batch, targets, k)
+      return jax.tree.map(jnp.add, total, grads_and_losses), None
 
-    empty = jax.eval_shape(
+    shapes = jax.eval_shape(
       lambda: jax.grad(loss, has_aux=True)(
-        state.params, *jax.tree.map(lambda a: a[0], parts)
+        state.params, *jax.tree.map(lambda a: a[0], micro_batches)
       )
     )
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), empty)
-    (grads, (total, values)), _ = jax.lax.scan(add, zeros, parts)
-    return grads, (total, values, carried, assigned)
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    (grads, (total, losses)), _ = jax.lax.scan(add, zeros, micro_batches)
+    return grads, (total, losses, method_state, assignment)
 
   def train_step(state: TrainState, batch: Batch, hidden: Array):
     clock = Clock(
@@ -108,28 +124,29 @@ def make_train_step(
       state.step // sizes.epoch_steps,
       jax.random.fold_in(state.key, state.step),
     )
-    gradients = accumulated if micro > 1 else whole
-    grads, (loss, values, carried, assigned) = gradients(state, batch, clock)
+    gradients = accumulated if micro > 1 else whole_batch
+    grads, (loss, losses, method_state, assignment) = gradients(state, batch, clock)
     if axis:
       grads = jax.lax.pmean(grads, axis)
     updates, opt = optimizer.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.ema
     if average is not None:
-      # A plain mean at first, as Mean Teacher's code has it: a short run would else
-      # average over its first values for ever.
-      most = 1.0 - 1.0 / (state.step + 1).astype(jnp.float32)
-      average = optax.incremental_update(params, average, 1.0 - jnp.minimum(ema, most))
+      # A plain mean at first, as in the code of Mean Teacher. Otherwise the average of
+      # a short run would be dominated by its initial values.
+      limit = 1.0 - 1.0 / (state.step + 1).astype(jnp.float32)
+      average = optax.incremental_update(params, average, 1.0 - jnp.minimum(ema, limit))
     metrics = {
       "loss": loss,
-      **values,
-      **assigned.scalars,
-      **pseudo_label_metrics(assigned, hidden, sizes.classes),
+      **losses,
+      **assignment.scalars,
+      **pseudo_label_metrics(assignment, hidden, sizes.classes),
       "gradient_norm": optax.tree.norm(grads),
       "update_norm": optax.tree.norm(updates),
     }
     metrics = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), metrics)
-    return TrainState(state.step + 1, params, average, opt, carried, state.key), metrics
+    state = TrainState(state.step + 1, params, average, opt, method_state, state.key)
+    return state, metrics
 
   return train_step
 
@@ -141,14 +158,14 @@ def init_state(
   return TrainState(
     jnp.zeros((), jnp.int32),
     params,
-    jax.tree.map(jnp.copy, params) if ema else None,  # donated: must be its own
+    jax.tree.map(jnp.copy, params) if ema else None,  # donation forbids aliases
     optimizer.init(params),
     method.init(sizes),
     key,
   )
 
 
-def reduced(terms: Mapping[str, Term]) -> dict[str, Array]:
+def reduce_terms(terms: Mapping[str, Term]) -> dict[str, Array]:
   """scale * mean(weight * loss) of each term, f32 []."""
   return {
     name: term.scale * jnp.mean(term.weight * term.loss) for name, term in terms.items()
@@ -156,56 +173,55 @@ def reduced(terms: Mapping[str, Term]) -> dict[str, Array]:
 
 
 def pseudo_label_metrics(
-  assigned: Assignment, hidden: Array, classes: int
+  assignment: Assignment, hidden: Array, classes: int
 ) -> dict[str, Array]:
-  """How many texts were used, and how many of those rightly; {} without any.
+  """How many unlabelled texts were used, and how many of their labels were right.
 
-  The same for each class that a pseudo-label names, `<name>.<class>`, where they are
-  MOST_CLASSES at most. A target beyond the `classes` (a virtual class) is no
-  pseudo-label.
+  The same by class of the pseudo-label, as `<name>.<class>`, for up to
+  MAX_REPORTED_CLASSES classes. A target beyond `classes` (a virtual class) does not
+  count as a pseudo-label.
+
+  Returns:
+    Name -> f32 []; {} without unlabelled texts.
   """
   if not hidden.shape[0]:
     return {}
-  label = assigned.target.argmax(-1)
-  used = (assigned.weight > 0) & (label < classes)
+  label = assignment.target.argmax(-1)
+  used = (assignment.weight > 0) & (label < classes)
   known = used & (hidden >= 0)
   right = known & (label == hidden)
-  found = {"pseudo_label_weight": jnp.where(used, assigned.weight, 0).mean()}
-  among = {"": used}
-  if classes <= MOST_CLASSES:
-    among |= {f".{c}": label == c for c in range(classes)}
-  for name, some in among.items():
-    found |= {
-      f"mask_rate{name}": (used & some).mean(dtype=jnp.float32),
-      # Both counts, so that a window of steps gives its true share.
-      f"pseudo_labels_right{name}": (right & some).sum(dtype=jnp.float32),
-      f"pseudo_labels_known{name}": (known & some).sum(dtype=jnp.float32),
+  metrics = {"pseudo_label_weight": jnp.where(used, assignment.weight, 0).mean()}
+  groups = {"": used}
+  if classes <= MAX_REPORTED_CLASSES:
+    groups |= {f".{c}": label == c for c in range(classes)}
+  for suffix, group in groups.items():
+    metrics |= {
+      f"mask_rate{suffix}": (used & group).mean(dtype=jnp.float32),
+      # Counts, so that the accuracy over several steps weights each text equally.
+      f"pseudo_labels_right{suffix}": (right & group).sum(dtype=jnp.float32),
+      f"pseudo_labels_known{suffix}": (known & group).sum(dtype=jnp.float32),
     }
-  return found
+  return metrics
 
 
-def pieces(batch: Batch, micro: int) -> Batch:
-  """Micro-batches under a leading axis; texts have theirs already."""
+def split_batch(batch: Batch, micro: int) -> Batch:
+  """Adds a leading axis of micro-batches; the loader has added it to the texts."""
 
   def split(part):
-    texts = part.views
-    rest = slices(part._replace(views={}), micro)
-    return rest._replace(views=texts)
+    return split_leaves(part._replace(views={}), micro)._replace(views=part.views)
 
   return Batch(split(batch.labelled), split(batch.unlabelled))
 
 
-def slices(tree, micro: int):
-  """Leaves [n, ...] -> [micro, n / micro, ...]; an assignment's scalars go."""
-  if isinstance(tree, Assignment):
-    tree = tree._replace(scalars={})
+def split_leaves(tree: Any, micro: int) -> Any:
+  """Reshapes leaves [n, ...] to [micro, n / micro, ...]."""
   return jax.tree.map(lambda a: a.reshape(micro, -1, *a.shape[1:]), tree)
 
 
 def make_eval_step(
   *, model: Classifier, method: Method
 ) -> Callable[[Any, Texts], Array]:
-  """`eval_step(params, texts) -> logits f32 [n, C]` as `method.predict` gives them."""
+  """Builds `eval_step(params, texts)`, the logits f32 [n, C] of `method.predict`."""
 
   def eval_step(params, texts):
     return method.predict(model.apply({"params": params}, (texts,)))

@@ -1,4 +1,4 @@
-"""What a job knows of its data: the share of the texts that are cut."""
+"""The share of truncated texts that a run reports."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from ssljax.data.records import records
 from ssljax.training import assemble
 
 
-def cut(*rows):
-  """A view: for each row whether each of its candidates was cut."""
+def view(*rows):
+  """A view; `rows` say of each candidate of each row whether it is truncated."""
   flat = np.array([c for row in rows for c in row])
   offset = np.arange(len(flat) + 1)
   ones = np.ones(len(flat), np.int32)
@@ -19,12 +19,15 @@ def cut(*rows):
   return loader.View(tokens, np.cumsum([0, *map(len, rows)]))
 
 
-def test_a_row_counts_once_in_the_share_however_many_candidates_it_has():
-  weak = cut([True], [False])
-  unlabelled = {"weak": cut([False], [False]), "strong": cut([True, False], [True])}
+def test_each_row_counts_once_however_many_candidates_it_has():
+  weak = view([True], [False])
+  unlabelled = {
+    "weak": view([False], [False]),
+    "strong": view([True, False], [True]),
+  }
   train = loader.TrainSet({"weak": weak}, unlabelled, np.zeros(2), np.zeros(2))
   part = datasets.EvalSet(
-    records.from_rows([]), cut([True], [True], [False], [False]).tokens
+    records.from_rows([]), view([True], [True], [False], [False]).tokens
   )
   data = datasets.Sets(train, part, part, (), (), "", Path())
   assert assemble._truncated(data) == {

@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from configs import base
 from ssljax import sharding, train
-from ssljax.evals.classification import classification
+from ssljax.evals.classification import classification_metrics
 from tests import runs
 
 KEPT = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
@@ -135,7 +135,7 @@ def test_what_is_reported_is_of_the_chosen_step(which, index, request):
   np.testing.assert_array_equal(np.array(table["logits"].to_pylist(), np.float32), test)
   last = run.lines[-1]
   assert (last["split"], last["step"]) == ("test", run.result["steps"])
-  wanted = classification(test, table["label"].to_numpy())
+  wanted = classification_metrics(test, table["label"].to_numpy())
   assert {name: run.result["test"][name] for name in wanted} == wanted
 
 
