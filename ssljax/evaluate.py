@@ -1,8 +1,15 @@
-"""Scores a checkpoint: python -m ssljax.evaluate --workdir=DIR [--data=FILE]."""
+"""Scores the checkpoint of a run on labelled texts and writes metrics and a report.
+
+  python -m ssljax.evaluate --workdir=DIR                  # the run's own test texts
+  python -m ssljax.evaluate --workdir=DIR --data=FILE --slices=language,turn
+
+Temperature and thresholds are those that the run chose on its validation texts. The
+output folder gets `metrics.json`, `predictions.parquet` and `report.html`.
+"""
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,156 +18,200 @@ from absl import flags
 from ssljax import cli, run_config
 from ssljax.data import datasets, prepare
 from ssljax.data.records import files, records, schema, split_files
+from ssljax.data.records.records import Records
 from ssljax.errors import UserError
-from ssljax.evals import evaluation, runs, slices
-from ssljax.evals.predictions import PREDICTIONS, write_predictions
-from ssljax.evals.report import html, page
+from ssljax.evals import evaluation, runs
+from ssljax.evals.classification import METRICS
+from ssljax.evals.evaluation import ScoredTexts
+from ssljax.evals.predictions import PREDICTIONS, read_predictions, write_predictions
+from ssljax.evals.report import html, run_page
+from ssljax.evals.slices import skip_reason
 from ssljax.inference import score
 from ssljax.inference.load import load_trained
-from ssljax.models import resolve
-from ssljax.runtime import json_files
+from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
 REPORT = "report.html"
 
 
-def define_flags() -> None:
-  flags.DEFINE_string("workdir", None, "folder of a run", required=True)
-  flags.DEFINE_string("data", None, "labelled file to score; default the run's test")
-  flags.DEFINE_string("output", None, "default WORKDIR/evaluations/<file stem>")
-  flags.DEFINE_list(
-    "slices", [], "further columns of the file whose values are told apart"
-  )
+def evaluate(
+  workdir: str | Path,
+  data: str | Path | None = None,
+  output: str | Path | None = None,
+  slices: Sequence[str] = (),
+) -> dict[str, Any]:
+  """Evaluates a run on labelled texts, prints a summary and writes the results.
 
+    >>> metrics = evaluate("runs/demo", data="other.jsonl")
+    >>> metrics["test"]["f1"], metrics["test"]["f1_interval"]
 
-def main() -> int:
-  workdir = Path(flags.FLAGS.workdir).expanduser()
+  Args:
+    workdir: folder of the run.
+    data: a labelled file, or a dataset folder whose test split is scored; by default
+      the run's own test texts.
+    output: folder to write to; by default `WORKDIR/evaluations/<name of the data>`.
+    slices: columns of `data` to report error rates for, in addition to category,
+      source and length.
+
+  Returns:
+    The content of `metrics.json`.
+
+  Raises:
+    UserError: the run or the data cannot be read, the data has labels that the run
+      does not know, or the output folder holds something else.
+  """
+  workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
-  data, rows, more = _labelled(config, workdir)
-  place = Path(data)
-  name = place.name if place.is_dir() else files.stem(place)
-  name = name if flags.FLAGS.data else "test"
-  output = Path(flags.FLAGS.output or workdir / "evaluations" / name).expanduser()
-  own = {"data": data, "workdir": str(workdir.resolve())}
-  _claim(output, own)
-  folder = resolve(config["encoder"])
-  part = datasets.eval_set(rows, folder, config["max_length"])
+  if data is None:
+    if slices:
+      raise UserError("--slices are columns of a file: set --data to that file")
+    name, source, columns = "test", f"test of {config['data']}", {}
+    rows = _own_test_texts(config, workdir)
+  else:
+    data = Path(data).expanduser()
+    name = data.name if data.is_dir() else files.stem(data)
+    source = str(data.resolve())
+    rows = records.read_labelled(data, config["resolved"]["labels"])
+    columns = _read_columns(data, slices)
+  output = Path(output or workdir / "evaluations" / name).expanduser()
+  identity = {"data": source, "workdir": str(workdir.resolve())}
+  _claim(output, identity)
   trained = load_trained(workdir)
-  lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
-  scorer = score.make_scorer(trained.eval_step, trained.params, lengths)
-  logits = scorer(part.tokens)
-  decision = evaluation.decision_of(workdir, trained.step)
-  scored = evaluation.scored(rows, logits, part.tokens.truncated, more)
-  found = {
-    **own,
+  tokens = datasets.eval_set(rows, trained.encoder, config["max_length"]).tokens
+  row_lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
+  scorer = score.make_scorer(trained.eval_step, trained.params, row_lengths)
+  texts = ScoredTexts.from_records(rows, scorer(tokens), tokens.truncated, columns)
+  rule = evaluation.read_decision_rule(workdir, trained.step)
+  metrics = {
+    **identity,
     "rows": len(rows),
     "step": trained.step,
     "params_sha256": pytrees.sha256(trained.params),
-    "temperature": decision.temperature,
-    "undefined": decision.undefined,
-    "test": evaluation.of_set(scored, decision),
-    "thresholds": evaluation.thresholds(scored, decision),
-    "calibration": evaluation.calibrated(scored, decision),
-    "slices": evaluation.of_slices(scored),
-    "errors": _errors(rows, scored),
+    "temperature": rule.temperature,
+    "undefined": rule.undefined,
+    **evaluation.held_out_metrics(texts, rule),
+    "errors": _confident_errors(rows, texts),
   }
-  # In this order: after a kill the folder says whose it is.
-  json_files.write_json(output / "metrics.json", found)
-  write_predictions(output / PREDICTIONS, rows, logits, decision.temperature)
-  names = ("accuracy", "precision", "recall", "f1", "macro_f1", "auroc", "auprc")
-  shown = ", ".join(
-    f"{name} {found['test'][name]:.3f}"
-    for name in names
-    if found["test"][name] is not None
-  )
-  print(f"{data} ({len(rows)} rows, step {trained.step}): {shown}")
-  if scored.truncated:
-    print(f"{scored.truncated} texts were cut at {config['max_length']} tokens")
-  if "temperature" in decision.undefined:
-    print(f"temperature: {decision.undefined['temperature']}")
-  for name, values in more.items():
-    if why := slices.unfit(values):
-      print(f"--slices={name}: the column {why}, so it is left out")
-  print(f"results in {output}")
+  # metrics.json first: after a kill it says whose folder this is.
+  write_json(output / "metrics.json", metrics)
+  write_predictions(output / PREDICTIONS, rows, texts.logits, rule.temperature)
   if (workdir / "result.json").exists():
-    try:
-      html.write(output / REPORT, page.of_evaluation(runs.read(workdir), output))
-    except Exception as error:  # whatever: the numbers stand
-      print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
-  return 0
+    _write_report(workdir, output)
+  print(_summary(metrics, config["max_length"]))
+  for name, values in columns.items():
+    if reason := skip_reason(values):
+      print(f"--slices={name}: the column {reason}, so it is left out")
+  print(f"results in {output}")
+  return metrics
 
 
-def _labelled(
-  config: Mapping, workdir: Path
-) -> tuple[str, records.Records, dict[str, list]]:
-  """What is scored: its name, its rows, and of --slices the values of each.
+def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> Records:
+  """The texts that the run was tested on.
 
   Raises:
-    UserError: it cannot be read, has labels that the run does not know, or, without
-      --data, has other texts than the run was tested on.
+    UserError: they cannot be read, or have changed since.
   """
-  more: dict[str, list] = {name: [] for name in flags.FLAGS.slices}
-  if not flags.FLAGS.data:
-    if more:
-      raise UserError("--slices are columns of a file: name it by --data")
-    splits = records.read_splits(prepare.in_cache(config["data"]), config["seed"])
-    same = list(splits.labels) == config["resolved"]["labels"]
-    if same and (workdir / "result.json").exists():
-      said = runs.said(workdir / "predictions" / "test.parquet")
-      same = (said.id, said.text, said.response, said.label.tolist()) == (
-        *(splits.test.column(name) for name in ("id", "text", "response")),
-        splits.test.label.tolist(),
-      )
-    if not same:
-      raise UserError(
-        f"{config['data']}: it is not what the run was tested on; name what to score "
-        "by --data"
-      )
-    return f"test of {config['data']}", splits.test, more
-  data = Path(flags.FLAGS.data).expanduser()
-  rows = records.read_labelled(data, config["resolved"]["labels"])
-  for path in split_files.labelled_files(data) if more else ():
-    for name, values in schema.others(path, flags.FLAGS.slices).items():
-      more[name] += values
-  return str(data.resolve()), rows, more
+  splits = records.read_splits(prepare.in_cache(config["data"]), config["seed"])
+  same = list(splits.labels) == config["resolved"]["labels"]
+  if same and (workdir / "result.json").exists():
+    saved = read_predictions(workdir / "predictions" / "test.parquet")
+    same = (saved.id, saved.text, saved.response, saved.label.tolist()) == (
+      *(splits.test.column(name) for name in ("id", "text", "response")),
+      splits.test.label.tolist(),
+    )
+  if not same:
+    raise UserError(
+      f"{config['data']}: its test texts are not those the run was tested on; set "
+      "--data to the file to score"
+    )
+  return splits.test
 
 
-def _errors(rows: records.Records, scored: evaluation.Scored) -> list[dict[str, Any]]:
-  """The surest errors, by id; their texts stand in predictions.parquet."""
-  ids, predicted = rows.column("id"), scored.logits.argmax(1)
+def _read_columns(data: Path, names: Sequence[str]) -> dict[str, list]:
+  columns: dict[str, list] = {name: [] for name in names}
+  for path in split_files.labelled_files(data) if names else ():
+    for name, values in schema.others(path, names).items():
+      columns[name] += values
+  return columns
+
+
+def _confident_errors(rows: Records, texts: ScoredTexts) -> list[dict[str, Any]]:
+  """The most confident errors by id; predictions.parquet has their texts."""
+  ids, predicted = rows.column("id"), texts.logits.argmax(1)
   return [
-    {"id": ids[i], "label": int(scored.label[i]), "predicted": int(predicted[i])}
-    for i in evaluation.surest_errors(scored.logits, scored.label)
+    {"id": ids[i], "label": int(texts.label[i]), "predicted": int(predicted[i])}
+    for i in evaluation.most_confident_errors(texts.logits, texts.label)
   ]
 
 
-def _claim(output: Path, own: Mapping[str, str]) -> None:
-  """Makes the folder; refuses one that holds another evaluation.
+def _claim(output: Path, identity: Mapping[str, str]) -> None:
+  """Creates the output folder, unless it holds something else.
 
   Args:
-    own: `data` and `workdir`, resolved.
+    output: the folder.
+    identity: `data` and `workdir` as in metrics.json.
 
   Raises:
-    UserError: it does, or it cannot be written.
+    UserError: the folder holds another evaluation, or cannot be written.
   """
   try:
     output.mkdir(parents=True, exist_ok=True)
-    there = output / "metrics.json"
-    old = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
+    path = output / "metrics.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not isinstance(old, dict):
-      raise ValueError(f"{there.name} is not that of an evaluation")
+      raise ValueError(f"its {path.name} does not belong to an evaluation")
     for name in (PREDICTIONS, REPORT):
       if not old and (output / name).exists():
-        raise ValueError(f"{name} stands there without metrics.json")
+        raise ValueError(f"it contains {name} but no {path.name}")
   except (OSError, ValueError) as error:
     raise UserError(
-      f"{output}: cannot be written ({error}); name another folder by --output"
+      f"{output}: cannot be used ({error}); choose another folder with --output"
     ) from error
-  if old and any(old.get(name) != value for name, value in own.items()):
+  if old and any(old.get(key) != value for key, value in identity.items()):
     raise UserError(
-      f"{output} holds the evaluation of {old.get('data')} by {old.get('workdir')}; "
-      "name another folder by --output"
+      f"{output}: holds the evaluation of {old.get('data')} by {old.get('workdir')}; "
+      "choose another folder with --output"
     )
+
+
+def _write_report(workdir: Path, output: Path) -> None:
+  try:
+    page = run_page.render_evaluation(runs.read_run(workdir), output)
+    html.write_report(output / REPORT, page)
+  except Exception as error:  # the metrics are already written and remain valid
+    print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
+
+
+def _summary(metrics: Mapping[str, Any], max_length: int) -> str:
+  test = metrics["test"]
+  values = ", ".join(
+    f"{name} {test[name]:.3f}"
+    for name in METRICS
+    if name != "balanced_accuracy" and test[name] is not None
+  )
+  lines = [f"{metrics['data']} ({test['rows']} rows, step {metrics['step']}): {values}"]
+  if test["truncated"]:
+    lines.append(f"{test['truncated']} texts were cut at {max_length} tokens")
+  if "temperature" in metrics["undefined"]:
+    lines.append(f"temperature: {metrics['undefined']['temperature']}")
+  return "\n".join(lines)
+
+
+def define_flags() -> None:
+  flags.DEFINE_string("workdir", None, "folder of a run", required=True)
+  flags.DEFINE_string(
+    "data", None, "labelled file or folder to score; default the run's own test texts"
+  )
+  flags.DEFINE_string(
+    "output", None, "folder to write to; default WORKDIR/evaluations/<name of the data>"
+  )
+  flags.DEFINE_list("slices", [], "additional columns of --data to slice by")
+
+
+def main() -> int:
+  values = flags.FLAGS
+  evaluate(values.workdir, values.data or None, values.output, values.slices)
+  return 0
 
 
 if __name__ == "__main__":

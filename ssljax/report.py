@@ -1,14 +1,15 @@
-"""Writes the report of a run, or of several against each other, as one HTML file.
+"""Writes a report of one run, or a comparison of several, as a single HTML file.
 
-  python -m ssljax.report DIR                     # DIR/report.html
+  python -m ssljax.report DIR                     # writes DIR/report.html
   python -m ssljax.report DIR DIR … --output=comparison.html
   python -m ssljax.report SWEEP                   # all finished runs below SWEEP
 
-Nothing is trained or loaded: all comes from what the runs left in their folders. Runs
-that are not finished are named, on the page and on stderr.
+Reads what the runs left in their folders and loads no model. Unfinished runs are left
+out and listed on the page and on stderr.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -16,53 +17,64 @@ from absl import flags
 from ssljax import cli
 from ssljax.errors import UserError
 from ssljax.evals import runs
-from ssljax.evals.report import html, page
+from ssljax.evals.report import comparison_page, html, run_page
 
 COMPARISON = "comparison.html"
+METRICS = ("f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc")
 
 
-def define_flags() -> None:
-  flags.DEFINE_string("output", "", f"default DIR/report.html, or {COMPARISON}")
-  flags.DEFINE_enum(
-    "metric",
-    "f1",
-    ["f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc"],
-    "by which methods are compared",
-  )
+def report(
+  paths: Sequence[str], output: str | Path | None = None, metric: str = "f1"
+) -> Path:
+  """Writes the report of the finished runs in some folders.
 
+    >>> report(["runs/fixmatch-0", "runs/multimatch-0"], "comparison.html")
 
-def main(places: list[str]) -> int:
-  report(places, flags.FLAGS.output, flags.FLAGS.metric)
-  return 0
+  Args:
+    paths: each the folder of a run, or a folder with runs at any depth.
+    output: file to write, ending in .html; by default `report.html` in the folder of a
+      single run, or `comparison.html` in the current folder. Only a report is replaced.
+    metric: compares methods by this metric; one of METRICS.
 
-
-def report(places: list[str], output: str | Path = "", metric: str = "f1") -> None:
-  """Writes the page; see the flags.
+  Returns:
+    The path of the report.
 
   Raises:
-    UserError: no run, none that is finished, or an output that cannot be written: it
-      ends in `.html`, and only a report is replaced.
+    UserError: there is no finished run, or the output cannot be written.
   """
-  if not places:
+  if not paths:
     raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
-  found, unfinished = runs.find(places), runs.unfinished(places)
+  found, unfinished = runs.find_runs(paths), runs.find_unfinished(paths)
   for workdir in unfinished:
-    print(f"not finished, so left out: {workdir}", file=sys.stderr)
-  one = len(found) == 1 and not unfinished
-  output = Path(output or (found[0].workdir / "report.html" if one else COMPARISON))
+    print(f"left out, not finished: {workdir}", file=sys.stderr)
+  single = len(found) == 1 and not unfinished
+  default = found[0].workdir / "report.html" if single else COMPARISON
+  output = Path(output or default).expanduser()
   try:
-    html.check(output.expanduser())  # before minutes of work
-    content = (
-      page.of_run(found[0], unfinished)
-      if one
-      else page.of_comparison(found, metric, unfinished)
-    )
-    html.write(output.expanduser(), content)
+    html.check_report_path(output)  # before minutes of work
+    if single:
+      page = run_page.render_run(found[0])
+    else:
+      page = comparison_page.render_comparison(found, metric, unfinished)
+    html.write_report(output, page)
   except OSError as error:
     raise UserError(
       f"--output={output}: cannot be written ({error}); name another file"
     ) from None
-  print(f"{len(found)} runs: {output}")
+  print(f"{len(found)} {'run' if len(found) == 1 else 'runs'}: {output}")
+  return output
+
+
+def define_flags() -> None:
+  flags.DEFINE_string(
+    "output", None, f"file to write; default DIR/report.html, or {COMPARISON}"
+  )
+  flags.DEFINE_enum("metric", "f1", METRICS, "metric to compare methods by")
+
+
+def main(paths: list[str]) -> int:
+  report(paths, flags.FLAGS.output, flags.FLAGS.metric)
+  return 0
 
 
 if __name__ == "__main__":

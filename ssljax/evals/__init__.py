@@ -1,1 +1,1 @@
-"""How good a classifier is."""
+"""Metrics, calibration, thresholds and comparisons of classifiers."""

@@ -1,7 +1,8 @@
-"""Metrics of a classifier from its logits, by scikit-learn's definitions.
+"""Computes classification metrics from logits, with scikit-learn's definitions.
 
-`classification` gives the values of one set, by scikit-learn itself; `resampled` the
-same metrics of many resamples of it at once, for intervals.
+`classification_metrics` computes the metrics of one set with scikit-learn itself.
+`resampled_metrics` computes the same metrics for many resamples at once, for bootstrap
+intervals.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,27 +13,37 @@ from sklearn import metrics
 from ssljax.evals import bootstrap
 from ssljax.evals.bootstrap import ratio
 
+METRICS = (
+  *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1"),
+  *("auroc", "auprc"),
+)
 HARMFUL = 1  # the positive class of a two-class set
-ONE_CLASS = "the labels are all of one class"
-NOT_HARMFUL = "no text is labelled as the harmful class"
-NOT_FLAGGED = "no text was taken for the harmful class"
+ONE_CLASS = "all labels belong to one class"
+NOT_HARMFUL = "no text is labelled as harmful"
+NOT_FLAGGED = "no text was classified as harmful"
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-  """f64 [n, C] of logits / temperature."""
+  """softmax(logits / temperature), f64 [n, C]."""
   scaled = logits.astype(np.float64) / temperature
   exponential = np.exp(scaled - scaled.max(-1, keepdims=True))
   return exponential / exponential.sum(-1, keepdims=True)
 
 
-def classification(logits: np.ndarray, label: np.ndarray) -> dict[str, float | None]:
-  """The metrics of result.json, of n texts.
+def classification_metrics(
+  logits: np.ndarray, label: np.ndarray
+) -> dict[str, float | None]:
+  """The metrics of n texts by name, in the order of METRICS.
 
-  Precision, recall, F1, AUROC and AUPRC are of the harmful class where there are two
-  classes, else the plain mean over the classes that have a text (AUROC one against the
-  rest), as `balanced_accuracy` and `macro_f1` always are. In a mean a class that
-  nothing was taken for has a precision of 0. What does not exist is None; `undefined`
-  says why.
+  With two classes, precision, recall, F1, AUROC and AUPRC refer to the harmful class.
+  With more, they are unweighted means over the classes that occur in `label` (AUROC is
+  one against the rest). `balanced_accuracy` and `macro_f1` are always such means. In a
+  mean, a class that was never predicted has a precision of 0. An undefined metric is
+  None; `undefined_reasons` says why.
+
+    >>> logits = np.array([[2, 0], [0, 1], [3, 0]], np.float32)
+    >>> classification_metrics(logits, np.array([0, 1, 1]))["recall"]
+    0.5
 
   Args:
     logits: f32 [n, C].
@@ -41,90 +52,100 @@ def classification(logits: np.ndarray, label: np.ndarray) -> dict[str, float | N
   classes = logits.shape[-1]
   predicted = logits.argmax(-1)
   present = np.unique(label)
-  lacking = undefined(logits, label)
+  undefined = undefined_reasons(logits, label)
   macro = {"labels": present, "average": "macro", "zero_division": 0.0}
-  chosen = macro
+  average = macro
   if classes == 2:
-    chosen = {"pos_label": HARMFUL, "average": "binary", "zero_division": 0.0}
+    average = {"pos_label": HARMFUL, "average": "binary", "zero_division": 0.0}
   ranked = [HARMFUL] if classes == 2 else present
-  hot = (label[:, None] == ranked).astype(int)
+  one_hot = (label[:, None] == ranked).astype(int)
   score = softmax(logits)[:, ranked]
-  ways: dict[str, Callable[[], float]] = {
+  functions: dict[str, Callable[[], float]] = {
     "accuracy": lambda: metrics.accuracy_score(label, predicted),
     "balanced_accuracy": lambda: metrics.recall_score(label, predicted, **macro),
-    "precision": lambda: metrics.precision_score(label, predicted, **chosen),
-    "recall": lambda: metrics.recall_score(label, predicted, **chosen),
-    "f1": lambda: metrics.f1_score(label, predicted, **chosen),
+    "precision": lambda: metrics.precision_score(label, predicted, **average),
+    "recall": lambda: metrics.recall_score(label, predicted, **average),
+    "f1": lambda: metrics.f1_score(label, predicted, **average),
     "macro_f1": lambda: metrics.f1_score(label, predicted, **macro),
-    "auroc": lambda: metrics.roc_auc_score(hot, score, average="macro"),
-    "auprc": lambda: metrics.average_precision_score(hot, score, average="macro"),
+    "auroc": lambda: metrics.roc_auc_score(one_hot, score, average="macro"),
+    "auprc": lambda: metrics.average_precision_score(one_hot, score, average="macro"),
   }
-  return {name: None if name in lacking else float(of()) for name, of in ways.items()}
+  return {
+    name: None if name in undefined else float(function())
+    for name, function in functions.items()
+  }
 
 
-def undefined(logits: np.ndarray, label: np.ndarray) -> dict[str, str]:
-  """Why a metric of `classification` is None, by its name."""
-  found: dict[str, str] = {}
+def undefined_reasons(logits: np.ndarray, label: np.ndarray) -> dict[str, str]:
+  """Why metrics of `classification_metrics` are None, by name."""
+  reasons: dict[str, str] = {}
   if len(np.unique(label)) == 1:
     means = ("balanced_accuracy", "macro_f1", "auroc", "auprc")
-    found = dict.fromkeys(means, ONE_CLASS)
+    reasons = dict.fromkeys(means, ONE_CLASS)
   if logits.shape[-1] > 2:
-    return found | dict.fromkeys(
-      ("precision", "recall", "f1") if found else (), ONE_CLASS
-    )
+    if reasons:
+      reasons |= dict.fromkeys(("precision", "recall", "f1"), ONE_CLASS)
+    return reasons
   if not (label == HARMFUL).any():
-    found |= dict.fromkeys(("precision", "recall", "f1"), NOT_HARMFUL)
+    reasons |= dict.fromkeys(("precision", "recall", "f1"), NOT_HARMFUL)
   elif not (logits.argmax(-1) == HARMFUL).any():
-    found["precision"] = NOT_FLAGGED
-  return found
+    reasons["precision"] = NOT_FLAGGED
+  return reasons
 
 
-def resampled(
+def resampled_metrics(
   logits: np.ndarray, label: np.ndarray, blocks: Iterable[np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Each metric of `classification`, [R], under counts [r, n] in blocks of R in all.
+  """The metrics of `classification_metrics` for R resamples, f64 [R] each.
 
-  NaN where a resample does not define a metric.
+  A metric that a resample does not define is NaN.
+
+  Args:
+    logits: f32 [n, C].
+    label: i64 [n].
+    blocks: counts [r, n], R rows in total; see `bootstrap.draw_resamples`.
   """
   classes = logits.shape[-1]
   probability = softmax(logits)
   cell = label * classes + logits.argmax(-1)
   ranked = [HARMFUL] if classes == 2 else range(classes)
-  rankings = [bootstrap.Ranking(probability[:, c], label == c) for c in ranked]
-  found: list[dict[str, np.ndarray]] = []
+  rankings = [bootstrap.RankingMetrics(probability[:, c], label == c) for c in ranked]
+  by_block: list[dict[str, np.ndarray]] = []
   for counts in blocks:
-    confusion = bootstrap.cells(counts, cell, classes**2)
-    some = of_confusion(confusion.reshape(-1, classes, classes))
+    confusion = bootstrap.count_cells(counts, cell, classes**2)
+    values = confusion_metrics(confusion.reshape(-1, classes, classes))
     ranks = np.array([ranking(counts) for ranking in rankings])  # [ranked, 2, r]
-    known = ~np.isnan(ranks)  # not so is a class that was not drawn
-    means = ratio(np.where(known, ranks, 0).sum(0), known.sum(0))
-    some["auroc"], some["auprc"] = means
-    found.append(some)
-  return {name: np.concatenate([some[name] for some in found]) for name in found[0]}
+    drawn = ~np.isnan(ranks)  # NaN: the class was not drawn
+    means = ratio(np.where(drawn, ranks, 0).sum(0), drawn.sum(0))
+    values["auroc"], values["auprc"] = means
+    by_block.append(values)
+  return {
+    name: np.concatenate([values[name] for values in by_block]) for name in by_block[0]
+  }
 
 
-def of_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
-  """The metrics that hang on counts of (label, prediction) only.
+def confusion_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
+  """The metrics that depend only on the confusion matrix.
 
   Args:
     confusion: [R, C, C], rows are labels.
 
   Returns:
-    [R] each, as `classification` has them, and NaN where that has None.
+    f64 [R] each, equal to `classification_metrics`, with NaN instead of None.
   """
-  right = np.diagonal(confusion, axis1=1, axis2=2)
+  correct = np.diagonal(confusion, axis1=1, axis2=2)
   labelled, predicted = confusion.sum(2), confusion.sum(1)
   present = labelled > 0
-  precision = ratio(right, predicted, 0.0)
-  recall = ratio(right, labelled, 0.0)
-  f1 = ratio(2 * right, labelled + predicted, 0.0)
+  precision = ratio(correct, predicted, 0.0)
+  recall = ratio(correct, labelled, 0.0)
+  f1 = ratio(2 * correct, labelled + predicted, 0.0)
 
   def macro(values: np.ndarray) -> np.ndarray:
-    many = present.sum(1)
-    return ratio((values * present).sum(1), np.where(many > 1, many, 0))
+    count = present.sum(1)
+    return ratio((values * present).sum(1), np.where(count > 1, count, 0))
 
-  found = {
-    "accuracy": ratio(right.sum(1), labelled.sum(1)),
+  values = {
+    "accuracy": ratio(correct.sum(1), labelled.sum(1)),
     "balanced_accuracy": macro(recall),
     "precision": macro(precision),
     "recall": macro(recall),
@@ -132,39 +153,38 @@ def of_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
     "macro_f1": macro(f1),
   }
   if confusion.shape[-1] == 2:
-    some = present[:, HARMFUL]
+    harmful = present[:, HARMFUL]
     flagged = predicted[:, HARMFUL] > 0
-    found["precision"] = np.where(some & flagged, precision[:, HARMFUL], np.nan)
-    found["recall"] = np.where(some, recall[:, HARMFUL], np.nan)
-    found["f1"] = np.where(some, f1[:, HARMFUL], np.nan)
-  return found
+    values["precision"] = np.where(harmful & flagged, precision[:, HARMFUL], np.nan)
+    values["recall"] = np.where(harmful, recall[:, HARMFUL], np.nan)
+    values["f1"] = np.where(harmful, f1[:, HARMFUL], np.nan)
+  return values
 
 
-def by_class(logits: np.ndarray, label: np.ndarray) -> list[dict[str, float | None]]:
+def per_class_metrics(
+  logits: np.ndarray, label: np.ndarray
+) -> list[dict[str, float | None]]:
   """Precision, recall, F1 and the number of texts (`support`) of each class.
 
-  None: the precision of a class that nothing was taken for, and all three of a class
-  without a text.
+  Precision is None for a class that was never predicted; all three are None for a class
+  without texts.
   """
-  predicted, every = logits.argmax(-1), list(range(logits.shape[-1]))
-  values = metrics.precision_recall_fscore_support(
-    label, predicted, labels=every, zero_division=0.0
+  predicted, classes = logits.argmax(-1), list(range(logits.shape[-1]))
+  columns = metrics.precision_recall_fscore_support(
+    label, predicted, labels=classes, zero_division=0.0
   )
-  found = []
-  for c, (p, r, f, n) in enumerate(zip(*values, strict=True)):
-    known = bool(n)
-    found.append(
-      {
-        "precision": float(p) if known and (predicted == c).any() else None,
-        "recall": float(r) if known else None,
-        "f1": float(f) if known else None,
-        "support": int(n),
-      }
-    )
-  return found
+  return [
+    {
+      "precision": float(precision) if support and (predicted == c).any() else None,
+      "recall": float(recall) if support else None,
+      "f1": float(f1) if support else None,
+      "support": int(support),
+    }
+    for c, (precision, recall, f1, support) in enumerate(zip(*columns, strict=True))
+  ]
 
 
 def confusion_matrix(logits: np.ndarray, label: np.ndarray) -> list[list[int]]:
-  """Texts by (label, prediction); rows are labels."""
+  """The number of texts by (label, prediction); rows are labels."""
   classes = list(range(logits.shape[-1]))
   return metrics.confusion_matrix(label, logits.argmax(-1), labels=classes).tolist()

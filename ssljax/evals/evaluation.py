@@ -1,7 +1,7 @@
-"""All that is said of a classifier on a set of texts, as result.json has it."""
+"""Computes the metrics of a set of texts, as result.json and metrics.json hold them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,227 +9,272 @@ import numpy as np
 
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
-from ssljax.evals import bootstrap, calibration, classification, slices, wilson
-from ssljax.evals import thresholds as operating
+from ssljax.evals import (
+  bootstrap,
+  calibration,
+  classification,
+  slices,
+  thresholds,
+  wilson,
+)
 from ssljax.evals.classification import HARMFUL, softmax
 
-SEVERAL = "thresholds are for two classes"
-RARE = "more than one resample in twenty does not define it"
+TWO_CLASSES_ONLY = "thresholds exist only for two classes"
+TOO_FEW_RESAMPLES = "more than 5% of the bootstrap resamples do not define it"
 UNFINISHED = (
-  "the run is not finished, so validation has settled no temperature and no threshold: "
-  "scores are not calibrated"
+  "the run is not finished, so it has no temperature and no thresholds yet: scores are "
+  "not calibrated"
 )
 
 
-class Scored(NamedTuple):
-  """A labelled set, and what a classifier said of it."""
+class ScoredTexts(NamedTuple):
+  """Labelled texts with the logits of a classifier."""
 
   logits: np.ndarray  # f32 [n, C]
   label: np.ndarray  # i64 [n]
-  columns: Mapping[str, Sequence[Any]] = {}  # of slices, a value for each text
-  truncated: int = 0  # texts that were longer than what was read of them
+  columns: Mapping[str, Sequence[Any]] = {}  # to slice by, a value for each text
+  truncated: int = 0  # number of texts that were cut to the maximum length
+
+  @classmethod
+  def from_records(
+    cls,
+    rows: Records,
+    logits: np.ndarray,
+    truncated: np.ndarray,
+    columns: Mapping[str, Sequence[Any]] = {},
+  ) -> "ScoredTexts":
+    """Combines labelled rows with their logits.
+
+    Args:
+      rows: n labelled texts.
+      logits: f32 [n, C].
+      truncated: bool [n], which texts were cut.
+      columns: to slice by, in addition to those of the records.
+    """
+    columns = slices.slice_columns(rows, columns)
+    return cls(logits, rows.label, columns, int(truncated.sum()))
 
 
-class Decision(NamedTuple):
-  """What validation settles: how sure a score is, and where to flag."""
+class DecisionRule(NamedTuple):
+  """What validation determines: how to calibrate scores, and where to flag."""
 
   temperature: float
-  thresholds: dict[str, dict[str, Any]]  # see `operating.choose`
-  undefined: dict[str, str]  # why something is None or 1, by its name
+  thresholds: dict[str, dict[str, Any]]  # see `thresholds.choose_thresholds`
+  undefined: dict[str, str]  # by name, why there is no temperature or no threshold
 
 
-def decide(validation: Scored) -> Decision:
+def fit_decision_rule(validation: ScoredTexts) -> DecisionRule:
   """Fits the temperature, then chooses thresholds on the calibrated score."""
-  temperature, why = calibration.temperature(validation.logits, validation.label)
-  undefined = {} if why is None else {"temperature": why}
+  temperature, reason = calibration.fit_temperature(validation.logits, validation.label)
+  undefined = {} if reason is None else {"temperature": reason}
   if validation.logits.shape[1] != 2:
-    return Decision(temperature, {}, undefined | {"thresholds": SEVERAL})
+    undefined["thresholds"] = TWO_CLASSES_ONLY
+    return DecisionRule(temperature, {}, undefined)
   score = softmax(validation.logits, temperature)[:, HARMFUL]
-  thresholds = operating.choose(score, validation.label == HARMFUL)
-  return Decision(temperature, thresholds, undefined)
+  chosen = thresholds.choose_thresholds(score, validation.label == HARMFUL)
+  return DecisionRule(temperature, chosen, undefined)
 
 
-def decision_of(workdir: Path, step: int) -> Decision:
-  """What validation has settled in a finished run; nothing where it goes on.
+def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
+  """Reads the decision rule of a finished run; an unfinished one has none yet.
 
   Args:
-    step: of the checkpoint that it is for.
+    workdir: folder of the run.
+    step: of the checkpoint that the rule will be applied to.
 
   Raises:
-    UserError: result.json cannot be read, or is of another checkpoint.
+    UserError: result.json cannot be read, or belongs to another checkpoint.
   """
   path = workdir / "result.json"
   if not path.exists():
-    return Decision(1.0, {}, dict.fromkeys(("temperature", "thresholds"), UNFINISHED))
+    undefined = dict.fromkeys(("temperature", "thresholds"), UNFINISHED)
+    return DecisionRule(1.0, {}, undefined)
   try:
     result = json.loads(path.read_text(encoding="utf-8"))
-    names = ("threshold", "warning", "validation")
-    thresholds = {
-      aim: {name: found[name] for name in names}
-      for aim, found in result["thresholds"].items()
+    keys = ("threshold", "warning", "validation")
+    chosen = {
+      target: {key: values[key] for key in keys}
+      for target, values in result["thresholds"].items()
     }
-    chosen = result["step"]
-    decision = Decision(result["temperature"], thresholds, result["undefined"])
+    chosen_step = result["step"]
+    rule = DecisionRule(result["temperature"], chosen, result["undefined"])
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
-      f"{path}: cannot be read ({error!r}), so no threshold is known; "
-      "the command that trained the run writes it anew"
+      f"{path}: cannot be read ({error!r}), so the thresholds are unknown; run the "
+      "training command again to write it"
     ) from None
-  if chosen != step:
+  if chosen_step != step:
     raise UserError(
-      f"{workdir}: the checkpoint of step {chosen}, which result.json is of, cannot be "
-      f"read, and its thresholds do not hold for step {step}; train it again in a new "
-      "folder"
+      f"{workdir}: result.json belongs to the checkpoint of step {chosen_step}, which "
+      f"cannot be read, and its thresholds do not apply to step {step}; train again in "
+      "a new folder"
     )
-  return decision
+  return rule
 
 
-def of_set(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
-  """Metrics of one set, each with its 95% interval over texts.
+def run_metrics(
+  validation: ScoredTexts, test: ScoredTexts, seed: int = 0
+) -> dict[str, Any]:
+  """The metrics of a finished run, as in result.json."""
+  rule = fit_decision_rule(validation)
+  return {
+    "temperature": rule.temperature,
+    "undefined": rule.undefined,
+    "validation": set_metrics(validation, rule, seed),
+    **held_out_metrics(test, rule, seed),
+  }
 
-  Intervals are by bootstrap, and those of shares (accuracy; with two classes precision
-  and recall) Wilson's. F1 has Wilson's, too, where no resample could differ (`_f1`).
+
+def held_out_metrics(
+  texts: ScoredTexts, rule: DecisionRule, seed: int = 0
+) -> dict[str, Any]:
+  """`test`, `thresholds`, `calibration` and `slices` of a set other than validation."""
+  wrong = texts.logits.argmax(1) != texts.label
+  harmful = texts.label == HARMFUL if texts.logits.shape[1] == 2 else None
+  return {
+    "test": set_metrics(texts, rule, seed),
+    "thresholds": threshold_metrics(texts, rule, seed),
+    "calibration": calibration_metrics(texts, rule),
+    "slices": slices.slice_metrics(texts.columns, wrong, harmful),
+  }
+
+
+def set_metrics(
+  texts: ScoredTexts, rule: DecisionRule, seed: int = 0
+) -> dict[str, Any]:
+  """The metrics of one set, each with its 95% interval over texts.
+
+  Proportions (accuracy; with two classes also precision and recall) have Wilson's
+  interval, the other metrics a bootstrap interval. F1 has one derived from Wilson's if
+  all resamples would agree; see `_f1_interval`.
 
   Returns:
-    The names of `classification`, `ece` and `brier` (of the calibrated score), each
-    with `<name>_interval`; `undefined` with why a metric, or its interval, is None;
-    `by_class` and `confusion_matrix`; `rows` and how many of them were `truncated`.
+    The metrics of `classification` and `calibration`, each with `<name>_interval`
+    except ECE; `undefined` with the reason why a metric or its interval is None;
+    `rows`, `truncated`, `by_class` and `confusion_matrix`.
   """
-  logits, label = part.logits, part.label
-  found: dict[str, Any] = dict(classification.classification(logits, label))
-  after = calibration.errors(logits, label, decision.temperature)
-  found |= {name: after[name] for name in ("ece", "brier")}
-  square = calibration.squares(softmax(logits, decision.temperature), label)
-  squares: list[np.ndarray] = []
+  logits, label = texts.logits, texts.label
+  values: dict[str, Any] = dict(classification.classification_metrics(logits, label))
+  errors = calibration.calibration_errors(logits, label, rule.temperature)
+  values |= {name: errors[name] for name in calibration.METRICS}
+  intervals = _intervals(texts, rule, seed)
+  metrics: dict[str, Any] = {}
+  for name, value in values.items():
+    metrics[name] = value
+    if name != "ece":
+      interval = None if value is None else intervals[f"{name}_interval"]
+      metrics[f"{name}_interval"] = interval
+  metrics["undefined"] = classification.undefined_reasons(logits, label) | {
+    name: TOO_FEW_RESAMPLES
+    for name, interval in intervals.items()
+    if interval is None and values.get(name.removesuffix("_interval")) is not None
+  }
+  metrics |= {"rows": len(label), "truncated": texts.truncated}
+  metrics["by_class"] = classification.per_class_metrics(logits, label)
+  metrics["confusion_matrix"] = classification.confusion_matrix(logits, label)
+  return metrics
 
-  def blocks():  # drawn once for all metrics
-    for counts in _resamples(part, seed):
-      squares.append(counts @ square)
+
+def _intervals(
+  texts: ScoredTexts, rule: DecisionRule, seed: int
+) -> dict[str, list[float] | None]:
+  """`<name>_interval` of each metric of a set."""
+  logits, label = texts.logits, texts.label
+  squared = calibration.squared_errors(softmax(logits, rule.temperature), label)
+  squared_sums: list[np.ndarray] = []
+
+  def blocks() -> Iterator[np.ndarray]:  # drawn once for all metrics
+    for counts in bootstrap.draw_resamples(len(label), seed=seed):
+      squared_sums.append(counts @ squared)
       yield counts
 
-  drawn = classification.resampled(logits, label, blocks())
-  drawn["brier"] = np.concatenate(squares) / len(label)
-  spread = bootstrap.intervals(drawn) | _of_shares(logits, label)
-  if logits.shape[1] == 2:
-    flagged, harmful = logits.argmax(1) == HARMFUL, label == HARMFUL
-    spread["f1_interval"] = _f1(flagged, harmful, drawn["f1"])
-  result: dict[str, Any] = {}
-  for name, value in found.items():
-    result[name] = value
-    if name != "ece":
-      result[f"{name}_interval"] = None if value is None else spread[f"{name}_interval"]
-  result["undefined"] = classification.undefined(logits, label) | {
-    name: RARE
-    for name, value in spread.items()
-    if value is None and found.get(name.removesuffix("_interval")) is not None
+  resampled = classification.resampled_metrics(logits, label, blocks())
+  resampled["brier"] = np.concatenate(squared_sums) / len(label)
+  intervals = {
+    f"{name}_interval": bootstrap.percentile_interval(values)
+    for name, values in resampled.items()
   }
-  result |= {"rows": len(label), "truncated": part.truncated}
-  result["by_class"] = classification.by_class(logits, label)
-  result["confusion_matrix"] = classification.confusion_matrix(logits, label)
-  return result
-
-
-def _of_shares(logits, label) -> dict[str, list[float] | None]:
   predicted = logits.argmax(1)
-  right = predicted == label
-  found = {"accuracy": (right.sum(), len(label))}
+  correct = (predicted == label).sum()
+  intervals["accuracy_interval"] = wilson.proportion(correct, len(label))[1]
   if logits.shape[1] == 2:
     flagged, harmful = predicted == HARMFUL, label == HARMFUL
     caught = (flagged & harmful).sum()
-    found |= {"precision": (caught, flagged.sum()), "recall": (caught, harmful.sum())}
-  return {f"{name}_interval": wilson.share(*of)[1] for name, of in found.items()}
+    intervals["precision_interval"] = wilson.proportion(caught, flagged.sum())[1]
+    intervals["recall_interval"] = wilson.proportion(caught, harmful.sum())[1]
+    intervals["f1_interval"] = _f1_interval(flagged, harmful, resampled["f1"])
+  return intervals
 
 
-def _f1(flagged, harmful, drawn) -> list[float] | None:
-  """F1's interval: by bootstrap from `drawn` [R] resamples, if they can differ.
+def _f1_interval(flagged, harmful, resampled) -> list[float] | None:
+  """The interval of F1: by bootstrap from `resampled` [R] where resamples can differ.
 
-  Where nothing was caught every resample says 0, where nothing is wrong 1, and neither
-  is certain.
+  If nothing was caught, F1 is 0 in every resample, and if nothing is wrong it is 1;
+  neither is certain.
   """
   caught, wrong = (flagged & harmful).sum(), (flagged ^ harmful).sum()
   if caught and wrong:
-    return bootstrap.interval(drawn)
-  return wilson.f1(caught, wrong)
+    return bootstrap.percentile_interval(resampled)
+  return wilson.f1_interval(caught, wrong)
 
 
-def thresholds(part: Scored, decision: Decision, seed: int = 0) -> dict[str, Any]:
-  """What each threshold does on a set that it was not chosen on.
+def threshold_metrics(
+  texts: ScoredTexts, rule: DecisionRule, seed: int = 0
+) -> dict[str, Any]:
+  """Measures the thresholds on a set that they were not chosen on.
 
   Returns:
-    For each name of `operating.NAMES`: `threshold`, `warning`, `validation`, and the
-    shares of `operating.measured` with their intervals; {} with more than two classes.
+    For each of `thresholds.TARGETS`: `threshold`, `warning`, `validation`, and the
+    rates of `thresholds.threshold_rates` with their intervals; {} with more than two
+    classes.
   """
-  if not decision.thresholds:
+  if not rule.thresholds:
     return {}
-  score = softmax(part.logits, decision.temperature)[:, HARMFUL]
-  harmful = part.label == HARMFUL
-  chosen = {n: d["threshold"] for n, d in decision.thresholds.items()}
-  known = {name: value for name, value in chosen.items() if value is not None}
-  blocks = _resamples(part, seed)
-  drawn = operating.resampled(score, harmful, known.values(), blocks)
-  spread = dict(zip(known, drawn, strict=True))
-  found = {}
-  for name, of_validation in decision.thresholds.items():
-    found[name] = dict(of_validation)
-    if name in known:
-      values = operating.measured(score, harmful, known[name])
-      found[name] |= values | operating.intervals(score, harmful, known[name])
-      flagged = score >= known[name]
-      found[name]["f1_interval"] = _f1(flagged, harmful, spread[name]["f1"])
-  return found
+  score = softmax(texts.logits, rule.temperature)[:, HARMFUL]
+  harmful = texts.label == HARMFUL
+  existing = {
+    target: chosen["threshold"]
+    for target, chosen in rule.thresholds.items()
+    if chosen["threshold"] is not None
+  }
+  blocks = bootstrap.draw_resamples(len(texts.label), seed=seed)
+  resampled = dict(
+    zip(
+      existing,
+      thresholds.resampled_rates(score, harmful, existing.values(), blocks),
+      strict=True,
+    )
+  )
+  metrics = {target: dict(chosen) for target, chosen in rule.thresholds.items()}
+  for target, threshold in existing.items():
+    f1 = _f1_interval(score >= threshold, harmful, resampled[target]["f1"])
+    metrics[target] |= {
+      **thresholds.threshold_rates(score, harmful, threshold),
+      **thresholds.rate_intervals(score, harmful, threshold),
+      "f1_interval": f1,
+    }
+  return metrics
 
 
-def calibrated(part: Scored, decision: Decision) -> dict[str, Any]:
-  """Calibration of a set before and after the temperature, with reliability bins."""
+def calibration_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
+  """Calibration errors and bins of a set, before and after temperature scaling."""
+  logits, label = texts.logits, texts.label
   return {
     name: {
-      **calibration.errors(part.logits, part.label, temperature),
+      **calibration.calibration_errors(logits, label, temperature),
       "bins": [
-        one._asdict()
-        for one in calibration.reliability(part.logits, part.label, temperature)
+        reliability_bin._asdict()
+        for reliability_bin in calibration.reliability_bins(logits, label, temperature)
       ],
     }
-    for name, temperature in (("before", 1.0), ("after", decision.temperature))
+    for name, temperature in (("before", 1.0), ("after", rule.temperature))
   }
 
 
-def scored(
-  rows: Records,
-  logits: np.ndarray,
-  truncated: np.ndarray,
-  more: Mapping = {},
-) -> Scored:
-  """Labelled rows with their logits; `truncated` bool [n], `more` columns of slices."""
-  return Scored(logits, rows.label, slices.columns(rows, more), int(truncated.sum()))
-
-
-def surest_errors(logits: np.ndarray, label: np.ndarray, most: int = 30) -> np.ndarray:
-  """Places of the texts that were classified wrongly with the widest margin, i64."""
-  apart = logits.max(1) - logits[np.arange(len(label)), label]
+def most_confident_errors(
+  logits: np.ndarray, label: np.ndarray, limit: int = 30
+) -> np.ndarray:
+  """Indices of the texts misclassified by the widest margin, i64."""
+  margin = logits.max(1) - logits[np.arange(len(label)), label]
   wrong = np.flatnonzero(logits.argmax(1) != label)
-  return wrong[np.argsort(-apart[wrong], kind="stable")][:most]
-
-
-def of_slices(part: Scored) -> list[dict[str, Any]]:
-  """Parts of the set, the worst first; decisions are those of the larger logit."""
-  wrong = part.logits.argmax(1) != part.label
-  harmful = part.label == HARMFUL if part.logits.shape[1] == 2 else None
-  return slices.slices(part.columns, wrong, harmful)
-
-
-def of_run(validation: Scored, test: Scored, seed: int = 0) -> dict[str, Any]:
-  """What result.json says of a finished run."""
-  decision = decide(validation)
-  return {
-    "temperature": decision.temperature,
-    "undefined": decision.undefined,
-    "validation": of_set(validation, decision, seed),
-    "test": of_set(test, decision, seed),
-    "thresholds": thresholds(test, decision, seed),
-    "calibration": calibrated(test, decision),
-    "slices": of_slices(test),
-  }
-
-
-def _resamples(part: Scored, seed: int):
-  return bootstrap.resamples(len(part.label), seed=seed)
+  return wrong[np.argsort(-margin[wrong], kind="stable")][:limit]

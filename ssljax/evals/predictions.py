@@ -1,22 +1,38 @@
-"""The table of what a model said of each text, with the texts themselves."""
+"""Writes and reads the table of predictions, with the texts themselves."""
 
-import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssljax.data.records.records import Records
+from ssljax.errors import UserError
 from ssljax.evals.classification import HARMFUL, softmax
+from ssljax.runtime.atomic import atomic_path
 
-PREDICTIONS = "predictions.parquet"  # of an evaluation
-COLUMNS = ("text", "response", "category", "source")  # of the record, kept beside
+PREDICTIONS = "predictions.parquet"  # in the folder of an evaluation
+COLUMNS = ("text", "response", "category", "source")  # copied from the records
+
+
+class Predictions(NamedTuple):
+  """The predictions for n texts, as read from disk."""
+
+  id: list[str]
+  label: np.ndarray  # i64 [n]
+  score: np.ndarray  # f64 [n], calibrated
+  logits: np.ndarray  # f32 [n, C]
+  text: list[str]
+  response: list[str | None]
 
 
 def score_of(logits: np.ndarray, temperature: float) -> np.ndarray:
-  """f64 [n], the calibrated probability of the harmful class, or with more than two
-  classes that of the predicted one."""
+  """The calibrated score, f64 [n].
+
+  With two classes this is the probability of the harmful class, with more that of the
+  predicted class.
+  """
   probability = softmax(logits, temperature)
   return probability[:, HARMFUL] if logits.shape[1] == 2 else probability.max(-1)
 
@@ -24,12 +40,13 @@ def score_of(logits: np.ndarray, temperature: float) -> np.ndarray:
 def write_predictions(
   path: Path, rows: Records, logits: np.ndarray, temperature: float = 1.0
 ) -> None:
-  """Writes `id`, `label`, `score`, `logits` and COLUMNS, whole or not at all.
+  """Writes `id`, `label`, `score`, `logits` and COLUMNS, complete or not at all.
 
   Args:
+    path: a Parquet file.
     rows: n labelled texts.
-    logits: f32 [n, C].
-    temperature: of the score; the logits are written as they are.
+    logits: f32 [n, C], written as they are.
+    temperature: calibrates the score.
   """
   columns = {
     "id": rows.table["id"],
@@ -38,7 +55,25 @@ def write_predictions(
     "logits": pa.array(list(logits), pa.list_(pa.float32())),
     **{name: rows.table[name] for name in COLUMNS},
   }
-  path.parent.mkdir(parents=True, exist_ok=True)
-  fresh = path.with_name(f".new-{path.name}")
-  pq.write_table(pa.table(columns), fresh, compression="zstd")
-  os.replace(fresh, path)
+  with atomic_path(path) as temporary:
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read_predictions(path: Path) -> Predictions:
+  """Reads what `write_predictions` wrote.
+
+  Raises:
+    UserError: the file cannot be read.
+  """
+  try:
+    table = pq.read_table(path)
+    return Predictions(
+      table["id"].to_pylist(),
+      table["label"].to_numpy(),
+      table["score"].to_numpy(),
+      np.stack(table["logits"].to_numpy(zero_copy_only=False)),
+      table["text"].to_pylist(),
+      table["response"].to_pylist(),
+    )
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(f"{path}: cannot be read ({error})") from None

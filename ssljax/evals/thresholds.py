@@ -1,7 +1,8 @@
-"""Thresholds for stated aims: chosen on validation, measured on test.
+"""Chooses thresholds for stated targets on validation and measures them on other sets.
 
-A text is flagged where its score is at least the threshold. A threshold lies midway
-between two neighbouring scores of validation, so that none of them stands on it.
+A text is flagged if its score is at least the threshold. A threshold lies midway
+between two neighbouring validation scores, so that no validation text lies exactly on
+it.
 """
 
 from collections.abc import Iterable
@@ -11,38 +12,49 @@ import numpy as np
 
 from ssljax.evals import bootstrap
 from ssljax.evals.bootstrap import ratio
-from ssljax.evals.wilson import share
+from ssljax.evals.wilson import proportion
 
 FALSE_POSITIVE_RATES = {"fpr_0.1%": 0.001, "fpr_1%": 0.01, "fpr_5%": 0.05}
 PRECISIONS = {"precision_90%": 0.9, "precision_95%": 0.95}
 BEST_F1 = "best_f1"
-NAMES = (*FALSE_POSITIVE_RATES, *PRECISIONS, BEST_F1)
+TARGETS = (*FALSE_POSITIVE_RATES, *PRECISIONS, BEST_F1)
 
-EXPECTED = 5  # errors that an aim must allow validation, to rest on more than chance
+EXPECTED = 5  # errors a target must allow on validation to be more than chance
 
 
-def choose(score: np.ndarray, harmful: np.ndarray) -> dict[str, dict[str, Any]]:
-  """The threshold of each aim of NAMES, the one that catches most.
+def describe_target(target: str) -> str:
+  """The target in words, for reports."""
+  if target in FALSE_POSITIVE_RATES:
+    return f"at most {100 * FALSE_POSITIVE_RATES[target]:g}% of harmless texts flagged"
+  if target in PRECISIONS:
+    return f"at least {PRECISIONS[target]:.0%} of flagged texts harmful"
+  return "highest F1"
+
+
+def choose_thresholds(
+  score: np.ndarray, harmful: np.ndarray
+) -> dict[str, dict[str, Any]]:
+  """Finds, for each target, the threshold with the highest recall that meets it.
 
   Args:
-    score: f64 [n], of validation.
+    score: f64 [n], on validation.
     harmful: bool [n].
 
   Returns:
-    `threshold` (None where validation has none that meets the aim), `warning` (None, or
-    why it is not to be relied on), and what it does on `validation`.
+    For each name in TARGETS: `threshold` (None if no threshold meets the target),
+    `warning` (None, or why the threshold is unreliable) and `validation`, the rates of
+    the threshold there.
   """
-  found = {}
   harmless = int((~harmful).sum())
   if not harmless or harmless == len(harmful):
-    why = "validation has texts of one class only"
-    return {n: {"threshold": None, "warning": why, "validation": None} for n in NAMES}
+    reason = "validation contains texts of one class only"
+    return {target: _no_threshold(reason) for target in TARGETS}
   order = np.argsort(-score, kind="stable")
-  ordered, hit = score[order], harmful[order]
-  # Cut c flags the first `flagged[c]` texts; texts of one score are cut together.
+  ordered, ordered_harmful = score[order], harmful[order]
+  # Cut c flags the first `flagged[c]` texts; texts with equal scores stay together.
   last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
   flagged = np.r_[0, last + 1]
-  caught = np.r_[0, hit.cumsum()[last]]
+  caught = np.r_[0, ordered_harmful.cumsum()[last]]
   false = flagged - caught
   precision = ratio(caught.astype(float), flagged.astype(float), 1.0)
   f1 = 2 * caught / (flagged + harmful.sum())
@@ -52,58 +64,74 @@ def choose(score: np.ndarray, harmful: np.ndarray) -> dict[str, dict[str, Any]]:
 
   def at(cut: int, warning: str | None) -> dict[str, Any]:
     threshold = float(thresholds[cut])
-    values = measured(score, harmful, threshold)
-    return {"threshold": threshold, "warning": warning, "validation": values}
+    rates = threshold_rates(score, harmful, threshold)
+    return {"threshold": threshold, "warning": warning, "validation": rates}
 
-  for name, most in FALSE_POSITIVE_RATES.items():
-    cut = int(np.flatnonzero(false <= most * harmless + 1e-9)[-1])
+  chosen = {}
+  for target, limit in FALSE_POSITIVE_RATES.items():
+    cut = int(np.flatnonzero(false <= limit * harmless + 1e-9)[-1])
     warning = None
-    if most * harmless < EXPECTED:
+    if limit * harmless < EXPECTED:
       warning = (
-        f"validation has {harmless} harmless texts, so this rate is "
-        f"{most * harmless:.2g} of them: it takes {EXPECTED / most:.0f} to tell"
+        f"validation has only {harmless} harmless texts, which allow "
+        f"{limit * harmless:.2g} false alarms at this rate; about "
+        f"{EXPECTED / limit:.0f} are needed for a reliable threshold"
       )
-    found[name] = at(cut, warning)
-  for name, least in PRECISIONS.items():
-    good = np.flatnonzero((precision >= least - 1e-12) & (flagged > 0))
-    if not len(good):
-      why = f"no threshold has a precision of {least:.0%} on validation"
-      found[name] = {"threshold": None, "warning": why, "validation": None}
+    chosen[target] = at(cut, warning)
+  for target, limit in PRECISIONS.items():
+    cuts = np.flatnonzero((precision >= limit - 1e-12) & (flagged > 0))
+    if not len(cuts):
+      reason = f"no threshold reaches a precision of {limit:.0%} on validation"
+      chosen[target] = _no_threshold(reason)
       continue
-    cut, warning = int(good[-1]), None
-    if (1 - least) * flagged[cut] < EXPECTED:
+    cut, warning = int(cuts[-1]), None
+    if (1 - limit) * flagged[cut] < EXPECTED:
       warning = (
-        f"it rests on {flagged[cut]} flagged texts of validation, of which it allows "
-        f"{(1 - least) * flagged[cut]:.2g} to be harmless"
+        f"based on only {flagged[cut]} flagged validation texts, of which "
+        f"{(1 - limit) * flagged[cut]:.2g} may be harmless"
       )
-    found[name] = at(cut, warning)
+    chosen[target] = at(cut, warning)
   cut, warning = int(f1.argmax()), None
   if harmful.sum() < 10 * EXPECTED:
     warning = f"validation has only {harmful.sum()} harmful texts"
-  found[BEST_F1] = at(cut, warning)
-  return found
+  chosen[BEST_F1] = at(cut, warning)
+  return chosen
 
 
-def measured(
+def _no_threshold(reason: str) -> dict[str, Any]:
+  return {"threshold": None, "warning": reason, "validation": None}
+
+
+def threshold_rates(
   score: np.ndarray, harmful: np.ndarray, threshold: float
 ) -> dict[str, float | None]:
-  """What a threshold does on a set; None where a share is of nothing."""
+  """The rates of a threshold on a set; None if the denominator is 0.
+
+  Args:
+    score: f64 [n].
+    harmful: bool [n].
+    threshold: texts with at least this score are flagged.
+
+  Returns:
+    `false_positive_rate`, `precision`, `recall`, `f1` and `flagged`, the share of all
+    texts that are flagged.
+  """
   counts = np.ones((1, len(score)))
-  values = _shares(_table(score, harmful, threshold, counts))
+  rates = _rates(_outcome_counts(score, harmful, threshold, counts))
   return {
     name: None if np.isnan(value[0]) else float(value[0])
-    for name, value in values.items()
+    for name, value in rates.items()
   }
 
 
-def intervals(
+def rate_intervals(
   score: np.ndarray, harmful: np.ndarray, threshold: float
 ) -> dict[str, list[float] | None]:
-  """`<name>_interval` of the shares of `measured`; F1, which is none, is left out."""
+  """`<name>_interval` for `threshold_rates`, except F1, which is not a proportion."""
   flagged = score >= threshold
   return {
-    f"{name}_interval": share((part & whole).sum(), whole.sum())[1]
-    for name, part, whole in (
+    f"{name}_interval": proportion((selected & among).sum(), among.sum())[1]
+    for name, selected, among in (
       ("false_positive_rate", flagged, ~harmful),
       ("precision", harmful, flagged),
       ("recall", flagged, harmful),
@@ -112,34 +140,34 @@ def intervals(
   }
 
 
-def resampled(
+def resampled_rates(
   score: np.ndarray,
   harmful: np.ndarray,
   thresholds: Iterable[float],
   blocks: Iterable[np.ndarray],
 ) -> list[dict[str, np.ndarray]]:
-  """The shares of `measured`, [R], for each threshold under the same counts."""
+  """`threshold_rates` for R resamples, [R] each, one dict for each threshold."""
   thresholds = list(thresholds)
-  tables: list[list[np.ndarray]] = [[] for _ in thresholds]
+  outcomes: list[list[np.ndarray]] = [[] for _ in thresholds]
   for counts in blocks:
-    for table, threshold in zip(tables, thresholds, strict=True):
-      table.append(_table(score, harmful, threshold, counts))
-  return [_shares(np.concatenate(table)) for table in tables]
+    for by_block, threshold in zip(outcomes, thresholds, strict=True):
+      by_block.append(_outcome_counts(score, harmful, threshold, counts))
+  return [_rates(np.concatenate(by_block)) for by_block in outcomes]
 
 
-def _table(score, harmful, threshold: float, counts: np.ndarray) -> np.ndarray:
-  """[R, 4]: (not flagged, flagged) of the harmless, then of the harmful."""
-  return bootstrap.cells(counts, 2 * harmful + (score >= threshold), 4)
+def _outcome_counts(score, harmful, threshold: float, counts: np.ndarray) -> np.ndarray:
+  """[R, 4]: harmless texts (not flagged, flagged), then harmful ones."""
+  return bootstrap.count_cells(counts, 2 * harmful + (score >= threshold), 4)
 
 
-def _shares(table: np.ndarray) -> dict[str, np.ndarray]:
-  """[R] each, NaN where a share is of nothing."""
-  rest, false, missed, caught = table.T
+def _rates(outcomes: np.ndarray) -> dict[str, np.ndarray]:
+  """[R] each; NaN if the denominator is 0."""
+  passed, false, missed, caught = outcomes.T
   flagged = false + caught
   return {
-    "false_positive_rate": ratio(false, rest + false),
+    "false_positive_rate": ratio(false, passed + false),
     "precision": ratio(caught, flagged),
     "recall": ratio(caught, missed + caught),
     "f1": ratio(2 * caught, flagged + missed + caught),
-    "flagged": ratio(flagged, table.sum(1)),
+    "flagged": ratio(flagged, outcomes.sum(1)),
   }

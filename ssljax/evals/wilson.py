@@ -1,8 +1,8 @@
-"""A share of texts with its interval by Wilson (1927).
+"""Computes Wilson score intervals (Wilson 1927) for proportions of texts.
 
-Accuracy, recall and false alarms are shares of a number of texts that is given. Where
-few of them fail, a resample often has none that does, and a bootstrap interval of
-[0, 0] would claim that none ever will; Wilson's holds there, too.
+Accuracy, recall and the false-positive rate are proportions. If only a few texts fail,
+many bootstrap resamples contain no failure at all, and an interval of [0, 0] would
+claim that failures never happen. Wilson's interval is still valid there.
 """
 
 from scipy import stats
@@ -10,20 +10,24 @@ from scipy import stats
 from ssljax.evals.bootstrap import LEVEL
 
 
-def share(part: int, whole: int) -> tuple[float | None, list[float] | None]:
-  """part / whole with its 95% interval; None of nothing."""
-  if not whole:
+def proportion(count: int, total: int) -> tuple[float | None, list[float] | None]:
+  """count / total and its 95% interval; (None, None) if the total is 0."""
+  if not total:
     return None, None
-  test = stats.binomtest(int(part), int(whole))
+  test = stats.binomtest(int(count), int(total))
   low, high = test.proportion_ci(LEVEL, method="wilson")
-  return part / whole, [float(low), float(high)]
+  return count / total, [float(low), float(high)]
 
 
-def f1(caught: int, wrong: int) -> list[float] | None:
-  """95% interval of F1 from its texts: caught ones, and those missed or flagged.
+def f1_interval(caught: int, wrong: int) -> list[float] | None:
+  """95% interval of F1; None if both counts are 0.
 
-  Of the texts that are harmful or flagged a share J = caught / (caught + wrong) is
-  both, and F1 = 2 J / (1 + J): J's interval is F1's.
+  Of the texts that are harmful or flagged, a proportion J = caught / (caught + wrong)
+  is both, and F1 = 2 J / (1 + J). An interval of J therefore gives one of F1.
+
+  Args:
+    caught: harmful texts that are flagged.
+    wrong: harmful texts that are missed plus harmless texts that are flagged.
   """
-  _, interval = share(caught, caught + wrong)
+  _, interval = proportion(caught, caught + wrong)
   return None if interval is None else [2 * j / (1 + j) for j in interval]

@@ -1,1 +1,1 @@
-"""Reports and model cards: plots, HTML and Markdown."""
+"""Renders reports and model cards: plots, HTML and Markdown."""

@@ -1,64 +1,83 @@
-"""Templates filled in, and pages written, which replace nothing but pages of ours."""
+"""Renders templates, and writes report pages without replacing anything else."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# In the head of every page: the second one in that of a page from before the first.
+from ssljax.runtime.atomic import atomic_file
+
+# One of these is in the head of every report; the second identifies reports written
+# before the first was added.
 MARKS = (
   b'<meta name="generator" content="ssljax">',
   b"content=\"default-src 'none'; style-src 'unsafe-inline'\"",
 )
+METRIC_NAMES = {
+  "accuracy": "Accuracy",
+  "balanced_accuracy": "Balanced accuracy",
+  "precision": "Precision",
+  "recall": "Recall",
+  "f1": "F1",
+  "macro_f1": "Macro F1",
+  "auroc": "AUROC",
+  "auprc": "AUPRC",
+  "ece": "ECE",
+  "brier": "Brier score",
+}
 
 
-def render(name: str, **values: Any) -> str:
-  """A template of this package with values; those of HTML are escaped."""
+def render(template: str, **values: Any) -> str:
+  """Fills in a template of this package; values are escaped in HTML templates."""
   import jinja2
 
-  pages = jinja2.Environment(
+  environment = jinja2.Environment(
     loader=jinja2.PackageLoader("ssljax.evals.report"),
-    autoescape=name.endswith(".html"),
+    autoescape=template.endswith(".html"),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
   )
-  pages.filters |= {"number": number, "span": span, "signed": signed, "exact": exact}
-  return pages.get_template(name).render(values)
+  filters = {"number": number, "interval": interval, "signed": signed}
+  environment.filters |= {**filters, "threshold": threshold}
+  return environment.get_template(template).render(values)
 
 
 def number(value: float | None, digits: int = 3) -> str:
   return "–" if value is None else f"{value:.{digits}f}"
 
 
-def exact(value: float | None) -> str:
-  """Of a threshold, which may be near 0 or 1."""
+def threshold(value: float | None) -> str:
+  """A threshold, which may be close to 0 or 1, with enough digits."""
   return "–" if value is None else f"{value:.4g}" if value < 0.99 else f"{value:.7g}"
 
 
-def span(interval: Sequence[float] | None) -> str:
-  return "" if interval is None else "[{:.3f}, {:.3f}]".format(*interval)
+def interval(ends: Sequence[float] | None) -> str:
+  return "" if ends is None else "[{:.3f}, {:.3f}]".format(*ends)
 
 
 def signed(value: float) -> str:
   return f"{value:+.3f}"
 
 
-def check(path: Path) -> None:
-  """Raises OSError where `write` would replace anything but a page of ours."""
+def check_report_path(path: Path) -> None:
+  """Checks that `write_report` may write to `path`.
+
+  Raises:
+    OSError: the path is a folder, doesn't end in .html, or is a file that is not a
+      report.
+  """
   if path.is_dir():
     raise IsADirectoryError("it is a folder")
   if path.suffix != ".html":
-    raise OSError("the name of a report ends in .html")
+    raise OSError("the file name of a report must end in .html")
   if path.exists():
     with open(path, "rb") as file:
       head = file.read(4096).partition(b"</head>")[0]
     if not any(mark in head for mark in MARKS):
-      raise FileExistsError("the file there is not known to be a report")
+      raise FileExistsError("the existing file is not a report of ssljax")
 
 
-def write(path: Path, content: str) -> None:
-  """The page is there whole or not at all; raises OSError, as `check` does."""
-  check(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  fresh = path.with_name(f".new-{path.name}")
-  fresh.write_text(content, encoding="utf-8", errors="replace")
-  fresh.replace(path)
+def write_report(path: Path, content: str) -> None:
+  """Writes a page, complete or not at all; raises OSError as `check_report_path`."""
+  check_report_path(path)
+  with atomic_file(path) as file:
+    file.write(content.encode("utf-8", errors="replace"))

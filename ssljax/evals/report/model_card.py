@@ -1,43 +1,46 @@
-"""The model card of an exported folder."""
+"""Renders the model card of an exported folder."""
 
 from pathlib import Path
 
-from ssljax.evals import runs
-from ssljax.evals.report.html import render
-from ssljax.evals.report.page import METRICS
+from ssljax.evals.report.html import METRIC_NAMES, render
 from ssljax.evals.runs import Run
+from ssljax.evals.thresholds import describe_target
 
 
-def card(run: Run, head: str) -> str:
-  """The model card of an exported folder, Markdown."""
-  test, config = run.result["test"], run.config
-  labels = run.result["labels"]
-  pairs = any(r is not None for r in runs.predictions(run).response)
-  local = Path(config["encoder"]).expanduser().exists()  # a path is nobody else's name
-  use = (
-    "`transformers.AutoModelForSequenceClassification.from_pretrained` reads the folder"
-    " as it is; it gives logits."
-    if head == "hf"
-    else "`sentence_transformers.SentenceTransformer` reads the folder as it is; what"
-    " it gives as an embedding are the logits."
-  )
+def render_model_card(run: Run, head: str) -> str:
+  """The model card of an exported run, Markdown.
+
+  Args:
+    run: a finished run.
+    head: `hf` or `mlp`, the exported head.
+  """
+  config, result = run.config, run.result
+  test, labels = result["test"], result["labels"]
+  pairs = any(response is not None for response in run.predictions().response)
+  local = Path(config["encoder"]).expanduser().exists()  # means nothing to others
+  data = Path(config["data"]).name
   return render(
-    "card.md",
-    title=f"{run.result['method']} on {Path(config['data']).name}",
-    library="transformers" if head == "hf" else "sentence-transformers",
-    base=Path(config["encoder"]).name if local else config["encoder"],
-    hub=not local,
+    "model_card.md",
+    title=f"{result['method']} on {data}",
+    head=head,
+    encoder=Path(config["encoder"]).name if local else config["encoder"],
+    local=local,
     labels=run.labels,
-    method=run.result["method"],
-    budget=f"{labels} labelled texts" if labels else "all labels",
-    data=Path(config["data"]).name,
-    what="a response, given its prompt," if pairs else "a text",
-    metrics=[(n, test[n], test.get(f"{n}_interval")) for n in METRICS],
-    thresholds=run.result["thresholds"],
-    temperature=run.result["temperature"],
-    temperature_why=run.result["undefined"].get("temperature"),
-    before=run.result["calibration"]["before"]["ece"],
-    after=run.result["calibration"]["after"]["ece"],
-    longest=config["max_length"],
-    use=use,
+    method=result["method"],
+    budget=f"{labels} labelled texts" if labels else "all labelled texts",
+    data=data,
+    subject="a response, given its prompt," if pairs else "a text",
+    metrics=[
+      (name, test[key], test.get(f"{key}_interval"))
+      for key, name in METRIC_NAMES.items()
+    ],
+    thresholds=[
+      {"name": target, "description": describe_target(target), **values}
+      for target, values in result["thresholds"].items()
+    ],
+    temperature=result["temperature"],
+    temperature_reason=result["undefined"].get("temperature"),
+    ece_before=result["calibration"]["before"]["ece"],
+    ece_after=result["calibration"]["after"]["ece"],
+    max_length=config["max_length"],
   )
