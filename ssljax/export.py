@@ -1,16 +1,15 @@
-"""Writes a trained classifier as a folder that other programs load.
+"""Exports a trained classifier as a folder that other programs load.
 
   python -m ssljax.export --workdir=DIR --output=FOLDER
 
-A run with head="hf" becomes a folder for `transformers`'
-AutoModelForSequenceClassification, one with head="mlp" a folder for
-`sentence-transformers` (mean pooling, dense, GELU, dense, whose last outputs are the
-logits). Voters are folded into one head exactly. No code is shipped.
-`ssljax.SafetyClassifier.load(FOLDER)` reads either.
+A run with head="hf" becomes a folder for `transformers`
+(AutoModelForSequenceClassification), one with head="mlp" a folder for
+`sentence-transformers` (mean pooling, dense, GELU, dense; its output are the logits).
+Several voters are folded into one head exactly. The folder contains no code.
+`ssljax.SafetyClassifier.load(FOLDER)` reads both.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,21 +24,22 @@ from ssljax.assets.encoders import TOKENIZER
 from ssljax.errors import RunError, UserError
 from ssljax.evals import runs
 from ssljax.evals.report import model_card
-from ssljax.inference import load
-from ssljax.inference.classifier import CARD, SafetyClassifier
-from ssljax.models import read_config, resolve, save_params
+from ssljax.inference.classifier import SafetyClassifier
+from ssljax.inference.exported import CARD
+from ssljax.inference.load import load_trained
+from ssljax.models import read_config, save_params
 from ssljax.models.config import EncoderConfig
-from ssljax.runtime import json_files
+from ssljax.runtime.atomic import atomic_folder
+from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
+
+TOLERANCE = 1e-4  # largest difference between exported logits and those of the run
+CHECKED = 32  # first validation texts, and as many of the longest, that are compared
 
 
 def define_flags() -> None:
   flags.DEFINE_string("workdir", None, "folder of a finished run", required=True)
   flags.DEFINE_string("output", None, "folder to write", required=True)
-
-
-EXACT = 1e-4  # what logits may differ by, before and after
-SHOWN = 32  # the first and the longest texts of validation, on which that is looked at
 
 
 def main() -> int:
@@ -48,66 +48,65 @@ def main() -> int:
 
 
 def export(workdir: str | Path, output: str | Path) -> None:
-  """Writes the folder, whole or not at all, and holds it against the run.
+  """Writes the folder and compares its logits with those of the run.
+
+    export("runs/demo", "demo-classifier")
 
   Raises:
-    UserError: the run is not finished; the output is there, or cannot be written.
-    RunError: what was written gives other logits.
+    UserError: the run isn't finished; the output exists already, or can't be written.
+    RunError: the exported model has other logits than the run; nothing is written.
   """
-  run = runs.read(Path(workdir).expanduser())
+  run = runs.read_run(Path(workdir).expanduser())
   output = Path(output).expanduser()
   if output.exists():
     raise UserError(f"--output={output} exists; name a new folder, or remove it")
-  fresh = output.with_name(f".{output.name}.{os.getpid()}")
-  encoder = resolve(run.config["encoder"])
   try:
-    fresh.mkdir(parents=True)
-    _write(run, encoder, fresh)
-    _hold_against(run, fresh)
-    fresh.rename(output)
+    with atomic_folder(output) as folder:
+      _write(run, folder)
+      _check_logits(run, folder)
   except OSError as error:
     raise UserError(
       f"--output={output}: cannot be written ({error}); name another folder"
     ) from None
-  finally:
-    shutil.rmtree(fresh, ignore_errors=True)
   print(f"{run.workdir}, step {run.result['step']}: {output}")
 
 
-def _write(run: runs.Run, encoder: Path, folder: Path) -> None:
-  chosen, params, _, _ = load.load(run.workdir, run.config, encoder)
+def _write(run: runs.Run, folder: Path) -> None:
+  trained = load_trained(run.workdir)
   head, labels = run.config["head"], run.labels
-  parts = _predicting(params, head)
-  longest = run.config["max_length"]
-  voters = write_weights(folder, read_config(encoder), parts, head, labels, longest)
-  _write_tokenizer(encoder, longest, folder)
+  params = _with_predicting_head(trained.params, trained.method.needs.predicts, head)
+  max_length = run.config["max_length"]
+  encoder_config = read_config(trained.encoder)
+  voters = write_weights(folder, encoder_config, params, head, labels, max_length)
+  _write_tokenizer(trained.encoder, max_length, folder)
   thresholds = run.result["thresholds"]
-  json_files.write_json(
+  write_json(
     folder / CARD,
     {
       "head": head,
       "voters": voters,
       "labels": labels,
-      "max_length": longest,
+      "max_length": max_length,
       "temperature": run.result["temperature"],
-      "thresholds": {name: one["threshold"] for name, one in thresholds.items()},
+      "thresholds": {name: point["threshold"] for name, point in thresholds.items()},
       "method": run.result["method"],
-      "step": chosen,
-      "params_sha256": pytrees.sha256(params),
+      "step": trained.step,
+      "params_sha256": pytrees.sha256(trained.params),
     },
   )
-  (folder / "README.md").write_text(model_card.card(run, head), encoding="utf-8")
+  card = model_card.render_model_card(run, head)
+  (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_tokenizer(encoder: Path, longest: int, folder: Path) -> None:
-  """The encoder's own, told to cut long texts where ours does."""
+def _write_tokenizer(encoder: Path, max_length: int, folder: Path) -> None:
+  """Copies the encoder's tokenizer, set to cut long texts as training did."""
   for pattern in TOKENIZER:
     for file in encoder.glob(pattern):
       shutil.copyfile(file, folder / file.name)
   path = folder / "tokenizer_config.json"
   settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-  cut = {"model_max_length": longest, "truncation_side": "left"}
-  json_files.write_json(path, {**settings, **cut})
+  truncation = {"model_max_length": max_length, "truncation_side": "left"}
+  write_json(path, {**settings, **truncation})
 
 
 def write_weights(
@@ -116,42 +115,50 @@ def write_weights(
   params: Mapping[str, Any],
   head: str,
   labels: Sequence[str],
-  longest: int,
+  max_length: int,
 ) -> int:
-  """Encoder and head of a `Classifier`, in the form that `head` is read in.
+  """Writes encoder and head in the format for `head`.
 
   Args:
-    params: of the classifier; voters stand under a leading axis of its dense layers.
-    longest: tokens of a text.
+    params: of a `Classifier`; voters are a leading axis of its dense layers.
+    head: "hf" or "mlp".
+    labels: class names; later outputs of the head (virtual classes) are dropped.
+    max_length: tokens after which a text is cut.
 
   Returns:
-    How many voters stand side by side in what was written.
+    The number of voters in the written head.
   """
   if head == "hf":
-    classifier = _averaged(params["classifier"], len(labels))
-    parts = {"encoder": params["encoder"], "pooler": params["pooler"]}
-    save_params(folder, config, {**parts, "classifier": classifier}, tuple(labels))
+    classifier = _average_voters(params["classifier"], len(labels))
+    weights = {"encoder": params["encoder"], "pooler": params["pooler"]}
+    save_params(folder, config, {**weights, "classifier": classifier}, tuple(labels))
     return 1
   kernel = params["classifier"]["kernel"]
   voters = kernel.shape[0] if kernel.ndim == 3 else 1
   save_params(folder, config, params["encoder"])
-  _write_dense(params, voters, len(labels), longest, folder)
+  _write_dense(params, voters, len(labels), max_length, folder)
   return voters
 
 
-def _predicting(params: Mapping[str, Any], head: str) -> Mapping[str, Any]:
-  """With what predicts as the classifier: ABC's is a linear head beside it."""
-  linear = params.get("beside_balanced")
-  if linear is None:
+def _with_predicting_head(
+  params: Mapping[str, Any], predicts: str, head: str
+) -> Mapping[str, Any]:
+  """Puts the head that predicts in the classifier's place; see `Needs.predicts`."""
+  linear = params.get(f"beside_{predicts}")
+  if linear is None:  # the classifier itself, or voters, which are in its place already
     return params
   if head == "hf":
     return {**params, "classifier": linear}
-  # Such a folder has a GELU in between. x = gelu(x) - gelu(-x): two voters.
+  # The format has a GELU between two dense layers. x = gelu(x) - gelu(-x), so the
+  # linear head is the mean of two voters.
   kernel, bias = np.asarray(linear["kernel"]), np.asarray(linear["bias"])
-  one = np.eye(len(kernel), dtype=np.float32)
+  identity = np.eye(len(kernel), dtype=np.float32)
   return {
     **params,
-    "dense": {"kernel": np.stack([one, -one]), "bias": np.zeros((2, len(one)))},
+    "dense": {
+      "kernel": np.stack([identity, -identity]),
+      "bias": np.zeros((2, len(identity))),
+    },
     "classifier": {
       "kernel": np.stack([2 * kernel, -2 * kernel]),
       "bias": np.stack([bias, bias]),
@@ -159,8 +166,8 @@ def _predicting(params: Mapping[str, Any], head: str) -> Mapping[str, Any]:
   }
 
 
-def _averaged(dense: Mapping[str, Any], classes: int) -> dict[str, Any]:
-  """The mean of linear voters, which is linear; virtual classes go."""
+def _average_voters(dense: Mapping[str, Any], classes: int) -> dict[str, Any]:
+  """Averages linear voters, which is exact, and drops virtual classes."""
   kernel, bias = (np.asarray(dense[name], np.float64) for name in ("kernel", "bias"))
   if kernel.ndim == 3:
     kernel, bias = kernel.mean(0), bias.mean(0)
@@ -168,13 +175,13 @@ def _averaged(dense: Mapping[str, Any], classes: int) -> dict[str, Any]:
 
 
 def _write_dense(
-  params: Mapping[str, Any], voters: int, classes: int, longest: int, folder: Path
+  params: Mapping[str, Any], voters: int, classes: int, max_length: int, folder: Path
 ) -> None:
-  """The modules behind the encoder, as sentence-transformers names them."""
-  up, down = params["dense"], params["classifier"]
-  kernel, bias = np.asarray(up["kernel"]), np.asarray(up["bias"])
-  last, last_bias = np.asarray(down["kernel"]), np.asarray(down["bias"])
-  if kernel.ndim == 3:  # [H, D, W]: the voters' hidden layers side by side
+  """Writes the modules after the encoder, as sentence-transformers names them."""
+  hidden, output = params["dense"], params["classifier"]
+  kernel, bias = np.asarray(hidden["kernel"]), np.asarray(hidden["bias"])
+  last, last_bias = np.asarray(output["kernel"]), np.asarray(output["bias"])
+  if kernel.ndim == 3:  # [H, D, W]: the voters' hidden layers become one wide layer
     width = kernel.shape[1]
     kernel = kernel.transpose(1, 0, 2).reshape(width, -1)
     bias = bias.reshape(-1)
@@ -187,12 +194,12 @@ def _write_dense(
     {"idx": i, "name": str(i), "path": n, "type": f"sentence_transformers.models.{t}"}
     for i, (n, t) in enumerate(zip(names, types, strict=True))
   ]
-  json_files.write_json(folder / "modules.json", modules)
-  json_files.write_json(
+  write_json(folder / "modules.json", modules)
+  write_json(
     folder / "sentence_bert_config.json",
-    {"max_seq_length": longest, "do_lower_case": False},
+    {"max_seq_length": max_length, "do_lower_case": False},
   )
-  json_files.write_json(
+  write_json(
     folder / "1_Pooling" / "config.json",
     {
       "word_embedding_dimension": kernel.shape[0],
@@ -207,7 +214,7 @@ def _write_dense(
     ("2_Dense", kernel, bias, f"{torch}.activation.GELU"),
     ("3_Dense", last, last_bias, f"{torch}.linear.Identity"),
   ):
-    json_files.write_json(
+    write_json(
       folder / name / "config.json",
       {
         "in_features": weight.shape[0],
@@ -221,21 +228,19 @@ def _write_dense(
     save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
 
 
-def _hold_against(run: runs.Run, folder: Path) -> None:
-  """Scores some texts of validation by what was written and by the run, in float32."""
-  said = runs.predictions(run, "validation")
-  texts = list(zip(said.text, said.response, strict=True))
-  some = (
-    texts[:SHOWN] + sorted(texts, key=lambda t: len(t[0]) + len(t[1] or ""))[-SHOWN:]
-  )
-  exact = SafetyClassifier.of_run(run.workdir, {**run.config, "dtype": "float32"})
-  found = SafetyClassifier.load(folder).logits(some).logits
-  wanted = exact.logits(some).logits
-  apart = float(np.abs(found - wanted).max())
-  if not apart <= EXACT:
+def _check_logits(run: runs.Run, folder: Path) -> None:
+  """Compares logits of the run and of the folder on validation texts, in float32."""
+  predictions = run.predictions("validation")
+  texts = list(zip(predictions.text, predictions.response, strict=True))
+  by_length = sorted(texts, key=lambda t: len(t[0]) + len(t[1] or ""))
+  texts = texts[:CHECKED] + by_length[-CHECKED:]
+  expected = SafetyClassifier.of_run(run.workdir, "float32").logits(texts).logits
+  logits = SafetyClassifier.load(folder).logits(texts).logits
+  difference = float(np.abs(logits - expected).max())
+  if not difference <= TOLERANCE:
     raise RunError(
-      f"{folder}: its logits differ by {apart:.2g} from those of the run; nothing was "
-      "exported. Please report this"
+      f"{folder}: the exported logits differ by {difference:.2g} from those of the "
+      "run, so nothing was exported; please report this"
     )
 
 

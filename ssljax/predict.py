@@ -4,17 +4,18 @@
     --threshold=fpr_1%
 
 `--model` is a run, or a folder of `python -m ssljax.export`. Input and output are JSONL
-(the input also `.jsonl.gz`) or Parquet; `-` is standard input or output, as JSONL. Rows
-come out as they were, with `score`, `flagged` and `label_name`; columns of these names
-that the input has come out as `input_score` and so on. Columns of Parquet keep their
-types in Parquet. Rows whose text is null, empty or white space alone get nulls, and are
-counted.
+(the input also `.jsonl.gz`) or Parquet; `-` is standard input or output, as JSONL.
 
-A file is looked through first, and read in pieces, however large it is. The same
-command goes on where it was killed, unless the input or the model has changed since:
-then it begins anew. Another threshold is refused then, since no score depends on it.
-Standard input cannot be read twice: nothing is known of it beforehand, a command that
-was killed begins anew, and no progress is shown.
+The rows come out unchanged with three more columns: `score`, `flagged` and
+`label_name`. Input columns of these names are written as `input_score` and so on.
+Parquet columns keep their types in Parquet output. Rows whose text is null, empty or
+only white space get nulls, and are counted.
+
+The whole file is checked before anything is scored, and is read in chunks, so it may be
+larger than memory. After a kill, the same command continues where it stopped; if the
+input or the model has changed since, it starts again. Another threshold is an error
+then, since scores don't depend on it. Standard input can't be read twice: it isn't
+checked first, shows no progress, and starts again after a kill.
 """
 
 import contextlib
@@ -24,89 +25,101 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from absl import flags
-from tqdm import tqdm
 
 from ssljax import cli
 from ssljax.data.records import files
 from ssljax.errors import UserError
 from ssljax.inference import rows
 from ssljax.inference.classifier import SafetyClassifier, has_content
-from ssljax.inference.rows import Source, columns
-from ssljax.inference.rows.jsonl import to_parquet
-from ssljax.inference.rows.resume import Parts, folder_of, whole
+from ssljax.inference.rows import RowReader, columns
+from ssljax.inference.rows.jsonl import jsonl_to_parquet
+from ssljax.inference.rows.resume import OutputParts, parts_folder
+from ssljax.runtime.atomic import atomic_file
+from ssljax.runtime.progress import Progress
 
-PIECE = 8192  # rows read, scored and written together
-LINE = 64  # the same, of standard input
-KINDS = (".jsonl", ".parquet")
+CHUNK_SIZE = 8192  # rows that are read, scored and written together
+STDIN_CHUNK_SIZE = 64  # the same for standard input, whose rows may come slowly
+FORMATS = (".jsonl", ".parquet")
 
 
 def define_flags() -> None:
   flags.DEFINE_string("model", None, "a run, or an exported folder", required=True)
   flags.DEFINE_string("input", None, "JSONL or Parquet file, or -", required=True)
   flags.DEFINE_string("output", None, "JSONL or Parquet file, or -", required=True)
-  flags.DEFINE_string("threshold", "", "a number, or a name as fpr_1%; default 0.5")
+  flags.DEFINE_string(
+    "threshold", "", "a number from 0 to 1, or a name such as fpr_1%; default 0.5"
+  )
 
 
 def main() -> int:
-  given = flags.FLAGS
-  checked = check(given.input, given.output)  # before a model is loaded
-  classifier = SafetyClassifier.load(given.model)
-  print(_run(checked, Scorer(classifier, given.threshold)), file=sys.stderr)
+  values = flags.FLAGS
+  task = check_input(values.input, values.output)  # before the model is loaded
+  classifier = SafetyClassifier.load(values.model)
+  print(_run(task, Scorer(classifier, values.threshold)), file=sys.stderr)
   return 0
-
-
-class Checked(NamedTuple):
-  """An input that can be read from end to end, and an output that can be written."""
-
-  source: Source
-  target: Path | None  # None is standard output
-  state: list[str | int]  # of the input's file, by which a change shows
-
-
-def check(source: str, target: str) -> Checked:
-  """Looks through the input.
-
-  Raises:
-    UserError: formats that are none of ours, no input, a row in it that cannot be read
-      or that the output cannot hold; an output that is there, or cannot be written.
-  """
-  path = None if source == "-" else Path(source).expanduser()
-  if path and files.check(path) not in KINDS:
-    raise UserError(f"--input={source}: give a JSONL or Parquet file, or -")
-  if path and not path.is_file():
-    raise UserError(f"--input={source}: not a plain file; pipe it into --input=-")
-  for flag, given, stream in (
-    ("input", source, sys.stdin),
-    ("output", target, sys.stdout),
-  ):
-    if given == "-" and stream is None:
-      raise UserError(f"--{flag}=-: it is closed; name a file")
-  output = None if target == "-" else _output(target)
-  state = _state(path) if path else []
-  suffix = files.suffix(output) if output else ".jsonl"
-  found = rows.source(path, suffix, PIECE if path else LINE)
-  if path:
-    with _bar("check", found.total) as bar:
-      for some in found.check():
-        bar.update(some)
-  return Checked(found, output, state)
 
 
 def predict(
   classifier: SafetyClassifier, source: str, target: str, threshold: str = ""
 ) -> str:
-  """Scores a file; see the flags. Returns what is to be said of it.
+  """Scores a file; see the module's docstring.
+
+    classifier = SafetyClassifier.load("runs/demo")
+    print(predict(classifier, "texts.jsonl", "scored.parquet", "fpr_1%"))
+
+  Args:
+    source: JSONL or Parquet file, or "-" for standard input.
+    target: JSONL or Parquet file, or "-" for standard output.
+    threshold: a number or the name of a threshold; by default 0.5 with two classes.
+
+  Returns:
+    A summary, such as "50 rows scored, 3 flagged at 0.5".
 
   Raises:
-    UserError: as `check`; a threshold that is none, or not that of a call before that
-      was killed; the output cannot be written. What was written before stays for the
-      next call, of standard input in a file that the error names.
+    UserError: see `check_input`; the threshold is invalid, or differs from that of an
+      unfinished earlier call; the output can't be written. Rows scored so far are kept
+      for the next call, or with standard input, in a file that the error names.
   """
-  score = Scorer(classifier, threshold)
-  return _run(check(source, target), score)
+  scorer = Scorer(classifier, threshold)
+  return _run(check_input(source, target), scorer)
+
+
+class Task(NamedTuple):
+  """An input that was checked, and an output that can be written."""
+
+  reader: RowReader
+  target: Path | None  # None for standard output
+  fingerprint: list[str | int]  # of the input file, to notice changes
+
+
+def check_input(source: str, target: str) -> Task:
+  """Checks the whole input, and that the output can be written.
+
+  Raises:
+    UserError: an unsupported format; the input doesn't exist, a row can't be read, or
+      the output can't hold it; the output exists already, or can't be written.
+  """
+  path = None if source == "-" else Path(source).expanduser()
+  if path and files.check(path) not in FORMATS:
+    raise UserError(f"--input={source}: give a JSONL or Parquet file, or -")
+  if path and not path.is_file():
+    raise UserError(f"--input={source}: not a regular file; pipe it into --input=-")
+  if source == "-" and sys.stdin is None:
+    raise UserError("--input=-: standard input is closed; name a file")
+  if target == "-" and sys.stdout is None:
+    raise UserError("--output=-: standard output is closed; name a file")
+  output = None if target == "-" else _check_output(target)
+  fingerprint = _fingerprint(path) if path else []
+  suffix = files.suffix(output) if output else ".jsonl"
+  reader = rows.open_reader(path, suffix, CHUNK_SIZE if path else STDIN_CHUNK_SIZE)
+  if path:
+    with Progress(reader.total, "row", label="checking") as progress:
+      for count in reader.check():
+        progress.update(count)
+  return Task(reader, output, fingerprint)
 
 
 class Counts(NamedTuple):
@@ -117,13 +130,13 @@ class Counts(NamedTuple):
 
 
 class Scorer:
-  """Texts in, scores out; counts what it saw."""
+  """Maps texts to score columns, and counts them."""
 
   def __init__(self, classifier: SafetyClassifier, threshold: str):
-    """`threshold` as the flag has it.
+    """`threshold` is the value of the flag.
 
     Raises:
-      UserError: a threshold that is none.
+      UserError: the threshold is invalid.
     """
     self._classifier, self.model = classifier, classifier.identity
     self.threshold = None
@@ -131,39 +144,45 @@ class Scorer:
       self.threshold = classifier.threshold(threshold or 0.5)
     self.counts = Counts()
 
-  def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> columns.Scores:
-    full = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
-    found = self._classifier.logits([texts[i] for i in full])
-    values, classes = self._classifier.judged(found.logits)
-    out = columns.Scores(*([None] * len(texts) for _ in columns.ADDED))
-    for i, value, c in zip(full, values.tolist(), classes.tolist(), strict=True):
-      out.score[i] = value
+  def __call__(
+    self, texts: Sequence[tuple[str | None, str | None]]
+  ) -> columns.ScoreColumns:
+    scored = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
+    output = self._classifier.logits([texts[i] for i in scored])
+    scores, classes = self._classifier.scores_and_classes(output.logits)
+    result = columns.ScoreColumns(*([None] * len(texts) for _ in columns.ADDED))
+    for i, score, label in zip(scored, scores.tolist(), classes.tolist(), strict=True):
+      result.score[i] = score
       if self.threshold is not None:
-        out.flagged[i] = value >= self.threshold
-        c = int(out.flagged[i])
-      out.label_name[i] = self._classifier.labels[c]
-    seen = (len(texts), len(texts) - len(full), int(found.truncated.sum()))
-    flagged = sum(map(bool, out.flagged))
-    self.counts = Counts(*map(sum, zip(self.counts, (*seen, flagged), strict=True)))
-    return out
+        result.flagged[i] = score >= self.threshold
+        label = int(result.flagged[i])
+      result.label_name[i] = self._classifier.labels[label]
+    counts = Counts(
+      rows=len(texts),
+      empty=len(texts) - len(scored),
+      truncated=int(output.truncated.sum()),
+      flagged=sum(map(bool, result.flagged)),
+    )
+    self.counts = Counts(*map(sum, zip(self.counts, counts, strict=True)))
+    return result
 
   def summary(self) -> str:
-    said = [f"{self.counts.rows} rows scored"]
+    parts = [f"{self.counts.rows} rows scored"]
     if self.threshold is not None:
-      said.append(f"{self.counts.flagged} flagged at {self.threshold:.7g}")
+      parts.append(f"{self.counts.flagged} flagged at {self.threshold:.7g}")
     if self.counts.empty:
-      said.append(f"{self.counts.empty} without a text")
+      parts.append(f"{self.counts.empty} without a text")
     if self.counts.truncated:
-      longest = self._classifier.max_length
-      said.append(f"{self.counts.truncated} cut at {longest} tokens")
-    return ", ".join(said)
+      limit = self._classifier.max_length
+      parts.append(f"{self.counts.truncated} cut at {limit} tokens")
+    return ", ".join(parts)
 
 
-def _output(target: str) -> Path:
-  if files.suffix(Path(target)) not in KINDS or target.endswith(".gz"):
+def _check_output(target: str) -> Path:
+  if files.suffix(Path(target)) not in FORMATS or target.endswith(".gz"):
     raise UserError(f"--output={target}: give a name that ends in .jsonl or .parquet")
   path = Path(target).expanduser()
-  with _writing(path):
+  with _write_errors(path):
     if path.exists():
       raise UserError(f"--output={target} exists; name another file, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,91 +191,101 @@ def _output(target: str) -> Path:
 
 
 @contextlib.contextmanager
-def _writing(target: Path | str, kept: str = "name another file") -> Iterator[None]:
+def _write_errors(
+  target: Path | str, hint: str = "name another file"
+) -> Iterator[None]:
+  """Turns the errors of writing into a UserError."""
   try:
     yield
   except BrokenPipeError:
     raise
   except OSError as error:
-    raise UserError(f"--output={target}: cannot be written ({error}); {kept}") from None
+    raise UserError(f"--output={target}: cannot be written ({error}); {hint}") from None
 
 
-def _state(path: Path) -> list[str | int]:
-  facts = path.stat()
-  return [str(path.resolve()), facts.st_size, facts.st_mtime_ns]
+def _fingerprint(path: Path) -> list[str | int]:
+  stat = path.stat()
+  return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
-def _run(checked: Checked, score: Scorer) -> str:
-  source, target, state = checked
+def _run(task: Task, scorer: Scorer) -> str:
+  reader, target, fingerprint = task
   if not target:
-    _to_stdout(source, score)
-  elif not source.path:
-    _from_stdin(source, target, score)
+    _score_to_stdout(reader, scorer)
+  elif not reader.path:
+    _score_stdin(reader, target, scorer)
   else:
-    _in_parts(source, target, state, score)
-  own = [
-    f"{name} is {new}" for name, new in columns.OWN.items() if name in source.renamed
+    _score_in_parts(reader, target, fingerprint, scorer)
+  renamed = [
+    f"{name} is {new_name}"
+    for name, new_name in columns.RENAMED.items()
+    if name in reader.renamed
   ]
-  return score.summary() + (f"; the input's own {', '.join(own)}" if own else "")
+  if not renamed:
+    return scorer.summary()
+  return f"{scorer.summary()}; the input's own {', '.join(renamed)}"
 
 
-def _to_stdout(source: Source, score: Scorer) -> None:
-  with _writing("-"), open(1, "wb", closefd=False) as file, _scoring(source) as bar:
-    for piece in source.pieces():
-      source.write(piece, score(source.texts(piece)), file)
+def _score_to_stdout(reader: RowReader, scorer: Scorer) -> None:
+  with (
+    _write_errors("-"),
+    open(1, "wb", closefd=False) as file,
+    _scoring_progress(reader) as progress,
+  ):
+    for chunk in reader.chunks():
+      reader.write(chunk, scorer(reader.texts(chunk)), file)
       file.flush()
-      bar.update(len(piece))
+      progress.update(len(chunk))
 
 
-def _from_stdin(source: Source, target: Path, score: Scorer) -> None:
-  """Writes JSONL beside the output; of Parquet all rows must be seen to know types."""
+def _score_stdin(reader: RowReader, target: Path, scorer: Scorer) -> None:
+  """Writes JSONL beside the output first: Parquet types are known only at the end.
+
+  This is no atomic_file, since the rows that were scored before an error are kept.
+  """
   lines = target.with_name(f".{target.name}.{os.getpid()}.jsonl")
   kept = ""
   try:
-    with _writing(target):
+    with _write_errors(target):
       with open(lines, "wb") as file:
-        for piece in source.pieces():
-          source.write(piece, score(source.texts(piece)), file)
+        for chunk in reader.chunks():
+          reader.write(chunk, scorer(reader.texts(chunk)), file)
         file.flush()
         os.fsync(file.fileno())
-      if source.schema is None:
+      if reader.schema is None:
         os.replace(lines, target)
       else:
-        with whole(target) as file:
-          to_parquet(lines, file, source.schema, PIECE)
+        with atomic_file(target) as file:
+          jsonl_to_parquet(lines, file, reader.schema, CHUNK_SIZE)
   except UserError as error:
-    if not score.counts.rows:
+    if not scorer.counts.rows:
       raise
-    kept = f"; the rows before, scored, are kept in {lines}"
+    kept = f"; the rows scored before it are in {lines}"
     raise UserError(f"{error}{kept}") from None
   finally:
     if not kept:
       lines.unlink(missing_ok=True)
 
 
-def _in_parts(
-  source: Source, target: Path, state: list[str | int], score: Scorer
+def _score_in_parts(
+  reader: RowReader, target: Path, fingerprint: list[str | int], scorer: Scorer
 ) -> None:
-  """Scores a file into a folder beside the output, which the next call goes on with."""
-  identity = {"input": state, "model": score.model}
-  with _writing(target, f"what is done is kept in {folder_of(target)}"):
-    parts = Parts(target, identity, score.threshold)
-    score.counts = Counts(**parts.counts)
-    with _scoring(source, score.counts.rows) as bar:
-      for piece in source.pieces(score.counts.rows):
-        write = partial(source.write, piece, score(source.texts(piece)))
-        parts.add(write, score.counts._asdict())
-        bar.update(len(piece))
-    parts.join(partial(rows.join, schema=source.schema))
+  """Scores a file into a folder beside the output; the next call continues from it."""
+  identity = {"input": fingerprint, "model": scorer.model}
+  with _write_errors(target, f"finished rows are kept in {parts_folder(target)}"):
+    parts = OutputParts(target, identity, scorer.threshold)
+    scorer.counts = Counts(**parts.counts)
+    with _scoring_progress(reader, scorer.counts.rows) as progress:
+      for chunk in reader.chunks(scorer.counts.rows):
+        write = partial(reader.write, chunk, scorer(reader.texts(chunk)))
+        parts.add(write, scorer.counts._asdict())
+        progress.update(len(chunk))
+    parts.join(partial(rows.join_parts, schema=reader.schema))
 
 
-def _scoring(source: Source, done: int = 0) -> tqdm:
-  return _bar("score", source.total, initial=done, disable=not source.path)
-
-
-def _bar(said: str, total: int | None, **more: Any) -> tqdm:
-  """Progress on standard error."""
-  return tqdm(desc=said, total=total, unit="row", dynamic_ncols=True, **more)
+def _scoring_progress(reader: RowReader, done: int = 0) -> Progress:
+  active = reader.path is not None
+  return Progress(reader.total, "row", done, active, label="scoring")
 
 
 if __name__ == "__main__":

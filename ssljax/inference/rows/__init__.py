@@ -1,8 +1,8 @@
-"""Rows of texts: read from JSONL or Parquet in pieces, written with their scores.
+"""Reads rows of texts from JSONL or Parquet in chunks, and writes them with scores.
 
-The same rows come out, with three columns more. A source looks through its whole file
-first (`check`), so that what cannot be read or written is met before hours of work and
-not after them.
+Rows come out unchanged, with three more columns. A reader checks its whole file first
+(`check`), so that a row that can't be read or written is reported before hours of
+scoring and not after them.
 """
 
 import shutil
@@ -14,30 +14,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssljax.data.records import files
-from ssljax.inference.rows.jsonl import JsonRows
-from ssljax.inference.rows.parquet import ParquetRows
+from ssljax.inference.rows.jsonl import JsonlReader
+from ssljax.inference.rows.parquet import ParquetReader
 
-Source = JsonRows | ParquetRows
+RowReader = JsonlReader | ParquetReader
 
 
-def source(path: Path | None, output: str, size: int) -> Source:
-  """The rows of a file, or of standard input, in pieces.
+def open_reader(path: Path | None, output_suffix: str, chunk_size: int) -> RowReader:
+  """Opens a file, or standard input.
 
   Args:
-    path: None is standard input.
-    output: suffix of the file that is to be written.
-    size: rows of a piece.
+    path: None for standard input.
+    output_suffix: suffix of the output file, ".jsonl" or ".parquet".
+    chunk_size: rows per chunk.
 
   Raises:
-    UserError: no such file, or Parquet that is none or has no column of texts.
+    UserError: the file doesn't exist, or is not a Parquet file with a text column.
   """
   if path and files.check(path) == ".parquet":
-    return ParquetRows(path, output, size)
-  return JsonRows(path, output, size)
+    return ParquetReader(path, output_suffix, chunk_size)
+  return JsonlReader(path, output_suffix, chunk_size)
 
 
-def join(parts: Iterable[Path], file: BinaryIO, schema: pa.Schema | None) -> None:
-  """Makes one file of parts that a source wrote; `schema` is the source's."""
+def join_parts(parts: Iterable[Path], file: BinaryIO, schema: pa.Schema | None) -> None:
+  """Joins files written by a reader into one; `schema` is the reader's."""
   if schema is None:
     for part in parts:
       with open(part, "rb") as lines:

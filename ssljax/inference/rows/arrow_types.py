@@ -1,4 +1,4 @@
-"""Arrow types for rows of JSON, which names none: found piece by piece, then united."""
+"""Infers Arrow types for JSON rows, chunk by chunk."""
 
 import contextlib
 import io
@@ -10,64 +10,69 @@ import pyarrow.parquet as pq
 
 from ssljax.errors import UserError
 
-WAY_OUT = "give an --output that ends in .jsonl"
+USE_JSONL = "give an --output that ends in .jsonl"
 
 
-class Types:
-  """Columns that hold all rows so far.
+class TypeInference:
+  """Infers a schema that holds all rows added so far.
 
   Attributes:
-    mixed: pieces had other types than all together, so that a value, such as a large
-      integer among floats, may not fit after all.
+    mixed: chunks had different types, so a value may still not fit the common type,
+      such as a large integer in a column of floats.
   """
 
-  def __init__(self, columns: pa.Schema):
-    """`columns`: those that are there even where no row has them."""
-    self._columns, self._found, self.mixed = columns, None, False
+  def __init__(self, base: pa.Schema):
+    """`base` holds the columns that exist even if no row has them."""
+    self._base, self._inferred, self.mixed = base, None, False
 
   @property
   def schema(self) -> pa.Schema:
-    return _united([self._found, self._columns] if self._found else [self._columns])
+    return _unify([self._inferred, self._base] if self._inferred else [self._base])
 
-  def add(self, rows: Sequence[dict], place: Callable[[int], str]) -> None:
-    """Takes more rows in; `place(i)` names row i of them.
+  def add(self, rows: Sequence[dict], where: Callable[[int], str]) -> None:
+    """Extends the schema for more rows; `where(i)` names row i in errors.
 
     Raises:
-      UserError: Parquet cannot hold them, or not with the rows before.
+      UserError: Parquet can't hold the rows, or not together with the rows before.
     """
-    with _fitting(f"{place(0)} and after"):
+    with _type_errors(f"{where(0)} and after"):
       try:
-        found = _inferred(rows)
+        inferred = _infer(rows)
       except UnicodeEncodeError:
-        first = next(i for i, row in enumerate(rows) if _is_halved(row))
+        first = next(i for i, row in enumerate(rows) if _has_surrogate(row))
         raise UserError(
-          f"{place(first)}: half a surrogate pair, which Parquet cannot hold; {WAY_OUT}"
+          f"{where(first)}: an unpaired surrogate, which Parquet can't hold; "
+          f"{USE_JSONL}"
         ) from None
-      known = self._found
-      self._found = _united([known, found] if known else [found])
-      self.mixed |= found != self._found or (known or found) != self._found
-      if known != self._found:
-        _try_out(self.schema)
+      before = self._inferred
+      self._inferred = _unify([before, inferred] if before else [inferred])
+      self.mixed |= inferred != self._inferred or (before or inferred) != self._inferred
+      if before != self._inferred:
+        _try_parquet(self.schema)
 
 
-def table(rows: Sequence[dict], schema: pa.Schema, place: str) -> pa.Table:
-  """Rows as Arrow has them; UserError, naming `place`, where one does not fit."""
-  with _fitting(place):
+def to_table(rows: Sequence[dict], schema: pa.Schema, where: str) -> pa.Table:
+  """Converts rows to Arrow.
+
+  Raises:
+    UserError: a row doesn't fit the schema; `where` names the rows.
+  """
+  with _type_errors(where):
     return pa.Table.from_pylist(rows, schema=schema)
 
 
 @contextlib.contextmanager
-def _fitting(place: str) -> Iterator[None]:
-  """Says of values that Parquet cannot hold what to do."""
+def _type_errors(where: str) -> Iterator[None]:
+  """Turns Arrow's errors into a UserError that says what to do."""
   try:
     yield
   except (pa.ArrowException, OverflowError, OSError) as error:
     raise UserError(
-      f"{place}: the columns have no Parquet type ({error}); {WAY_OUT}"
+      f"{where}: the columns have no Parquet type ({error}); {USE_JSONL}"
     ) from None
 
 
-def _inferred(rows: Sequence[dict]) -> pa.Schema:
+def _infer(rows: Sequence[dict]) -> pa.Schema:
   fields = []
   for name in dict.fromkeys(name for row in rows for name in row):
     try:
@@ -77,18 +82,18 @@ def _inferred(rows: Sequence[dict]) -> pa.Schema:
   return pa.schema(fields)
 
 
-def _united(schemas: Sequence[pa.Schema]) -> pa.Schema:
+def _unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
   return pa.unify_schemas(schemas, promote_options="permissive")
 
 
-def _try_out(schema: pa.Schema) -> None:
-  # Parquet knows no struct without fields, and does not read deep ones again.
+def _try_parquet(schema: pa.Schema) -> None:
+  # Parquet has no structs without fields, and can't read deeply nested ones back.
   file = io.BytesIO()
   pq.write_table(schema.empty_table(), file)
   pq.ParquetFile(file)
 
 
-def _is_halved(row: dict) -> bool:
+def _has_surrogate(row: dict) -> bool:
   try:
     json.dumps(row, ensure_ascii=False).encode()
   except UnicodeEncodeError:

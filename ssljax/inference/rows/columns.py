@@ -1,4 +1,4 @@
-"""The columns that predict adds to rows, and what of theirs makes place for them."""
+"""Adds the score columns to rows, and renames input columns of the same names."""
 
 import json
 from collections.abc import Iterable
@@ -9,51 +9,54 @@ import pyarrow as pa
 from ssljax.errors import UserError
 
 ADDED = {"score": pa.float64(), "flagged": pa.bool_(), "label_name": pa.string()}
-OWN = {name: f"input_{name}" for name in ADDED}  # what the input's own come out as
+RENAMED = {name: f"input_{name}" for name in ADDED}  # names for the input's columns
 
 
-class Scores(NamedTuple):
-  """The columns ADDED of some rows; None in rows without a text."""
+class ScoreColumns(NamedTuple):
+  """The columns ADDED for some rows; None in rows without a text."""
 
   score: list[float | None]
   flagged: list[bool | None]
   label_name: list[str | None]
 
 
-def taken(names: Iterable[str], place: str) -> frozenset[str]:
-  """Those of the names that the output needs for its own.
+def columns_to_rename(names: Iterable[str], where: str) -> frozenset[str]:
+  """Returns the input columns whose names the output needs.
 
   Raises:
-    UserError: what such a column comes out as is there, too.
+    UserError: the new name of such a column is in use as well.
   """
-  for name, other in OWN.items():
-    if name in names and other in names:
+  for name, new_name in RENAMED.items():
+    if name in names and new_name in names:
       raise UserError(
-        f"{place}: column {name} comes out as {other}, which is there, too; rename one"
+        f"{where}: column {name} would be written as {new_name}, which exists already; "
+        "rename one of them"
       )
-  return frozenset(OWN).intersection(names)
+  return frozenset(RENAMED).intersection(names)
 
 
-def renamed(row: dict[str, Any]) -> dict[str, Any]:
-  if OWN.keys().isdisjoint(row):
+def rename_columns(row: dict[str, Any]) -> dict[str, Any]:
+  if RENAMED.keys().isdisjoint(row):
     return row
-  return {OWN.get(name, name): value for name, value in row.items()}
+  return {RENAMED.get(name, name): value for name, value in row.items()}
 
 
-def with_scores(rows: Iterable[dict[str, Any]], scores: Scores) -> list[dict[str, Any]]:
+def add_scores(
+  rows: Iterable[dict[str, Any]], scores: ScoreColumns
+) -> list[dict[str, Any]]:
   return [
     {**row, "score": score, "flagged": flagged, "label_name": name}
     for row, score, flagged, name in zip(rows, *scores, strict=True)
   ]
 
 
-# What JSON does not know, as a date of a Parquet file, is written as text.
+# default=str: types that JSON lacks, such as the dates of a Parquet file, become text.
 _readable = json.JSONEncoder(ensure_ascii=False, default=str)
 _escaped = json.JSONEncoder(default=str)
 
 
-def line(row: dict[str, Any]) -> bytes:
-  """A line of JSONL; half a surrogate pair, that UTF-8 has not, stays as its escape."""
+def to_jsonl(row: dict[str, Any]) -> bytes:
+  """Encodes a row as one line; unpaired surrogates stay JSON escapes."""
   try:
     return (_readable.encode(row) + "\n").encode()
   except UnicodeEncodeError:

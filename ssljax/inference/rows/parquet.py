@@ -1,4 +1,4 @@
-"""Rows of a Parquet file with texts, in pieces: Arrow tables, whose types they keep."""
+"""Reads rows with texts from Parquet, in chunks: Arrow tables that keep their types."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -13,111 +13,117 @@ from ssljax.errors import UserError
 from ssljax.inference.rows import columns
 
 
-class ParquetRows:
-  """Rows of a Parquet file. Attributes as of `JsonRows`."""
+class ParquetReader:
+  """Reads a Parquet file. Methods and attributes are those of `JsonlReader`."""
 
-  def __init__(self, path: Path, output: str, size: int):
-    self.path, self._size, self._file = path, size, files.parquet(path)
+  def __init__(self, path: Path, output_suffix: str, chunk_size: int):
+    self.path, self._chunk_size, self._file = path, chunk_size, files.parquet(path)
     self.total = self._file.metadata.num_rows
-    own = self._file.schema_arrow
-    _check_columns(own, path)
-    self.renamed = columns.taken(own.names, str(path))
-    fields = [field.with_name(columns.OWN.get(field.name, field.name)) for field in own]
+    schema = self._file.schema_arrow
+    _check_columns(schema, path)
+    self.renamed = columns.columns_to_rename(schema.names, str(path))
     self.schema = None
-    if output == ".parquet":
-      self.schema = pa.schema([*fields, *pa.schema(columns.ADDED)], own.metadata)
+    if output_suffix == ".parquet":
+      fields = [f.with_name(columns.RENAMED.get(f.name, f.name)) for f in schema]
+      self.schema = pa.schema([*fields, *pa.schema(columns.ADDED)], schema.metadata)
 
   def check(self) -> Iterator[int]:
-    """Reads what Python must have of a file: texts, for JSONL every column.
+    """Reads what is converted to Python: the texts, or all columns for JSONL output.
 
     Yields:
-      How many rows were read since.
+      The number of rows in each chunk.
 
     Raises:
-      UserError: a value that cannot be read.
+      UserError: a value can't be read.
     """
-    begin = 1
-    for piece in self.pieces():
-      self._try(self.texts, piece, begin, "mend the text")
+    first = 1
+    for chunk in self.chunks():
+      self._try(self.texts, chunk, first, "correct the text")
       if self.schema is None:
-        way_out = "give an --output that ends in .parquet"
-        self._try(pa.Table.to_pylist, piece, begin, way_out)
-      begin += len(piece)
-      yield len(piece)
+        hint = "give an --output that ends in .parquet"
+        self._try(pa.Table.to_pylist, chunk, first, hint)
+      first += len(chunk)
+      yield len(chunk)
 
-  def pieces(self, skip: int = 0) -> Iterator[pa.Table]:
-    """Rows from row `skip` on.
+  def chunks(self, skip: int = 0) -> Iterator[pa.Table]:
+    """Reads rows, starting after the first `skip`.
 
     Raises:
       UserError: the file is damaged.
     """
     held: list[pa.RecordBatch] = []
     for batch in self._batches(skip):
-      while len(batch) >= (lacking := self._size - sum(map(len, held))):
-        yield pa.Table.from_batches([*held, batch.slice(0, lacking)])
-        held, batch = [], batch.slice(lacking)
+      while len(batch) >= (needed := self._chunk_size - sum(map(len, held))):
+        yield pa.Table.from_batches([*held, batch.slice(0, needed)])
+        held, batch = [], batch.slice(needed)
       held.append(batch)
     if sum(map(len, held)):
       yield pa.Table.from_batches(held)
 
-  def texts(self, piece: pa.Table) -> list[tuple[str | None, str | None]]:
-    texts, responses = piece.column("text").to_pylist(), itertools.repeat(None)
-    if "response" in piece.column_names:
-      responses = piece.column("response").to_pylist()
+  def texts(self, chunk: pa.Table) -> list[tuple[str | None, str | None]]:
+    """Returns the pairs of text and response."""
+    texts, responses = chunk.column("text").to_pylist(), itertools.repeat(None)
+    if "response" in chunk.column_names:
+      responses = chunk.column("response").to_pylist()
     return list(zip(texts, responses, strict=False))
 
-  def write(self, piece: pa.Table, scores: columns.Scores, file: BinaryIO) -> None:
+  def write(
+    self, chunk: pa.Table, scores: columns.ScoreColumns, file: BinaryIO
+  ) -> None:
+    """Writes the rows in the output's format."""
     if self.schema is None:
-      rows = [columns.renamed(row) for row in piece.to_pylist()]
-      file.writelines(map(columns.line, columns.with_scores(rows, scores)))
+      rows = [columns.rename_columns(row) for row in chunk.to_pylist()]
+      file.writelines(map(columns.to_jsonl, columns.add_scores(rows, scores)))
     else:
-      more = map(pa.array, scores, columns.ADDED.values())
-      table = pa.Table.from_arrays([*piece.columns, *more], schema=self.schema)
+      added = map(pa.array, scores, columns.ADDED.values())
+      table = pa.Table.from_arrays([*chunk.columns, *added], schema=self.schema)
       pq.write_table(table, file, compression="zstd")
 
   def _batches(self, skip: int) -> Iterator[pa.RecordBatch]:
-    meta = self._file.metadata
-    for group in range(meta.num_row_groups):
-      if skip >= meta.row_group(group).num_rows:
-        skip -= meta.row_group(group).num_rows
+    metadata = self._file.metadata
+    for group in range(metadata.num_row_groups):
+      if skip >= metadata.row_group(group).num_rows:
+        skip -= metadata.row_group(group).num_rows
         continue
       try:
-        # One by one: pyarrow has no batch of nested dictionaries across row groups.
-        for batch in self._file.iter_batches(self._size, row_groups=[group]):
-          over = min(skip, len(batch))
-          skip -= over
-          yield batch.slice(over)
+        # Group by group: pyarrow can't form batches of nested dictionaries across them.
+        for batch in self._file.iter_batches(self._chunk_size, row_groups=[group]):
+          skipped = min(skip, len(batch))
+          skip -= skipped
+          yield batch.slice(skipped)
       except (pa.ArrowException, OSError) as error:
         raise files.broken(self.path, error) from error
 
   def _try(
-    self, read: Callable[[pa.Table], Any], piece: pa.Table, begin: int, way_out: str
+    self, read: Callable[[pa.Table], Any], chunk: pa.Table, first: int, hint: str
   ) -> None:
-    """Reads a piece that begins with row `begin`, to name the row that cannot be."""
+    """Reads a chunk whose first row is number `first`; errors name the exact row."""
     try:
-      read(piece)
+      read(chunk)
     except (ValueError, OverflowError, pa.ArrowException) as error:
-      if len(piece) > 1:
-        for i in range(len(piece)):
-          self._try(read, piece.slice(i, 1), begin + i, way_out)
-      place = files.place(self.path, begin)
-      raise UserError(f"{place}: cannot be read ({error}); {way_out}") from None
+      if len(chunk) > 1:
+        for i in range(len(chunk)):
+          self._try(read, chunk.slice(i, 1), first + i, hint)
+      where = files.place(self.path, first)
+      raise UserError(f"{where}: cannot be read ({error}); {hint}") from None
 
 
 def _check_columns(schema: pa.Schema, path: Path) -> None:
   names = schema.names
   for name in names:
     if names.count(name) > 1:
-      raise UserError(f"{path}: column {name!r} is there twice; rename one")
+      raise UserError(f"{path}: two columns are named {name!r}; rename one of them")
   if "text" not in names:
     raise UserError(f"{path}: text: no such column (others: {', '.join(names)})")
   for name in {"text", "response"} & set(names):
-    kind = schema.field(name).type
-    if not _is_text(kind):
-      raise UserError(f"{path}: {name}: a column of {kind} should be one of strings")
+    dtype = schema.field(name).type
+    if not _is_string(dtype):
+      raise UserError(
+        f"{path}: {name}: the column has type {dtype}; it should hold strings"
+      )
 
 
-def _is_text(kind: pa.DataType) -> bool:
-  if pa.types.is_dictionary(kind):
-    kind = kind.value_type
-  return kind in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+def _is_string(dtype: pa.DataType) -> bool:
+  if pa.types.is_dictionary(dtype):
+    dtype = dtype.value_type
+  return dtype in (pa.string(), pa.large_string(), pa.string_view(), pa.null())

@@ -1,92 +1,81 @@
-"""Finished parts of an output, in a folder beside it, with what was counted in them.
+"""Keeps finished parts of an output in a hidden folder, so that a killed run continues.
 
-A part counts when the file of progress says so. That file is replaced as a whole, after
-the part: whenever a process ends, parts and counts agree.
+A part counts once progress.json says so. That file is replaced atomically after the
+part is written, so parts and counts agree whenever the process is killed.
 """
 
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssljax.errors import UserError
-from ssljax.runtime import json_files
+from ssljax.runtime.atomic import atomic_file, flush
+from ssljax.runtime.json_files import write_json
 
 PROGRESS = "progress.json"
 
 
-class Parts:
-  """What is done of one output."""
+class OutputParts:
+  """The finished parts of one output file."""
 
   def __init__(self, target: Path, identity: dict[str, Any], threshold: float | None):
-    """Goes on with what the folder holds of the same identity, else begins anew.
+    """Continues with the parts of the same identity, or starts without any.
 
     Args:
-      identity: of all that scores depend on.
-      threshold: what rows are flagged at.
+      target: the output file.
+      identity: everything that scores depend on.
+      threshold: scores from here on are flagged.
 
     Raises:
-      UserError: rows of the same identity are there, flagged at another threshold.
-        Their scores hold at any, so they are not to be lost for it.
+      UserError: there are parts of the same identity with another threshold. They are
+        not deleted, since their scores are valid for any threshold.
     """
-    self.folder, self._target = folder_of(target), target
-    saved = _read(self.folder / PROGRESS)
+    self._folder, self._target = parts_folder(target), target
+    saved = _read(self._folder / PROGRESS)
     if saved.get("identity") != identity:
-      shutil.rmtree(self.folder, ignore_errors=True)
-      self.folder.mkdir(parents=True)
+      shutil.rmtree(self._folder, ignore_errors=True)
+      self._folder.mkdir(parents=True)
       saved = {"identity": identity, "threshold": threshold, "parts": 0, "counts": {}}
     elif saved["threshold"] != threshold:
       raise UserError(
-        f"--threshold={threshold}: {self.folder} holds {saved['counts']['rows']} rows "
-        f"flagged at {saved['threshold']}; give --threshold={saved['threshold']} to go "
-        "on (the scores are the same at any), or remove the folder to begin anew"
+        f"--threshold={threshold}: {self._folder} holds {saved['counts']['rows']} rows "
+        f"flagged at {saved['threshold']}; continue with "
+        f"--threshold={saved['threshold']} (scores do not depend on it), or remove the "
+        "folder to start again"
       )
     self._saved = saved
 
   @property
   def counts(self) -> dict[str, int]:
-    """Those that were given with the last part; {} before the first."""
+    """The counts given with the last part; {} before the first."""
     return self._saved["counts"]
 
   def add(self, write: Callable[[BinaryIO], None], counts: dict[str, int]) -> None:
-    """A part, and the counts of all parts up to it."""
-    done = self._saved["parts"]
-    with whole(self._path(done)) as file:
+    """Writes a part; `counts` cover all parts including this one."""
+    number = self._saved["parts"]
+    with atomic_file(self._path(number)) as file:
       write(file)
-    self._saved |= {"parts": done + 1, "counts": counts}
-    json_files.write_json(self.folder / PROGRESS, self._saved)
+    self._saved |= {"parts": number + 1, "counts": counts}
+    write_json(self._folder / PROGRESS, self._saved)
 
   def join(self, merge: Callable[[Iterable[Path], BinaryIO], None]) -> None:
-    """Makes the output of the parts; the folder goes when it is there."""
-    joined = self.folder / "joined"
-    with whole(joined) as file:
+    """Merges the parts into the output file and removes the folder."""
+    joined = self._folder / "joined"  # in the folder: a kill leaves nothing beside it
+    with open(joined, "wb") as file:
       merge(map(self._path, range(self._saved["parts"])), file)
+    flush(joined)
     os.replace(joined, self._target)
-    shutil.rmtree(self.folder)
+    shutil.rmtree(self._folder)
 
   def _path(self, number: int) -> Path:
-    return self.folder / f"{number:08d}"
+    return self._folder / f"{number:08d}"
 
 
-def folder_of(target: Path) -> Path:
+def parts_folder(target: Path) -> Path:
   return target.with_name(f".{target.name}.parts")
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-  """A file that has its name when all of it is written, and not before."""
-  fresh = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    with open(fresh, "wb") as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(fresh, path)
-  finally:
-    fresh.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:
