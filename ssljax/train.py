@@ -20,9 +20,9 @@ from ssljax.data import prepare
 from ssljax.data.datasets import EvalSet
 from ssljax.errors import TERMINATED, RunError
 from ssljax.evals import evaluation, runs
-from ssljax.evals.classification import classification
+from ssljax.evals.classification import classification_metrics
 from ssljax.evals.predictions import write_predictions
-from ssljax.evals.report import html, page
+from ssljax.evals.report import html, run_page
 from ssljax.inference import score
 from ssljax.runtime.json_files import write_json
 from ssljax.runtime.progress import Progress
@@ -149,7 +149,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       if t % steps["eval_every"] == 0 or t == steps["steps"]:
         timer.pause()
         _require_finite(timer.fetch(), checkpoints, workdir)
-        scores = classification(
+        scores = classification_metrics(
           _score(job, state, data.validation), data.validation.label
         )
         writer.write(t, "validation", scores)
@@ -198,9 +198,11 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     for line in checkpoints.notes:
       note(line)
   logits = {name: _score(job, state, getattr(data, name)) for name in EVALUATED}
-  evaluated = evaluation.of_run(
+  evaluated = evaluation.run_metrics(
     *(
-      evaluation.scored(split.rows, logits[name], split.tokens.truncated)
+      evaluation.ScoredTexts.from_records(
+        split.rows, logits[name], split.tokens.truncated
+      )
       for name, split in (("validation", data.validation), ("test", data.test))
     )
   )
@@ -217,7 +219,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     **hashes,
     **evaluated,
   }
-  writer.write(t, "test", classification(logits["test"], data.test.label))
+  writer.write(t, "test", classification_metrics(logits["test"], data.test.label))
   writer.close()
   checkpoints.close()
   if leader:
@@ -227,7 +229,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       write_predictions(path, rows, logits[name], evaluated["temperature"])
     write_json(workdir / "result.json", result)
     _write_report(workdir, note)
-    if runs.idle(workdir):
+    if runs.used_no_pseudo_labels(workdir):
       note(IDLE)
   _barrier("finished")
   note(folder.summary(result))
@@ -258,7 +260,8 @@ def _exit_code(stop: StopSignals, t: int) -> int:
 def _write_report(workdir: Path, note: Callable[[str], None]) -> None:
   """Writes report.html; a failure here must not cost the run its results."""
   try:
-    html.write(workdir / "report.html", page.of_run(runs.read(workdir)))
+    page = run_page.render_run(runs.read_run(workdir))
+    html.write_report(workdir / "report.html", page)
   except Exception as error:
     note(f"report.html was not written ({error!r}); try: ssljax report {workdir}")
 
@@ -290,7 +293,8 @@ def _token_counts(batch) -> dict[str, float]:
 def _score(job: TrainingJob, state: step.TrainState, data: EvalSet) -> np.ndarray:
   """Logits of a set, from the averaged parameters if there are any."""
   params = state.params if state.ema is None else state.ema
-  return score.score(job.eval_step, params, data.tokens, job.lengths, job.devices)
+  lengths = score.choose_row_lengths(job.batches.choice.row_lengths[-1])
+  return score.score(job.eval_step, params, data.tokens, lengths, job.devices)
 
 
 def _agreed(value: int) -> int:

@@ -1,0 +1,113 @@
+"""The functions of `import ssljax`: train and evaluate from Python.
+
+They live here because `ssljax.train` and `ssljax.evaluate` are modules as well; the
+package makes sure that these names always mean the functions (see ssljax/__init__.py).
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_collections
+from absl import flags
+
+from ssljax import config_files, wrappers
+from ssljax.config import new_workdir, validate
+
+if TYPE_CHECKING:
+  from ssljax.inference.classifier import SafetyClassifier
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+  """What a finished run has measured, and its classifier.
+
+  Attributes:
+    workdir: the folder of the run; docs/runs.md lists its files.
+    metrics: the content of result.json; `metrics["test"]["f1"]` is the test F1.
+  """
+
+  workdir: Path
+  metrics: dict[str, Any]
+
+  @property
+  def thresholds(self) -> dict[str, Any]:
+    """The thresholds that validation chose, by name, with their metrics on test."""
+    return self.metrics["thresholds"]
+
+  @functools.cached_property
+  def classifier(self) -> "SafetyClassifier":
+    """The classifier of the chosen checkpoint, ready to score texts."""
+    from ssljax.inference.classifier import SafetyClassifier
+
+    return SafetyClassifier.load(self.workdir)
+
+
+def train(
+  config: str | Mapping[str, Any] | ml_collections.ConfigDict,
+  workdir: str | Path | None = None,
+) -> TrainingResult:
+  """Trains a classifier, as `python -m ssljax.main` does.
+
+  A workdir that holds the same run is continued; a finished run is returned at once.
+  SIGINT and SIGTERM save a checkpoint before they interrupt, if this is the main
+  thread; signal handlers are restored at the end.
+
+  Example:
+    config = ssljax.load_config("fixmatch", data="pyrit", steps=100)
+    result = ssljax.train(config, "runs/first")
+    result.metrics["test"]["f1"]
+    result.classifier(["How do I bake bread?"])  # scores, f64 [1]
+
+  Args:
+    config: from `load_config`, or what `load_config` takes.
+    workdir: folder of the run; by default a new one, runs/NAME-TIME.
+
+  Raises:
+    UserError: a mistake in config or data; one line that says how to fix it.
+    RunError: a loss that is not finite.
+    KeyboardInterrupt: a signal stopped the run; calling `train` again continues it.
+  """
+  if isinstance(config, str):
+    config = config_files.load_config(config)
+  keys = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+  keys = {**keys, "wrapper": wrappers.complete(keys.get("wrapper", {"name": ""}))}
+  validate(keys)
+  folder = Path(workdir or new_workdir(keys["name"])).expanduser()
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # the data loader reads flags of absl
+  from ssljax.train import run
+
+  code = run(keys, folder)
+  if code:
+    raise KeyboardInterrupt(f"{folder}: stopped by a signal and saved")
+  result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+  return TrainingResult(folder, result)
+
+
+def evaluate(
+  workdir: str | Path,
+  data: str | Path | None = None,
+  output: str | Path | None = None,
+  slices: Sequence[str] = (),
+) -> dict[str, Any]:
+  """Scores a run's chosen checkpoint on labelled texts, as `ssljax.evaluate` does.
+
+  Args:
+    workdir: folder of a run.
+    data: labelled file or folder; by default the run's test texts.
+    output: where to write; by default WORKDIR/evaluations/NAME.
+    slices: columns of `data` whose values are evaluated separately.
+
+  Returns:
+    The content of metrics.json; `["test"]["f1"]` is the F1.
+
+  Raises:
+    UserError: no run, or data that cannot be read.
+  """
+  from ssljax.evaluate import evaluate as run
+
+  return run(workdir, data, output, slices)
