@@ -70,7 +70,9 @@ def measured(arguments: list[str]) -> None:
     resource.getrusage(who).ru_maxrss / 1024
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
   )
-  processes = settings.processes(settings.divide(config.to_dict())[0], local=True)
+  processes = settings.worker_count(
+    settings.parse_config(config.to_dict())[0], local=True
+  )
   used = children * processes if processes > 1 else 0.0
   found = {"seconds": seconds, "main": own, "worker": children, "sum": own + used}
   Path(target).write_text(json.dumps({**found, "counts": report["counts"]}))

@@ -1,1 +1,1 @@
-"""Views of texts, made once and stored: python -m ssljax.augment."""
+"""Makes views of texts and stores them in a dataset folder."""

@@ -1,4 +1,4 @@
-"""Adds views to a dataset folder, or shows those that are there.
+"""Adds views to a dataset folder, or shows the ones it has.
 
 python -m ssljax.augment --config=configs/augment/eda.py --data=FOLDER
 python -m ssljax.augment inspect --data=FOLDER --output=page.html
@@ -22,10 +22,10 @@ def define_flags() -> None:
 
 def define_inspect_flags() -> None:
   _define_data()
-  flags.DEFINE_string("kind", "", "of the views; default every kind")
-  flags.DEFINE_integer("rows", 20, "texts to show, evenly spaced", 1)
-  flags.DEFINE_string("split", "train", "where they are taken from")
-  flags.DEFINE_string("output", "", "HTML page to write; default inspect.html")
+  flags.DEFINE_string("kind", "", "kind of views; default: all kinds")
+  flags.DEFINE_integer("rows", 20, "number of texts to show, evenly spaced", 1)
+  flags.DEFINE_string("split", "train", "split to show")
+  flags.DEFINE_string("output", "", "HTML page to write; default: inspect.html")
 
 
 def _define_data() -> None:
@@ -38,39 +38,42 @@ def main() -> int:
   from ssljax.augment.run import run
   from ssljax.runtime.signals import StopSignals
 
-  given = flags.FLAGS
-  if given.config is None:
+  values = flags.FLAGS
+  if values.config is None:
     raise UserError(
-      "no config: give --config=configs/augment/eda.py, or another of them"
+      "no --config; name a file of configs/augment/, such as "
+      "--config=configs/augment/eda.py"
     )
-  # The data folder is complete at any moment, so that a second signal may exit at once.
+  # The dataset folder is complete at any moment, so a second signal may exit at once.
   with StopSignals(on_stop=_announce_stop, abort=os._exit) as stop:
     try:
-      found = run(given.config.to_dict(), given.data, stop, given.runner)
+      result = run(values.config.to_dict(), values.data, stop, values.runner)
     except Stopped:
       print(
-        f"stopped: {given.data} is as it was; run the same command to go on",
+        f"stopped: {values.data} is unchanged; run the same command to continue",
         file=sys.stderr,
       )
       return stop.code
-  print("\n".join(report.lines(found)))
-  print(f"train with --config.data={given.data} --config.strong={found['kind']}")
+  print("\n".join(report.format_lines(result)))
+  print(f"train with --config.data={values.data} --config.strong={result['kind']}")
   return 0
-
-
-def _announce_stop() -> None:
-  print(
-    "stopping: waiting for answers that are on their way; a second signal exits now",
-    file=sys.stderr,
-    flush=True,
-  )
 
 
 def show() -> int:
   from ssljax.augment import inspect
 
-  given = flags.FLAGS
-  return inspect.show(given.data, given.kind, given.rows, given.split, given.output)
+  values = flags.FLAGS
+  return inspect.show(
+    values.data, values.kind, values.rows, values.split, values.output
+  )
+
+
+def _announce_stop() -> None:
+  print(
+    "stopping after the requests in flight; press Ctrl-C again to exit at once",
+    file=sys.stderr,
+    flush=True,
+  )
 
 
 if __name__ == "__main__":

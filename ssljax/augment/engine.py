@@ -1,13 +1,12 @@
-"""What an engine is: texts in, candidate views out, as they come.
+"""Defines the interface of an engine: texts in, candidate views out.
 
-An engine lives in `ssljax/augment/engines/<name>.py`, which has a function
-`make(**keywords) -> Engine`. `config.engine` names the file, and each key of the config
-that is not one of `configs/augment/base.py` is a keyword of its `make`. A `make` that
-names them also gets `seed` and `views` of the shared keys, and the data folder as
-`data`.
+An engine is a module `ssljax/augment/engines/<name>.py` with a function
+`make(**keywords) -> Engine`. `config.engine` names the module, and every key of the
+config that isn't in `configs/augment/base.py` is a keyword of its `make`. A `make` with
+parameters `seed`, `views` or `data` (the dataset folder) also gets those.
 
-Engines know nothing of files, caches, filters or retries: `run.py` does all that. They
-never see a label.
+Engines don't read files, cache, filter or retry: the pipeline does. They never see a
+label.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ TOO_LONG = "too long for the model"
 
 
 class Source(NamedTuple):
-  """A text to rewrite, or a pair; without its label, on purpose."""
+  """A text to rewrite, or a pair of text and response. Has no label on purpose."""
 
   id: str
   text: str
@@ -27,37 +26,38 @@ class Source(NamedTuple):
 
 
 class Candidate(NamedTuple):
-  """One candidate view, or the reason why there is none.
+  """A candidate view, or the reason why there is none.
 
-  For a pair an engine may change the text, the response or both; what it leaves alone
-  it repeats.
+  For a pair an engine may change the text, the response or both, and repeats the part
+  that it doesn't change.
   """
 
   text: str = ""
   response: str | None = None
-  problem: str = ""  # "": a view. Else a short reason that is counted: "refusal", …
-  passing: bool = False  # of a problem: True if asking again may help (not cached)
+  problem: str = ""  # "" for a view, else a short reason, such as "refusal"
+  passing: bool = False  # the problem is transient: retrying may help, so don't cache
 
 
 class Engine(NamedTuple):
   """A way to make views.
 
-  `make(sources, number)` yields (i, candidates of sources[i]) in any order, each i
-  once, as soon as they are there: mostly one candidate, the text's candidate `number`.
-  A text is asked for with 0, 1, … until it has its views; `number` lets the engine vary
-  prompt, temperature or seed. None at all means that it has no more for this text.
-  The same arguments give the same candidates, except where a server decides.
+  `make(sources, number)` yields (i, candidates of sources[i]), each i once and in any
+  order, as soon as they are ready. Usually there is one candidate: number `number` of
+  that text. The pipeline asks for 0, 1, … until the text has its views, and `number`
+  lets an engine vary its prompt, temperature or seed. An empty list means that the text
+  has no more candidates. Equal arguments give equal candidates, unless a server
+  decides.
   """
 
-  name: str  # short; stands in `origin` and in the report
-  settings: Mapping[str, Any]  # JSON: all that a result depends on beside the text
+  name: str  # short; part of `origin` and of the report
+  settings: Mapping[str, Any]  # JSON: everything but the text that results depend on
   make: Callable[[Sequence[Source], int], Iterator[tuple[int, Sequence[Candidate]]]]
-  stored: bool = True  # False: cheaper to make again than to look up
+  stored: bool = True  # False: making a view is cheaper than a cache look-up
   close: Callable[[], None] = lambda: None
   usage: Callable[[], Mapping[str, float]] = dict  # requests, tokens, cost, … so far
-  # JSON: all that candidate `number` of a source depends on beside the text. None: on
-  # the settings and the number.
+  # JSON: everything but the text that candidate `number` of a source depends on. None:
+  # `settings` and the number.
   asks: Callable[[Source, int], Mapping[str, Any]] | None = None
-  # Called from a signal handler: begin nothing new, let `make` end after what is in
-  # flight. None: what is in flight is given up.
+  # Called from a signal handler: start nothing new, and let `make` end once the
+  # requests in flight have finished. None: requests in flight are abandoned.
   stop: Callable[[], None] | None = None

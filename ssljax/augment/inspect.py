@@ -1,7 +1,7 @@
-"""Texts and their views side by side, in the terminal and as one HTML page.
+"""Shows texts and their views side by side, in the terminal and as one HTML page.
 
-A text is shown, never obeyed: control characters do not reach the terminal, markup does
-not reach the page, and what cannot be seen is written out.
+Texts are untrusted: invisible and control characters are escaped, so that they can't
+steer the terminal, and markup is escaped in the page.
 """
 
 import html
@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ssljax.augment import report, storage
-from ssljax.augment.run import REPORTS
 from ssljax.errors import UserError
+from ssljax.runtime.atomic import atomic_file
 
-CUT = 600  # characters of a text in the terminal; the page has all
+MAX_CHARACTERS = 600  # of a text in the terminal; the page shows all of it
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -49,87 +49,95 @@ th {{ background: #8882; white-space: normal; }}
 
 
 def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
-  """Prints texts with their views and writes the page.
+  """Prints texts with their views, and writes them to a page.
 
   Args:
-    kind: of the views; "" shows every kind.
-    rows: how many texts, evenly spaced over the split.
-    output: of the page; "" is inspect.html.
+    data: dataset folder.
+    kind: kind of views; "" shows all kinds.
+    rows: number of texts, evenly spaced over the split.
+    split: such as "train".
+    output: HTML file; "" is inspect.html.
+
+  Returns:
+    The exit code.
 
   Raises:
-    UserError: no dataset folder, or no such split.
+    UserError: no such dataset folder, split or kind, or the page can't be written.
   """
-  path = Path(data).expanduser().resolve()
-  if not (path / split).is_dir() and path.is_dir():
+  folder = Path(data).expanduser().resolve()
+  if not (folder / split).is_dir() and folder.is_dir():
     raise UserError(f"--split={split}: no such split in {data}")
-  parts = storage.check(path, (split,))[split]
-  found = sample(parts, kind, rows)
-  if not found:
-    others = dict.fromkeys(
-      v["kind"] for row in sample(parts, "", 100) for v in row["views"]
+  files = storage.check_dataset_folder(folder, (split,))[split]
+  records = sample(files, kind, rows)
+  if not records:
+    kinds = dict.fromkeys(
+      view["kind"] for record in sample(files, "", 100) for view in record["views"]
     )
+    available = ", ".join(kinds) or "none; add some with python -m ssljax.augment"
     raise UserError(
-      f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}; there are "
-      f"{', '.join(others) or 'none; make some with python -m ssljax.augment'}"
+      f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}; available "
+      f"kinds: {available}"
     )
-  kinds = dict.fromkeys(view["kind"] for row in found for view in row["views"])
   target = Path(output or "inspect.html").expanduser()
   if target.suffix != ".html":
-    raise UserError(f"--output={output}: give the page a name that ends in .html")
+    raise UserError(f"--output={output}: the name of the page must end in .html")
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(path, split, found, list(kinds)), encoding="utf-8")
+    with atomic_file(target) as file:
+      file.write(render_page(folder, split, records).encode())
   except OSError as error:
     raise UserError(
-      f"--output={target}: cannot be written ({error}); name another file"
+      f"--output={target}: cannot be written ({error}); choose another file"
     ) from None
   width = shutil.get_terminal_size((100, 24)).columns
-  for row in found:
-    print("\n".join(side_by_side(row, min(width, 160))))
-  print(f"{len(found)} texts; the page is {target}")
+  for record in records:
+    print("\n".join(format_columns(record, min(width, 160))))
+  print(f"{len(records)} texts; open {target} to see them in full")
   return 0
 
 
-def sample(parts: Sequence[Path], kind: str, rows: int) -> list[dict]:
-  """Up to `rows` rows that have views of the kind; their other views left out."""
-  total = sum(pq.read_metadata(part).num_rows for part in parts)
+def sample(files: Sequence[Path], kind: str, rows: int) -> list[dict]:
+  """Reads up to `rows` evenly spaced rows that have views of a kind.
+
+  Args:
+    kind: "" for any; other views of the rows are left out.
+  """
+  total = sum(pq.read_metadata(path).num_rows for path in files)
   wanted = np.linspace(0, total, rows, endpoint=False).astype(int).tolist()
-  found, row = [], 0
-  for part in parts:
-    with pq.ParquetFile(part, buffer_size=1 << 20) as file:
+  records, begin = [], 0
+  for path in files:
+    with pq.ParquetFile(path, buffer_size=1 << 20) as file:
       for batch in file.iter_batches(1024, columns=["id", "text", "response", "views"]):
-        if len(found) == rows:
-          return found
-        if row + batch.num_rows > wanted[len(found)]:
-          for i, record in enumerate(batch.to_pylist(), row):
+        if len(records) == rows:
+          return records
+        if begin + batch.num_rows > wanted[len(records)]:
+          for i, record in enumerate(batch.to_pylist(), begin):
             views = [
               v for v in record["views"] or () if v["kind"] == (kind or v["kind"])
             ]
-            if len(found) < rows and i >= wanted[len(found)] and views:
-              found.append({**record, "views": views})
-        row += batch.num_rows
-  return found
+            if len(records) < rows and i >= wanted[len(records)] and views:
+              records.append({**record, "views": views})
+        begin += batch.num_rows
+  return records
 
 
-def visible(text: str) -> str:
-  """The text with all that cannot be seen, or that steers a terminal, written out."""
+def escape_invisible(text: str) -> str:
+  """Escapes characters that are invisible or control a terminal, except newlines."""
   return "".join(
     c if c == "\n" or c.isprintable() else f"\\u{ord(c):04x}"
     for c in text.replace("\r\n", "\n").replace("\t", "  ")
   )
 
 
-def side_by_side(row: dict, width: int) -> list[str]:
-  """Lines of a terminal: the text left, a view right."""
+def format_columns(record: dict, width: int) -> list[str]:
+  """Formats a text (left) and its views (right) for a terminal `width` wide."""
   column = max(20, (width - 3) // 2)
   lines = ["-" * (2 * column + 3)]
-  for view in row["views"]:
-    heads = (row["id"], f"{view['kind']} ({view['origin']})")
+  for view in record["views"]:
     left, right = (
-      [visible(head), *_wrapped(text, response, column)]
-      for head, text, response in (
-        (heads[0], row["text"], row["response"]),
-        (heads[1], view["text"], view["response"]),
+      [escape_invisible(title), *_wrap(row["text"], row["response"], column)]
+      for title, row in (
+        (record["id"], record),
+        (f"{view['kind']} ({view['origin']})", view),
       )
     )
     for a, b in itertools.zip_longest(left, right, fillvalue=""):
@@ -138,46 +146,46 @@ def side_by_side(row: dict, width: int) -> list[str]:
   return lines
 
 
-def _wrapped(text: str, response: str | None, width: int) -> list[str]:
+def _wrap(text: str, response: str | None, width: int) -> list[str]:
   lines = []
   for part in (text, response):
     if part is None:
       continue
     if lines:
       lines.append("  response:")
-    shown = visible(part if len(part) <= CUT else part[:CUT] + " …")
-    for line in shown.split("\n"):
+    short = part if len(part) <= MAX_CHARACTERS else part[:MAX_CHARACTERS] + " …"
+    for line in escape_invisible(short).split("\n"):
       lines += textwrap.wrap(line, width) or [""]
   return lines
 
 
-def page(path: Path, split: str, rows: Sequence[dict], kinds: Sequence[str]) -> str:
-  """One HTML page that needs no other file and runs no script."""
+def render_page(folder: Path, split: str, records: Sequence[dict]) -> str:
+  """Renders one self-contained HTML page without scripts."""
   body = []
-  for kind in kinds:
-    found = report.read(path / REPORTS, kind)
-    body.append(f"<h2>{_safe(kind)}</h2>")
-    if counts := found.get("counts"):
+  for kind in dict.fromkeys(v["kind"] for record in records for v in record["views"]):
+    body.append(f"<h2>{_escape(kind)}</h2>")
+    if counts := report.read(folder, kind).get("counts"):
       cells = "".join(
-        f"<tr><td>{_safe(name)}</td><td>{_safe(str(n))}</td></tr>"
+        f"<tr><td>{_escape(name)}</td><td>{_escape(str(n))}</td></tr>"
         for name, n in counts.items()
       )
       body.append(f'<table class="counts">{cells}</table>')
     body.append("<table><tr><th>text</th><th>view</th></tr>")
-    for row in rows:
-      for view in row["views"]:
+    for record in records:
+      for view in record["views"]:
         if view["kind"] == kind:
-          left = _cell(row["id"], row["text"], row["response"])
+          left = _cell(record["id"], record["text"], record["response"])
           right = _cell(view["origin"], view["text"], view["response"])
           body.append(f"<tr>{left}{right}</tr>")
     body.append("</table>")
-    body += _dropped(path / REPORTS / f"{kind}-dropped.parquet", len(rows))
-  title = f"Views of {_safe(path.name)}, {_safe(split)}"
+    dropped = folder / report.FOLDER / f"{kind}-dropped.parquet"
+    body += _dropped_table(dropped, len(records))
+  title = f"Views of {_escape(folder.name)}, {_escape(split)}"
   return PAGE.format(title=title, body="\n".join(body))
 
 
-def _dropped(path: Path, rows: int) -> list[str]:
-  """The first few that the filters dropped."""
+def _dropped_table(path: Path, rows: int) -> list[str]:
+  """Renders the first `rows` dropped candidates; [] if there are none."""
   if not path.exists():
     return []
   with pq.ParquetFile(path) as file:
@@ -185,24 +193,24 @@ def _dropped(path: Path, rows: int) -> list[str]:
   if batch is None or not batch.num_rows:
     return []
   lines = [
-    "<h3>dropped, the first ones</h3>",
-    "<table><tr><th>why</th><th>view</th></tr>",
+    "<h3>First dropped candidates</h3>",
+    "<table><tr><th>reason</th><th>view</th></tr>",
   ]
   for row in batch.to_pylist():
-    about = f"{row['id']}, candidate {row['number'] + 1}"
+    caption = f"{row['id']}, candidate {row['number'] + 1}"
     lines.append(
-      f"<tr>{_cell(about, row['reason'], None)}"
+      f"<tr>{_cell(caption, row['reason'], None)}"
       f"{_cell(row['origin'], row['text'], row['response'])}</tr>"
     )
   return [*lines, "</table>"]
 
 
-def _cell(about: str | None, text: str | None, response: str | None) -> str:
-  parts = [f'<span class="about">{_safe(about or "")}</span>{_safe(text or "")}']
+def _cell(caption: str | None, text: str | None, response: str | None) -> str:
+  parts = [f'<span class="about">{_escape(caption or "")}</span>{_escape(text or "")}']
   if response is not None:
-    parts.append(f'<span class="about">response</span>{_safe(response)}')
+    parts.append(f'<span class="about">response</span>{_escape(response)}')
   return f'<td dir="auto">{"".join(parts)}</td>'
 
 
-def _safe(text: str) -> str:
-  return html.escape(visible(text))
+def _escape(text: str) -> str:
+  return html.escape(escape_invisible(text))

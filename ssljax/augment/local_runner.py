@@ -1,121 +1,189 @@
-"""Runs `shard` over a stream of tables: here, or in processes of their own.
+"""Adds views on this machine: in this process, or in several worker processes.
 
-The result is the same for any number of processes: tables come back in order, and a
-view depends on its text, never on who made it.
+The result doesn't depend on the number of processes: tables come back in order, and a
+view depends on its text alone, not on the process that made it.
 """
 
+import contextlib
+import functools
 import multiprocessing
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from ssljax.augment import engines
-from ssljax.augment.query import Asker, Stopped
-from ssljax.augment.rows import Judge, Made, shard
-from ssljax.augment.settings import Settings
-from ssljax.data.batches.word_noise import Vocabulary
+from ssljax.augment import engines, storage
+from ssljax.augment.cache import Cache
+from ssljax.augment.filters.encoder import load_filters
+from ssljax.augment.query import CachedEngine, Stopped
+from ssljax.augment.rows import DROPPED, ShardResult, augment_shard
+from ssljax.augment.runner import Job, Task
+from ssljax.augment.settings import worker_count
+from ssljax.data.records import checks
+from ssljax.data.records.records import Records
 from ssljax.errors import RunError
 from ssljax.runtime import signals
-from ssljax.runtime.signals import StopSignals
+from ssljax.runtime.progress import Progress
+
+CACHE_SECONDS = 30.0  # the first answers often come from the cache, faster than later
 
 
-class Task(NamedTuple):
-  """All that a process needs to make the same views as any other."""
+def write_views(job: Job) -> Counter[str]:
+  """Writes each file, its first rows (`job.total` over all files) with views.
 
-  settings: Settings
-  keywords: Mapping[str, Any]  # of the engine
-  shared: Mapping[str, Any]
-  origin: str
-  known: Vocabulary | None
+  Raises:
+    UserError: a row of the dataset is malformed, or the engine can't continue.
+    Stopped: a signal arrived.
+  """
+  counts: Counter[str] = Counter()
+  rows = job.task.settings.shard
+  processes = worker_count(job.task.settings, local=not job.engine.stored)
+  processes = min(processes, -(-job.total // rows))
+  with contextlib.ExitStack() as stack:
+    progress = stack.enter_context(Progress(job.total, "answer", settle=CACHE_SECONDS))
+
+    def on_progress(answers: int, more: int) -> None:
+      progress.update(answers, job.engine.usage(), added=more)
+
+    workers: _InProcess | _Processes
+    if processes > 1:
+      workers = _Processes(job, processes, on_progress)
+    else:
+      workers = _InProcess(job, on_progress)
+    stack.callback(workers.close)
+    writer = stack.enter_context(
+      pq.ParquetWriter(job.dropped, DROPPED, compression="zstd")
+    )
+
+    def add_views(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
+      tables, rest = _validated(tables, path), []
+      for result in workers(_take(tables, job.total - counts["texts"], rest)):
+        counts.update(result.counts)
+        if result.dropped.num_rows:
+          writer.write_table(result.dropped)
+        yield result.table
+      yield from rest
+      yield from tables
+
+    for source, target in job.files:
+      change = functools.partial(add_views, path=source)
+      storage.rewrite_parquet(source, target, rows, change)
+    return counts + workers.counts
 
 
-class Here:
-  """In this process, one table after another."""
+class _InProcess:
+  """Makes views in this process, one table after the other."""
 
-  def __init__(
-    self, task: Task, ask: Asker, judge: Judge, tick: Callable[[int, int], None]
-  ):
-    self._task, self._ask, self._judge, self._tick = task, ask, judge, tick
+  def __init__(self, job: Job, on_progress: Callable[[int, int], None]):
+    self._task, self._on_progress = job.task, on_progress
+    self._filters = load_filters(job.task.settings)
+    cache = Cache() if job.engine.stored else None
+    self._engine = CachedEngine(job.engine, cache, job.stop)
+    self.counts = self._engine.counts
 
-  def __call__(self, tables: Iterable[pa.Table]) -> Iterator[Made]:
-    task = self._task
+  def __call__(self, tables: Iterable[pa.Table]) -> Iterator[ShardResult]:
     for table in tables:
-      yield shard(
+      yield augment_shard(
         table,
-        self._ask,
-        task.settings,
-        task.origin,
-        self._judge,
-        task.known,
-        self._tick,
+        self._engine,
+        self._task.settings,
+        self._task.origin,
+        self._filters,
+        self._task.vocabulary,
+        self._on_progress,
       )
 
   def close(self) -> None:
-    pass
+    self._engine.close()
 
 
-class Beside:
-  """In processes of their own; a few tables are under way at a time."""
+class _Processes:
+  """Makes views in worker processes, which have a few tables in flight."""
 
-  def __init__(
-    self,
-    task: Task,
-    processes: int,
-    stop: StopSignals,
-    tick: Callable[[int, int], None],
-  ):
+  def __init__(self, job: Job, processes: int, on_progress: Callable[[int, int], None]):
     self._pool = ProcessPoolExecutor(
-      processes, multiprocessing.get_context("spawn"), _begin, (task,)
+      processes, multiprocessing.get_context("spawn"), _start_worker, (job.task,)
     )
-    self._most, self._stop, self._tick = 2 * processes, stop, tick
+    self._max_in_flight, self._stop = 2 * processes, job.stop
+    self._on_progress = on_progress
+    self.counts: Counter[str] = Counter()  # of engines; workers don't report them
 
-  def __call__(self, tables: Iterable[pa.Table]) -> Iterator[Made]:
-    running: deque = deque()
+  def __call__(self, tables: Iterable[pa.Table]) -> Iterator[ShardResult]:
+    in_flight: deque[Future[ShardResult]] = deque()
     try:
       for table in tables:
-        running.append(self._pool.submit(_work, table))
-        if len(running) > self._most:
-          yield self._first(running)
-      while running:
-        yield self._first(running)
+        in_flight.append(self._pool.submit(_augment_in_worker, table))
+        if len(in_flight) > self._max_in_flight:
+          yield self._next(in_flight)
+      while in_flight:
+        yield self._next(in_flight)
     except BrokenProcessPool:
       raise RunError(
-        "a process that makes views died, perhaps for want of memory: try "
+        "a worker process died, possibly because memory ran out; try "
         "--config.workers=1 or a smaller --config.shard"
       ) from None
 
-  def _first(self, running: deque) -> Made:
+  def _next(self, in_flight: deque[Future[ShardResult]]) -> ShardResult:
     if self._stop:
       raise Stopped
-    made = running.popleft().result()
-    self._tick(made.table.num_rows, 0)
-    return made
+    result = in_flight.popleft().result()
+    self._on_progress(result.table.num_rows, 0)
+    return result
 
   def close(self) -> None:
     self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-_mine: dict[str, Any] = {}  # of a worker process
+_worker: dict[str, Any] = {}  # state of a worker process
 
 
-def _begin(task: Task) -> None:
+def _start_worker(task: Task) -> None:
   signals.ignore()  # a terminal sends Ctrl-C to workers as well; the parent ends them
-  threading.Thread(target=_end_with_parent, daemon=True).start()
+  threading.Thread(target=_exit_with_parent, daemon=True).start()
   engine = engines.make(task.settings.engine, task.keywords, task.shared)
-  _mine.update(task=task, ask=Asker(engine))
+  _worker.update(task=task, engine=CachedEngine(engine))
 
 
-def _work(table: pa.Table) -> Made:
-  task = _mine["task"]
-  return shard(table, _mine["ask"], task.settings, task.origin, known=task.known)
+def _augment_in_worker(table: pa.Table) -> ShardResult:
+  task = _worker["task"]
+  return augment_shard(
+    table, _worker["engine"], task.settings, task.origin, vocabulary=task.vocabulary
+  )
 
 
-def _end_with_parent() -> None:
-  multiprocessing.parent_process().join()  # a kill -9 leaves no orphan behind
+def _exit_with_parent() -> None:
+  multiprocessing.parent_process().join()  # also returns after kill -9 of the parent
   os._exit(1)
+
+
+def _take(
+  tables: Iterator[pa.Table], rows: int, rest: list[pa.Table]
+) -> Iterator[pa.Table]:
+  """Yields the first `rows` rows; the remainder of a cut table goes to `rest`.
+
+  Reads no more tables than needed.
+  """
+  while rows > 0 and (table := next(tables, None)) is not None:
+    if table.num_rows > rows:
+      rest.append(table.slice(rows))
+    yield table.slice(0, rows)
+    rows -= table.num_rows
+
+
+def _validated(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
+  """Yields the tables after checking their records; errors name the file and row."""
+  begin = 1
+  for table in tables:
+    n = table.num_rows
+    row_numbers = np.arange(begin, begin + n)
+    checks.rows(Records(table, (path,), np.zeros(n, np.int32), row_numbers))
+    begin += n
+    yield table

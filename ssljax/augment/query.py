@@ -1,23 +1,23 @@
-"""Asks an engine for what the cache does not have, and knows when to give up."""
+"""Queries an engine through the cache, and gives up when its server is gone."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ssljax.augment import cache as results
+from ssljax.augment import cache
 from ssljax.augment.cache import Cache
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.errors import RunError
 from ssljax.runtime.signals import StopSignals
 
-CONSECUTIVE = 20  # problems that may pass, one after another: the server is gone
+MAX_FAILURES = 20  # consecutive transient problems after which the run stops
 
 
 class Stopped(Exception):
-  """The user asked to stop, and what was in flight has come in."""
+  """The user asked to stop, and the requests in flight have finished."""
 
 
-class Asker:
-  """`asker(sources, number)` yields as an engine's `make` does, each i once."""
+class CachedEngine:
+  """An engine behind the cache; call it as `Engine.make`."""
 
   def __init__(
     self,
@@ -25,42 +25,42 @@ class Asker:
     cache: Cache | None = None,
     stop: StopSignals | None = None,
   ):
-    """Asks `engine`.
+    """Wraps `engine`.
 
     Args:
-      cache: None for an engine that is quicker than a look-up.
-      stop: true once the user has asked to stop.
+      cache: None for an engine that is faster than a look-up.
+      stop: becomes true when the user wants to stop.
     """
     self.engine, self.cache, self.stop = engine, cache, stop
     self.counts: Counter[str] = Counter()
-    self._row = 0  # problems that may pass, since the last result
+    self._failures = 0  # transient problems since the last result
 
   def __call__(
     self, sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
-    """As `Engine.make`.
+    """Yields (i, candidates of sources[i]), each i once, in any order.
 
     Raises:
-      RunError: CONSECUTIVE problems that may pass.
-      Stopped: once `stop` is true.
+      RunError: MAX_FAILURES transient problems in a row.
+      Stopped: `stop` is true.
     """
     if self.cache is None:
-      yield from self._ask(sources, number)
+      yield from self._query(sources, number)
       return
-    same: dict[bytes, list[int]] = {}  # rows of one text ask once
+    same: dict[bytes, list[int]] = {}  # rows with the same text share a query
     for i, source in enumerate(sources):
-      same.setdefault(results.key(self.engine, source, number), []).append(i)
+      same.setdefault(cache.key(self.engine, source, number), []).append(i)
     missing = []
-    for name, rows in same.items():
-      found = self.cache.get(name)
-      if found is None:
-        missing.append(name)
+    for key, rows in same.items():
+      candidates = self.cache.get(key)
+      if candidates is None:
+        missing.append(key)
         continue
       self.counts["answers from the cache"] += 1
       for i in rows:
-        yield i, found
-    asked = [sources[same[name][0]] for name in missing]
-    for k, candidates in self._ask(asked, number):
+        yield i, candidates
+    unique = [sources[same[key][0]] for key in missing]
+    for k, candidates in self._query(unique, number):
       self.cache.put(missing[k], self.engine.name, candidates)
       for i in same[missing[k]]:
         yield i, candidates
@@ -69,7 +69,7 @@ class Asker:
     if self.cache is not None:
       self.cache.close()
 
-  def _ask(
+  def _query(
     self, sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
     if self.stop:
@@ -77,14 +77,14 @@ class Asker:
     if not sources:
       return
     answers = self.engine.make(sources, number)
-    seen = set()
+    answered = set()
     try:
       for k, candidates in answers:
-        seen.add(k)
+        answered.add(k)
         self.counts["answers of the engine"] += 1
         yield k, candidates
-        self._count(candidates)
-        # An engine that can finish what is in flight is told by the signal, and ends.
+        self._check_failures(candidates)
+        # An engine with `stop` was told by the signal and ends by itself.
         if self.stop and self.engine.stop is None:
           raise Stopped
     finally:
@@ -93,19 +93,19 @@ class Asker:
     if self.stop:
       raise Stopped
     for k in range(len(sources)):
-      if k not in seen:
+      if k not in answered:
         yield k, [Candidate(problem="no answer", passing=True)]
 
-  def _count(self, candidates: Sequence[Candidate]) -> None:
-    if self.stop:  # what was never asked comes back as a problem, too
+  def _check_failures(self, candidates: Sequence[Candidate]) -> None:
+    # Texts that were never sent come back as problems after a stop. An empty answer
+    # means that the text has no more views, and says nothing about the server.
+    if self.stop or not candidates:
       return
-    if not candidates:  # nothing more of this text says nothing of the engine
-      return
-    passing = [c.problem for c in candidates if c.passing]
-    self._row = self._row + 1 if passing else 0
-    if self._row >= CONSECUTIVE:
+    transient = [c.problem for c in candidates if c.passing]
+    self._failures = self._failures + 1 if transient else 0
+    if self._failures >= MAX_FAILURES:
       raise RunError(
-        f"engine {self.engine.name}: {self._row} problems one after another, the last "
-        f"was: {passing[-1]}; see that what it talks to is up and answers, then run "
-        "the same command again: what has come is kept and is not asked again"
+        f"engine {self.engine.name}: {self._failures} problems in a row, the last one: "
+        f"{transient[-1]}; check that its server is up and answers, then run the same "
+        "command again: results so far are cached"
       )

@@ -1,8 +1,8 @@
-"""The same shards under Ray Data: on the cores of one machine, or on a cluster.
+"""Adds views with Ray Data: on the cores of one machine, or on a cluster.
 
-Ray reads the Parquet parts and writes the new ones; the main process then takes out,
-part by part, what the workers had to say beside the rows. Every node must see the data
-folder under the same path; each keeps the cache of what it has asked for itself.
+Ray reads the Parquet files and writes new ones. Workers append a column with their
+counts, dropped views and errors, which the main process collects and removes. Every
+node must see the dataset folder under the same path; each keeps its own cache.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -21,29 +20,30 @@ import pyarrow.parquet as pq
 
 from ssljax.augment import engines, storage
 from ssljax.augment.cache import Cache
-from ssljax.augment.local_runner import Task
-from ssljax.augment.query import Asker, Stopped
-from ssljax.augment.rows import DROPPED, shard
+from ssljax.augment.filters.encoder import load_filters
+from ssljax.augment.query import CachedEngine, Stopped
+from ssljax.augment.rows import DROPPED, augment_shard
+from ssljax.augment.runner import Job, Task
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import RunError, UserError
-from ssljax.runtime.signals import StopSignals
 
-SAID = "__said"  # column: counts, dropped views, error, in the first row of a shard
-STAGED = SCHEMA.append(pa.field(SAID, pa.large_string()))
-POLL = 0.2  # seconds
+# Column with JSON [counts, dropped views, error] in the first row of each shard.
+SIDE_COLUMN = "__report"
+STAGED = SCHEMA.append(pa.field(SIDE_COLUMN, pa.large_string()))
+POLL_SECONDS = 0.2
 
 
-def rewrite(
-  moves: Sequence[tuple[Path, Path]], task: Task, dropped: Path, stop: StopSignals
-) -> Counter:
-  """Writes each part anew with views, rows in their order; the counts.
+def write_views(job: Job) -> Counter[str]:
+  """Writes each file with views for all of its rows, in their order.
 
   Raises:
-    UserError: Ray is not installed, or a key that only the local runner has.
-    Stopped: a signal came; what the workers have stored in their caches stays there.
+    UserError: Ray isn't installed, or the config has a key for the local runner only.
+    Stopped: a signal arrived. What the workers have cached stays cached.
   """
-  if task.settings.limit:
-    raise UserError("--config.limit is for --runner=local; leave one of the two out")
+  if job.task.settings.limit:
+    raise UserError(
+      "--config.limit works only with --runner=local; remove one of the two flags"
+    )
   try:
     import ray
   except ImportError:
@@ -51,137 +51,136 @@ def rewrite(
 
   started = not ray.is_initialized()
   context = ray.data.DataContext.get_current()
-  context.execution_options.preserve_order = True  # training draws rows by their place
+  context.execution_options.preserve_order = True  # training draws rows by position
   context.enable_progress_bars = False
   logging.getLogger("ray.data").setLevel(logging.ERROR)
   if started:
-    # The address of a cluster comes from RAY_ADDRESS; else Ray starts here, with one
-    # place more than workers: those that read and write need one, or all would wait.
-    here = task.settings.workers or len(os.sched_getaffinity(0))
-    places = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": here + 1}
+    # RAY_ADDRESS names a cluster. Otherwise Ray starts here with one CPU more than
+    # workers, because reading and writing need one; without it everything would wait.
+    workers = job.task.settings.workers or len(os.sched_getaffinity(0))
+    resources = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers + 1}
     try:
-      ray.init(log_to_driver=False, logging_level="error", **places)
+      ray.init(log_to_driver=False, logging_level="error", **resources)
     except (ConnectionError, RuntimeError, ValueError) as error:
       raise UserError(
-        f"Ray cannot be started or reached (RAY_ADDRESS="
+        f"cannot start or reach Ray (RAY_ADDRESS="
         f"{os.environ.get('RAY_ADDRESS', '')}): {str(error).splitlines()[0]}"
       ) from None
-    stop.install()  # Ray has taken SIGTERM for itself
+    job.stop.install()  # Ray has replaced the handler of SIGTERM
   try:
-    return _until(stop, lambda: _rewrite(ray, moves, task, dropped, stop))
+    return _run_until_stopped(ray, job)
   finally:
     if started:
       ray.shutdown()
 
 
-def _until(stop: StopSignals, work: Callable[[], Counter]) -> Counter:
-  """What `work` returns or raises; it is left alone, in its thread, at a signal.
+def _run_until_stopped(ray, job: Job) -> Counter[str]:
+  """Runs `_write_views` in a thread, which a signal abandons.
 
-  A handler that raised would do so inside of Ray.
+  An exception raised by a signal handler would surface somewhere inside of Ray.
   """
-  done: Future[Counter] = Future()
+  result: Future[Counter[str]] = Future()
 
-  def run() -> None:
+  def work() -> None:
     try:
-      done.set_result(work())
+      result.set_result(_write_views(ray, job))
     except BaseException as error:
-      done.set_exception(error)
+      result.set_exception(error)
 
-  threading.Thread(target=run, daemon=True).start()
-  while not stop:
+  threading.Thread(target=work, daemon=True).start()
+  while not job.stop:
     with contextlib.suppress(TimeoutError):
-      return done.result(POLL)
+      return result.result(POLL_SECONDS)
   for name in [name for name in logging.root.manager.loggerDict if "ray" in name]:
-    logging.getLogger(name).disabled = True  # they would tell of what is cut off now
+    logging.getLogger(name).disabled = True  # they'd report the abandoned work
   raise Stopped
 
 
-def _rewrite(ray, moves, task: Task, dropped: Path, stop: StopSignals) -> Counter:
+def _write_views(ray, job: Job) -> Counter[str]:
   counts: Counter[str] = Counter()
-  rows = task.settings.shard
+  rows = job.task.settings.shard
   free = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
-  many = min(task.settings.workers or free, free)
-  with pq.ParquetWriter(dropped, DROPPED, compression="zstd") as writer:
+  max_workers = min(job.task.settings.workers or free, free)
+  with pq.ParquetWriter(job.dropped, DROPPED, compression="zstd") as writer:
 
-    def change(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-      for table in tables:
-        for said in filter(None, table[SAID].to_pylist()):
-          found, lost, error = json.loads(said)
-          if error:
-            raise (RunError if error[0] == RunError.code else UserError)(error[1])
-          counts.update(found)
-          if lost:
-            writer.write_table(pa.Table.from_pylist(lost, DROPPED))
-        yield table.select(SCHEMA.names).cast(SCHEMA)
+    def collect(table: pa.Table) -> pa.Table:
+      for message in filter(None, table[SIDE_COLUMN].to_pylist()):
+        shard_counts, dropped, error = json.loads(message)
+        if error:
+          code, text = error
+          raise (RunError if code == RunError.code else UserError)(text)
+        counts.update(shard_counts)
+        if dropped:
+          writer.write_table(pa.Table.from_pylist(dropped, DROPPED))
+      return table.select(SCHEMA.names).cast(SCHEMA)
 
-    for source, target in moves:
-      if stop:  # nobody waits for this thread any more
+    for source, target in job.files:
+      if job.stop:  # this thread has been abandoned
         raise Stopped
       staged = target.with_suffix(".staged")
-      total = pq.read_metadata(source).num_rows
-      some = ray.data.read_parquet(str(source)).map_batches(
+      shards = -(-pq.read_metadata(source).num_rows // rows)
+      dataset = ray.data.read_parquet(str(source)).map_batches(
         Worker,
-        fn_constructor_args=(task,),
+        fn_constructor_args=(job.task,),
         batch_size=rows,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=max(1, min(many, -(-total // rows)))),
+        compute=ray.data.ActorPoolStrategy(size=max(1, min(max_workers, shards))),
       )
       staged.mkdir()
-      some.write_datasink(_in_order(ray, str(staged)))
-      with pq.ParquetWriter(target, SCHEMA, compression="zstd") as parts:
-        for part in sorted(staged.glob("*.parquet")):
-          for table in change(storage.tables(part, rows)):
-            parts.write_table(table, row_group_size=rows)
+      dataset.write_datasink(_ordered_sink(ray, staged))
+      with pq.ParquetWriter(target, SCHEMA, compression="zstd") as file:
+        for path in sorted(staged.glob("*.parquet")):
+          for table in storage.read_tables(path, rows):
+            file.write_table(collect(table), row_group_size=rows)
       shutil.rmtree(staged)
   return counts
 
 
-def _in_order(ray, path: str):
-  """A writer of rows in their order; the threads of Ray's own shuffle them."""
+def _ordered_sink(ray, folder: Path):
+  """A sink that keeps the order of rows; the threads of Ray's own sink shuffle them."""
 
   class Sink(ray.data.Datasink):
     def write(self, blocks, ctx) -> None:
-      with pq.ParquetWriter(Path(path) / f"{ctx.task_idx:09}.parquet", STAGED) as part:
+      with pq.ParquetWriter(folder / f"{ctx.task_idx:09}.parquet", STAGED) as file:
         for block in blocks:
-          if len(block):  # without rows it has no columns
-            part.write_table(block.cast(STAGED))
+          if len(block):  # an empty block has no columns
+            file.write_table(block.cast(STAGED))
 
   return Sink()
 
 
 class Worker:
-  """A process of Ray's, with its own engine and cache."""
+  """A Ray actor with its own engine, filters and cache."""
 
   def __init__(self, task: Task):
-    from ssljax.augment.run import judge
-
-    settings = task.settings
     self._task, self._error = task, None
     try:
-      engine = engines.make(settings.engine, task.keywords, task.shared)
-      self._judge = judge(settings)
-      self._ask = Asker(engine, Cache() if engine.stored else None)
+      engine = engines.make(task.settings.engine, task.keywords, task.shared)
+      self._filters = load_filters(task.settings)
+      self._engine = CachedEngine(engine, Cache() if engine.stored else None)
     except UserError as error:
       self._error = error
 
   def __call__(self, table: pa.Table) -> pa.Table:
-    """The shard with views; after an error, which SAID then tells, without."""
-    table, said = table.select(SCHEMA.names).cast(SCHEMA), [{}, []]
+    """Adds views and SIDE_COLUMN to a shard; after an error only SIDE_COLUMN."""
+    table, counts, dropped = table.select(SCHEMA.names).cast(SCHEMA), {}, []
     if self._error is None:
       try:
-        table, *said = self._shard(table)
+        table, counts, dropped = self._augment(table)
       except UserError as error:
         self._error = error
-    # As data: of an exception that crosses Ray only its text is left.
+    # An exception that crosses Ray keeps only its text, so it travels as data.
     error = self._error and [self._error.code, str(self._error)]
-    column = [json.dumps([*said, error])] + [None] * (table.num_rows - 1)
+    column = [json.dumps([counts, dropped, error])] + [None] * (table.num_rows - 1)
     return table.append_column(
-      SAID, pa.array(column[: table.num_rows], pa.large_string())
+      SIDE_COLUMN, pa.array(column[: table.num_rows], pa.large_string())
     )
 
-  def _shard(self, table: pa.Table) -> tuple[pa.Table, Counter, list[dict]]:
+  def _augment(self, table: pa.Table) -> tuple[pa.Table, Counter[str], list[dict]]:
     task = self._task
-    made = shard(table, self._ask, task.settings, task.origin, self._judge, task.known)
-    counts = made.counts + self._ask.counts
-    self._ask.counts.clear()
-    return made.table, counts, made.dropped.to_pylist()
+    result = augment_shard(
+      table, self._engine, task.settings, task.origin, self._filters, task.vocabulary
+    )
+    counts = result.counts + self._engine.counts
+    self._engine.counts.clear()
+    return result.table, counts, result.dropped.to_pylist()

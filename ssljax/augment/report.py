@@ -1,4 +1,7 @@
-"""What a run leaves beside the data: counts, settings and origins, never a secret."""
+"""Reads and writes <folder>/augment/<kind>.json: counts, settings and origins of views.
+
+Secrets are removed before anything is written.
+"""
 
 import json
 import os
@@ -8,44 +11,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssljax.runtime.json_files import write_json
+
+FOLDER = "augment"  # inside the dataset folder
 HIDDEN = "(hidden)"
 SECRET = re.compile(
   r"(?i)(?:^|[_-])(?:key|token|secret|password|passwd|credentials?|authorization)$"
   r"|api[_-]?key|bearer"
 )
-_SHORTEST = 6  # characters: shorter values of the environment would hide plain words
+_MIN_SECRET = 6  # characters; hiding shorter environment values would hide plain words
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
 
 def write(folder: Path, kind: str, report: Mapping[str, Any]) -> None:
-  """Writes `<kind>.json`, and keeps the origins that an older one explains."""
-  path = folder / f"{kind}.json"
-  text = json.dumps(scrub(dict(report)), indent=2, ensure_ascii=False) + "\n"
-  path.write_text(text, encoding="utf-8", errors="replace")
+  """Writes the report about views of one kind into the dataset folder."""
+  write_json(folder / FOLDER / f"{kind}.json", scrub(report))
 
 
 def read(folder: Path, kind: str) -> dict[str, Any]:
-  """What stands in `<kind>.json`; {} where there is none that can be read."""
+  """Reads the report about views of one kind; {} if there is no readable one."""
+  path = folder / FOLDER / f"{kind}.json"
   try:
-    found = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+    report = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return {}
-  return found if isinstance(found, dict) else {}
+  return report if isinstance(report, dict) else {}
 
 
-def lines(report: Mapping[str, Any]) -> list[str]:
-  """The report as a table for the terminal."""
-  counts = report["counts"]
+def format_lines(report: Mapping[str, Any]) -> list[str]:
+  """Formats the report as a table for the terminal."""
   usage = {f"engine: {name}": value for name, value in report["usage"].items()}
-  rows = {**counts, **usage, "seconds": report["seconds"]}
+  rows = {**report["counts"], **usage, "seconds": report["seconds"]}
   rows = {n: round(v, 3) if isinstance(v, float) else v for n, v in rows.items()}
   width = max(map(len, rows))
   head = f"views of kind {report['kind']}, origin {report['origin']}"
   return [head, *(f"  {name:<{width}} {value:>12,}" for name, value in rows.items())]
 
 
-def ordered(counts: Counter) -> dict[str, int]:
-  """Totals first, then how it came to them, then what was dropped, most first."""
+def sort_counts(counts: Counter[str]) -> dict[str, int]:
+  """Sorts counts: totals, then intermediate steps, then drops by descending count."""
   first = ("texts", "views", "texts without a view", "fallbacks")
   names = [name for name in first if name in counts]
   dropped = [name for name in counts if name.startswith("dropped: ")]
@@ -55,13 +59,13 @@ def ordered(counts: Counter) -> dict[str, int]:
 
 
 def scrub(value: Any) -> Any:
-  """JSON data without secrets.
+  """Removes secrets from JSON data, and lone surrogates, which no file can hold.
 
-  Hidden are values of keys that are named like secrets, user and password of a URL,
-  and, wherever it stands, each value of the environment whose name is like a secret's.
+  Secrets are the values of keys with a name like "api_key", the user and password of
+  URLs, and, anywhere, the values of environment variables with such names.
   """
-  known = sorted(
-    {v for k, v in os.environ.items() if SECRET.search(k) and len(v) >= _SHORTEST},
+  secrets = sorted(
+    {v for k, v in os.environ.items() if SECRET.search(k) and len(v) >= _MIN_SECRET},
     key=len,
     reverse=True,
   )
@@ -76,8 +80,9 @@ def scrub(value: Any) -> Any:
       return [clean(v) for v in value]
     if isinstance(value, str):
       value = _URL.sub(rf"\1{HIDDEN}@", value)
-      for secret in known:
+      for secret in secrets:
         value = value.replace(secret, HIDDEN)
+      return value.encode(errors="replace").decode()
     return value
 
   return clean(value)

@@ -1,7 +1,8 @@
-"""A dataset folder made anew beside the old one, and put in its place in one step.
+"""Writes a new version of a dataset folder, and swaps it with the old one at once.
 
-Until `replace` the old folder is untouched; from then on the new one stands there. A
-kill at any moment leaves one of the two, whole.
+`runtime.atomic` isn't enough here: the target exists, keeps most of its files, and may
+change while the new version is written. The old folder stays untouched until `swap`;
+after a kill at any moment, one of the two versions is complete.
 """
 
 import contextlib
@@ -22,80 +23,86 @@ from ssljax.data.records import files
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # constants of Linux
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+# Inode, size and modification time, by relative path: they tell whether a file changed.
+Stats = dict[Path, tuple[int, ...]]
 
 
-def check(folder: Path, splits: tuple[str, ...]) -> dict[str, list[Path]]:
-  """The Parquet parts of each split.
+def check_dataset_folder(
+  folder: Path, splits: tuple[str, ...]
+) -> dict[str, list[Path]]:
+  """Returns the Parquet files of each split.
 
   Raises:
-    UserError: not a folder that `python -m ssljax.data.prepare` writes, or one without
-      a split that is asked for.
+    UserError: not a folder written by `python -m ssljax.data.prepare`, or one without
+      one of the splits.
   """
-  first = (
-    "first run `python -m ssljax.data.prepare --source="
-    f"{folder} --output=NEW`, then give NEW"
+  prepare = (
+    f"first run `python -m ssljax.data.prepare --source={folder} --output=NEW`, then "
+    "use --data=NEW"
   )
   if not folder.is_dir():
-    what = "is a file" if folder.exists() else "no such folder"
-    raise UserError(
-      f"--data={folder}: {what}; give a dataset folder"
-      + (f": {first}" if folder.exists() else "")
-    )
-  found = {}
+    if folder.exists():
+      raise UserError(f"--data={folder} is a file, not a dataset folder: {prepare}")
+    raise UserError(f"--data={folder}: no such folder; name a dataset folder")
+  result = {}
   for split in splits:
     if (folder / split).is_symlink():
       raise UserError(
-        f"--data={folder}: {split} is a link to another folder, which would be written "
-        "to; copy it"
+        f"--data={folder}: {split} is a link to another folder, which this would "
+        "modify; replace it by a copy"
       )
     parts = sorted((folder / split).glob("*.parquet"))
     others = _other_files(folder, split)
     if others:
-      raise UserError(f"--data={folder}: {others[0]} is no Parquet part; {first}")
+      raise UserError(
+        f"--data={folder}: {others[0]} is not a Parquet file of the split; {prepare}"
+      )
     if not parts and (folder / "dataset.json").exists():
-      raise UserError(f"--data={folder}: no split {split!r} (--config.splits) in it")
+      raise UserError(
+        f"--data={folder}: it has no split {split!r}; change --config.splits"
+      )
     if not parts:
-      raise UserError(f"--data={folder}: not a dataset folder; {first}")
+      raise UserError(f"--data={folder}: not a dataset folder; {prepare}")
     for part in parts:
       if not files.parquet(part).schema_arrow.equals(SCHEMA):
-        raise UserError(f"{part}: not the columns of a dataset folder; {first}")
-    found[split] = parts
-  return found
+        raise UserError(f"{part}: its columns aren't those of a dataset; {prepare}")
+    result[split] = parts
+  return result
 
 
 def _other_files(folder: Path, split: str) -> list[str]:
-  """Files that training would read as rows of the split, too."""
+  """Lists other files that training would also read as rows of the split."""
   inside = (folder / split).glob("*") if (folder / split).is_dir() else ()
   beside = (p for p in folder.glob(f"{split}.*") if p.is_file())
-  found = [path for path in (*inside, *beside) if files.suffix(path) in files.SUFFIXES]
+  paths = [path for path in (*inside, *beside) if files.suffix(path) in files.SUFFIXES]
   return sorted(
     str(path.relative_to(folder))
-    for path in found
+    for path in paths
     if path.parent == folder or files.suffix(path) != ".parquet"
   )
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-  """Holds the folder for this process alone, and mends what a killed one has left.
+  """Locks the folder for this process, and cleans up after a killed one.
 
   Raises:
-    UserError: another process holds it; it is not to be written to, or not to be
-      replaced, since this process stands in it.
+    UserError: another process has the lock, the folder isn't writable, or this
+      process's working directory is inside it.
   """
   if Path.cwd().is_relative_to(folder):
     raise UserError(
-      f"--data={folder}: a new folder takes its place, and a shell inside would stay in"
-      " the old one; go up first (cd ..) and name the folder"
+      f"--data={folder}: the current directory is inside this folder, which will be "
+      "replaced; change to its parent (cd ..) and name the folder"
     )
   try:
     lock = open(folder.parent / f".{folder.name}.lock", "a")  # noqa: SIM115
   except OSError as error:
     raise UserError(
-      f"--data={folder}: {folder.parent} cannot be written ({error.strerror}), which "
-      "the new folder needs; copy the data to a place that can"
+      f"--data={folder}: cannot write to {folder.parent} ({error.strerror}), where the "
+      "new version of the folder goes; copy the data to a writable place"
     ) from None
   with lock:
     try:
@@ -109,179 +116,185 @@ def locked(folder: Path) -> Iterator[None]:
     recover(folder)
     for path in (folder, *folder.glob("*/")):
       if not os.access(path, os.W_OK):
-        raise UserError(f"--data={folder}: {path} is not to be written to; copy it")
-    yield  # the lock goes with the file, also when the process is killed
+        raise UserError(
+          f"--data={folder}: {path} is not writable; change its permissions or copy "
+          "the folder"
+        )
+    yield  # closing the file releases the lock, also when the process is killed
 
 
-def half_done(folder: Path) -> bool:
-  """Whether a process was killed while the folder had no name."""
+def was_swap_interrupted(folder: Path) -> bool:
+  """Whether a process was killed between the renames of a swap."""
   return not folder.exists() and _old(folder).exists()
 
 
 def recover(folder: Path) -> None:
-  """Finishes or undoes what a killed process has left beside the folder."""
+  """Undoes an interrupted swap, and deletes what killed processes left behind."""
   old = _old(folder)
-  if half_done(folder):
+  if was_swap_interrupted(folder):
     os.rename(old, folder)
-  scratch = re.compile(re.escape(_new(folder)) + r"[a-z0-9_]{8}")  # as mkdtemp names it
-  for left in folder.parent.iterdir():
-    if left == old or scratch.fullmatch(left.name):
-      shutil.rmtree(left, ignore_errors=True)
+  leftover = re.compile(re.escape(_prefix(folder)) + r"[a-z0-9_]{8}")  # by mkdtemp
+  for path in folder.parent.iterdir():
+    if path == old or leftover.fullmatch(path.name):
+      shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def renewed(folder: Path, own: Callable[[Path], bool]) -> Iterator[Path]:
-  """A folder beside `folder` that takes its place when the block ends without error.
+def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[Path]:
+  """Yields a folder that replaces `folder` when the block ends without an error.
 
-  It begins as a copy of all files but those for which `own(relative path)` is true,
-  which the block writes. Nothing else in it may be written to: large files are links.
-  What came into `folder` meanwhile, or changed there, is taken over.
+  At first it holds all files of `folder` except the rewritten ones, which the block
+  writes. The block must not write to any other file in it, since large files are hard
+  links. Other files that appear or change in `folder` meanwhile are taken over.
+
+  Args:
+    is_rewritten: tells by the relative path whether the block writes a file.
 
   Raises:
-    UserError: no space; a folder that cannot be replaced, before the block begins; or a
-      file that is the block's own was changed meanwhile.
+    UserError: a folder that can't be replaced (before the block begins), no space, or
+      a rewritten file that something else has changed meanwhile.
   """
   try:
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_new(folder)))
+    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_prefix(folder)))
   except OSError as error:
     raise UserError(
-      f"--data={folder}: {folder.parent} cannot be written ({error.strerror})"
+      f"--data={folder}: cannot write to {folder.parent} ({error.strerror})"
     ) from None
   try:
-    before = _link(folder, fresh, own)
-    _check_movable(folder, fresh)
-    yield fresh
-    for path in _inside(fresh):  # it takes long, so that it comes first
-      if path.lstat().st_nlink == 1:  # a link is a file that was there
+    before = _link_files(folder, new, is_rewritten)
+    _check_movable(folder, new)
+    yield new
+    for path in _walk(new):  # first, because it takes long
+      if path.lstat().st_nlink == 1:  # not a link to a file of `folder`
         _sync(path)
-    _same(folder, before, _link(folder, fresh, own))
-    for path in [fresh, *_inside(fresh)]:
-      known = folder / path.relative_to(fresh)
+    _check_unchanged(folder, before, _link_files(folder, new, is_rewritten))
+    for path in [new, *_walk(new)]:
       if path.lstat().st_nlink == 1 or path.is_dir():
-        _copy_mode(known, path)
+        _copy_mode(folder / path.relative_to(new), path)
       if path.is_dir():
         _sync(path)
-    replace(fresh, folder)  # the old one is `fresh` now
+    swap(new, folder)  # from here on `new` holds the old version
     try:
-      _same(folder, before, _take_over(fresh, folder, own))
+      _check_unchanged(folder, before, _take_over(new, folder, is_rewritten))
     except UserError:
-      replace(fresh, folder)
+      swap(new, folder)
       raise
   except OSError as error:
     if error.errno not in FULL:
       raise
     raise UserError(
-      f"--data={folder}: the new folder beside it cannot be written ({error}); free "
-      "space and run again: the old one is whole, and results are kept"
+      f"--data={folder}: cannot write its new version ({error}); free space and run "
+      "again: the folder is unchanged, and results are cached"
     ) from error
   finally:
-    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(new, ignore_errors=True)
 
 
-def replace(fresh: Path, folder: Path) -> None:
-  """Puts each of two folders where the other stands."""
-  if not _exchange(fresh, folder):
+def swap(new: Path, folder: Path) -> None:
+  """Exchanges the names of two folders."""
+  if not _exchange(new, folder):
     old = _old(folder)
-    os.rename(folder, old)  # a kill between here and there is what `recover` mends
-    os.rename(fresh, folder)
-    os.rename(old, fresh)
+    os.rename(folder, old)  # `recover` undoes this after a kill before the next rename
+    os.rename(new, folder)
+    os.rename(old, new)
   _sync(folder.parent)
 
 
-def tables(path: Path, rows: int) -> Iterator[pa.Table]:
-  """A Parquet file by tables of at most `rows` rows."""
-  # Without the buffer a whole column of a row group would be held at once.
+def read_tables(path: Path, rows: int) -> Iterator[pa.Table]:
+  """Yields a Parquet file as tables of at most `rows` rows."""
+  # Without the buffer, a whole column of a row group would be in memory at once.
   with pq.ParquetFile(path, buffer_size=1 << 20) as file:
     for batch in file.iter_batches(rows, use_threads=False):
       yield pa.Table.from_batches([batch], file.schema_arrow)
 
 
-def rewrite(source: Path, target: Path, rows: int, change) -> None:
-  """Writes `source` to `target` by tables of at most `rows` rows, each changed.
-
-  Args:
-    change: from an iterator of tables to an iterator of as many tables, in order.
-  """
+def rewrite_parquet(
+  source: Path,
+  target: Path,
+  rows: int,
+  change: Callable[[Iterator[pa.Table]], Iterator[pa.Table]],
+) -> None:
+  """Writes `target`: the tables of `source`, of at most `rows` rows, after `change`."""
   with (
-    contextlib.closing(tables(source, rows)) as found,
+    contextlib.closing(read_tables(source, rows)) as tables,
     pq.ParquetWriter(target, pq.read_schema(source), compression="zstd") as writer,
   ):
-    for table in change(found):
+    for table in change(tables):
       writer.write_table(table, row_group_size=rows)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-  """Swaps two folders in one step; False where the system cannot."""
+def _exchange(a: Path, b: Path) -> bool:
+  """Swaps two folders in one step; returns False if the system can't."""
   try:
     rename = ctypes.CDLL(None, use_errno=True).renameat2
   except (AttributeError, OSError, TypeError):
     return False
-  done = rename(
-    AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE
-  )
-  if done == 0:
+  status = rename(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE)
+  if status == 0:
     return True
   number = ctypes.get_errno()
-  if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):  # not this file system
+  if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):  # not on this file system
     return False
-  raise OSError(number, os.strerror(number), str(other))
+  raise OSError(number, os.strerror(number), str(b))
 
 
-def _check_movable(folder: Path, fresh: Path) -> None:
-  """Raises UserError for a folder that the system will not move: a mount point, or one
-  of a lower layer of an overlay."""
-  trial = fresh / "trial"
+def _check_movable(folder: Path, new: Path) -> None:
+  """Raises UserError if the folder can't be renamed: a mount point, or a folder of a
+  lower layer of an overlay file system."""
+  trial = new / "trial"
   (trial / "full").mkdir(parents=True)
   try:
-    os.rename(folder, trial)  # never done, since `trial` is not empty
+    os.rename(folder, trial)  # always fails, because `trial` isn't empty
   except OSError as error:
     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
       raise UserError(
-        f"--data={folder}: the system cannot put a new folder in its place "
-        f"({error.strerror}), as of a mount point or a folder of a container's image; "
-        "give a copy of it that lies in a folder of its own"
+        f"--data={folder}: the system cannot replace this folder ({error.strerror}); "
+        "it may be a mount point or belong to a container image. Copy it into another "
+        "folder and use the copy"
       ) from None
   shutil.rmtree(trial)
 
 
-def _same(folder: Path, before: dict, after: dict) -> None:
-  """Raises UserError where rows have changed."""
+def _check_unchanged(folder: Path, before: Stats, after: Stats) -> None:
   for path in before.keys() | after.keys():
     if before.get(path) != after.get(path):
       raise UserError(
-        f"{folder / path} was changed while views were made; run the same command "
-        "again: nothing is lost"
+        f"{folder / path} changed while views were made; run the same command again: "
+        "results are cached"
       )
 
 
-def _take_over(old: Path, folder: Path, own: Callable[[Path], bool]) -> dict:
-  """Moves what came into `old` in the last moment; returns as `_link`."""
-  owned = {}
-  for source in _inside(old):
-    inside = source.relative_to(old)
-    target, facts = folder / inside, source.lstat()
+def _take_over(old: Path, folder: Path, is_rewritten: Callable[[Path], bool]) -> Stats:
+  """Moves files that appeared or changed in `old` just before the swap to `folder`.
+
+  Returns:
+    As `_link_files`.
+  """
+  rewritten = {}
+  for source in _walk(old):
+    relative = source.relative_to(old)
+    target, status = folder / relative, source.lstat()
     if source.is_dir() and not source.is_symlink():
       target.mkdir(exist_ok=True)
-    elif own(inside):
-      owned[inside] = _facts(source)
+    elif is_rewritten(relative):
+      rewritten[relative] = _stats(source)
     elif not os.path.lexists(target) or (
-      (facts.st_size, facts.st_mtime_ns)
+      (status.st_size, status.st_mtime_ns)
       != (target.lstat().st_size, target.lstat().st_mtime_ns)
     ):
       os.replace(source, target)
-  return owned
+  return rewritten
 
 
-def _facts(path: Path) -> tuple[int, ...]:
-  """What tells a change of a file."""
-  facts = path.stat()
-  return facts.st_ino, facts.st_size, facts.st_mtime_ns
+def _stats(path: Path) -> tuple[int, ...]:
+  status = path.stat()
+  return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-  """All files and folders in it, a folder before what it holds."""
-  for place, folders, names in os.walk(folder):
-    yield from (Path(place, name) for name in (*folders, *names))
+def _walk(folder: Path) -> Iterator[Path]:
+  """Yields all files and folders inside, a folder before its contents."""
+  for root, folders, names in os.walk(folder):
+    yield from (Path(root, name) for name in (*folders, *names))
 
 
 def _copy_mode(source: Path, target: Path) -> None:
@@ -289,47 +302,46 @@ def _copy_mode(source: Path, target: Path) -> None:
     shutil.copymode(source, target)
 
 
-def _link(
-  folder: Path, fresh: Path, own: Callable[[Path], bool]
-) -> dict[Path, tuple[int, ...]]:
-  """Makes `fresh` hold the files of `folder` that are not `own`, and only these.
+def _link_files(folder: Path, new: Path, is_rewritten: Callable[[Path], bool]) -> Stats:
+  """Makes `new` hold exactly the files of `folder` that aren't rewritten, as links.
 
   Returns:
-    What tells a change, by relative path, of those that are `own`.
+    The stats of the rewritten files of `folder`.
   """
-  owned = {}
-  for place, folders, names in os.walk(fresh):
-    for name in names + [each for each in folders if Path(place, each).is_symlink()]:
-      path = Path(place, name)
-      if not own(path.relative_to(fresh)):
+  rewritten = {}
+  for root, folders, names in os.walk(new):
+    for name in names + [name for name in folders if Path(root, name).is_symlink()]:
+      path = Path(root, name)
+      if not is_rewritten(path.relative_to(new)):
         path.unlink()
-  for place, folders, names in os.walk(folder):
-    inside = Path(place).relative_to(folder)
-    (fresh / inside).mkdir(exist_ok=True)
-    links = [each for each in folders if Path(place, each).is_symlink()]
+  for root, folders, names in os.walk(folder):
+    relative = Path(root).relative_to(folder)
+    (new / relative).mkdir(exist_ok=True)
+    links = [name for name in folders if Path(root, name).is_symlink()]
     for name in names + links:
-      source, target = Path(place, name), fresh / inside / name
-      if own(inside / name):
-        owned[inside / name] = _facts(source)
+      source, target = Path(root, name), new / relative / name
+      if is_rewritten(relative / name):
+        rewritten[relative / name] = _stats(source)
         continue
       try:
         os.link(source, target, follow_symlinks=False)
-      except OSError:  # some file systems have no links
+      except OSError:  # some file systems have no hard links
         shutil.copy2(source, target, follow_symlinks=False)
-  return owned
+  return rewritten
 
 
 def _sync(path: Path) -> None:
+  """As `runtime.atomic.flush`, but also for folders."""
   if path.is_symlink():
     return
-  handle = os.open(path, os.O_RDONLY)
+  descriptor = os.open(path, os.O_RDONLY)
   try:
-    os.fsync(handle)
+    os.fsync(descriptor)
   finally:
-    os.close(handle)
+    os.close(descriptor)
 
 
-def _new(folder: Path) -> str:
+def _prefix(folder: Path) -> str:
   return f".{folder.name}.new-"
 
 

@@ -8,7 +8,7 @@ import pytest
 from ssljax.augment import cache
 from ssljax.augment.cache import Cache
 from ssljax.augment.engine import TOO_LONG, Candidate, Engine, Source
-from ssljax.augment.query import Asker, Stopped
+from ssljax.augment.query import CachedEngine, Stopped
 from ssljax.errors import RunError, UserError
 
 SOURCE = Source("a", "bake bread", "for an hour")
@@ -103,7 +103,7 @@ def test_results_are_stored_as_they_come_and_rows_of_one_text_ask_once(path):
       yield i, [Candidate(sources[i].text.upper())]
 
   sources = [Source(str(i), t) for i, t in enumerate(["third", "first", "a", "first"])]
-  ask = Asker(engine(make), Cache(path))
+  ask = CachedEngine(engine(make), Cache(path))
   found = {}
   with pytest.raises(KeyboardInterrupt):
     found.update(ask(sources, 0))
@@ -130,14 +130,14 @@ def test_problems_in_a_row_stop_it_and_a_result_between_them_does_not():
   row = [True] * 19
   many = [Source(str(i), str(i)) for i in range(60)]
   fine = problems(*row, False, *row, False, *row, False)
-  assert len(dict(Asker(engine(fine))(many, 0))) == 60
-  ask = Asker(engine(problems(*row, False, *row, True, *row, False)))
+  assert len(dict(CachedEngine(engine(fine))(many, 0))) == 60
+  ask = CachedEngine(engine(problems(*row, False, *row, True, *row, False)))
   with pytest.raises(RunError, match="20 problems one after another"):
     list(ask(many, 0))
 
 
 def test_the_row_of_problems_goes_on_from_call_to_call():
-  ask = Asker(engine(problems(*[True] * 10)))
+  ask = CachedEngine(engine(problems(*[True] * 10)))
   many = [Source(str(i), str(i)) for i in range(10)]
   list(ask(many, 0))
   with pytest.raises(RunError):
@@ -164,7 +164,7 @@ def test_an_engine_that_cannot_stop_is_left_and_one_that_can_is_drained():
     found = []
     own = engine(make)._replace(stop=(lambda: None) if drained else None)
     with pytest.raises(Stopped):
-      until_stopped(Asker(own, None, stop))
+      until_stopped(CachedEngine(own, None, stop))
     assert found == ([0, 1, 2, 3, 4] if drained else [0, 1, 2])
 
 
@@ -172,6 +172,6 @@ def test_a_source_that_an_engine_forgets_has_a_problem_that_may_pass():
   def make(sources, number):
     yield 1, [VIEW]
 
-  found = dict(Asker(engine(make))([SOURCE, SOURCE], 0))
+  found = dict(CachedEngine(engine(make))([SOURCE, SOURCE], 0))
   assert found[1] == [VIEW]
   assert found[0][0].passing

@@ -80,7 +80,7 @@ def _kill(*_):
 
 KILL = os.environ.get("KILL", "")
 if KILL == "before the swap":
-  storage.replace = _kill
+  storage.swap = _kill
 elif KILL == "after the swap":
   _exchange = storage._exchange
   storage._exchange = lambda *paths: (_exchange(*paths), _kill())

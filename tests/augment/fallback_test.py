@@ -43,7 +43,7 @@ def test_a_run_that_makes_nothing_leaves_the_folder_and_says_why(data):
 def test_a_server_that_fails_takes_no_view_away(data, monkeypatch):
   run(config(), data)
   made = places.views(data, "mine")
-  monkeypatch.setattr("ssljax.augment.query.CONSECUTIVE", 10_000)
+  monkeypatch.setattr("ssljax.augment.query.MAX_FAILURES", 10_000)
   found = run(config("half_down"), data)
   assert found["counts"]["older views kept"] == TEXTS - 1
   after = places.views(data, "mine")
@@ -59,13 +59,13 @@ def test_the_words_of_a_fallback_are_counted_in_evenly_spaced_rows(
   monkeypatch.setattr(word_noise, "vocabulary", lambda texts: seen.append(list(texts)))
   parts = [*places.folder(tmp_path / "other", TEXTS, parts=1).glob("train/*.parquet")]
   for some in (sorted((data / "train").iterdir()), parts):
-    augment._vocabulary({"train": some})
+    augment._vocabulary(some)
   assert seen[0] == seen[1] == places.read(data)["text"].to_pylist()[::6]
 
 
 def test_problems_that_may_pass_are_asked_again_next_time(data):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr("ssljax.augment.query.CONSECUTIVE", 10_000)
+    patch.setattr("ssljax.augment.query.MAX_FAILURES", 10_000)
     found = run(config("half_down", attempts=2), data)
   assert found["counts"]["dropped: no connection"] == TEXTS - 1
   assert found["counts"]["without an answer, asked again next time"] == TEXTS - 1

@@ -109,7 +109,7 @@ def test_columns_stay_within_the_terminal(data):
   parts = sorted((data / "train").glob("*.parquet"))
   for width in (50, 100):
     for row in inspect.sample(parts, "", 100):
-      assert all(len(line) <= width for line in inspect.side_by_side(row, width))
+      assert all(len(line) <= width for line in inspect.format_columns(row, width))
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.augment.filters.text import reason
-from ssljax.augment.query import Asker
+from ssljax.augment.filters.text import drop_reason
+from ssljax.augment.query import CachedEngine
 from ssljax.augment.run import run
-from ssljax.augment.settings import divide
+from ssljax.augment.settings import parse_config
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 from tests.augment import places
@@ -127,9 +127,9 @@ def test_a_language_that_nobody_knows_is_named_before_the_work(data):
 
 
 def test_dropped_views_stand_in_the_order_of_the_rows(data, monkeypatch):
-  ask = Asker.__call__
+  ask = CachedEngine.__call__
   backward = lambda *given: reversed(list(ask(*given)))  # as answers may come in
-  monkeypatch.setattr(Asker, "__call__", backward)
+  monkeypatch.setattr(CachedEngine, "__call__", backward)
   run(config("stubborn"), data)
   ids = [row["id"] for row in places.dropped(data)]
   assert ids == [f"row-{i}" for i in range(0, TEXTS, 2)]
@@ -248,9 +248,9 @@ def test_training_takes_the_folder(data, tmp_path):
 
 @pytest.mark.slow
 def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
-  """Whether two texts get one label is asked of `Verdict`, and of the predictions."""
+  """Whether two texts get one label is asked of `SameLabel`, and of the predictions."""
   from ssljax.augment.engine import Candidate, Source
-  from ssljax.augment.filters.label import Verdict
+  from ssljax.augment.filters.label import SameLabel
   from ssljax.augment.filters.similarity import Similarity
   from tests import tiny
 
@@ -285,7 +285,7 @@ def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
   text = {row["id"]: row["text"] for row in map(json.loads, lines)}
   pairs = list(zip(label, reversed(label), strict=True))
   asked = [(Source(a, text[a]), Candidate(text[b])) for a, b in pairs]
-  verdict = Verdict(tmp_path / "run")
+  verdict = SameLabel(tmp_path / "run")
   found = verdict(asked)
   assert found.tolist() == [label[a] == label[b] for a, b in pairs]
   assert not found.all()
@@ -301,8 +301,8 @@ def test_the_label_check_is_the_verdict_of_the_trained_run(tmp_path):
     (Source(row["id"], row["text"]), Candidate(backwards(row["text"])))
     for row in places.read(data).to_pylist()
   ]
-  plain = divide(config())[0]  # what the other filters let through
-  asked = [pair for pair in asked if not reason(*pair, plain)]
+  plain = parse_config(config())[0]  # what the other filters let through
+  asked = [pair for pair in asked if not drop_reason(*pair, plain)]
   near = Similarity(encoder, 0.0)
   cosine = np.array(
     [a @ b for a, b in (near.embed([s.text, v.text]) for s, v in asked)]

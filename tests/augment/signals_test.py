@@ -16,7 +16,7 @@ from ssljax.errors import RunError
 from ssljax.runtime.signals import StopSignals
 from tests.augment import places
 from tests.augment.folders import TEXTS, backwards, beside, config, state
-from tests.augment.stub_server import Stub, reply
+from tests.augment.stub_server import StubServer, reply
 
 KILLS = [
   "text 1",
@@ -125,7 +125,7 @@ def test_what_is_on_its_way_to_a_language_model_comes_in(data):
     "openai", reason="needs the extra augment: pip install -e .[augment]"
   )
   echo = lambda number, body: reply(f"In other words, number {number} is it?")
-  with Stub(echo, delay=0.5) as stub:
+  with StubServer(echo, delay=0.5) as stub:
     given = [
       *(sys.executable, "-m", "ssljax.augment", f"--data={data}"),
       f"--config={places.ROOT}/configs/augment/llm.py",

@@ -16,7 +16,7 @@ def own(path):
 
 
 def renew(data, meanwhile):
-  with storage.renewed(data, own) as fresh:
+  with storage.new_version(data, own) as fresh:
     for part in sorted((data / "train").iterdir()):
       (fresh / "train" / part.name).write_text("views")
     meanwhile()
@@ -132,8 +132,8 @@ def test_a_folder_that_one_stands_in_or_may_not_write_is_refused(data, monkeypat
 def test_rows_that_are_no_part_are_not_passed_over(data, name):
   (data / name).write_text("{}")
   with pytest.raises(UserError, match=rf"{name} is no Parquet part; first run"):
-    storage.check(data, ("train",))
-  storage.check(data, ("test",))
+    storage.check_dataset_folder(data, ("train",))
+  storage.check_dataset_folder(data, ("test",))
 
 
 def test_only_its_own_leftovers_are_removed(data):
@@ -178,7 +178,7 @@ def test_a_split_that_is_a_link_stays_one_and_is_not_written_to(data, tmp_path):
   assert (data / "test").readlink() == type(data)("../note")
   assert [p.name for p in (data / "test").iterdir()] == ["part-0.parquet"]
   with pytest.raises(UserError, match="test is a link to another folder"):
-    storage.check(data, ("test",))
+    storage.check_dataset_folder(data, ("test",))
 
 
 def test_only_a_full_disk_is_said_to_be_one(data):

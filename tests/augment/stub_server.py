@@ -1,4 +1,4 @@
-"""A chat endpoint on the loopback that does what a test tells it, faults included."""
+"""A local chat endpoint that answers, or fails, as a test tells it to."""
 
 import collections
 import contextlib
@@ -10,11 +10,11 @@ import threading
 import time
 
 
-class Stub:
-  """Serves until left; `rules(number, body)` gives what request `number` gets.
+class StubServer:
+  """Serves inside `with`; `rules(number, body)` returns the result of each request.
 
-  A rule's result is a dict (the reply), or a tuple (status, reply, headers), or one of
-  "drop" (the connection breaks in mid-body), "garbage" and "hang".
+  A result is a dict (the reply), a tuple (status, reply, headers), "drop" (the
+  connection breaks in the middle of the body), "garbage" (invalid JSON) or "hang".
   """
 
   def __init__(self, rules=None, delay: float = 0.0):
@@ -24,9 +24,9 @@ class Stub:
     self.bodies: list[dict] = []
     self.headers: list[dict] = []
     self.times: list[float] = []
-    self.flying = self.most = 0
-    self.open: set[socket.socket] = set()
-    self.left = threading.Event()
+    self.in_flight = self.max_in_flight = 0
+    self.connections: set[socket.socket] = set()
+    self.closed = threading.Event()
     self.server = self.thread = None
     self.port = 0
 
@@ -38,12 +38,12 @@ class Stub:
 
       def setup(self):
         super().setup()
-        stub.open.add(self.connection)
-        if stub.left.is_set():
+        stub.connections.add(self.connection)
+        if stub.closed.is_set():
           stub.hang_up()
 
       def finish(self):
-        stub.open.discard(self.connection)
+        stub.connections.discard(self.connection)
         super().finish()
 
       def do_POST(self):
@@ -63,15 +63,15 @@ class Stub:
     return self
 
   def __exit__(self, *error):
-    self.left.set()
+    self.closed.set()
     self.server.shutdown()
     self.hang_up()
-    self.server.server_close()  # waits for the threads of the requests, too
+    self.server.server_close()  # also waits for the threads of the requests
     self.thread.join()
 
   def hang_up(self) -> None:
-    """A server that is gone keeps no connection alive."""
-    for connection in list(self.open):
+    """Closes all connections, as a server that dies does."""
+    for connection in list(self.connections):
       with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -86,17 +86,17 @@ class Stub:
       self.bodies.append(body)
       self.headers.append({k.lower(): v for k, v in request.headers.items()})
       self.times.append(time.monotonic())
-      self.flying += 1
-      self.most = max(self.most, self.flying)
+      self.in_flight += 1
+      self.max_in_flight = max(self.max_in_flight, self.in_flight)
     try:
-      self.left.wait(self.delay)
+      self.closed.wait(self.delay)
       result = self.rules(number, body)
       if result == "hang":
-        self.left.wait(30)
+        self.closed.wait(30)
         return
     finally:
       with self.lock:
-        self.flying -= 1
+        self.in_flight -= 1
     status, content, headers = 200, result, {}
     if isinstance(result, tuple):
       status, content, headers = result
@@ -130,22 +130,22 @@ def error(status, message="no", headers=None, **fields) -> tuple:
 
 
 def data(body) -> str:
-  """What stands between the markers of a request's user message, the last time."""
+  """The text between the last pair of markers in a request's user message."""
   user = body["messages"][-1]["content"]
   return user.rsplit("\n</data-", 1)[0].rsplit("<data-", 1)[1].split(">\n", 1)[1]
 
 
-def answers(sequence, otherwise=None):
-  """Rules that give each text the results of `sequence` in turn, then its rewrite."""
-  seen = collections.Counter()
+def sequence(results, otherwise=None):
+  """Rules that return each of `results` once for every text, then its rewrite."""
+  counts = collections.Counter()
   lock = threading.Lock()
 
   def rules(number, body):
     with lock:
-      turn = seen[data(body)]
-      seen[data(body)] += 1
-    if turn < len(sequence):
-      return sequence[turn]
+      turn = counts[data(body)]
+      counts[data(body)] += 1
+    if turn < len(results):
+      return results[turn]
     return otherwise or reply("new " + data(body))
 
   return rules

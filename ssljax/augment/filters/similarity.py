@@ -1,7 +1,7 @@
-"""How near views are to their texts, as our own encoder sees it.
+"""Filters views whose embedding is too far from the text's.
 
-Texts are packed and scored as evaluation does it: a few row lengths, each compiled
-once, however many shards come.
+Texts are packed and scored as in evaluation: a few row lengths, each compiled once,
+whatever the number of shards.
 """
 
 from collections.abc import Sequence
@@ -9,64 +9,62 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from ssljax import sharding
 from ssljax.augment.engine import Candidate, Source
-from ssljax.augment.filters import text as filters
+from ssljax.augment.filters.text import changed_parts
 from ssljax.batch import Texts
 from ssljax.data.batches import tokenize
 from ssljax.inference import score
 from ssljax.models import load_encoder, resolve
 from ssljax.models.classifier import mean_by_text
 
-LENGTHS = (64, 256)  # tokens of a row; what is longer goes into one as long as LONGEST
-LONGEST = 512
+MAX_LENGTH = 512  # tokens; longer texts are truncated
+SHORTER = (64, 256)  # tokens of the shorter rows
 
 
 class Similarity:
-  """Calls give bool [n]: whether each view is similar enough to its source."""
+  """Called with n pairs of source and view; returns bool [n], True if similar."""
 
   def __init__(self, name: str, least: float):
-    """Loads the encoder `name`; `least` is the cosine that a changed part must have."""
+    """Loads an encoder.
+
+    Args:
+      name: as in `load_encoder`.
+      least: minimum cosine similarity of each part of a pair that was changed.
+    """
     folder = resolve(name)
     encoder, params = load_encoder(str(folder))
     self._least = least
     self._tokenizer = tokenize.load_tokenizer(folder)
-    self._longest = min(LONGEST, encoder.config.max_length or LONGEST)
-    self._lengths = [*(n for n in LENGTHS if n < self._longest), self._longest]
-    self._devices = sharding.make_devices()
-    placed = sharding.state_shardings(params, self._devices)
-    self._params = sharding.put(params, placed)
+    self._max_length = min(MAX_LENGTH, encoder.config.max_length or MAX_LENGTH)
 
     def embed(params, texts: Texts) -> jax.Array:
-      parts = []
+      vectors = []
       for rows in texts.rows:
         flat = jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), rows)
         hidden = encoder.apply({"params": params}, flat.ids, flat.segment, flat.kind)
-        vectors = mean_by_text(hidden, flat.segment, flat.first.shape[-1])
-        parts.append(vectors.reshape(-1, vectors.shape[-1]))
-      return jax.numpy.concatenate(parts)
+        means = mean_by_text(hidden, flat.segment, flat.first.shape[-1])
+        vectors.append(means.reshape(-1, means.shape[-1]))
+      return jax.numpy.concatenate(vectors)
 
-    self.compiled = jax.jit(embed, out_shardings=self._devices.replicated)
+    self.row_lengths = score.choose_row_lengths(self._max_length, SHORTER)
+    self.scorer = score.make_scorer(embed, params, self.row_lengths)
 
   def embed(self, texts: Sequence[str]) -> np.ndarray:
-    """Mean-pooled embeddings of length 1, f32 [n, D]."""
+    """Computes mean-pooled embeddings of unit length, f32 [n, D]."""
     unique = list(dict.fromkeys(texts))
-    tokens = tokenize.encode(
-      self._tokenizer, unique, [None] * len(unique), self._longest
-    )
-    vectors = score.score(
-      self.compiled, self._params, tokens, self._lengths, self._devices
-    )
+    responses = [None] * len(unique)
+    tokens = tokenize.encode(self._tokenizer, unique, responses, self._max_length)
+    vectors = self.scorer(tokens)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
-    place = {text: i for i, text in enumerate(unique)}
-    return vectors[[place[text] for text in texts]]
+    index = {text: i for i, text in enumerate(unique)}
+    return vectors[[index[text] for text in texts]]
 
   def __call__(self, pairs: Sequence[tuple[Source, Candidate]]) -> np.ndarray:
-    parts = [filters.changed(source, view) for source, view in pairs]
-    flat = [pair for some in parts for pair in some]
-    owner = np.repeat(np.arange(len(pairs)), [len(some) for some in parts])
+    parts = [changed_parts(source, view) for source, view in pairs]
+    flat = [part for pair in parts for part in pair]
+    pair_index = np.repeat(np.arange(len(pairs)), [len(pair) for pair in parts])
     vectors = self.embed([old for old, _, _ in flat] + [new for _, new, _ in flat])
     cosine = (vectors[: len(flat)] * vectors[len(flat) :]).sum(axis=1)
-    good = np.ones(len(pairs), bool)
-    np.logical_and.at(good, owner, cosine >= self._least)
-    return good
+    similar = np.ones(len(pairs), bool)
+    np.logical_and.at(similar, pair_index, cosine >= self._least)
+    return similar

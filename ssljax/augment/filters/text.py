@@ -1,9 +1,8 @@
-"""What a view must be: small pure functions of a text and a view of it.
+"""Filters candidate views by their text: refusals, preambles, length, language, ….
 
-`strip` takes off what an LLM puts around its answer. Each check of CHECKS then says
-whether the view has one fault; the first fault found is the reason why it is dropped.
-A text that looks like the fault itself excuses its views: a paraphrase of "I can't help
-with that" may refuse.
+`clean` removes what an LLM adds around its answer. Each check in CHECKS then looks for
+one fault, and `drop_reason` names the first one. A view isn't dropped for a fault that
+its source has as well: a paraphrase of "I can't help with that" may be a refusal.
 """
 
 import functools
@@ -17,12 +16,12 @@ from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.settings import Settings
 from ssljax.errors import UserError
 
-SHORTEST = 20  # letters; in fewer, no language can be told
-SURE = 0.9  # probability of a language from which on it counts
-ASKED = ("?", "？", "؟")
-SAME = "same"  # config.language: that of the text
+MIN_LETTERS = 20  # the language of a shorter text can't be identified
+MIN_PROBABILITY = 0.9  # of an identified language
+QUESTION_MARKS = ("?", "？", "؟")
+SAME = "same"  # config.language: the language of the source
 
-# Blanks are written \\s, since they count for nothing in a verbose pattern.
+# Spaces are written \s, because a verbose pattern ignores literal ones.
 _NEGATED = (
   r"(?:can(?:no|['’])?t|can\snot|won['’]?t|will\snot|(?:am|['’]m)\s(?:not\sable|unable)\sto"
   r"|(?:am|['’]m)\snot\s(?:comfortable|allowed|going|willing|permitted))"
@@ -32,7 +31,7 @@ _TASK = (
   r"|rewrite|rephrase|paraphrase|engage|do|discuss|produce|satisfy|complete|process"
   r"|respond|give|offer|share|participate|promote|encourage|continue)"
 )
-# In the voice of an assistant: who writes of their own things is the user.
+# In the voice of an assistant. Text about the writer's own affairs is a user's.
 _REFUSAL = re.compile(
   rf"""[\W_]*(?:no[,.!]\ |my\ |as\ an?\ \w+\ (?:ai|assistant)[,.]?\ )?(?:
     (?:(?:i['’]?m|i\ am)\ (?:so\ |very\ |really\ |deeply\ )?sorry|sorry|apologies
@@ -56,21 +55,21 @@ _REFUSAL = re.compile(
   )""",
   re.IGNORECASE | re.VERBOSE,
 )
-# What most refusals have somewhere, and a text that complies seldom at its beginning:
-# a source with it excuses a view that refuses in other words.
-_HESITANT = re.compile(
+# Most refusals contain one of these; compliant texts rarely begin with one. A source
+# response that has one may be a refusal that _REFUSAL misses, so its views may refuse.
+_HESITATION = re.compile(
   rf"(?:\b{_NEGATED}\b|\b(?:sorry|apologi[sz]e|unable|not able|declin\w+|refus\w+"
   r"|against|inappropriate|unethical|illegal"
   r"|not (?:something|appropriate|ethical|okay|right)|should(?:n['’]t| not))\b)",
   re.IGNORECASE,
 )
-_BEGINNING = 300  # characters in which it says so
+_BEGINNING = 300  # characters searched for _HESITATION
 _WORK = (
   r"(?:paraphrase[ds]?|paraphrasing|rephrase[ds]?|rephrasing|rewrite|rewritten|rewriting"
   r"|rewording|reworded|revised|reformulat\w+|alternative)"
 )
 _SURE = r"(?:sure(?:\sthing)?|certainly|of\scourse|absolutely|okay|ok|gladly|great)"
-# "Sure! Here is a paraphrase of the text:" and "Paraphrase:": the view comes after it.
+# "Sure! Here is a paraphrase of the text:" or "Paraphrase:", followed by the view.
 _PREAMBLE = re.compile(
   rf"""\s*(?:
     (?:{_SURE}[,.!:]*\s+)?
@@ -83,8 +82,8 @@ _PREAMBLE = re.compile(
   )\s*""",
   re.IGNORECASE | re.VERBOSE,
 )
-# What is left of such talk, where it cannot be told from the view.
-_TALK = re.compile(
+# Talk about the task that can't be separated from the view.
+_META_TALK = re.compile(
   rf"""\s*(?:
     {_SURE}[,!.]\s+(?:here|i|let|this|below)\b
     |here(?:['’]s|\ is|\ are)\ [^.\n]{{0,40}}\b{_WORK}\b
@@ -95,8 +94,8 @@ _TALK = re.compile(
   )""",
   re.IGNORECASE | re.VERBOSE,
 )
-# "Note: I kept the meaning." on a last line of its own.
-_AFTERWARDS = re.compile(
+# "Note: I kept the meaning." on a separate last line.
+_CLOSING_NOTE = re.compile(
   r"\W*(?:note\s*:|(?:please )?note that (?:i|the (?:original|text|meaning|tone))\b"
   r"|explanation\s*:|let me know if|i hope this|this (?:version|rewrite|paraphrase)\b"
   rf"|(?:the|this) {_WORK}\b)",
@@ -105,12 +104,12 @@ _AFTERWARDS = re.compile(
 _QUOTES = {'"': '"', "“": "”", "«": "»", "‘": "’", "'": "'", "`": "`"}
 
 
-def strip(source: str, view: str) -> str:
-  """The view without the preamble and the quotes that the source does not have."""
+def strip_preamble(source: str, view: str) -> str:
+  """Removes a preamble and quotes around the view, unless the source has them."""
   view = view.strip()
-  found = _PREAMBLE.match(view)
-  if found and found.end() < len(view) and not _PREAMBLE.match(source):
-    view = view[found.end() :]
+  match = _PREAMBLE.match(view)
+  if match and match.end() < len(view) and not _PREAMBLE.match(source):
+    view = view[match.end() :]
   mark = view[:1]
   if (
     len(view) > 2
@@ -123,84 +122,86 @@ def strip(source: str, view: str) -> str:
   return view
 
 
-class Case(NamedTuple):
-  """One part of a pair: the text, or the response."""
+class Rewrite(NamedTuple):
+  """A changed part of a pair: its text or its response."""
 
   source: str
   view: str
   settings: Settings
-  reply: bool = False  # it is the response
+  is_response: bool = False
 
 
-def malformed(case: Case) -> bool:
-  try:  # half a surrogate pair has no place in a file
-    case.view.encode()
+def malformed(rewrite: Rewrite) -> bool:
+  try:  # a lone surrogate can't be written to a file
+    rewrite.view.encode()
   except UnicodeEncodeError:
     return True
-  return "\0" in case.view and "\0" not in case.source
+  return "\0" in rewrite.view and "\0" not in rewrite.source
 
 
-def empty(case: Case) -> bool:
-  return not any(c.isalnum() for c in case.view) and any(
-    c.isalnum() for c in case.source
+def empty(rewrite: Rewrite) -> bool:
+  return not any(c.isalnum() for c in rewrite.view) and any(
+    c.isalnum() for c in rewrite.source
   )
 
 
-def refusal(case: Case) -> bool:
-  """Of a response also where it may well refuse itself, in words that are not known."""
-  excused = case.reply and _HESITANT.search(case.source[:_BEGINNING])
-  return not excused and _new(_REFUSAL.match, case)
-
-
-def meta_talk(case: Case) -> bool:
-  return (
-    _new(_TALK.match, case)
-    or _new(_PREAMBLE.match, case)
-    or _new(lambda text: "\n" in text and _AFTERWARDS.match(_last_line(text)), case)
-  )
-
-
-def identical(case: Case) -> bool:
-  return case.source.split() == case.view.split()
-
-
-def near_identical(case: Case) -> bool:
-  most = case.settings.most_alike
-  if not most:
+def refusal(rewrite: Rewrite) -> bool:
+  """Whether the view refuses, and the source doesn't and isn't a likely refusal."""
+  if rewrite.is_response and _HESITATION.search(rewrite.source[:_BEGINNING]):
     return False
-  alike = Indel.normalized_similarity(
-    _plain(case.source), _plain(case.view), score_cutoff=most
+  return _only_in_view(_REFUSAL.match, rewrite)
+
+
+def meta_talk(rewrite: Rewrite) -> bool:
+  return any(
+    _only_in_view(matches, rewrite)
+    for matches in (_META_TALK.match, _PREAMBLE.match, _has_closing_note)
   )
-  return alike >= most
 
 
-def too_short(case: Case) -> bool:
-  return len(case.view) < case.settings.least_ratio * len(case.source)
+def identical(rewrite: Rewrite) -> bool:
+  return rewrite.source.split() == rewrite.view.split()
 
 
-def too_long(case: Case) -> bool:
-  most = case.settings.most_ratio
-  return bool(most) and len(case.view) > most * len(case.source)
+def near_identical(rewrite: Rewrite) -> bool:
+  limit = rewrite.settings.most_alike
+  if not limit:
+    return False
+  similarity = Indel.normalized_similarity(
+    _normalized(rewrite.source), _normalized(rewrite.view), score_cutoff=limit
+  )
+  return similarity >= limit
 
 
-def no_question(case: Case) -> bool:
-  asked = case.source.rstrip(" \n\"'”)*_").endswith(ASKED)
+def too_short(rewrite: Rewrite) -> bool:
+  return len(rewrite.view) < rewrite.settings.least_ratio * len(rewrite.source)
+
+
+def too_long(rewrite: Rewrite) -> bool:
+  limit = rewrite.settings.most_ratio
+  return bool(limit) and len(rewrite.view) > limit * len(rewrite.source)
+
+
+def no_question(rewrite: Rewrite) -> bool:
+  asks = rewrite.source.rstrip(" \n\"'”)*_").endswith(QUESTION_MARKS)
   return (
-    case.settings.keep_questions and asked and not any(m in case.view for m in ASKED)
+    rewrite.settings.keep_questions
+    and asks
+    and not any(mark in rewrite.view for mark in QUESTION_MARKS)
   )
 
 
-def other_language(case: Case) -> bool:
-  wanted = case.settings.language
+def other_language(rewrite: Rewrite) -> bool:
+  wanted = rewrite.settings.language
   if not wanted:
     return False
-  model = identifier(wanted)
+  identifier = language_identifier(wanted)
   if wanted == SAME:
-    wanted = _language(model, case.source)
-  return bool(wanted) and _language(model, case.view) not in ("", wanted)
+    wanted = _language(identifier, rewrite.source)
+  return bool(wanted) and _language(identifier, rewrite.view) not in ("", wanted)
 
 
-CHECKS: dict[str, Callable[[Case], bool]] = {
+CHECKS: dict[str, Callable[[Rewrite], bool]] = {
   "malformed": malformed,
   "empty": empty,
   "refusal": refusal,
@@ -214,54 +215,55 @@ CHECKS: dict[str, Callable[[Case], bool]] = {
 }
 
 
-def reason(source: Source, view: Candidate, settings: Settings) -> str:
-  """Why a view is dropped, "" where it is good: the parts that differ are checked."""
-  parts = changed(source, view)
+def drop_reason(source: Source, view: Candidate, settings: Settings) -> str:
+  """Returns why a view must be dropped, or "" if it may stay.
+
+  Only the parts of a pair that differ from the source are checked.
+  """
+  parts = changed_parts(source, view)
   if not parts:
     return "identical"
-  for name, wrong in CHECKS.items():
-    # Of a pair one part may stay as it is, but a changed part must be a good one.
-    if any(wrong(Case(old, new, settings, reply)) for old, new, reply in parts):
-      return name
+  for reason, has_fault in CHECKS.items():
+    if any(has_fault(Rewrite(old, new, settings, resp)) for old, new, resp in parts):
+      return reason
   return ""
 
 
-def changed(source: Source, view: Candidate) -> list[tuple[str, str, bool]]:
-  """(source, view, whether it is the response) of each part that an engine changed."""
+def changed_parts(source: Source, view: Candidate) -> list[tuple[str, str, bool]]:
+  """Lists (source, view, whether it is the response) of the parts that differ."""
   parts = [(source.text, view.text, False)]
-  if source.response is not None:
-    kept = view.response is None  # what an engine leaves out it repeats
-    parts.append((source.response, source.response if kept else view.response, True))
-  return [(old, new, reply) for old, new, reply in parts if old != new]
+  if source.response is not None and view.response is not None:
+    parts.append((source.response, view.response, True))
+  return [(old, new, is_response) for old, new, is_response in parts if old != new]
 
 
-def tidy(source: Source, view: Candidate) -> Candidate:
-  """A candidate in the form of its source, stripped of meta-talk."""
+def clean(source: Source, view: Candidate) -> Candidate:
+  """Returns the view with a response exactly if the source has one, both stripped."""
   text = view.text
   if text != source.text:
-    text = strip(source.text, text)
+    text = strip_preamble(source.text, text)
   response = None
   if source.response is not None:
     response = source.response if view.response is None else view.response
   if response != source.response:
-    response = strip(source.response, response)
+    response = strip_preamble(source.response, response)
   return view._replace(text=text, response=response)
 
 
 def fingerprint(view: Candidate) -> tuple[str, str]:
-  """Alike for views that are copies of each other."""
-  return _plain(view.text), _plain(view.response or "")
+  """Returns a key that is equal for copies, ignoring case and white space."""
+  return _normalized(view.text), _normalized(view.response or "")
 
 
 @functools.cache
-def identifier(language: str):
-  """Says which language a text is in: py3langid's model, which ships with it.
+def language_identifier(language: str):
+  """Loads the language identification model that py3langid ships.
 
   Args:
-    language: as `config.language`.
+    language: the value of `config.language`.
 
   Raises:
-    UserError: it is not installed, or does not know `language`.
+    UserError: py3langid isn't installed, or doesn't know `language`.
   """
   try:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -269,31 +271,32 @@ def identifier(language: str):
     raise UserError(
       "--config.language needs py3langid: pip install -e '.[augment]'"
     ) from None
-  model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-  known = {str(name) for name in model.nb_classes}
-  if language not in known | {SAME}:
+  identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+  codes = {str(name) for name in identifier.nb_classes}
+  if language not in codes | {SAME}:
     raise UserError(
-      f"--config.language={language!r}: give {SAME}, or a two-letter code such as en, "
-      f"one of {', '.join(sorted(known))}"
+      f"--config.language={language!r}: use {SAME}, or a two-letter code such as en, "
+      f"one of {', '.join(sorted(codes))}"
     )
-  return model
+  return identifier
 
 
-def _language(model, text: str) -> str:
-  """Its code; "" where it cannot be told."""
-  if sum(map(str.isalpha, text)) < SHORTEST:
+def _language(identifier, text: str) -> str:
+  """The code of the text's language; "" if it is uncertain."""
+  if sum(map(str.isalpha, text)) < MIN_LETTERS:
     return ""
-  language, probability = model.classify(text)
-  return str(language) if probability >= SURE else ""
+  language, probability = identifier.classify(text)
+  return str(language) if probability >= MIN_PROBABILITY else ""
 
 
-def _new(found: Callable, case: Case) -> bool:
-  return bool(found(case.view)) and not found(case.source)
+def _only_in_view(matches: Callable[[str], object], rewrite: Rewrite) -> bool:
+  return bool(matches(rewrite.view)) and not matches(rewrite.source)
 
 
-def _last_line(text: str) -> str:
-  return text.rstrip().rsplit("\n", 1)[-1]
+def _has_closing_note(text: str) -> bool:
+  last_line = text.rstrip().rsplit("\n", 1)[-1]
+  return "\n" in text and bool(_CLOSING_NOTE.match(last_line))
 
 
-def _plain(text: str) -> str:
+def _normalized(text: str) -> str:
   return " ".join(text.casefold().split())

@@ -7,7 +7,7 @@ import pytest
 
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.filters import text as filters
-from ssljax.augment.settings import Settings, divide
+from ssljax.augment.settings import Settings, parse_config
 from ssljax.errors import UserError
 
 TEXT = "Please tell me how long a loaf of rye bread must stay in the oven."
@@ -19,13 +19,13 @@ def settings(**more) -> Settings:
 
   config = base.get_config("custom", "mine")
   config.update(more)
-  return divide(config.to_dict())[0]
+  return parse_config(config.to_dict())[0]
 
 
 def reason(view, text=TEXT, response=None, new_response=None, **more):
   source = Source("1", text, response)
-  candidate = filters.tidy(source, Candidate(view, new_response))
-  return filters.reason(source, candidate, settings(**more))
+  candidate = filters.clean(source, Candidate(view, new_response))
+  return filters.drop_reason(source, candidate, settings(**more))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_only_sounds_like_a_refusal_stays(view):
   ],
 )
 def test_what_stands_around_the_view_is_taken_off(around):
-  assert filters.strip(TEXT, around.format(GOOD)) == GOOD
+  assert filters.strip_preamble(TEXT, around.format(GOOD)) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_stands_around_the_view_is_taken_off(around):
   ],
 )
 def test_what_belongs_to_the_view_stays(text, view):
-  assert filters.strip(text, view) == view
+  assert filters.strip_preamble(text, view) == view
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_another_language_is_dropped_where_one_is_asked_for():
   assert reason("Backe es nicht!", "Bake 1 2 3 4", language="same") == ""
   assert reason(GERMAN, "12 :: 34 (56), 78 = 90, 11 / 12", language="same") == ""
   with pytest.raises(UserError, match="two-letter code"):
-    filters.identifier("english")
+    filters.language_identifier("english")
 
 
 def test_a_question_stays_one_where_that_is_asked_for():
@@ -218,8 +218,8 @@ def test_of_a_pair_the_part_that_was_changed_is_judged():
   assert reason(TEXT, TEXT, answer, "") == "empty"
   assert reason(GOOD, TEXT, other, "Cake.") == "too short"
   source = Source("1", TEXT, answer)
-  assert filters.tidy(source, Candidate(GOOD, None)).response == answer
-  alone = filters.tidy(Source("1", TEXT), Candidate(GOOD, "of nothing"))
+  assert filters.clean(source, Candidate(GOOD, None)).response == answer
+  alone = filters.clean(Source("1", TEXT), Candidate(GOOD, "of nothing"))
   assert alone.response is None
 
 
@@ -287,7 +287,7 @@ def test_similarity_compiles_a_bounded_number_of_times(encoder):
   rng = np.random.default_rng(0)
   for count in (1, 7, 300, 50):
     similarity.embed(["bread " * int(n) for n in rng.integers(1, 600, count)])
-  assert similarity.compiled._cache_size() <= len(similarity._lengths)
+  assert similarity.scorer.args[0]._cache_size() <= len(similarity.row_lengths)
 
 
 def test_a_judge_drops_a_view_that_is_not_similar_or_flips_the_label():
@@ -295,7 +295,8 @@ def test_a_judge_drops_a_view_that_is_not_similar_or_flips_the_label():
 
   import pyarrow as pa
 
-  from ssljax.augment.rows import Judge, shard
+  from ssljax.augment.filters.encoder import EncoderFilters
+  from ssljax.augment.rows import augment_shard
   from tests.augment import places
 
   table = pa.Table.from_pylist(places.rows(4), places.SCHEMA)
@@ -306,9 +307,11 @@ def test_a_judge_drops_a_view_that_is_not_similar_or_flips_the_label():
 
   even = lambda pairs: np.array([int(s.id[-1]) % 2 == 0 for s, _ in pairs])
   first = lambda pairs: np.array([s.id == "row-0" for s, _ in pairs])
-  made = shard(table, ask, settings(attempts=1), "x:1", Judge(even, first))
-  assert Counter(made.dropped["reason"].to_pylist()) == {
+  result = augment_shard(
+    table, ask, settings(attempts=1), "x:1", EncoderFilters(even, first)
+  )
+  assert Counter(result.dropped["reason"].to_pylist()) == {
     "not similar": 2,
     "label flips": 1,
   }
-  assert made.counts["views"] == 1
+  assert result.counts["views"] == 1
