@@ -55,7 +55,6 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   devices = sharding.make_devices(config["parallel"], config["fsdp"])
   # Compiled steps are cached on disk, so that a resumed run starts at once.
   jax.config.update("jax_compilation_cache_dir", str(fetch.folder() / "xla"))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
   data = datasets.load(config, method.needs)
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)
