@@ -147,10 +147,10 @@ def _problem(option: Option, value: Any) -> str:
     kinds = int if option.type is int else int | float
     if isinstance(value, bool) or not isinstance(value, kinds):
       return f"it must be {'an integer' if option.type is int else 'a number'}"
-    if not math.isfinite(value):
-      return "it must be finite"
     if option.range and not option.range.least <= value <= option.range.most:
       return f"it must be {_bounds(option.range)}"
+    if not math.isfinite(value):
+      return "it must be finite"
   if option.type is str and not isinstance(value, str):
     return "it must be a string"
   if isinstance(option.type, types.GenericAlias) and not (
