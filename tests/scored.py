@@ -1,4 +1,4 @@
-"""Files of texts, and an untrained model that scores them, for tests of predict."""
+"""Input files, and an untrained model that scores them, for tests of predict."""
 
 import gzip
 import json
@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssljax import export
-from ssljax.inference.classifier import CARD
+from ssljax.inference.exported import CARD
 from ssljax.models import Encoder, read_config
 from ssljax.models.classifier import Classifier
-from ssljax.runtime import json_files
+from ssljax.runtime.json_files import write_json
 from ssljax.training import build
 from tests import tiny
 
 ADDED = {"score": pa.float64(), "flagged": pa.bool_(), "label_name": pa.string()}
-HALVES = [
+SURROGATES = [  # lines of JSONL; all but the first hold an unpaired surrogate
   r'{"text": "calm"}',
   r'{"text": "harm \ud83d", "x": "ä"}',
   r'{"text": "harm", "response": "\ude00 steal"}',
@@ -25,7 +25,7 @@ HALVES = [
 
 
 def export_model(folder, labels=("0", "1")):
-  """Leaves a folder as `export` does."""
+  """Writes a folder as `export` does."""
   tiny.folder_of_encoder(folder)
   config = read_config(folder)
   classifier = Classifier(Encoder(config), len(labels))
@@ -34,43 +34,42 @@ def export_model(folder, labels=("0", "1")):
   export.write_weights(folder, config, params | {"classifier": head}, "mlp", labels, 32)
   card = {"head": "mlp", "voters": 1, "labels": labels, "max_length": 32}
   thresholds = {"fpr_1%": 0.4} if len(labels) == 2 else {}
-  more = {"temperature": 1.5, "thresholds": thresholds}
-  json_files.write_json(folder / CARD, card | more)
+  write_json(folder / CARD, card | {"temperature": 1.5, "thresholds": thresholds})
   return folder
 
 
-def texts(count=50):
-  """Rows of all sorts; 7 and 8 have no text."""
-  some = [
+def make_rows(count=50):
+  """Rows of all kinds; 7 and 8 have no text."""
+  rows = [
     {"id": i, "text": f"calm {'harm ' * (i % 5)}{i}", "response": None, "n": [i]}
     for i in range(count)
   ]
-  some[7]["text"], some[8]["text"] = "  ", None
-  some[9]["response"], some[10]["text"] = "steal", "kind " * 60
-  return some
+  rows[7]["text"], rows[8]["text"] = "  ", None
+  rows[9]["response"], rows[10]["text"] = "steal", "kind " * 60
+  return rows
 
 
-def write(path, given):
-  """Rows, or lines, in the format that the name of the file says."""
+def write_file(path, rows):
+  """Writes rows, or lines, in the format of the file's suffix."""
   if path.suffix == ".parquet":
-    pq.write_table(pa.Table.from_pylist(given), path, row_group_size=9)
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=9)
   else:
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in given]
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "wt") as file:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    open_file = gzip.open if path.suffix == ".gz" else open
+    with open_file(path, "wt") as file:
       file.write("".join(f"{line}\n" for line in lines))
   return str(path)
 
 
-def rows(path):
+def read_rows(path):
   if path.suffix.lower() == ".parquet":
     return pq.ParquetFile(path).read().to_pylist()
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def without(found, names=tuple(ADDED)):
-  return [{k: v for k, v in row.items() if k not in names} for row in found]
+def without_scores(rows):
+  return [{k: v for k, v in row.items() if k not in ADDED} for row in rows]
 
 
-def hidden(folder):
+def hidden_files(folder):
   return [path.name for path in folder.iterdir() if path.name.startswith(".")]

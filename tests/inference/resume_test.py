@@ -1,4 +1,4 @@
-"""What a kill leaves `ssljax.predict` to go on from, and what it holds in memory."""
+"""How `ssljax.predict` continues after a kill, and how much memory it holds."""
 
 import os
 import shutil
@@ -14,98 +14,116 @@ import pytest
 from ssljax import predict
 from ssljax.data.records import files
 from ssljax.errors import UserError
-from ssljax.inference.rows.resume import Parts
+from ssljax.inference.rows.resume import OutputParts
 from tests import runs
 from tests.runs import ROOT
-from tests.scored import hidden, rows, texts, without, write
+from tests.scored import (
+  hidden_files,
+  make_rows,
+  read_rows,
+  without_scores,
+  write_file,
+)
 
 
-def states(folder, kept, monkeypatch, work):
-  """Copies of `folder` as a kill would leave it, as files are written and named."""
-  found = []
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+  monkeypatch.setattr(predict, "CHUNK_SIZE", 16)
 
-  def seen(whole):
-    def changed(*given, **more):
-      for call in (lambda: None, lambda: whole(*given, **more)):
+
+@pytest.fixture
+def interrupt(classifier):
+  """predict() stopped before an OutputParts method runs, as by Ctrl-C."""
+
+  def run(method, *arguments, error=KeyboardInterrupt):
+    def fail(*_):
+      raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(OutputParts, method, fail)
+      predict.predict(classifier, *arguments)
+
+  return run
+
+
+def snapshots(folder, kept, work):
+  """Copies `folder` before and after each write and rename that `work` does."""
+  copies = []
+
+  def copying(function):
+    def wrapper(*args, **kwargs):
+      for call in (lambda: None, lambda: function(*args, **kwargs)):
         call()
-        found.append(shutil.copytree(folder, kept / str(len(found))))
+        copies.append(shutil.copytree(folder, kept / str(len(copies))))
 
-    return changed
+    return wrapper
 
-  with monkeypatch.context() as patch:
-    for place, name in (
+  with pytest.MonkeyPatch.context() as patch:
+    for owner, name in (
       *((os, "replace"), (shutil, "rmtree"), (shutil, "copyfileobj")),
       (pq.ParquetWriter, "write_table"),
     ):
-      patch.setattr(place, name, seen(getattr(place, name)))
+      patch.setattr(owner, name, copying(getattr(owner, name)))
     work()
-  return found
+  return copies
 
 
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("source", ["in.jsonl", "in.parquet"])
-def test_from_whatever_a_kill_leaves_the_same_command_comes_to_the_same_end(
+def test_a_kill_at_any_moment_leads_to_the_same_output(
   classifier, tmp_path, monkeypatch, source, target
 ):
-  monkeypatch.setattr(predict, "PIECE", 16)
-  source = write(tmp_path / source, texts())
+  source = write_file(tmp_path / source, make_rows())
   (tmp_path / "work").mkdir()
   (tmp_path / "kept").mkdir()
-  ends = []
-  go_on = lambda folder: predict.predict(classifier, source, str(folder / target))
-  left = states(
-    *(tmp_path / "work", tmp_path / "kept", monkeypatch),
-    lambda: ends.append(go_on(tmp_path / "work")),
+  summaries = []
+  run = lambda folder: predict.predict(classifier, source, str(folder / target))
+  killed = snapshots(
+    *(tmp_path / "work", tmp_path / "kept"),
+    lambda: summaries.append(run(tmp_path / "work")),
   )
-  assert len(left) > 20
-  wanted, repeated = rows(tmp_path / "work" / target), []
+  assert len(killed) > 20
+  expected, scored = read_rows(tmp_path / "work" / target), []
   score = predict.Scorer.__call__
   monkeypatch.setattr(
     predict.Scorer,
     "__call__",
-    lambda self, some: repeated.append(len(some)) or score(self, some),
+    lambda self, texts: scored.append(len(texts)) or score(self, texts),
   )
-  for state in left:
-    if (state / target).exists():  # whole, or not there
-      assert rows(state / target) == wanted
+  for folder in killed:
+    if (folder / target).exists():  # complete as soon as it has its name
+      assert read_rows(folder / target) == expected
       continue
-    assert go_on(state) == ends[0]
-    assert rows(state / target) == wanted
-    assert hidden(state) == []
-  assert sum(repeated) < 0.7 * 50 * len(left)  # what is done is not done again
-
-
-def interrupted(patch, *given):
-  """Leaves all parts of an output, not joined."""
-  patch.setattr(Parts, "join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-  with pytest.raises(KeyboardInterrupt):
-    predict.predict(*given)
+    assert run(folder) == summaries[0]
+    assert read_rows(folder / target) == expected
+    assert hidden_files(folder) == []
+  assert sum(scored) < 0.7 * 50 * len(killed)  # finished parts are not scored again
 
 
 @pytest.mark.parametrize("changed", ["input", "model", "damage"])
 def test_parts_of_another_input_or_model_are_not_used(
-  classifier, tmp_path, monkeypatch, changed
+  classifier, interrupt, tmp_path, monkeypatch, changed
 ):
-  monkeypatch.setattr(predict, "PIECE", 16)
-  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / "out.jsonl"
-  with monkeypatch.context() as patch:
-    interrupted(patch, classifier, source, str(output))
-  assert hidden(tmp_path) == [".out.jsonl.parts"]
+  source, output = write_file(tmp_path / "in.jsonl", make_rows()), "out.jsonl"
+  with pytest.raises(KeyboardInterrupt):
+    interrupt("join", source, str(tmp_path / output))
+  assert hidden_files(tmp_path) == [".out.jsonl.parts"]
   if changed == "input":
-    source = write(tmp_path / "in.jsonl", texts(60))
+    source = write_file(tmp_path / "in.jsonl", make_rows(60))
   elif changed == "model":
     monkeypatch.setattr(classifier, "identity", "another")
   elif changed == "damage":
     (tmp_path / ".out.jsonl.parts" / "progress.json").write_text("{")
-  count = []
-  logits = classifier.logits
-  monkeypatch.setattr(classifier, "logits", lambda t: count.append(len(t)) or logits(t))
-  # Parts that are of no use forbid no other threshold.
-  said = predict.predict(classifier, source, str(output), "0.9")
+  scored, logits = [], classifier.logits
+  monkeypatch.setattr(
+    classifier, "logits", lambda texts: scored.append(len(texts)) or logits(texts)
+  )
+  # Parts that can't be used don't rule out another threshold either.
+  summary = predict.predict(classifier, source, str(tmp_path / output), "0.9")
   total = 60 if changed == "input" else 50
-  assert sum(count) == total - 2
-  assert len(rows(output)) == total
-  assert said.startswith(f"{total} rows")
+  assert sum(scored) == total - 2
+  assert len(read_rows(tmp_path / output)) == total
+  assert summary.startswith(f"{total} rows")
 
 
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
@@ -113,66 +131,62 @@ def test_parts_of_another_input_or_model_are_not_used(
   ("first", "other", "value"),
   [("", "fpr_1%", "0.5"), ("fpr_1%", "0.9", "0.4"), ("0.123456789", "", "0.123456789")],
 )
-def test_another_threshold_loses_no_scores(
-  classifier, tmp_path, monkeypatch, target, first, other, value
+def test_another_threshold_is_refused_and_deletes_no_scores(
+  classifier, interrupt, tmp_path, monkeypatch, target, first, other, value
 ):
-  monkeypatch.setattr(predict, "PIECE", 16)
-  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / target
-  wanted = tmp_path / f"straight-{target}"
-  said = predict.predict(classifier, source, str(wanted), first)
-  with monkeypatch.context() as patch:
-    interrupted(patch, classifier, source, str(output), first)
+  source, output = write_file(tmp_path / "in.jsonl", make_rows()), tmp_path / target
+  uninterrupted = tmp_path / f"uninterrupted-{target}"
+  summary = predict.predict(classifier, source, str(uninterrupted), first)
+  with pytest.raises(KeyboardInterrupt):
+    interrupt("join", source, str(output), first)
   folder = tmp_path / f".{target}.parts"
   before = {path.name: path.read_bytes() for path in folder.iterdir()}
   assert len(before) == 5
-  monkeypatch.setattr(classifier, "logits", None)  # nothing is scored any more
+  monkeypatch.setattr(classifier, "logits", None)  # nothing is scored from here on
   asked = classifier.threshold(other or 0.5)
   with pytest.raises(UserError) as caught:
     predict.predict(classifier, source, str(output), other)
   message = str(caught.value)
   assert message.startswith(f"--threshold={asked}: {folder} holds 50 rows flagged at")
-  assert f"give --threshold={value} to go on" in message
-  assert "remove the folder to begin anew" in message
+  assert f"continue with --threshold={value} " in message
+  assert "remove the folder to start again" in message
   assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-  assert predict.predict(classifier, source, str(output), value) == said
-  assert output.read_bytes() == wanted.read_bytes()
-  assert hidden(tmp_path) == []
+  assert predict.predict(classifier, source, str(output), value) == summary
+  assert output.read_bytes() == uninterrupted.read_bytes()
+  assert hidden_files(tmp_path) == []
 
 
-def test_a_folder_without_a_part_forbids_no_threshold(
-  classifier, tmp_path, monkeypatch
-):
-  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / "out.jsonl"
-  with monkeypatch.context() as patch:
-    patch.setattr(Parts, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-      predict.predict(classifier, source, str(output))
-  assert hidden(tmp_path) == [".out.jsonl.parts"]
-  said = predict.predict(classifier, source, str(output), "0.9")
-  assert "flagged at 0.9" in said
+def test_a_folder_without_a_part_accepts_any_threshold(classifier, interrupt, tmp_path):
+  source, output = write_file(tmp_path / "in.jsonl", make_rows()), "out.jsonl"
+  with pytest.raises(KeyboardInterrupt):
+    interrupt("add", source, str(tmp_path / output))
+  assert hidden_files(tmp_path) == [".out.jsonl.parts"]
+  summary = predict.predict(classifier, source, str(tmp_path / output), "0.9")
+  assert "flagged at 0.9" in summary
 
 
 KILLED = """
 import os, sys
 from ssljax import cli, predict
-from ssljax.inference.rows.resume import Parts
-predict.PIECE = 8
-whole, calls = Parts.add, []
-def add(*given):
-  whole(*given)
-  calls.append(given)
+from ssljax.inference.rows.resume import OutputParts
+predict.CHUNK_SIZE = 8
+original, calls = OutputParts.add, []
+def add(*args):
+  original(*args)
+  calls.append(args)
   if len(calls) == 3:
     os.kill(os.getpid(), 9)
-Parts.add = add
+OutputParts.add = add
 sys.argv[0] = "predict"
 predict.define_flags()
 cli.run(predict.main)
 """
 
 
-def test_a_killed_command_goes_on(model, classifier, tmp_path, monkeypatch):
-  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / "out.parquet"
-  done = subprocess.run(
+def test_a_killed_command_continues(model, classifier, tmp_path, monkeypatch):
+  source = write_file(tmp_path / "in.jsonl", make_rows())
+  output = tmp_path / "out.parquet"
+  process = subprocess.run(
     [
       *(sys.executable, "-c", KILLED, f"--model={model}"),
       *(f"--input={source}", f"--output={output}"),
@@ -180,78 +194,99 @@ def test_a_killed_command_goes_on(model, classifier, tmp_path, monkeypatch):
     cwd=ROOT,
     env=runs.environment(tmp_path),
   )
-  assert done.returncode == -9
+  assert process.returncode == -9
   assert not output.exists()
-  counts = []
-  add = Parts.add
-  monkeypatch.setattr(Parts, "add", lambda *a: counts.append(a[-1]["rows"]) or add(*a))
-  monkeypatch.setattr(predict, "PIECE", 16)  # pieces need not be as they were
-  said = predict.predict(classifier, source, str(output))
+  counts, add = [], OutputParts.add  # the chunk size may differ from the killed one's
+  monkeypatch.setattr(
+    OutputParts, "add", lambda *a: counts.append(a[-1]["rows"]) or add(*a)
+  )
+  summary = predict.predict(classifier, source, str(output))
   assert counts == [40, 50]
-  straight = tmp_path / "straight.parquet"
-  assert predict.predict(classifier, source, str(straight)) == said
-  for a, b in zip(rows(output), rows(straight), strict=True):
+  uninterrupted = tmp_path / "uninterrupted.parquet"
+  assert predict.predict(classifier, source, str(uninterrupted)) == summary
+  for a, b in zip(read_rows(output), read_rows(uninterrupted), strict=True):
     assert a.pop("score") == pytest.approx(b.pop("score"), abs=1e-6)
     assert a == b
 
 
-def test_a_full_disk_keeps_what_is_done(classifier, tmp_path, monkeypatch):
-  monkeypatch.setattr(predict, "PIECE", 16)
-  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / "out.jsonl"
-  with monkeypatch.context() as patch:
-    full = OSError(28, "No space left on device")
-    patch.setattr(Parts, "join", lambda *_: (_ for _ in ()).throw(full))
-    with pytest.raises(UserError, match=r"No space.*kept in .*\.out\.jsonl\.parts"):
-      predict.predict(classifier, source, str(output))
+def test_parts_of_version_0_1_are_continued(classifier, tmp_path, monkeypatch):
+  """The folder's layout must stay: a kill may be followed by an upgrade."""
+  source = write_file(tmp_path / "in.jsonl", make_rows())
+  folder = tmp_path / ".out.jsonl.parts"
+  folder.mkdir()
+  (folder / "00000000").write_text('{"text": "first"}\n')
+  stat = os.stat(source)
+  counts = '{"rows": 49, "empty": 2, "truncated": 1, "flagged": 7}'
+  (folder / "progress.json").write_text(
+    f'{{"identity": {{"input": ["{source}", {stat.st_size}, {stat.st_mtime_ns}], '
+    f'"model": "{classifier.identity}"}}, "threshold": 0.5, "parts": 1, '
+    f'"counts": {counts}}}'
+  )
+  summary = predict.predict(classifier, source, str(tmp_path / "out.jsonl"))
+  assert summary.startswith("50 rows scored")
+  rows = read_rows(tmp_path / "out.jsonl")
+  assert [row["text"] for row in rows] == ["first", make_rows()[-1]["text"]]
+
+
+def test_a_full_disk_keeps_finished_parts(classifier, interrupt, tmp_path, monkeypatch):
+  source, output = write_file(tmp_path / "in.jsonl", make_rows()), "out.jsonl"
+  full = OSError(28, "No space left on device")
+  with pytest.raises(UserError, match=r"No space.*kept in .*\.out\.jsonl\.parts"):
+    interrupt("join", source, str(tmp_path / output), error=full)
   monkeypatch.setattr(classifier, "logits", None)  # nothing is left to score
-  assert predict.predict(classifier, source, str(output)).startswith("50 rows")
+  summary = predict.predict(classifier, source, str(tmp_path / output))
+  assert summary.startswith("50 rows")
 
 
 class Row(dict):
-  """A dict that can be watched."""
+  """A dict that weak references can point to."""
 
   __hash__ = object.__hash__
 
 
 @pytest.mark.parametrize("source", ["in.jsonl", "in.parquet"])
-def test_no_more_is_held_than_a_piece_that_is_scored_and_one_that_is_read(
+def test_memory_holds_the_scored_chunk_and_the_next_one(
   classifier, tmp_path, monkeypatch, source
 ):
-  piece, count = 16, 400
-  monkeypatch.setattr(predict, "PIECE", piece)
-  path = write(tmp_path / source, texts(count))
-  read, held, most, ahead = [0], [0], [0], []
+  count = 400
+  path = write_file(tmp_path / source, make_rows(count))
+  read, held, most, ahead = 0, 0, 0, []
 
-  def seen(thing, many):
-    read[0] += many
-    held[0] += many
-    most[0] = max(most[0], held[0])
-    weakref.finalize(thing, lambda: held.__setitem__(0, held[0] - many))
-    return thing
+  def watch(value, rows):
+    nonlocal read, held, most
+    read += rows
+    held += rows
+    most = max(most, held)
+    weakref.finalize(value, release, rows)
+    return value
 
-  lines, batches, add = files.rows, pq.ParquetFile.iter_batches, Parts.add
+  def release(rows):
+    nonlocal held
+    held -= rows
+
+  lines, batches, add = files.rows, pq.ParquetFile.iter_batches, OutputParts.add
   monkeypatch.setattr(
-    files, "rows", lambda path: ((n, seen(Row(row), 1)) for n, row in lines(path))
+    files, "rows", lambda path: ((n, watch(Row(row), 1)) for n, row in lines(path))
   )
   monkeypatch.setattr(
     pq.ParquetFile,
     "iter_batches",
-    lambda *a, **k: (seen(batch, len(batch)) for batch in batches(*a, **k)),
+    lambda *a, **k: (watch(batch, len(batch)) for batch in batches(*a, **k)),
   )
 
-  def adds(self, write, counts):
+  def record_lead(self, write, counts):
     add(self, write, counts)
-    ahead.append(read[0] - count - counts["rows"])  # all were read by the check
+    ahead.append(read - count - counts["rows"])  # the check has read all rows once
 
-  monkeypatch.setattr(Parts, "add", adds)
+  monkeypatch.setattr(OutputParts, "add", record_lead)
   predict.predict(classifier, path, str(tmp_path / "out.jsonl"))
-  assert read[0] == 2 * count
-  assert len(ahead) == count / piece
-  assert max(ahead) <= piece
-  assert piece <= most[0] <= 3 * piece
+  assert read == 2 * count
+  assert len(ahead) == count / predict.CHUNK_SIZE
+  assert max(ahead) <= predict.CHUNK_SIZE
+  assert predict.CHUNK_SIZE <= most <= 3 * predict.CHUNK_SIZE
 
 
-def test_of_a_parquet_file_a_piece_is_in_memory_and_not_all(tmp_path):
+def test_a_parquet_file_is_not_held_in_memory(tmp_path):
   words = np.random.default_rng(0).integers(97, 122, (4000, 1000), np.uint8)
   table = pa.table({"text": [bytes(row).decode() for row in words]})
   pq.write_table(table, tmp_path / "in.parquet", row_group_size=50, compression="none")
@@ -263,18 +298,19 @@ def test_of_a_parquet_file_a_piece_is_in_memory_and_not_all(tmp_path):
   assert most < 1_500_000  # of 4,000,000
 
 
-def test_of_a_file_that_grows_the_rows_that_were_checked_are_scored(
+def test_rows_added_to_the_file_after_the_check_are_ignored(
   classifier, tmp_path, monkeypatch
 ):
-  source, output = write(tmp_path / "in.jsonl", texts()), tmp_path / "out.jsonl"
-  check = predict.check
+  source = write_file(tmp_path / "in.jsonl", make_rows())
+  check_input = predict.check_input
 
-  def grown(*given):
-    found = check(*given)
+  def append_after_check(*arguments):
+    task = check_input(*arguments)
     with open(source, "a") as file:
       file.write('{"text": ')
-    return found
+    return task
 
-  monkeypatch.setattr(predict, "check", grown)
-  assert predict.predict(classifier, source, str(output)).startswith("50 rows")
-  assert without(rows(output)) == texts()
+  monkeypatch.setattr(predict, "check_input", append_after_check)
+  summary = predict.predict(classifier, source, str(tmp_path / "out.jsonl"))
+  assert summary.startswith("50 rows")
+  assert without_scores(read_rows(tmp_path / "out.jsonl")) == make_rows()
