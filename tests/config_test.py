@@ -139,3 +139,8 @@ def test_a_keyword_must_be_in_its_range(name, keyword, value, message):
   with pytest.raises(UserError, match=r"--config\.method") as error:
     methods.make({"name": name, keyword: value})
   assert message in str(error.value)
+
+
+@pytest.mark.parametrize("edge", [0.0, 1.0])
+def test_both_ends_of_a_range_are_accepted(edge):
+  methods.make({"name": "fixmatch", "threshold": edge, "scale": edge})

@@ -16,8 +16,6 @@ CONTROL = "methods that compute targets for labelled texts as well"
 RELATIVE = "methods whose targets depend on predictions on labelled texts"
 MEDIUM = "methods with targets from the medium view"
 STRONG = "methods with targets from the strong view"
-  f"methods with targets from the {v} view" for v in ("medium", "strong")
-)
 MIXING = "methods that mix texts; choose another wrapper"
 SOFT = "methods whose targets are distributions"
 
@@ -94,3 +92,4 @@ def test_a_wrapper_after_the_task_has_its_keywords_in_the_config():
     **config.wrapper.to_dict(),
     "tau": 1.0,
   }
+  assert wrappers.complete({"name": ""}) == {"name": ""}
