@@ -1,4 +1,4 @@
-"""Files scored by `ssljax.predict`: each row comes out, with its types and a score."""
+"""`ssljax.predict`: every row comes out with its types and a score."""
 
 import json
 import subprocess
@@ -16,63 +16,65 @@ from tests import runs
 from tests.runs import ROOT
 from tests.scored import (
   ADDED,
-  HALVES,
+  SURROGATES,
   export_model,
-  hidden,
-  rows,
-  texts,
-  without,
-  write,
+  hidden_files,
+  make_rows,
+  read_rows,
+  without_scores,
+  write_file,
 )
 
 
 @pytest.mark.parametrize("source", ["jsonl", "jsonl.gz", "parquet"])
 @pytest.mark.parametrize("target", ["jsonl", "parquet"])
-def test_rows_come_out_as_they_went_in_with_their_score(
+def test_rows_come_out_unchanged_with_their_score(
   classifier, tmp_path, monkeypatch, source, target, capsys
 ):
-  given, output = texts(), tmp_path / f"new/folder/out.{target}"
-  monkeypatch.setattr(predict, "PIECE", 16)  # the last one is not full
-  path = write(tmp_path / f"in.{source}", given)
-  full = [i for i in range(50) if i not in (7, 8)]
-  wanted = classifier([(given[i]["text"], given[i]["response"]) for i in full])
-  middle = float(np.median(wanted)) + 1e-7
-  said = predict.predict(classifier, path, str(output), str(middle))
-  found = rows(output)
-  assert without(found) == given
-  assert list(found[0]) == [*given[0], *ADDED]
-  assert found[7]["score"] is found[7]["flagged"] is found[8]["label_name"] is None
-  np.testing.assert_allclose([found[i]["score"] for i in full], wanted, atol=1e-7)
-  for i in full:
-    assert found[i]["flagged"] == (found[i]["score"] >= middle)
-    assert found[i]["label_name"] == str(int(found[i]["flagged"]))
-  assert said == (
-    f"50 rows scored, {sum(row['flagged'] is True for row in found)} flagged at "
-    f"{middle:.7g}, 2 without a text, "
-    "1 cut at 32 tokens"
+  rows, output = make_rows(), tmp_path / f"new/folder/out.{target}"
+  monkeypatch.setattr(predict, "CHUNK_SIZE", 16)  # the last one is not full
+  path = write_file(tmp_path / f"in.{source}", rows)
+  nonempty = [i for i in range(50) if i not in (7, 8)]
+  expected = classifier([(rows[i]["text"], rows[i]["response"]) for i in nonempty])
+  median = float(np.median(expected)) + 1e-7
+  summary = predict.predict(classifier, path, str(output), str(median))
+  result = read_rows(output)
+  assert without_scores(result) == rows
+  assert list(result[0]) == [*rows[0], *ADDED]
+  assert result[7]["score"] is result[7]["flagged"] is result[8]["label_name"] is None
+  np.testing.assert_allclose(
+    [result[i]["score"] for i in nonempty], expected, atol=1e-7
   )
-  shown = capsys.readouterr().err
-  assert "50/50" in shown
-  assert "row/s" in shown
-  assert not hidden(output.parent)
+  for i in nonempty:
+    assert result[i]["flagged"] == (result[i]["score"] >= median)
+    assert result[i]["label_name"] == str(int(result[i]["flagged"]))
+  assert summary == (
+    f"50 rows scored, {sum(row['flagged'] is True for row in result)} flagged at "
+    f"{median:.7g}, 2 without a text, 1 cut at 32 tokens"
+  )
+  progress = capsys.readouterr().err
+  assert "checking row" in progress
+  assert "scoring row 50/50" in progress
+  assert not hidden_files(output.parent)
 
 
-def test_several_classes_have_no_flag_without_a_threshold(tmp_path):
+def test_rows_of_several_classes_are_not_flagged(tmp_path):
   names = ("no", "yes", "maybe")
   classifier = SafetyClassifier.load(export_model(tmp_path / "model", names))
-  path = write(tmp_path / "in.parquet", texts())
-  said = predict.predict(classifier, path, str(tmp_path / "out.parquet"))
-  found = pq.read_table(tmp_path / "out.parquet")
-  assert found.schema.field("flagged").type == pa.bool_()
-  assert found.column("flagged").null_count == 50
-  full = [row for row in found.to_pylist() if row["score"] is not None]
-  each = classifier.probabilities([(row["text"], row["response"]) for row in full])
-  assert [row["label_name"] for row in full] == [names[c] for c in each.argmax(1)]
-  assert said.startswith("50 rows scored, 2 without")
+  path = write_file(tmp_path / "in.parquet", make_rows())
+  summary = predict.predict(classifier, path, str(tmp_path / "out.parquet"))
+  table = pq.read_table(tmp_path / "out.parquet")
+  assert table.schema.field("flagged").type == pa.bool_()
+  assert table.column("flagged").null_count == 50
+  scored = [row for row in table.to_pylist() if row["score"] is not None]
+  texts = [(row["text"], row["response"]) for row in scored]
+  predicted = classifier.probabilities(texts).argmax(1)
+  assert [row["label_name"] for row in scored] == [names[c] for c in predicted]
+  assert summary.startswith("50 rows scored, 2 without")
 
 
 def every_type():
-  """(name, array of three) of what Parquet can hold."""
+  """(name, array of three values) for the types that Parquet can hold."""
   for name in ("int8", "uint16", "uint32", "int64", "uint64", "float16", "float32"):
     yield name, pa.array([1, None, 2], getattr(pa, name)())
   words = pa.array(["a", None, "b"])
@@ -95,9 +97,7 @@ def every_type():
   yield "pair", pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int8(), 2))
 
 
-def test_parquet_keeps_every_type_and_what_is_said_of_a_column(
-  classifier, tmp_path, monkeypatch
-):
+def test_parquet_keeps_types_and_metadata(classifier, tmp_path, monkeypatch):
   count = 30
   arrays = {n: pa.concat_arrays([a] * 10) for n, a in every_type()}
   arrays["text"] = pa.array(["calm", "harm", "calm"] * 10).dictionary_encode()
@@ -108,7 +108,7 @@ def test_parquet_keeps_every_type_and_what_is_said_of_a_column(
   table = pa.Table.from_arrays(list(arrays.values()), schema=schema)
   source, output = tmp_path / "in.parquet", tmp_path / "a=b/out.parquet"
   pq.write_table(table, source, row_group_size=7)
-  monkeypatch.setattr(predict, "PIECE", 4)
+  monkeypatch.setattr(predict, "CHUNK_SIZE", 4)
   predict.predict(classifier, str(source), str(output))
   before, after = pq.ParquetFile(source), pq.ParquetFile(output)
   assert after.schema_arrow.names[-3:] == list(ADDED)
@@ -123,7 +123,7 @@ def test_parquet_keeps_every_type_and_what_is_said_of_a_column(
     ]
     for file in (before, after)
   )
-  assert without(new) == old
+  assert without_scores(new) == old
 
 
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
@@ -138,66 +138,64 @@ def test_an_input_without_rows_gives_an_output_without_rows(
       pa.table({"text": pa.array([], pa.large_string())}), tmp_path / source
     )
   elif source != "-":
-    write(tmp_path / source, ["", "  "])
+    write_file(tmp_path / source, ["", "  "])
   source = source if source == "-" else str(tmp_path / source)
-  said = predict.predict(unused, source, str(tmp_path / target))
-  assert said == "0 rows scored, 0 flagged at 0.5"
-  assert rows(tmp_path / target) == []
+  summary = predict.predict(unused, source, str(tmp_path / target))
+  assert summary == "0 rows scored, 0 flagged at 0.5"
+  assert read_rows(tmp_path / target) == []
   if target == "out.parquet":
     schema = pq.read_schema(tmp_path / target)
     assert schema.names == ["text", *ADDED]
     assert schema.types[1:] == [*ADDED.values()]
-    kind = pa.large_string() if source.endswith(".parquet") else pa.string()
-    assert schema.field("text").type == kind
+    dtype = pa.large_string() if source.endswith(".parquet") else pa.string()
+    assert schema.field("text").type == dtype
 
 
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("source", ["in.jsonl", "in.parquet", "-"])
-def test_the_inputs_own_columns_of_our_names_are_kept_under_others(
+def test_input_columns_with_the_names_of_added_ones_are_renamed(
   classifier, tmp_path, stdin, source, target
 ):
-  given = [{"score": 3, "text": "calm", "label_name": "x"}] * 2
+  rows = [{"score": 3, "text": "calm", "label_name": "x"}] * 2
   if source == "-":
-    stdin("\n".join(map(json.dumps, given)).encode())
+    stdin("\n".join(map(json.dumps, rows)).encode())
   else:
-    source = write(tmp_path / source, given)
-  said = predict.predict(classifier, source, str(tmp_path / target))
-  assert said.endswith(
+    source = write_file(tmp_path / source, rows)
+  summary = predict.predict(classifier, source, str(tmp_path / target))
+  assert summary.endswith(
     "; the input's own score is input_score, label_name is input_label_name"
   )
-  for row in rows(tmp_path / target):
+  for row in read_rows(tmp_path / target):
     assert list(row) == ["input_score", "text", "input_label_name", *ADDED]
     assert (row["input_score"], row["input_label_name"]) == (3, "x")
     assert row["label_name"] in ("0", "1")
 
 
 @pytest.mark.parametrize("source", ["in.jsonl", "in.parquet"])
-def test_own_columns_that_have_no_other_name_left_are_a_mistake(
-  unused, tmp_path, source
-):
-  given = [{"text": "a", "score": 1, "input_score": 2}]
-  if source == "in.jsonl":  # in rows that are far apart, too
-    given = [{"text": "a", "score": 1}, {"text": "b", "input_score": 2}]
-  with pytest.raises(UserError, match="score comes out as input_score, which is there"):
-    predict.check(write(tmp_path / source, given), str(tmp_path / "out.jsonl"))
+def test_an_input_column_that_can_not_be_renamed_is_an_error(unused, tmp_path, source):
+  rows = [{"text": "a", "score": 1, "input_score": 2}]
+  if source == "in.jsonl":  # the columns may be in different rows
+    rows = [{"text": "a", "score": 1}, {"text": "b", "input_score": 2}]
+  path = write_file(tmp_path / source, rows)
+  with pytest.raises(UserError, match="score would be written as input_score, which"):
+    predict.check_input(path, str(tmp_path / "out.jsonl"))
 
 
-# Rows of JSON in Parquet.
+# JSON rows in Parquet.
 
 
 @pytest.mark.parametrize("piped", [False, True])
-def test_types_of_later_rows_hold_for_all(
-  classifier, tmp_path, monkeypatch, stdin, piped
-):
-  given = [
+def test_column_types_hold_all_rows(classifier, tmp_path, monkeypatch, stdin, piped):
+  rows = [
     {"text": "calm", "x": None, "deep": []},
     {"text": None, "x": None, "deep": [None], "y": 1},
     {"text": "harm", "x": [2], "deep": [{"a": None}], "y": 0.5},
     {"text": "harm", "x": [], "deep": [{"a": 1, "b": "c"}], "late": True},
   ]
-  monkeypatch.setattr(predict, "PIECE", 1)
-  monkeypatch.setattr(predict, "LINE", 1)
-  source, output = write(tmp_path / "in.jsonl", given), tmp_path / "OUT.PARQUET"
+  monkeypatch.setattr(predict, "CHUNK_SIZE", 1)
+  monkeypatch.setattr(predict, "STDIN_CHUNK_SIZE", 1)
+  source = write_file(tmp_path / "in.jsonl", rows)
+  output = tmp_path / "OUT.PARQUET"
   if piped:
     stdin((tmp_path / "in.jsonl").read_bytes())
     source = "-"
@@ -207,16 +205,16 @@ def test_types_of_later_rows_hold_for_all(
   assert schema.field("x").type.value_type == pa.int64()
   assert schema.field("deep").type.value_type == deep
   assert schema.names == ["text", "x", "deep", "y", "late", *ADDED]
-  found = rows(output)
-  assert [row["x"] for row in found] == [None, None, [2], []]
-  assert [row["y"] for row in found] == [None, 1.0, 0.5, None]
-  assert [row["late"] for row in found] == [None, None, None, True]
-  assert found[3]["deep"] == [{"a": 1, "b": "c"}]
-  assert not hidden(tmp_path)
+  result = read_rows(output)
+  assert [row["x"] for row in result] == [None, None, [2], []]
+  assert [row["y"] for row in result] == [None, 1.0, 0.5, None]
+  assert [row["late"] for row in result] == [None, None, None, True]
+  assert result[3]["deep"] == [{"a": 1, "b": "c"}]
+  assert not hidden_files(tmp_path)
 
 
 @pytest.mark.parametrize(
-  ("values", "said"),
+  ("values", "reason"),
   [
     ([1, "one"], "x"),
     ([2**60 + 1, 0.5], "outside of the range"),
@@ -226,74 +224,75 @@ def test_types_of_later_rows_hold_for_all(
     ([json.loads("[" * 60 + "]" * 60)] * 2, "too deeply nested"),
   ],
 )
-@pytest.mark.parametrize("piece", [1, 8])
-def test_what_parquet_cannot_hold_is_said_before_scoring_and_jsonl_takes_it(
-  classifier, tmp_path, monkeypatch, values, said, piece
+@pytest.mark.parametrize("chunk_size", [1, 8])
+def test_values_that_parquet_can_not_hold_are_reported_before_scoring(
+  classifier, tmp_path, monkeypatch, values, reason, chunk_size
 ):
-  monkeypatch.setattr(predict, "PIECE", piece)
-  given = [{"text": "a", "x": value} for value in values]
-  source = write(tmp_path / "in.jsonl", given)
+  monkeypatch.setattr(predict, "CHUNK_SIZE", chunk_size)
+  rows = [{"text": "a", "x": value} for value in values]
+  source = write_file(tmp_path / "in.jsonl", rows)
   with pytest.raises(
-    UserError, match=rf"have no Parquet type .*{said}.* ends in .jsonl"
+    UserError, match=rf"have no Parquet type .*{reason}.* ends in .jsonl"
   ):
-    predict.check(source, str(tmp_path / "out.parquet"))
+    predict.check_input(source, str(tmp_path / "out.parquet"))
   predict.predict(classifier, source, str(tmp_path / "out.jsonl"))
-  assert without(rows(tmp_path / "out.jsonl")) == given
+  assert without_scores(read_rows(tmp_path / "out.jsonl")) == rows
 
 
-def test_what_json_has_no_word_for_is_written_as_text(classifier, tmp_path):
+def test_types_that_json_lacks_are_written_as_text(classifier, tmp_path):
   day = pa.table({"text": ["a"], "day": pa.array([3], pa.timestamp("ns"))})
   pq.write_table(day, tmp_path / "in.parquet")
   output = tmp_path / "day.jsonl"
   predict.predict(classifier, str(tmp_path / "in.parquet"), str(output))
-  assert rows(output)[0]["day"].startswith("1970-01-01")
+  assert read_rows(output)[0]["day"].startswith("1970-01-01")
 
 
 # The command.
 
 
-def command(place, *given, text=None):
-  return subprocess.run(
-    [sys.executable, "-m", "ssljax.predict", *map(str, given)],
+def test_the_command_reports_an_error_in_standard_input(model, tmp_path):
+  rows = map(json.dumps, make_rows(11)[:5])
+  lines = [*rows, "", SURROGATES[1], '{"text": "ä"}', '{"text":']
+  process = subprocess.run(
+    [
+      *(sys.executable, "-m", "ssljax.predict"),
+      *(f"--model={model}", "--input=-", "--output=-"),
+    ],
     cwd=ROOT,
-    env=runs.environment(place),
-    input=text,
+    env=runs.environment(tmp_path),
+    input="\n".join(lines).encode(),
     capture_output=True,
   )
+  assert process.returncode == 2
+  assert process.stdout == b""  # the rows before are less than a chunk
+  message = process.stderr.decode()
+  assert message.startswith("error: standard input, line 9: not valid JSON")
+  assert message.count("\n") == 1
 
 
-def test_the_command_from_standard_input_to_standard_output(model, tmp_path):
-  given = [*map(json.dumps, texts(11)[:5]), "", HALVES[1], '{"text": "ä"}', '{"text":']
-  text = "\n".join(given).encode()
-  done = command(tmp_path, f"--model={model}", "--input=-", "--output=-", text=text)
-  assert done.returncode == 2
-  assert done.stdout == b""  # less than a piece of LINE
-  said = done.stderr.decode()
-  assert said.startswith("error: standard input, line 9: not valid JSON")
-  assert said.count("\n") == 1
-
-
-def test_rows_go_to_standard_output_piece_by_piece(
+def test_rows_go_to_standard_output_chunk_by_chunk(
   classifier, tmp_path, monkeypatch, capfdbinary, stdin
 ):
-  monkeypatch.setattr(predict, "LINE", 2)
-  given = [*HALVES, '{"text": "ä"}', '{"text":']
-  stdin("\n".join(given).encode())
-  out, logits = [], classifier.logits
+  monkeypatch.setattr(predict, "STDIN_CHUNK_SIZE", 2)
+  stdin("\n".join([*SURROGATES, '{"text": "ä"}', '{"text":']).encode())
+  expected = list(map(json.loads, SURROGATES))
+  printed, logits = [], classifier.logits
   with monkeypatch.context() as patch:
     patch.setattr(
       classifier,
       "logits",
-      lambda some: out.append(capfdbinary.readouterr().out) or logits(some),
+      lambda texts: printed.append(capfdbinary.readouterr().out) or logits(texts),
     )
     with pytest.raises(UserError, match="line 6"):
       predict.predict(classifier, "-", "-")
-  found = [json.loads(line) for some in out for line in some.splitlines()]
-  assert without(found) == list(map(json.loads, HALVES[:2]))  # before the next is done
-  found = list(map(json.loads, capfdbinary.readouterr().out.splitlines()))
-  assert without(found) == list(map(json.loads, HALVES[2:]))
-  said = predict.predict(classifier, write(tmp_path / "in.parquet", texts()), "-")
-  shown = capfdbinary.readouterr()
-  assert without(map(json.loads, shown.out.splitlines())) == texts()
-  assert said.startswith("50 rows")
-  assert b"row/s" in shown.err
+  rows = [json.loads(line) for output in printed for line in output.splitlines()]
+  assert without_scores(rows) == expected[:2]  # before the second chunk is scored
+  rows = map(json.loads, capfdbinary.readouterr().out.splitlines())
+  assert without_scores(rows) == expected[2:]
+  path = write_file(tmp_path / "in.parquet", make_rows())
+  summary = predict.predict(classifier, path, "-")
+  printed = capfdbinary.readouterr()
+  rows = map(json.loads, printed.out.splitlines())
+  assert without_scores(rows) == make_rows()
+  assert summary.startswith("50 rows")
+  assert b"scoring row 50/50" in printed.err
