@@ -58,9 +58,7 @@ def resolve(folder_or_name: str | Path, pickled: bool = False) -> Path:
   if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name):
     raise UserError(f"{name!r}: no such folder; give the folder or name of an encoder")
 
-  from ssljax.assets.fetch import (
-    fetch,  # here, so that a folder needs neither of the two
-  )
+  from ssljax.assets import fetch  # here: a folder on disk needs neither of the two
 
   served = fetch.model_folder(name)
   if served is not None:
