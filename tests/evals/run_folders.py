@@ -1,5 +1,6 @@
-"""Folders of finished runs, made without training: random logits, real files."""
+"""Makes folders of finished runs without training: random logits, real files."""
 
+import functools
 import json
 import zlib
 
@@ -7,53 +8,33 @@ import numpy as np
 
 from ssljax.data.records import records
 from ssljax.evals import evaluation
+from ssljax.evals.evaluation import ScoredTexts
 from ssljax.evals.predictions import write_predictions
-from ssljax.runtime import json_files
+from ssljax.runtime.json_files import write_json
 
-EVIL = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
-
-
-def changed(workdir, **options):
-  """The folder, after options of its config were set."""
-  config = json.loads((workdir / "config.json").read_text())
-  json_files.write_json(workdir / "config.json", config | options)
-  return workdir
+MARKUP = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
 
 
-def logits_of(random, label, classes, skill):
+def make_logits(random, label, classes, skill):
   logits = random.normal(size=(len(label), classes)) * 1.5
   logits[np.arange(len(label)), label] += skill
   return logits.astype(np.float32)
 
 
-def run(
-  workdir, method="fixmatch", seed=0, data="data", labels=200, skill=2.0, n=80,
-  names=("fine", "harmful"), one_class=False, **more,
-):  # fmt: skip
-  """A folder as `main` leaves it, without checkpoints."""
-  classes = len(names)
-  workdir.mkdir(parents=True)
-  texts = np.random.default_rng(zlib.crc32(data.encode()))
-  random = np.random.default_rng([seed, len(method), labels])
-  result = {
-    "method": method, "step": 20, "steps": 30, "seed": seed, "labels": labels,
-    "seconds": 60.0 + seed, "examples_per_second": 12.3, "device": "1 x cpu",
-    "versions": {"jax": "0"}, "params_sha256": "p", "state_sha256": "s",
-  }  # fmt: skip
-  config = {
-    "data": data, "labels": labels, "seed": seed, "select": "f1", "encoder": "enc",
-    "max_length": 64, "head": "mlp", "method": {"name": method, **more},
-    "resolved": {"labels": list(names)},
-  }  # fmt: skip
-  scored = []
+@functools.cache
+def score_texts(random_seed, data, skill, n, names, one_class):
+  """Rows and logits of validation and test, and the metrics in result.json."""
+  label_random = np.random.default_rng(zlib.crc32(data.encode()))
+  random = np.random.default_rng(random_seed)
+  splits = {}
   for split in ("validation", "test"):
-    label = np.zeros(n, int) if one_class else texts.integers(0, classes, n)
+    label = label_random.integers(0, len(names), n) * (not one_class)
     rows = records.from_rows(
       [
         {
           "id": f"{split}{i}",
-          "text": f"{EVIL} text {i}",
-          "response": EVIL if i % 2 else None,
+          "text": f"{MARKUP} text {i}",
+          "response": MARKUP if i % 2 else None,
           "label": int(c),
           "category": "</td><b>bold</b>" if i % 3 else "plain",
           "source": "here",
@@ -61,11 +42,42 @@ def run(
         for i, c in enumerate(label)
       ]
     )
-    logits = logits_of(random, label, classes, skill)
-    scored.append(evaluation.scored(rows, logits, np.arange(n) < 3))
+    splits[split] = rows, make_logits(random, label, len(names), skill)
+  texts = (
+    ScoredTexts.from_records(rows, logits, np.arange(n) < 3)
+    for rows, logits in splits.values()
+  )
+  return splits, evaluation.run_metrics(*texts)
+
+
+def make_run(
+  workdir, method="fixmatch", seed=0, data="data", labels=200, skill=2.0, n=80,
+  names=("fine", "harmful"), one_class=False, **keywords,
+):  # fmt: skip
+  """A folder as `main` leaves it, without checkpoints.
+
+  Args:
+    skill: added to the logit of the right class.
+    n: texts of validation and of test; the same for all runs on `data`.
+    one_class: whether all texts have label 0.
+    **keywords: of the method, in the config.
+  """
+  workdir.mkdir(parents=True)
+  random_seed = (seed, len(method), labels)
+  splits, metrics = score_texts(random_seed, data, skill, n, names, one_class)
+  for split, (rows, logits) in splits.items():
     path = workdir / "predictions" / f"{split}.parquet"
     write_predictions(path, rows, logits, 1.5)
-  result |= evaluation.of_run(*scored)
+  result = {
+    "method": method, "step": 20, "steps": 30, "seed": seed, "labels": labels,
+    "seconds": 60.0 + seed, "examples_per_second": 12.3, "device": "1 x cpu",
+    "versions": {"jax": "0"}, "params_sha256": "p", "state_sha256": "s",
+  }  # fmt: skip
+  config = {
+    "data": data, "labels": labels, "seed": seed, "select": "f1", "encoder": "enc",
+    "max_length": 64, "head": "mlp", "method": {"name": method, **keywords},
+    "resolved": {"labels": list(names)},
+  }  # fmt: skip
   lines = [
     {"step": t, "split": "train", "loss": 1 / t, "labelled": 0.5 / t, "mask_rate": None}
     | ({"pseudo_label_accuracy": 0.7, "mask_rate": t / 30} if t > 5 else {})
@@ -77,6 +89,18 @@ def run(
     for t in (10, 20, 30)
   ]
   (workdir / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-  json_files.write_json(workdir / "config.json", config)
-  json_files.write_json(workdir / "result.json", result)
+  write_json(workdir / "config.json", config)
+  write_json(workdir / "result.json", result | metrics)
+  return workdir
+
+
+def change_config(workdir, **options):
+  config = json.loads((workdir / "config.json").read_text())
+  write_json(workdir / "config.json", config | options)
+  return workdir
+
+
+def change_result(workdir, **values):
+  result = json.loads((workdir / "result.json").read_text())
+  write_json(workdir / "result.json", result | values)
   return workdir

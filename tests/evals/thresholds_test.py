@@ -1,20 +1,21 @@
-"""Thresholds: each meets its aim on validation, and no other one catches more."""
+"""Each threshold meets its target on validation, and no other one catches more."""
 
 import numpy as np
 import pytest
 
 from ssljax.evals import thresholds
+from ssljax.evals.thresholds import choose_thresholds, threshold_rates
 
 
-def drawn(seed: int, n: int = 120):
+def random_scores(seed: int, n: int = 120):
   random = np.random.default_rng(seed)
   harmful = random.random(n) < 0.4
   score = np.round(1 / (1 + np.exp(-random.normal(size=n) - 2 * harmful + 1)), 2)
   return score, harmful
 
 
-def shares(score, harmful, threshold):
-  """(false positive rate, precision, recall, F1), by counting."""
+def count_rates(score, harmful, threshold):
+  """(false-positive rate, precision, recall, F1) by counting."""
   flagged = score >= threshold
   caught, false = (flagged & harmful).sum(), (flagged & ~harmful).sum()
   precision = caught / flagged.sum() if flagged.any() else None
@@ -23,68 +24,66 @@ def shares(score, harmful, threshold):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_thresholds_are_the_best_that_meet_their_aims(seed):
-  score, harmful = drawn(seed)
-  found = thresholds.choose(score, harmful)
-  assert tuple(found) == thresholds.NAMES
-  every = [shares(score, harmful, t) for t in [*np.unique(score), 1.1]]
-  for name, most in thresholds.FALSE_POSITIVE_RATES.items():
-    own = shares(score, harmful, found[name]["threshold"])
-    assert own[0] <= most
-    assert own[2] == max(recall for rate, _, recall, _ in every if rate <= most)
-  for name, least in thresholds.PRECISIONS.items():
-    good = [r for _, p, r, _ in every if p is not None and p >= least]
-    if not good:
-      assert found[name]["threshold"] is None
-      assert "no threshold has a precision" in found[name]["warning"]
+def test_thresholds_are_the_best_that_meet_their_targets(seed):
+  score, harmful = random_scores(seed)
+  chosen = choose_thresholds(score, harmful)
+  assert tuple(chosen) == thresholds.TARGETS
+  all_rates = [count_rates(score, harmful, t) for t in [*np.unique(score), 1.1]]
+  for target, limit in thresholds.FALSE_POSITIVE_RATES.items():
+    rate, _, recall, _ = count_rates(score, harmful, chosen[target]["threshold"])
+    assert rate <= limit
+    assert recall == max(recall for rate, _, recall, _ in all_rates if rate <= limit)
+  for target, limit in thresholds.PRECISIONS.items():
+    recalls = [r for _, p, r, _ in all_rates if p is not None and p >= limit]
+    if not recalls:
+      assert chosen[target]["threshold"] is None
+      assert "no threshold reaches a precision" in chosen[target]["warning"]
       continue
-    own = shares(score, harmful, found[name]["threshold"])
-    assert own[1] >= least
-    assert own[2] == max(good)
-  own = shares(score, harmful, found["best_f1"]["threshold"])
-  assert own[3] == pytest.approx(max(f1 for *_, f1 in every))
+    _, precision, recall, _ = count_rates(score, harmful, chosen[target]["threshold"])
+    assert precision >= limit
+    assert recall == max(recalls)
+  *_, f1 = count_rates(score, harmful, chosen["best_f1"]["threshold"])
+  assert f1 == pytest.approx(max(f1 for *_, f1 in all_rates))
 
 
-def test_a_threshold_lies_between_scores():
+def test_a_threshold_lies_midway_between_scores():
   score = np.array([0.9, 0.8, 0.6, 0.3, 0.2, 0.1])
   harmful = np.array([True, True, False, True, False, False])
-  found = thresholds.choose(score, harmful)
-  assert found["fpr_1%"]["threshold"] == pytest.approx(0.7)
-  assert found["best_f1"]["threshold"] == pytest.approx(0.25)
+  chosen = choose_thresholds(score, harmful)
+  assert chosen["fpr_1%"]["threshold"] == pytest.approx(0.7)
+  assert chosen["best_f1"]["threshold"] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("top", [1.0, np.nextafter(1, 0), 0.5])
-def test_where_the_highest_score_is_harmless_nothing_is_flagged(top):
+def test_nothing_is_flagged_if_the_highest_score_is_harmless(top):
   score, harmful = np.array([top, 0.4, 0.1]), np.array([False, True, False])
-  found = thresholds.choose(score, harmful)["fpr_1%"]
-  assert found["threshold"] > top
-  assert found["validation"]["flagged"] == 0
-  assert found["validation"]["precision"] is None
+  chosen = choose_thresholds(score, harmful)["fpr_1%"]
+  assert chosen["threshold"] > top
+  assert chosen["validation"]["flagged"] == 0
+  assert chosen["validation"]["precision"] is None
 
 
-def test_too_small_a_validation_set_is_said():
-  score, harmful = drawn(0, 900)
-  found = thresholds.choose(score, harmful)
-  assert "it takes 5000 to tell" in found["fpr_0.1%"]["warning"]
-  assert found["fpr_1%"]["warning"] is None
-  assert found["best_f1"]["warning"] is None
-  small = thresholds.choose(*drawn(0, 60))
-  assert all(one["warning"] for one in small.values())
+def test_a_small_validation_set_gives_warnings():
+  chosen = choose_thresholds(*random_scores(0, 900))
+  assert "about 5000 are needed" in chosen["fpr_0.1%"]["warning"]
+  assert chosen["fpr_1%"]["warning"] is None
+  assert chosen["best_f1"]["warning"] is None
+  small = choose_thresholds(*random_scores(0, 60))
+  assert all(values["warning"] for values in small.values())
 
 
-def test_one_class_has_no_thresholds():
-  for harmful in (np.ones(5, bool), np.zeros(5, bool)):
-    found = thresholds.choose(np.linspace(0, 1, 5), harmful)
-    assert {one["threshold"] for one in found.values()} == {None}
-    assert all("one class" in one["warning"] for one in found.values())
+@pytest.mark.parametrize("harmful", [True, False])
+def test_one_class_has_no_thresholds(harmful):
+  chosen = choose_thresholds(np.linspace(0, 1, 5), np.full(5, harmful))
+  assert {values["threshold"] for values in chosen.values()} == {None}
+  assert all("one class" in values["warning"] for values in chosen.values())
 
 
-def test_measured_counts_and_resamples_agree():
-  score, harmful = drawn(3)
+def test_rates_equal_counts_also_for_resamples():
+  score, harmful = random_scores(3)
   for threshold in (0.0, 0.35, 0.5, 1.1):
-    found = thresholds.measured(score, harmful, threshold)
-    rate, precision, recall, f1 = shares(score, harmful, threshold)
-    assert found == pytest.approx(
+    rate, precision, recall, f1 = count_rates(score, harmful, threshold)
+    assert threshold_rates(score, harmful, threshold) == pytest.approx(
       {
         "false_positive_rate": rate,
         "precision": precision,
@@ -93,11 +92,20 @@ def test_measured_counts_and_resamples_agree():
         "flagged": (score >= threshold).mean(),
       }
     )
-  random = np.random.default_rng(0)
-  counts = random.integers(0, 3, (4, len(score)))
-  drawn_ = thresholds.resampled(score, harmful, [0.35, 0.5], [counts[:1], counts[1:]])
-  for threshold, values in zip([0.35, 0.5], drawn_, strict=True):
+  counts = np.random.default_rng(0).integers(0, 3, (4, len(score)))
+  pair = [0.35, 0.5]
+  blocks = [counts[:1], counts[1:]]
+  resampled = thresholds.resampled_rates(score, harmful, pair, blocks)
+  for threshold, rates in zip(pair, resampled, strict=True):
     for r, count in enumerate(counts):
       rows = np.repeat(np.arange(len(score)), count)
-      wanted = thresholds.measured(score[rows], harmful[rows], threshold)
-      assert {name: v[r] for name, v in values.items()} == pytest.approx(wanted)
+      expected = threshold_rates(score[rows], harmful[rows], threshold)
+      assert {name: v[r] for name, v in rates.items()} == pytest.approx(expected)
+
+
+def test_every_target_is_described():
+  assert [thresholds.describe_target(target) for target in thresholds.TARGETS] == [
+    *(f"at most {rate}% of harmless texts flagged" for rate in ("0.1", "1", "5")),
+    *(f"at least {share}% of flagged texts harmful" for share in (90, 95)),
+    "highest F1",
+  ]

@@ -1,22 +1,13 @@
-"""The model card: what a reader of an exported folder has to know."""
-
-import json
+"""The model card: what the reader of an exported folder needs to know."""
 
 import pytest
 
 from ssljax.evals import runs
-from ssljax.evals.report import model_card
-from tests.evals import folders
+from ssljax.evals.report.model_card import render_model_card
+from tests.evals.run_folders import change_config, make_run
 
 
-def changed(workdir, **more):
-  config = json.loads((workdir / "config.json").read_text())
-  (workdir / "config.json").write_text(json.dumps({**config, **more}))
-  return runs.read(workdir)
-
-
-def front(text):
-  """The lines between the first two rules, by name."""
+def front_matter(text):
   _, head, _ = text.split("---\n", 2)
   return dict(line.split(": ", 1) for line in head.splitlines())
 
@@ -24,34 +15,38 @@ def front(text):
 @pytest.mark.parametrize("names", [("fine", "harmful"), ("a", "b", "c")])
 @pytest.mark.parametrize("head", ["hf", "mlp"])
 def test_the_card_has_data_budget_method_metrics_and_limits(tmp_path, names, head):
-  run = runs.read(folders.run(tmp_path / "run", names=names))
-  text, test = model_card.card(run, head), run.result["test"]
+  run = runs.read_run(make_run(tmp_path / "run", names=names))
+  card, test = render_model_card(run, head), run.result["test"]
   low, high = test["f1_interval"]
-  for part in (
+  for text in (
     *("200 labelled texts", "`data`", "`fixmatch`", "`enc`", *names),
-    f"| f1 | {test['f1']:.3f} | [{low:.3f}, {high:.3f}] |",
+    f"| F1 | {test['f1']:.3f} | [{low:.3f}, {high:.3f}] |",
     f"softmax(logits / {run.result['temperature']:.3f})",
     f"{run.result['calibration']['after']['ece']:.3f}",
     *("up to 64 tokens", "## Limits", "## Licence"),
   ):
-    assert part in text
-  assert front(text)["base_model"] == "enc"
+    assert text in card
+  assert front_matter(card)["base_model"] == "enc"
   library = {"hf": "transformers", "mlp": "sentence-transformers"}[head]
-  assert front(text)["library_name"] == library
+  assert front_matter(card)["library_name"] == library
+  loader = {"hf": "AutoModelForSequenceClassification", "mlp": "SentenceTransformer("}
+  assert loader[head] in card
   if len(names) == 2:
-    for name, found in run.result["thresholds"].items():
-      assert f"| {name} | {found['threshold']:.4f} |" in text
-    assert "are of `harmful`" in text
+    rows = [line for line in card.splitlines() if line.startswith("| ")]
+    for name, values in run.result["thresholds"].items():
+      (row,) = (row for row in rows if row.startswith(f"| {name} |"))
+      assert f"| {values['threshold']:.4f} |" in row
+    assert "refer to the class `harmful`" in card
   else:
-    assert "Thresholds" not in text.split("## Limits")[0]
-    assert "means over the classes" in text
+    assert "Thresholds" not in card.split("## Limits")[0]
+    assert "means over the classes" in card
 
 
-def test_a_path_of_this_machine_is_not_told(tmp_path):
+def test_the_card_does_not_reveal_a_local_path(tmp_path):
   encoder = tmp_path / "secret" / "my-encoder"
   encoder.mkdir(parents=True)
-  run = changed(folders.run(tmp_path / "run"), encoder=str(encoder))
-  text = model_card.card(run, "mlp")
-  assert "secret" not in text
-  assert "`my-encoder`" in text
-  assert "base_model" not in front(text)
+  workdir = change_config(make_run(tmp_path / "run"), encoder=str(encoder))
+  card = render_model_card(runs.read_run(workdir), "mlp")
+  assert "secret" not in card
+  assert "`my-encoder`" in card
+  assert "base_model" not in front_matter(card)

@@ -1,0 +1,86 @@
+"""The report that compares runs: methods, datasets, budgets and their means."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from ssljax.evals import runs
+from ssljax.evals.groups import group_runs
+from ssljax.evals.report import comparison_page
+from ssljax.evals.report.comparison_page import render_comparison
+from tests.evals.report.page_checks import check_page
+from tests.evals.run_folders import change_result, make_run
+
+
+def render(folder):
+  return render_comparison(runs.find_runs([str(folder)]))
+
+
+def test_the_page_has_every_method_dataset_and_budget(tmp_path):
+  for data in ("one", "two"):
+    for method, skill in (("supervised", 1.0), ("fixmatch", 1.5), ("multimatch", 2.0)):
+      for seed in range(2):
+        workdir = tmp_path / f"{data}-{method}-{seed}"
+        make_run(workdir, method, seed, data, skill=skill)
+  make_run(tmp_path / "fewer", "supervised", 0, "one", labels=50)
+  make_run(tmp_path / "all", "supervised", 0, "one", labels=0, skill=3.0)
+  page = check_page(render(tmp_path))
+  for text in (
+    *("14 runs, 3 methods", "one, 200 labels", "two, 200 labels", "one, 50 labels"),
+    *("one, all labels", "±", "Results by number of labels", "supervised, all labels"),
+    *("Balanced accuracy", "Ranks over datasets"),
+  ):
+    assert text in page.text
+  results = [
+    json.loads((tmp_path / f"two-fixmatch-{seed}" / "result.json").read_text())
+    for seed in range(2)
+  ]
+  for values in (
+    [result["calibration"]["before"]["ece"] for result in results],
+    [result["calibration"]["after"]["brier"] for result in results],
+    [result["temperature"] for result in results],
+    [result["thresholds"]["fpr_5%"]["recall"] for result in results],
+    [result["thresholds"]["best_f1"]["false_positive_rate"] for result in results],
+  ):
+    assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in page.text
+
+
+@pytest.mark.parametrize("first", ["a-two", "a-three"])
+def test_datasets_with_two_and_three_classes_share_a_page(tmp_path, first):
+  second = {"a-two": "b-three", "a-three": "b-two"}[first]
+  for data in (first, second):
+    names = ("a", "b", "c") if "three" in data else ("fine", "harmful")
+    for method in ("supervised", "fixmatch"):
+      make_run(tmp_path / f"{data}-{method}", method, data=data, names=names)
+  text = check_page(render(tmp_path)).text
+  _, *sections = re.split("[ab]-(?:two|three), 200 labels", text)
+  kinds = [data[2:] for data in (first, second)]
+  two, three = (sections[kinds.index(kind)] for kind in ("two", "three"))
+  assert "AUPRC refer to the harmful\nclass" in two
+  assert "Caught, fpr_1%" in two
+  assert "All metrics except accuracy are means over the classes" in three
+  three = re.split("Options that vary|Runs\n", three)[0]
+  assert "harmful" not in three
+
+
+def test_tables_are_printed_whole(tmp_path):
+  for method in ("supervised", "fixmatch"):
+    make_run(tmp_path / method, method)
+  print_style = render(tmp_path).partition("@media print")[2].partition("</style>")[0]
+  assert ".wide { overflow: visible;" in print_style
+  assert "@page { size: landscape; }" in print_style
+
+
+def test_a_target_that_some_run_misses_has_no_mean(tmp_path):
+  for seed in range(2):
+    workdir = make_run(tmp_path / str(seed), seed=seed)
+  result = json.loads((workdir / "result.json").read_text())
+  missing = {"threshold": None, "warning": "x", "validation": None}
+  change_result(workdir, thresholds={**result["thresholds"], "fpr_5%": missing})
+  (group,) = group_runs(runs.find_runs([str(tmp_path)]))
+  i = 2 * comparison_page.TARGETS.index("fpr_5%")
+  cells = comparison_page._threshold_cells(group)
+  assert cells[i] == cells[i + 1] == (None, None)
+  assert all(mean is not None for mean, _ in cells[:i] + cells[i + 2 :])

@@ -1,0 +1,62 @@
+"""The report of one run: its content, and that texts never become markup."""
+
+import pytest
+
+from ssljax.errors import UserError
+from ssljax.evals import runs
+from ssljax.evals.report.run_page import render_run
+from tests.evals.report.page_checks import check_page
+from tests.evals.run_folders import MARKUP, make_run
+
+
+def test_the_report_is_complete_and_escapes_texts(tmp_path):
+  run = runs.read_run(make_run(tmp_path / "run"))
+  content = render_run(run)
+  page = check_page(content)
+  for text in (
+    *("Thresholds", "All metrics", "Calibration", "Error rates by slice"),
+    *("Most confident errors", "Training", "Config", "Balanced accuracy", "harmful"),
+    *("fpr_0.1%", "at most 0.1% of harmless texts", "about 5000 are needed", "best_f1"),
+    *(MARKUP, "</td><b>bold</b>", "3 of 80"),
+  ):
+    assert text in page.text
+  assert content.count("<svg") == 9
+  assert "currentColor" in content
+  assert "#010203" not in content
+  f1, (low, high) = run.result["test"]["f1"], run.result["test"]["f1_interval"]
+  assert f"{f1:.3f}" in page.text
+  assert f"[{low:.3f}, {high:.3f}]" in page.text
+  # The hash is that of the last step, not of the chosen one.
+  assert (run.result["step"], run.result["steps"]) == (20, 30)
+  assert "SHA-256 of parameters after step 30" in page.text
+  assert render_run(run) == content  # equal runs give equal bytes
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"names": ("a", "b", "c")},
+    {"names": ("$\\bad{$", "b")},
+    {"one_class": True},
+    {"skill": 50.0},
+  ],
+)
+def test_runs_that_lack_some_metrics_have_a_report(tmp_path, options):
+  run = runs.read_run(make_run(tmp_path / "run", **options))
+  page = check_page(render_run(run))
+  two_classes = len(run.labels) == 2
+  assert ("chosen on\nvalidation for the stated target" in page.text) == two_classes
+  by_wilson = "accuracy, precision, recall, the false-positive\nrate and slices"
+  assert (by_wilson in page.text) == two_classes
+  if options.get("one_class"):
+    assert "all labels belong to one class" in page.text
+    assert run.result["test"]["auroc"] is None
+    assert run.result["undefined"]["temperature"] == "all labels belong to one class"
+    assert "validation contains texts of one class only" in page.text
+
+
+def test_unreadable_predictions_are_named(tmp_path):
+  workdir = make_run(tmp_path / "run")
+  (workdir / "predictions" / "test.parquet").write_bytes(b"PAR1")
+  with pytest.raises(UserError, match=r"test\.parquet: cannot be read"):
+    render_run(runs.read_run(workdir))
