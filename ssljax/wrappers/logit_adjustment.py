@@ -1,12 +1,12 @@
-"""Logit adjustment (Menon et al. 2021, arXiv 2007.07314): training adds the prior.
+"""Logit adjustment (Menon et al. 2021, arXiv 2007.07314): adds the prior in training.
 
-Whatever the method learns by reads z + tau log pi, pi the labelled class frequency
-(equation 10); what votes, and what predicts, reads z, and so classes as if they were of
-like size. A class without a labelled text counts as one text.
+Every trained pass outputs z + tau log pi, pi the labelled class frequency (equation
+10); targets and predictions are computed from z, and so classify as if all classes were
+equally frequent. A class without labelled texts counts as having one.
 
-For labels that are classes: a method whose targets are distributions (UDA, CoMatch and
-others) would learn z + tau log pi = log q from its own q = softmax(z), and step by step
-favour rare classes more, without end. It is refused.
+Only for methods with hard targets. If the target is a distribution (UDA, CoMatch and
+others), the model would learn z + tau log pi = log q from its own q = softmax(z), and
+favour rare classes more and more at each step.
 """
 
 from typing import Any, NamedTuple
@@ -15,42 +15,40 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Method
+from ssljax.ops import alignment
 from ssljax.options import Amount
-from ssljax.wrappers import recording_forward
+from ssljax.wrappers import recording_forward, requirements
+from ssljax.wrappers.recording_forward import RecordingForward
 
-# Where all classes have equally many labelled texts.
-EVEN = "balances nothing by their numbers"
+# What it does if all classes have the same number of labelled texts.
+EVEN = "has no effect on the class balance"
 
 
 class State(NamedTuple):
-  inner: Any  # the method's
+  inner: Any  # of the method
   prior: jax.Array  # f32 [C], log pi
 
 
 def make(method: Method, tau: Amount = 1.0) -> Method:
-  """Args: `tau` scales the adjustment; 0 leaves the method as it is."""
-  if method.needs.mixes:
-    raise ValueError(
-      "is for labels that are classes and takes no method that mixes them"
-    )
-  recording_forward.refuse_control(method.needs)
-  recording_forward.refuse_votes(method.needs)
-  recording_forward.refuse_soft(method.needs)
-  heads = recording_forward.voters(method.needs)
+  """Args: `tau` scales the adjustment; with 0 the method is unchanged."""
+  requirements.no_mixing(method.needs)
+  requirements.no_labelled_targets(method.needs)
+  requirements.votes_of_weak_view_only(method.needs)
+  requirements.hard_targets(method.needs)
+  voters = recording_forward.voters(method.needs)
 
   def init(sizes):
-    counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
-    counts = jnp.maximum(counts, 1.0)
+    counts = alignment.labelled_counts(sizes)
     return State(method.init(sizes), jnp.log(counts / counts.sum()))
 
   def loss(forward, batch, state, clock):
-    def change(said, view, learns):
-      return (
-        recording_forward.shifted(said, tau * state.prior, heads) if learns else said
-      )
+    def adjust(outputs, name):
+      if not name.trains:
+        return outputs
+      return recording_forward.shift_logits(outputs, tau * state.prior, voters)
 
-    heard = recording_forward.Listening(forward, change)
-    terms, inner, assigned = method.loss(heard, batch, state.inner, clock)
+    recorder = RecordingForward(forward, batch, adjust)
+    terms, inner, assigned = method.loss(recorder, batch, state.inner, clock)
     return terms, state._replace(inner=inner), assigned
 
   return method._replace(init=init, loss=loss, assign=None, learn=None)

@@ -186,8 +186,8 @@ def test_many_sure_rows_come_to_the_wanted_counts(classes, spread):
   y = np.array([fake.softmax(row) for row in logits], np.float32)
   wanted = np.full(classes, 1 / classes, np.float32)
   start = np.zeros(classes, np.float32)
-  multiplier, gap, least = jax.jit(darp.solved)(y, wanted, start, 1000.0)
-  x = np.asarray(darp.refined(darp.kept(y, least), multiplier), np.float64)
+  multiplier, gap, least = jax.jit(darp.solve)(y, wanted, start, 1000.0)
+  x = np.asarray(darp.refined(darp.keep_confident(y, least), multiplier), np.float64)
   assert np.abs(y.sum(0) - 2000 / classes).max() > 100
   np.testing.assert_allclose(x.sum(0), 2000 / classes, atol=0.1)
   assert gap < 1e-4
