@@ -1,4 +1,4 @@
-"""Finds methods and wrappers by the name of their module, each with a function `make`."""
+"""Finds methods and wrappers by module name; each module has a function `make`."""
 
 import importlib
 import inspect
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from ssljax.errors import UserError
 from ssljax import options
+from ssljax.errors import UserError
 
 
 def names(package: ModuleType) -> list[str]:
