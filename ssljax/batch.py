@@ -1,6 +1,6 @@
-"""What flows through a train step: packed texts, and the batch made of them.
+"""Data types of a train step: packed texts, and batches of them.
 
-The lowest module of the package: it imports nothing of ours.
+The lowest module of the package: it imports nothing else from ssljax.
 
 Axis letters, here and everywhere: B labelled batch, U unlabelled batch, N unlabelled
 set, L tokens, D width, C classes, H heads.
@@ -16,7 +16,7 @@ Array = jax.Array | np.ndarray
 
 
 class Rows(NamedTuple):
-  """Rows of one length. S data shards, R rows a shard, L tokens, M slots a row."""
+  """Rows of one length. S data shards, R rows per shard, L tokens, M slots per row."""
 
   ids: Array  # i32 [S, R, L]
   segment: Array  # i32 [S, R, L], 0 = padding, k = k-th text of the row
@@ -26,29 +26,48 @@ class Rows(NamedTuple):
 
 
 class Texts(NamedTuple):
-  """n texts, laid out shard by shard: shard s holds texts s n/S to (s + 1) n/S.
+  """n texts, stored shard by shard: shard s holds texts s n/S to (s + 1) n/S.
 
-  The slots of a shard are counted row length by row length, row by row. A further
-  leading axis K, of micro-batches, may stand before S in every leaf.
+  The slots of a shard are numbered by row length, then by row. Every leaf may have one
+  more leading axis K, of micro-batches, in front of S.
   """
 
-  rows: tuple[Rows, ...]  # one for each row length
-  where: Array  # i32 [S, n/S], slot of a text among its shard's slots
+  rows: tuple[Rows, ...]  # one per row length
+  where: Array  # i32 [S, n/S], slot of each text within its shard
+
+
+class SecondCandidate(str):
+  """The name of a view that shows a second candidate of the view `first`.
+
+  A text often has several strong views, of which one is drawn at each visit. A method
+  that needs two of them at once asks for `SecondCandidate("strong")` besides
+  "strong". The name is the string "strong_2", and indexes `Unlabelled.views`.
+  """
+
+  first: str
+
+  def __new__(cls, first: str):
+    name = super().__new__(cls, f"{first}_2")
+    name.first = first
+    return name
+
+  def __getnewargs__(self):
+    return (self.first,)
 
 
 class Labelled(NamedTuple):
-  views: Mapping[str, Texts]  # "weak", and what else Needs.labelled_views names
+  views: Mapping[str, Texts]  # "weak", and any others in Needs.labelled_views
   label: Array  # f32 [B, C], one-hot
   index: Array  # i32 [B], row of the labelled set
 
 
 class Unlabelled(NamedTuple):
-  views: Mapping[str, Texts]  # what Needs.views names
+  views: Mapping[str, Texts]  # one per entry of Needs.views
   index: Array  # i32 [U], row of the unlabelled set, no repeats
 
 
 class Batch(NamedTuple):
-  """One step's texts. Always full: every row is a real text."""
+  """The texts of one step. Always full: every row is a real text."""
 
   labelled: Labelled
   unlabelled: Unlabelled

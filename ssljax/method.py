@@ -1,11 +1,12 @@
-"""What a semi-supervised method reads and returns: types, and one lift, `consistency`.
+"""The interface of a semi-supervised method: the types it reads and returns.
 
-A method is a `Method`: static needs and two pure functions, like an optax
-transformation. It sees the *global* batch, whatever the number of devices, and gets
-the model closed over its parameters (`Forward`), never the parameters themselves.
+A method is a `Method`: static needs and pure functions, like an optax transformation.
+It sees the *global* batch, however many devices there are, and gets the model closed
+over its parameters (`Forward`), never the parameters themselves. Two functions build a
+`Method` from less: `consistency` from a `Rule`, `assign_then_learn` from two functions.
 
 Axis letters, here and everywhere: B labelled batch, U unlabelled batch, N unlabelled
-set, L tokens, D width, C classes (with any virtual class), H heads.
+set, L tokens, D width, C classes (including any virtual class), H heads.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +20,15 @@ from ssljax.batch import Batch, Texts
 Array = jax.Array
 State = Any  # any pytree of strongly typed arrays; it is saved in the checkpoint
 
+# Folded into `clock.key` by methods that are given as `assign` and `learn`.
+ASSIGN, LEARN = 0, 1
+
 
 class Outputs(NamedTuple):
-  """What the model says of n texts."""
+  """Model outputs for n texts."""
 
   logits: Array  # f32 [n, C]
-  features: Array  # f32 [n, D], what the classifier head reads
+  features: Array  # f32 [n, D], the input of the classifier head
   heads: Mapping[str, Array]  # extra heads named in Needs, e.g. "voters" f32 [n, H, C]
 
 
@@ -40,14 +44,14 @@ class Forward(Protocol):
       *texts: one or more views.
       key: typed PRNG key for dropout.
       teacher: use the EMA of the parameters (`Needs.teacher`), without gradient.
-      gradient: False stops gradients at the parameters: the pass costs no backward.
+      gradient: False stops gradients at the parameters, so the pass has no backward.
     """
 
   def embed(self, texts: Texts) -> Texts:
     """The same texts with their word embeddings, f32, filled in; for VAT."""
 
   def classify(self, features: Array) -> Outputs:
-    """Heads only, f32 [n, D] -> Outputs; for mixing features."""
+    """Runs the heads only, f32 [n, D] -> Outputs; for mixing features."""
 
   def mix(
     self,
@@ -57,15 +61,15 @@ class Forward(Protocol):
     layer: Array,
     key: Array,
   ) -> Outputs:
-    """Hidden states of text i mixed with those of text b[i] after a layer.
+    """Mixes the hidden states of text i with those of text b[i] after a layer.
 
-    Padded layout only. Texts of several views are counted one view after another.
-    share f32 [] or [n] is the part of text i; layer i32 [], 0 to `depth`.
+    Padded layout only. With several views, texts are numbered view by view.
+    share f32 [] or [n] is the weight of text i; layer i32 [], 0 to `depth`.
     """
 
   @property
   def depth(self) -> int:
-    """Layers of the encoder."""
+    """Number of encoder layers."""
 
 
 class Clock(NamedTuple):
@@ -83,12 +87,12 @@ class Sizes(NamedTuple):
   unlabelled_batch: int  # U
   steps: int = 0  # of the whole run
   epoch_steps: int = 1  # ceil(labelled / batch)
-  labelled_counts: tuple[int, ...] = ()  # labelled texts of each class
-  width: int = 0  # D, of the features
+  labelled_counts: tuple[int, ...] = ()  # labelled texts in each class
+  width: int = 0  # D
 
 
 class Head(NamedTuple):
-  """An extra head: voters take the place of the classifier, the others stand beside."""
+  """An extra head. Voters replace the classifier; the other kinds are added to it."""
 
   kind: str  # "classifier" (H voters) | "projection" | "linear"
   count: int = 1
@@ -96,19 +100,21 @@ class Head(NamedTuple):
 
 
 class Needs(NamedTuple):
-  """What a method asks of the data loader and the model builder. Static."""
+  """What a method requires of the data loader and the model. Static."""
 
-  views: tuple[str, ...] = ("weak", "strong")
+  views: tuple[str, ...] = ("weak", "strong")  # see also `SecondCandidate`
   heads: Mapping[str, Head] = {}
   virtual_classes: int = 0
   teacher: bool = False
   labelled_views: tuple[str, ...] = ("weak",)
   layout: str = ""  # "padded" if hidden states are mixed position by position
-  mixes: bool = False  # terms are of mixed texts, which have no label of their own
-  votes: tuple[str, ...] = ("weak",)  # views that targets are made of
-  relative: bool = False  # votes are held against what is said of labelled texts
-  soft: bool = False  # some target is a distribution that the model itself said
-  least: int = 1  # U that it can work with
+  predicts: str = "classifier"  # the head that `Method.predict` reads
+  least: int = 1  # smallest U that the method works with
+  # The remaining fields are for wrappers, which refuse methods that they would break.
+  mixes: bool = False  # loss terms are of mixed texts, which have no single label
+  votes: tuple[str, ...] = ("weak",)  # views that targets are computed from
+  relative: bool = False  # targets depend on the predictions on labelled texts
+  soft: bool = False  # some target is a distribution predicted by the model
 
 
 class Term(NamedTuple):
@@ -120,24 +126,30 @@ class Term(NamedTuple):
 
 
 class Assignment(NamedTuple):
-  """Who was labelled what, and how much it counts; also what is reported."""
+  """The pseudo-labels of a batch and their weights; also what is logged."""
 
   target: Array  # f32 [U, C], rows sum to 1
   weight: Array  # f32 [U], 0 where the text is not used
-  scalars: Mapping[str, Array] = {}
-  more: Any = ()  # what else the method's `learn` needs; leaves have axis 0 of U or B
+  scalars: Mapping[str, Array] = {}  # more values for metrics.jsonl
+  more: Any = ()  # anything else that `learn` needs; leaves have axis 0 of U or B
 
 
 Assign = Callable[[Forward, Batch, State, Clock], tuple[Assignment, State]]
 Learn = Callable[[Forward, Batch, Assignment, Clock], dict[str, Term]]
+Predict = Callable[[Outputs], Array]  # -> logits f32 [n, C] without virtual classes
+
+
+def classifier_logits(outputs: Outputs) -> Array:
+  """The default of `Method.predict`."""
+  return outputs.logits
 
 
 class Method(NamedTuple):
-  """A semi-supervised method. `make(**hyperparameters)` of its module returns one.
+  """A semi-supervised method. `make(**hyperparameters)` in its module returns one.
 
-  `assign` and `learn` are given by methods whose loss is per text once the targets
-  are fixed: with them gradient accumulation is exact (targets from the whole batch,
-  gradients from one micro-batch after another). A method without them refuses it.
+  `assign` and `learn` are set for methods whose loss is per text once the targets are
+  fixed. For these gradient accumulation is exact: targets from the whole batch,
+  gradients from one micro-batch after another. Other methods refuse accumulation.
   """
 
   needs: Needs
@@ -145,13 +157,13 @@ class Method(NamedTuple):
   loss: Callable[
     [Forward, Batch, State, Clock], tuple[dict[str, Term], State, Assignment]
   ]
-  predict: Callable[[Outputs], Array] = lambda outputs: outputs.logits  # f32 [n, C]
+  predict: Predict = classifier_logits
   assign: Assign | None = None
   learn: Learn | None = None
 
 
 class Evidence(NamedTuple):
-  """What a rule may look at; gradients are stopped."""
+  """Inputs of a rule, all without gradient."""
 
   logits: Array  # f32 [U, C], weak view
   labelled_logits: Array  # f32 [B, C]
@@ -160,14 +172,14 @@ class Evidence(NamedTuple):
 
 
 class Rule(NamedTuple):
-  """From evidence and carried state to an assignment; never sees the model."""
+  """How pseudo-labels follow from evidence and state. It never sees the model."""
 
   init: Callable[[Sizes], State]
   assign: Callable[[State, Evidence, Clock], tuple[Assignment, State]]
-  # Further terms on the strong view, e.g. FreeMatch's fairness: they may hold means
-  # over the batch, so a rule that has one refuses gradient accumulation.
+  # More loss terms on the strong view, e.g. FreeMatch's fairness. They may contain
+  # means over the batch, so a rule with such terms refuses gradient accumulation.
   extra: Callable[[State, Assignment, Outputs], dict[str, Term]] | None = None
-  # Weight f32 [B] of each labelled text, e.g. UDA's signal annealing.
+  # Weight f32 [B] of each labelled text, e.g. UDA's training signal annealing.
   labelled_weight: Callable[[Evidence, Clock], Array] | None = None
 
 
@@ -176,11 +188,45 @@ def cross_entropy(logits: Array, target: Array) -> Array:
   return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
 
 
+def stateless(sizes: Sizes) -> State:
+  """The `init` of a method that carries no state."""
+  return ()
+
+
+def assign_then_learn(
+  needs: Needs,
+  init: Callable[[Sizes], State],
+  assign: Assign,
+  learn: Learn,
+  predict: Predict = classifier_logits,
+) -> Method:
+  """A method in two steps: `assign` computes targets, `learn` the losses on them.
+
+  `assign` must give no gradient to the targets. `learn` must be per text, so that it
+  can run on micro-batches.
+  """
+
+  def loss(forward, batch, state, clock):
+    assigned, state = assign(forward, batch, state, clock)
+    return learn(forward, batch, assigned, clock), state, assigned
+
+  return Method(needs, init, loss, predict, assign, learn)
+
+
 def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Method:  # noqa: B008
-  """The weak view votes, the strong view learns.
+  """A method in which the strong view learns the weak view's pseudo-labels.
 
   loss = mean CE(x, y) + scale * mean(weight * CE(strong(u), target)), the mean over
   the whole unlabelled batch: texts with weight 0 count in the denominator.
+
+  FixMatch with a threshold of 0.95:
+
+    def assign(state, evidence, clock):
+      q = jax.nn.softmax(evidence.logits)
+      target = jax.nn.one_hot(q.argmax(-1), q.shape[-1])
+      return Assignment(target, (q.max(-1) >= 0.95).astype(jnp.float32)), state
+
+    method = consistency(Rule(stateless, assign))
   """
 
   def evidence(labelled_logits, weak, batch):
@@ -227,17 +273,17 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
     )
     return terms(labelled, strong, batch, assigned, 1.0)
 
-  separable = rule.extra is None and rule.labelled_weight is None
+  per_text = rule.extra is None and rule.labelled_weight is None
   return Method(
     needs,
     rule.init,
     loss,
     predict=lambda outputs: real_classes(outputs.logits, needs.virtual_classes),
-    assign=assign if separable else None,
-    learn=learn if separable else None,
+    assign=assign if per_text else None,
+    learn=learn if per_text else None,
   )
 
 
 def real_classes(logits: Array, virtual_classes: int) -> Array:
-  """Logits without the virtual classes, which stand last."""
+  """Logits without the virtual classes, which come last."""
   return logits[..., : logits.shape[-1] - virtual_classes]

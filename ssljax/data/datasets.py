@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssljax.batch import SecondCandidate
 from ssljax.config import method_name
 from ssljax.data import split
 from ssljax.data.batches import tftext, tokenize, word_noise
@@ -134,7 +135,7 @@ def load(config: Mapping[str, Any], needs: Needs) -> Sets:
     labelled.label.astype(np.int32),
     unlabelled.label.astype(np.int32) if needs.views else np.zeros(0, np.int32),
   )
-  for name in (view for view in needs.views if view.endswith("_2")):
+  for name in (view for view in needs.views if isinstance(view, SecondCandidate)):
     single = (np.diff(train.unlabelled[name].begin) < 2).sum()
     if single:
       notes.append(
@@ -214,8 +215,8 @@ def _without_overlap(found: Splits, on_overlap: str) -> tuple[Splits, str]:
 
 
 def option(view: str) -> str:
-  """The config's key of a view: "strong" for "strong" and "strong_2"."""
-  return view.split("_")[0]
+  """The config key of a view; that of "strong" for a second strong view."""
+  return view.first if isinstance(view, SecondCandidate) else view
 
 
 def _covered(

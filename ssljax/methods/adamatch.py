@@ -4,15 +4,17 @@
   weight(u) = 1[max q' >= threshold * mean_b max p(x_b)], over the labelled batch
   loss = CE(z(x)) + scale * mean weight * CE(p(strong(u)), argmax q')
 
-Random logit interpolation: labelled logits, those of p(x) too, are l z_1 + (1 - l) z_2,
-l uniform in each entry, z_1 from the pass with the unlabelled texts and z_2 from one
-without. There the two differ by batch normalisation, here by dropout alone.
+Random logit interpolation: the labelled logits, also those of p(x), are
+l z_1 + (1 - l) z_2, l uniform for each entry, z_1 from the pass together with the
+unlabelled texts and z_2 from a pass without them. In the paper the two differ by batch
+normalisation, here by dropout alone.
 
-The target is hard and the labelled mean exponential, as in the authors' code, and so is
-the unlabelled one (theirs is of 128 batches; the paper's equations have soft targets
-and means of one batch: `momentum` 0). In a run of hundreds of steps both are nearly
-those of the first batches, alike, and the alignment does little. The paper also learns
-the labelled strong view, raises the unlabelled loss slowly, and has a threshold of 0.9.
+As in the authors' code, the target is hard and the labelled mean exponential. So is our
+unlabelled mean (theirs is over 128 batches; the paper's equations have soft targets and
+means of one batch: `momentum` 0). In a run of hundreds of steps both means stay close
+to those of the first batches, which are alike, and the alignment does little. The paper
+also trains on the labelled strong view, ramps up the unlabelled loss slowly, and uses a
+threshold of 0.9.
 """
 
 from typing import NamedTuple
@@ -36,7 +38,7 @@ def make(
   momentum: Share = 0.999,
   interpolation: bool = True,
 ) -> Method:
-  """Args: as above; without `interpolation` one labelled pass is saved."""
+  """Args: as above; without `interpolation` there is one labelled pass less."""
 
   def init(sizes):
     return State(*[alignment.average_init(sizes.classes)] * 2)
@@ -59,13 +61,13 @@ def make(
       alignment.average_update(state.model, q.mean(0), momentum),
     )
     q = alignment.aligned(q, state.labelled.mean, state.model.mean)
-    level = threshold * p.max(-1).mean()
+    cutoff = threshold * p.max(-1).mean()
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
-    weight = (q.max(-1) >= level).astype(jnp.float32)
+    weight = (q.max(-1) >= cutoff).astype(jnp.float32)
     terms = {
       "labelled": Term(cross_entropy(logits, batch.labelled.label)),
       "unlabelled": Term(cross_entropy(strong.logits, target), weight, scale),
     }
-    return terms, state, Assignment(target, weight, {"threshold": level})
+    return terms, state, Assignment(target, weight, {"threshold": cutoff})
 
   return Method(Needs(relative=True), init, loss)

@@ -1,14 +1,14 @@
 """CoMatch (Li et al. 2021, arXiv 2011.11183): labels and embeddings teach each other.
 
-f is a projection head of unit length, p' the weak prediction aligned to a uniform mean
-over the last `window` batches. A queue holds f and p' of the newest weak texts, f and y
-of labelled ones; once it is full, neighbours smooth the labels:
+f is the unit-length output of a projection head, p' the weak prediction aligned to a
+uniform mean over the last `window` batches. A queue holds f and p' of the newest weak
+texts, and f and y of labelled texts; once it is full, neighbours smooth the labels:
 
   q = smoothing p' + (1 - smoothing) sum_k a_k p_k,  a = softmax(f . f_k / T)
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q) + contrast * L_c
 
-L_c draws the two strong views of texts together as far as their labels agree, where
-Q_ij = q_i . q_j, 1 on the diagonal, 0 where below `agreement`, rows to 1:
+L_c pulls the two strong views of texts together to the extent that their labels agree,
+where Q_ij = q_i . q_j, 1 on the diagonal, 0 where below `agreement`, rows sum to 1:
 
   L_c = -mean_i sum_j Q_ij log softmax_j(f(strong(u_i)) . f(strong'(u_j)) / T)
 """
@@ -18,9 +18,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ssljax.batch import SecondCandidate
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment, bank
 from ssljax.options import Amount, Count, Share, Temperature
+
+SECOND_STRONG = SecondCandidate("strong")
 
 
 class State(NamedTuple):
@@ -39,7 +42,7 @@ def make(
   window: Count = 32,
   batches: Count = 128,
 ) -> Method:
-  """Args: as above; `width` of f, `batches` that the queue holds, up to all texts."""
+  """Args: as above; `width` of f, `batches` in the queue, up to all texts."""
 
   def init(sizes):
     rows = batches * (sizes.batch + sizes.unlabelled_batch)
@@ -50,52 +53,55 @@ def make(
     )
 
   def guess(state, weak):
-    """(q smoothed, p' aligned, window), f32 [U, C] both."""
+    """(q, p', updated window); q and p' f32 [U, C]."""
     p = jax.nn.softmax(weak.logits)
-    moved = alignment.window_update(state.window, p.mean(0))
-    mean = alignment.window_mean(moved)
-    even = alignment.aligned(p, alignment.uniform(p.shape[-1]), mean)
-    near = jax.nn.softmax(
+    means = alignment.window_update(state.window, p.mean(0))
+    mean = alignment.window_mean(means)
+    aligned = alignment.aligned(p, alignment.uniform(p.shape[-1]), mean)
+    similarity = jax.nn.softmax(
       weak.heads["projection"] @ state.queue.feature.T / temperature
     )
-    smooth = smoothing * even + (1.0 - smoothing) * near @ state.queue.probability
-    return jnp.where(bank.queue_filled(state.queue).all(), smooth, even), even, moved
+    q = smoothing * aligned + (1.0 - smoothing) * similarity @ state.queue.probability
+    q = jnp.where(bank.queue_filled(state.queue).all(), q, aligned)
+    return q, aligned, means
 
   def loss(forward, batch, state, clock):
     weak_key, key = jax.random.split(clock.key)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
-    labelled, strong, other = forward(
+    labelled, strong, second_strong = forward(
       batch.labelled.views["weak"],
       batch.unlabelled.views["strong"],
-      batch.unlabelled.views["strong_2"],
+      batch.unlabelled.views[SECOND_STRONG],
       key=key,
     )
-    q, even, moved = jax.lax.stop_gradient(guess(state, weak))
+    q, aligned, means = jax.lax.stop_gradient(guess(state, weak))
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
-    same = q @ q.T
-    same = jnp.where(jnp.eye(q.shape[0], dtype=bool), 1.0, same)
-    same = jnp.where(same >= agreement, same, 0.0)
-    same = same / same.sum(1, keepdims=True)
-    near = strong.heads["projection"] @ other.heads["projection"].T / temperature
+    graph = q @ q.T
+    graph = jnp.where(jnp.eye(q.shape[0], dtype=bool), 1.0, graph)
+    graph = jnp.where(graph >= agreement, graph, 0.0)
+    graph = graph / graph.sum(1, keepdims=True)
+    similarity = (
+      strong.heads["projection"] @ second_strong.heads["projection"].T / temperature
+    )
     terms = {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
       "unlabelled": Term(cross_entropy(strong.logits, q), weight, scale),
-      "contrast": Term(cross_entropy(near, same), 1.0, contrast),
+      "contrast": Term(cross_entropy(similarity, graph), 1.0, contrast),
     }
     queue = state.queue
-    for said, label, index in (
-      (weak, even, batch.unlabelled.index),
+    for outputs, probability, index in (
+      (weak, aligned, batch.unlabelled.index),
       (labelled, batch.labelled.label, batch.labelled.index),
     ):
-      order = jnp.argsort(index)  # not the batch's, which means nothing
-      feature = jax.lax.stop_gradient(said.heads["projection"])
-      queue = bank.queue_push(queue, feature[order], label[order])
-    return terms, State(queue, moved), Assignment(q, weight)
+      order = jnp.argsort(index)  # so that the order of the batch doesn't matter
+      feature = jax.lax.stop_gradient(outputs.heads["projection"])
+      queue = bank.queue_push(queue, feature[order], probability[order])
+    return terms, State(queue, means), Assignment(q, weight)
 
   needs = Needs(
-    views=("weak", "strong", "strong_2"),
+    views=("weak", "strong", SECOND_STRONG),
     heads={"projection": Head("projection", width=width)},
     soft=True,
-    least=2,  # of one text alone L_c is 0
+    least=2,  # with a single text L_c is 0
   )
   return Method(needs, init, loss)

@@ -1,7 +1,7 @@
 """CRMatch (Fan et al. 2021, arXiv 2112.05825): features may differ, labels may not.
 
-FixMatch, and a loss that sets the features of the two views apart while they must keep
-one label: with d a linear head of its own on the pooled features,
+FixMatch plus a loss that pushes the features of the two views apart while they keep the
+same label. With d a separate linear head on the pooled features,
 
   loss = CE(x) + scale * mean m CE(p(strong(u)), argmax q)
        + distance * mean m max(0, cos(d(strong(u)), sg d(weak(u)))),
@@ -13,7 +13,18 @@ The paper's rotation task is for images and left out.
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
+from ssljax.method import (
+  ASSIGN,
+  LEARN,
+  Assignment,
+  Head,
+  Method,
+  Needs,
+  Term,
+  assign_then_learn,
+  cross_entropy,
+  stateless,
+)
 from ssljax.ops import bank
 from ssljax.options import Amount, Count, Share
 
@@ -24,10 +35,10 @@ def make(
   distance: Amount = 1.0,
   width: Count = 128,
 ) -> Method:
-  """Args: `distance` weighs the feature term, `width` is that of d."""
+  """Args: `distance` is the weight of the feature term, `width` that of d."""
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, 0)
+    key = jax.random.fold_in(clock.key, ASSIGN)
     weak = forward(batch.unlabelled.views["weak"], key=key, gradient=False)
     weak = jax.lax.stop_gradient(weak)
     q = jax.nn.softmax(weak.logits)
@@ -39,25 +50,16 @@ def make(
     labelled, strong = forward(
       batch.labelled.views["weak"],
       batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, 1),
+      key=jax.random.fold_in(clock.key, LEARN),
     )
-    near = bank.cosine(strong.heads["distance"], assigned.more)
+    cosine = bank.cosine(strong.heads["distance"], assigned.more)
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
       "unlabelled": Term(
         cross_entropy(strong.logits, assigned.target), assigned.weight, scale
       ),
-      "distance": Term(jnp.maximum(near, 0.0), assigned.weight, distance),
+      "distance": Term(jnp.maximum(cosine, 0.0), assigned.weight, distance),
     }
 
-  def loss(forward, batch, state, clock):
-    assigned, state = assign(forward, batch, state, clock)
-    return learn(forward, batch, assigned, clock), state, assigned
-
-  return Method(
-    Needs(heads={"distance": Head("linear", width=width)}),
-    lambda sizes: (),
-    loss,
-    assign=assign,
-    learn=learn,
-  )
+  needs = Needs(heads={"distance": Head("linear", width=width)})
+  return assign_then_learn(needs, stateless, assign, learn)

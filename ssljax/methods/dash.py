@@ -1,16 +1,16 @@
-"""Dash (Xu et al. 2021, arXiv 2109.00650): the threshold on the loss comes down.
+"""Dash (Xu et al. 2021, arXiv 2109.00650): a decreasing threshold on the loss.
 
-A text is used while its weak loss is low enough:
+A text is used while its loss on the weak view is low enough:
 
   CE(weak(u), target) <= rho_k = max(c * gamma^(-k) * rho_hat, least)
   loss = CE(x) + scale * mean 1[loss low enough] CE(p(strong(u)), target)
 
 rho_hat is the mean labelled loss over the warm-up, which is supervised (published code
-takes validation texts for it, the authors' own the unlabelled ones). k counts the
-`cuts` equal parts of the rest of the run: 10, as in published text code; the authors
-cut every 9 epochs. Targets are softened to q^(1/T) until rho_k has come down to
-`least`, then hard; the weak loss is of the target in use (of the hard one in the
-authors' code).
+uses validation texts for it, the authors' own code the unlabelled texts). k counts the
+`cuts` equal parts of the rest of the run: 10, as in published code for text; the
+authors cut every 9 epochs. Targets are softened to q^(1/T) until rho_k has come down to
+`least`, then hard. The weak loss is that of the target in use (in the authors' code, of
+the hard one).
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ Array = jax.Array
 
 class State(NamedTuple):
   loss: Array  # f32 [], sum of the labelled losses in the warm-up
-  steps: Array  # i32 [], of the warm-up so far
+  steps: Array  # i32 [], warm-up steps so far
 
 
 def make(
@@ -38,7 +38,7 @@ def make(
   warmup: Share = 0.02,
   cuts: Count = 10,
 ) -> Method:
-  """Args: as above; `warmup` is a share of the run, one step at least."""
+  """Args: as above; `warmup` is a share of the run, at least one step."""
 
   def init(sizes):
     return State(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
@@ -51,8 +51,8 @@ def make(
     )
     rest = jnp.maximum(clock.progress - warmup, 0.0) / max(1.0 - warmup, 1e-6)
     k = jnp.floor(cuts * rest)
-    first = state.loss / jnp.maximum(state.steps, 1).astype(jnp.float32)
-    rho = jnp.maximum(c * gamma**-k * first, least)
+    rho_hat = state.loss / jnp.maximum(state.steps, 1).astype(jnp.float32)
+    rho = jnp.maximum(c * gamma**-k * rho_hat, least)
     hard = jax.nn.one_hot(
       evidence.logits.argmax(-1), evidence.logits.shape[-1], dtype=jnp.float32
     )

@@ -1,67 +1,69 @@
 """DeFixMatch (Schmutz et al. 2023, arXiv 2203.07512): FixMatch without its bias.
 
-Labelled texts lose what FixMatch's term would add if they were unlabelled (a control
-variate: its mean is that of the unlabelled term):
+Subtracts from the loss of labelled texts what FixMatch would add if they were
+unlabelled (a control variate: its mean is that of the unlabelled term):
 
   m(u) = 1[max p(weak(u)) >= threshold] CE(p(strong(u)), argmax p(weak(u)))
   loss = (mean CE(weak(x)) + mean CE(strong(x))) / 2 + scale * (mean m(u) - mean m(x))
 
-so labelled texts need a strong view, too. Both kinds of text are voted on in one pass
-without gradient, since a control that reads otherwise has another mean. The last term
-may be negative.
+so labelled texts need a strong view as well. The targets of both come from one pass
+without gradient, since a control computed in another way would have another mean. The
+last term may be negative.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.method import (
+  ASSIGN,
+  LEARN,
+  Assignment,
+  Method,
+  Needs,
+  Term,
+  assign_then_learn,
+  cross_entropy,
+  stateless,
+)
 from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 0.5) -> Method:
   """Args: `threshold` on max p, `scale` of the unlabelled term and its control."""
 
-  def assign(forward, batch, state, clock):
-    both = forward(
-      batch.unlabelled.views["weak"],
-      batch.labelled.views["weak"],
-      key=jax.random.fold_in(clock.key, 0),
-      gradient=False,
-    )
-    unlabelled, control = (vote(one.logits) for one in both)
-    return Assignment(*unlabelled, more=control), state
-
-  def vote(logits):
-    """The label, one-hot, and whether it is sure."""
-    q = jax.nn.softmax(logits)
+  def pseudo_label(outputs):
+    """One-hot label f32 [n, C], and weight f32 [n]."""
+    q = jax.nn.softmax(outputs.logits)
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
     return target, (q.max(-1) >= threshold).astype(jnp.float32)
+
+  def assign(forward, batch, state, clock):
+    unlabelled, labelled = forward(
+      batch.unlabelled.views["weak"],
+      batch.labelled.views["weak"],
+      key=jax.random.fold_in(clock.key, ASSIGN),
+      gradient=False,
+    )
+    target, weight = pseudo_label(unlabelled)
+    return Assignment(target, weight, more=pseudo_label(labelled)), state
 
   def learn(forward, batch, assigned, clock):
     weak, strong, unlabelled = forward(
       batch.labelled.views["weak"],
       batch.labelled.views["strong"],
       batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, 1),
+      key=jax.random.fold_in(clock.key, LEARN),
     )
-    control, sure = assigned.more
-    both = [cross_entropy(one.logits, batch.labelled.label) for one in (weak, strong)]
+    control, control_weight = assigned.more
+    label = batch.labelled.label
+    labelled = cross_entropy(weak.logits, label) + cross_entropy(strong.logits, label)
     return {
-      "labelled": Term(sum(both) / 2),
+      "labelled": Term(labelled / 2),
       "unlabelled": Term(
         cross_entropy(unlabelled.logits, assigned.target), assigned.weight, scale
       ),
-      "control": Term(cross_entropy(strong.logits, control), sure, -scale),
+      "control": Term(cross_entropy(strong.logits, control), control_weight, -scale),
     }
 
-  def loss(forward, batch, state, clock):
-    assigned, state = assign(forward, batch, state, clock)
-    return learn(forward, batch, assigned, clock), state, assigned
-
-  return Method(
-    Needs(labelled_views=("weak", "strong")),
-    lambda sizes: (),
-    loss,
-    assign=assign,
-    learn=learn,
-  )
+  needs = Needs(labelled_views=("weak", "strong"))
+  return assign_then_learn(needs, stateless, assign, learn)

@@ -1,15 +1,15 @@
-"""FixMatch (Sohn et al. 2020, arXiv 2001.07685): sure weak labels teach the strong.
+"""FixMatch (Sohn et al. 2020, arXiv 2001.07685): confident weak labels, strong inputs.
 
 q = p(y | weak(u)), equation 4:
   loss = CE(x) + scale * mean 1[max q >= threshold] * CE(p(y | strong(u)), argmax q),
-the mean over the whole unlabelled batch. Hard labels, so the temperature of some
-published code has nothing to act on and is left out.
+the mean over the whole unlabelled batch. Labels are hard, so the temperature of some
+published code would have no effect and is left out.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Rule, consistency
+from ssljax.method import Assignment, Method, Rule, consistency, stateless
 from ssljax.options import Amount, Share
 
 
@@ -22,4 +22,4 @@ def make(threshold: Share = 0.95, scale: Amount = 1.0) -> Method:
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
     return Assignment(target, weight), state
 
-  return consistency(Rule(init=lambda sizes: (), assign=assign), scale)
+  return consistency(Rule(stateless, assign), scale)

@@ -6,9 +6,9 @@ FixMatch with the threshold of class c scaled by how much of it has been learned
   beta(c) = sigma(c) / max(max sigma, unused)
 
 (equations 5, 6, 11, 12): sigma(c) counts the rows whose last prediction above
-`threshold` was c, `unused` those that never had one (without `warmup` they are 0). The
-mask reads beta as it was before the batch; then the batch is remembered. The mapping
-is the paper's convex one.
+`threshold` was c, `unused` those that never had one (0 without `warmup`). The mask uses
+beta from before the batch, which is counted afterwards. The mapping is the paper's
+convex one.
 """
 
 import jax
@@ -20,17 +20,17 @@ from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 1.0, warmup: bool = True) -> Method:
-  """Args: `threshold` of a class that is learned best; `warmup` as above."""
+  """Args: `threshold` of the class learned best; `warmup` as above."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)
     label = q.argmax(-1)
-    level = thresholds.learned_threshold(state, threshold, warmup)  # [C]
-    weight = (q.max(-1) >= level[label]).astype(jnp.float32)
+    cutoff = thresholds.learned_threshold(state, threshold, warmup)  # [C]
+    weight = (q.max(-1) >= cutoff[label]).astype(jnp.float32)
     target = jax.nn.one_hot(label, q.shape[-1], dtype=jnp.float32)
-    every = jnp.ones(label.shape, bool)
-    state = thresholds.learned_update(state, evidence.index, q, threshold, every)
-    scalars = {"threshold": level.mean()}
+    use = jnp.ones(label.shape, bool)
+    state = thresholds.learned_update(state, evidence.index, q, threshold, use)
+    scalars = {"threshold": cutoff.mean()}
     return Assignment(target, weight, scalars), state
 
   return consistency(Rule(thresholds.learned_init, assign), scale)

@@ -1,6 +1,6 @@
 """FreeMatch (Wang et al. 2023, arXiv 2205.07246): the threshold follows the model.
 
-Running averages of the weak predictions, moved before they are used (equations 5 to 8
+Running averages of the weak predictions, updated before they are used (equations 5 to 8
 and 11; they start at 1/C): tau of max q, p~ of q, h~ of the histogram of argmax q.
 
   T(c) = tau * p~(c) / max p~
@@ -8,8 +8,8 @@ and 11; they start at 1/C): tau of max q, p~ of q, h~ of the histogram of argmax
        + fairness * sum_c SumNorm(p~ / h~)_c log SumNorm(p_ / h_)_c
 
 The last term is self-adaptive fairness (equations 9 to 12): p_ and h_ are the mean and
-the histogram of the strong predictions of the texts that passed; 0 where none did. A
-class with nothing in its histogram counts as 0 on its side. 0.001 is the authors'
+the histogram of the strong predictions of the texts above the threshold; the term is 0
+if there are none. A class missing from a histogram has SumNorm 0. 0.001 is the authors'
 `fairness` for texts (0.01 to 0.05 for images).
 """
 
@@ -29,22 +29,22 @@ def make(
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)
     state = thresholds.adaptive_update(state, q, momentum)
-    level = thresholds.adaptive_threshold(state)
+    cutoff = thresholds.adaptive_threshold(state)
     label = q.argmax(-1)
-    weight = (q.max(-1) >= level[label]).astype(jnp.float32)
+    weight = (q.max(-1) >= cutoff[label]).astype(jnp.float32)
     target = jax.nn.one_hot(label, q.shape[-1], dtype=jnp.float32)
-    return Assignment(target, weight, {"threshold": level.mean()}), state
+    return Assignment(target, weight, {"threshold": cutoff.mean()}), state
 
   def extra(state, assigned, strong):
     p = jax.nn.softmax(strong.logits)
-    many = jnp.maximum(assigned.weight.sum(), 1.0)
-    mean = (assigned.weight[:, None] * p).sum(0) / many
-    hits = jax.nn.one_hot(p.argmax(-1), p.shape[-1], dtype=jnp.float32)
-    histogram = (assigned.weight[:, None] * hits).sum(0) / many
-    wanted = sum_norm(state.probability, state.histogram)
-    term = (wanted * jnp.log(sum_norm(mean, histogram) + 1e-12)).sum()
-    some = assigned.weight.sum() > 0
-    return {"fairness": Term(jnp.where(some, term, 0.0), 1.0, fairness)}
+    count = jnp.maximum(assigned.weight.sum(), 1.0)
+    mean = (assigned.weight[:, None] * p).sum(0) / count
+    predicted = jax.nn.one_hot(p.argmax(-1), p.shape[-1], dtype=jnp.float32)
+    histogram = (assigned.weight[:, None] * predicted).sum(0) / count
+    target = sum_norm(state.probability, state.histogram)
+    term = (target * jnp.log(sum_norm(mean, histogram) + 1e-12)).sum()
+    any_used = assigned.weight.sum() > 0
+    return {"fairness": Term(jnp.where(any_used, term, 0.0), 1.0, fairness)}
 
   return consistency(
     Rule(lambda sizes: thresholds.adaptive_init(sizes.classes), assign, extra), scale
@@ -52,7 +52,7 @@ def make(
 
 
 def sum_norm(probability, histogram):
-  """p / h scaled to a sum of 1, f32 [C]; 0 where h is 0."""
+  """Normalise(p / h), f32 [C]; 0 where h is 0."""
   empty = histogram <= 0
-  share = jnp.where(empty, 0.0, probability / jnp.where(empty, 1.0, histogram))
-  return share / jnp.maximum(share.sum(), 1e-12)
+  ratio = jnp.where(empty, 0.0, probability / jnp.where(empty, 1.0, histogram))
+  return ratio / jnp.maximum(ratio.sum(), 1e-12)

@@ -1,27 +1,27 @@
-"""MarginMatch (Sosea & Caragea, CVPR 2023): a label must have led for long enough.
+"""MarginMatch (Sosea & Caragea, CVPR 2023): pseudo-labels with a lasting margin.
 
-A pseudo-label is used if its confidence passes FlexMatch's threshold of its class and
-its average pseudo-margin (`ops.margins`, equations 2 and 3) passes a cut-off:
+A pseudo-label is used if its confidence is above FlexMatch's threshold of its class and
+its average pseudo-margin (`ops.margins`, equations 2 and 3) is above a cut-off:
 
   loss = CE(x) + scale * mean 1[max q >= T(c)] 1[APM_c >= cut] CE(p(y | strong(u)), c)
 
-Two ways to the cut-off:
+There are two ways to set the cut-off:
 
 * `variant="fixed_cutoff"`: the constant `cut_off`, 0 in the experiments on safety
-  texts. (That code overwrites the stored margin of each passing row by 1; not here.)
+  texts. (That code overwrites the stored margin of each passing row by 1; we don't.)
 * `variant="virtual_class"`: the paper's. A small random part of the unlabelled rows
-  is declared wrong and given a class of its own, C + 1; the cut-off is the
-  `percentile` quantile of the margins which that class reaches on them. Their weight
-  is the share of the batch's other rows that passed. Redrawn in turns; `schedule`
-  gives the lengths as shares of the run, in the paper's proportions.
+  is declared wrong and assigned to an extra class, C + 1; the cut-off is the
+  `percentile` quantile of the margins that this class reaches on them. Their weight
+  is the share of the batch's other rows that passed. They are redrawn in turns;
+  `Schedule` gives the lengths as shares of the run, in the paper's proportions.
 
-Taken otherwise than in the authors' code: the runner-up is the second largest logit
-(the code reads 0 where all others are negative); the quantile is the 95th percentile
-(there it is divided by 100 twice, about the 99th); the tables are in the state and so
-in the checkpoint.
+Differences from the authors' code: the runner-up is the second largest logit (the code
+uses 0 if all others are negative); the quantile is the 95th percentile (the code
+divides by 100 twice, which gives about the 99th); the tables are in the state and so in
+the checkpoint.
 
-Some 130 lines of code and no 80: these are two methods of one name, and the draws and
-the schedule of the virtual class are half of them.
+Over 80 lines, since these are two methods of one name: half of them are the draws and
+the schedule of the virtual class.
 """
 
 from typing import Literal, NamedTuple
@@ -29,36 +29,30 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import (
-  Assignment,
-  Method,
-  Needs,
-  Rule,
-  Sizes,
-  consistency,
-)
+from ssljax.method import Assignment, Method, Needs, Rule, Sizes, consistency
 from ssljax.ops import margins, quantiles, thresholds
 from ssljax.options import Amount, Share
 
 Array = jax.Array
 
-RUN = 2**20  # steps of the paper's runs, to which its schedule belongs
+PAPER_STEPS = 2**20  # of the paper's runs, to which its schedule belongs
+WRONG_ROWS = 7  # folded into the step's key to draw them
 
 
 class Schedule(NamedTuple):
   """Shares of the run."""
 
-  redraw: float = 50_000 / RUN  # a new set of wrong rows
-  warmup: float = 80_000 / RUN  # no cut-off before
-  delay: float = 1_000 / RUN  # after a redraw, until the cut-off moves again
-  every: float = 200 / RUN  # between two moves of the cut-off
-  stop: float = 0.9  # no wrong rows from here on, the cut-off stays
+  redraw: float = 50_000 / PAPER_STEPS  # between two draws of the wrong rows
+  warmup: float = 80_000 / PAPER_STEPS  # no cut-off before
+  delay: float = 1_000 / PAPER_STEPS  # from a redraw to the next update of the cut-off
+  every: float = 200 / PAPER_STEPS  # between two updates of the cut-off
+  stop: float = 0.9  # after this there are no wrong rows, and the cut-off is fixed
 
 
 class Wrong(NamedTuple):
-  """The n = min(N / 100, N / (C + 1)) rows declared wrong; n = 0 without that class."""
+  """The n = min(N / 100, N / (C + 1)) rows declared wrong; 0 for a fixed cut-off."""
 
-  rows: Array  # i32 [n], ascending; -1 where there is none
+  rows: Array  # i32 [n], ascending; -1 for none
   margin: Array  # f32 [n], average margin of the virtual class since the redraw
   visits: Array  # i32 [n], since the redraw
 
@@ -66,7 +60,7 @@ class Wrong(NamedTuple):
 class State(NamedTuple):
   margin: Array  # f32 [N, C], average pseudo-margins; [N, C + 1] with a virtual class
   visits: Array  # i32 [N]
-  learned: thresholds.Learned  # FlexMatch's memory, over the real classes
+  learned: thresholds.Learned  # FlexMatch's, over the real classes
   wrong: Wrong
   cut: Array  # f32 []
   steps: Array  # i32 [], of the whole run
@@ -81,7 +75,11 @@ def make(
   scale: Amount = 1.0,
   clock: Literal["visits", "epoch"] = "visits",
 ) -> Method:
-  """Keywords as above; `cut_off` is read by fixed_cutoff, `percentile` by the other."""
+  """Keywords as above.
+
+  `cut_off` is for fixed_cutoff only, `percentile` for virtual_class only. `clock` says
+  whether the average of the margins counts visits of the row, or epochs.
+  """
   virtual = variant == "virtual_class"
   ages, schedule = clock, Schedule()
 
@@ -111,92 +109,93 @@ def make(
     )
     if virtual:
       state = redraw(state, clock)
-      place, wrong = found(state.wrong.rows, index)
+      position, wrong = find(state.wrong.rows, index)
     else:
       wrong = jnp.zeros(index.shape, bool)
 
     q = jax.nn.softmax(logits[:, :classes])
     label = q.argmax(-1)
-    own = jnp.take_along_axis(margin, label[:, None], axis=1)[:, 0]
-    level = thresholds.learned_threshold(state.learned, threshold)
-    sure = (q.max(-1) >= level[label]) & (own >= state.cut)
-    weight = sure.astype(jnp.float32)
+    label_margin = jnp.take_along_axis(margin, label[:, None], axis=1)[:, 0]
+    cutoff = thresholds.learned_threshold(state.learned, threshold)
+    use = (q.max(-1) >= cutoff[label]) & (label_margin >= state.cut)
+    weight = use.astype(jnp.float32)
     target = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
     if virtual:
       others = jnp.maximum((~wrong).sum(dtype=jnp.float32), 1.0)
       passed = jnp.where(wrong, 0.0, weight).sum() / others
       weight = jnp.where(wrong, passed, weight)
-      last = jax.nn.one_hot(classes, classes + 1, dtype=jnp.float32)
-      target = jnp.where(wrong[:, None], last, target)
+      virtual_class = jax.nn.one_hot(classes, classes + 1, dtype=jnp.float32)
+      target = jnp.where(wrong[:, None], virtual_class, target)
 
     cut_off = jnp.where(jnp.isfinite(state.cut), state.cut, 0.0)
-    scalars = {"cut_off": cut_off, "margin": own.mean()}
+    scalars = {"cut_off": cut_off, "margin": label_margin.mean()}
     state = state._replace(
       margin=state.margin.at[index].set(margin),
-      # Not `.add(1)`: written before it is read, XLA would copy the table.
+      # Not `.add(1)`: XLA would copy the table, since it is still read after that.
       visits=state.visits.at[index].set(visits + 1),
       learned=thresholds.learned_update(state.learned, index, q, threshold, ~wrong),
     )
     if virtual:
-      state = recut(state, place, wrong, logits, clock)
+      state = update_cut(state, position, wrong, logits, clock)
     return Assignment(target, weight, scalars), state
 
-  def turns(state, share):
+  def steps_of(state, share):
     """A share of the run in whole steps, at least one; i32 []."""
     return jnp.maximum(jnp.round(share * state.steps).astype(jnp.int32), 1)
 
   def redraw(state, clock):
-    """At the start of a turn other rows become the wrong ones; at the end none."""
-    most = state.visits.shape[0]
-    over = clock.step >= turns(state, schedule.stop)
+    """Draws other wrong rows at the start of each turn; drops them after the last."""
+    rows = state.visits.shape[0]
+    over = clock.step >= steps_of(state, schedule.stop)
 
-    def fresh(wrong):
-      order = jax.random.permutation(jax.random.fold_in(clock.key, 7), most)
-      rows = jnp.sort(order[: wrong.rows.shape[0]]).astype(jnp.int32)
-      return jax.tree.map(jnp.zeros_like, wrong)._replace(rows=rows)
+    def draw(wrong):
+      key = jax.random.fold_in(clock.key, WRONG_ROWS)
+      drawn = jax.random.permutation(key, rows)[: wrong.rows.shape[0]]
+      drawn = jnp.sort(drawn).astype(jnp.int32)
+      return jax.tree.map(jnp.zeros_like, wrong)._replace(rows=drawn)
 
-    starts = (clock.step % turns(state, schedule.redraw) == 0) & ~over
-    wrong = jax.lax.cond(starts, fresh, lambda wrong: wrong, state.wrong)
+    starts = (clock.step % steps_of(state, schedule.redraw) == 0) & ~over
+    wrong = jax.lax.cond(starts, draw, lambda wrong: wrong, state.wrong)
     return state._replace(wrong=wrong._replace(rows=jnp.where(over, -1, wrong.rows)))
 
-  def found(rows, index):
-    """Where each of `index` stands in `rows`, i32 [U], and if it does, bool [U]."""
-    place = jnp.searchsorted(rows, index)
-    return place, rows[jnp.minimum(place, rows.shape[0] - 1)] == index
+  def find(rows, index):
+    """Positions of `index` in `rows`, i32 [U], and whether it is there, bool [U]."""
+    position = jnp.searchsorted(rows, index)
+    return position, rows[jnp.minimum(position, rows.shape[0] - 1)] == index
 
-  def recut(state, place, wrong, logits, clock):
-    """The virtual class's margins on the wrong rows, and now and then the cut-off."""
+  def update_cut(state, position, wrong, logits, clock):
+    """Updates the virtual class's margins on the wrong rows, and the cut-off if due."""
     table = state.wrong
-    before, age = table.margin[place][:, None], table.visits[place]
-    last = margins.pseudo_margin(logits)[:, -1:]
-    newest = margins.averaged(before, last, age, smoothness)[:, 0]
-    place = jnp.where(wrong, place, table.rows.shape[0])  # others write nowhere
+    old, age = table.margin[position][:, None], table.visits[position]
+    margin = margins.pseudo_margin(logits)[:, -1:]
+    average = margins.averaged(old, margin, age, smoothness)[:, 0]
+    position = jnp.where(wrong, position, table.rows.shape[0])  # others are dropped
     state = state._replace(
       wrong=table._replace(
-        margin=table.margin.at[place].set(newest, mode="drop"),
-        visits=table.visits.at[place].set(age + 1, mode="drop"),
+        margin=table.margin.at[position].set(average, mode="drop"),
+        visits=table.visits.at[position].set(age + 1, mode="drop"),
       )
     )
-    warmup = turns(state, schedule.warmup)
-    turn = turns(state, schedule.redraw)
-    # Within a turn, however short: else a short run would never have a cut-off.
-    delay = jnp.minimum(turns(state, schedule.delay), turn - 1)
-    moves = (
+    warmup = steps_of(state, schedule.warmup)
+    turn = steps_of(state, schedule.redraw)
+    # At most a turn, or a short run would never have a cut-off.
+    delay = jnp.minimum(steps_of(state, schedule.delay), turn - 1)
+    due = (
       (clock.step > warmup)
-      & (clock.step < turns(state, schedule.stop))
+      & (clock.step < steps_of(state, schedule.stop))
       & (clock.step % turn >= delay)
-      & (clock.step % turns(state, schedule.every) == 0)
+      & (clock.step % steps_of(state, schedule.every) == 0)
     )
 
     def quantile(state):
-      seen = jnp.where(state.wrong.visits > 0, 0, -1)
-      cut, count = quantiles.class_quantiles(state.wrong.margin, seen, 1, percentile)
+      visited = jnp.where(state.wrong.visits > 0, 0, -1)
+      cut, count = quantiles.class_quantiles(state.wrong.margin, visited, 1, percentile)
       return jnp.where(count[0] > 0, cut[0], state.cut)
 
     cut = jnp.where(clock.step == warmup, 0.0, state.cut)
     state = state._replace(cut=cut)
     return state._replace(
-      cut=jax.lax.cond(moves, quantile, lambda state: state.cut, state)
+      cut=jax.lax.cond(due, quantile, lambda state: state.cut, state)
     )
 
   return consistency(

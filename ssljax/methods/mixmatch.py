@@ -1,20 +1,21 @@
-"""MixMatch (Berthelot et al. 2019, arXiv 1905.02249) on text: guesses are mixed in.
+"""MixMatch (Berthelot et al. 2019, arXiv 1905.02249) on text: mixes texts and guesses.
 
-The guess q of an unlabelled text is the mean of p over its two views, sharpened to
+The guess q for an unlabelled text is the mean of p over its two views, sharpened to
 q^(1/T). All of [x, weak(u), strong(u)] with their targets [y, q, q] are mixed in pairs
-(`ops.mixing`), each text keeping the larger share, drawn for each text alone:
+(`ops.mixing`), where each text has at least half of its mixture, a share drawn
+separately for each:
 
   loss = mean CE(mixed x, mixed y)
        + scale * ramp(t) * mean_2U (C / 2) sum_c (p_c - target_c)^2
 
 The paper has mean_c (p_c - target_c)^2: its weight 75 for ten classes is 1.5 in these
-units, which do not hang on C (`ops.agreement.square`). For two classes it would be 37,
-and the 100 of published text code 50: sharpened guesses of an untrained model then
-teach themselves, and nearly all texts become one class.
+units, which do not depend on C (`ops.agreement.square`). For two classes the 75 would
+be 37, and the 100 of published code for text 50: sharpened guesses of an untrained
+model then reinforce themselves, and nearly all texts end up in one class.
 
 `mix="pooled"` mixes the features that the classifier reads, "hidden" the hidden states
-after a layer drawn at each step (TMix; needs layout=padded). In both the encoder learns
-from unlabelled texts: published text code took their features from the pass without
+after a layer drawn at each step (TMix; needs layout=padded). Both train the encoder on
+unlabelled texts; published code for text takes their features from the pass without
 gradient.
 """
 
@@ -23,7 +24,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.method import Assignment, Method, Needs, Term, cross_entropy, stateless
 from ssljax.ops import agreement, alignment, mixing, ramps
 from ssljax.options import Amount, Share
 
@@ -43,20 +44,20 @@ def make(
     weak, strong = forward(*views, key=guess_key, gradient=False)
     q = (jax.nn.softmax(weak.logits) + jax.nn.softmax(strong.logits)) / 2
     q = jax.lax.stop_gradient(alignment.sharpened(q, temperature))
-    many = batch.labelled.label.shape[0]
+    labelled = batch.labelled.label.shape[0]
     target = jnp.concatenate([batch.labelled.label, q, q])
     rows = [batch.labelled.index, *[batch.unlabelled.index] * 2]
     partner, share = mixing.pairs(pair_key, rows, alpha)
     target = mixing.mixed(target, partner, share)
     views = [batch.labelled.views["weak"], *views]
     logits, _ = mixing.logits(forward, views, partner, share, key, mix)
-    error = agreement.square(jax.nn.softmax(logits[many:]), target[many:])
+    error = agreement.square(jax.nn.softmax(logits[labelled:]), target[labelled:])
     terms = {
-      "labelled": Term(cross_entropy(logits[:many], target[:many])),
+      "labelled": Term(cross_entropy(logits[:labelled], target[:labelled])),
       "unlabelled": Term(error, 1.0, scale * ramps.linear(clock.progress, ramp)),
     }
     return terms, state, Assignment(q, jnp.ones(q.shape[0], jnp.float32))
 
   layout = "padded" if mix == "hidden" else ""
   needs = Needs(layout=layout, mixes=True, votes=("weak", "strong"), soft=True)
-  return Method(needs, lambda sizes: (), loss)
+  return Method(needs, stateless, loss)

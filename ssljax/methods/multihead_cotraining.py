@@ -1,20 +1,31 @@
 """Multihead Co-training (Chen et al. 2022, arXiv 2107.04795): peers that agree teach.
 
-Three heads h on one encoder. The label of head h is the one its two peers agree on in
-the weak view; where they do not, the head learns nothing from the text:
+Three heads h on one encoder. The label for head h is the one on which its two peers
+i, j agree in the weak view; if they disagree, the head learns nothing from the text:
 
   loss = sum_h CE(z_h(x), y)
        + scale * (1/3) sum_h mean_u 1[y_i = y_j] CE(z_h(strong(u)), y_i)
 
-The authors' code sums the last term over the heads, which is `scale=3`, and has a
-strong view for each of them, where all read one here. `threshold` above 0 also asks
-each peer for that confidence. Prediction is the mean of the heads' logits.
+The authors' code sums the last term over the heads (the same as `scale=3`), and has a
+strong view for each head; here all heads share one. `threshold` above 0 also requires
+that confidence of both peers. The prediction is the mean of the heads' logits.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
+from ssljax.method import (
+  ASSIGN,
+  LEARN,
+  Assignment,
+  Head,
+  Method,
+  Needs,
+  Term,
+  assign_then_learn,
+  cross_entropy,
+  stateless,
+)
 from ssljax.options import Amount, Share
 
 PEERS = ((1, 2), (0, 2), (0, 1))  # of each head
@@ -24,43 +35,41 @@ def make(threshold: Share = 0.0, scale: Amount = 1.0) -> Method:
   """Keywords as above."""
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, 0)
+    key = jax.random.fold_in(clock.key, ASSIGN)
     weak = forward(batch.unlabelled.views["weak"], key=key, gradient=False)
     q = jax.lax.stop_gradient(jax.nn.softmax(weak.heads["voters"]))  # [U, H, C]
-    vote, sure = q.argmax(-1), q.max(-1) >= threshold  # [U, H]
+    vote, confident = q.argmax(-1), q.max(-1) >= threshold  # [U, H]
     peers = jnp.array(PEERS)
     agree = vote[:, peers[:, 0]] == vote[:, peers[:, 1]]
-    weight = (agree & sure[:, peers].all(-1)).astype(jnp.float32)  # [U, H]
-    hot = jax.nn.one_hot(vote[:, peers[:, 0]], q.shape[-1], dtype=jnp.float32)
-    # Reported as one label a text: that of the heads that learn, else the mean.
+    weight = (agree & confident[:, peers].all(-1)).astype(jnp.float32)  # [U, H]
+    label = jax.nn.one_hot(vote[:, peers[:, 0]], q.shape[-1], dtype=jnp.float32)
+    # The reported target is the mean label of the heads that learn, else of all.
     share = jnp.where(weight.sum(1, keepdims=True) > 0, weight, 1.0)
-    target = (share[..., None] * hot).sum(1) / share.sum(1, keepdims=True)
+    target = (share[..., None] * label).sum(1) / share.sum(1, keepdims=True)
     scalars = {"agreement": agree.mean(dtype=jnp.float32)}
-    return Assignment(target, weight.mean(1), scalars, (hot, weight)), state
+    return Assignment(target, weight.mean(1), scalars, (label, weight)), state
 
   def learn(forward, batch, assigned, clock):
     labelled, strong = forward(
       batch.labelled.views["weak"],
       batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, 1),
+      key=jax.random.fold_in(clock.key, LEARN),
     )
-    hot, weight = assigned.more
-    error = cross_entropy(strong.heads["voters"], hot)  # [U, H]
-    own = cross_entropy(labelled.heads["voters"], batch.labelled.label[:, None])
+    label, weight = assigned.more
+    error = cross_entropy(strong.heads["voters"], label)  # [U, H]
+    labelled_error = cross_entropy(
+      labelled.heads["voters"], batch.labelled.label[:, None]
+    )
     return {
-      "labelled": Term(own.sum(1)),
+      "labelled": Term(labelled_error.sum(1)),
       "unlabelled": Term((weight * error).mean(1), 1.0, scale),
     }
 
-  def loss(forward, batch, state, clock):
-    assigned, state = assign(forward, batch, state, clock)
-    return learn(forward, batch, assigned, clock), state, assigned
-
-  return Method(
-    Needs(heads={"voters": Head("classifier", count=len(PEERS))}),
-    lambda sizes: (),
-    loss,
+  heads = {"voters": Head("classifier", count=len(PEERS))}
+  return assign_then_learn(
+    Needs(heads=heads, predicts="voters"),
+    stateless,
+    assign,
+    learn,
     predict=lambda outputs: outputs.heads["voters"].mean(1),
-    assign=assign,
-    learn=learn,
   )

@@ -1,18 +1,18 @@
-"""Pseudo-Label (Lee 2013): the model's own sure answers are labels.
+"""Pseudo-Label (Lee 2013): the model's own confident predictions are labels.
 
-One view, one pass: the text that is labelled is the text that is learned,
+One view and one pass: the model learns the label that it predicts,
 
   loss = CE(x) + scale * ramp(t) * mean 1[max p(u) >= threshold] CE(p(u), argmax p(u))
 
 Lee's ramp alpha(t) (equation 16) is 0 at first, then linear; here it is linear over the
-first 40% of the run. His method has no threshold (0 gives it); 0.95 is what comparisons
-since use.
+first 40% of the run. His method has no threshold (the same as 0); 0.95 is what later
+comparisons use.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.method import Assignment, Method, Needs, Term, cross_entropy, stateless
 from ssljax.ops import ramps
 from ssljax.options import Amount, Share
 
@@ -37,4 +37,4 @@ def make(threshold: Share = 0.95, scale: Amount = 1.0, ramp: Share = 0.4) -> Met
     }
     return terms, state, assigned
 
-  return Method(Needs(views=("weak",)), lambda sizes: (), loss)
+  return Method(Needs(views=("weak",)), stateless, loss)

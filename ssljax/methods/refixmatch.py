@@ -1,13 +1,13 @@
 """ReFixMatch (Nguyen & Yang 2023, arXiv 2308.07509): unsure texts teach softly.
 
-FixMatch, and for the texts that it leaves out a divergence in place of a label:
+FixMatch, plus a divergence for the texts below its threshold:
 
   loss = CE(x) + scale * mean m(u) CE(p(strong(u)), argmax q)
        + scale * mean (1 - m(u)) KL(S(q) || p(strong(u))),
   q = p(y | weak(u)), m(u) = 1[max q >= threshold]
 
-S sharpens to q^(1/T), as the authors' own code does. (Their port to a library takes a
-softmax of the probabilities instead, and divides the strong logits by T, too.)
+S sharpens to q^(1/T), as in the authors' own code. (Their port to a library applies a
+softmax to the probabilities instead, and also divides the strong logits by T.)
 """
 
 import jax
@@ -21,6 +21,7 @@ from ssljax.method import (
   Term,
   consistency,
   cross_entropy,
+  stateless,
 )
 from ssljax.ops import alignment
 from ssljax.options import Amount, Share
@@ -41,7 +42,7 @@ def make(
   def extra(state, assigned, strong):
     soft = assigned.more
     entropy = cross_entropy(jnp.log(jnp.maximum(soft, 1e-30)), soft)
-    apart = cross_entropy(strong.logits, soft) - entropy
-    return {"divergence": Term(apart, 1.0 - assigned.weight, scale)}
+    divergence = cross_entropy(strong.logits, soft) - entropy
+    return {"divergence": Term(divergence, 1.0 - assigned.weight, scale)}
 
-  return consistency(Rule(lambda sizes: (), assign, extra), scale, Needs(soft=True))
+  return consistency(Rule(stateless, assign, extra), scale, Needs(soft=True))

@@ -1,20 +1,29 @@
 """SequenceMatch (Nguyen 2024, arXiv 2310.15787): weak, medium and strong in a chain.
 
-FlexMatch's labels and mask m (`ops.thresholds`), and three divergences between the
+FlexMatch's labels and mask m (`ops.thresholds`), plus three divergences between the
 views, each towards the weaker one, sharpened (S) and without gradient:
 
   loss = CE(x) + scale * mean m CE(p_s, argmax p_w)
        + scale * mean m [KL(S(p_w) || p_m) + KL(S(p_m) || p_s) + KL(S(p_w) || p_s)]
 
-The third view is `--config.medium`. All divergences have the weak view's m, as in the
-author's port to a library (which takes a softmax of the probabilities in place of
-sharpening them); in the author's own code each asks the weaker view of its pair.
+The third view is `--config.medium`. All divergences use the weak view's m, as in the
+author's port to a library (which applies a softmax to the probabilities instead of
+sharpening them); the author's own code uses the mask of the weaker view of each pair.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.method import (
+  ASSIGN,
+  LEARN,
+  Assignment,
+  Method,
+  Needs,
+  Term,
+  assign_then_learn,
+  cross_entropy,
+)
 from ssljax.ops import thresholds
 from ssljax.options import Amount, Share
 
@@ -25,23 +34,23 @@ def make(
   scale: Amount = 1.0,
   warmup: bool = True,
 ) -> Method:
-  """Args: `threshold`, `warmup` as FlexMatch's; `temperature` T of the targets."""
+  """Args: `threshold`, `warmup` as in FlexMatch; `temperature` T of the targets."""
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, 0)
+    key = jax.random.fold_in(clock.key, ASSIGN)
     weak = forward(batch.unlabelled.views["weak"], key=key, gradient=False)
     q = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
     label = q.argmax(-1)
-    level = thresholds.learned_threshold(state, threshold, warmup)
-    weight = (q.max(-1) >= level[label]).astype(jnp.float32)
+    cutoff = thresholds.learned_threshold(state, threshold, warmup)
+    weight = (q.max(-1) >= cutoff[label]).astype(jnp.float32)
     target = jax.nn.one_hot(label, q.shape[-1], dtype=jnp.float32)
-    every, index = jnp.ones(label.shape, bool), batch.unlabelled.index
-    state = thresholds.learned_update(state, index, q, threshold, every)
-    more = jax.lax.stop_gradient(weak.logits)
-    return Assignment(target, weight, {"threshold": level.mean()}, more), state
+    use, index = jnp.ones(label.shape, bool), batch.unlabelled.index
+    state = thresholds.learned_update(state, index, q, threshold, use)
+    logits = jax.lax.stop_gradient(weak.logits)
+    return Assignment(target, weight, {"threshold": cutoff.mean()}, logits), state
 
-  def towards(weaker, stronger):
-    """KL(S(p) || p'), f32 [n], of logits; no gradient to the weaker."""
+  def divergence(weaker, stronger):
+    """KL(S(p) || p'), f32 [n], from logits; no gradient to the weaker view."""
     target = jax.nn.softmax(jax.lax.stop_gradient(weaker) / max(temperature, 1e-6))
     entropy = cross_entropy(jnp.log(jnp.maximum(target, 1e-30)), target)
     return cross_entropy(stronger, target) - entropy
@@ -51,21 +60,21 @@ def make(
       batch.labelled.views["weak"],
       batch.unlabelled.views["medium"],
       batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, 1),
+      key=jax.random.fold_in(clock.key, LEARN),
     )
-    chain = ((assigned.more, medium), (medium.logits, strong), (assigned.more, strong))
-    apart = sum(towards(weaker, stronger.logits) for weaker, stronger in chain)
+    weak_logits = assigned.more
+    divergences = (
+      divergence(weak_logits, medium.logits)
+      + divergence(medium.logits, strong.logits)
+      + divergence(weak_logits, strong.logits)
+    )
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
       "unlabelled": Term(
         cross_entropy(strong.logits, assigned.target), assigned.weight, scale
       ),
-      "divergence": Term(apart, assigned.weight, scale),
+      "divergence": Term(divergences, assigned.weight, scale),
     }
 
-  def loss(forward, batch, state, clock):
-    assigned, state = assign(forward, batch, state, clock)
-    return learn(forward, batch, assigned, clock), state, assigned
-
   needs = Needs(views=("weak", "medium", "strong"), votes=("weak", "medium"), soft=True)
-  return Method(needs, thresholds.learned_init, loss, assign=assign, learn=learn)
+  return assign_then_learn(needs, thresholds.learned_init, assign, learn)

@@ -1,19 +1,19 @@
-"""SimMatch (Zheng et al. 2022, arXiv 2203.06915): alike in class, alike to neighbours.
+"""SimMatch (Zheng et al. 2022, arXiv 2203.06915): class and instance similarity agree.
 
-A bank holds the embedding f (a projection of unit length) and the label of each
-labelled text. p' is the weak prediction aligned to a uniform mean over the last
-`window` batches, s = softmax(f(weak(u)) . bank / T) the weak similarities. They correct
-each other:
+A bank holds the embedding f (a unit-length projection) and the label of each labelled
+text. p' is the weak prediction aligned to a uniform mean over the last `window`
+batches, s = softmax(f(weak(u)) . bank / T) the weak similarities. They correct each
+other:
 
-  s' ~ s_k p'_{y_k}, rows to 1
+  s' ~ s_k p'_{y_k}, rows sum to 1
   q_c = smoothing p'_c + (1 - smoothing) sum_{k: y_k = c} s_k
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q)
        + instances * mean CE(softmax(f(strong(u)) . bank / T), s')
 
-The neighbours speak from the second epoch on, as in the authors' code: until then q is
-p' and the last term 0. A text that is visited moves its row to `momentum` bank + (1 -
-`momentum`) f, at length 1 (the paper's small form, without a teacher); rows that were
-not visited yet have no part in any of it.
+The bank is used from the second epoch on, as in the authors' code: before that, q is p'
+and the last term 0. Each visit of a labelled text updates its row to `momentum` bank +
+(1 - `momentum`) f, normalised to unit length (the paper's small variant, without a
+teacher). Rows that have not been visited yet are ignored.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from ssljax.ops import alignment
 from ssljax.options import Amount, Count, Share, Temperature
 
 Array = jax.Array
-NEVER = -1e9  # the similarity of a row that was not visited
+NOT_VISITED = -1e9  # similarity to such a row
 
 
 class State(NamedTuple):
@@ -54,32 +54,34 @@ def make(
       alignment.window_init(window, sizes.classes),
     )
 
-  def near(state, feature):
-    """Similarities f32 [U, labelled]."""
-    known = state.label.sum(-1) > 0
-    return jnp.where(known, feature @ state.feature.T / temperature, NEVER)
+  def similarity(state, feature):
+    """Logits f32 [U, labelled]."""
+    visited = state.label.sum(-1) > 0
+    return jnp.where(visited, feature @ state.feature.T / temperature, NOT_VISITED)
 
-  def guess(state, weak, later):
+  def guess(state, weak, use_bank):
+    """(q f32 [U, C], s' f32 [U, labelled], updated window)."""
     p = jax.nn.softmax(weak.logits)
-    moved = alignment.window_update(state.window, p.mean(0))
-    even = alignment.aligned(
-      p, alignment.uniform(p.shape[-1]), alignment.window_mean(moved)
+    means = alignment.window_update(state.window, p.mean(0))
+    aligned = alignment.aligned(
+      p, alignment.uniform(p.shape[-1]), alignment.window_mean(means)
     )
-    s = jax.nn.softmax(near(state, weak.heads["projection"]))
-    unfolded = s * (even @ state.label.T)
-    unfolded = unfolded / jnp.maximum(unfolded.sum(-1, keepdims=True), 1e-12)
-    q = smoothing * even + (1.0 - smoothing) * s @ state.label
-    return jnp.where(later, q, even), unfolded, moved
+    s = jax.nn.softmax(similarity(state, weak.heads["projection"]))
+    calibrated = s * (aligned @ state.label.T)
+    total = calibrated.sum(-1, keepdims=True)
+    calibrated = calibrated / jnp.maximum(total, 1e-12)
+    q = smoothing * aligned + (1.0 - smoothing) * s @ state.label
+    return jnp.where(use_bank, q, aligned), calibrated, means
 
-  def visited(state, labelled, batch):
+  def update_bank(state, labelled, batch):
     index, label = batch.labelled.index, batch.labelled.label
-    # A batch larger than the labelled set repeats rows: they move once, by the mean.
+    # A batch larger than the labelled set repeats rows: update each once, by the mean.
     same = (index[:, None] == index).astype(jnp.float32)
     same = same / same.sum(1, keepdims=True)
     feature = jnp.matmul(same, labelled.heads["projection"], precision="highest")
-    first = state.label[index].sum(-1, keepdims=True) == 0
+    first_visit = state.label[index].sum(-1, keepdims=True) == 0
     old = momentum * state.feature[index]
-    row = jnp.where(first, feature, old + (1.0 - momentum) * feature)
+    row = jnp.where(first_visit, feature, old + (1.0 - momentum) * feature)
     row = row / jnp.maximum(jnp.linalg.norm(row, axis=-1, keepdims=True), 1e-12)
     return state.feature.at[index].set(row), state.label.at[index].set(label)
 
@@ -89,17 +91,17 @@ def make(
     labelled, strong = forward(
       batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
     )
-    later = (clock.epoch > 0) & jnp.any(state.label > 0)
-    q, unfolded, moved = jax.lax.stop_gradient(guess(state, weak, later))
+    use_bank = (clock.epoch > 0) & jnp.any(state.label > 0)
+    q, calibrated, means = jax.lax.stop_gradient(guess(state, weak, use_bank))
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
-    alike = cross_entropy(near(state, strong.heads["projection"]), unfolded)
+    error = cross_entropy(similarity(state, strong.heads["projection"]), calibrated)
     terms = {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
       "unlabelled": Term(cross_entropy(strong.logits, q), weight, scale),
-      "instances": Term(alike, 1.0, instances * later),
+      "instances": Term(error, 1.0, instances * use_bank),
     }
-    seen = jax.lax.stop_gradient(visited(state, labelled, batch))
-    return terms, State(*seen, moved), Assignment(q, weight)
+    bank = jax.lax.stop_gradient(update_bank(state, labelled, batch))
+    return terms, State(*bank, means), Assignment(q, weight)
 
   needs = Needs(heads={"projection": Head("projection", width=width)}, soft=True)
   return Method(needs, init, loss)

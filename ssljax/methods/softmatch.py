@@ -2,16 +2,17 @@
 
   weight(q) = exp(-min(max q - mu, 0)^2 / (2 sigma^2 / deviations^2))
 
-(a Gaussian cut at its mean; lambda_max 1), mu and sigma^2 running averages of the mean
-and the unbiased variance of max q over the batch, from 1/C and 1 on. The batch moves
-them before they are used. Uniform alignment goes into the weight only: max q is that of
-q scaled to a uniform running mean; the label is argmax of q itself. In a run of
-hundreds of steps all three averages are still near their first values.
+(a Gaussian truncated at its mean; lambda_max 1), mu and sigma^2 running averages of the
+mean and the unbiased variance of max q over the batch, which start at 1/C and 1. They
+are updated before they are used. Uniform alignment affects the weight only: there, max
+q is that of q scaled to a uniform running mean; the label is the argmax of q itself. In
+a run of hundreds of steps all three averages are still close to their initial values.
 
   loss = CE(x) + scale * mean weight * CE(p(strong(u)), argmax q)
 
-`moments` says whether mu and sigma are of q before the alignment, as the paper has it,
-or after it, as published code does. `deviations` is 2, as there: sigma is halved.
+With `moments="before"`, mu and sigma are those of q before the alignment, as in the
+paper; with "after", those of the aligned q, as in published code. `deviations` is 2, as
+in that code, which halves sigma.
 """
 
 from typing import Literal, NamedTuple
@@ -50,13 +51,16 @@ def make(
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)
     model = alignment.average_update(state.model, q.mean(0), momentum)
-    even = alignment.aligned(q, alignment.uniform(q.shape[-1]), model.mean)
-    sure = (q if moments == "before" else even).max(-1)
-    move = lambda old, new: momentum * old + (1.0 - momentum) * new
-    spread = sure.var(ddof=1) if sure.shape[0] > 1 else jnp.zeros(())
-    state = State(move(state.mean, sure.mean()), move(state.variance, spread), model)
-    below = jnp.minimum(even.max(-1) - state.mean, 0.0)
-    # Where all texts are alike the variance is 0: those at the mean count in full.
+    aligned = alignment.aligned(q, alignment.uniform(q.shape[-1]), model.mean)
+    confidence = (q if moments == "before" else aligned).max(-1)
+    average = lambda old, new: momentum * old + (1.0 - momentum) * new
+    several = confidence.shape[0] > 1
+    variance = confidence.var(ddof=1) if several else jnp.zeros(())
+    state = State(
+      average(state.mean, confidence.mean()), average(state.variance, variance), model
+    )
+    below = jnp.minimum(aligned.max(-1) - state.mean, 0.0)
+    # If all texts are alike the variance is 0: those at the mean have weight 1.
     variance = jnp.maximum(state.variance, 1e-12)
     weight = jnp.exp(-(below**2) * deviations**2 / (2.0 * variance))
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)

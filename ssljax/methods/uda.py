@@ -5,12 +5,12 @@
 
 q = p(y | weak(u)); the paper's divergence has the same gradient. Training signal
 annealing drops a labelled text while the model gives its *correct* class more than
-eta_t = a_t (1 - 1/C) + 1/C; Z counts those that stay. a_t over progress t: "linear" t,
-"exp" e^(5(t - 1)), "log" 1 - e^(-5t), "off" 1.
+eta_t = a_t (1 - 1/C) + 1/C; Z counts the texts that remain. a_t over progress t:
+"linear" t, "exp" e^(5(t - 1)), "log" 1 - e^(-5t), "off" 1.
 
-The code of published comparisons, not the authors', passes over the sharpening and
-anneals on max p. Its schedule for texts is "exp", which leaves almost no labelled text
-in at first: the default is "linear".
+The code of published comparisons (not the authors') omits the sharpening and anneals on
+max p. Its schedule for text is "exp", which drops almost all labelled texts at first:
+our default is "linear".
 """
 
 from typing import Literal
@@ -18,7 +18,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Needs, Rule, consistency
+from ssljax.method import Assignment, Method, Needs, Rule, consistency, stateless
 from ssljax.options import Amount, Share
 
 SCHEDULES = {
@@ -45,9 +45,9 @@ def make(
   def labelled_weight(evidence, clock):
     classes = evidence.label.shape[-1]
     correct = (jax.nn.softmax(evidence.labelled_logits) * evidence.label).sum(-1)
-    share = SCHEDULES[annealing](clock.progress)
-    keep = (correct <= share * (1 - 1 / classes) + 1 / classes).astype(jnp.float32)
+    a = SCHEDULES[annealing](clock.progress)
+    keep = (correct <= a * (1 - 1 / classes) + 1 / classes).astype(jnp.float32)
     return keep * keep.shape[0] / jnp.maximum(keep.sum(), 1.0)
 
-  rule = Rule(lambda sizes: (), assign, labelled_weight=labelled_weight)
+  rule = Rule(stateless, assign, labelled_weight=labelled_weight)
   return consistency(rule, scale, Needs(soft=True))

@@ -1,20 +1,31 @@
-"""Two looks at a text must agree in their probabilities (Pi-Model, Mean Teacher)."""
+"""Consistency of the probabilities of two passes (Pi-Model, Mean Teacher)."""
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
+from ssljax.method import (
+  ASSIGN,
+  LEARN,
+  Assignment,
+  Method,
+  Needs,
+  Term,
+  assign_then_learn,
+  cross_entropy,
+  stateless,
+)
 from ssljax.ops import ramps
 
 Array = jax.Array
 
 
 def square(p: Array, target: Array) -> Array:
-  """(C / 2) sum_c (p_c - target_c)^2, f32 [n] of f32 [n, C], for any C as CE pulls.
+  """(C / 2) sum_c (p_c - target_c)^2, f32 [n] of f32 [n, C].
 
-  The papers' mean_c (p_c - target_c)^2 has near uniform p a gradient on logits of
-  2 / C^2 times that of cross-entropy: a weight that was found with ten classes is 25
-  times as much with two. Here it is (p - target) itself, as cross-entropy's.
+  Scaled so that its gradient compares to that of cross-entropy for any C. The papers'
+  mean_c (p_c - target_c)^2 has, near uniform p, a gradient on the logits that is
+  2 / C^2 times that of cross-entropy: a weight tuned with ten classes is 25 times as
+  strong with two. This one has (p - target), the same as cross-entropy.
   """
   return target.shape[-1] / 2 * ((p - target) ** 2).sum(-1)
 
@@ -23,13 +34,13 @@ def agreement(teacher: bool, scale: float, ramp: float) -> Method:
   """CE(x) + scale * ramp(t) * mean_u square(p(strong(u)), sg p'(weak(u))).
 
   Args:
-    teacher: p' is that of the parameters' average, else the model's own.
+    teacher: p' is predicted by the averaged parameters, else by the model itself.
     scale: at the end of the ramp.
     ramp: a share of the run.
   """
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, 0)
+    key = jax.random.fold_in(clock.key, ASSIGN)
     view = batch.unlabelled.views["weak"]
     weak = forward(view, key=key, teacher=teacher, gradient=False)
     target = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
@@ -39,7 +50,7 @@ def agreement(teacher: bool, scale: float, ramp: float) -> Method:
     labelled, strong = forward(
       batch.labelled.views["weak"],
       batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, 1),
+      key=jax.random.fold_in(clock.key, LEARN),
     )
     error = square(jax.nn.softmax(strong.logits), assigned.target)
     return {
@@ -47,9 +58,5 @@ def agreement(teacher: bool, scale: float, ramp: float) -> Method:
       "unlabelled": Term(error, 1.0, scale * ramps.linear(clock.progress, ramp)),
     }
 
-  def loss(forward, batch, state, clock):
-    assigned, state = assign(forward, batch, state, clock)
-    return learn(forward, batch, assigned, clock), state, assigned
-
   needs = Needs(teacher=teacher, soft=True)
-  return Method(needs, lambda sizes: (), loss, assign=assign, learn=learn)
+  return assign_then_learn(needs, stateless, assign, learn)

@@ -1,7 +1,8 @@
-"""Distribution alignment: predictions whose mean is what it should be; and sharpening.
+"""Distribution alignment, the averages that it needs, and sharpening.
 
-Berthelot et al. 2020 (ReMixMatch, arXiv 1911.09785), section 3.1: each prediction is
-scaled, class by class, by (wanted mean / mean so far), then to a sum of 1.
+Distribution alignment (Berthelot et al. 2020, ReMixMatch, arXiv 1911.09785, section
+3.1) scales each prediction, class by class, by (target mean / mean so far), and
+normalises it.
 """
 
 from typing import NamedTuple
@@ -9,15 +10,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ssljax.method import Sizes
+
 Array = jax.Array
 TINY = 1e-6
 
 
 class Average(NamedTuple):
-  """An exponential moving average that begins with the first value it sees."""
+  """An exponential moving average that starts at the first value."""
 
   mean: Array  # f32 [...]
-  steps: Array  # i32 [], values seen
+  steps: Array  # i32 [], values so far
 
 
 def average_init(*shape: int) -> Average:
@@ -25,16 +28,16 @@ def average_init(*shape: int) -> Average:
 
 
 def average_update(state: Average, value: Array, momentum: float) -> Average:
-  """m <- momentum m + (1 - momentum) value; the first value is taken as it is."""
-  moved = momentum * state.mean + (1.0 - momentum) * value
-  return Average(jnp.where(state.steps == 0, value, moved), state.steps + 1)
+  """m <- momentum m + (1 - momentum) value; m is the first value at first."""
+  mean = momentum * state.mean + (1.0 - momentum) * value
+  return Average(jnp.where(state.steps == 0, value, mean), state.steps + 1)
 
 
 class Window(NamedTuple):
-  """The last K batch means, for an average without a tail (CoMatch, SimMatch)."""
+  """The last K batch means, for a moving average (CoMatch, SimMatch)."""
 
   means: Array  # f32 [K, C]
-  steps: Array  # i32 [], batches seen
+  steps: Array  # i32 [], batches so far
 
 
 def window_init(length: int, classes: int) -> Window:
@@ -42,20 +45,20 @@ def window_init(length: int, classes: int) -> Window:
 
 
 def window_update(state: Window, value: Array) -> Window:
-  """value f32 [C] in place of the oldest."""
-  place = state.steps % state.means.shape[0]
-  return Window(state.means.at[place].set(value), state.steps + 1)
+  """Replaces the oldest mean by value f32 [C]."""
+  slot = state.steps % state.means.shape[0]
+  return Window(state.means.at[slot].set(value), state.steps + 1)
 
 
 def window_mean(state: Window) -> Array:
-  """f32 [C], the mean of what is there."""
-  here = jnp.minimum(state.steps, state.means.shape[0])
-  return state.means.sum(0) / jnp.maximum(here, 1).astype(jnp.float32)
+  """f32 [C], the mean over the batches in the window."""
+  count = jnp.minimum(state.steps, state.means.shape[0])
+  return state.means.sum(0) / jnp.maximum(count, 1).astype(jnp.float32)
 
 
-def aligned(probability: Array, wanted: Array, mean: Array) -> Array:
-  """Normalise(p * wanted / mean), f32 [..., C]; wanted, mean f32 [C]."""
-  scaled = probability * (wanted + TINY) / (mean + TINY)
+def aligned(probability: Array, target: Array, mean: Array) -> Array:
+  """Normalise(p * target / mean), f32 [..., C]; target, mean f32 [C]."""
+  scaled = probability * (target + TINY) / (mean + TINY)
   return scaled / scaled.sum(-1, keepdims=True)
 
 
@@ -64,14 +67,20 @@ def uniform(classes: int) -> Array:
   return jnp.full(classes, 1.0 / classes, jnp.float32)
 
 
-def sharpened(probability: Array, temperature: float) -> Array:
-  """p^(1/T), to a sum of 1 (MixMatch, arXiv 1905.02249, equation 7); f32 [..., C].
+def labelled_counts(sizes: Sizes) -> Array:
+  """f32 [C], labelled texts in each class; at least 1, and all 1 if not known."""
+  counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
+  return jnp.maximum(counts, 1.0)
 
-  At T = 0 its limit, one-hot.
+
+def sharpened(probability: Array, temperature: float) -> Array:
+  """Normalise(p^(1/T)) (MixMatch, arXiv 1905.02249, equation 7); f32 [..., C].
+
+  One-hot, the limit, for T = 0.
   """
   if temperature == 0:
     return jax.nn.one_hot(
       probability.argmax(-1), probability.shape[-1], dtype=jnp.float32
     )
-  # In logarithms: powers of small numbers would be 0.
+  # In logarithms, since powers of small numbers would underflow to 0.
   return jax.nn.softmax(jnp.log(jnp.maximum(probability, 1e-30)) / temperature)

@@ -1,4 +1,4 @@
-"""Features of texts: their likeness, and a queue of the newest."""
+"""Cosine similarity of features, and a queue of the newest features."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ Array = jax.Array
 
 
 class Queue(NamedTuple):
-  """K rows of features with what was said of each."""
+  """K rows of features with the class probabilities of each."""
 
-  feature: Array  # f32 [K, W], zeros where nothing came yet
+  feature: Array  # f32 [K, W], zeros while not filled
   probability: Array  # f32 [K, C]
-  count: Array  # i32 [], rows that came so far
+  count: Array  # i32 [], rows pushed so far, up to 2 K (see `queue_push`)
 
 
 def queue_init(length: int, width: int, classes: int) -> Queue:
@@ -25,28 +25,28 @@ def queue_init(length: int, width: int, classes: int) -> Queue:
 
 
 def queue_push(state: Queue, feature: Array, probability: Array) -> Queue:
-  """Rows [n, ...] in place of the n oldest; n at most K."""
+  """Replaces the n oldest rows by [n, ...]; n at most K."""
   length, n = state.feature.shape[0], feature.shape[0]
-  place = (state.count + jnp.arange(n, dtype=jnp.int32)) % length
+  slot = (state.count + jnp.arange(n, dtype=jnp.int32)) % length
   return Queue(
-    state.feature.at[place].set(feature),
-    state.probability.at[place].set(probability),
-    # Kept small for ever: a count beyond K tells no more than K does, but the place.
+    state.feature.at[slot].set(feature),
+    state.probability.at[slot].set(probability),
+    # Kept below 2 K, so that it can't overflow: only the slot matters beyond K.
     jnp.where(state.count + n < 2 * length, state.count + n, state.count + n - length),
   )
 
 
 def queue_filled(state: Queue) -> Array:
-  """bool [K], rows that hold something."""
+  """bool [K], which rows are filled."""
   return jnp.arange(state.feature.shape[0]) < state.count
 
 
 def unit(x: Array) -> Array:
-  """Rows of f32 [..., W] at length 1; a row of zeros stays, and takes no gradient."""
+  """Scales rows of f32 [..., W] to norm 1; zeros stay zeros and get no gradient."""
   square = (x**2).sum(-1, keepdims=True)
   return jnp.where(square > 0, x * jax.lax.rsqrt(jnp.maximum(square, 1e-24)), 0.0)
 
 
 def cosine(a: Array, b: Array) -> Array:
-  """Of each pair of rows, f32 [...]."""
+  """Cosine similarity of each pair of rows, f32 [...]."""
   return (unit(a) * unit(b)).sum(-1)

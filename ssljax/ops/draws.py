@@ -1,4 +1,4 @@
-"""Random draws that belong to a text, wherever in the batch it stands."""
+"""Random draws that depend on the text, not on its position in the batch."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ Array = jax.Array
 def by_row(key: Array, index: Array, draw: Callable[[Array], Array]) -> Array:
   """draw(key of row i) for each i of `index` i32 [n]; [n, ...].
 
-  The keys are of threefry whatever `key` is: of a batch of "rbg" keys JAX uses the
-  first one for all, so that a draw would hang on the place in the batch.
+  Uses threefry keys whatever `key` is: for a batch of "rbg" keys JAX uses the first one
+  for all, and a draw would depend on the position in the batch.
   """
   bits = jax.random.bits(key, (2,), jnp.uint32)
-  plain = jax.random.wrap_key_data(bits, impl="threefry2x32")
-  return jax.vmap(lambda i: draw(jax.random.fold_in(plain, i)))(index)
+  threefry = jax.random.wrap_key_data(bits, impl="threefry2x32")
+  return jax.vmap(lambda i: draw(jax.random.fold_in(threefry, i)))(index)

@@ -1,7 +1,7 @@
 """Pseudo-margins and their running averages (MarginMatch, MultiMatch).
 
-Tables over all N rows are read and written at the batch's rows only, so that with a
-donated state they change in place.
+Tables over all N rows are read and written at the batch's rows only, so that they are
+updated in place when the state is donated.
 """
 
 import jax
@@ -14,11 +14,11 @@ def pseudo_margin(logits: Array) -> Array:
   """PM_c = z_c - max_{i != c} z_i (MarginMatch, section 3); f32 [..., C] -> same.
 
   The predicted class gets its lead over the runner-up, every other class its
-  (negative) gap to the top; in a tie for the top both get 0.
+  (negative) gap to the largest; if two are largest, both get 0.
   """
   top = jax.lax.top_k(logits, 2)[0]  # [..., 2]
-  leads = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
-  return logits - jnp.where(leads, top[..., 1:], top[..., :1])
+  predicted = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
+  return logits - jnp.where(predicted, top[..., 1:], top[..., :1])
 
 
 def averaged(average: Array, margin: Array, age: Array, smoothness: float) -> Array:
@@ -27,7 +27,7 @@ def averaged(average: Array, margin: Array, age: Array, smoothness: float) -> Ar
   Args:
     average, margin: f32 [..., U, C].
     age: i32 [U] or [], t: earlier visits of each row, or the epoch.
-    smoothness: d; near 1 this is the mean of all margins so far.
+    smoothness: d; close to 1 this is the mean of all margins so far.
   """
   share = smoothness / (1.0 + age.astype(jnp.float32))
   share = share[..., None] if share.ndim else share

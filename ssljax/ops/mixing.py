@@ -1,8 +1,8 @@
-"""Mixup of texts: who is mixed with whom, and how much of each (arXiv 1710.09412).
+"""Mixup of texts (arXiv 1710.09412): pairs, shares and the mixed logits.
 
-Two places where texts can be mixed. "pooled": the features that the classifier reads
-(manifold mixup). "hidden": the hidden states after a layer that is drawn at each step,
-position by position (TMix, Chen et al. 2020, arXiv 2004.12239).
+Texts can be mixed in two places. "pooled": the features that the classifier reads
+(manifold mixup). "hidden": the hidden states after a layer drawn at each step, position
+by position (TMix, Chen et al. 2020, arXiv 2004.12239).
 """
 
 from collections.abc import Sequence
@@ -14,29 +14,29 @@ from ssljax.method import Outputs
 from ssljax.ops import draws
 
 Array = jax.Array
-LAYERS = (7, 9, 12)  # of 12 layers, TMix's best set; of other depths alike
+LAYERS = (7, 9, 12)  # of 12 layers, TMix's best set; scaled to other depths
+REPEAT = 1 << 24  # apart from all rows, see `pairs`
 
 
 def pairs(key: Array, rows: Sequence[Array], alpha: float) -> tuple[Array, Array]:
-  """Partners and shares of n texts, which hang on the rows and not on their order.
+  """Partners and shares of n texts; they depend on the rows, not on their order.
 
   Args:
-    rows: of each view, i32, the rows that its texts are of; together n.
-    alpha: of the Beta distribution; 0 mixes nothing, its limit.
+    rows: for each view, i32, the rows of its texts; n in total.
+    alpha: of the Beta distribution; 0, its limit, mixes nothing.
 
   Returns:
-    i32 [n], a permutation: all stand in one random circle, and each text's partner is
-    the next one. f32 [n], the text's own share: Beta(alpha, alpha), of which the
-    larger side is the text's (MixMatch, equations 8 to 11).
+    i32 [n], a permutation: the texts form one random circle, and each text's partner is
+    the next one. f32 [n], the text's own share: the larger of x and 1 - x, x drawn from
+    Beta(alpha, alpha) (MixMatch, equations 8 to 11).
   """
-  # A number for each text of each view, so that all are drawn in one go; copies of a
-  # row (a batch larger than the labelled set has some) are told apart.
+  # Number all texts of all views, to draw for them at once. Repeated rows (in a batch
+  # larger than the labelled set) get different numbers.
   number = jnp.concatenate([len(rows) * index + v for v, index in enumerate(rows)])
-  same = jnp.tril(number[:, None] == number, -1).sum(1, dtype=jnp.int32)
-  number = number + same * jnp.int32(1 << 24)
-  place_key, share_key = jax.random.split(key)
-  place = draws.by_row(place_key, number, jax.random.uniform)
-  order = jnp.argsort(place)
+  repeats = jnp.tril(number[:, None] == number, -1).sum(1, dtype=jnp.int32)
+  number = number + repeats * jnp.int32(REPEAT)
+  order_key, share_key = jax.random.split(key)
+  order = jnp.argsort(draws.by_row(order_key, number, jax.random.uniform))
   partner = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
   share = jnp.ones(number.shape, jnp.float32)
   if alpha:
@@ -54,21 +54,21 @@ def mixed(values: Array, partner: Array, share: Array) -> Array:
 def logits(
   forward, views: Sequence, partner: Array, share: Array, key: Array, where: str
 ) -> tuple[Array, Sequence[Outputs]]:
-  """What the model says of the mixed texts, f32 [n, C], in the order of `views`.
+  """Runs the model on mixed texts.
 
   Args:
-    views: Texts; together n.
+    views: Texts; n in total.
     where: "pooled" or "hidden".
 
   Returns:
-    With them what it says of each view unmixed, which "pooled" has at no cost; () of
-    "hidden".
+    f32 [n, C], logits of the mixed texts, in the order of `views`; and the outputs for
+    each view unmixed, which "pooled" computes anyway, () for "hidden".
   """
   run_key, layer_key = jax.random.split(key)
   if where == "hidden":
     depths = jnp.array([-(-k * forward.depth // 12) for k in LAYERS], jnp.int32)
     layer = jax.random.choice(layer_key, depths)
     return forward.mix(tuple(views), partner, share, layer, run_key).logits, ()
-  found = forward(*views, key=run_key)
-  features = jnp.concatenate([outputs.features for outputs in found])
-  return forward.classify(mixed(features, partner, share)).logits, found
+  unmixed = forward(*views, key=run_key)
+  features = jnp.concatenate([outputs.features for outputs in unmixed])
+  return forward.classify(mixed(features, partner, share)).logits, unmixed

@@ -1,4 +1,4 @@
-"""Confidence thresholds that adapt to each class: FlexMatch's and FreeMatch's."""
+"""Confidence thresholds by class (FlexMatch, FreeMatch)."""
 
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ Array = jax.Array
 
 
 class Learned(NamedTuple):
-  """FlexMatch: which rows each class has learned."""
+  """FlexMatch: which rows have been learned as which class."""
 
   label: Array  # i32 [N], last confident pseudo-label of each row, -1 if none yet
-  count: Array  # i32 [C], rows that hold each label: kept along, never recounted
+  count: Array  # i32 [C], number of rows with each label
 
 
 def learned_init(sizes: Sizes) -> Learned:
@@ -27,11 +27,11 @@ def learned_status(state: Learned, warmup: bool = True) -> Array:
   """beta(c) = sigma(c) / max(max sigma, unused rows), f32 [C].
 
   FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up). Without
-  `warmup` unused rows do not count.
+  `warmup`, unused rows are ignored.
   """
   unused = state.label.shape[0] - state.count.sum()
-  most = jnp.maximum(state.count.max(), unused if warmup else 0)
-  return state.count.astype(jnp.float32) / jnp.maximum(most, 1).astype(jnp.float32)
+  largest = jnp.maximum(state.count.max(), unused if warmup else 0)
+  return state.count.astype(jnp.float32) / jnp.maximum(largest, 1).astype(jnp.float32)
 
 
 def learned_threshold(state: Learned, threshold: float, warmup: bool = True) -> Array:
@@ -43,23 +43,23 @@ def learned_threshold(state: Learned, threshold: float, warmup: bool = True) -> 
 def learned_update(
   state: Learned, index: Array, probability: Array, threshold: float, use: Array
 ) -> Learned:
-  """Remembers the labels of confident rows.
+  """Records the labels of confident rows.
 
   Args:
     index: i32 [U], without repeats.
     probability: f32 [U, C].
-    use: bool [U], rows that may be remembered.
+    use: bool [U], rows that may be recorded.
   """
-  before = state.label[index]
-  sure = use & (probability.max(-1) >= threshold)
-  after = jnp.where(sure, probability.argmax(-1).astype(jnp.int32), before)
+  old = state.label[index]
+  confident = use & (probability.max(-1) >= threshold)
+  new = jnp.where(confident, probability.argmax(-1).astype(jnp.int32), old)
   classes = state.count.shape[0]
 
-  def counted(label):  # -1 is no class: a row of zeros
+  def count(label):  # one_hot(-1) is a row of zeros
     return jax.nn.one_hot(label, classes, dtype=jnp.int32).sum(0)
 
-  count = state.count + counted(after) - counted(before)
-  return Learned(state.label.at[index].set(after), count)
+  counts = state.count + count(new) - count(old)
+  return Learned(state.label.at[index].set(new), counts)
 
 
 class Adaptive(NamedTuple):
@@ -67,7 +67,7 @@ class Adaptive(NamedTuple):
 
   confidence: Array  # f32 [], tau_t, mean of max p
   probability: Array  # f32 [C], mean of p
-  histogram: Array  # f32 [C], share of each argmax
+  histogram: Array  # f32 [C], frequency of each argmax
 
 
 def adaptive_init(classes: int) -> Adaptive:

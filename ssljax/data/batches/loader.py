@@ -13,7 +13,7 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from ssljax.batch import Batch, Labelled, Texts, Unlabelled
+from ssljax.batch import Batch, Labelled, SecondCandidate, Texts, Unlabelled
 from ssljax.data.batches import order, pack
 from ssljax.data.batches.pack import Shape
 from ssljax.data.batches.tokenize import Tokens
@@ -217,8 +217,8 @@ class Loader:
     for (part, name), draw in seeds.items():
       view = getattr(self.data, part)[name]
       index, epoch = rows[part]
-      # "strong_2" stands beside "strong", whose candidates it has.
-      first = seeds.get((part, name.removesuffix("_2"))) if "_2" in name else None
+      second = isinstance(name, SecondCandidate)
+      first = seeds.get((part, name.first)) if second else None
       texts = what(view.tokens, view.draw(draw, epoch, index, first))
       micro, shards = self.layout.micro, self.layout.shards
       size = len(texts) // (micro * shards)

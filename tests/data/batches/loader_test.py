@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from ssljax.batch import SecondCandidate
 from ssljax.data.batches.loader import Layout, Loader, TrainSet, View, row_lengths
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
@@ -181,7 +182,7 @@ def test_views_of_the_same_candidates_are_drawn_apart():
 
 
 def test_two_strong_views_of_a_row_are_never_the_same_candidate():
-  pairs = shown_together("strong", "strong_2")
+  pairs = shown_together("strong", SecondCandidate("strong"))
   assert len(pairs) == 12
   assert all(first != second for first, second in pairs)
   # A row with one candidate shows it twice.
