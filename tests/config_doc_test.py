@@ -12,16 +12,16 @@ from ssljax.options import Option
 PAGE = Path(__file__).parent.parent / "docs" / "config.md"
 HEAD = """# Config keys
 
-Set a key on the command line, `--config.labels=500`, in a config file, `config.labels = 500`,
-or in Python, `ssljax.load_config("fixmatch", labels=500)`. A key that doesn't exist, or a
-value out of range, stops the command with one line that names the nearest key or the
-accepted values.
+Set a key on the command line, `--config.labels=500`, in a config file,
+`config.labels = 500`, or in Python, `ssljax.load_config("fixmatch", labels=500)`. A key
+that doesn't exist, or a value out of range, stops the command with one line that names
+the nearest key or the accepted values.
 
     python -m ssljax.main --config=fixmatch --list_keys
 
 prints these keys and the keywords of the config's method, such as
-`--config.method.threshold=0.9`. [methods.md](methods.md) explains the keywords. Keys for
-augmentation are in [augmentation.md](augmentation.md).
+`--config.method.threshold=0.9`. [methods.md](methods.md) explains the keywords. Keys
+for augmentation are in [augmentation.md](augmentation.md).
 
 A config file of your own starts from the packaged base:
 
@@ -33,8 +33,8 @@ A config file of your own starts from the packaged base:
       config.method.threshold = 0.9
       return config
 
-and is used as `--config=my_config.py`. In a checkout, `from configs import base` works as
-well.
+and is used as `--config=my_config.py`. In a checkout, `from configs import base` works
+as well.
 
 | key | default | accepts | meaning |
 |---|---|---|---|
