@@ -27,9 +27,9 @@ def module(package: ModuleType, name: str) -> ModuleType:
   if "." not in name:
     if name not in names(package):
       raise UserError(
-        f"unknown {kind} {name!r} (--config.{kind}.name); choose one of "
-        f"{', '.join(names(package))}, or give a module of your own by its dotted "
-        f"name, my_package.my_{kind}"
+        f"unknown {kind} {name!r} (--config.{kind}.name)"
+        f"{options.nearest(name, names(package))}; for a module of your own, give its "
+        f"dotted name, such as my_package.my_{kind}"
       )
     return importlib.import_module(f"{package.__name__}.{name}")
   try:
