@@ -1,11 +1,11 @@
-"""Pseudo-Label: the model's own sure answers are labels.
+"""Pseudo-Label: confident predictions become labels.
 
   python -m ssljax.main --config=configs/pseudo_label.py --workdir=DIR \\
     --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
 
 For the response task: --config=configs/pseudo_label.py:response
-With MiniLM on a CPU: docs/methods.md has command, test F1 and cost of a step. Not run
-with the settings of this file, whose DeBERTa-v3-base needs an accelerator.
+docs/methods.md has the test F1 and the cost of a step with MiniLM on a CPU, and the
+command. The defaults here (DeBERTa-v3-base) need an accelerator and were not run.
 """
 
 from ssljax.configs import base

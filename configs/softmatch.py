@@ -1,11 +1,11 @@
-"""SoftMatch: every text counts, sure ones more.
+"""SoftMatch: weights pseudo-labels by confidence instead of a threshold.
 
   python -m ssljax.main --config=configs/softmatch.py --workdir=DIR \\
     --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
 
 For the response task: --config=configs/softmatch.py:response
-With MiniLM on a CPU: docs/methods.md has command, test F1 and cost of a step. Not run
-with the settings of this file, whose DeBERTa-v3-base needs an accelerator.
+docs/methods.md has the test F1 and the cost of a step with MiniLM on a CPU, and the
+command. The defaults here (DeBERTa-v3-base) need an accelerator and were not run.
 """
 
 from ssljax.configs import base

@@ -1,13 +1,13 @@
-"""Supervised training on the labelled texts alone: the line to beat.
+"""Supervised training on the labelled texts only: the baseline.
 
   python -m ssljax.main --config=configs/supervised.py --workdir=DIR \\
     --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
 
 For the response task: --config=configs/supervised.py:response
-Every label instead of 200: --config.labels=0 --config.passes=3
-Run with MiniLM on two CPU cores, by the command in docs/evaluation.md ("Reports"): test
-F1 0.479 ± 0.034 on ToxicChat over three seeds, 2 minutes a run. Not run with the
-settings of this file, whose DeBERTa-v3-base needs an accelerator.
+To use every label: --config.labels=0 --config.passes=3
+With MiniLM on two CPU cores (docs/evaluation.md, "Reports", has the command): test F1
+0.479 ± 0.034 on ToxicChat over three seeds, 2 minutes per run. The defaults here
+(DeBERTa-v3-base) need an accelerator and were not run.
 """
 
 from ssljax.configs import base
