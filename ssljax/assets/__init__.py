@@ -1,1 +1,1 @@
-"""Pretrained encoders and public data: fetched, verified by hash, cached."""
+"""Downloads pretrained encoders and public data, verifies hashes and caches them."""

@@ -1,4 +1,4 @@
-"""From the name of an encoder to a folder on this machine."""
+"""Finds the folder of a pretrained encoder by name: asset manifest, then the hub."""
 
 import fnmatch
 import json
@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ssljax.assets import fetch
 from ssljax.errors import UserError
 
-LIMIT = 5.0  # seconds within which the hub must have said what it holds
+TIMEOUT = 5.0  # seconds to wait for the hub's answer
 
 _CONFIG = ("config.json",)
-# Files that hold a vocabulary; a tokenizer has one of them at least.
+# A tokenizer has at least one of these files.
 VOCABULARY = (
   "tokenizer.json",
   "vocab.txt",
@@ -37,14 +38,16 @@ _PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
 def resolve(folder_or_name: str | Path, pickled: bool = False) -> Path:
-  """The folder of an encoder: config, tokenizer files and weights.
+  """Returns the folder of an encoder: config, tokenizer files and weights.
 
-  An existing folder is taken as it is. Else the asset manifest is asked, then the
-  hub's cache on this machine, and only then the hub itself.
+  An existing folder is returned as it is. Otherwise the name is looked up in the asset
+  manifest, then in the hub's cache on this machine, and only then on the hub.
+
+    resolve("sentence-transformers/all-MiniLM-L6-v2")
 
   Args:
-    folder_or_name: for example `sentence-transformers/all-MiniLM-L6-v2`.
-    pickled: take pytorch_model.bin where there are no safetensors; for `convert`.
+    folder_or_name: a folder, or the name of an encoder.
+    pickled: look for pytorch_model.bin instead of safetensors, for `convert`.
 
   Raises:
     UserError: no such folder or name, no network, or a repository without safetensors.
@@ -54,16 +57,11 @@ def resolve(folder_or_name: str | Path, pickled: bool = False) -> Path:
   if name and folder.is_dir():
     return folder
   if name and folder.exists():
-    raise UserError(f"{name}: is a file; give the folder that holds config.json")
+    raise UserError(f"{name}: is a file; give the folder that contains config.json")
   if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name):
     raise UserError(f"{name!r}: no such folder; give the folder or name of an encoder")
 
-  from ssljax.assets import fetch  # here: a folder on disk needs neither of the two
-
-  served = fetch.model_folder(name)
-  if served is not None:
-    return Path(served)
-  return _from_hub(name, pickled)
+  return fetch.model_folder(name) or _from_hub(name, pickled)
 
 
 def _from_hub(name: str, pickled: bool) -> Path:
@@ -83,63 +81,63 @@ def _from_hub(name: str, pickled: bool) -> Path:
     if _complete(Path(folder), pickled):
       return Path(folder)
   except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError):
-    pass  # not in the cache of this machine
+    pass  # not in the hub's cache
 
-  way_out = (
-    "give the folder of an encoder, or a name of the asset manifest such as"
-    " sentence-transformers/all-MiniLM-L6-v2, which needs no hub"
+  fix = (
+    "give the folder of an encoder, or a name from the asset manifest, such as"
+    " sentence-transformers/all-MiniLM-L6-v2, which does not need the hub"
   )
   try:
     info = within(
-      LIMIT, lambda: huggingface_hub.HfApi().model_info(name, timeout=LIMIT)
+      TIMEOUT, lambda: huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)
     )
   except errors.GatedRepoError:
     raise UserError(
-      f"{name}: gated on the hub; ask there for access, then log in with"
+      f"{name}: is gated on the hub; request access there, then log in with"
       " `hf auth login`"
     ) from None
   except errors.RepositoryNotFoundError:
     raise UserError(
-      f"{name}: no such folder, and no such name on the hub; {way_out}"
+      f"{name}: no such folder, and no such name on the hub; {fix}"
     ) from None
   except Exception:
-    # Whatever the reason, there is no answer: httpx, sockets and proxies each raise
-    # their own types.
+    # httpx, sockets and proxies raise many types, all of which mean: no answer.
     raise UserError(
       f"{name}: no such folder, and the hub did not answer within"
-      f" {LIMIT:.0f} s; {way_out}"
+      f" {TIMEOUT:.0f} s; {fix}"
     ) from None
   files = [sibling.rfilename for sibling in info.siblings or ()]
   if not pickled and not _any(files, r"model.*\.safetensors"):
     if _any(files, r"pytorch_model.*\.bin"):
       raise UserError(
-        f"{name}: the hub has its weights only as pytorch_model.bin, a pickle, which is"
-        f" not loaded here; run: python -m ssljax.models.convert {name} FOLDER, and"
-        " give FOLDER"
+        f"{name}: the hub has weights only as pytorch_model.bin, a pickle, which can"
+        f" run code; run python -m ssljax.models.convert {name} FOLDER, and use FOLDER"
       )
-    raise UserError(f"{name}: the hub has no weights of this name; {way_out}")
+    raise UserError(f"{name}: this repository on the hub has no weights; {fix}")
   try:
     return Path(
       huggingface_hub.snapshot_download(
-        name, allow_patterns=patterns, etag_timeout=LIMIT, revision=info.sha
+        name, allow_patterns=patterns, etag_timeout=TIMEOUT, revision=info.sha
       )
     )
   except Exception as error:
     raise UserError(
-      f"{name}: the download from the hub failed ({error}); run again to continue it"
+      f"{name}: the download from the hub failed ({error}); run again to resume it"
     ) from None
 
 
 def _complete(folder: Path, pickled: bool) -> bool:
-  # A snapshot may hold only what another program asked for, the tokenizer say.
+  # The cache may hold a part only, such as a tokenizer that another program needed.
   names = [file.name for file in folder.iterdir()]
   weights = r"pytorch_model.*\.bin" if pickled else r"model.*\.safetensors"
-  whole = True
+  has_all_shards = True
   if "model.safetensors.index.json" in names and not pickled:
     index = json.loads((folder / "model.safetensors.index.json").read_text())
-    whole = set(index["weight_map"].values()) <= set(names)
-  words = any(fnmatch.filter(names, pattern) for pattern in VOCABULARY)
-  return whole and words and "config.json" in names and _any(names, weights)
+    has_all_shards = set(index["weight_map"].values()) <= set(names)
+  has_tokenizer = any(fnmatch.filter(names, pattern) for pattern in VOCABULARY)
+  return (
+    has_all_shards and has_tokenizer and "config.json" in names and _any(names, weights)
+  )
 
 
 def _any(names: Iterable[str], pattern: str) -> bool:
@@ -147,10 +145,10 @@ def _any(names: Iterable[str], pattern: str) -> bool:
 
 
 def within(seconds: float, call: Callable[[], Any]) -> Any:
-  """What `call()` returns or raises, or TimeoutError after `seconds`.
+  """Returns or raises what `call()` does, or raises TimeoutError after `seconds`.
 
-  A thread, because neither the look-up of a host name nor the client's retries heed
-  the client's own timeout; it is left behind and ends with the process.
+  Uses a thread, since the hub client's own timeout covers neither DNS look-ups nor
+  retries. A thread that times out keeps running until the process ends.
   """
   result: list[tuple[bool, Any]] = []
 
@@ -165,7 +163,7 @@ def within(seconds: float, call: Callable[[], Any]) -> Any:
   thread.join(seconds)
   if not result:
     raise TimeoutError
-  good, value = result[0]
-  if not good:
+  succeeded, value = result[0]
+  if not succeeded:
     raise value
   return value

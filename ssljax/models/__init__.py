@@ -1,4 +1,4 @@
-"""Encoders: `load_encoder` gives a Linen module and its pretrained parameters."""
+"""Encoders and classifiers in Flax Linen; `load_encoder` loads a pretrained encoder."""
 
 from typing import Any
 
@@ -15,7 +15,6 @@ __all__ = [
   "load_encoder",
   "load_params",
   "read_config",
-  "resolve",
   "save_params",
 ]
 
@@ -23,16 +22,18 @@ __all__ = [
 def load_encoder(
   folder_or_name: str, dtype: str = "float32", **options: Any
 ) -> tuple[Encoder, dict[str, Any]]:
-  """A pretrained encoder from a folder with config.json and safetensors, or by name.
+  """Loads a pretrained encoder, a Linen module, and its parameters.
+
+    encoder, params = load_encoder("sentence-transformers/all-MiniLM-L6-v2")
+    hidden = encoder.apply({"params": params}, ids, mask)  # f32 [n, L, D]
+
+  `apply` runs in evaluation mode unless told otherwise.
 
   Args:
-    folder_or_name: a folder, a name of the asset manifest, or one of the hub.
+    folder_or_name: a folder with config.json and safetensors, or the name of an encoder
+      in the asset manifest or on the Hugging Face Hub.
     dtype: compute dtype, "float32" or "bfloat16"; parameters are float32.
     **options: `remat` and `dropout` of `Encoder`.
-
-  Returns:
-    (encoder, params): `encoder.apply({"params": params}, ids, mask)` gives the last
-    hidden states, f32 [n, L, D], in evaluation mode.
 
   Raises:
     UserError: see `resolve`, `read_config` and `load_params`.

@@ -1,9 +1,9 @@
-"""Self-attention inside the texts of a packed row, with DeBERTa's relative positions.
+"""Self-attention within the texts of a packed row, with DeBERTa's relative positions.
 
-The relative terms depend on content and distance alone: for query i and key j they
-are x_i . t(i - j). So rows of position vectors are laid out by distance, multiplied as
-a matrix, and the result is shifted row by row into place with a reshape. Neither pass
-needs a gather or a scatter over [n, H, L, L].
+The relative terms depend on content and distance only: for query i and key j they are
+x_i . t(i - j). They are computed as one matrix product with the position vectors in
+order of distance; a reshape then shifts each row of the result into place. Neither the
+forward nor the backward pass needs a gather or a scatter over [n, H, L, L].
 """
 
 from collections.abc import Callable
@@ -18,17 +18,22 @@ from ssljax.models.dropout import dropout
 
 Array = jax.Array
 
-_BLOCK = 128  # queries that share one window of position vectors
+_BLOCK = 128  # queries that share a window of position vectors
+_LOWEST = float(np.finfo(np.float32).min)
 
 
 def attention_mask(segment: Array) -> Array:
-  """Who may read whom, bool [n, 1, L, L]: tokens of one text (segment i32 [n, L])."""
+  """Which query sees which key, bool [n, 1, L, L]: tokens of the same text.
+
+  Args:
+    segment: i32 [n, L], 0 = padding.
+  """
   same = segment[:, :, None] == segment[:, None, :]
   return (same & (segment > 0)[:, None, :])[:, None]
 
 
 class SelfAttention(nn.Module):
-  """Multi-head attention up to and without the output projection."""
+  """Multi-head attention without the output projection."""
 
   config: EncoderConfig
   dense: Callable[..., nn.Module]  # (features, name) -> a dense layer
@@ -42,29 +47,26 @@ class SelfAttention(nn.Module):
     rates: tuple[float, float],
     keys: Array | None,
   ) -> Array:
-    """Attends.
+    """Returns the concatenated heads, [n, L, D] like x.
 
     Args:
       x: [n, L, D] in the compute dtype.
       segment: i32 [n, L], 0 = padding.
       relative: [2 span, D], embeddings of the distances -span .. span - 1, or None.
-      rates: dropout of the relative embeddings and of the attention weights.
-      keys: two typed keys [2] for them; None is evaluation.
-
-    Returns:
-      [n, L, D] like x.
+      rates: dropout rates of the relative embeddings and of the attention weights.
+      keys: typed keys [2] for the two; None in evaluation mode.
     """
     config = self.config
     position_key, weight_key = (None, None) if keys is None else keys
     query = self.dense(config.hidden_size, name="query")
     key = self.dense(config.hidden_size, name="key")
     value = self.dense(config.hidden_size, name="value")
-    q, k, v = (self._heads(part(x)) for part in (query, key, value))  # [n, L, H, d]
+    q, k, v = (self._heads(dense(x)) for dense in (query, key, value))  # [n, L, H, d]
 
-    # transformers counts the terms of pos_att_type in the scale.
+    # As in transformers, the scale depends on the number of terms.
     scale = 1 / np.sqrt(q.shape[-1] * (1 + len(set(config.pos_att_type))))
-    # Heads first: on CPU a batched product of contiguous matrices takes half the time.
-    q, k, v = (part.swapaxes(1, 2) for part in (q, k, v))  # [n, H, L, d]
+    # Heads first: batched products of contiguous matrices take half the time on CPU.
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # [n, H, L, d]
     score = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=jnp.float32)
     if relative is not None:
       relative = dropout(relative, rates[0], position_key)
@@ -82,11 +84,11 @@ class SelfAttention(nn.Module):
         score += by_distance(q, table, distances)
       if "p2c" in config.pos_att_type:
         table = self._heads(position_q(relative))
-        # Key j reads the distance to query i: i - j = -(j - i).
+        # Here the key j comes first, and i - j = -(j - i).
         mirrored = lambda d: distances(-d)
         score += by_distance(k, table, mirrored).swapaxes(-1, -2)
     score = jnp.where(attention_mask(segment), score * scale, _LOWEST)
-    # A padding token reads every token alike: finite, and nobody reads it.
+    # For padding the softmax is uniform: finite, and never used.
     weight = jax.nn.softmax(score, axis=-1).astype(x.dtype)  # [n, H, L, L]
     weight = dropout(weight, rates[1], weight_key)
     return jnp.matmul(weight, v).swapaxes(1, 2).reshape(x.shape)
@@ -95,11 +97,8 @@ class SelfAttention(nn.Module):
     return x.reshape(*x.shape[:-1], self.config.num_attention_heads, -1)
 
 
-_LOWEST = float(np.finfo(np.float32).min)
-
-
 def _distances(config: EncoderConfig) -> Callable[[np.ndarray], np.ndarray]:
-  """The row of the relative embeddings for each distance (query - key)."""
+  """Maps distances (query - key) to rows of the relative embeddings."""
   span = config.relative_span
 
   def rows(distance: np.ndarray) -> np.ndarray:
@@ -113,16 +112,16 @@ def _distances(config: EncoderConfig) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def buckets(distance: np.ndarray, count: int, limit: int) -> np.ndarray:
-  """DeBERTa's log buckets: exact up to count / 2, then wider and wider.
+  """DeBERTa's logarithmic buckets: exact up to count / 2, then increasingly wide.
 
   Args:
     distance: i64, any shape.
-    count: buckets of each sign.
+    count: number of buckets of each sign.
     limit: distance that falls into the last bucket.
 
   Returns:
-    i64 of the same shape. Computed in float32, as transformers does: the last digit
-    decides to which side a distance at a bucket's edge falls.
+    i64 of the same shape. Computed in float32 as in transformers, since rounding
+    decides which bucket a distance at an edge falls into.
   """
   middle = count // 2
   size = np.maximum(np.abs(distance), middle - 1)
@@ -141,8 +140,8 @@ def by_distance(
   Args:
     x: [n, H, L, d].
     table: [R, H, d].
-    rows: from distances to rows of the table; NumPy, so it is a constant of the
-      compiled program.
+    rows: maps distances to rows of the table, in NumPy: the result is a constant of
+      the compiled program.
 
   Returns:
     f32 [n, H, L, L].
@@ -152,7 +151,7 @@ def by_distance(
   blocks = -(-length // block)
   x = jnp.pad(x, ((0, 0), (0, 0), (0, blocks * block - length), (0, 0)))
   x = x.reshape(n, heads, blocks, block, width)
-  # Column c of a block that starts at s stands for the distance s + block - 1 - c.
+  # In the block that starts at query s, column c is the distance s + block - 1 - c.
   window = length + block
   start = np.arange(blocks)[:, None] * block
   distance = start + block - 1 - np.arange(window)
@@ -160,8 +159,9 @@ def by_distance(
   score = jnp.einsum(
     "nhbid,bwhd->nhbiw", x, table[index], preferred_element_type=jnp.float32
   )  # f32 [n, H, blocks, block, window]
-  # Row i of the block needs the columns block - 1 - i + j. In the flat array these
-  # are i (window - 1) + (block - 1) + j: rows of one entry less, read from block - 1.
+  # Row i of a block needs the columns block - 1 - i + j. In the flattened block, their
+  # index is i (window - 1) + (block - 1) + j: rows shorter by one entry, starting at
+  # block - 1.
   flat = score.reshape(n, heads, blocks, block * window)
   flat = flat[..., block - 1 : block - 1 + block * (window - 1)]
   shifted = flat.reshape(n, heads, blocks, block, window - 1)[..., :length]

@@ -1,9 +1,9 @@
-"""An encoder with its classification head, over packed texts.
+"""The classifier: an encoder and its classification heads, over packed texts.
 
-Two heads. "mlp" is the one of the paper that we follow: mask-aware mean, dropout,
-dense, GELU, dense. "hf" is the head of the model's own `ForSequenceClassification`,
-so that a trained model loads in `transformers` as it is. `Needs.heads` adds more;
-voters (kind "classifier") take the place of the one classifier.
+There are two kinds of main head. "mlp", of the MultiMatch paper (arXiv 2512.21107):
+masked mean pooling, dropout, dense, GELU, dense. "hf", of the encoder's own
+`ForSequenceClassification`, which `transformers` loads unchanged. `Needs.heads` adds
+further heads; voters (kind "classifier") replace the single classifier.
 """
 
 from collections.abc import Mapping
@@ -22,23 +22,31 @@ Array = jax.Array
 
 
 class Classifier(nn.Module):
-  """Texts -> Outputs. `classes` counts virtual classes, too."""
+  """Maps texts to `Outputs`.
+
+  Attributes:
+    encoder: of the texts.
+    classes: number of classes, virtual classes included.
+    head: "mlp" or "hf".
+    heads: further heads by name, see `Needs.heads`.
+    rate: dropout rate before the classifier.
+  """
 
   encoder: Encoder
   classes: int
-  head: str = "mlp"  # "mlp" | "hf"
+  head: str = "mlp"
   heads: Mapping[str, Head] | None = None
-  rate: float = 0.1  # dropout before the classifier
+  rate: float = 0.1
 
   def setup(self):
     width = self.encoder.config.hidden_size
     extra = self.heads or {}
     self.voters = [name for name, head in extra.items() if head.kind == "classifier"]
     if len(self.voters) > 1:
-      raise ValueError(f"one head of kind 'classifier' at most, not {self.voters}")
+      raise ValueError(f"at most one head may be of kind 'classifier': {self.voters}")
     count = tuple(extra[name].count for name in self.voters)  # (H,) or ()
     if self.head == "hf":
-      self.pooler = Dense(width)  # one, whatever the number of voters
+      self.pooler = Dense(width)  # shared by all voters
     else:
       self.dense = Dense(width, count)
     self.classifier = Dense(self.classes, count)
@@ -51,11 +59,11 @@ class Classifier(nn.Module):
     }
 
   def __call__(self, texts: tuple[Texts, ...], deterministic: bool = True) -> Outputs:
-    """One pass over several views; Outputs of all their texts, one view after another.
+    """Runs several views in one pass; returns Outputs of all texts, view by view.
 
-    Rows of one length are put together whatever view they are of: each row length is
-    one run of the encoder. Features are pooled inside the row, so that only [n, D]
-    crosses from one data shard to another.
+    Rows of the same length are concatenated across views, so the encoder runs once per
+    row length. Features are pooled within rows, so that only [n, D] has to cross data
+    shards.
     """
     pooled: dict[int, list[Array]] = {}
     for length in sorted({r.ids.shape[-1] for view in texts for r in view.rows}):
@@ -63,15 +71,15 @@ class Classifier(nn.Module):
       pooled[length] = self.pool(members, deterministic)
     features = []
     for view in texts:
-      parts = [pooled[rows.ids.shape[-1]].pop(0) for rows in view.rows]
-      slots = jnp.concatenate(parts, axis=1)  # [S, slots, D]
-      # [S, n/S, D]: a shard looks up its own slots only.
-      found = jnp.take_along_axis(slots, view.where[..., None], axis=1)
-      features.append(found.reshape(-1, found.shape[-1]))
+      by_length = [pooled[rows.ids.shape[-1]].pop(0) for rows in view.rows]
+      slots = jnp.concatenate(by_length, axis=1)  # [S, slots, D]
+      # A shard gathers from its own slots only.
+      texts_of_view = jnp.take_along_axis(slots, view.where[..., None], axis=1)
+      features.append(texts_of_view.reshape(-1, texts_of_view.shape[-1]))  # [n, D]
     return self.classify(self.drop(jnp.concatenate(features), deterministic))
 
   def pool(self, members: list[Rows], deterministic: bool) -> list[Array]:
-    """Rows of one length; for each of `members` f32 [S, R M, D]."""
+    """Encodes and pools rows of one length: f32 [S, R M, D] for each of `members`."""
     shards = members[0].ids.shape[0]
     joined = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *members)
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), joined)  # [S sum R, ...]
@@ -89,15 +97,15 @@ class Classifier(nn.Module):
     else:
       vectors = mean_by_text(hidden, flat.segment, slots)
     vectors = vectors.reshape(shards, -1, slots, vectors.shape[-1])
-    parts, begin = [], 0
+    pooled, begin = [], 0
     for rows in members:
       end = begin + rows.ids.shape[1]
-      parts.append(vectors[:, begin:end].reshape(shards, -1, vectors.shape[-1]))
+      pooled.append(vectors[:, begin:end].reshape(shards, -1, vectors.shape[-1]))
       begin = end
-    return parts
+    return pooled
 
   def first_token(self, hidden: Array, deterministic: bool) -> Array:
-    """The pooler of BERT (dense, tanh) or of DeBERTa (dropout, dense, activation)."""
+    """Applies the pooler: dense and tanh (BERT), or dropout, dense, activation."""
     config = self.encoder.config
     if config.model_type == "bert":
       return jnp.tanh(self.pooler(hidden))
@@ -105,11 +113,11 @@ class Classifier(nn.Module):
     return activation(self.pooler(hidden), config.pooler_hidden_act)
 
   def classify(self, features: Array) -> Outputs:
-    """Heads only: f32 [n, D] -> Outputs."""
+    """Applies the heads to features, f32 [n, D]."""
     hidden = features
     if self.head == "mlp":
       hidden = jax.nn.gelu(self.dense(features), approximate=False)
-    logits = self.classifier(hidden)  # [n, C], or [n, H, C] of the voters
+    logits = self.classifier(hidden)  # [n, C], or [n, H, C] with voters
     heads = {name: head(features) for name, head in self.beside.items()}
     if self.voters:
       heads[self.voters[0]] = logits
@@ -124,11 +132,11 @@ class Classifier(nn.Module):
     layer: Array,
     deterministic: bool,
   ) -> Outputs:
-    """Hidden states mixed after a layer (see `Encoder`); padded layout of one length.
+    """Mixes hidden states after a layer (see `Encoder`); padded layout, one length.
 
-    Pools over what is real in either of the two texts.
+    Pools over the tokens that are real in either of the two texts.
     """
-    rows = jax.tree.map(lambda *a: jnp.concatenate(a), *map(in_order, texts))
+    rows = jax.tree.map(lambda *a: jnp.concatenate(a), *map(rows_in_text_order, texts))
     hidden = self.encoder(
       rows.ids,
       rows.segment,
@@ -153,26 +161,26 @@ class Classifier(nn.Module):
     return dropout(x, self.rate, self.make_rng("dropout"))
 
 
-def in_order(texts: Texts) -> Rows:
-  """Padded rows in the order of the texts, which partners and shares count by.
+def rows_in_text_order(texts: Texts) -> Rows:
+  """Padded rows, sorted by text, without the shard axis.
 
-  A row holds one text, but the rows of a shard are laid longest first.
+  Each row holds one text, but within a shard the rows are ordered by length.
   """
-  shards, each = texts.rows[0].ids.shape[:2]
-  order = (texts.where + each * jnp.arange(shards)[:, None]).reshape(-1)
+  shards, rows_per_shard = texts.rows[0].ids.shape[:2]
+  order = (texts.where + rows_per_shard * jnp.arange(shards)[:, None]).reshape(-1)
   rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), texts.rows[0])
   return jax.tree.map(lambda a: jnp.take(a, order, axis=0), rows)
 
 
 class Dense(nn.Module):
-  """A dense layer, or H side by side: f32 [n, D] or [n, H, D] -> [n, (H,) W]."""
+  """A dense layer, or H in parallel: f32 [n, D] or [n, H, D] -> [n, (H,) W]."""
 
   width: int
-  count: tuple[int, ...] = ()
+  count: tuple[int, ...] = ()  # (H,), or () for one
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    initial = nn.initializers.normal(0.02)  # as BERT and DeBERTa initialise theirs
+    initial = nn.initializers.normal(0.02)  # as in BERT and DeBERTa
     kernel = self.param("kernel", initial, (*self.count, x.shape[-1], self.width))
     bias = self.param("bias", nn.initializers.zeros, (*self.count, self.width))
     if not self.count:
@@ -182,7 +190,7 @@ class Dense(nn.Module):
 
 
 class Projection(nn.Module):
-  """Dense, ReLU, dense, to unit length: f32 [n, D] -> [n, W] (CoMatch, SimMatch)."""
+  """Dense, ReLU, dense, normalised: f32 [n, D] -> [n, W] (CoMatch, SimMatch)."""
 
   width: int
 
@@ -192,10 +200,15 @@ class Projection(nn.Module):
 
 
 def mean_by_text(hidden: Array, segment: Array, slots: int) -> Array:
-  """Mean over a text's own tokens, special ones included; padding counts nowhere.
+  """Mean over the tokens of each text, including special tokens but not padding.
 
-  hidden f32 [rows, L, D], segment i32 [rows, L] -> f32 [rows, slots, D]; an empty
-  slot gives zeros.
+  Args:
+    hidden: f32 [rows, L, D].
+    segment: i32 [rows, L].
+    slots: texts per row.
+
+  Returns:
+    f32 [rows, slots, D]; zeros for empty slots.
   """
   member = segment[..., None] == jnp.arange(1, slots + 1, dtype=segment.dtype)
   member = member.astype(hidden.dtype)  # [rows, L, slots]

@@ -1,4 +1,4 @@
-"""What a Hugging Face config.json asks of the encoder, checked, as a frozen value."""
+"""EncoderConfig: reads, checks and writes the config.json of Hugging Face encoders."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from ssljax.errors import UserError
 
-FAMILIES = ("bert", "deberta-v2")  # model_type; DeBERTa-v3 says deberta-v2 as well
+FAMILIES = ("bert", "deberta-v2")  # model_type; that of DeBERTa-v3 is deberta-v2
 ACTIVATIONS = (
   "gelu",
   "gelu_new",
@@ -31,8 +31,7 @@ _COUNTS = (
   "max_position_embeddings",
 )
 
-# Keys that change the computation in a way this encoder does not follow, and the only
-# values it accepts.
+# Keys of features that the encoder does not implement, with the accepted values.
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
   "position_embedding_type": (None, "absolute"),
   "is_decoder": (None, False),
@@ -43,7 +42,7 @@ _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
   "talking_head": (None, False),
 }
 
-# Defaults of the two families where they differ, as in transformers.
+# Defaults that differ from those of EncoderConfig, as in transformers.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
   "bert": {},
   "deberta-v2": {
@@ -61,7 +60,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """Field names are those of config.json; only `labels` and the last three differ."""
+  """Architecture of an encoder; fields are named as in config.json, except `labels`."""
 
   model_type: str = "bert"
   vocab_size: int = 30522
@@ -73,26 +72,26 @@ class EncoderConfig:
   layer_norm_eps: float = 1e-12
   initializer_range: float = 0.02
   max_position_embeddings: int = 512
-  type_vocab_size: int = 2  # 0: no token types
+  type_vocab_size: int = 2  # 0 for no token types
   pad_token_id: int = 0
-  embedding_size: int = 0  # 0: hidden_size
+  embedding_size: int = 0  # 0 for hidden_size
   hidden_dropout_prob: float = 0.1
   attention_probs_dropout_prob: float = 0.1
-  # DeBERTa
-  position_biased_input: bool = True  # absolute positions are added to the input
+  # DeBERTa only
+  position_biased_input: bool = True  # adds absolute positions to the input
   relative_attention: bool = False
   pos_att_type: tuple[str, ...] = ()  # of "c2p", "p2c"
-  position_buckets: int = -1  # < 1: distances are not bucketed
-  max_relative_positions: int = -1  # < 1: max_position_embeddings
+  position_buckets: int = -1  # below 1, distances are not bucketed
+  max_relative_positions: int = -1  # below 1 for max_position_embeddings
   share_att_key: bool = False
   norm_rel_ebd: str = "none"
-  conv_kernel_size: int = 0  # 0: no convolution
+  conv_kernel_size: int = 0  # 0 for no convolution
   conv_groups: int = 1
   conv_act: str = "tanh"
-  # the head of ForSequenceClassification
+  # Head of ForSequenceClassification
   pooler_hidden_act: str = "tanh"
   pooler_dropout: float = 0.0
-  classifier_dropout: float | None = None  # None: hidden_dropout_prob
+  classifier_dropout: float | None = None  # None for hidden_dropout_prob
   labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
   def __post_init__(self):
@@ -104,22 +103,22 @@ class EncoderConfig:
 
   @property
   def max_length(self) -> int | None:
-    """The longest text in tokens; None where only relative positions count."""
+    """Maximum number of tokens in a text; None with relative positions only."""
     return self.max_position_embeddings if self.position_biased_input else None
 
   @property
   def relative_span(self) -> int:
-    """Relative positions -span .. span - 1 have an embedding each."""
+    """Relative positions -span .. span - 1 have embeddings."""
     if self.position_buckets > 0:
       return self.position_buckets
     return self.max_relative_positions
 
   @property
   def costly_length(self) -> float:
-    """Tokens of a row in which attention multiplies as often as the rest of a layer.
+    """Row length at which attention costs as much as the rest of a layer.
 
-    For a token, the rest is 4 D^2 + 2 D I; attention is L D for the scores, for each
-    relative term, and for the weighted values.
+    Multiplications per token: 4 D^2 + 2 D I for the rest of the layer; L D for the
+    scores, for each relative term, and for the weighted values.
     """
     dense = 4 * self.hidden_size + 2 * self.intermediate_size
     return dense / (2 + len(set(self.pos_att_type)))
@@ -134,15 +133,15 @@ class EncoderConfig:
   def _check(self):
     if self.model_type not in FAMILIES:
       raise UserError(
-        f"model_type {self.model_type!r} is not supported: take an encoder of type"
+        f"model_type {self.model_type!r} is not supported; use an encoder of type"
         f" {' or '.join(FAMILIES)}"
       )
     for name in _COUNTS:
       if getattr(self, name) < 1:
-        raise UserError(f"{name}={getattr(self, name)} is below 1")
+        raise UserError(f"{name}={getattr(self, name)} must be at least 1")
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-      if not 0 <= getattr(self, name) <= 0.998:  # a rate of 1 leaves nothing
-        raise UserError(f"{name}={getattr(self, name)} is not in [0, 0.998]")
+      if not 0 <= getattr(self, name) <= 0.998:  # 1 would drop everything
+        raise UserError(f"{name}={getattr(self, name)} must be in [0, 0.998]")
     if self.hidden_size % self.num_attention_heads:
       raise UserError(
         f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads"
@@ -151,17 +150,17 @@ class EncoderConfig:
     for name in ("hidden_act", "conv_act", "pooler_hidden_act"):
       if getattr(self, name) not in ACTIVATIONS:
         raise UserError(
-          f"{name} {getattr(self, name)!r} is not supported: one of"
+          f"{name} {getattr(self, name)!r} is not supported; it must be one of"
           f" {', '.join(ACTIVATIONS)}"
         )
     if unknown := set(self.pos_att_type) - {"c2p", "p2c"}:
       raise UserError(
-        f"pos_att_type {sorted(unknown)} is not supported: only c2p and p2c"
+        f"pos_att_type {sorted(unknown)} is not supported; use c2p and p2c"
       )
     if self.pos_att_type and not self.relative_attention:
-      raise UserError("pos_att_type is set but relative_attention is not true")
+      raise UserError("pos_att_type needs relative_attention=true")
     if self.relative_attention and 0 < self.position_buckets < 4:
-      raise UserError(f"position_buckets {self.position_buckets} is below 4")
+      raise UserError(f"position_buckets={self.position_buckets} must be at least 4")
     if self.conv_kernel_size and (
       self.conv_kernel_size % 2 == 0
       or self.hidden_size % self.conv_groups
@@ -169,21 +168,21 @@ class EncoderConfig:
     ):
       raise UserError(
         f"conv_kernel_size {self.conv_kernel_size} with conv_groups"
-        f" {self.conv_groups}: the kernel size must be odd and the groups divide"
+        f" {self.conv_groups}: the kernel size must be odd, and the groups must divide"
         f" hidden_size {self.hidden_size}"
       )
     if self.norm_rel_ebd not in ("none", "layer_norm"):
       raise UserError(
-        f"norm_rel_ebd {self.norm_rel_ebd!r} is not supported: none or layer_norm"
+        f"norm_rel_ebd {self.norm_rel_ebd!r} is not supported; use none or layer_norm"
       )
 
 
 def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
-  """The config of a parsed config.json.
+  """Reads a parsed config.json.
 
   Args:
-    values: the JSON object; keys that do not touch the computation are left aside.
-    where: names the file in errors.
+    values: the JSON object; keys that do not affect the computation are ignored.
+    where: name of the file, for errors.
 
   Raises:
     UserError: an unsupported family or option, or a value of the wrong type.
@@ -191,51 +190,56 @@ def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
   family = values.get("model_type")
   if family not in FAMILIES:
     raise UserError(
-      f"{where}: model_type {family!r} is not supported: take an encoder of type"
+      f"{where}: model_type {family!r} is not supported; use an encoder of type"
       f" {' or '.join(FAMILIES)}"
     )
   for key, accepted in _UNSUPPORTED.items():
     if values.get(key) not in accepted:
-      raise UserError(f"{where}: {key}={values[key]!r} is not supported")
+      raise UserError(
+        f"{where}: {key}={values[key]!r} is not supported; use another encoder"
+      )
   size = values.get("attention_head_size")
-  chosen: dict[str, Any] = {"model_type": family, **_DEFAULTS[family]}
+  fields: dict[str, Any] = {"model_type": family, **_DEFAULTS[family]}
   deberta = family == "deberta-v2"
   for field in dataclasses.fields(EncoderConfig):
     if field.name in ("model_type", "labels", "classifier_dropout", "pos_att_type"):
       continue
     if not deberta and field.name in _DEBERTA_ONLY:
-      continue  # BertModel does not read them
+      continue  # BertModel ignores them
     value = values.get(field.name)
     if value is not None:
-      chosen[field.name] = _typed(value, field.type, f"{where}: {field.name}")
+      fields[field.name] = _typed(value, field.type, f"{where}: {field.name}")
   if deberta:
-    chosen["norm_rel_ebd"] = _norm(chosen.get("norm_rel_ebd", "none"))
-    chosen["pos_att_type"] = _pos_att_type(values.get("pos_att_type"), where)
+    fields["norm_rel_ebd"] = _norm(fields.get("norm_rel_ebd", "none"))
+    fields["pos_att_type"] = _pos_att_type(values.get("pos_att_type"), where)
   dropout = values.get("cls_dropout" if deberta else "classifier_dropout")
   if dropout is not None:
-    chosen["classifier_dropout"] = _typed(dropout, float, f"{where}: dropout")
-  chosen["labels"] = _labels(values, where)
+    fields["classifier_dropout"] = _typed(dropout, float, f"{where}: dropout")
+  fields["labels"] = _labels(values, where)
   try:
-    config = EncoderConfig(**chosen)
+    config = EncoderConfig(**fields)
   except UserError as error:
     raise UserError(f"{where}: {error}") from None
   pooler = values.get("pooler_hidden_size")
   if deberta and pooler not in (None, config.hidden_size):
-    raise UserError(f"{where}: pooler_hidden_size={pooler} is not hidden_size")
+    raise UserError(
+      f"{where}: pooler_hidden_size={pooler} must equal"
+      f" hidden_size={config.hidden_size}"
+    )
   if size is not None and size * config.num_attention_heads != config.hidden_size:
     raise UserError(
-      f"{where}: attention_head_size={size} times num_attention_heads is not"
-      f" hidden_size {config.hidden_size}"
+      f"{where}: attention_head_size={size} times num_attention_heads must equal"
+      f" hidden_size={config.hidden_size}"
     )
   return config
 
 
 def to_json(config: EncoderConfig, architecture: str) -> dict[str, Any]:
-  """The config.json that transformers reads back to the same computation.
+  """The content of a config.json with which transformers computes the same outputs.
 
   Args:
     config: of any family.
-    architecture: name of the transformers class that the weights are for.
+    architecture: name of the transformers class that loads the weights.
   """
   values = dataclasses.asdict(config)
   labels = values.pop("labels")
@@ -271,30 +275,30 @@ _DEBERTA_ONLY = {
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
-  good = {
+  matches = {
     int: isinstance(value, int) and not isinstance(value, bool),
     float: isinstance(value, int | float) and not isinstance(value, bool),
     bool: isinstance(value, bool),
     str: isinstance(value, str),
   }[kind]
-  if not good:
-    raise UserError(f"{where}={value!r} is not of type {kind.__name__}")
+  if not matches:
+    raise UserError(f"{where}={value!r} must be of type {kind.__name__}")
   return kind(value)
 
 
 def _norm(value: str) -> str:
-  # A list with "|"; transformers looks for layer_norm in it and ignores the rest.
-  parts = [part.strip() for part in value.lower().split("|")]
-  return "layer_norm" if "layer_norm" in parts else value.lower().strip()
+  # Values may be joined by "|"; transformers only looks for layer_norm among them.
+  norms = [norm.strip() for norm in value.lower().split("|")]
+  return "layer_norm" if "layer_norm" in norms else value.lower().strip()
 
 
 def _pos_att_type(value: Any, where: str) -> tuple[str, ...]:
   if value is None or value == "":
     return ()
-  parts = value.lower().split("|") if isinstance(value, str) else value
-  if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
-    raise UserError(f"{where}: pos_att_type={value!r} is not a list of strings")
-  return tuple(part.strip() for part in parts)
+  types = value.lower().split("|") if isinstance(value, str) else value
+  if not isinstance(types, list | tuple) or not all(isinstance(t, str) for t in types):
+    raise UserError(f"{where}: pos_att_type={value!r} must be a list of strings")
+  return tuple(name.strip() for name in types)
 
 
 def _labels(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -303,9 +307,9 @@ def _labels(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
     count = _typed(values.get("num_labels", 2), int, f"{where}: num_labels")
     return tuple(f"LABEL_{i}" for i in range(count))
   try:
-    numbered = {int(key): str(name) for key, name in names.items()}
-    return tuple(numbered[i] for i in range(len(numbered)))
+    by_id = {int(key): str(name) for key, name in names.items()}
+    return tuple(by_id[i] for i in range(len(by_id)))
   except (AttributeError, ValueError, KeyError):
     raise UserError(
-      f"{where}: id2label must map 0 .. C - 1 to names, it is {names!r}"
+      f"{where}: id2label={names!r} must map 0, 1, … to class names"
     ) from None

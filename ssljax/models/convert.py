@@ -1,82 +1,75 @@
-"""Turns a pickled checkpoint, pytorch_model.bin, into a folder with safetensors.
+"""Converts a pickled checkpoint, pytorch_model.bin, to a folder with safetensors.
 
     python -m ssljax.models.convert microsoft/deberta-v3-base encoders/deberta-v3-base
 
-Training never unpickles; this does so once, with torch's `weights_only`, which builds
-tensors and runs no code of the file. Needs torch (the extra `parity`).
+Training never unpickles. This command does so once, with torch's `weights_only=True`,
+which runs no code from the file. It needs torch (the extra `parity`).
 """
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssljax.assets.encoders import TOKENIZER, resolve
 from ssljax.errors import MISTAKE, UserError
 from ssljax.models import hf
-from ssljax.models.keys import modern
+from ssljax.models.keys import modern_name
+from ssljax.runtime.atomic import atomic_folder
 
 
 def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
-  """Writes `target` with model.safetensors, config.json and the tokenizer's files.
+  """Writes model.safetensors, config.json and the tokenizer files to `target`.
 
-  Tensors that share memory are written apart, as safetensors demands, and LayerNorms
-  of the old spelling (gamma, beta) get the newer one.
+  Tensors that share memory are copied, as safetensors requires, and LayerNorm names of
+  old checkpoints (gamma, beta) are modernised.
 
   Args:
     folder_or_name: a folder with config.json and pytorch_model.bin (or its shards), or
-      a name of the hub.
-    target: made; must not exist or be empty.
+      the name of an encoder on the hub.
+    target: a new or empty folder.
 
   Returns:
-    Names of the tensors that an encoder leaves aside.
+    Names of the tensors that the encoder does not use.
 
   Raises:
-    UserError: no torch, nothing to convert, an unreadable file, weights that do not
-      fit the config, or a target that holds something.
+    UserError: torch is missing, there is nothing to convert, a file is unreadable, the
+      weights do not match the config, or the target is not empty.
   """
   try:
     import torch
     from safetensors.torch import save_file
   except ImportError:
     raise UserError(
-      "converting pytorch_model.bin needs torch; run: pip install -e '.[parity]'"
+      "converting pytorch_model.bin needs torch; run pip install -e '.[parity]'"
     ) from None
   target = Path(target)
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
-    raise UserError(f"{target}: holds something already; give a new folder")
+    raise UserError(f"{target}: exists and is not empty; give a new folder")
   source = resolve(folder_or_name, pickled=True)
   config = hf.read_config(source)
   tensors = {}
   for file in _pickles(source):
     try:
-      part = torch.load(file, map_location="cpu", weights_only=True)
-      named = {name: value for name, value in part.items() if torch.is_tensor(value)}
-    except Exception as error:  # each kind of damage raises a type of its own
+      content = torch.load(file, map_location="cpu", weights_only=True)
+      named = {name: value for name, value in content.items() if torch.is_tensor(value)}
+    except Exception as error:  # each kind of damage raises a different type
       reason = str(error).strip().split("\n")[0]
       raise UserError(
-        f"{file}: truncated, or not a file of weights alone ({reason}); fetch it again"
+        f"{file}: truncated, or contains more than weights ({reason}); download it"
+        " again"
       ) from None
     for name, value in named.items():
-      tensors[modern(name)] = value.detach().clone().contiguous()
+      tensors[modern_name(name)] = value.detach().clone().contiguous()
 
-  target.parent.mkdir(parents=True, exist_ok=True)
-  # Beside the target, then renamed: a half-written folder never has its name.
-  with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-    made = Path(scratch) / "folder"
-    made.mkdir()
-    save_file(tensors, made / hf.WEIGHTS, metadata={"format": "pt"})
+  with atomic_folder(target) as folder:
+    save_file(tensors, folder / hf.WEIGHTS, metadata={"format": "pt"})
     for pattern in ("config.json", *TOKENIZER):
       for file in source.glob(pattern):
-        shutil.copyfile(file, made / file.name)
-    _, ignored = hf.load_params(made, config)
-    if target.exists():
-      target.rmdir()
-    os.replace(made, target)
+        shutil.copyfile(file, folder / file.name)
+    _, ignored = hf.load_params(folder, config)  # checks the weights
   return ignored
 
 
@@ -88,15 +81,15 @@ def _pickles(folder: Path) -> list[Path]:
     try:
       names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
     except (ValueError, KeyError, TypeError, AttributeError):
-      raise UserError(f"{index}: not an index of shards; fetch it again") from None
+      raise UserError(f"{index}: not an index of shards; download it again") from None
     return [folder / Path(name).name for name in sorted(set(names))]
   if (folder / hf.WEIGHTS).is_file() or (folder / hf.INDEX).is_file():
-    raise UserError(f"{folder}: has safetensors already; use this folder as it is")
+    raise UserError(f"{folder}: already has safetensors; use this folder as it is")
   raise UserError(f"{folder}: no {whole.name} to convert")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """The command line. Returns the exit code."""
+  """Runs the command line; returns the exit code."""
   parser = argparse.ArgumentParser(prog="ssljax.models.convert", description=__doc__)
   parser.formatter_class = argparse.RawDescriptionHelpFormatter
   parser.add_argument("source", metavar="NAME_OR_FOLDER")
@@ -109,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return MISTAKE
   print(f"wrote {arguments.target}; use it as --config.encoder={arguments.target}")
   if ignored:
-    print(f"of no use to an encoder: {', '.join(ignored)}")
+    print(f"unused tensors: {', '.join(ignored)}")
   return 0
 
 

@@ -1,4 +1,4 @@
-"""Dropout that spends one random byte an entry."""
+"""Dropout that uses one random byte per entry."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,15 @@ Array = jax.Array
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
-  """Zeroes entries with probability about `rate` and rescales the others.
+  """Zeroes entries of x with probability `quantised(rate)` and rescales the others.
 
-  The probability is a multiple of 1/256, so the rate that acts is `quantised(rate)`:
-  0.1 becomes 26/256 = 0.1016. The rescaling is by that rate, so the mean is exact.
+  The probability is a multiple of 1/256: 0.1 becomes 26/256 = 0.1016. Rescaling uses
+  this probability, so the mean is exact.
 
   Args:
     x: float array of any shape.
     rate: static, 0 <= rate < 1.
-    key: typed PRNG key of any implementation; None: no dropout.
-
-  Returns:
-    Array like x.
+    key: typed PRNG key of any implementation; None turns dropout off.
   """
   drop = round(rate * 256)
   if key is None or drop == 0:
@@ -28,14 +25,14 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
 
 
 def quantised(rate: float) -> float:
-  """The rate at which `dropout` drops when asked for `rate`."""
+  """The probability that `dropout` applies for `rate`."""
   return round(rate * 256) / 256
 
 
 def _bytes(key: Array, shape: tuple[int, ...]) -> Array:
-  # Words of 32 bits split into bytes: asking jax.random.bits for uint8 costs a word
-  # for each byte (rbg) or slow shifts (threefry). The leading axes stay as they are,
-  # so that an array sharded over them needs no data of another device.
+  # Splits 32-bit words: asking jax.random.bits for uint8 takes a whole word per byte
+  # (rbg) or slow shifts (threefry). The leading axes are kept, so that arrays sharded
+  # over them need no communication.
   *lead, last = shape
   words = jax.random.bits(key, (*lead, -(-last // 4)), jnp.uint32)
   split = jax.lax.bitcast_convert_type(words, jnp.uint8)  # u8 [..., last / 4, 4]

@@ -1,4 +1,4 @@
-"""The encoder: BERT and DeBERTa-v2/v3 over padded or packed rows, in Flax Linen."""
+"""The encoder in Flax Linen: BERT and DeBERTa-v2/v3 over padded or packed rows."""
 
 import functools
 
@@ -16,19 +16,21 @@ Array = jax.Array
 
 
 class Encoder(nn.Module):
-  """Token ids to hidden states. Parameters are float32, the layers stacked.
+  """Maps token ids to hidden states.
 
-  The parameter tree, E = embedding_size, each layer's leaves with a leading axis
-  [layers]: `embeddings/{word,position,type}/embedding`, `embeddings/norm`,
-  `embeddings/project`; `layers/attention/{query,key,value,position_key,
-  position_query}`, `layers/{attention_out,attention_norm,up,down,norm}`;
-  `relative/embedding`, `relative_norm`; `conv`, `conv_norm`.
+  Parameters are float32. The leaves below `layers` have a leading axis [layers]:
+  `embeddings/{word,position,type}/embedding`, `embeddings/norm`, `embeddings/project`;
+  `layers/attention/{query,key,value,position_key,position_query}`,
+  `layers/{attention_out,attention_norm,up,down,norm}`; `relative/embedding`,
+  `relative_norm`; `conv`, `conv_norm`.
 
   Attributes:
-    config: what the checkpoint's config.json says.
-    dtype: compute dtype, float32 or bfloat16. Norms, softmax and result are float32.
-    remat: recompute each layer in the backward pass instead of keeping it.
-    dropout: rate of hidden states and attention weights; None: the config's own.
+    config: the architecture, see `read_config`.
+    dtype: compute dtype, float32 or bfloat16. Norms, softmax and the result are
+      float32.
+    remat: recompute each layer in the backward pass to save memory.
+    dropout: dropout rate of hidden states and attention weights; None for the rates in
+      the config.
   """
 
   config: EncoderConfig
@@ -61,13 +63,13 @@ class Encoder(nn.Module):
 
   @property
   def _rates(self) -> tuple[float, float]:
-    """Dropout of hidden states and of attention weights."""
+    """Dropout rates of hidden states and of attention weights."""
     if self.dropout is not None:
       return self.dropout, self.dropout
     return self.config.hidden_dropout_prob, self.config.attention_probs_dropout_prob
 
   def embed(self, ids: Array) -> Array:
-    """Word embeddings, f32 [n, L, E], of ids i32 [n, L]: what `embedding` replaces."""
+    """Word embeddings, f32 [n, L, E], of ids i32 [n, L]."""
     return self.embeddings.word(ids)
 
   def __call__(
@@ -79,40 +81,40 @@ class Encoder(nn.Module):
     deterministic: bool = True,
     mix: tuple[Array, Array, Array] | None = None,
   ) -> Array:
-    """The last hidden states.
+    """Computes the last hidden states.
 
     Args:
       ids: i32 [n, L].
-      mask: bool or integer [n, L]; 0 is padding, a positive number the text that the
-        token belongs to. A token reads its own text only, and positions restart with
-        each text; the tokens of a text are contiguous. A mask of 0 and 1 is the
-        padded layout.
-      kind: i32 [n, L], token types; None: all 0. Ignored by a model without types.
-      embedding: f32 [n, L, E] in place of `embed(ids)`.
-      deterministic: no dropout. Otherwise `rngs={"dropout": key}` is needed.
-      mix: (partner i32 [n], share f32 [] or [n], layer i32 []): after layer `layer`
-        (0: the embeddings) row i becomes share * row i + (1 - share) * row partner[i],
-        padding as zeros, and from there reads what is real in either. Padded layout
-        only.
+      mask: bool or integer [n, L]; 0 is padding, a positive number identifies the text
+        that the token belongs to. Attention stays within a text and positions restart
+        with each text; the tokens of a text are contiguous. In the padded layout, the
+        mask is 0 and 1.
+      kind: i32 [n, L], token types; None for all 0. Ignored by models without types.
+      embedding: f32 [n, L, E], replaces `embed(ids)`.
+      deterministic: turns dropout off. Otherwise `rngs={"dropout": key}` is required.
+      mix: (partner i32 [n], share f32 [] or [n], layer i32 []). After layer `layer` (0
+        for the embeddings), row i becomes share * row i + (1 - share) * row
+        partner[i], with padding as zeros; from there on, its mask is the union of the
+        two. Padded layout only.
 
     Returns:
-      f32 [n, L, D]; at padding finite but without meaning.
+      f32 [n, L, D]; the values at padding are finite but meaningless.
 
     Raises:
-      UserError: L above what the position embeddings hold.
+      UserError: L exceeds the number of position embeddings.
     """
     config = self.config
     limit = config.max_length
     if limit is not None and ids.shape[-1] > limit:
       raise UserError(
-        f"rows of {ids.shape[-1]} tokens, but the encoder has positions for {limit}:"
-        f" set max_length to {limit} or less, or take a DeBERTa-v3"
+        f"rows of {ids.shape[-1]} tokens, but the encoder has positions for {limit};"
+        f" set max_length to {limit} or less, or use a DeBERTa-v3"
       )
     segment = mask.astype(jnp.int32)
     layers = config.num_hidden_layers
     keys = None
     if not deterministic and any(self._rates):
-      # One key for each place that drops: 4 in a layer, and 2 before the layers.
+      # One key per use of dropout: 4 in each layer, and 2 before the layers.
       keys = jax.random.split(self.make_rng("dropout"), 4 * layers + 2)
     first = None if keys is None else keys[0]
     x = self.embeddings(ids, segment, kind, embedding)  # f32 [n, L, D]
@@ -132,10 +134,10 @@ class Encoder(nn.Module):
     if mix is not None:
       shared["mix"] = mix
       x, segment = _mix(x, segment, jnp.int32(0), mix)
-    each = {"layer": jnp.arange(1, layers + 1, dtype=jnp.int32)}
+    per_layer = {"layer": jnp.arange(1, layers + 1, dtype=jnp.int32)}
     if keys is not None:
-      each["keys"] = keys[2:].reshape(layers, 4)
-    (x, _), _ = self.layers((x, segment), each, shared)
+      per_layer["keys"] = keys[2:].reshape(layers, 4)
+    (x, _), _ = self.layers((x, segment), per_layer, shared)
     return x.astype(jnp.float32)
 
 
@@ -169,7 +171,7 @@ class _Embeddings(nn.Module):
       x = x + self.position(positions(segment))
     if config.type_vocab_size:
       kind = jnp.zeros_like(ids) if kind is None else kind
-      # A model with one type reads a second segment as it reads the first.
+      # With a single type, a second segment gets the type of the first.
       x = x + self.type(jnp.minimum(kind, config.type_vocab_size - 1))
     if config.embedding_size != config.hidden_size:
       x = self.project(x)
@@ -177,17 +179,17 @@ class _Embeddings(nn.Module):
 
 
 class _Layer(nn.Module):
-  """One layer, in the form that nn.scan wants: (carry, of this layer, shared)."""
+  """One layer, with the signature that nn.scan expects."""
 
   config: EncoderConfig
   dtype: jnp.dtype
   rates: tuple[float, float]
 
   @nn.compact
-  def __call__(self, carry, each, shared):
+  def __call__(self, carry, per_layer, shared):
     config, (hidden_rate, weight_rate) = self.config, self.rates
     x, segment = carry  # [n, L, D], i32 [n, L]
-    keys = each.get("keys")
+    keys = per_layer.get("keys")
     key = lambda i: None if keys is None else keys[i]
     dense = functools.partial(
       nn.Dense,
@@ -208,21 +210,21 @@ class _Layer(nn.Module):
     z = dense(config.hidden_size, name="down")(z)
     x = _norm(config, "norm")(y + dropout(z, hidden_rate, key(3)))  # f32
     if "conv" in shared:
-      # The convolution reads the embeddings and joins after the first layer; a select
-      # keeps the layers alike.
+      # The convolution of the embeddings is added after the first layer. A select keeps
+      # the layers identical for the scan.
       joined = _normalise(x + shared["conv"], *shared["conv_norm"], config)
-      x = jnp.where(each["layer"] == 1, joined, x)
+      x = jnp.where(per_layer["layer"] == 1, joined, x)
     x = x.astype(self.dtype)
     if "mix" in shared:
-      x, segment = _mix(x, segment, each["layer"], shared["mix"])
+      x, segment = _mix(x, segment, per_layer["layer"], shared["mix"])
     return (x, segment), None
 
 
 class _Convolution(nn.Module):
-  """DeBERTa-v2's convolution over the embeddings, stopped at the borders of a text.
+  """DeBERTa-v2's convolution over the embeddings, masked at text borders.
 
-  What lies beyond a border, padding too, counts as 0. transformers gets the same for
-  padding by zeroing the embeddings there, which nothing else reads.
+  Tokens of other texts and padding count as 0. transformers does the same for padding
+  by zeroing its embeddings.
   """
 
   config: EncoderConfig
@@ -245,18 +247,19 @@ class _Convolution(nn.Module):
     total = bias
     half = size // 2
     padded = jnp.pad(x, ((0, 0), (half, half), (0, 0)))
-    owners = jnp.pad(segment, ((0, 0), (half, half)))
+    segments = jnp.pad(segment, ((0, 0), (half, half)))
     for k in range(size):
-      near = padded[:, k : k + length]  # token i + k - half
-      own = owners[:, k : k + length] == segment
-      near = jnp.where(own[..., None], near, 0).reshape(n, length, groups, -1)
-      part = jnp.einsum("nlgi,igo->nlgo", near, kernel[k])
-      total = total + part.reshape(n, length, width)
+      neighbour = padded[:, k : k + length]  # token i + k - half
+      same_text = segments[:, k : k + length] == segment
+      neighbour = jnp.where(same_text[..., None], neighbour, 0)
+      neighbour = neighbour.reshape(n, length, groups, -1)
+      product = jnp.einsum("nlgi,igo->nlgo", neighbour, kernel[k])
+      total = total + product.reshape(n, length, width)
     return activation(dropout(total, rate, key), config.conv_act)  # f32 [n, L, D]
 
 
 class _Affine(nn.Module):
-  """Scale and bias of a norm that is computed elsewhere."""
+  """Scale and bias of a layer norm that is computed elsewhere."""
 
   width: int
 
@@ -269,7 +272,7 @@ class _Affine(nn.Module):
 
 
 def positions(segment: Array) -> Array:
-  """Position of each token in its text, i32 [n, L]; 0 at padding."""
+  """Position of each token within its text, i32 [n, L]; 0 at padding."""
   index = jnp.arange(segment.shape[-1], dtype=jnp.int32)
   before = jnp.pad(segment[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
   start = jax.lax.cummax(jnp.where(segment != before, index, 0), axis=1)
@@ -277,11 +280,11 @@ def positions(segment: Array) -> Array:
 
 
 def activation(x: Array, name: str) -> Array:
-  """The activation that transformers calls `name`, like x."""
+  """Applies the activation of this name in transformers; keeps the dtype."""
   match name:
     case "gelu" | "gelu_python":
-      # erf, not jax.nn.gelu's erfc: half the time on CPU. In float32, because 1 + erf
-      # cancels for negative x.
+      # erf takes half the time of jax.nn.gelu's erfc on CPU. It needs float32, since
+      # 1 + erf cancels for negative x.
       wide = x.astype(jnp.float32)
       return (0.5 * wide * (1 + erf(wide * 0.5**0.5))).astype(x.dtype)
     case "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast":
@@ -298,11 +301,11 @@ def activation(x: Array, name: str) -> Array:
       return jax.nn.sigmoid(x)
     case "linear":
       return x
-  raise ValueError(name)  # EncoderConfig has checked it
+  raise ValueError(name)  # unreachable: checked by EncoderConfig
 
 
 def _norm(config: EncoderConfig, name: str | None = None) -> nn.LayerNorm:
-  # The fast variance, E x^2 - (E x)^2, loses digits that parity with torch needs.
+  # The fast variance, E x^2 - (E x)^2, is too imprecise for parity with torch.
   return nn.LayerNorm(
     epsilon=config.layer_norm_eps,
     dtype=jnp.float32,
@@ -320,7 +323,7 @@ def _normalise(x: Array, scale: Array, bias: Array, config: EncoderConfig) -> Ar
 def _mix(x: Array, segment: Array, layer: Array, mix) -> tuple[Array, Array]:
   partner, share, at = mix
   share = jnp.broadcast_to(share, x.shape[:1])[:, None, None].astype(x.dtype)
-  # What stands at padding has no meaning, and hangs on the length of the row.
+  # Values at padding are meaningless and depend on the row length.
   real = jnp.where(segment[..., None] > 0, x, 0)
   mixed = share * real + (1 - share) * real[partner]
   union = jnp.maximum(segment, segment[partner])

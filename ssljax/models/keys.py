@@ -1,7 +1,7 @@
-"""The key table: which tensor of a Hugging Face checkpoint is which parameter.
+"""Maps the tensor names of Hugging Face checkpoints to parameters.
 
-One table for each family, read in both directions by hf.py, so that what is saved is
-what was loaded. What no parameter stands for is named in `IGNORED`, with a reason.
+hf.py loads and saves with the same table, so that a saved checkpoint has the tensors of
+the original. Tensors without a parameter are listed in `IGNORED`, with a reason.
 """
 
 import re
@@ -16,15 +16,15 @@ from ssljax.models.encoder import Encoder
 
 
 class Key(NamedTuple):
-  """One parameter here and there. `{layer}` in `theirs`: stacked along axis 0."""
+  """A parameter and its tensor. `{layer}` in `theirs`: layers stacked along axis 0."""
 
-  ours: tuple[str, ...]  # path below the encoder, or below the whole tree for a head
+  ours: tuple[str, ...]  # path within the encoder, or within the tree for a head
   theirs: str  # without the prefix `bert.` or `deberta.`
-  transform: str = "same"  # or "reverse": the order of the axes
+  transform: str = "same"  # or "reverse", which reverses the axes
   part: str = "encoder"  # "pooler" | "classifier"
 
 
-# Tensors of a checkpoint that an encoder has no use for: (pattern, reason).
+# Tensors that the encoder does not use: (pattern, reason).
 IGNORED: tuple[tuple[str, str], ...] = (
   (r"embeddings\.(position_ids|token_type_ids)", "a buffer, not a weight"),
   (r"cls\..*", "head of the pretraining task"),
@@ -39,7 +39,7 @@ PREFIX = {"bert": "bert.", "deberta-v2": "deberta."}
 
 
 def key_table(config: EncoderConfig) -> tuple[Key, ...]:
-  """The key table of a config, the head of ForSequenceClassification included."""
+  """The key table of a config, with the head of ForSequenceClassification."""
   deberta = config.model_type == "deberta-v2"
   table = [
     Key(("embeddings", "word", "embedding"), "embeddings.word_embeddings.weight")
@@ -106,38 +106,40 @@ def _norm(ours: tuple[str, ...], theirs: str) -> list[Key]:
 
 
 def plain_name(name: str, config: EncoderConfig) -> str:
-  """A tensor's name as the table has it: no prefix, LayerNorms in the new spelling."""
-  return modern(name.removeprefix(PREFIX[config.model_type]))
+  """The name of a tensor in the key table: no prefix, modern LayerNorm names."""
+  return modern_name(name.removeprefix(PREFIX[config.model_type]))
 
 
-def saved_name(key: Key, config: EncoderConfig, headed: bool) -> str:
-  """A tensor's name in a checkpoint with a head (prefixed) or without."""
-  # DeBERTa's pooler belongs to the classifier, BERT's to the encoder.
+def saved_name(key: Key, config: EncoderConfig, with_head: bool) -> str:
+  """The name of a tensor in a checkpoint with a head (prefixed) or without."""
+  # The pooler belongs to the classifier in DeBERTa, and to the encoder in BERT.
   outside = key.part == "classifier" or (
     key.part == "pooler" and config.model_type == "deberta-v2"
   )
-  return key.theirs if outside or not headed else PREFIX[config.model_type] + key.theirs
+  return (
+    key.theirs if outside or not with_head else PREFIX[config.model_type] + key.theirs
+  )
 
 
-def modern(name: str) -> str:
-  """A tensor's name with the newer spelling of LayerNorms."""
+def modern_name(name: str) -> str:
+  """Renames the gamma and beta of old checkpoints' LayerNorms to weight and bias."""
   name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
   return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
-def unused(name: str, config: EncoderConfig, with_head: bool) -> bool:
-  """Whether a tensor of a checkpoint is one that we leave aside."""
+def is_ignored(name: str, config: EncoderConfig, with_head: bool) -> bool:
+  """Whether a tensor is deliberately not loaded."""
   patterns = [pattern for pattern, _ in IGNORED]
   if not with_head:
     patterns.append(_HEAD)
   if not config.position_biased_input:
-    patterns.append(_POSITION)  # DeBERTa-v3 ships them, its config switches them off
+    patterns.append(_POSITION)  # DeBERTa-v3 has them, but its config turns them off
   name = plain_name(name, config)
   return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def param_shapes(config: EncoderConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
-  """Shape of every parameter that the config asks for, by `Key.ours`."""
+  """The shape of every parameter, by `Key.ours`."""
   token = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   tree = jax.eval_shape(Encoder(config).init, jax.random.key(0), token, token)
   shapes = {

@@ -1,4 +1,4 @@
-"""From names to folders, without a network."""
+"""resolve: from names to folders, with a simulated hub."""
 
 import json
 import os
@@ -12,26 +12,22 @@ import pytest
 from huggingface_hub import errors
 
 from ssljax.assets import encoders
+from ssljax.assets.encoders import resolve
 from ssljax.errors import UserError
-from ssljax.models import resolve
 
 NAME = "someone/encoder"
 
 
 @pytest.fixture(autouse=True)
 def _manifest(monkeypatch, tmp_path):
-  """A manifest with one name in it, and an empty cache of the hub."""
-  import ssljax
-
-  assets = types.ModuleType("ssljax.assets.fetch")
-  assets.model_folder = lambda name: tmp_path if name == "known/model" else None
-  monkeypatch.setitem(sys.modules, "ssljax.assets.fetch", assets)
-  monkeypatch.setattr(ssljax, "assets", assets, raising=False)
+  """A manifest with a single name."""
+  model_folder = lambda name: tmp_path if name == "known/model" else None
+  monkeypatch.setattr(encoders.fetch, "model_folder", model_folder)
 
 
 @pytest.fixture
-def net(monkeypatch):
-  """A made-up hub; `net.answer` is what it knows of NAME, or what it raises."""
+def hub(monkeypatch):
+  """A simulated hub; `hub.answer` is its answer for NAME, or the error it raises."""
   state = types.SimpleNamespace(answer=None, folder=None, calls=[])
 
   def download(name, **options):
@@ -51,9 +47,9 @@ def net(monkeypatch):
   return state
 
 
-def holds(*files):
-  named = [types.SimpleNamespace(rfilename=file) for file in files]
-  return types.SimpleNamespace(siblings=named, sha="abc")
+def repository(*files):
+  siblings = [types.SimpleNamespace(rfilename=file) for file in files]
+  return types.SimpleNamespace(siblings=siblings, sha="abc")
 
 
 def http_error(kind):
@@ -63,72 +59,72 @@ def http_error(kind):
   return kind("no", response=response)
 
 
-def test_a_folder_is_taken_as_it_is(tmp_path, net):
+def test_a_folder_is_returned_as_it_is(tmp_path, hub):
   assert resolve(str(tmp_path)) == tmp_path
   assert resolve(tmp_path) == tmp_path
-  assert not net.calls
+  assert not hub.calls
 
 
-def test_the_manifest_comes_before_the_hub(tmp_path, net):
+def test_the_manifest_comes_before_the_hub(tmp_path, hub):
   assert resolve("known/model") == tmp_path
-  assert not net.calls
+  assert not hub.calls
 
 
 @pytest.mark.parametrize(
   "name", ["./none", "/none/at/all", "a/b/c", "", "~/none", "a b"]
 )
-def test_a_path_is_not_asked_of_the_hub(name, net):
+def test_the_hub_is_not_asked_for_paths(name, hub):
   with pytest.raises(UserError, match="no such folder"):
     resolve(name)
-  assert not net.calls
+  assert not hub.calls
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_an_error(tmp_path):
   file = tmp_path / "model.safetensors"
   file.write_bytes(b"")
   with pytest.raises(UserError, match="is a file; give the folder"):
     resolve(file)
 
 
-def test_what_the_cache_has_needs_no_network(tmp_path, net):
-  net.folder = tmp_path
+def test_a_cached_encoder_needs_no_network(tmp_path, hub):
+  hub.folder = tmp_path
   for name in ("config.json", "model.safetensors", "tokenizer.json"):
     (tmp_path / name).write_text("{}")
   assert resolve(NAME) == tmp_path
-  assert net.calls == ["cache"]
+  assert hub.calls == ["cache"]
 
 
-@pytest.mark.parametrize("lacks", ["model.safetensors", "tokenizer.json"])
-def test_a_cache_that_lacks_a_file_is_completed(tmp_path, net, lacks):
-  net.folder = tmp_path
+@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.json"])
+def test_a_missing_file_in_the_cache_is_downloaded(tmp_path, hub, missing):
+  hub.folder = tmp_path
   names = ["config.json", "model.safetensors", "tokenizer.json"]
   for name in names:
-    if name != lacks:
+    if name != missing:
       (tmp_path / name).write_text("{}")
-  net.answer = holds(*names)
+  hub.answer = repository(*names)
   assert resolve(NAME) == tmp_path
-  assert net.calls == ["cache", "ask", "download"]
+  assert hub.calls == ["cache", "ask", "download"]
 
 
-def test_a_cache_that_lacks_a_shard_is_completed(tmp_path, net):
-  net.folder = tmp_path
+def test_a_missing_shard_in_the_cache_is_downloaded(tmp_path, hub):
+  hub.folder = tmp_path
   shards = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]
   (tmp_path / "config.json").write_text("{}")
   (tmp_path / shards[0]).write_bytes(b"")
   index = {"weight_map": dict(zip("ab", shards, strict=True))}
   (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-  net.answer = holds("config.json", *shards)
+  hub.answer = repository("config.json", *shards)
   assert resolve(NAME) == tmp_path
-  assert net.calls == ["cache", "ask", "download"]
+  assert hub.calls == ["cache", "ask", "download"]
 
 
-def test_only_a_pickle(net, tmp_path):
-  net.answer = holds("config.json", "pytorch_model.bin")
+def test_pickled_weights_are_an_error_that_names_the_converter(hub, tmp_path):
+  hub.answer = repository("config.json", "pytorch_model.bin")
   command = "python -m ssljax.models.convert someone/encoder FOLDER"
-  with pytest.raises(UserError, match="a pickle, which is not loaded here") as error:
+  with pytest.raises(UserError, match="a pickle, which can run code") as error:
     resolve(NAME)
   assert command in str(error.value)
-  net.folder = tmp_path
+  hub.folder = tmp_path
   assert resolve(NAME, pickled=True) == tmp_path
 
 
@@ -138,37 +134,39 @@ def test_only_a_pickle(net, tmp_path):
     (OSError("Name or service not known"), "the hub did not answer within 5 s"),
     (http_error(errors.RepositoryNotFoundError), "no such name on the hub"),
     (http_error(errors.GatedRepoError), "gated on the hub"),
-    (holds("README.md"), "has no weights of this name"),
+    (repository("README.md"), "this repository on the hub has no weights"),
   ],
 )
-def test_no_way_to_it(answer, message, net):
-  net.answer = answer
+def test_errors_name_the_encoder_and_the_reason(answer, message, hub):
+  hub.answer = answer
   with pytest.raises(UserError, match=message) as error:
     resolve(NAME)
   assert NAME in str(error.value)
 
 
-def test_a_hub_that_hangs_is_left(net, monkeypatch):
-  monkeypatch.setattr(encoders, "LIMIT", 0.2)
-  net.answer = lambda: time.sleep(2)
+def test_a_hub_that_hangs_is_an_error_after_the_timeout(hub, monkeypatch):
+  monkeypatch.setattr(encoders, "TIMEOUT", 0.2)
+  hub.answer = lambda: time.sleep(2)
   start = time.monotonic()
   with pytest.raises(UserError, match="did not answer"):
     resolve(NAME)
   assert time.monotonic() - start < 1
 
 
-def test_a_program_without_a_network_ends_soon(tmp_path):
-  # A fresh one, because huggingface_hub loads its parts when they are first asked for.
+def test_without_a_network_the_error_comes_within_seconds(tmp_path):
+  # In a new process, since huggingface_hub reads its settings once.
   program = (
-    "import time, ssljax.models as m; from ssljax.errors import UserError\n"
+    "import time\n"
+    "from ssljax.assets.encoders import resolve\n"
+    "from ssljax.errors import UserError\n"
     "start = time.monotonic()\n"
-    "try: m.resolve('someone/encoder')\n"
+    "try: resolve('someone/encoder')\n"
     "except UserError as error: print(time.monotonic() - start, error)"
   )
-  home = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+  settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
   done = subprocess.run(
     [sys.executable, "-c", program],
-    env={**os.environ, **home},
+    env={**os.environ, **settings},
     capture_output=True,
     text=True,
     check=True,

@@ -1,6 +1,7 @@
-"""Assets: verified on the first fetch, quiet afterwards, and never left half done.
+"""Fetching assets: download, verification, cache and errors.
 
-One file, since all of it is about one toy asset, as a wheel, as parts and as a tarball.
+A single file, since all tests use the same toy asset: as a wheel, in parts, and as a
+tarball.
 """
 
 import hashlib
@@ -23,15 +24,15 @@ from ssljax.errors import UserError
 MEMBERS = {"toy/data/config.json": b'{"a": 1}', "toy/data/weights.bin": bytes(5000)}
 WHEEL = "toy_data-1.0-py3-none-any.whl"
 FETCH = (
-  "import sys, pathlib; from ssljax import assets;"
-  " assets.MANIFEST = pathlib.Path(sys.argv[1]); print(assets.fetch('toy'))"
+  "import sys, pathlib; from ssljax.assets import fetch;"
+  " fetch.MANIFEST = pathlib.Path(sys.argv[1]); print(fetch.fetch('toy'))"
 )
 
 
 def write_wheel(folder, members=MEMBERS):
   folder.mkdir(exist_ok=True)
   with zipfile.ZipFile(folder / WHEEL, "w", zipfile.ZIP_DEFLATED) as archive:
-    # Importing the package would end the test: it is data.
+    # Importing the package would end the test.
     archive.writestr("toy/__init__.py", "raise SystemExit('imported')")
     for member, content in members.items():
       archive.writestr(member, content)
@@ -50,7 +51,7 @@ def write_wheel(folder, members=MEMBERS):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-  """An empty cache, a manifest of one toy asset, and a pip that sees only `index`."""
+  """An empty cache, a manifest with a toy asset, and a pip that only sees `index`."""
   manifest = {
     "toy": {
       "what": "a toy",
@@ -75,8 +76,12 @@ def cache(tmp_path, monkeypatch):
   return tmp_path / "cache"
 
 
-def fails(cache, *words):
-  """fetch("toy") raises one line with all the words, and leaves nothing behind."""
+def forbid_processes(monkeypatch):
+  monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
+
+
+def assert_fails(cache, *words):
+  """fetch("toy") raises one line with all these words and leaves nothing behind."""
   with pytest.raises(UserError) as caught:
     fetch.fetch("toy")
   message = str(caught.value)
@@ -86,7 +91,7 @@ def fails(cache, *words):
   assert list((cache / "assets").iterdir()) == []
 
 
-def test_download_unpacks_the_members_and_nothing_else(cache, tmp_path, capfd):
+def test_only_the_members_are_extracted_from_a_download(cache, tmp_path, capfd):
   write_wheel(tmp_path / "index")
   folder = fetch.fetch("toy")
   assert folder == cache / "assets" / "toy-1.0"
@@ -95,67 +100,74 @@ def test_download_unpacks_the_members_and_nothing_else(cache, tmp_path, capfd):
   assert list(cache.rglob("*.whl")) == []
   assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
   out, err = capfd.readouterr()
-  assert (out, err) == ("", "fetching toy-data 1.0 (2 MB) ...\n")
+  assert (out, err) == ("", "downloading toy-data 1.0 (2 MB) ...\n")
 
 
-def test_second_call_starts_no_process_and_says_nothing(cache, monkeypatch, capfd):
-  write_wheel(cache.parent / "index")
+def test_a_second_call_starts_no_process_and_prints_nothing(cache, monkeypatch, capfd):
+  cache.mkdir()
+  write_wheel(cache / "wheels")
   first = fetch.fetch("toy")
-  capfd.readouterr()
-  monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
+  shutil.rmtree(cache / "wheels")
+  monkeypatch.setattr(
+    subprocess, "run", lambda *a, **k: pytest.fail("started a process")
+  )
   assert fetch.fetch("toy") == first
   assert fetch.model_folder("toys/toy") == first / "toy/data"
   assert capfd.readouterr() == ("", "")
 
 
-def test_names_that_the_manifest_lacks(cache):
+def test_unknown_names(cache):
   assert fetch.model_folder("microsoft/deberta-v3-base") is None
-  with pytest.raises(UserError, match="no asset 'toi'; the manifest has toy"):
+  with pytest.raises(UserError, match="unknown asset 'toi'; choose one of toy"):
     fetch.fetch("toi")
   assert not cache.exists()
 
 
-def test_wheel_that_lies_in_the_cache_needs_no_pip(cache, monkeypatch, capfd):
+def test_a_wheel_in_the_cache_needs_no_pip(cache, monkeypatch, capfd):
   cache.mkdir()
   wheel = write_wheel(cache / "wheels")
-  monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
+  monkeypatch.setattr(
+    subprocess, "run", lambda *a, **k: pytest.fail("started a process")
+  )
   assert (fetch.fetch("toy") / "toy/data/weights.bin").stat().st_size == 5000
   assert wheel.exists()
   assert capfd.readouterr() == ("", "")
 
 
-def test_wrong_hash_names_member_expected_and_got(cache, tmp_path):
+def test_a_wrong_hash_is_an_error_with_both_hashes(cache):
   changed = MEMBERS | {"toy/data/weights.bin": b"x" + bytes(4999)}
-  write_wheel(tmp_path / "index", changed)
+  cache.mkdir()
+  write_wheel(cache / "wheels", changed)
   expected, got = (
     hashlib.sha256(members["toy/data/weights.bin"]).hexdigest()
     for members in (MEMBERS, changed)
   )
-  fails(cache, "asset toy", "toy/data/weights.bin", expected, got, WHEEL)
-  write_wheel(tmp_path / "index")
-  assert fetch.fetch("toy").is_dir()  # the mended wheel is taken
+  assert_fails(cache, "asset toy", "toy/data/weights.bin", expected, got, WHEEL)
+  write_wheel(cache / "wheels")
+  assert fetch.fetch("toy").is_dir()  # the intact wheel is used
 
 
-def test_missing_member(cache, tmp_path):
-  write_wheel(tmp_path / "index", {"toy/data/config.json": b'{"a": 1}'})
-  fails(cache, "asset toy", "no member toy/data/weights.bin")
+def test_a_missing_member_is_an_error(cache):
+  cache.mkdir()
+  write_wheel(cache / "wheels", {"toy/data/config.json": b'{"a": 1}'})
+  assert_fails(cache, "asset toy", "no member toy/data/weights.bin")
 
 
-def test_truncated_download(cache, tmp_path):
+def test_a_truncated_download_is_an_error(cache, tmp_path):
   wheel = write_wheel(tmp_path / "index")
   wheel.write_bytes(wheel.read_bytes()[:-200])
-  fails(cache, "toy-data", "cannot be downloaded", "pip says", "cache/wheels")
+  assert_fails(cache, "toy-data", "cannot be downloaded", "pip reports", "cache/wheels")
 
 
-def test_damaged_wheels_in_the_cache(cache):
+def test_damaged_wheels_in_the_cache_are_errors(cache):
   cache.mkdir()
   wheel = write_wheel(cache / "wheels")
   good = wheel.read_bytes()
   for length in range(0, len(good), 97):
     wheel.write_bytes(good[:length])
-    fails(cache, "asset toy", f"{wheel}; delete it")
+    assert_fails(cache, "asset toy", f"{wheel}; delete it")
   for place in range(0, len(good), 13):
-    # A flipped byte is found, or lies where nothing of ours is.
+    # A flipped byte is noticed, or it is in a place that is not read.
     wheel.write_bytes(good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :])
     try:
       folder = fetch.fetch("toy")
@@ -166,8 +178,8 @@ def test_damaged_wheels_in_the_cache(cache):
       shutil.rmtree(folder)
 
 
-def test_no_such_package_gives_the_last_line_of_pip(cache):
-  fails(
+def test_an_unknown_package_is_an_error_with_the_last_line_of_pip(cache):
+  assert_fails(
     cache,
     "ERROR: No matching distribution found for toy-data==1.0",
     "python -m pip download --no-deps --only-binary :all:",
@@ -175,25 +187,27 @@ def test_no_such_package_gives_the_last_line_of_pip(cache):
   )
 
 
-def test_python_without_pip(cache, tmp_path, monkeypatch):
+def test_without_pip_the_error_names_alternatives(cache, tmp_path, monkeypatch):
   venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
   monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
-  fails(cache, "uv pip install pip", "python -m ensurepip", f"-d {cache / 'wheels'}")
+  assert_fails(
+    cache, "uv pip install pip", "python -m ensurepip", f"-d {cache / 'wheels'}"
+  )
 
 
-def test_cache_that_cannot_be_written(tmp_path, cache, monkeypatch):
+def test_an_unwritable_cache_is_an_error(tmp_path, cache, monkeypatch):
   (tmp_path / "file").write_text("")
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "file"))
   with pytest.raises(UserError, match=r"cannot write to the cache .*SSLJAX_CACHE"):
     fetch.fetch("toy")
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_damaged_folder_is_replaced(cache, damage):
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_folder_is_replaced(cache, damage):
   cache.mkdir()
   write_wheel(cache / "wheels")
   weights = fetch.fetch("toy") / "toy/data/weights.bin"
-  if damage == "cut":
+  if damage == "truncated":
     weights.write_bytes(bytes(4999))
   else:
     weights.unlink()
@@ -202,25 +216,25 @@ def test_damaged_folder_is_replaced(cache, damage):
   assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
 
 
-def test_loser_uses_what_the_winner_left(cache, monkeypatch):
+def test_a_slower_process_uses_the_folder_of_a_faster_one(cache, monkeypatch):
   cache.mkdir()
   write_wheel(cache / "wheels")
-  unpack, winners = fetch._unpack, []
+  extract, winners = fetch._extract, []
 
   def slow(*arguments):
-    unpack(*arguments)
-    if not winners:  # while we unpack, another process does all of it
-      monkeypatch.setattr(fetch, "_unpack", unpack)
+    extract(*arguments)
+    if not winners:  # meanwhile, another process does everything
+      monkeypatch.setattr(fetch, "_extract", extract)
       winner = fetch.fetch("toy")
       winners.append((winner, (winner / "toy/data/weights.bin").stat().st_ino))
 
-  monkeypatch.setattr(fetch, "_unpack", slow)
+  monkeypatch.setattr(fetch, "_extract", slow)
   folder = fetch.fetch("toy")
   assert winners == [(folder, (folder / "toy/data/weights.bin").stat().st_ino)]
   assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
 
 
-def test_two_processes_at_once(cache, tmp_path):
+def test_two_concurrent_processes(cache, tmp_path):
   write_wheel(tmp_path / "index")
   processes = [
     subprocess.Popen(
@@ -230,9 +244,9 @@ def test_two_processes_at_once(cache, tmp_path):
     )
     for _ in range(2)
   ]
-  said = [process.communicate(timeout=60)[0].strip() for process in processes]
+  outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
   assert [process.returncode for process in processes] == [0, 0]
-  assert said == [str(cache / "assets" / "toy-1.0")] * 2
+  assert outputs == [str(cache / "assets" / "toy-1.0")] * 2
   assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
 
 
@@ -253,10 +267,10 @@ def test_manifest_is_complete():
       assert package["package"]
       assert package["version"]
       assert package["bytes"] < 1e8
-    for facts in asset["members"].values():
-      assert len(facts.get("parts", [""])) == len(packages)
-    for member, facts in asset["members"].items():
-      assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]), member
+    for member in asset["members"].values():
+      assert len(member.get("parts", [""])) == len(packages)
+    for member, expected in asset["members"].items():
+      assert re.fullmatch("[0-9a-f]{64}", expected["sha256"]), member
       assert not os.path.isabs(member)
       assert ".." not in member.split("/")
     for folder in asset["models"].values():
@@ -266,7 +280,7 @@ def test_manifest_is_complete():
 
 @pytest.fixture
 def halves(cache):
-  """An asset that is cut over two wheels, which lie in the cache."""
+  """An asset in two wheels, both in the cache."""
   (cache / "wheels").mkdir(parents=True)
   whole = bytes(range(256)) * 9
   manifest = json.loads(fetch.MANIFEST.read_text())
@@ -295,14 +309,14 @@ def halves(cache):
   return whole, write
 
 
-def test_an_asset_in_parts_is_put_together(halves, cache):
+def test_the_parts_of_an_asset_are_joined(halves, cache):
   whole, _ = halves
   folder = fetch.fetch("big")
   assert [file.name for file in folder.iterdir()] == ["big.bin"]
   assert (folder / "big.bin").read_bytes() == whole
 
 
-def test_parts_that_do_not_fit_together(halves, cache):
+def test_parts_that_do_not_match_are_an_error(halves, cache):
   whole, write = halves
   write(whole[1000:], whole[:1000])
   with pytest.raises(UserError, match=r"wrong SHA-256.*toy_one-1\.0.*toy_two-1\.0"):
@@ -315,13 +329,13 @@ def test_parts_that_do_not_fit_together(halves, cache):
 
 @pytest.mark.slow
 def test_the_real_encoder():
-  """Uses the default cache, so that a machine downloads it once."""
+  """Uses the default cache, so that it is downloaded once per machine."""
   safetensors = pytest.importorskip("safetensors.numpy")
   folder = fetch.model_folder("sentence-transformers/all-MiniLM-L6-v2")
-  facts = json.loads(fetch.MANIFEST.read_text())["all-MiniLM-L6-v2"]["members"]
-  for member, fact in facts.items():
+  members = json.loads(fetch.MANIFEST.read_text())["all-MiniLM-L6-v2"]["members"]
+  for member, expected in members.items():
     file = fetch.fetch("all-MiniLM-L6-v2") / member
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == fact["sha256"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == expected["sha256"]
   tensors = safetensors.load_file(folder / "model.safetensors")
   assert tensors["embeddings.word_embeddings.weight"].shape == (30522, 384)
   assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 6
@@ -335,15 +349,15 @@ cp "$TARBALL" "$4/toy-data-1.0.tgz"
 
 @pytest.fixture
 def tarball(cache, tmp_path, monkeypatch):
-  """The toy as a package of npm, a tarball of it, and an npm that hands it out."""
+  """The toy asset as an npm package, its tarball, and an npm that copies it."""
   manifest = json.loads(fetch.MANIFEST.read_text())
   manifest["toy"]["registry"] = "npm"
   fetch.MANIFEST.write_text(json.dumps(manifest))
   with tarfile.open(tmp_path / "toy.tgz", "w:gz") as tar:
-    for name, content in {**MEMBERS, "toy/more": b"not asked for"}.items():
-      facts = tarfile.TarInfo(name)
-      facts.size = len(content)
-      tar.addfile(facts, io.BytesIO(content))
+    for name, content in {**MEMBERS, "toy/more": b"not in the manifest"}.items():
+      info = tarfile.TarInfo(name)
+      info.size = len(content)
+      tar.addfile(info, io.BytesIO(content))
   (tmp_path / "bin").mkdir()
   (tmp_path / "bin" / "npm").write_text(NPM)
   (tmp_path / "bin" / "npm").chmod(0o755)
@@ -353,26 +367,28 @@ def tarball(cache, tmp_path, monkeypatch):
   return tmp_path / "toy.tgz"
 
 
-def test_a_package_of_npm_is_a_tarball(cache, tarball, tmp_path):
+def test_the_members_of_an_npm_package_are_extracted(cache, tarball, tmp_path):
   folder = fetch.fetch("toy")
   files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
   assert {name: file.read_bytes() for name, file in files.items()} == MEMBERS
   assert (tmp_path / "note").read_text().startswith("pack toy-data@1.0 --pack-dest")
 
 
-def test_a_tarball_in_the_cache_is_used_and_a_torn_one_named(cache, tarball, tmp_path):
+def test_a_tarball_in_the_cache_is_used_if_intact(cache, tarball, tmp_path):
   (cache / "wheels").mkdir(parents=True)
-  own = cache / "wheels" / "toy-data-1.0.tgz"
-  own.write_bytes(tarball.read_bytes()[:-40])
-  fails(cache, "cut off or damaged", str(own), "delete it")
-  own.write_bytes(tarball.read_bytes())
+  cached = cache / "wheels" / "toy-data-1.0.tgz"
+  cached.write_bytes(tarball.read_bytes()[:-40])
+  assert_fails(cache, "truncated or damaged", str(cached), "delete it")
+  cached.write_bytes(tarball.read_bytes())
   assert fetch.fetch("toy")
   assert not (tmp_path / "note").exists()
 
 
-def test_npm_that_fails_or_is_not_there_is_named(cache, tarball, tmp_path, monkeypatch):
-  says = "#!/bin/sh\necho npm error 404 not found >&2\nexit 1\n"
-  (tmp_path / "bin" / "npm").write_text(says)
-  fails(cache, "npm says 'npm error 404 not found'", "npm pack toy-data@1.0")
+def test_a_failing_or_missing_npm_is_an_error(cache, tarball, tmp_path, monkeypatch):
+  failing = "#!/bin/sh\necho npm error 404 not found >&2\nexit 1\n"
+  (tmp_path / "bin" / "npm").write_text(failing)
+  assert_fails(cache, "npm reports 'npm error 404 not found'", "npm pack toy-data@1.0")
   monkeypatch.setenv("PATH", str(tmp_path / "index"))
-  fails(cache, "no npm here", "npm pack toy-data@1.0", str(cache / "wheels"))
+  assert_fails(
+    cache, "npm is not installed", "npm pack toy-data@1.0", str(cache / "wheels")
+  )

@@ -1,4 +1,4 @@
-"""Config files of the hub, what they default to, and what is refused."""
+"""Reading config.json: defaults, supported options, errors, and writing it back."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from ssljax.models import EncoderConfig, read_config
 from ssljax.models.config import from_json, to_json
 from tests.models.small import configs
 
-# As microsoft/deberta-v3-base and deberta-v2-xlarge have them.
+# From microsoft/deberta-v3-base and deberta-v2-xlarge.
 V3_BASE = {
   "model_type": "deberta-v2",
   "hidden_size": 768,
@@ -61,7 +61,7 @@ def test_deberta_v2_xlarge():
   assert config.pooler_hidden_act == "gelu"
 
 
-def test_bert_keeps_to_what_bert_reads():
+def test_bert_ignores_the_keys_of_deberta():
   values = {"model_type": "bert", "relative_attention": True, "embedding_size": 3}
   config = from_json(values, "config.json")
   assert config == EncoderConfig()
@@ -69,7 +69,7 @@ def test_bert_keeps_to_what_bert_reads():
   assert config.max_length == 512
 
 
-def test_labels_and_head():
+def test_labels_and_dropout_of_the_head():
   names = {"1": "unsafe", "0": "safe", "2": "unsure"}
   values = {**V3_BASE, "id2label": names, "cls_dropout": 0.2, "pooler_dropout": 0}
   config = from_json(values, "config.json")
@@ -80,7 +80,7 @@ def test_labels_and_head():
 
 
 @configs
-def test_there_and_back(config):
+def test_to_json_inverts_from_json(config):
   config = dataclasses.replace(config, classifier_dropout=0.3, labels=("a", "b", "c"))
   assert (
     from_json(json.loads(json.dumps(to_json(config, "X"))), "config.json") == config
@@ -96,51 +96,54 @@ def test_there_and_back(config):
     ({"is_decoder": True}, "is_decoder=True is not supported"),
     ({"add_cross_attention": True}, "add_cross_attention"),
     ({"z_steps": 2}, "z_steps=2 is not supported"),
-    ({"hidden_act": "mish"}, "hidden_act 'mish' is not supported: one of gelu"),
-    ({"hidden_size": "768"}, "hidden_size='768' is not of type int"),
-    ({"hidden_size": True}, "hidden_size=True is not of type int"),
+    (
+      {"hidden_act": "mish"},
+      "hidden_act 'mish' is not supported; it must be",
+    ),
+    ({"hidden_size": "768"}, "hidden_size='768' must be of type int"),
+    ({"hidden_size": True}, "hidden_size=True must be of type int"),
     ({"hidden_size": 770}, "770 is not a multiple of num_attention_heads 12"),
-    ({"num_hidden_layers": 0}, "num_hidden_layers=0 is below 1"),
-    ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob=1.0 is not in"),
-    ({"pos_att_type": "p2c|p2p"}, "'p2p'.* is not supported: only c2p and p2c"),
-    ({"pos_att_type": 3}, "pos_att_type=3 is not a list"),
-    ({"relative_attention": False}, "pos_att_type is set but relative_attention"),
-    ({"position_buckets": 2}, "position_buckets 2 is below 4"),
+    ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be at least 1"),
+    ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob=1.0 must be in"),
+    ({"pos_att_type": "p2c|p2p"}, "'p2p'.* is not supported; use c2p and p2c"),
+    ({"pos_att_type": 3}, "pos_att_type=3 must be a list"),
+    ({"relative_attention": False}, "pos_att_type needs relative_attention=true"),
+    ({"position_buckets": 2}, "position_buckets=2 must be at least 4"),
     ({"norm_rel_ebd": "batch"}, "norm_rel_ebd 'batch' is not supported"),
     ({"conv_kernel_size": 2}, "conv_kernel_size 2 .*must be odd"),
     ({"conv_kernel_size": 3, "conv_groups": 5}, "conv_groups 5"),
     ({"attention_head_size": 32}, "attention_head_size=32"),
     ({"pooler_hidden_size": 32}, "pooler_hidden_size=32"),
-    ({"id2label": {"a": "x"}}, "id2label must map"),
-    ({"id2label": {"1": "x"}}, "id2label must map"),
+    ({"id2label": {"a": "x"}}, "id2label=.* must map"),
+    ({"id2label": {"1": "x"}}, "id2label=.* must map"),
   ],
 )
-def test_refused(change, message, tmp_path):
+def test_unsupported_configs_are_errors_that_name_the_file(change, message, tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({**V3_BASE, **change}))
   with pytest.raises(UserError, match=message) as error:
     read_config(tmp_path)
   assert str(tmp_path / "config.json") in str(error.value)
 
 
-def test_files_that_are_no_config(tmp_path):
+def test_unreadable_files_are_errors(tmp_path):
   with pytest.raises(UserError, match="no such folder"):
     read_config(tmp_path / "none")
   with pytest.raises(UserError, match=r"no config.json; give the folder of"):
     read_config(tmp_path)
-  for content, message in (("{", "not readable as JSON"), ("[1]", "not a JSON object")):
+  for content, message in (("{", "not valid JSON"), ("[1]", "not a JSON object")):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=message):
       read_config(tmp_path)
   (tmp_path / "config.json").write_bytes(b'{"model_type": "\xff"}')
-  with pytest.raises(UserError, match="not readable as JSON"):
+  with pytest.raises(UserError, match="not valid JSON"):
     read_config(tmp_path)
 
 
-@pytest.mark.parametrize("given", [V3_BASE, {**V3_BASE, "model_type": "bert"}])
-def test_attention_of_the_costly_length_multiplies_as_the_rest_does(given):
-  config = from_json(given, "config.json")
+@pytest.mark.parametrize("values", [V3_BASE, {**V3_BASE, "model_type": "bert"}])
+def test_at_the_costly_length_attention_costs_as_much_as_the_rest(values):
+  config = from_json(values, "config.json")
   width, length = config.hidden_size, config.costly_length
   products = [(width, width)] * 4 + [(width, config.intermediate_size)] * 2
-  terms = 2 + len(config.pos_att_type)  # scores and values, and the relative terms
+  terms = 2 + len(config.pos_att_type)  # scores, values, relative terms
   rest = sum(a * b for a, b in products)
   assert length * width * terms == pytest.approx(rest)

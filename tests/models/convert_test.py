@@ -1,4 +1,4 @@
-"""pytorch_model.bin to safetensors: ties, old spellings, shards, and bad files."""
+"""Converting pytorch_model.bin: tied tensors, old names, shards and bad files."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ CONFIG = EncoderConfig(**SMALL)
 
 @pytest.fixture
 def pickled(tmp_path):
-  """A folder with a pickled BERT as an old program wrote it."""
+  """A folder with a pickled BERT, with the names that old checkpoints have."""
   folder = tmp_path / "old"
   save_params(folder, CONFIG, make(CONFIG)[1])
   tensors = {}
@@ -34,26 +34,26 @@ def pickled(tmp_path):
   tensors["cls.transposed"] = tied.T
   (folder / "model.safetensors").unlink()
   (folder / "vocab.txt").write_text("[PAD]\n")
-  (folder / "training_args.bin").write_text("not wanted")
+  (folder / "training_args.bin").write_text("not copied")
   torch.save(tensors, folder / "pytorch_model.bin")
   return folder
 
 
-def same(folder):
+def assert_converted(folder):
   _, params = load_encoder(folder)
-  want = make(CONFIG)[1]
+  expected = make(CONFIG)[1]
   for part in ("word", "norm"):
-    for name, value in want["embeddings"][part].items():
+    for name, value in expected["embeddings"][part].items():
       np.testing.assert_array_equal(params["embeddings"][part][name], value)
   up = params["layers"]["up"]["kernel"]
-  np.testing.assert_array_equal(up, want["layers"]["up"]["kernel"])
+  np.testing.assert_array_equal(up, expected["layers"]["up"]["kernel"])
 
 
-def test_converts(pickled, tmp_path, capsys):
+def test_writes_safetensors_config_and_tokenizer(pickled, tmp_path, capsys):
   target = tmp_path / "deep" / "new"
   assert main([str(pickled), str(target)]) == 0
   assert "cls.predictions.decoder.weight" in capsys.readouterr().out
-  same(target)
+  assert_converted(target)
   names = load_file(target / "model.safetensors")
   assert "bert.embeddings.LayerNorm.weight" in names
   assert not any(name.endswith(("gamma", "beta")) for name in names)
@@ -62,41 +62,41 @@ def test_converts(pickled, tmp_path, capsys):
   assert [file.name for file in target.parent.iterdir()] == ["new"]
 
 
-def test_converts_shards(pickled, tmp_path):
+def test_joins_shards(pickled, tmp_path):
   whole = pickled / "pytorch_model.bin"
   tensors = torch.load(whole, weights_only=True)
   whole.unlink()
-  place = {}
+  file_of = {}
   for i, name in enumerate(tensors):
-    place[name] = f"pytorch_model-{i % 2}.bin"
-  for file in set(place.values()):
-    part = {name: value for name, value in tensors.items() if place[name] == file}
-    torch.save(part, pickled / file)
-  index = {"weight_map": place}
+    file_of[name] = f"pytorch_model-{i % 2}.bin"
+  for file in set(file_of.values()):
+    shard = {name: value for name, value in tensors.items() if file_of[name] == file}
+    torch.save(shard, pickled / file)
+  index = {"weight_map": file_of}
   (pickled / "pytorch_model.bin.index.json").write_text(json.dumps(index))
   convert(pickled, tmp_path / "new")
-  same(tmp_path / "new")
+  assert_converted(tmp_path / "new")
 
 
-class Harm:
-  """What a hostile file does when it is unpickled."""
+class Hostile:
+  """Runs code when it is unpickled."""
 
   def __reduce__(self):
-    return print, ("ran code of the file",)
+    return print, ("ran code from the file",)
 
 
-def test_runs_no_code_of_the_file(pickled, tmp_path, capsys):
-  torch.save({"bert": Harm()}, pickled / "pytorch_model.bin")
-  with pytest.raises(UserError, match="not a file of weights alone"):
+def test_runs_no_code_from_the_file(pickled, tmp_path, capsys):
+  torch.save({"bert": Hostile()}, pickled / "pytorch_model.bin")
+  with pytest.raises(UserError, match="contains more than weights"):
     convert(pickled, tmp_path / "new")
-  (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(Harm()))
-  with pytest.raises(UserError, match="not a file of weights alone"):
+  (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile()))
+  with pytest.raises(UserError, match="contains more than weights"):
     convert(pickled, tmp_path / "new")
   assert "ran code" not in capsys.readouterr().out
   assert not (tmp_path / "new").exists()
 
 
-def test_mistakes(pickled, tmp_path, capsys, monkeypatch):
+def test_errors(pickled, tmp_path, capsys, monkeypatch):
   target = tmp_path / "new"
   content = (pickled / "pytorch_model.bin").read_bytes()
   (pickled / "pytorch_model.bin").write_bytes(content[: len(content) // 2])
@@ -113,12 +113,12 @@ def test_mistakes(pickled, tmp_path, capsys, monkeypatch):
   with pytest.raises(UserError, match=r"no pytorch_model.bin to convert"):
     convert(pickled, target)
   save_params(pickled, CONFIG, make(CONFIG)[1])
-  with pytest.raises(UserError, match="has safetensors already"):
+  with pytest.raises(UserError, match="already has safetensors"):
     convert(pickled, target)
-  with pytest.raises(UserError, match="holds something already"):
+  with pytest.raises(UserError, match="exists and is not empty"):
     convert(pickled, pickled)
   monkeypatch.setitem(sys.modules, "torch", None)
   with pytest.raises(
-    UserError, match=r"needs torch; run: pip install -e '\.\[parity\]'"
+    UserError, match=r"needs torch; run pip install -e '\.\[parity\]'"
   ):
     convert(pickled, target)
