@@ -16,12 +16,12 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
+from ssljax.assets.encoders import resolve
 from ssljax.data import prepare
 from ssljax.data.batches import tftext, tokenize
 from ssljax.data.records import records
 from ssljax.data.records.records import Splits
 from ssljax.errors import UserError
-from ssljax.models import resolve
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FAMILIES = ("_wordpiece", "_sentencepiece")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssljax.assets.encoders import resolve
 from ssljax.batch import SecondCandidate
 from ssljax.config import method_name
 from ssljax.data import split
@@ -21,7 +22,6 @@ from ssljax.data.records.records import Records, Splits
 from ssljax.data.records.schema import MADE
 from ssljax.errors import UserError
 from ssljax.method import Needs
-from ssljax.models import resolve
 
 CANDIDATES = 4  # perturbations of a text that "words" or "masked" makes
 

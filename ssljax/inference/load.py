@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssljax import run_config
+from ssljax.assets.encoders import resolve
 from ssljax.inference.score import EvalStep
 from ssljax.method import Method
-from ssljax.models import resolve
 from ssljax.models.classifier import Classifier
 from ssljax.training import build, checkpoint
 from ssljax.training.step import make_eval_step

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from ssljax.assets.encoders import resolve
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.filters.text import changed_parts
 from ssljax.batch import Texts
 from ssljax.data.batches import tokenize
 from ssljax.inference import score
-from ssljax.models import load_encoder, resolve
+from ssljax.models import load_encoder
 from ssljax.models.classifier import mean_by_text
 
 MAX_LENGTH = 512  # tokens; longer texts are truncated
