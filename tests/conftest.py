@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight virtual devices: what runs on one must run on many.
@@ -17,6 +18,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+# The fork server of tests/runs.py imports this checkout, from whatever folder it starts.
+os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
 
 import pytest
 from absl import flags

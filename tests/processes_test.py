@@ -1,4 +1,4 @@
-"""Several processes train what one trains."""
+"""Several processes train the same classifier as one process."""
 
 import re
 import subprocess
@@ -11,77 +11,65 @@ import pytest
 
 from tests import runs
 
+LAUNCHER = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--"]
+SETTINGS = ("--config.dropout=0.0", "--config.learning_rate=0.001", "--config.steps=48")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
   return runs.folder(tmp_path_factory.mktemp("processes"))
 
 
-SAME = ("--config.dropout=0.0", "--config.learning_rate=0.001", "--config.steps=48")
-
-
 @pytest.fixture(scope="module")
-def alone(place):
-  """The run of one process on one device."""
-  code, printed = runs.run("multimatch", place / "alone", *SAME, place=place)
+def single(place):
+  """Folder of a run of one process on one device."""
+  code, printed = runs.run("multimatch", place / "single", *SETTINGS, place=place)
   assert code == 0, printed
-  return place / "alone"
-
-
-LAUNCHER = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--"]
+  return place / "single"
 
 
 @pytest.fixture(scope="module")
 def several(place):
-  """The folder of a finished run of two processes, by how it is parallel."""
-  done = {}
+  """Trains once with two processes of two devices: parallel -> folder of the run."""
+  workdirs = {}
 
-  def of(parallel):
-    if parallel not in done:
-      workdir = done[parallel] = place / f"several-{parallel}"
-      more = [*SAME, f"--config.parallel={parallel}"]
-      ended = subprocess.run(
-        LAUNCHER + runs.arguments(place, "multimatch", workdir, *more),
-        cwd=runs.ROOT,
-        env=runs.environment(place),
-        capture_output=True,
-        text=True,
-        timeout=400,
-      )
-      assert ended.returncode == 0, ended.stdout + ended.stderr
-    return done[parallel]
+  def finished_run(parallel):
+    if parallel not in workdirs:
+      workdir = workdirs[parallel] = place / f"several-{parallel}"
+      process = launch(place, workdir, f"--config.parallel={parallel}")
+      printed, _ = process.communicate(timeout=400)
+      assert process.returncode == 0, printed
+    return workdirs[parallel]
 
-  return of
+  return finished_run
+
+
+def launch(place, workdir, *more):
+  return subprocess.Popen(
+    LAUNCHER + runs.arguments(place, "multimatch", workdir, *SETTINGS, *more),
+    cwd=runs.ROOT,
+    env=runs.environment(place),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_two_processes_of_two_devices_equal_one(alone, several, parallel):
+def test_two_processes_of_two_devices_match_one(single, several, parallel):
   one, many = (
     np.array(pq.read_table(w / "predictions" / "test.parquet")["logits"].to_pylist())
-    for w in (alone, several(parallel))
+    for w in (single, several(parallel))
   )
   np.testing.assert_allclose(one, many, atol=2e-3)
-  left = {path.name for path in several(parallel).iterdir()}
-  assert left == {path.name for path in alone.iterdir()}
-  assert "report.html" in left
+  files = {path.name for path in several(parallel).iterdir()}
+  assert files == {path.name for path in single.iterdir()}
+  assert "report.html" in files
 
 
-def test_sigterm_saves_the_same_step_and_the_next_start_ends_at_the_same_bits(
-  place, several
-):
+def test_sigterm_saves_one_step_and_the_run_continues_to_identical_bits(place, several):
   workdir = place / "terminated"
-
-  def start():
-    return subprocess.Popen(
-      LAUNCHER + runs.arguments(place, "multimatch", workdir, *SAME),
-      cwd=runs.ROOT,
-      env=runs.environment(place),
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
-
-  process = start()
+  process = launch(place, workdir)
   try:
     deadline = time.monotonic() + 200
     while not list((workdir / "checkpoints").glob("[0-9]*")):
@@ -93,7 +81,7 @@ def test_sigterm_saves_the_same_step_and_the_next_start_ends_at_the_same_bits(
     printed, _ = process.communicate(timeout=200)
   assert process.returncode == 143, printed
   assert not (workdir / "result.json").exists()
-  process = start()
+  process = launch(place, workdir)
   printed, _ = process.communicate(timeout=200)
   assert process.returncode == 0, printed
   assert int(re.search(r"resumed at step (\d+)", printed)[1]) > 0

@@ -1,20 +1,134 @@
-"""Whole runs as processes of their own: a folder of data and encoder, the commands."""
+"""Runs whole commands, such as `python -m ssljax.main`, as separate processes.
 
+A short command spends most of its time on imports. A fork server therefore imports the
+package once per pytest process and forks for each command. What is tested is a real
+process all the same, with its own pid, signals, exit code and output. Pass `fresh=True`
+to start a new interpreter instead, as a user does.
+"""
+
+import atexit
 import json
+import multiprocessing
 import os
 import re
+import runpy
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import jax
 
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 STEPS = 24
+TIMEOUT = 300  # seconds
+
+FORK = multiprocessing.get_context("forkserver")
+FORK.set_forkserver_preload(["tests.runs", "ssljax.train", "ssljax.evals.report.page"])
+
+
+class Command:
+  """A command in a process of its own; the interface of `subprocess.Popen`.
+
+  Reads standard output and standard error from files, so that a pipe that nobody reads
+  cannot stop the process.
+  """
+
+  def __init__(
+    self,
+    module: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    merge: bool = False,
+    fresh: bool = False,
+  ):
+    """Starts `python -m module arguments`.
+
+    Args:
+      merge: write standard error to the same file as standard output.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="command-"))
+    self._stdout = folder / "stdout"
+    self._stderr = self._stdout if merge else folder / "stderr"
+    env = dict(os.environ if env is None else env)
+    files = (self._stdout, self._stderr)
+    if fresh:
+      with open(files[0], "ab") as out, open(files[1], "ab") as err:
+        self._process = subprocess.Popen(
+          [sys.executable, "-m", module, *arguments],
+          cwd=cwd,
+          env=env,
+          stdout=out,
+          stderr=err,
+        )
+    else:
+      self._process = FORK.Process(
+        target=_run_module, args=(module, arguments, env, cwd, files), daemon=True
+      )
+      self._process.start()
+    self.pid = self._process.pid
+
+  def poll(self) -> int | None:
+    """Exit code, negative for a signal; None while the process runs."""
+    if isinstance(self._process, subprocess.Popen):
+      return self._process.poll()
+    return self._process.exitcode
+
+  @property
+  def returncode(self) -> int | None:
+    return self.poll()
+
+  def send_signal(self, number: int) -> None:
+    if self.poll() is None:
+      os.kill(self.pid, number)
+
+  def terminate(self) -> None:
+    self.send_signal(signal.SIGTERM)
+
+  def communicate(self, timeout: float = TIMEOUT) -> tuple[str, str]:
+    """Waits for the end; returns what was written to standard output and error."""
+    if isinstance(self._process, subprocess.Popen):
+      self._process.wait(timeout)
+    else:
+      self._process.join(timeout)
+    if self.poll() is None:
+      self.send_signal(signal.SIGKILL)
+      raise TimeoutError(f"still running after {timeout} s: {self._stdout.read_text()}")
+    return self._stdout.read_text(), self._stderr.read_text()
+
+
+def _run_module(module, arguments, env, cwd, files) -> None:
+  """Becomes the command, in the process that the fork server has started."""
+  os.chdir(cwd)
+  os.environ.clear()
+  os.environ.update(env)
+  for descriptor, path in zip((1, 2), files, strict=True):
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, descriptor)
+    os.close(file)
+  # Caches small programs as well: later commands compile almost nothing.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  sys.argv = [module, *arguments]
+  try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+  finally:
+    atexit._run_exitfuncs()  # multiprocessing leaves them out
+
+
+def command(module: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+  """Runs a command to its end; see `Command` for the options."""
+  process = Command(module, *arguments, **options)
+  stdout, stderr = process.communicate()
+  return subprocess.CompletedProcess(module, process.returncode, stdout, stderr)
 
 
 def folder(path: Path) -> Path:
-  """`path` with data/ and encoder/; the runs' cache will stand beside them."""
+  """Writes data/ and encoder/ into `path`."""
   (path / "data").mkdir()
   (path / "encoder").mkdir()
   for seed, (name, rows) in enumerate({"train": 120, "val": 40, "test": 40}.items()):
@@ -24,14 +138,14 @@ def folder(path: Path) -> Path:
 
 
 def environment(place: Path) -> dict[str, str]:
-  # On one device.
+  """Environment of a command: one device, and caches that all commands share."""
   devices = r"--xla_force_host_platform_device_count=\d+"
   flags = re.sub(devices, "", os.environ.get("XLA_FLAGS", "")).strip()
-  return {**os.environ, "SSLJAX_CACHE": str(place / "cache"), "XLA_FLAGS": flags}
+  return {**os.environ, "SSLJAX_CACHE": str(place.parent / "cache"), "XLA_FLAGS": flags}
 
 
 def arguments(place: Path, name: str, workdir: Path, *more: str) -> list[str]:
-  """Of ssljax.main."""
+  """Arguments of ssljax.main for a short run on the files of `folder`."""
   return [
     f"--config={ROOT}/configs/{name}.py",
     f"--workdir={workdir}",
@@ -49,34 +163,31 @@ def arguments(place: Path, name: str, workdir: Path, *more: str) -> list[str]:
   ]
 
 
-def start(*given, place: Path) -> subprocess.Popen:
-  return subprocess.Popen(
-    [sys.executable, "-m", "ssljax.main", *arguments(place, *given)],
-    cwd=ROOT,
+def start(name: str, workdir: Path, *more: str, place: Path, fresh=False) -> Command:
+  """Starts a training run."""
+  return Command(
+    "ssljax.main",
+    *arguments(place, name, workdir, *more),
     env=environment(place),
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+    merge=True,
+    fresh=fresh,
   )
 
 
-def run(*given, place: Path) -> tuple[int, str]:
-  """Exit code and what was printed."""
-  process = start(*given, place=place)
-  printed, _ = process.communicate(timeout=300)
+def run(
+  name: str, workdir: Path, *more: str, place: Path, fresh=False
+) -> tuple[int, str]:
+  """Trains; returns the exit code and the output."""
+  process = start(name, workdir, *more, place=place, fresh=fresh)
+  printed, _ = process.communicate()
   return process.returncode, printed
 
 
 def evaluate(place: Path, workdir: Path, data: Path | None, *more: str):
-  given = [f"--workdir={workdir}", *more]
-  given += [f"--data={data}"] if data else []
-  return subprocess.run(
-    [sys.executable, "-m", "ssljax.evaluate", *given],
-    cwd=ROOT,
-    env=environment(place),
-    capture_output=True,
-    text=True,
-  )
+  """Runs `ssljax.evaluate`."""
+  options = [f"--workdir={workdir}", *more]
+  options += [f"--data={data}"] if data else []
+  return command("ssljax.evaluate", *options, env=environment(place))
 
 
 def result(workdir: Path) -> dict:
