@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped or in each other's way: the folder stays whole."""
+"""Runs that are killed, stopped or started twice: the folder stays complete."""
 
 import collections
 import os
@@ -14,153 +14,165 @@ from ssljax.augment.query import Stopped
 from ssljax.augment.run import run
 from ssljax.errors import RunError
 from ssljax.runtime.signals import StopSignals
-from tests.augment import places
-from tests.augment.folders import TEXTS, backwards, beside, config, state
+from tests.augment import command, folders
+from tests.augment.command import make_config, queries
+from tests.augment.folders import TEXTS, hash_files, leftovers, read_views
 from tests.augment.stub_server import StubServer, reply
 
-KILLS = [
-  "text 1",
-  "text 17",
-  "before the swap",
-  "after the swap",
-  "between two renames",
-  "after two renames",
-]
-
-
-@pytest.mark.parametrize("kill", KILLS)
-def test_a_kill_leaves_a_whole_folder_and_what_came_is_not_asked_again(data, kill):
-  old = state(data)
-  code, printed = places.run(data, "backwards", KILL=kill)
-  assert code == -signal.SIGKILL, printed
-  if kill in ("after the swap", "after two renames"):
-    assert all(places.views(data, "mine"))
-  elif kill != "between two renames":
-    assert state(data) == old
-  code, printed = places.run(data, "backwards")
-  assert code == 0, printed
-  # Only what was in flight is asked for twice, here one text.
-  asked = collections.Counter(places.noted(data))
-  assert len(asked) == TEXTS
-  assert asked.total() <= TEXTS + 1
-  assert [some[0] for some in places.views(data, "mine")] == [
-    backwards(text) for text in places.read(data)["text"].to_pylist()
-  ]
-  assert beside(data) == set()
-
-
-def test_a_killed_half_swap_is_undone_and_the_old_folder_is_whole(data):
-  old = state(data)
-  places.run(data, "backwards", KILL="between two renames")
-  assert not data.exists()
-  code, printed = places.run(data, "backwards", "--config.views=0")
-  assert code == 2, printed  # a mistake: but even this run could have mended it
-  code, _ = places.run(data, "down")
-  assert code == 1
-  assert state(data) == old
+# Two processes, and shards so small that each gets many.
+PROCESSES = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
 
 
 @pytest.mark.parametrize(
-  ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+  "kill",
+  [
+    "text 17",
+    "before the swap",
+    "after the swap",
+    "between two renames",
+    "after two renames",
+  ],
 )
-def test_a_signal_stops_it_the_folder_is_untouched_and_the_cache_kept(
-  data, number, expected
-):
-  old = state(data)
-  process = places.start(data, "backwards", SLOW="0.1")
-  wait_until(lambda: len(places.noted(data)) > 3)
+def test_a_kill_leaves_a_complete_folder_and_a_new_run_continues(data, kill):
+  before = hash_files(data)
+  code, output = command.run(data, "reverse", KILL=kill)
+  assert code == -signal.SIGKILL, output
+  if kill in ("after the swap", "after two renames"):
+    assert all(read_views(data))
+  elif kill == "between two renames":
+    assert not data.exists()
+  else:
+    assert hash_files(data) == before
+  run(make_config(), data)
+  # Only what was in flight is repeated; here that is one text.
+  counts = collections.Counter(queries(data))
+  assert len(counts) == TEXTS
+  assert counts.total() <= TEXTS + 1
+  assert [row[0] for row in read_views(data)] == [
+    folders.reverse_words(text) for text in folders.read_train(data)["text"].to_pylist()
+  ]
+  assert leftovers(data) == set()
+
+
+def test_a_run_that_fails_still_restores_the_folder_of_a_killed_one(data):
+  before = hash_files(data)
+  os.rename(data, data.with_name(".data.old"))  # as after a kill between two renames
+  with pytest.raises(RunError):
+    run(make_config("unreachable"), data)
+  assert hash_files(data) == before
+  assert leftovers(data) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_folder_unchanged_and_keeps_the_cache(data, number):
+  before = hash_files(data)
+  process = command.start(data, "reverse", SLOW="0.1")
+  wait_until(lambda: len(queries(data)) > 3)
   process.send_signal(number)
-  printed, _ = process.communicate(timeout=60)
-  assert process.returncode == expected, printed
-  assert "Traceback" not in printed
-  assert state(data) == old
-  assert beside(data) == set()
-  asked = len(places.noted(data))
-  assert asked < TEXTS
-  places.run(data, "backwards")
-  assert len(places.noted(data)) == TEXTS
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == 128 + number, output
+  assert "Traceback" not in output
+  assert hash_files(data) == before
+  assert leftovers(data) == set()
+  assert len(queries(data)) < TEXTS
+  run(make_config(), data)
+  assert len(queries(data)) == TEXTS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_processes_too(data, number):
-  old = state(data)
-  more = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
-  process = places.start(data, "backwards", *more, SLOW="0.2")
-  wait_until(lambda: len(places.noted(data)) > 1)
-  os.killpg(process.pid, number)  # to the group, as a terminal sends Ctrl-C
-  printed, _ = process.communicate(timeout=60)
-  assert process.returncode == 128 + number, printed
-  assert "Traceback" not in printed
-  assert state(data) == old
+def test_a_signal_to_the_group_stops_the_worker_processes(data, number):
+  before = hash_files(data)
+  process = command.start(data, "reverse", *PROCESSES, SLOW="0.2")
+  wait_until(lambda: len(queries(data)) > 1)
+  os.killpg(process.pid, number)  # as a terminal sends Ctrl-C
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == 128 + number, output
+  assert "Traceback" not in output
+  assert hash_files(data) == before
 
 
-def test_a_second_signal_ends_it_at_once(data):
-  old = state(data)
-  process = places.start(data, "backwards", SLOW="20")
-  wait_until(lambda: places.noted(data))
+def test_a_second_signal_exits_at_once(data):
+  before = hash_files(data)
+  process = command.start(data, "reverse", SLOW="20")
+  wait_until(lambda: queries(data))
   process.send_signal(signal.SIGINT)
   assert process.stdout.readline().startswith("stopping")
   process.send_signal(signal.SIGTERM)
   process.communicate(timeout=10)
   assert process.returncode == 143
-  assert state(data) == old
+  assert hash_files(data) == before
 
 
-def test_a_signal_after_the_last_text_still_stops_it(data, monkeypatch):
-  old, stop, write = state(data), StopSignals(), report.write
+def test_a_signal_after_the_last_text_still_stops_the_run(data, monkeypatch):
+  before, stop, write = hash_files(data), StopSignals(), report.write
 
-  def signalled(*given):
-    write(*given)
+  def write_and_stop(*arguments):
+    write(*arguments)
     stop.code = 130
 
-  monkeypatch.setattr(report, "write", signalled)
+  monkeypatch.setattr(report, "write", write_and_stop)
   with pytest.raises(Stopped):
-    run(config(), data, stop)
-  assert state(data) == old
-  assert beside(data) == set()
+    run(make_config(), data, stop)
+  assert hash_files(data) == before
+  assert leftovers(data) == set()
 
 
-def test_what_is_on_its_way_to_a_language_model_comes_in(data):
-  pytest.importorskip(
-    "openai", reason="needs the extra augment: pip install -e .[augment]"
+def test_the_first_signal_also_stops_the_engine(data, monkeypatch):
+  from ssljax.augment.engines import custom
+
+  make, calls = custom.make, []
+  monkeypatch.setattr(
+    custom,
+    "make",
+    lambda function, version, stored, batch: make(
+      function, version, stored, batch
+    )._replace(stop=lambda: calls.append("engine")),
   )
+  stop = StopSignals(on_stop=lambda: calls.append("message"))
+  run(make_config(), data, stop)
+  stop.on_stop()
+  assert calls == ["message", "engine"]
+
+
+@pytest.mark.slow
+def test_requests_in_flight_to_a_language_model_finish_after_a_signal(data):
+  pytest.importorskip("openai", reason="pip install -e '.[augment]'")
   echo = lambda number, body: reply(f"In other words, number {number} is it?")
-  with StubServer(echo, delay=0.5) as stub:
-    given = [
+  with StubServer(echo, delay=0.5) as server:
+    arguments = [
       *(sys.executable, "-m", "ssljax.augment", f"--data={data}"),
-      f"--config={places.ROOT}/configs/augment/llm.py",
-      *(f"--config.base_url={stub.url}", "--config.model=m", "--config.concurrency=4"),
-      *("--config.language=", "--config.attempts=1"),
+      f"--config={command.ROOT}/configs/augment/llm.py",
+      *(f"--config.base_url={server.url}", "--config.model=m"),
+      *("--config.concurrency=4", "--config.language=", "--config.attempts=1"),
     ]
     start = lambda: subprocess.Popen(
-      given, cwd=places.ROOT, stderr=subprocess.PIPE, text=True
+      arguments, cwd=command.ROOT, stderr=subprocess.PIPE, text=True
     )
     process = start()
-    wait_until(lambda: len(stub.bodies) > 4)
+    wait_until(lambda: len(server.bodies) > 4)
     process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
-    assert process.returncode == 130, printed
-    assert len(stub.bodies) < TEXTS // 2 - 4  # not even those of the first part
-    again = start()
-    _, printed = again.communicate(timeout=60)
-    assert again.returncode == 0, printed
-    assert len(stub.bodies) == TEXTS  # none was asked for twice
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert len(server.bodies) < TEXTS // 2 - 4
+    process = start()
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert len(server.bodies) == TEXTS  # none was sent twice
 
 
-def test_killed_processes_leave_no_orphan(data):
-  more = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
-  process = places.start(data, "backwards", *more, SLOW="0.2")
-  wait_until(lambda: len(places.noted(data)) > 1)
+def test_a_killed_run_leaves_no_worker_processes(data):
+  process = command.start(data, "reverse", *PROCESSES, SLOW="0.2")
+  wait_until(lambda: len(queries(data)) > 1)
   children = subprocess.run(
     ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
   ).stdout.split()
   process.kill()
   process.communicate(timeout=60)
   assert children
-  wait_until(lambda: not any(alive(int(child)) for child in children))
+  wait_until(lambda: not any(is_alive(int(child)) for child in children))
 
 
-def alive(pid):
+def is_alive(pid):
   try:
     with open(f"/proc/{pid}/stat") as file:
       return file.read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -168,27 +180,27 @@ def alive(pid):
     return False
 
 
-def test_a_second_run_on_the_folder_is_refused(data):
-  process = places.start(data, "backwards", SLOW="0.1")
-  wait_until(lambda: places.noted(data))
-  code, printed = places.run(data, "backwards", "--config.kind=other")
+def test_a_second_run_on_the_same_folder_is_refused(data):
+  process = command.start(data, "reverse", SLOW="0.1")
+  wait_until(lambda: queries(data))
+  code, output = command.run(data, "reverse", "--config.kind=other")
   assert code == 2
-  assert "another run is adding views" in printed
-  assert len(printed.splitlines()) == 1
+  assert "another run is adding views" in output
+  assert len(output.splitlines()) == 1
   process.communicate(timeout=60)
   assert process.returncode == 0
-  assert all(places.views(data, "mine"))
+  assert all(read_views(data))
 
 
-def test_a_server_that_is_gone_stops_the_run_and_says_what_to_do(data):
-  old = state(data)
-  with pytest.raises(RunError, match=r"20 problems .* no connection; see that .* up"):
-    run(config("down"), data)
-  assert state(data) == old
+def test_a_server_that_does_not_answer_stops_the_run_with_advice(data):
+  before = hash_files(data)
+  with pytest.raises(RunError, match=r"20 problems in a row.* no connection; check"):
+    run(make_config("unreachable"), data)
+  assert hash_files(data) == before
 
 
-def wait_until(true, seconds=60):
+def wait_until(condition, seconds=60):
   deadline = time.monotonic() + seconds
-  while not true():
+  while not condition():
     assert time.monotonic() < deadline
     time.sleep(0.02)

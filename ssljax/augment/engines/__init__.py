@@ -1,56 +1,62 @@
-"""The engines of python -m ssljax.augment, one a file, found by name."""
+"""Engines of `python -m ssljax.augment`: one module or package each, found by name."""
 
-import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ssljax import options
 from ssljax.augment.engine import Engine
 from ssljax.errors import UserError
 
 
 def names() -> list[str]:
-  """Every engine there is."""
+  """Names of all engines."""
   return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def describe(name: str) -> dict[str, options.Option]:
+  """The keywords of an engine with their types and defaults."""
+  return options.describe(_factory(name))
 
 
 def make(
   name: str, keywords: Mapping[str, Any], shared: Mapping[str, Any] | None = None
 ) -> Engine:
-  """The engine of that name.
+  """Creates an engine by its name.
 
   Args:
-    keywords: what its config says beside the keys of configs/augment/base.py.
-    shared: what the pipeline knows (`seed`, `views`, `data`); an engine gets of it
-      what its `make` has a parameter for.
+    keywords: config keys of the engine, those that aren't in augment/settings.py.
+    shared: values from the pipeline (`seed`, `views`, `data`). An engine receives those
+      that its `make` has a parameter for.
 
   Raises:
-    UserError: no such engine or keyword, a keyword that it needs, or what the engine
-      itself finds wrong.
+    UserError: the engine or a keyword is unknown, a required keyword is missing, or the
+      engine rejects a value.
   """
-  if name not in names():
-    raise UserError(f"no engine {name!r} (--config.engine){_near(name, names())}")
-  module = importlib.import_module(f"{__name__}.{name}")
-  if not hasattr(module, "make"):  # an engine of several files
-    module = importlib.import_module(f"{__name__}.{name}.engine")
-  factory = module.make
+  factory = _factory(name)
   parameters = inspect.signature(factory).parameters
   for key in keywords:
     if key not in parameters:
       raise UserError(
-        f"--config.{key}: engine {name} has no such keyword{_near(key, parameters)}"
+        f"unknown config key --config.{key} of engine {name}"
+        f"{options.nearest(key, parameters)}"
       )
-  given = {k: v for k, v in (shared or {}).items() if k in parameters}
-  given |= keywords
+  arguments = {k: v for k, v in (shared or {}).items() if k in parameters}
+  arguments |= keywords
   for key, parameter in parameters.items():
-    if parameter.default is inspect.Parameter.empty and key not in given:
+    if parameter.default is inspect.Parameter.empty and key not in arguments:
       raise UserError(f"engine {name} needs --config.{key}")
-  return factory(**given)
+  return factory(**arguments)
 
 
-def _near(name: str, known: Sequence[str]) -> str:
-  close = difflib.get_close_matches(name, list(known), 1)
-  listed = f"; it is one of {', '.join(known)}" if known else ""
-  return f"; did you mean {close[0]!r}?" if close else listed
+def _factory(name: str) -> Callable[..., Engine]:
+  if name not in names():
+    raise UserError(
+      f"no engine {name!r} (--config.engine){options.nearest(name, names())}"
+    )
+  module = importlib.import_module(f"{__name__}.{name}")
+  if not hasattr(module, "make"):  # a package
+    module = importlib.import_module(f"{__name__}.{name}.engine")
+  return module.make

@@ -1,7 +1,8 @@
-"""Views by a Python function of yours, named `package.module:function`.
+"""Creates views with a user's Python function, named `package.module:function`.
 
-It takes a list of texts (`Source`: id, text, response) and returns as many lists of
-views. A view is a string (the new text), a pair (text, response), or a `Candidate`.
+The function takes a list of texts (`Source`: id, text, response) and returns a list of
+views for each of them. A view is a string (the new text), a pair (text, response) or a
+`Candidate`.
 """
 
 import importlib
@@ -18,23 +19,24 @@ from ssljax.errors import UserError
 def make(
   *, function: str, version: str = "", stored: bool = True, batch: int = 64
 ) -> Engine:
-  """The engine.
+  """Creates the engine.
 
   Args:
-    function: the import path. One with a parameter `attempt` is asked again for texts
-      that have too few views left, and given 0, then 1, …; any other is asked once.
-    version: change it when the function changes, so that stored views are not used.
-    stored: False where making a view is quicker than a look-up in the cache: then it
-      may run in several processes.
-    batch: texts handed over at once; what it returns is stored before the next.
+    function: import path of the function. If it has a parameter `attempt`, it is called
+      again with attempt 1, 2, … for texts that lack views; otherwise only once.
+    version: change it when the function changes, so that cached views are ignored.
+    stored: False if the function is faster than the cache. It may then run in several
+      processes.
+    batch: texts in one call. Its views are stored before the next call.
 
   Raises:
-    UserError: no such function, or what it returned are no views.
+    UserError: the function cannot be imported, or (later) it fails or its result is not
+      a list of views for each text.
   """
-  call = _find(function)
+  call = _import(function)
   takes_attempt = "attempt" in inspect.signature(call).parameters
   if batch < 1:
-    raise UserError(f"--config.batch={batch}: it must be at least 1")
+    raise UserError(f"--config.batch={batch}: must be at least 1")
 
   def make_views(
     sources: Sequence[Source], number: int
@@ -42,62 +44,67 @@ def make(
     if number and not takes_attempt:
       yield from ((i, []) for i in range(len(sources)))
       return
-    for begin in range(0, len(sources), batch):
-      some = list(sources[begin : begin + batch])
+    for first in range(0, len(sources), batch):
+      texts = list(sources[first : first + batch])
       try:
-        found = call(some, attempt=number) if takes_attempt else call(some)
+        results = call(texts, attempt=number) if takes_attempt else call(texts)
       except UserError:
         raise
       except Exception as error:
         raise UserError(
-          f"{function}, given {len(some)} texts from {some[0].id} on: {_said(error)}"
+          f"{function} failed on {len(texts)} texts, the first with id {texts[0].id}:"
+          f" {_describe(error)}"
         ) from error
-      if not isinstance(found, Sequence) or len(found) != len(some):
-        size = len(found) if isinstance(found, Sequence) else type(found).__name__
+      if not isinstance(results, Sequence) or len(results) != len(texts):
+        sized = isinstance(results, Sequence)
         raise UserError(
-          f"{function} returned {size} for {len(some)} texts; return one list of views "
-          "for each text"
+          f"{function} returned {len(results) if sized else type(results).__name__} for"
+          f" {len(texts)} texts; return a list of views for each text"
         )
-      for k, views in enumerate(found):
+      for k, views in enumerate(results):
         if isinstance(views, str) or not isinstance(views, Sequence):
           raise UserError(
             f"{function} returned {views!r:.60} for a text; return a list of views"
           )
-        yield begin + k, [_candidate(function, some[k], view) for view in views]
+        yield first + k, [_candidate(function, texts[k], view) for view in views]
 
   settings = {"function": function, "version": version}
   return Engine("custom", settings, make_views, stored=stored)
 
 
-def _find(path: str) -> Callable:
-  module, _, name = path.partition(":")
-  if not (module and name):
+def _import(path: str) -> Callable:
+  module_name, _, name = path.partition(":")
+  if not (module_name and name):
     raise UserError(
-      f"--config.function={path!r}: write it as package.module:function, for a "
-      "function list[Source] -> list[list[view]]"
+      f"--config.function={path!r}: write it as package.module:function; the function"
+      " takes list[Source] and returns list[list[view]]"
     )
   if os.getcwd() not in sys.path:
     sys.path.insert(0, os.getcwd())
   try:
-    found = importlib.import_module(module)
+    module = importlib.import_module(module_name)
   except ModuleNotFoundError as error:
-    if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-      raise UserError(f"--config.function={path}: {error}, which it imports") from None
+    if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+      raise UserError(
+        f"--config.function={path}: {module_name} imports a module that is missing:"
+        f" {error}"
+      ) from None
     raise UserError(
-      f"--config.function={path}: {error}; run from the folder that holds it, or "
-      "install it"
+      f"--config.function={path}: {error}; run the command in the folder that contains"
+      " it, or install it"
     ) from None
   except Exception as error:
-    raise UserError(f"--config.function={path}: {_said(error)}") from error
-  if not callable(getattr(found, name, None)):
-    raise UserError(f"--config.function={path}: {module} has no function {name!r}")
-  return getattr(found, name)
+    raise UserError(f"--config.function={path}: {_describe(error)}") from error
+  function = getattr(module, name, None)
+  if not callable(function):
+    raise UserError(f"--config.function={path}: {module_name} has no function {name!r}")
+  return function
 
 
-def _said(error: Exception) -> str:
-  """What it is, and the deepest place that it comes from."""
-  where = traceback.extract_tb(error.__traceback__)[-1]
-  return f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+def _describe(error: Exception) -> str:
+  """The error in one line, with the innermost file and line."""
+  frame = traceback.extract_tb(error.__traceback__)[-1]
+  return f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
 
 
 def _candidate(function: str, source: Source, view: object) -> Candidate:
@@ -113,6 +120,6 @@ def _candidate(function: str, source: Source, view: object) -> Candidate:
   ):
     return Candidate(*view)
   raise UserError(
-    f"{function} returned {view!r:.60} as a view; return a string, a pair (text, "
-    "response) or a Candidate"
+    f"{function} returned {view!r:.60} as a view; return a string, a pair (text,"
+    " response) or a Candidate"
   )

@@ -1,4 +1,4 @@
-"""Views by a function of the user's: what it may return, and how it is found."""
+"""The custom engine: what a user's function may return, and how it is imported."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def strings(sources):
   return [[f"{s.text} of rye"] for s in sources]
 
 
-def forms(sources, attempt):
+def all_kinds(sources, attempt):
   return [
     [],
     ["one", "two"],
@@ -44,17 +44,17 @@ def make(name, **more):
 
 
 def test_a_string_is_a_new_text_and_the_response_is_kept():
-  found = dict(make("strings", batch=2).make(SOURCES, 0))
-  assert list(found) == [0, 1, 2, 3, 4]
-  assert found[2] == [Candidate("loaf 2 of rye", "hot")]
-  assert found[3] == [Candidate("loaf 3 of rye")]
-  # It would say the same again.
+  views = dict(make("strings", batch=2).make(SOURCES, 0))
+  assert list(views) == [0, 1, 2, 3, 4]
+  assert views[2] == [Candidate("loaf 2 of rye", "hot")]
+  assert views[3] == [Candidate("loaf 3 of rye")]
+  # Without a parameter `attempt` it would return the same again.
   assert dict(make("strings").make(SOURCES, 1)) == {i: [] for i in range(5)}
 
 
-def test_pairs_candidates_and_none_at_all_are_taken_and_attempts_told():
-  found = [some for _, some in make("forms").make(SOURCES, 4)]
-  assert found == [
+def test_a_function_may_return_any_number_of_strings_pairs_or_candidates():
+  views = [views for _, views in make("all_kinds").make(SOURCES, 4)]
+  assert views == [
     [],
     [Candidate("one"), Candidate("two")],
     [Candidate("text", "cold")],
@@ -64,7 +64,7 @@ def test_pairs_candidates_and_none_at_all_are_taken_and_attempts_told():
 
 
 @pytest.mark.parametrize(
-  ("name", "said"),
+  ("name", "message"),
   [
     ("fewer", "returned 1 for 5 texts"),
     ("numbers", "returned 7 as a view"),
@@ -72,13 +72,13 @@ def test_pairs_candidates_and_none_at_all_are_taken_and_attempts_told():
     ("bare", "returned 'loaf 0' for a text"),
   ],
 )
-def test_a_wrong_answer_is_named(name, said):
-  with pytest.raises(UserError, match=said):
+def test_invalid_results(name, message):
+  with pytest.raises(UserError, match=message):
     list(make(name).make(SOURCES, 0))
 
 
 @pytest.mark.parametrize(
-  ("keywords", "said"),
+  ("keywords", "message"),
   [
     ({"function": "nothing"}, "package.module:function"),
     ({"function": ""}, "package.module:function"),
@@ -90,35 +90,35 @@ def test_a_wrong_answer_is_named(name, said):
     ({}, "engine custom needs --config.function"),
   ],
 )
-def test_a_mistake_is_named(keywords, said):
-  with pytest.raises(UserError, match=said):
+def test_invalid_settings(keywords, message):
+  with pytest.raises(UserError, match=message):
     engines.make("custom", keywords)
 
 
-def test_an_error_of_the_function_is_one_line_with_its_place(tmp_path, monkeypatch):
+def test_errors_of_the_function_name_its_file_and_line(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
-  (tmp_path / "fails_here.py").write_text("def f(some):\n  return 1 / 0\n")
+  (tmp_path / "fails_here.py").write_text("def f(sources):\n  return 1 / 0\n")
   (tmp_path / "bad_syntax.py").write_text("def f(:\n")
   (tmp_path / "bad_import.py").write_text("import no_such_thing\n")
-  made = engines.make("custom", {"function": "fails_here:f"})
+  engine = engines.make("custom", {"function": "fails_here:f"})
   with pytest.raises(
-    UserError, match=r"from 0 on: ZeroDivisionError: .*fails_here.py, line 2"
+    UserError, match=r"id 0: ZeroDivisionError: .*fails_here.py, line 2"
   ):
-    list(made.make(SOURCES, 0))
+    list(engine.make(SOURCES, 0))
   with pytest.raises(UserError, match="SyntaxError"):
     engines.make("custom", {"function": "bad_syntax:f"})
-  with pytest.raises(UserError, match=r"no_such_thing.*, which it imports"):
+  with pytest.raises(UserError, match=r"bad_import imports .*no_such_thing"):
     engines.make("custom", {"function": "bad_import:f"})
 
 
-def test_an_unknown_engine_gives_the_nearest_name():
+def test_an_unknown_engine_suggests_the_nearest_name():
   with pytest.raises(UserError, match="did you mean 'custom'"):
     engines.make("costum", {})
-  with pytest.raises(UserError, match=r"it is one of .*custom"):
+  with pytest.raises(UserError, match=r"choose from .*custom"):
     engines.make("zzz", {})
 
 
-def test_an_engine_gets_of_what_is_shared_what_it_asks_for(monkeypatch):
+def test_an_engine_gets_the_shared_values_it_has_parameters_for(monkeypatch):
   from ssljax.augment.engines import custom
 
   def factory(*, function: str, seed: int = 0, views: int = 1):
@@ -131,7 +131,6 @@ def test_an_engine_gets_of_what_is_shared_what_it_asks_for(monkeypatch):
 
 
 def test_a_version_changes_the_settings():
-  one, two = make("strings"), make("strings", version="2")
-  assert one.settings != two.settings
+  assert make("strings").settings != make("strings", version="2").settings
   assert make("strings").stored
   assert not make("strings", stored=False).stored

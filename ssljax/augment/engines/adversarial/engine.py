@@ -1,7 +1,7 @@
-"""The same text in a form that real attackers use to pass a filter.
+"""Obfuscates prompts the way attackers do to evade a filter.
 
-The forms are those of obfuscations.py. Only the prompt takes the form: it is the side
-that an attacker writes.
+obfuscations.py has the techniques. Only the prompt is obfuscated, since attackers don't
+write the response.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.engines.adversarial import obfuscations
 from ssljax.errors import UserError
 
-FORMS = {
+OBFUSCATIONS = {
   "leet": obfuscations.leet,
   "homoglyphs": obfuscations.homoglyphs,
   "zero_width": obfuscations.zero_width,
@@ -23,28 +23,30 @@ FORMS = {
 }
 
 
-def make(*, forms: Sequence[str] = tuple(FORMS), seed: int = 0) -> Engine:
-  """The engine.
+def make(*, forms: Sequence[str] = tuple(OBFUSCATIONS), seed: int = 0) -> Engine:
+  """Creates the engine.
 
   Args:
-    forms: to choose from; a text's views take them in turn, from a drawn one on.
+    forms: obfuscations to use. The views of a text cycle through them, starting with a
+      random one.
 
   Raises:
-    UserError: a form that is not there, or none.
+    UserError: an obfuscation is unknown, or there is none.
   """
-  unknown = [name for name in forms if name not in FORMS]
+  unknown = [name for name in forms if name not in OBFUSCATIONS]
   if unknown or not forms:
     raise UserError(
       f"config.forms: {unknown[0] if unknown else 'none'}; choose from"
-      f" {', '.join(FORMS)}"
+      f" {', '.join(OBFUSCATIONS)}"
     )
 
   def candidates(source: Source, number: int) -> list[Candidate]:
     first = seeded.number(seed, source.text)
     rng = seeded.generator(seed, source.text, number)
     for turn in range(len(forms)):
-      text = FORMS[forms[(first + number + turn) % len(forms)]](source.text, rng)
-      if text != source.text:  # leetspeak, say, leaves numbers as they are
+      form = forms[(first + number + turn) % len(forms)]
+      text = OBFUSCATIONS[form](source.text, rng)
+      if text != source.text:  # leetspeak can't change a text of digits, for example
         return [Candidate(text, source.response)]
     return [] if number else [Candidate(problem="nothing to change")]
 

@@ -1,7 +1,7 @@
-"""The forms in which attackers hide a text from a filter; each a function (text, rng).
+"""Text obfuscations against safety filters: leetspeak, homoglyphs, Base64, templates.
 
-All of them can be undone, since a model that is attacked so has to read the text: a
-test decodes each. How thickly a form is laid on is drawn too.
+Each function takes (text, rng). Every obfuscation is reversible, because the attacked
+model has to be able to read the text. The share of characters that change is random.
 """
 
 import base64 as encoding
@@ -16,7 +16,7 @@ import numpy as np
 TEMPLATES = Path(__file__).with_name("templates")
 
 LEET = str.maketrans("aeiostbgAEIOSTBG", "4310578943105789")
-# Letters of other scripts that look alike (Unicode TR 39): Cyrillic, Greek, Armenian.
+# Look-alike Cyrillic, Greek and Armenian letters (Unicode TR 39).
 HOMOGLYPHS = {
   "a": "а", "c": "сϲ", "d": "ԁ", "e": "е", "g": "ց", "h": "һ", "i": "і", "j": "јϳ",
   "n": "ո", "o": "оο", "p": "р", "q": "ԛ", "s": "ѕ", "u": "ս", "v": "ν", "w": "ԝ",
@@ -24,97 +24,101 @@ HOMOGLYPHS = {
   "I": "ІΙ", "J": "Ј", "K": "КΚ", "M": "МΜ", "N": "Ν", "O": "ОΟ", "P": "РΡ", "Q": "Ԛ",
   "S": "Ѕ", "T": "ТΤ", "W": "Ԝ", "X": "ХΧ", "Y": "ҮΥ", "Z": "Ζ",
 }  # fmt: skip
-LONG_WORD = re.compile(r"([^\W_]{2,})")  # of two characters at least
+LONG_WORD = re.compile(r"([^\W_]{2,})")
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 
 
 def leet(text: str, rng: np.random.Generator) -> str:
-  """Digits for some or all of the letters that resemble one: b4k3."""
-  hits = _some([ord(char) in LEET for char in text], rng)
+  """Replaces some or all letters by similar digits: b4k3."""
+  chosen = _choose([ord(char) in LEET for char in text], rng)
   return "".join(
-    char.translate(LEET) if hit else char for char, hit in zip(text, hits, strict=True)
+    char.translate(LEET) if hit else char
+    for char, hit in zip(text, chosen, strict=True)
   )
 
 
 def homoglyphs(text: str, rng: np.random.Generator) -> str:
-  """Letters of other scripts for some or all of those that look the same."""
-  hits = _some([char in HOMOGLYPHS for char in text], rng)
-  pick = rng.random(len(text)).tolist()
-  out = []
-  for char, hit, u in zip(text, hits, pick, strict=True):
-    alike = HOMOGLYPHS[char] if hit else char
-    out.append(alike[int(u * len(alike))])
-  return "".join(out)
+  """Replaces some or all letters by look-alikes of other scripts."""
+  chosen = _choose([char in HOMOGLYPHS for char in text], rng)
+  draws = rng.random(len(text)).tolist()
+  replaced = []
+  for char, hit, draw in zip(text, chosen, draws, strict=True):
+    choices = HOMOGLYPHS[char] if hit else char
+    replaced.append(choices[int(draw * len(choices))])
+  return "".join(replaced)
 
 
 def zero_width(text: str, rng: np.random.Generator) -> str:
-  """Characters that nobody sees, between some or all of the letters of a word."""
+  """Inserts invisible characters between some or all letters of a word."""
   inside = [a.isalnum() and b.isalnum() for a, b in itertools.pairwise(text)]
-  hits = _some([False, *inside][: len(text)], rng)
-  pick = (rng.random(len(text)) * len(ZERO_WIDTH)).astype(int).tolist()
+  chosen = _choose([False, *inside][: len(text)], rng)
+  draws = (rng.random(len(text)) * len(ZERO_WIDTH)).astype(int).tolist()
   return "".join(
     ZERO_WIDTH[k] + char if hit else char
-    for char, hit, k in zip(text, hits, pick, strict=True)
+    for char, hit, k in zip(text, chosen, draws, strict=True)
   )
 
 
 def spacing(text: str, rng: np.random.Generator) -> str:
-  """Letters apart, in some words or all: "b a k e   i t" or "b.a.k.e i.t"."""
+  """Separates the letters of some or all words: "b a k e   i t" or "b.a.k.e i.t"."""
   parts = LONG_WORD.split(text)
   gaps, words = parts[::2], parts[1::2]
-  mark = " .-_"[int(rng.random() * 4)]
-  if mark == " ":  # else nobody finds the words again
+  separator = " .-_"[int(rng.random() * 4)]
+  if separator == " ":  # otherwise word boundaries would be lost
     gaps = [gap.replace(" ", "   ") for gap in gaps]
-  hits = _some([True] * len(words), rng)
-  apart = [mark.join(w) if hit else w for w, hit in zip(words, hits, strict=True)]
-  return "".join(x for pair in zip(gaps, [*apart, ""], strict=True) for x in pair)
+  chosen = _choose([True] * len(words), rng)
+  spaced = [
+    separator.join(w) if hit else w for w, hit in zip(words, chosen, strict=True)
+  ]
+  return "".join(x for pair in zip(gaps, [*spaced, ""], strict=True) for x in pair)
 
 
 def case(text: str, rng: np.random.Generator) -> str:
-  """Capitals by chance (bAKe), in turn (bAkE) or throughout (BAKE)."""
+  """Changes the case: at random (bAKe), alternating (bAkE) or all capitals (BAKE)."""
   kind = int(rng.random() * 3)
   if kind == 0:
-    capital = _some([char.isalpha() for char in text], rng)
+    upper = _choose([char.isalpha() for char in text], rng)
   else:
-    capital = [kind == 1 or i % 2 == 1 for i in range(len(text))]
-  # A letter whose other case is not one letter (ß: SS) could not be got back.
+    upper = [kind == 1 or i % 2 == 1 for i in range(len(text))]
+  # Kept if the other case has two characters (ß: SS), which is not reversible.
   return "".join(
     new if len(new := char.upper() if hit else char.lower()) == 1 else char
-    for char, hit in zip(text, capital, strict=True)
+    for char, hit in zip(text, upper, strict=True)
   )
 
 
 def base64(text: str, rng: np.random.Generator) -> str:
-  """The text in Base64, in a line that asks to decode it."""
+  """Encodes the text in Base64 and adds a request to decode it."""
   code = encoding.b64encode(text.encode("utf-8", "replace")).decode()
-  return _framed("base64", code, rng)
+  return _fill_template("base64", code, rng)
 
 
 def rot13(text: str, rng: np.random.Generator) -> str:
-  """Each letter 13 further on, in a line that asks to decode it."""
-  return _framed("rot13", codecs.encode(text, "rot13"), rng)
+  """Rotates letters by 13 and adds a request to decode them."""
+  return _fill_template("rot13", codecs.encode(text, "rot13"), rng)
 
 
 def template(text: str, rng: np.random.Generator) -> str:
-  """The text as it is, inside a frame such as jailbreaks put around it."""
-  return _framed("jailbreak", text, rng)
+  """Puts the unchanged text into a jailbreak template."""
+  return _fill_template("jailbreak", text, rng)
 
 
 @functools.cache
-def frames(name: str) -> tuple[str, ...]:
-  """The frames of templates/<name>.txt, which stand between lines of three dashes."""
-  lines = (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8")
-  return tuple(frame.strip("\n") for frame in lines.split("\n---\n"))
+def load_templates(name: str) -> tuple[str, ...]:
+  """Reads templates/<name>.txt, where lines of three dashes separate the templates."""
+  content = (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8")
+  return tuple(part.strip("\n") for part in content.split("\n---\n"))
 
 
-def _framed(name: str, text: str, rng: np.random.Generator) -> str:
-  found = frames(name)
-  before, after = found[int(rng.random() * len(found))].split("{text}")
+def _fill_template(name: str, text: str, rng: np.random.Generator) -> str:
+  templates = load_templates(name)
+  before, after = templates[int(rng.random() * len(templates))].split("{text}")
   return before + text + after
 
 
-def _some(can: list[bool], rng: np.random.Generator) -> list[bool]:
-  """Which items change: a share of those that can, drawn between a third and all."""
+def _choose(eligible: list[bool], rng: np.random.Generator) -> list[bool]:
+  """Chooses a random share, between a third and all, of the eligible items."""
   share = 1 / 3 + 2 / 3 * rng.random()
-  drawn = np.where(can, rng.random(len(can)), 2.0)  # 2: never
-  return (drawn <= min(max(share, drawn.min(initial=1.0)), 1.0)).tolist()
+  draws = np.where(eligible, rng.random(len(eligible)), 2.0)  # 2: never chosen
+  # At least the smallest draw, so that something changes.
+  return (draws <= min(max(share, draws.min(initial=1.0)), 1.0)).tolist()

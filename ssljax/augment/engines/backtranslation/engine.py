@@ -1,9 +1,9 @@
-"""Back-translation: into another language and back (Sennrich et al. 2016).
+"""Back-translation: into a pivot language and back (Sennrich et al. 2016).
 
-One interface, `translate(texts, source, target)`, and two translators: `apertium`, by
-rules and at hand on any Debian, and `marian`, neural. Each pivot language gives a view
-of its own, of the text and of the response. Which pivots a text gets first is drawn, so
-that with fewer views than pivots all pivots are used alike.
+There are two translators: `apertium` is rule-based and easy to install on Debian;
+`marian` is neural. Each pivot language gives one view, of both text and response. The
+first pivot of a text is random, so that all pivots are used equally often even if there
+are more of them than views.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,17 @@ from typing import Any
 
 from ssljax.augment import seeded
 from ssljax.augment.engine import Candidate, Engine, Source
-from ssljax.augment.engines.backtranslation import apertium, marian, sentences
+from ssljax.augment.engines.backtranslation import apertium, marian
+from ssljax.augment.engines.backtranslation.sentences import split_sentences
 from ssljax.augment.engines.backtranslation.translator import (
   Translator,
-  TranslatorDied,
-  there_and_back,
+  TranslatorError,
+  back_translate,
 )
 from ssljax.errors import UserError
 
-GROUP = 64  # texts that go through the translator together
-PROBE = "Good morning."  # which every translator that lives can translate
+GROUP = 64  # texts in one call of the translator
+PROBE = "Good morning."  # any working translator can translate this
 
 
 def make(
@@ -33,30 +34,31 @@ def make(
   batch: int = 32,
   seed: int = 0,
 ) -> Engine:
-  """The engine.
+  """Creates the engine.
 
   Args:
     translator: "apertium" or "marian".
-    pivots: languages, ISO 639-1; each gives one view at most.
-    source: the language of the texts.
-    models, device, batch: of marian; see there.
+    pivots: ISO 639-1 language codes; each gives at most one view.
+    source: language of the texts.
+    models, device, batch: for marian; see marian.py.
 
   Raises:
-    UserError: an unknown translator, no pivot, or what the translator needs is missing.
+    UserError: the translator is unknown or not installed, or a pivot is invalid.
   """
   if not pivots or len(set(pivots)) < len(pivots) or source in pivots:
     raise UserError(
-      f"config.pivots={tuple(pivots)}: give different languages other than {source}"
+      f"config.pivots={tuple(pivots)}: give one or more different languages other than"
+      f" {source}"
     )
   if batch < 1:
     raise UserError(f"config.batch={batch}: must be at least 1")
   if translator == "apertium":
-    chosen = apertium.make(source, pivots)
+    chosen = apertium.make_translator(source, pivots)
   elif translator == "marian":
-    chosen = marian.make(source, pivots, models, device, batch)
+    chosen = marian.make_translator(source, pivots, models, device, batch)
   else:
     raise UserError(f"config.translator={translator}: choose apertium or marian")
-  sentences.split(PROBE)  # what it needs is missing now or never
+  split_sentences(PROBE)  # fails now if nltk is missing
 
   def pivot_of(source: Source, number: int) -> str:
     return pivots[(seeded.number(seed, source.text) + number) % len(pivots)]
@@ -69,20 +71,20 @@ def make(
       return
     for first in range(0, len(sources), GROUP):
       group = sources[first : first + GROUP]
-      through = [pivot_of(each, number) for each in group]
+      group_pivots = [pivot_of(each, number) for each in group]
       for pivot in pivots:
-        rows = [k for k, own in enumerate(through) if own == pivot]
-        some = [group[k] for k in rows]
-        candidates = _candidates(some, chosen, source, pivot)
+        rows = [k for k, group_pivot in enumerate(group_pivots) if group_pivot == pivot]
+        candidates = _translate([group[k] for k in rows], chosen, source, pivot)
         for k, candidate in zip(rows, candidates, strict=True):
           yield first + k, [candidate]
 
   def asks(text: Source, number: int) -> dict[str, Any]:
-    if number >= len(pivots):  # there is no more, which hangs on the pivots
+    if number >= len(pivots):  # no more views: depends on the number of pivots only
       return {"pivots": len(pivots), "number": number}
     pivot = pivot_of(text, number)
-    way = [(source, pivot), (pivot, source)]
-    return {"translator": chosen.name, "models": [chosen.models[pair] for pair in way]}
+    pairs = [(source, pivot), (pivot, source)]
+    models = [chosen.models[pair] for pair in pairs]
+    return {"translator": chosen.name, "models": models}
 
   settings = {
     "translator": chosen.name,
@@ -94,28 +96,30 @@ def make(
   return Engine("backtranslation", settings, make_views, asks=asks)
 
 
-def _candidates(
+def _translate(
   sources: Sequence[Source], translator: Translator, language: str, pivot: str
 ) -> list[Candidate]:
-  """One of each source. A text that kills the translator takes no other with it."""
+  """Returns a candidate for each source.
+
+  If a text crashes the translator, the sources are bisected to save all the others.
+  """
   texts = [s.text for s in sources]
   texts += [s.response for s in sources if s.response is not None]
   try:
-    back = there_and_back(texts, translator, language, pivot) if texts else []
-  except TranslatorDied as died:
-    gone = Candidate(problem=str(died), passing=True)
-    if len(sources) == 1 or not _lives(translator, language, pivot):
-      return [gone] * len(sources)
+    results = back_translate(texts, translator, language, pivot) if texts else []
+  except TranslatorError as error:
+    failure = Candidate(problem=str(error), passing=True)
+    if len(sources) == 1 or not _works(translator, language, pivot):
+      return [failure] * len(sources)
     half = len(sources) // 2
     return [
-      candidate
-      for part in (sources[:half], sources[half:])
-      for candidate in _candidates(part, translator, language, pivot)
+      *_translate(sources[:half], translator, language, pivot),
+      *_translate(sources[half:], translator, language, pivot),
     ]
-  responses = iter(back[len(sources) :])
+  responses = iter(results[len(sources) :])
   return [
     _candidate(s, text, None if s.response is None else next(responses))
-    for s, text in zip(sources, back, strict=False)
+    for s, text in zip(sources, results, strict=False)
   ]
 
 
@@ -125,9 +129,9 @@ def _candidate(source: Source, text: str, response: str | None) -> Candidate:
   return Candidate(text, response)
 
 
-def _lives(translator: Translator, language: str, pivot: str) -> bool:
+def _works(translator: Translator, language: str, pivot: str) -> bool:
   try:
-    there_and_back([PROBE], translator, language, pivot)
-  except TranslatorDied:
+    back_translate([PROBE], translator, language, pivot)
+  except TranslatorError:
     return False
   return True

@@ -1,7 +1,7 @@
-"""MarianMT as a translator: neural, with torch, from a folder or the hub.
+"""Translates with MarianMT: neural, on torch, with models from a folder or the hub.
 
-The models are Helsinki-NLP's opus-mt (Tiedemann & Thottingal 2020), which the
-reference used with the pivots ru, de, fr and ro.
+The models are Helsinki-NLP's opus-mt (Tiedemann & Thottingal 2020). The reference used
+them with the pivots ru, de, fr and ro.
 """
 
 import functools
@@ -11,109 +11,106 @@ from pathlib import Path
 
 from ssljax.augment.engines.backtranslation.translator import (
   Translator,
-  TranslatorDied,
+  TranslatorError,
 )
 from ssljax.errors import UserError
 
 OWNER = "Helsinki-NLP"
-# There is no model from Romanian alone into English, only from the Romance languages.
+# Only a model for all Romance languages translates from Romanian into English.
 NAMES = {("ro", "en"): "opus-mt-roa-en"}
-NEEDED = ("config.json", "source.spm", "target.spm", "vocab.json")
-LONGEST = 512  # tokens, of a sentence and of its translation; as the reference
+REQUIRED = ("config.json", "source.spm", "target.spm", "vocab.json")
+MAX_TOKENS = 512  # of a sentence and of its translation, as in the reference
 
 
-def make(
+def make_translator(
   language: str,
   pivots: Sequence[str],
   models: str = "",
   device: str = "",
   batch: int = 32,
 ) -> Translator:
-  """The translator between a language and each of the pivots.
+  """Creates a translator between a language and each of the pivots.
 
   Args:
-    models: a folder with one folder a model (`opus-mt-en-de`); "" takes them from the
-      hub, by way of its cache.
-    device: of torch; "" takes a GPU where there is one.
+    models: folder with one subfolder for each model (`opus-mt-en-de`); "" loads them
+      from the hub or its cache.
+    device: torch device; "" uses a GPU if there is one.
     batch: sentences translated together.
 
   Raises:
-    UserError: no torch; a folder that is missing. Later, by the first translation: a
-      model that cannot be loaded.
+    UserError: torch or a model's folder is missing. The first translation raises it if
+      a model cannot be loaded.
   """
   try:
     import torch
     from transformers import MarianMTModel, MarianTokenizer
   except ImportError:
     raise UserError(
-      "config.translator=marian needs torch: `pip install -e '.[marian]'`, or"
+      "config.translator=marian needs torch: `pip install -e '.[marian]'`, or use"
       " --config.translator=apertium"
     ) from None
   names = {}
   for pivot in pivots:
     for pair in ((language, pivot), (pivot, language)):
-      names[pair] = _name(pair, models)
+      names[pair] = _model_name(pair, models)
   device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
   @functools.cache
   def load(name: str):
     try:
-      # The model first: without a network it says so, and the tokenizer does not.
+      # The model comes first: without a network, its error is clear; the tokenizer's
+      # isn't.
       model = MarianMTModel.from_pretrained(name, dtype=torch.float32)
       with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice to install sacremoses
+        warnings.simplefilter("ignore")  # the advice to install sacremoses
         tokenizer = MarianTokenizer.from_pretrained(name)
     except (OSError, ValueError, TypeError) as error:
       raise UserError(
-        f"the model {name} cannot be loaded ({error}); put it into a folder and name"
-        " that with --config.models=FOLDER, or take --config.translator=apertium"
+        f"the model {name} cannot be loaded ({error}); download it into a folder and"
+        " pass --config.models=FOLDER, or use --config.translator=apertium"
       ) from None
     return tokenizer, model.to(device).eval()
 
   def translate(texts: list[str], source: str, target: str) -> list[str]:
     tokenizer, model = load(names[source, target])
-    # Sentences of like length together: less padding.
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    out = [""] * len(texts)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # less padding
+    translations = [""] * len(texts)
     for first in range(0, len(order), batch):
-      some = order[first : first + batch]
+      rows = order[first : first + batch]
       inputs = tokenizer(
-        [texts[i] for i in some],
+        [texts[i] for i in rows],
         return_tensors="pt",
         padding=True,
         truncation=True,
-        max_length=LONGEST,
+        max_length=MAX_TOKENS,
       ).to(device)
       try:
         with torch.inference_mode():
-          ids = model.generate(**inputs, max_length=LONGEST)
+          ids = model.generate(**inputs, max_length=MAX_TOKENS)
       except torch.OutOfMemoryError as error:
-        if len(some) == 1:
-          raise TranslatorDied(f"marian {target}: out of memory") from error
+        if len(rows) == 1:
+          raise TranslatorError(f"marian {target}: out of memory") from error
         raise UserError(
-          f"the device has no memory for {len(some)} sentences at once; try a smaller "
-          f"--config.batch than {batch}: what was made is kept"
+          f"out of memory with {len(rows)} sentences at once; lower --config.batch"
+          f" (now {batch}) and run the same command again: finished views are kept"
         ) from error
-      found = tokenizer.batch_decode(ids, skip_special_tokens=True)
-      for i, text in zip(some, found, strict=True):
-        out[i] = text
-    return out
+      decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
+      for i, text in zip(rows, decoded, strict=True):
+        translations[i] = text
+    return translations
 
-  models = {pair: _short(name) for pair, name in names.items()}
-  return Translator("marian", models, translate)
+  # Without owner or folder, so that both sources give the same cache keys.
+  short_names = {pair: name.rsplit("/", 1)[-1] for pair, name in names.items()}
+  return Translator("marian", short_names, translate)
 
 
-def _name(pair: tuple[str, str], models: str) -> str:
+def _model_name(pair: tuple[str, str], models: str) -> str:
+  """The model's name on the hub, or its path in the folder `models`."""
   name = NAMES.get(pair, "opus-mt-{}-{}".format(*pair))
   if not models:
     return f"{OWNER}/{name}"
   folder = Path(models).expanduser() / name
-  for file in NEEDED:
+  for file in REQUIRED:
     if not (folder / file).is_file():
-      raise UserError(f"config.models={models}: no {name}/{file} in it")
+      raise UserError(f"config.models={models}: no file {name}/{file} in this folder")
   return str(folder)
-
-
-def _short(name: str) -> str:
-  """The same from the hub and from a folder."""
-  return name.rsplit("/", 1)[-1]

@@ -1,8 +1,8 @@
-"""A text as sentences and what stands between them, for translators.
+"""Splits a text into sentences and the gaps between them, for translators.
 
-Translators know single sentences: given a whole text they lose line breaks, and neural
-ones cut it off. The gaps are line breaks, list marks, code in fences and whatever has
-no letter.
+Translators expect single sentences: they lose the line breaks of a longer text, and
+neural ones truncate it. Gaps are line breaks, list markers, fenced code and anything
+without letters.
 """
 
 import functools
@@ -11,8 +11,8 @@ import re
 from ssljax.augment.words import Pieces
 from ssljax.errors import UserError
 
-LONGEST = 400  # characters of a sentence; a longer one is cut between words
-MARK = re.compile(r"\s*(?:(?:[-*+•>#]+|\(?(?:\d{1,3}|\w)[.)])\s+)*")
+MAX_LENGTH = 400  # characters; longer sentences are cut between words
+LIST_MARKER = re.compile(r"\s*(?:(?:[-*+•>#]+|\(?(?:\d{1,3}|\w)[.)])\s+)*")
 FENCE = re.compile(r"\s*(?:```|~~~)")
 LETTER = re.compile(r"[^\W\d_]")
 ABBREVIATIONS = (
@@ -21,53 +21,54 @@ ABBREVIATIONS = (
 )
 
 
-def split(text: str, longest: int = LONGEST) -> Pieces:
-  """The sentences (as `words`) and the gaps; joined, they are the text."""
+def split_sentences(text: str, max_length: int = MAX_LENGTH) -> Pieces:
+  """Returns the sentences (as `words`) and the gaps; joined, they are the text."""
   tokenizer = _tokenizer()
-  gaps, found, end = [], [], 0
-  start, fenced = 0, False  # code is never translated
+  gaps, sentences, end = [], [], 0
+  line_start, fenced = 0, False  # code is never translated
   for line in text.splitlines(keepends=True):
     fence = FENCE.match(line) is not None
     fenced ^= fence
-    begin = start + MARK.match(line).end()
-    body = "" if fence or fenced else text[begin : start + len(line)]
+    start = line_start + LIST_MARKER.match(line).end()
+    body = "" if fence or fenced else text[start : line_start + len(line)]
     for first, last in tokenizer.span_tokenize(body) if body.strip() else ():
-      for a, b in _cut(body, first, last, longest):
+      for a, b in _cut(body, first, last, max_length):
         if LETTER.search(body, a, b):
-          gaps.append(text[end : begin + a])
-          found.append(body[a:b])
-          end = begin + b
-    start += len(line)
-  return Pieces([*gaps, text[end:]], found)
+          gaps.append(text[end : start + a])
+          sentences.append(body[a:b])
+          end = start + b
+    line_start += len(line)
+  return Pieces([*gaps, text[end:]], sentences)
 
 
-def _cut(body: str, first: int, last: int, longest: int):
-  """(start, end) of the parts of a sentence, cut where a space stands."""
-  while last - first > longest:
-    space = body.rfind(" ", first + 1, first + longest + 1)
-    if space < 0:  # no space for so long: code, which nobody translates
+def _cut(body: str, first: int, last: int, max_length: int):
+  """Yields (start, end) of the parts of a sentence, cut at spaces."""
+  while last - first > max_length:
+    space = body.rfind(" ", first + 1, first + max_length + 1)
+    if space < 0:  # so long without a space: code, which isn't translated
       space = body.find(" ", first, last)
       if space < 0:
         return
     else:
       yield first, space
     first = space + 1
-  # The tokenizer leaves white space at the end of a last sentence.
-  kept = len(body[first:last].rstrip())
-  lead = len(body[first:last]) - len(body[first:last].lstrip())
-  if kept > lead:
-    yield first + lead, first + kept
+  # The tokenizer leaves whitespace at the end of the last sentence.
+  sentence = body[first:last]
+  length = len(sentence.rstrip())
+  indent = len(sentence) - len(sentence.lstrip())
+  if length > indent:
+    yield first + indent, first + length
 
 
 @functools.cache
 def _tokenizer():
-  """Punkt (Kiss & Strunk 2006) with a list of abbreviations in place of training."""
+  """Punkt (Kiss & Strunk 2006), with a list of abbreviations instead of training."""
   try:
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
   except ImportError:
     raise UserError(
-      "back-translation splits texts with nltk: `pip install -e '.[augment]'`"
+      "back-translation needs nltk to split sentences: `pip install -e '.[augment]'`"
     ) from None
-  known = PunktParameters()
-  known.abbrev_types.update(ABBREVIATIONS.split())
-  return PunktSentenceTokenizer(known)
+  parameters = PunktParameters()
+  parameters.abbrev_types.update(ABBREVIATIONS.split())
+  return PunktSentenceTokenizer(parameters)

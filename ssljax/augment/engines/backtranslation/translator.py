@@ -1,50 +1,51 @@
-"""What a translator is, and how whole texts go through it and back."""
+"""Defines the interface of a translator, and translates texts to a pivot and back."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ssljax.augment.engines.backtranslation import sentences
+from ssljax.augment.engines.backtranslation.sentences import split_sentences
 from ssljax.augment.words import ADDRESS, Pieces
 
 
-class TranslatorDied(Exception):
-  """No answer came: the process ended, hung, or gave something else than asked."""
+class TranslatorError(Exception):
+  """The translator crashed, hung or returned something unusable."""
 
 
 class Translator(NamedTuple):
   """Translates sentences.
 
-  `translate(texts, source, target)` gives as many as it got, in their order; languages
-  are ISO 639-1 ("en"). Raises TranslatorDied; asking again may help.
+  `translate(texts, source, target)` returns as many texts as it got, in the same order;
+  languages are ISO 639-1 codes ("en"). It raises TranslatorError, after which another
+  attempt may succeed.
   """
 
   name: str
-  models: Mapping[tuple[str, str], str]  # (source, target): by what it is translated
+  models: Mapping[tuple[str, str], str]  # (source, target): name of the model
   translate: Callable[[list[str], str, str], list[str]]
 
 
-def there_and_back(
+def back_translate(
   texts: Sequence[str], translator: Translator, language: str, pivot: str
 ) -> list[str]:
-  """Texts in other words: into the pivot language and back, sentence by sentence.
+  """Translates texts into the pivot language and back, sentence by sentence.
 
-  What stands between sentences stays. Equal sentences are translated once. A sentence
-  whose addresses were translated along with it stays as it was.
+  Everything between sentences is kept. Duplicate sentences are translated once. A
+  sentence stays unchanged if the translation would alter a URL or e-mail address in it.
 
   Raises:
-    TranslatorDied: as `Translator`.
+    TranslatorError: see `Translator`.
   """
-  split = [sentences.split(text) for text in texts]
-  there = list(dict.fromkeys(word for pieces in split for word in pieces.words))
-  middle = translator.translate(there, language, pivot)
-  back = translator.translate(middle, pivot, language)
-  found = {
+  split = [split_sentences(text) for text in texts]
+  unique = list(dict.fromkeys(word for pieces in split for word in pieces.words))
+  pivoted = translator.translate(unique, language, pivot)
+  returned = translator.translate(pivoted, pivot, language)
+  results = {
     old: new.strip() if _addresses(old) == _addresses(new) else old
-    for old, new in zip(there, back, strict=True)
+    for old, new in zip(unique, returned, strict=True)
   }
   return [
-    Pieces(pieces.gaps, [found[word] for word in pieces.words]).joined()
+    Pieces(pieces.gaps, [results[word] for word in pieces.words]).joined()
     for pieces in split
   ]
 

@@ -1,1 +1,1 @@
-"""Easy data augmentation and its relatives."""
+"""Easy data augmentation (EDA) and related word-level operations."""

@@ -1,13 +1,14 @@
-"""EDA and its kin: words replaced, put in, swapped and taken out, by chance.
+"""Easy data augmentation: random word replacement, insertion, swaps and deletion.
 
-EDA (Wei & Zou 2019, arXiv 1901.11196): `replace`, `insert`, `swap` and `delete`, one of
-them a view, each on a share `alpha` of the words. Added: `span` takes out words that
-stand together, and `tfidf` is the word replacement of UDA (Xie et al. 2020, arXiv
-1904.12848): the less a word says in its text, the likelier another one stands for it.
+EDA (Wei & Zou 2019, arXiv 1901.11196) has `replace`, `insert`, `swap` and `delete`. A
+view uses one of them on a share `alpha` of the words. Two operations are added: `span`
+deletes consecutive words, and `tfidf` is UDA's word replacement (Xie et al. 2020, arXiv
+1904.12848), which mostly replaces words with a low TF-IDF.
 
-Unlike the authors' code: words change where they stand, so that punctuation, capitals
-and line breaks stay; addresses and numbers stay; a WordNet synonym is of one of the
-frequent senses; synonyms may come from GloVe.
+Unlike the authors' code, this engine changes words in place: punctuation,
+capitalization and line breaks are kept, and URLs, e-mail addresses and numbers never
+change. WordNet synonyms come from frequent senses only, and GloVe is another source of
+synonyms.
 """
 
 from collections import Counter
@@ -15,8 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ssljax.augment import seeded
-from ssljax.augment import words as pieces
+from ssljax.augment import seeded, words
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.engines.eda import glove, tfidf, wordnet
 from ssljax.augment.engines.eda.stop_words import is_stop_word
@@ -26,6 +26,7 @@ from ssljax.errors import UserError
 
 OPERATIONS = ("replace", "insert", "swap", "delete", "span", "tfidf")
 Operation = Callable[[Pieces, list[int], np.random.Generator], bool]
+Synonyms = Callable[[str], Sequence[str]]  # of a lower-case word
 
 
 def make(
@@ -43,18 +44,19 @@ def make(
   data: str = "",
   seed: int = 0,
 ) -> Engine:
-  """The engine.
+  """Creates the engine.
 
   Args:
-    operations: to choose from; a text's views take them in turn, from a drawn one on.
-    alpha_replace, …: share of the words that an operation changes, 0 to 1.
+    operations: operations to use. The views of a text cycle through them, starting with
+      a random one.
+    alpha_replace, …: share of the words that an operation changes, above 0, at most 1.
     synonyms: "glove" or "wordnet".
-    threshold: least cosine of GloVe neighbours.
-    wordnet: folder of WordNet; "" looks at the usual places.
-    data: the data set whose words `tfidf` counts; whoever runs the engine names it.
+    threshold: minimum cosine similarity of GloVe neighbours.
+    wordnet: folder of WordNet; "" searches the usual places.
+    data: dataset in which `tfidf` counts words; the pipeline sets it.
 
   Raises:
-    UserError: an unknown name, an alpha out of range, or a resource that is missing.
+    UserError: a name is unknown, an alpha is out of range or a resource is missing.
   """
   alphas = {
     "replace": alpha_replace,
@@ -73,49 +75,49 @@ def make(
   for name in operations:
     if not 0 < alphas[name] <= 1:
       raise UserError(
-        f"config.alpha_{name}={alphas[name]}: not above 0 and at most 1; to do without,"
-        f" take {name} out of config.operations"
+        f"config.alpha_{name}={alphas[name]}: must be above 0 and at most 1; to turn it"
+        f" off, remove {name} from config.operations"
       )
   settings = {
     "operations": list(operations),
     "alpha": {name: alphas[name] for name in operations},
     "seed": seed,
   }
-  near: Callable[[str], Sequence[str]] = lambda word: ()
+  synonyms_of: Synonyms = lambda word: ()
   if "replace" in operations or "insert" in operations:
-    near, settings["synonyms"] = _synonyms(synonyms, threshold, wordnet)
+    synonyms_of, settings["synonyms"] = _load_synonyms(synonyms, threshold, wordnet)
   statistics = None
   if "tfidf" in operations:
-    statistics = tfidf.read(data)
+    statistics = tfidf.load_statistics(data)
     settings["counted"] = statistics.digest
-  all_ways: dict[str, Operation] = {
-    "replace": lambda p, at, rng: replace(p, at, rng, alpha_replace, near),
-    "insert": lambda p, at, rng: insert(p, at, rng, alpha_insert, near),
-    "swap": lambda p, at, rng: swap(p, at, rng, alpha_swap),
-    "delete": lambda p, at, rng: delete(p, at, rng, alpha_delete),
-    "span": lambda p, at, rng: span(p, at, rng, alpha_span),
+  functions: dict[str, Operation] = {
+    "replace": lambda p, at, rng: replace_words(p, at, rng, alpha_replace, synonyms_of),
+    "insert": lambda p, at, rng: insert_words(p, at, rng, alpha_insert, synonyms_of),
+    "swap": lambda p, at, rng: swap_words(p, at, rng, alpha_swap),
+    "delete": lambda p, at, rng: delete_words(p, at, rng, alpha_delete),
+    "span": lambda p, at, rng: delete_span(p, at, rng, alpha_span),
     "tfidf": lambda p, at, rng: replace_by_tfidf(p, at, rng, alpha_tfidf, statistics),
   }
-  ways = [all_ways[name] for name in operations]
+  chosen = [functions[name] for name in operations]
 
-  def changed(text: str, number: int) -> str:
-    """A text in other words; one that cannot be changed comes back as it is."""
-    first = seeded.number(seed, text) % len(ways)
+  def augment(text: str, number: int) -> str:
+    """Returns a changed text, or the text itself if no operation applies."""
+    first = seeded.number(seed, text) % len(chosen)
     rng = seeded.generator(seed, text, number)
-    for turn in range(len(ways)):  # where one has no hold, the next one has its go
-      split = pieces.split(text)
-      places = pieces.changeable(split)
-      if len(places) < FEWEST:
+    for turn in range(len(chosen)):
+      pieces = words.split(text)
+      positions = words.changeable(pieces)
+      if len(positions) < FEWEST:
         break
-      if ways[(first + number + turn) % len(ways)](split, places, rng):
-        return split.joined()
+      if chosen[(first + number + turn) % len(chosen)](pieces, positions, rng):
+        return pieces.joined()
     return text
 
   def make_views(
     sources: Sequence[Source], number: int
   ) -> Iterator[tuple[int, Sequence[Candidate]]]:
     for i, (id, text, response) in enumerate(sources):
-      new = Source(id, changed(text, number), response and changed(response, number))
+      new = Source(id, augment(text, number), response and augment(response, number))
       if new != sources[i]:
         yield i, [Candidate(new.text, new.response)]
       else:
@@ -124,120 +126,126 @@ def make(
   return Engine("eda", settings, make_views, stored=False)
 
 
-def _synonyms(name: str, threshold: float, folder: str):
-  """(word -> its synonyms, what stands in the settings)."""
+def _load_synonyms(name: str, threshold: float, folder: str) -> tuple[Synonyms, str]:
+  """Returns the synonyms and the name of their source, for the settings."""
   if name == "wordnet":
-    near, version = wordnet.make(folder)
-    return near, f"wordnet {version}"
+    synonyms_of, version = wordnet.load_synonyms(folder)
+    return synonyms_of, f"wordnet {version}"
   if name != "glove":
     raise UserError(f"config.synonyms={name}: choose glove or wordnet")
   if not 0 < threshold < 1:
-    raise UserError(f"config.threshold={threshold}: not between 0 and 1")
-  table = glove.neighbours(threshold)
-  return lambda word: table.get(word, ()), f"{glove.ASSET} {threshold}"
+    raise UserError(f"config.threshold={threshold}: must be between 0 and 1")
+  neighbours = glove.load_neighbours(threshold)
+  return lambda word: neighbours.get(word, ()), f"{glove.ASSET} {threshold}"
 
 
-# The operations change the pieces in place, at `places`, and say whether they did.
+# Each operation changes `pieces` in place, only at the given positions of its words,
+# and returns whether anything changed.
 
 
-def replace(found: Pieces, places, rng, alpha: float, near) -> bool:
-  """Synonyms stand for drawn words that are no stop words, wherever these occur."""
-  changed = 0
-  words = found.words
-  small = {i: words[i].lower() for i in places}
-  for old, synonyms in _with_synonyms(small, rng, near):
+def replace_words(
+  pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
+) -> bool:
+  """Replaces random words by a synonym, at every occurrence; stop words are kept."""
+  replaced = 0
+  lower = {i: pieces.words[i].lower() for i in positions}
+  for old, synonyms in _shuffled_synonyms(lower, rng, synonyms_of):
     new = synonyms[int(rng.random() * len(synonyms))]
-    for i, word in small.items():
+    for i, word in lower.items():
       if word == old:
-        words[i] = pieces.like(new, words[i])
-    changed += 1
-    if changed >= _share(alpha, len(words)):
+        pieces.words[i] = words.like(new, pieces.words[i])
+    replaced += 1
+    if replaced >= _share(alpha, len(pieces.words)):
       break
-  return changed > 0
+  return replaced > 0
 
 
-def insert(found: Pieces, places, rng, alpha: float, near) -> bool:
-  """Synonyms of drawn words that are no stop words come in anywhere."""
+def insert_words(
+  pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
+) -> bool:
+  """Inserts synonyms of random words at random positions; stop words have none."""
   new = []
-  wanted = _share(alpha, len(found.words))
-  small = {i: found.words[i].lower() for i in places}
-  for _, synonyms in _with_synonyms(small, rng, near):
+  count = _share(alpha, len(pieces.words))
+  lower = {i: pieces.words[i].lower() for i in positions}
+  for _, synonyms in _shuffled_synonyms(lower, rng, synonyms_of):
     new.append(synonyms[int(rng.random() * len(synonyms))])
-    if len(new) == wanted:
+    if len(new) == count:
       break
   for word in new:
-    pieces.insert(found, int(rng.random() * (len(found.words) + 1)), word)
+    words.insert(pieces, int(rng.random() * (len(pieces.words) + 1)), word)
   return bool(new)
 
 
-def swap(found: Pieces, places, rng, alpha: float) -> bool:
-  """Drawn pairs of words change places."""
-  before = list(found.words)
-  words = found.words
-  for one, other in (rng.random((_share(alpha, len(words)), 2)) * len(places)).tolist():
-    i, j = places[int(one)], places[int(other)]
-    words[i], words[j] = words[j], words[i]
-  return words != before
+def swap_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
+  """Swaps random pairs of words."""
+  before = list(pieces.words)
+  draws = rng.random((_share(alpha, len(before)), 2)) * len(positions)
+  for first, second in draws.tolist():
+    i, j = positions[int(first)], positions[int(second)]
+    pieces.words[i], pieces.words[j] = pieces.words[j], pieces.words[i]
+  return pieces.words != before
 
 
-def delete(found: Pieces, places, rng, alpha: float) -> bool:
-  """Each word goes with probability alpha; one stays, and at least one goes."""
-  drawn = rng.random(len(places))
-  gone = np.flatnonzero(drawn < alpha)
-  if not len(gone):
-    gone = [drawn.argmin()]
-  if len(gone) == len(found.words):
-    gone = np.delete(gone, drawn.argmax())
-  pieces.delete(found, [places[i] for i in gone])
+def delete_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
+  """Deletes each word with probability alpha: at least one, but never all of them."""
+  draws = rng.random(len(positions))
+  deleted = np.flatnonzero(draws < alpha)
+  if not len(deleted):
+    deleted = [draws.argmin()]
+  if len(deleted) == len(pieces.words):
+    deleted = np.delete(deleted, draws.argmax())
+  words.delete(pieces, [positions[i] for i in deleted])
   return True
 
 
-def span(found: Pieces, places, rng, alpha: float) -> bool:
-  """Words that stand together go, as many as alpha says."""
-  length = min(_share(alpha, len(found.words)), len(places) - 1)
-  first = int(rng.random() * (len(places) - length + 1))
-  pieces.delete(found, places[first : first + length])
+def delete_span(pieces: Pieces, positions, rng, alpha: float) -> bool:
+  """Deletes a share alpha of the words, all of them consecutive."""
+  length = min(_share(alpha, len(pieces.words)), len(positions) - 1)
+  first = int(rng.random() * (len(positions) - length + 1))
+  words.delete(pieces, positions[first : first + length])
   return True
 
 
 def replace_by_tfidf(
-  found: Pieces, places, rng, alpha: float, known: tfidf.Statistics
+  pieces: Pieces, positions, rng, alpha: float, statistics: tfidf.Statistics
 ) -> bool:
-  """UDA's: word i goes with probability alpha n (C - s_i) / sum_j (C - s_j).
+  """Replaces words with a probability that falls with their TF-IDF, as UDA does.
 
-  s_i is the TF-IDF of word i in its text and C the greatest of them.
+  The probability of word i of n is alpha n (C - s_i) / sum_j (C - s_j), where s_i is
+  its TF-IDF in this text and C the maximum of them.
   """
-  words = found.words
-  if not known.words:
+  if not statistics.words:
     return False
-  small = [words[i].lower() for i in places]
-  times = Counter(small)
-  score = np.array([times[w] * known.idf.get(w, known.unknown) for w in small])
-  spare = score.max() - score
-  if not spare.any():
-    spare = np.ones(len(places))
-  hit = np.flatnonzero(
-    rng.random(len(places)) < alpha * len(places) * spare / spare.sum()
+  lower = [pieces.words[i].lower() for i in positions]
+  counts = Counter(lower)
+  scores = np.array(
+    [counts[w] * statistics.idf.get(w, statistics.unknown) for w in lower]
   )
-  drawn = np.searchsorted(known.cumulative, rng.random(len(hit)), side="right")
-  for i, new in zip(hit.tolist(), drawn.tolist(), strict=True):
-    place = places[i]
-    words[place] = pieces.like(known.words[new], words[place])
-  return len(hit) > 0
+  weights = scores.max() - scores
+  if not weights.any():
+    weights = np.ones(len(positions))
+  n = len(positions)
+  replaced = np.flatnonzero(rng.random(n) < alpha * n * weights / weights.sum())
+  draws = rng.random(len(replaced))
+  new = np.searchsorted(statistics.cumulative, draws, side="right")
+  for i, k in zip(replaced.tolist(), new.tolist(), strict=True):
+    position = positions[i]
+    pieces.words[position] = words.like(statistics.words[k], pieces.words[position])
+  return len(replaced) > 0
 
 
 def _share(alpha: float, count: int) -> int:
   return max(1, int(alpha * count))
 
 
-def _with_synonyms(small: dict[int, str], rng, near):
-  """(word, its synonyms) of each different word, in drawn order."""
-  words = list(small.values())
+def _shuffled_synonyms(lower: dict[int, str], rng, synonyms_of: Synonyms):
+  """Yields (word, its synonyms) for each distinct word, in random order."""
+  shuffled = list(lower.values())
   seen = set()
-  for k in rng.random(len(words)).argsort().tolist():
-    word = words[k]
+  for k in rng.random(len(shuffled)).argsort().tolist():
+    word = shuffled[k]
     if word in seen or is_stop_word(word):
       continue
     seen.add(word)
-    if synonyms := near(word):
+    if synonyms := synonyms_of(word):
       yield word, synonyms

@@ -1,4 +1,4 @@
-"""English words that carry grammar, and the negations: replaced by nothing else."""
+"""English function words and negations, which EDA never replaces by synonyms."""
 
 _WORDS = """
   a about above after again against ain all almost alone along already also although
@@ -25,5 +25,5 @@ STOP_WORDS = frozenset(_WORDS.split())
 
 
 def is_stop_word(word: str) -> bool:
-  """Of a word in small letters; "don't" counts as its first part."""
+  """Whether a lower-case word is a stop word; "don't" is, since "don" is."""
   return word.replace("’", "'").split("'")[0] in STOP_WORDS

@@ -1,9 +1,9 @@
-"""Which words of a data set carry meaning: TF-IDF, as UDA replaces words by it.
+"""Computes the TF-IDF statistics that UDA's word replacement needs.
 
-Counted once over the whole train split, not over a shard: a view would else depend on
-the size of the shards. The counts lie in the cache, keyed by the files as they are.
+They cover the whole train split, so that views don't depend on the size of a shard, and
+are cached on disk under a key of the files' paths, sizes and times.
 
-UDA (Xie et al. 2020, arXiv 1904.12848, appendix; its code, word_level_augment.py).
+UDA: Xie et al. 2020, arXiv 1904.12848, appendix; its code, word_level_augment.py.
 """
 
 import contextlib
@@ -19,94 +19,92 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ssljax.assets import fetch
-from ssljax.augment import words as pieces
+from ssljax.augment import words
 from ssljax.data.batches.word_noise import LONGEST
 from ssljax.data.records import files, split_files
 from ssljax.errors import UserError
-from ssljax.runtime import json_files
+from ssljax.runtime.json_files import write_json
 
-FORMAT = 1  # of the counts on disk; raise it when their meaning changes
-FEWEST = 2  # texts that a word must stand in: the others are names and slips
+FORMAT = 1  # version of the counts on disk; raise it when their meaning changes
+MIN_TEXTS = 2  # texts that contain a word; rarer ones are mostly names and typos
 
 
 class Statistics(NamedTuple):
+  """Word statistics of a dataset; V is the number of possible replacements."""
+
   idf: dict[str, float]
-  unknown: float  # idf of a word that is not among them
-  words: list[str]  # [V], to replace with
-  cumulative: np.ndarray  # f64 [V], of their probabilities, the last is 1
-  digest: str  # of all that is above
+  unknown: float  # IDF of all other words
+  words: list[str]  # [V], possible replacements
+  cumulative: np.ndarray  # f64 [V], cumulative probability of a replacement; ends at 1
+  digest: str  # hash of the fields above
 
 
-def read(data: str) -> Statistics:
-  """The statistics of the train split of `data`, from the cache if they are there.
+def load_statistics(data: str) -> Statistics:
+  """Returns the statistics of the train split of `data`, from the cache if possible.
 
   Raises:
-    UserError: nothing is named, or it has no train split or no text.
+    UserError: `data` is empty or has no train split, or a file cannot be read.
   """
   if not data:
     raise UserError(
-      "the operation tfidf counts the words of a data set first: give its folder as"
-      " `data`, or leave tfidf out of config.operations"
+      "the operation tfidf counts the words of a dataset: pass its folder as `data`, or"
+      " remove tfidf from config.operations"
     )
   paths = split_files.find(data, whole=False).get("train")
   if not paths:
-    raise UserError(f"{data}: no train split to count the words of")
+    raise UserError(f"{data}: no train split, whose words the operation tfidf counts")
   facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-  key = hashlib.blake2b(repr((FORMAT, FEWEST, facts)).encode(), digest_size=16)
+  key = hashlib.blake2b(repr((FORMAT, MIN_TEXTS, facts)).encode(), digest_size=16)
   file = fetch.folder() / "tfidf" / f"{key.hexdigest()}.json"
   try:
-    return _from_json(file.read_text(encoding="utf-8"))
-  except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
-    found = count(text for path in paths for text in _texts(path))
-  with contextlib.suppress(OSError):  # a cache that cannot be written is none
-    json_files.write_json(file, found._asdict())
-  return found
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    return Statistics(**fields | {"cumulative": np.array(fields["cumulative"])})
+  except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
+    statistics = compute_statistics(text for path in paths for text in _texts(path))
+  with contextlib.suppress(OSError):  # a read-only cache is no reason to fail
+    write_json(file, statistics._asdict())
+  return statistics
 
 
-def count(texts: Iterable[str]) -> Statistics:
-  """The statistics of some texts; their order does not matter.
+def compute_statistics(texts: Iterable[str]) -> Statistics:
+  """Computes the statistics of texts, whose order doesn't matter.
 
-  A word is drawn to stand for another with a probability that falls with the sum over
-  all texts of its TF-IDF, S(w): in proportion to max S - S(w).
+  The probability of a word as a replacement falls with S(w), the sum of its TF-IDF over
+  all texts: it is proportional to max S - S(w).
   """
-  standing, share, n = Counter(), Counter(), 0
+  document_frequency, term_frequency, n = Counter(), Counter(), 0
   for text in texts:
-    found = Counter(word.lower() for word in pieces.split(text).words)
+    counts = Counter(word.lower() for word in words.split(text).words)
     n += 1
-    total = found.total()
-    for word, times in found.items():
-      standing[word] += 1
-      share[word] += times / total
-  known = sorted(word for word, times in standing.items() if times >= FEWEST)
-  idf = {word: math.log(n / standing[word]) for word in known}
-  words = [word for word in known if word.isalpha() and len(word) <= LONGEST]
-  score = np.array([share[word] * idf[word] for word in words])
-  # Rounded, so that the order in which the texts came leaves no trace.
-  weight = np.round(score.max(initial=0.0) - score, 9)
-  if not weight.any():
-    weight = np.ones(len(words))
-  total = np.cumsum(weight)
-  cumulative = total / total[-1] if words else total
-  digest = hashlib.blake2b(repr((n, idf, words)).encode(), digest_size=8)
+    total = counts.total()
+    for word, count in counts.items():
+      document_frequency[word] += 1
+      term_frequency[word] += count / total
+  frequent = sorted(w for w, count in document_frequency.items() if count >= MIN_TEXTS)
+  idf = {word: math.log(n / document_frequency[word]) for word in frequent}
+  replacements = [w for w in frequent if w.isalpha() and len(w) <= LONGEST]
+  scores = np.array([term_frequency[word] * idf[word] for word in replacements])
+  # Rounded, because the sums depend on the order of the texts in the last digits.
+  weights = np.round(scores.max(initial=0.0) - scores, 9)
+  if not weights.any():
+    weights = np.ones(len(replacements))
+  total = np.cumsum(weights)
+  cumulative = total / total[-1] if replacements else total
+  digest = hashlib.blake2b(repr((n, idf, replacements)).encode(), digest_size=8)
   digest.update(cumulative.tobytes())
-  unknown = math.log(max(n, 2))  # as if it stood in one text
-  return Statistics(idf, unknown, words, cumulative, digest.hexdigest())
+  unknown = math.log(max(n, 2))  # as if one text contained it
+  return Statistics(idf, unknown, replacements, cumulative, digest.hexdigest())
 
 
 def _texts(path: Path) -> Iterator[str]:
-  """The texts and responses of a file, without holding them all."""
+  """Yields the texts and responses of a file without loading all of it."""
   names = ("text", "response")
   if files.suffix(path) == ".parquet":
     file = pq.ParquetFile(path)
-    there = [name for name in names if name in file.schema_arrow.names]
-    for batch in file.iter_batches(columns=there, batch_size=files.BATCH):
+    columns = [name for name in names if name in file.schema_arrow.names]
+    for batch in file.iter_batches(columns=columns, batch_size=files.BATCH):
       for column in batch.columns:
         yield from (str(value) for value in column.to_pylist() if value)
     return
   for _, row in files.rows(path):
     yield from (str(row[name]) for name in names if row.get(name))
-
-
-def _from_json(text: str) -> Statistics:
-  fields = json.loads(text)
-  return Statistics(**fields | {"cumulative": np.array(fields["cumulative"])})

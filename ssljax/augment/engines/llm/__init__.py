@@ -1,1 +1,1 @@
-"""Paraphrases written by a language model."""
+"""Paraphrases from a language model behind an OpenAI-compatible endpoint."""

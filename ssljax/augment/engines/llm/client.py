@@ -1,89 +1,90 @@
-"""Asks a chat endpoint: retries, budgets, and what it all came to.
+"""Sends requests to a chat endpoint, with retries, budgets and usage counts.
 
-`Client` holds what several sessions share (budgets, counts, failures in a row); a
-session is one event loop's connections. The openai client sends the requests, with its
-own retries switched off so that every request is counted.
+`Client` holds what all sessions share: budgets, counts and consecutive failures. A
+session holds the connections of one event loop. The openai package sends the requests;
+its own retries are off, so that every request is counted.
 """
 
 import asyncio
 import collections
 import contextlib
-import email.utils
-import json
 import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ssljax.augment.engine import TOO_LONG
+from ssljax.augment.engines.llm.completion import (
+  Answer,
+  parse_completion,
+  retry_after,
+)
 from ssljax.errors import RunError, UserError
 
-BASE, LONGEST = 1.0, 60.0  # seconds: first wait before a retry, longest of them
-PATIENCE = 300.0  # a server that asks for a longer pause than this has failed
-UNPROVEN = 2  # retries while nothing has ever answered: more likely a wrong address
-SILENCE = ("no connection", "timed out")
-NOTHING = ("malformed answer", "no choices", "no content")
-
-
-STOPPED = "stopped"
-
-
-class Answer(NamedTuple):
-  """What came of one request, retries included: content, or a problem.
-
-  The problem STOPPED says nothing of the text: the run ends before it was answered.
-  """
-
-  content: str = ""
-  problem: str = ""
-  passing: bool = False
+BACKOFF, MAX_BACKOFF = 1.0, 60.0  # seconds before the first retry, and at most
+MAX_WAIT = 300.0  # seconds; a server that asks for a longer pause counts as failed
+# Retries before the first answer of a server that is silent: its address is probably
+# wrong.
+FIRST_RETRIES = 2
+SILENT = ("no connection", "timed out")
+NOT_CHAT = ("malformed answer", "no choices", "no content")
+STOPPED = "stopped"  # problem of a request that was given up because the run stops
+RERUN = "run the same command again; finished views are kept"
 
 
 class Limits(NamedTuple):
+  """Limits and prices; the names are keys of the config."""
+
   concurrency: int
-  timeout: float  # seconds, from the request to the whole answer
-  retries: int
-  failures: int  # in a row, before the run stops
-  request_budget: int  # 0: none
-  token_budget: int  # of both kinds; 0: none
-  price_in: float  # per million tokens
-  price_out: float
+  timeout: float  # seconds from the request to the complete answer
+  retries: int  # of one request
+  failures: int  # consecutive failed requests that stop the run
+  request_budget: int  # 0: unlimited
+  token_budget: int  # prompt and completion tokens; 0: unlimited
+  price_in: float  # per million prompt tokens
+  price_out: float  # per million completion tokens
 
 
 class Client:
-  """One endpoint with its limits; `session()` gives `ask`."""
+  """A chat endpoint; `session()` yields a function that sends requests to it."""
 
   def __init__(self, base_url: str, key: str, key_env: str, limits: Limits):
+    """Sends nothing yet.
+
+    Args:
+      base_url: address of the endpoint, without credentials: errors show it.
+      key: API key; "" if the endpoint needs none.
+      key_env: environment variable of the key, for error messages.
+    """
     self.base_url, self.key, self.key_env, self.limits = base_url, key, key_env, limits
-    self.retries: collections.Counter[str] = collections.Counter()  # by cause
+    self.retries: collections.Counter[str] = collections.Counter()  # by problem
     self.requests = self.prompt_tokens = self.completion_tokens = 0
-    self.failures = 0  # requests in a row of which nothing came, retries included
+    self.failures = 0  # consecutive requests that failed after all retries
     self.answered = False
-    self.flying = 0  # requests on their way now
+    self.in_flight = 0
     self.seconds = self.full_seconds = 0.0  # from the first request to the last answer
-    self._since: float | None = None  # when these were last brought up to date
-    self._not_before = 0.0  # the server asked for quiet until then
-    self._last_words = ""  # of a refusal
     self.stopped = False
+    self._last_update: float | None = None  # time of the last update of the seconds
+    self._not_before = 0.0  # time until which the server asked to wait
+    self._last_error = ""  # message of the server's last error
     self._wake: Callable[[], None] = lambda: None
 
   def stop(self) -> None:
-    """Sends nothing more; what is on its way comes in. May be a signal's handler."""
+    """Sends nothing more but awaits requests in flight; safe in a signal handler."""
     self.stopped = True
-    with contextlib.suppress(RuntimeError):  # the loop has just ended
+    with contextlib.suppress(RuntimeError):  # the event loop has just closed
       self._wake()
 
   def usage(self) -> dict[str, float]:
-    """Counts since the start; `full` is the share of the time with no slot idle."""
+    """Counts so far; `full` is the share of the time when all slots were busy."""
     limits = self.limits
     cost = self.prompt_tokens * limits.price_in
     cost += self.completion_tokens * limits.price_out
     return {
       "requests": self.requests,
-      **{f"retries: {cause}": n for cause, n in sorted(self.retries.items())},
+      **{f"retries: {problem}": n for problem, n in sorted(self.retries.items())},
       "prompt_tokens": self.prompt_tokens,
       "completion_tokens": self.completion_tokens,
       **({"cost": cost / 1e6} if limits.price_in or limits.price_out else {}),
@@ -93,16 +94,16 @@ class Client:
 
   @contextlib.asynccontextmanager
   async def session(self) -> AsyncIterator[Callable[[dict], Awaitable[Answer]]]:
-    """Connections for one event loop; yields `ask(body) -> Answer`."""
+    """Opens connections in the running event loop; yields `ask(body) -> Answer`."""
     import openai
 
-    # A proxy of the environment is for the world outside, not for this machine.
+    # Proxies from the environment are for remote hosts only.
     local = urlsplit(self.base_url).hostname in ("127.0.0.1", "localhost", "::1")
     async with (
       openai.DefaultAsyncHttpxClient(trust_env=not local) as http,
       openai.AsyncOpenAI(
         base_url=self.base_url,
-        api_key=self.key or "none",  # servers of one's own want none, the client does
+        api_key=self.key or "none",  # the package insists on a key
         max_retries=0,
         timeout=self.limits.timeout,
         http_client=http,
@@ -119,30 +120,31 @@ class Client:
   async def _ask(
     self, connection: Any, stopping: asyncio.Event, body: Mapping[str, Any]
   ) -> Answer:
-    """Sends until there is an answer, or no hope of one.
+    """Sends a request, and again while it fails for a temporary reason.
 
     Raises:
-      UserError: a budget is spent, the endpoint refuses for good, or nothing has come
-        of several requests in a row. Others that wait to retry then give up.
+      UserError: a budget is spent, the endpoint permanently refuses requests, or too
+        many consecutive requests failed. Requests that wait for a retry are given up.
     """
     try:
       for attempt in range(self.limits.retries + 1):
-        if (quiet := self._not_before - time.monotonic()) > 0:
-          await self._pause(stopping, quiet + random.uniform(0, BASE))
+        if (wait := self._not_before - time.monotonic()) > 0:
+          await _sleep(wait + random.uniform(0, BACKOFF), stopping)
         if stopping.is_set() or self.stopped:
           return Answer(problem=STOPPED, passing=True)
-        self._spend()
-        answer, cause, wait = await self._send(connection, body)
-        if not cause:
+        self._check_budgets()
+        self.requests += 1
+        answer, wait = await self._send(connection, body)
+        if wait is None:
           break
-        here = self.answered or cause not in SILENCE  # "try later" is an answer, too
-        most = self.limits.retries if here else UNPROVEN
-        if attempt >= most or wait > PATIENCE:
+        unreachable = not self.answered and answer.problem in SILENT
+        retries = FIRST_RETRIES if unreachable else self.limits.retries
+        if attempt >= retries or wait > MAX_WAIT:
           break
-        self.retries[cause] += 1
-        backoff = random.uniform(0, min(LONGEST, BASE * 2**attempt))
-        await self._pause(stopping, wait + backoff)
-      self._count(answer, bool(cause))
+        self.retries[answer.problem] += 1
+        backoff = random.uniform(0, min(MAX_BACKOFF, BACKOFF * 2**attempt))
+        await _sleep(wait + backoff, stopping)
+      self._count_failures(answer, gave_up=wait is not None)
       return answer
     except UserError:
       stopping.set()
@@ -150,188 +152,140 @@ class Client:
 
   async def _send(
     self, connection: Any, body: Mapping[str, Any]
-  ) -> tuple[Answer, str, float]:
-    """One request: (answer, cause to retry or "", seconds the server asks to wait)."""
+  ) -> tuple[Answer, float | None]:
+    """Sends one request.
+
+    Returns:
+      The answer, and the seconds that the server asks to wait before a retry; None if
+      there should be no retry.
+    """
     import openai
 
-    # Fields that the openai client does not know go into the body as they are.
+    # The package passes fields that it doesn't know as extra_body.
     fields = {"model": body["model"], "messages": body["messages"]}
-    extra = {n: v for n, v in body.items() if n not in fields and v is not None}
-    self._clock()
-    self.flying += 1
+    extra = {k: v for k, v in body.items() if k not in fields and v is not None}
+    self._update_seconds()
+    self.in_flight += 1
     try:
       async with asyncio.timeout(self.limits.timeout):
         raw = await connection.chat.completions.with_raw_response.create(
           **fields, extra_body=extra
         )
-        return self._read(raw.http_response.content, body), "", 0.0
+      answer, prompt_tokens, completion_tokens = parse_completion(
+        raw.http_response.content, body
+      )
+      self.prompt_tokens += prompt_tokens
+      self.completion_tokens += completion_tokens
+      return answer, None
     except (TimeoutError, openai.APITimeoutError):
-      return Answer(problem="timed out", passing=True), "timed out", 0.0
+      return Answer(problem="timed out", passing=True), 0.0
     except openai.APIConnectionError:
-      return Answer(problem="no connection", passing=True), "no connection", 0.0
+      return Answer(problem="no connection", passing=True), 0.0
     except openai.APIStatusError as error:
-      refusal = error
+      status_error = error
     finally:
-      self._clock()
-      self.flying -= 1
-    return self._refused(refusal)  # out here, so that its error carries no other
+      self._update_seconds()
+      self.in_flight -= 1
+    # Outside the except block: an error raised there would show the server's, which may
+    # contain the key.
+    return self._handle_status(status_error)
 
-  def _read(self, content: bytes, body: Mapping[str, Any]) -> Answer:
-    try:
-      reply = json.loads(content)
-      choices = reply["choices"]
-      tokens = reply.get("usage") or {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-      return Answer(problem="malformed answer", passing=True)
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict | None):
-      return Answer(problem="malformed answer", passing=True)
-    message = choice.get("message") if choice else None
-    text = message.get("content") if isinstance(message, dict) else None
-    # Without counts of the server's own, three characters are taken for a token.
-    asked = sum(len(part["content"]) for part in body["messages"]) // 3
-    told = len(text) // 3 if isinstance(text, str) else 0
-    written = _count(tokens, "completion_tokens", told)
-    self.prompt_tokens += _count(tokens, "prompt_tokens", asked)
-    self.completion_tokens += written
-    if choice is None:
-      return Answer(problem="no choices", passing=True)
-    if choice.get("finish_reason") == "content_filter":
-      return Answer(problem="content filter")
-    if isinstance(message, dict) and message.get("refusal"):
-      return Answer(problem="refusal")
-    if choice.get("finish_reason") == "length":
-      # Cut before it was as long as it might be: by the server's context.
-      problem = "truncated" if written >= body.get("max_tokens", 0) else TOO_LONG
-      return Answer(text if isinstance(text, str) else "", problem)
-    if not isinstance(text, str):
-      return Answer(problem="no content", passing=True)
-    return Answer(text)
-
-  def _refused(self, error: Any) -> tuple[Answer, str, float]:
+  def _handle_status(self, error: Any) -> tuple[Answer, float | None]:
+    """Returns the same as `_send`, or raises if every request would fail like this."""
     status, code = error.status_code, f"{error.code or ''} {error.type or ''}"
-    where, said = self._where(), self._said(error)
-    self._last_words = said
+    self._last_error = message = self._message(error)
     if "content_filter" in code or "content_policy" in code:
-      return Answer(problem="content filter"), "", 0.0
-    if status == 400 and re.search(r"context.(length|size)", f"{code} {said}"):
-      return Answer(problem=TOO_LONG), "", 0.0
+      return Answer(problem="content filter"), None
+    if status == 400 and re.search(r"context.(length|size)", f"{code} {message}"):
+      return Answer(problem=TOO_LONG), None
     if status in (401, 403) and not self.key:
       raise UserError(
-        f"{where} wants a key ({status}{said}): the environment variable"
-        f" {self.key_env}, which config.key_env names, is not set"
+        f"{self.base_url} requires a key ({status}{message}): set the environment"
+        f" variable {self.key_env}, which config.key_env names"
       )
     if status in (401, 403):
       raise UserError(
-        f"{where} refuses the key ({status}{said}): put a valid one into the"
-        f" environment variable {self.key_env}, or name another one with config.key_env"
+        f"{self.base_url} rejects the key ({status}{message}): put a valid one into the"
+        f" environment variable {self.key_env}, or name another with config.key_env"
       )
     if status == 404:
       raise UserError(
-        f"{where} does not know the model or the path ({status}{said}); see"
-        " config.model, and config.base_url, which mostly ends in /v1"
+        f"{self.base_url} has no such model or path ({status}{message}); check"
+        " config.model, and config.base_url, which usually ends in /v1"
       )
     if "insufficient_quota" in code:
       raise RunError(
-        f"{where}: the account has no credit left ({status}{said}); top it up and run"
-        " the same command again: nothing is lost"
+        f"{self.base_url}: the account has no credit left ({status}{message}); add"
+        f" credit and {RERUN}"
       )
     if status in (408, 409, 425, 429) or status >= 500:
-      wait = _wait(error.response.headers)
-      if wait <= PATIENCE:
+      wait = retry_after(error.response.headers)
+      if wait <= MAX_WAIT:
         self._not_before = max(self._not_before, time.monotonic() + wait)
       problem = "rate limit" if status == 429 else f"error {status}"
-      return Answer(problem=problem, passing=True), problem, wait
-    # Mostly a setting that the server does not take, sometimes only this text.
-    return Answer(problem=f"error {status}", passing=True), "", 0.0
+      return Answer(problem=problem, passing=True), wait
+    # Usually a setting that the server doesn't support, sometimes only this text.
+    return Answer(problem=f"error {status}", passing=True), None
 
-  def _count(self, answer: Answer, exhausted: bool) -> None:
-    """Counts failures in a row, and stops at too many."""
-    failed = exhausted or answer.problem in NOTHING
-    failed = failed or answer.problem.startswith("error ")
-    if not failed:
+  def _count_failures(self, answer: Answer, gave_up: bool) -> None:
+    """Counts consecutive failures and raises RunError at too many."""
+    problem = answer.problem
+    if not (gave_up or problem in NOT_CHAT or problem.startswith("error ")):
       self.failures, self.answered = 0, True
       return
     self.failures += 1
     if self.failures < self.limits.failures:
       return
-    again = "run the same command again: nothing is lost"
-    where, last, count = self._where(), answer.problem, self.failures
-    self.failures = 0  # of the next session
-    if last in SILENCE:
-      way = f"nothing answers at {where} ({last}); start the server, {again}"
-    elif last == "rate limit":
-      way = f"{where} keeps saying that it is asked too often; lower config.concurrency"
-      way += f" or come back later, and {again}"
-    elif last in NOTHING:
-      way = f"{last}: what answers at {where} is no chat endpoint; see config.base_url,"
-      way += " which mostly ends in /v1"
+    count, self.failures = self.failures, 0
+    if problem in SILENT:
+      advice = (
+        f"no answer from {self.base_url} ({problem}); start the server and {RERUN}"
+      )
+    elif problem == "rate limit":
+      advice = (
+        f"{self.base_url} limits the rate; lower config.concurrency, or wait, and"
+      )
+      advice += f" {RERUN}"
+    elif problem in NOT_CHAT:
+      advice = f"{self.base_url} is not a chat endpoint ({problem}); check"
+      advice += " config.base_url, which usually ends in /v1"
     else:
-      way = f"{where} keeps failing ({last}{self._last_words}); mend the server or the"
-      way += f" setting that it names, {again}"
-    raise RunError(f"{count} requests in a row failed: {way}")
+      advice = f"{self.base_url} keeps failing ({problem}{self._last_error}); fix the"
+      advice += f" server or the setting it complains about and {RERUN}"
+    raise RunError(f"{count} consecutive requests failed: {advice}")
 
-  def _spend(self) -> None:
-    """Counts a request that is about to be sent, if the budgets allow it."""
-    limits, used = self.limits, self.prompt_tokens + self.completion_tokens
-    again = "and run the same command again: what is there is kept"
+  def _check_budgets(self) -> None:
+    limits, tokens = self.limits, self.prompt_tokens + self.completion_tokens
     if limits.request_budget and self.requests >= limits.request_budget:
       raise UserError(
         f"the budget of {limits.request_budget} requests is spent; raise"
-        f" config.request_budget {again}"
+        f" config.request_budget and {RERUN}"
       )
-    if limits.token_budget and used >= limits.token_budget:
+    if limits.token_budget and tokens >= limits.token_budget:
       raise UserError(
-        f"the budget of {limits.token_budget} tokens is spent ({used} used); raise"
-        f" config.token_budget {again}"
+        f"the budget of {limits.token_budget} tokens is spent ({tokens} used); raise"
+        f" config.token_budget and {RERUN}"
       )
-    self.requests += 1
 
-  async def _pause(self, stopping: asyncio.Event, seconds: float) -> None:
-    """Sleeps, unless the run stops."""
-    if seconds > 0:
-      with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
-
-  def _clock(self) -> None:
+  def _update_seconds(self) -> None:
     now = time.monotonic()
-    if self._since is not None:
-      self.seconds += now - self._since
-      if self.flying >= self.limits.concurrency:
-        self.full_seconds += now - self._since
-    self._since = now
+    if self._last_update is not None:
+      self.seconds += now - self._last_update
+      if self.in_flight >= self.limits.concurrency:
+        self.full_seconds += now - self._last_update
+    self._last_update = now
 
-  def _where(self) -> str:
-    """The address, without what may be secret in it."""
-    parts = urlsplit(self.base_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
-
-  def _said(self, error: Any) -> str:
-    """What the server said, short, and never with the key in it."""
+  def _message(self, error: Any) -> str:
+    """The server's error message, shortened and with the key removed."""
     body = error.body if isinstance(error.body, dict) else {}
-    said = " ".join(str(body.get("message") or "").split())
+    message = " ".join(str(body.get("message") or "").split())
     if self.key:
-      said = said.replace(self.key, "…")
-    return f": {said[:200]}" if said else ""
+      message = message.replace(self.key, "…")
+    return f": {message[:200]}" if message else ""
 
 
-def _count(tokens: Any, name: str, otherwise: int) -> int:
-  value = tokens.get(name) if isinstance(tokens, dict) else None
-  return value if isinstance(value, int) and value >= 0 else otherwise
-
-
-def _wait(headers: Mapping[str, str]) -> float:
-  """Seconds of a Retry-After header: a number or a date; 0 where there is none."""
-  value = headers.get("retry-after", "")
-  try:
-    return max(0.0, float(value))
-  except ValueError:
-    pass
-  try:
-    date = email.utils.parsedate_to_datetime(value)
-  except ValueError:
-    return 0.0
-  if date.tzinfo is None:
-    date = date.replace(tzinfo=UTC)
-  return max(0.0, (date - datetime.now(UTC)).total_seconds())
+async def _sleep(seconds: float, stopping: asyncio.Event) -> None:
+  """Sleeps, but wakes up when the run stops."""
+  if seconds > 0:
+    with contextlib.suppress(TimeoutError):
+      await asyncio.wait_for(stopping.wait(), seconds)

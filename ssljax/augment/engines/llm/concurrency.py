@@ -1,4 +1,7 @@
-"""Runs coroutines over many jobs in a thread, and yields their results as they come."""
+"""Runs coroutines for many jobs in a background thread and yields results as they come.
+
+The engine interface is synchronous, so the event loop has a thread of its own.
+"""
 
 import asyncio
 import contextlib
@@ -12,93 +15,98 @@ from ssljax.errors import UserError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Work = Callable[[Job], Awaitable[Result | None]]
 
-AHEAD = 4  # results per worker that may wait for the consumer before new work waits
+MAX_UNREAD = 4  # results per worker that the consumer hasn't read; workers then wait
 
 
-def stream(
+def run_concurrently(
   jobs: Sequence[Job],
-  opened: Callable[[], AbstractAsyncContextManager[Callable[[Job], Awaitable[Result]]]],
-  width: int,
-  ended: Callable[[], bool] = lambda: False,
+  open_session: Callable[[], AbstractAsyncContextManager[Work]],
+  concurrency: int,
+  stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
-  """Yields `work(job)` of each job, in the order in which they are done.
+  """Yields `await work(job)` for each job, in the order in which they finish.
+
+  If `work` raises UserError, no new job starts; results of jobs in progress are yielded
+  before the error is raised. Any other exception cancels them, and so does closing the
+  iterator, which then waits until the session is closed and the thread has ended.
 
   Args:
-    jobs: begun in order; at most `width` at once, the next as soon as one is done.
-    opened: gives the context in whose event loop the work is done; it yields `work`.
-      A `work` that returns None yields nothing.
-    width: number of workers.
-    ended: becomes true when no further job is to be begun.
-
-  A UserError of `work` begins no new job, lets those that were begun end, yields their
-  results and is then raised; any other exception cancels them. Closing the iterator
-  cancels them too and returns when the context has been left and the thread has ended.
+    jobs: started in order, each as soon as a worker is free.
+    open_session: returns the context manager in which jobs run; it yields `work`. A job
+      for which `work` returns None yields nothing.
+    concurrency: number of workers.
+    stopped: once it returns True, no new job starts.
   """
   if not jobs:
     return
-  results: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+  messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
   started = threading.Event()
-  handle: dict[str, Any] = {}
+  running: dict[str, Any] = {}  # filled by the thread before `started` is set
 
   async def run() -> None:
-    handle["loop"], handle["task"] = asyncio.get_running_loop(), asyncio.current_task()
-    handle["room"] = room = asyncio.Semaphore(AHEAD * width)
+    running["loop"] = asyncio.get_running_loop()
+    running["task"] = asyncio.current_task()
+    running["unread"] = unread = asyncio.Semaphore(MAX_UNREAD * concurrency)
     started.set()
-    waiting = iter(jobs)
-    stopped: list[UserError] = []
+    remaining = iter(jobs)
+    errors: list[UserError] = []
 
-    async def worker(work: Callable[[Job], Awaitable[Result]]) -> None:
-      while not stopped:
-        await room.acquire()
-        job = next(waiting, handle)
-        if job is handle or stopped or ended():
+    async def worker(work: Work) -> None:
+      while not errors:
+        await unread.acquire()
+        if errors or stopped():
+          return
+        try:
+          job = next(remaining)
+        except StopIteration:
           return
         try:
           if (result := await work(job)) is None:
-            room.release()
+            unread.release()
           else:
-            results.put(("result", result))
+            messages.put(("result", result))
         except UserError as error:
-          stopped.append(error)
+          errors.append(error)
 
-    async with opened() as work, asyncio.TaskGroup() as group:
-      for _ in range(min(width, len(jobs))):
+    async with open_session() as work, asyncio.TaskGroup() as group:
+      for _ in range(min(concurrency, len(jobs))):
         group.create_task(worker(work))
-    if stopped:
-      raise stopped[0]
+    if errors:
+      raise errors[0]
 
-  def thread() -> None:
+  def run_thread() -> None:
     try:
       asyncio.run(run())
-      results.put(("end", None))
-    except asyncio.CancelledError:  # the consumer left and does not read this
-      results.put(("error", RuntimeError("the requests were cancelled")))
+      messages.put(("end", None))
+    except asyncio.CancelledError:  # the consumer has left and won't read this
+      messages.put(("error", RuntimeError("the requests were cancelled")))
     except BaseException as error:
       while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-      results.put(("error", error))
+      messages.put(("error", error))
     finally:
       started.set()
 
-  def tell(what: Callable[[], Any]) -> None:
+  def call_in_loop(function: Callable[[], Any]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop has ended
-      handle["loop"].call_soon_threadsafe(what)
+      running["loop"].call_soon_threadsafe(function)
 
-  # A daemon: an interpreter that ends with the iterator still open does not wait.
-  running = threading.Thread(target=thread, name="augment-requests", daemon=True)
-  running.start()
+  # A daemon, so that the interpreter can exit while the iterator is open.
+  thread = threading.Thread(target=run_thread, name="augment-requests", daemon=True)
+  thread.start()
   started.wait()
   try:
     while True:
-      kind, value = results.get()
+      kind, value = messages.get()
       if kind == "end":
         return
       if kind == "error":
         raise value
-      tell(handle["room"].release)
+      call_in_loop(running["unread"].release)
       yield value
   finally:
-    if handle:
-      tell(handle["task"].cancel)
-    running.join()
+    if running:
+      call_in_loop(running["task"].cancel)
+    thread.join()

@@ -1,14 +1,15 @@
-"""Prompt files, and the messages made of one: the text stands in them as data.
+"""Reads prompt files and builds chat messages that contain the text as data.
 
-A prompt file's first line says what it is for. Parts follow, each under its heading:
-`## system`; `## user` with the slots `{open}` and `{close}` for the lines between which
-data stands, `{text}` and, where it is for responses, `{response}`; then any number of
-examples, `## text` (`## response`) and `## rewrite`, which become turns of their own.
+The first line of a prompt file describes it. Sections follow, each under a heading:
+`## system`; `## user` with the slots `{open}` and `{close}` for the markers around
+data, `{text}` and, in a prompt for responses, `{response}`; then any number of
+examples, `## text` (`## response`) and `## rewrite`, which become turns of the
+conversation.
 
-The lines carry a number that is drawn anew for each text and does not occur in it, so
-that no text can close its own bracket; and slots are filled in one pass, so that a slot
-written in a text is only a text. All but the last message is the same for every text:
-servers that keep prefixes read it once.
+Protection against prompt injection: markers contain a pseudo-random number that doesn't
+occur in the text, so that no text can close its own markers, and all slots are filled
+at once, so that a slot inside a text stays as it is. Only the last message depends on
+the text, which lets servers cache the others as a prefix.
 """
 
 import hashlib
@@ -22,21 +23,21 @@ FOLDER = Path(__file__).with_name("prompts")
 SLOT = re.compile(r"\{(open|close|text|response)\}")
 HEADING = re.compile(r"^## (system|user|text|response|rewrite)\n", re.MULTILINE)
 
-DIGITS = 6  # of a marker: small models copy longer ones badly
+DIGITS = 6  # in a marker; small models make mistakes when they copy longer ones
+MARKER = re.compile(r"</?data-\d+>")
 
-# What common chat templates write between turns. Some servers (llama.cpp is one) read
-# these in a message too, as tokens: no marker can hold such a text back.
-CONTROL = re.compile(
+# Tokens that common chat templates write between turns. Some servers, such as
+# llama.cpp, also parse them inside a message, where no marker can neutralize them.
+CONTROL_TOKENS = re.compile(
   r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<</?SYS>>|</s>|<(?:bos|eos)>|</?think>"
   r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\]"
   r"|<(?:start_of_turn|end_of_turn|end_of_utterance)>"
 )
 
 
-MARKER = re.compile(r"</?data-\d+>")
-
-
 class Prompt(NamedTuple):
+  """A parsed prompt file."""
+
   name: str
   system: str
   user: str
@@ -45,130 +46,137 @@ class Prompt(NamedTuple):
 
   @property
   def pair(self) -> bool:
-    """Whether it is for a response, with its prompt as the context."""
+    """Whether the prompt rewrites a response, with its text as context."""
     return "{response}" in self.user
 
 
-class Marked(NamedTuple):
-  """The messages of one request, and the two lines that enclose data in them."""
+class Request(NamedTuple):
+  """The messages of a request and what is needed to parse the answer."""
 
   messages: list[dict[str, str]]
-  open: str
-  close: str
-  cue: str  # the last words of the prompt, which ask for the rewrite; "" if none do
+  open: str  # marker before data
+  close: str  # marker after data
+  cue: str  # last words of the prompt if they end in a colon, otherwise ""
 
 
-def load(name: str) -> Prompt:
-  """Reads `prompts/<name>.md` of this package, or a file of the user.
+def load_prompt(name: str) -> Prompt:
+  """Reads `prompts/<name>.md` of this package or a user's file.
 
   Args:
-    name: a bare name, or a path (one that has a slash or ends in `.md`).
+    name: a bare name, or a path, which contains a slash or ends in `.md`.
 
   Raises:
-    UserError: no such file, or one that lacks a part or a slot.
+    UserError: the file is missing, or lacks a section or a slot.
   """
-  own = "/" in name or name.endswith(".md")
-  path = Path(name).expanduser() if own else FOLDER / f"{name}.md"
+  is_path = "/" in name or name.endswith(".md")
+  path = Path(name).expanduser() if is_path else FOLDER / f"{name}.md"
   try:
     content = path.read_bytes()
     _, *parts = HEADING.split(content.decode().replace("\r\n", "\n"))
   except FileNotFoundError:
-    known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.md")))
+    names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.md")))
     raise UserError(
-      f"config.prompt: no prompt {name!r}; there are {known}, or give the path of a"
-      " file of your own, ending in .md"
+      f"config.prompt: no prompt {name!r}; choose from {names}, or give the path of a"
+      " file that ends in .md"
     ) from None
   except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f"{path}: cannot be read as a prompt: {error}") from None
+    raise UserError(f"{path}: cannot read the prompt: {error}") from None
   headings, bodies = parts[::2], [body.strip() for body in parts[1::2]]
   slots = SLOT.findall(bodies[1]) if headings[:2] == ["system", "user"] else []
-  each = ["text", "response", "rewrite"] if "response" in slots else ["text", "rewrite"]
-  wanted = ["system", "user"] + each * ((len(headings) - 2) // len(each))
-  if headings != wanted or not all(bodies) or SLOT.search(bodies[0]):
+  example = ["text", "response", "rewrite"]
+  if "response" not in slots:
+    example.remove("response")
+  expected = ["system", "user"] + example * ((len(headings) - 2) // len(example))
+  if headings != expected or not all(bodies) or SLOT.search(bodies[0]):
     raise UserError(
-      f"{path}: a prompt is a line that says what it is for, `## system`, `## user` and"
-      " examples, each `## text` and `## rewrite` (with `## response` between them if"
-      " it is for responses); none is empty, and slots stand in the user part only"
+      f"{path}: a prompt file consists of a description, `## system`, `## user` and"
+      " examples, each with `## text` and `## rewrite` (and `## response` between them"
+      " in a prompt for responses); sections must not be empty, and only `## user` may"
+      " contain slots"
     )
   once = slots.count("text") == 1 and slots.count("response") <= 1
   if not once or not {"open", "close"} <= set(slots):
     raise UserError(
-      f"{path}: the user part must have {{open}}, {{close}}, and {{text}} once"
+      f"{path}: `## user` must contain {{open}}, {{close}} and, exactly once, {{text}}"
     )
-  examples = tuple(
-    (bodies[i], bodies[i + 1] if len(each) == 3 else None, bodies[i + len(each) - 1])
-    for i in range(2, len(bodies), len(each))
-  )
-  return Prompt(name, *bodies[:2], examples, hashlib.sha256(content).hexdigest())
+  examples = []
+  for i in range(2, len(bodies), len(example)):
+    text, *response, rewrite = bodies[i : i + len(example)]
+    examples.append((text, response[0] if response else None, rewrite))
+  sha256 = hashlib.sha256(content).hexdigest()
+  return Prompt(name, bodies[0], bodies[1], tuple(examples), sha256)
 
 
-def build(prompt: Prompt, text: str, response: str | None, seed: int) -> Marked:
-  """The messages that ask for a rewrite; the same arguments give the same messages."""
+def build_request(
+  prompt: Prompt, text: str, response: str | None, seed: int
+) -> Request:
+  """Builds the messages that ask for a rewrite; equal arguments give equal messages."""
   messages = [{"role": "system", "content": prompt.system}]
-  for shown, reply, rewrite in prompt.examples:
-    content, _, _ = _fill(prompt.user, shown, reply, 0)
+  for example_text, example_response, rewrite in prompt.examples:
+    content, _, _ = _fill_slots(prompt.user, example_text, example_response, 0)
     messages += [
       {"role": "user", "content": content},
       {"role": "assistant", "content": rewrite},
     ]
-  content, first, last = _fill(prompt.user, text, response, seed)
+  content, opening, closing = _fill_slots(prompt.user, text, response, seed)
+  messages.append({"role": "user", "content": content})
   ending = " ".join(prompt.user.split("{close}")[-1].split())
   cue = re.search(r"[^.\s][^.]*:$", ending)
-  messages.append({"role": "user", "content": content})
-  return Marked(messages, first, last, cue[0] if cue else "")
+  return Request(messages, opening, closing, cue[0] if cue else "")
 
 
-def _fill(
+def _fill_slots(
   user: str, text: str, response: str | None, seed: int
 ) -> tuple[str, str, str]:
-  """The user part with its slots filled, and the two lines around data."""
-  number = _number(f"{text}\0{response or ''}", seed)
-  filled = {
+  """Returns the user message and the two markers."""
+  number = _marker_number(f"{text}\0{response or ''}", seed)
+  values = {
     "open": f"<data-{number}>",
     "close": f"</data-{number}>",
     "text": text,
     "response": response or "",
   }
-  content = SLOT.sub(lambda slot: filled[slot[1]], user)
-  return content, filled["open"], filled["close"]
+  content = SLOT.sub(lambda slot: values[slot[1]], user)
+  return content, values["open"], values["close"]
 
 
-def _number(data: str, seed: int) -> str:
-  """A number that does not occur in the data, the same one next time."""
+def _marker_number(data: str, seed: int) -> str:
+  """A pseudo-random number that doesn't occur in the data."""
   digest = hashlib.blake2b(
     f"{seed} {data}".encode("utf-8", "surrogatepass"), digest_size=8
   )
   first, count = int.from_bytes(digest.digest(), "big"), 10**DIGITS
-  for turn in range(count):
-    number = f"{(first + turn) % count:0{DIGITS}d}"
+  for i in range(count):
+    number = f"{(first + i) % count:0{DIGITS}d}"
     if number not in data:
       return number
-  raise UserError("a text that holds every number of six digits cannot be enclosed")
+  raise UserError(
+    f"a text contains every number of {DIGITS} digits, so that no marker is left for"
+    " it; remove the text"
+  )
 
 
-def answer(content: str, marked: Marked) -> str | None:
-  """The rewrite in what a model said; None if markers stand where they should not.
+def parse_rewrite(content: str, request: Request) -> str | None:
+  """Extracts the rewrite from an answer; None if there are markers inside it.
 
-  Thoughts that come first, the prompt's last words said again, markers around the
-  rewrite (with whatever number) and white space go. Nothing else does: what a model
-  says about its rewrite is for the filters.
+  It removes leading thoughts, a repetition of the prompt's last words, markers around
+  the rewrite (with any number) and surrounding whitespace. Comments of the model are
+  left to the filters.
   """
   content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()
-  if marked.cue:
-    words = r"\s+".join(map(re.escape, marked.cue.split()))
+  if request.cue:
+    words = r"\s+".join(map(re.escape, request.cue.split()))
     content = re.sub(rf"\A[\W_]*{words}[\s*_]*", "", content, flags=re.IGNORECASE)
-  # Markers that the text itself holds are a part of it.
-  own = set(MARKER.findall(marked.messages[-1]["content"])) - {
-    marked.open,
-    marked.close,
-  }
-  ends = [MARKER.match(content), *list(MARKER.finditer(content))[-1:]]
-  first, last = ends[0], ends[-1]
-  if last and last.end() == len(content) and last[0] not in own:
+  # Markers that the text itself contains belong to it.
+  in_text = set(MARKER.findall(request.messages[-1]["content"]))
+  in_text -= {request.open, request.close}
+  markers = [MARKER.match(content), *list(MARKER.finditer(content))[-1:]]
+  first, last = markers[0], markers[-1]
+  if last and last.end() == len(content) and last[0] not in in_text:
     content = content[: last.start()].rstrip()
-  if first and first[0] not in own:
+  if first and first[0] not in in_text:
     content = content[first.end() :].lstrip()
-  number = re.sub(r"\D", "", marked.open)
-  if number in content or set(MARKER.findall(content)) - own:
+  number = re.sub(r"\D", "", request.open)
+  if number in content or set(MARKER.findall(content)) - in_text:
     return None
   return content

@@ -1,4 +1,4 @@
-"""The forms of attackers: each can be undone, and each is what the seed says."""
+"""Obfuscations: each is reversible and reproducible; the engine cycles through them."""
 
 import base64
 import codecs
@@ -8,12 +8,18 @@ import unicodedata
 import numpy as np
 import pytest
 
+from ssljax.augment import engines
 from ssljax.augment.engine import Candidate, Source
-from ssljax.augment.engines.adversarial import engine, obfuscations
+from ssljax.augment.engines.adversarial import obfuscations
+from ssljax.augment.engines.adversarial.engine import OBFUSCATIONS
 from ssljax.errors import UserError
 
 TEXT = "Please explain, in detail: how do I bake Zoe's quick brown loaf?\nJust verbs!"
 SEEDS = range(80)
+
+
+def make_engine(**keywords):
+  return engines.make("adversarial", keywords)
 
 
 def rng(seed):
@@ -43,10 +49,10 @@ def undo_spacing(text):
   return re.sub(r"(?<=[^\W_])[._-](?=[^\W_])", "", text)
 
 
-def unframed(name, text):
-  """What stands where a frame has {text}."""
-  for frame in obfuscations.frames(name):
-    before, after = frame.split("{text}")
+def extract(name, text):
+  """The part of `text` that fills a template's {text}."""
+  for template in obfuscations.load_templates(name):
+    before, after = template.split("{text}")
     if text.startswith(before) and text.endswith(after):
       return text[len(before) : len(text) - len(after)]
   return None
@@ -58,35 +64,35 @@ UNDO = {
   "zero_width": (undo_zero_width, str),
   "spacing": (undo_spacing, str),
   "case": (str.lower, str.lower),
-  "base64": (lambda t: base64.b64decode(unframed("base64", t)).decode(), str),
-  "rot13": (lambda t: codecs.decode(unframed("rot13", t), "rot13"), str),
-  "template": (lambda t: unframed("jailbreak", t), str),
+  "base64": (lambda t: base64.b64decode(extract("base64", t)).decode(), str),
+  "rot13": (lambda t: codecs.decode(extract("rot13", t), "rot13"), str),
+  "template": (lambda t: extract("jailbreak", t), str),
 }
 
 
-@pytest.mark.parametrize("name", engine.FORMS)
-def test_the_text_can_be_got_back(name):
-  undo, same = UNDO[name]
-  form = engine.FORMS[name]
+@pytest.mark.parametrize("name", OBFUSCATIONS)
+def test_obfuscations_are_reversible(name):
+  undo, expected = UNDO[name]
+  obfuscate = OBFUSCATIONS[name]
   for text in (TEXT, "Größe, çedille, 你好 and Ελλάδα 🙂", "x"):
     for seed in SEEDS:
-      new = form(text, rng(seed))
-      # What was of another script before comes back as Latin too.
-      assert undo(new) == (undo(text) if name == "homoglyphs" else same(text))
-      assert new == form(text, rng(seed))
+      new = obfuscate(text, rng(seed))
+      # `undo` also maps the text's own letters of other scripts to Latin ones.
+      assert undo(new) == (undo(text) if name == "homoglyphs" else expected(text))
+      assert new == obfuscate(text, rng(seed))
 
 
-@pytest.mark.parametrize("name", engine.FORMS)
-def test_seeds_differ_and_the_text_changes(name):
-  found = {engine.FORMS[name](TEXT, rng(seed)) for seed in SEEDS}
-  assert TEXT not in found
-  few = {"base64": 4, "rot13": 3, "template": 8}
-  assert len(found) >= few.get(name, 20)
+@pytest.mark.parametrize("name", OBFUSCATIONS)
+def test_results_differ_from_the_text_and_between_seeds(name):
+  results = {OBFUSCATIONS[name](TEXT, rng(seed)) for seed in SEEDS}
+  assert TEXT not in results
+  templates = {"base64": 4, "rot13": 3, "template": 8}
+  assert len(results) >= templates.get(name, 20)
 
 
 def test_homoglyphs_are_letters_of_other_scripts():
-  for latin, alike in obfuscations.HOMOGLYPHS.items():
-    for char in alike:
+  for latin, homoglyphs in obfuscations.HOMOGLYPHS.items():
+    for char in homoglyphs:
       assert not char.isascii()
       name = unicodedata.name(char)
       assert not name.startswith("LATIN"), name
@@ -98,65 +104,66 @@ def test_zero_width_characters_have_no_width():
     assert unicodedata.category(char) == "Cf"
   new = obfuscations.zero_width(TEXT, rng(0))
   assert len(new) > len(TEXT)
-  assert not re.search(
-    rf"[{obfuscations.ZERO_WIDTH}](?!\w)", new
-  )  # inside of words only
+  outside_words = rf"[{obfuscations.ZERO_WIDTH}](?!\w)"
+  assert not re.search(outside_words, new)
 
 
-def test_how_thickly_is_drawn():
+def test_the_share_of_changed_characters_is_random():
   shares = []
   for seed in SEEDS:
     new = obfuscations.homoglyphs(TEXT, rng(seed))
-    can = [old in obfuscations.HOMOGLYPHS for old in TEXT]
-    shares.append(sum(a != b for a, b in zip(new, TEXT, strict=True)) / sum(can))
+    eligible = [old in obfuscations.HOMOGLYPHS for old in TEXT]
+    changed = [a != b for a, b in zip(new, TEXT, strict=True)]
+    shares.append(sum(changed) / sum(eligible))
   assert min(shares) > 0.15
   assert max(shares) > 0.95
 
 
 @pytest.mark.parametrize("name", ["jailbreak", "base64", "rot13"])
-def test_templates_are_whole(name):
-  frames = obfuscations.frames(name)
-  assert len(frames) >= 3
-  assert len(set(frames)) == len(frames)
-  assert all(frame.count("{text}") == 1 for frame in frames)
-  assert "{text} {0} %s" in obfuscations.template(
-    "{text} {0} %s", rng(0)
-  )  # no format string
+def test_templates_contain_the_text_once(name):
+  templates = obfuscations.load_templates(name)
+  assert len(templates) >= 3
+  assert len(set(templates)) == len(templates)
+  assert all(template.count("{text}") == 1 for template in templates)
 
 
-def run(rows, numbers=(0,), **keywords):
-  """Row by row the candidates of those numbers."""
-  made = engine.make(**keywords)
-  each = [dict(made.make(rows, number)) for number in numbers]
-  return {i: [c for found in each for c in found[i]] for i in range(len(rows))}
+def test_the_text_is_not_a_format_string():
+  assert "{text} {0} %s" in obfuscations.template("{text} {0} %s", rng(0))
 
 
-def test_same_seed_same_views_whatever_stands_beside():
-  rows = [Source(str(i), f"Tell me tale {i} of the baker.", "Once.") for i in range(30)]
-  whole = run(rows, range(3), seed=2)
-  assert [run([row], range(3), seed=2)[0] for row in rows] == [
-    whole[i] for i in range(30)
-  ]
-  assert run(rows, range(3), seed=3) != whole
-  assert run(rows, range(3, 6), seed=2) != whole
-  assert all(each.response == "Once." for found in whole.values() for each in found)
+def collect(sources, numbers=(0,), **keywords):
+  """The candidates of each source, for all the numbers."""
+  engine = make_engine(**keywords)
+  rounds = [dict(engine.make(sources, number)) for number in numbers]
+  return {i: [c for views in rounds for c in views[i]] for i in range(len(sources))}
 
 
-def test_views_take_the_forms_in_turn():
-  (found,) = run([Source("0", TEXT)], range(8)).values()
-  assert len({each.text for each in found}) == 8
-  assert sum(each.text.isascii() for each in found) == 6
-  chosen = run([Source("0", TEXT)], range(4), forms=("leet", "case"))
-  assert {len(each.text) for each in chosen[0]} == {len(TEXT)}
+def test_views_depend_on_text_seed_and_number_only():
+  text = "Tell me tale {} of the baker.".format
+  sources = [Source(str(i), text(i), "Once.") for i in range(30)]
+  together = collect(sources, range(3), seed=2)
+  for i, source in enumerate(sources):
+    assert collect([source], range(3), seed=2) == {0: together[i]}
+  assert collect(sources, range(3), seed=3) != together
+  assert collect(sources, range(3, 6), seed=2) != together
+  assert all(view.response == "Once." for views in together.values() for view in views)
 
 
-def test_a_text_that_a_form_cannot_change():
-  found = run([Source("0", "¿?")], range(3), forms=("leet",))
-  assert found == {0: [Candidate(problem="nothing to change")]}  # said once
+def test_views_cycle_through_the_obfuscations():
+  (views,) = collect([Source("0", TEXT)], range(8)).values()
+  assert len({view.text for view in views}) == 8
+  assert sum(view.text.isascii() for view in views) == 6
+  (views,) = collect([Source("0", TEXT)], range(4), forms=("leet", "case")).values()
+  assert {len(view.text) for view in views} == {len(TEXT)}
 
 
-def test_mistakes():
+def test_a_text_that_cannot_be_changed():
+  candidates = collect([Source("0", "¿?")], range(3), forms=("leet",))
+  assert candidates == {0: [Candidate(problem="nothing to change")]}  # reported once
+
+
+def test_invalid_forms():
   with pytest.raises(UserError, match=r"config\.forms: morse; choose from leet"):
-    engine.make(forms=("leet", "morse"))
+    make_engine(forms=("leet", "morse"))
   with pytest.raises(UserError, match=r"config\.forms: none"):
-    engine.make(forms=())
+    make_engine(forms=())

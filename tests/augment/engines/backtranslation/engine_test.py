@@ -1,4 +1,4 @@
-"""Back-translation: sentences and what is between them, pivots, and what goes wrong."""
+"""Back-translation: sentence splitting, pivots, failing translators and Apertium."""
 
 import itertools
 import os
@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from ssljax.augment import cache
+from ssljax.augment import cache, engines
 from ssljax.augment.engine import Candidate, Source
-from ssljax.augment.engines.backtranslation import apertium, sentences
-from ssljax.augment.engines.backtranslation import engine as backtranslation
+from ssljax.augment.engines.backtranslation import apertium
+from ssljax.augment.engines.backtranslation.sentences import MAX_LENGTH, split_sentences
 from ssljax.augment.engines.backtranslation.translator import (
   Translator,
-  TranslatorDied,
-  there_and_back,
+  TranslatorError,
+  back_translate,
 )
 from ssljax.errors import UserError
 
@@ -34,38 +34,41 @@ SENTENCES = [
 ]
 
 
-# Sentences.
+# Sentence splitting.
 
 
-def test_sentences_and_what_is_between():
-  found = sentences.split(TEXT)
-  assert found.words == SENTENCES
-  assert found.joined() == TEXT
+def test_lists_and_code_are_not_sentences():
+  pieces = split_sentences(TEXT)
+  assert pieces.words == SENTENCES
+  assert pieces.joined() == TEXT
 
 
 @pytest.mark.parametrize(
   "text",
   ["", " \n ", "no end", "\n\n a\u2028b. C d", "x" * 3000, "« Oui ». Non…", "?!"],
 )
-def test_joined_they_are_the_text(text):
-  assert sentences.split(text).joined() == text
+def test_joined_sentences_and_gaps_are_the_text(text):
+  assert split_sentences(text).joined() == text
 
 
 def test_long_sentences_are_cut_between_words():
   text = " ".join(f"word{i}" for i in range(500)) + " " + "x" * 900 + " and so on"
-  found = sentences.split(text)
-  assert found.joined() == text
-  assert max(map(len, found.words)) <= sentences.LONGEST
-  assert not any("xxx" in word for word in found.words)  # code stays as it is
-  assert found.words[-1] == "and so on"
-  assert " ".join(found.words[:-1]).split() == text.split()[:500]
+  pieces = split_sentences(text)
+  assert pieces.joined() == text
+  assert max(map(len, pieces.words)) <= MAX_LENGTH
+  assert not any("xxx" in word for word in pieces.words)  # code is not translated
+  assert pieces.words[-1] == "and so on"
+  assert " ".join(pieces.words[:-1]).split() == text.split()[:500]
 
 
-# The engine, with a translator that marks what it did.
+# The engine, with a fake translator.
 
 
 def fake(translate=None):
-  """Reverses letters and says through which language; twice is there and back."""
+  """Returns a translator and its calls.
+
+  By default it reverses letters and appends the target language.
+  """
   calls = []
 
   def reverse(texts, source, target):
@@ -80,147 +83,162 @@ def fake(translate=None):
 
 @pytest.fixture
 def use(monkeypatch):
-  def put(translator):
-    monkeypatch.setattr(apertium, "make", lambda language, pivots: translator)
+  """Replaces Apertium by another translator."""
 
-  return put
+  def replace(translator):
+    monkeypatch.setattr(
+      apertium, "make_translator", lambda language, pivots: translator
+    )
+
+  return replace
 
 
-def run(rows, number=0, **keywords):
-  return dict(backtranslation.make(**keywords).make(rows, number))
+def make_engine(**keywords):
+  return engines.make("backtranslation", keywords)
 
 
-def test_each_sentence_goes_there_and_back_in_its_place():
+def collect(sources, number=0, **keywords):
+  """Candidates by index."""
+  return dict(make_engine(**keywords).make(sources, number))
+
+
+def test_each_sentence_is_translated_back_in_its_place():
   translator, calls = fake()
-  (back,) = there_and_back([TEXT], translator, "en", "es")
-  want = TEXT
+  (back,) = back_translate([TEXT], translator, "en", "es")
+  expected = TEXT
   for sentence in SENTENCES:
-    want = want.replace(sentence, f"se{sentence}en", 1)
-  assert back == want
+    expected = expected.replace(sentence, f"se{sentence}en", 1)
+  assert back == expected
   assert [call[:2] for call in calls] == [("en", "es"), ("es", "en")]
 
 
-def test_equal_sentences_are_translated_once():
+def test_duplicate_sentences_are_translated_once():
   translator, calls = fake()
-  there_and_back(["Yes. Yes.", "Yes."], translator, "en", "es")
+  back_translate(["Yes. Yes.", "Yes."], translator, "en", "es")
   assert calls[0][2] == ["Yes."]
 
 
-def test_a_sentence_that_would_lose_its_address_stays():
+def test_a_sentence_whose_address_would_change_is_kept():
   translator, _ = fake(lambda texts, s, t: [x.replace("://a", "://b") for x in texts])
   text = "See https://a.example/x now. Then see it."
-  assert there_and_back([text], translator, "en", "es") == [text]
+  assert back_translate([text], translator, "en", "es") == [text]
 
 
 def test_both_sides_of_a_pair_are_translated(use):
   use(fake()[0])
-  rows = [Source("0", "A cat sat.", "It sat."), Source("1", "No.", None)]
-  found = run(rows)
-  assert found[0] == [Candidate("seA cat sat.en", "seIt sat.en")]
-  assert found[1] == [Candidate("seNo.en", None)]
+  sources = [Source("0", "A cat sat.", "It sat."), Source("1", "No.", None)]
+  candidates = collect(sources)
+  assert candidates[0] == [Candidate("seA cat sat.en", "seIt sat.en")]
+  assert candidates[1] == [Candidate("seNo.en", None)]
 
 
-def test_pivots_are_drawn_and_each_comes_once(use):
+def test_each_pivot_is_used_once_in_random_order(use):
   use(fake()[0])
-  rows = [Source(str(i), f"Cat number {i} sat.") for i in range(60)]
+  sources = [Source(str(i), f"Cat number {i} sat.") for i in range(60)]
   pivots = ("es", "ca", "gl")
-  tries = [run(rows, number, pivots=pivots) for number in range(4)]
-  for i, row in enumerate(rows):
-    first, second, third, fourth = (found[i] for found in tries)
-    assert {found[0].text for found in (first, second, third)} == {
-      f"{pivot[::-1]}{row.text}en" for pivot in pivots
+  rounds = [collect(sources, number, pivots=pivots) for number in range(4)]
+  for i, source in enumerate(sources):
+    assert {candidates[i][0].text for candidates in rounds[:3]} == {
+      f"{pivot[::-1]}{source.text}en" for pivot in pivots
     }
-    assert fourth == []
-  used = [tries[0][i][0].text[:2] for i in range(60)]
+    assert rounds[3][i] == []
+  used = [rounds[0][i][0].text[:2] for i in range(60)]
   assert min(used.count(pivot[::-1]) for pivot in pivots) > 8
-  assert run(rows[7:8], pivots=pivots)[0] == tries[0][7]  # whatever stands beside
+  # The pivot doesn't depend on the other texts.
+  assert collect(sources[7:8], pivots=pivots)[0] == rounds[0][7]
 
 
-def test_other_pivots_and_seeds_ask_for_no_translation_twice(use):
+def test_cache_keys_depend_on_the_languages_only(use):
   use(fake()[0])
-  rows = [Source(str(i), f"Cat number {i} sat.") for i in range(20)]
+  sources = [Source(str(i), f"Cat number {i} sat.") for i in range(20)]
 
   def keys(numbers, **keywords):
-    engine = backtranslation.make(**keywords)
-    return {cache.key(engine, row, number) for row in rows for number in numbers}
+    engine = make_engine(**keywords)
+    return {
+      cache.key(engine, source, number) for source in sources for number in numbers
+    }
 
-  one = keys([0], pivots=("es",))
-  assert keys([0], pivots=("es",), seed=1) == one
-  assert len(one) == 20
-  assert keys([0, 1], pivots=("ca", "es"), seed=2) > one
-  assert not keys([0], pivots=("ca",)) & one
-  assert not keys([0], pivots=("es",), source="ca") & one
-  # That there is no third hangs on how many pivots there are.
+  spanish = keys([0], pivots=("es",))
+  assert keys([0], pivots=("es",), seed=1) == spanish
+  assert len(spanish) == 20
+  assert keys([0, 1], pivots=("ca", "es"), seed=2) > spanish
+  assert not keys([0], pivots=("ca",)) & spanish
+  assert not keys([0], pivots=("es",), source="ca") & spanish
+  # Whether there is a third view depends on the number of pivots.
   two, three = (keys([2], pivots=p) for p in (("es", "ca"), ("es", "ca", "gl")))
   assert not two & three
 
 
-def test_a_text_that_kills_the_translator_takes_no_other_with_it(use):
+def test_a_text_that_crashes_the_translator_affects_no_other(use):
   def fragile(texts, source, target):
     if any("poison" in text for text in texts):
-      raise TranslatorDied("it died")
+      raise TranslatorError("it crashed")
     return [f"{text}!" for text in texts]
 
   use(fake(fragile)[0])
-  rows = [Source(str(i), "poison" if i == 21 else f"Cat {i}") for i in range(50)]
-  found = run(rows)
-  assert found[21] == [Candidate(problem="it died", passing=True)]
-  assert all(found[i] == [Candidate(f"Cat {i}!!")] for i in range(50) if i != 21)
+  texts = ["poison" if i == 21 else f"Cat {i}" for i in range(50)]
+  candidates = collect([Source(str(i), text) for i, text in enumerate(texts)])
+  assert candidates.pop(21) == [Candidate(problem="it crashed", passing=True)]
+  assert all(c == [Candidate(f"Cat {i}!!")] for i, c in candidates.items())
+  assert len(candidates) == 49
 
 
-def test_a_translator_that_is_gone_is_not_asked_for_each_text(use):
+def test_a_dead_translator_is_not_called_for_each_text(use):
   calls = []
 
   def dead(texts, source, target):
     calls.append(texts)
-    raise TranslatorDied("it died")
+    raise TranslatorError("it crashed")
 
   use(fake(dead)[0])
-  found = run([Source(str(i), f"Cat {i}") for i in range(50)])
-  assert all(
-    each == [Candidate(problem="it died", passing=True)] for each in found.values()
-  )
+  candidates = collect([Source(str(i), f"Cat {i}") for i in range(50)])
+  problem = Candidate(problem="it crashed", passing=True)
+  assert candidates == {i: [problem] for i in range(50)}
   assert len(calls) == 2
 
 
 def test_nothing_to_translate(use):
   use(fake()[0])
-  found = run([Source("0", "1 + 1 = 2"), Source("1", "")])
-  assert found == {i: [Candidate(problem="nothing to translate")] for i in range(2)}
+  candidates = collect([Source("0", "1 + 1 = 2"), Source("1", "")])
+  assert candidates == {
+    i: [Candidate(problem="nothing to translate")] for i in range(2)
+  }
 
 
 @pytest.mark.parametrize(
-  ("keywords", "words"),
+  ("keywords", "message"),
   [
-    ({"pivots": ()}, "give different languages"),
-    ({"pivots": ("es", "es")}, "give different languages"),
+    ({"pivots": ()}, "give one or more different languages"),
+    ({"pivots": ("es", "es")}, "give one or more different languages"),
     ({"pivots": ("en",)}, "other than en"),
     ({"translator": "oracle"}, "choose apertium or marian"),
   ],
 )
-def test_mistakes(keywords, words):
-  with pytest.raises(UserError, match=words):
-    backtranslation.make(**keywords)
+def test_invalid_settings(keywords, message):
+  with pytest.raises(UserError, match=message):
+    make_engine(**keywords)
 
 
-# Apertium: the program's part played by a script.
+# Apertium, with a script instead of the program.
 
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
+  """Makes a translator of a shell script."""
+
   def write(body):
     file = tmp_path / "apertium"
     listing = 'if [ "$1" = -l ]; then echo "  eng-spa"; echo "  spa-eng"; exit; fi\n'
     file.write_text(f"#!/bin/sh\n{listing}{body}\n")
     file.chmod(0o755)
     monkeypatch.setattr(apertium, "PROGRAM", str(file))
-    return apertium.make("en", ["es"])
+    return apertium.make_translator("en", ["es"])
 
   return write
 
 
-def test_output_that_does_not_fit_is_asked_for_again_in_parts(script, tmp_path):
-  # Loses the last text of any three or more.
+def test_a_batch_is_bisected_if_the_output_does_not_match(script, tmp_path):
+  # Drops the last of three or more texts.
   lose = 'BEGIN {RS = ""} {a[NR] = $0} END {n = NR > 2 ? NR - 1 : NR;'
   lose += ' for (i = 1; i <= n; i++) printf "%s\\n\\n", a[i]}'
   translator = script(f"echo run >> {tmp_path}/runs; awk '{lose}'")
@@ -229,24 +247,26 @@ def test_output_that_does_not_fit_is_asked_for_again_in_parts(script, tmp_path):
   assert (tmp_path / "runs").read_text().count("run") > 2
 
 
-def test_a_program_that_says_nothing(script):
+def test_a_program_without_output(script):
   translator = script("cat > /dev/null")
-  with pytest.raises(TranslatorDied, match="gave no answer"):
+  with pytest.raises(TranslatorError, match="gave no answer"):
     translator.translate(["one", "two"], "en", "es")
 
 
 def test_a_program_that_fails(script):
   translator = script("cat > /dev/null; exit 3")
-  with pytest.raises(TranslatorDied, match="code 3"):
+  with pytest.raises(TranslatorError, match="code 3"):
     translator.translate(["one"], "en", "es")
 
 
-def test_a_program_that_hangs_is_ended_with_its_children(script, monkeypatch, tmp_path):
-  monkeypatch.setattr(apertium, "SECONDS", 0.5)
-  monkeypatch.setattr(apertium, "EACH", 0.0)
+def test_a_program_that_hangs_is_killed_with_its_children(
+  script, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(apertium, "TIMEOUT", 0.5)
+  monkeypatch.setattr(apertium, "SENTENCE_TIMEOUT", 0.0)
   translator = script(f"sleep 60 & echo $! > {tmp_path}/child; wait")
   began = time.monotonic()
-  with pytest.raises(TranslatorDied, match="hangs"):
+  with pytest.raises(TranslatorError, match="hangs"):
     translator.translate(["one"], "en", "es")
   assert time.monotonic() - began < 10
   child = int((tmp_path / "child").read_text())
@@ -260,14 +280,16 @@ def test_a_program_that_hangs_is_ended_with_its_children(script, monkeypatch, tm
 
 def test_missing_program_and_missing_pair(script, monkeypatch):
   script("cat")
-  with pytest.raises(UserError, match=r"no pair eng-cat here.*eng-spa, spa-eng"):
-    apertium.make("en", ["ca"])
+  with pytest.raises(
+    UserError, match=r"pair eng-cat is not installed.*eng-spa, spa-eng"
+  ):
+    apertium.make_translator("en", ["ca"])
   monkeypatch.setattr(apertium, "PROGRAM", "no-such-program")
   with pytest.raises(UserError, match="apt-get install -y apertium apertium-eng-spa"):
-    apertium.make("en", ["es"])
+    apertium.make_translator("en", ["es"])
 
 
-# Apertium itself.
+# The real Apertium.
 
 
 @pytest.fixture(scope="module")
@@ -277,28 +299,31 @@ def real():
   listed = subprocess.run(["apertium", "-l"], capture_output=True, text=True).stdout
   if not {"eng-spa", "spa-eng"} <= set(listed.split()):
     pytest.skip(reason="apt-get install -y apertium-eng-spa")
-  return apertium.make("en", ["es"])
+  return apertium.make_translator("en", ["es"])
 
 
-def test_there_in_spanish(real):
-  found = real.translate(["The cat drinks milk.", "", "Good morning!"], "en", "es")
-  assert {"gato", "leche"} <= set(re.findall(r"\w+", found[0]))
-  assert found[1] == ""
-  assert found[2].startswith("Buen")
+def test_translation_into_spanish(real):
+  translations = real.translate(
+    ["The cat drinks milk.", "", "Good morning!"], "en", "es"
+  )
+  assert {"gato", "leche"} <= set(re.findall(r"\w+", translations[0]))
+  assert translations[1] == ""
+  assert translations[2].startswith("Buen")
 
 
 def test_many_sentences_keep_their_order(real):
   texts = [f"The cat number {i} drinks {i % 7} cups of milk." for i in range(450)]
-  found = real.translate(texts, "en", "es")
-  assert [re.search(r"\d+", text)[0] for text in found] == [str(i) for i in range(450)]
+  translations = real.translate(texts, "en", "es")
+  numbers = [re.search(r"\d+", text)[0] for text in translations]
+  assert numbers == [str(i) for i in range(450)]
 
 
-def test_unknown_words_have_no_marks_and_marks_of_the_text_stay(real):
+def test_unknown_words_are_not_marked_and_special_characters_kept(real):
   text = "The zorgblat likes #bread, *milk* and @ana; a $5 {x} [y] <z> ^w/ \\ ~ bill."
-  (back,) = there_and_back([text], real, "en", "es")
+  (back,) = back_translate([text], real, "en", "es")
   assert "zorgblat" in back
-  for mark in "*#@$^{}[]<>/\\~":
-    assert back.count(mark) == text.count(mark), mark
+  for character in "*#@$^{}[]<>/\\~":
+    assert back.count(character) == text.count(character), character
   assert "  " not in back
 
 
@@ -306,29 +331,32 @@ def test_unknown_words_have_no_marks_and_marks_of_the_text_stay(real):
   "text",
   ["\x00 cat \x07", "cat\x85\u2028dog", "\ud800 cat", "[]\n[cat", "^cat$", "🙂 猫"],
 )
-def test_odd_characters_break_nothing(real, text):
-  found = real.translate(["The dog.", text, "The milk."], "en", "es")
-  assert [found[0], found[2]] == ["El perro.", "La leche."]
+def test_unusual_characters_do_not_affect_other_sentences(real, text):
+  translations = real.translate(["The dog.", text, "The milk."], "en", "es")
+  assert translations[::2] == ["El perro.", "La leche."]
 
 
 def test_views_of_real_apertium(real):
-  rows = [Source("0", TEXT, "The cat drinks milk."), Source("1", "Where is my bread?")]
-  found = run(rows)
-  view = found[0][0]
+  sources = [
+    Source("0", TEXT, "The cat drinks milk."),
+    Source("1", "Where is my bread?"),
+  ]
+  candidates = collect(sources)
+  view = candidates[0][0]
   assert view.problem == ""
   assert view.text != TEXT
-  # A list stays a list, code stays code.
+  # Lists and code are kept.
   assert re.fullmatch(
     r"[^\n]+\n\n1\. \w+\r\n  - [^\n]+\n---\n"
     r"```py\nprint\('do not touch'\)\n```\n42\n\w+",
     view.text,
   )
   assert "cat" in view.response
-  assert "bread" in found[1][0].text
-  assert run(rows) == found
+  assert "bread" in candidates[1][0].text
+  assert collect(sources) == candidates
 
 
-def test_the_environment_of_the_user_has_no_say(real, monkeypatch):
+def test_translations_do_not_depend_on_the_locale(real, monkeypatch):
   before = real.translate(["Tomorrow is a good day."], "en", "es")
   monkeypatch.setitem(os.environ, "LC_ALL", "C")
   assert "ñ" in before[0]

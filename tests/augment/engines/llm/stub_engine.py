@@ -1,4 +1,4 @@
-"""The LLM engine on a stub: one text or many, and what stops it."""
+"""Creates LLM engines that use a stub server, and collects their candidates."""
 
 import pytest
 
@@ -6,14 +6,14 @@ pytest.importorskip(
   "openai", reason="needs the extra augment: pip install -e .[augment]"
 )
 
+from ssljax.augment import engines
 from ssljax.augment.engine import Source
-from ssljax.augment.engines.llm import engine as llm
 from ssljax.errors import UserError
 from tests.augment.stub_server import error
 
 KEY = "sk-recognise-me-4711"
-# Faults: (what the server does first, the problem if it never stops, may it pass).
-PASSING = {
+# Temporary faults by the problem that remains if they persist: what the server does.
+TEMPORARY = {
   "rate limit": error(429),
   "error 500": error(500),
   "error 503": error(503),
@@ -21,31 +21,32 @@ PASSING = {
 }
 
 
-def engine(stub, **keywords):
-  return llm.make(**{"base_url": stub.url, "model": "m", "concurrency": 4} | keywords)
+def make_engine(server, **keywords):
+  return engines.make(
+    "llm", {"base_url": server.url, "model": "m", "concurrency": 4} | keywords
+  )
 
 
-def sources(n, response=None):
+def make_sources(n, response=None):
   return [Source(f"r{i}", f"bake loaf {i}", response) for i in range(n)]
 
 
-def made(built, some, attempt=0):
-  """Candidates by index; each index once."""
-  pairs = list(built.make(some, attempt))
+def collect(engine, sources, number=0):
+  """Candidates by index; fails if an index occurs twice."""
+  pairs = list(engine.make(sources, number))
   assert len(pairs) == len({i for i, _ in pairs})
   return dict(pairs)
 
 
-def one(stub, **keywords):
-  """The only candidate of one text."""
-  return made(engine(stub, **keywords), sources(1))[0][0]
+def single_candidate(server, **keywords):
+  """The candidate of a single text."""
+  return collect(make_engine(server, **keywords), make_sources(1))[0][0]
 
 
-def stopped(built, some):
-  """(what came before the engine stopped, what it said)."""
-  came = []
-  running = built.make(some, 0)
+def collect_until_error(engine, sources):
+  """Returns the candidates before the engine raised UserError, and its message."""
+  pairs = []
   with pytest.raises(UserError) as caught:
-    came.extend(running)  # keeps what came before the error
+    pairs.extend(engine.make(sources, 0))
   assert "\n" not in str(caught.value)
-  return dict(came), str(caught.value)
+  return dict(pairs), str(caught.value)

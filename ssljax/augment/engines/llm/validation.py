@@ -1,0 +1,121 @@
+"""Validates the settings of the LLM engine; reads the key and prompts they name."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ssljax.augment import report
+from ssljax.augment.engines.llm.client import Limits
+from ssljax.augment.engines.llm.prompt import Prompt, load_prompt
+from ssljax.errors import UserError
+
+MINIMUM = {"concurrency": 1, "timeout": 0.1, "failures": 1}  # 0 for all other limits
+RESERVED = {"model", "messages", "stream", "n"}  # fields that config.body must not set
+
+
+def check_url(base_url: str) -> None:
+  try:
+    url = urlsplit(base_url)
+    valid = url.scheme in ("http", "https") and bool(url.hostname)
+    valid = valid and url.port != 0  # the property raises if it isn't a number
+  except ValueError:
+    valid = False
+  if not valid:
+    raise UserError(
+      "config.base_url must be the address of an endpoint, such as"
+      " http://127.0.0.1:8000/v1"
+    )
+  # It isn't repeated, since it may be a secret.
+  if url.username or url.password or url.query or url.fragment:
+    raise UserError(
+      "config.base_url must not contain a key or password; put the key into the"
+      " environment variable that config.key_env names"
+    )
+
+
+def check_limits(limits: Limits) -> None:
+  for name, value in limits._asdict().items():
+    minimum = MINIMUM.get(name, 0)
+    if not minimum <= value < math.inf:
+      raise UserError(f"config.{name}: {value}; must be finite and at least {minimum}")
+
+
+def check_temperatures(temperature: float | Sequence[float]) -> list[float]:
+  """Returns the temperatures as a list."""
+  temperatures = [temperature] if isinstance(temperature, int | float) else temperature
+  if not (
+    isinstance(temperatures, Sequence)
+    and temperatures
+    and all(isinstance(t, int | float) and 0 <= t <= 2 for t in temperatures)
+  ):
+    raise UserError(
+      f"config.temperature: {temperature}; give at least one number from 0 to 2"
+    )
+  return [float(t) for t in temperatures]
+
+
+def read_key(variable: str) -> str:
+  """Returns the key in an environment variable; "" if it isn't set.
+
+  Raises:
+    UserError: the name is no variable name, or the key cannot be sent in a header. The
+      message contains neither of the two: the name may be a key by mistake.
+  """
+  if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+    raise UserError(
+      "config.key_env is not the name of an environment variable; give the name of the"
+      " variable that contains the key, not the key itself"
+    )
+  key = os.environ.get(variable, "").strip()
+  if not (key.isascii() and key.isprintable()):
+    raise UserError(
+      f"the key in the environment variable {variable} contains invalid characters; was"
+      " it truncated or copied with a line break?"
+    )
+  return key
+
+
+def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Prompt]:
+  """Reads prompts for texts, or for responses if `pair`; `key` is their config key."""
+  if isinstance(names, str):
+    names = [name.strip() for name in names.split(",") if name.strip()]
+  prompts = [load_prompt(name) for name in names]
+  if not prompts:
+    raise UserError(f"config.{key}: name at least one prompt")
+  for prompt in prompts:
+    if prompt.pair != pair:
+      raise UserError(
+        f"config.{key}: the prompt {prompt.name!r} is for"
+        f" {'responses' if prompt.pair else 'texts'}; prompts for responses have the"
+        " slot {response}"
+      )
+  return prompts
+
+
+def parse_body(body: str) -> dict[str, Any]:
+  """Returns the user's fields of a request; None removes a field."""
+  names: list[str] = []  # at any depth
+
+  def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names.extend(name for name, _ in pairs)
+    return dict(pairs)
+
+  try:
+    fields = json.loads(body or "{}", object_pairs_hook=collect)
+  except ValueError:
+    fields = None
+  if not isinstance(fields, dict):
+    raise UserError("config.body must be a JSON object, such as '{\"seed\": null}'")
+  for name in RESERVED & fields.keys():
+    raise UserError(f"config.body: {name!r} is set by the engine; remove it")
+  for name in names:
+    if report.SECRET.search(name):
+      raise UserError(
+        f"config.body: {name!r} looks like a key, which must not be in a config; put it"
+        " into the environment variable that config.key_env names"
+      )
+  return fields
