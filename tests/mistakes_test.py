@@ -107,7 +107,8 @@ def test_a_cache_that_cannot_be_written_is_named(place):
 
 def write_config(place, workdir):
   """Makes `workdir` look like a run that has no checkpoint yet."""
-  config = ssljax.load_config("fixmatch", encoder=f"{place}/encoder").to_dict()
+  config = ssljax.load_config("fixmatch", encoder=f"{place}/encoder", max_length=32)
+  config = config.to_dict()
   config["resolved"] = {"labels": ["0", "1"]}
   (workdir / "config.json").write_text(json.dumps(config))
 
