@@ -74,10 +74,16 @@ def export(workdir: str | Path, output: str | Path) -> None:
 def _write(run: runs.Run, folder: Path) -> None:
   trained = load_trained(run.workdir)
   head, labels = run.config["head"], run.labels
-  params = _with_predicting_head(trained.params, trained.method.needs.predicts, head)
   max_length = run.config["max_length"]
-  encoder_config = read_config(trained.encoder)
-  voters = write_weights(folder, encoder_config, params, head, labels, max_length)
+  voters = write_weights(
+    folder,
+    read_config(trained.encoder),
+    trained.params,
+    head,
+    labels,
+    max_length,
+    trained.method.needs.predicts,
+  )
   _write_tokenizer(trained.encoder, max_length, folder)
   thresholds = run.result["thresholds"]
   write_json(
@@ -116,6 +122,7 @@ def write_weights(
   head: str,
   labels: Sequence[str],
   max_length: int,
+  predicts: str = "classifier",
 ) -> int:
   """Writes encoder and head in the format for `head`.
 
@@ -124,10 +131,12 @@ def write_weights(
     head: "hf" or "mlp".
     labels: class names; later outputs of the head (virtual classes) are dropped.
     max_length: tokens after which a text is cut.
+    predicts: the head that the method predicts with, see `Needs.predicts`.
 
   Returns:
     The number of voters in the written head.
   """
+  params = _with_predicting_head(params, predicts, head)
   if head == "hf":
     classifier = _average_voters(params["classifier"], len(labels))
     weights = {"encoder": params["encoder"], "pooler": params["pooler"]}
@@ -143,7 +152,7 @@ def write_weights(
 def _with_predicting_head(
   params: Mapping[str, Any], predicts: str, head: str
 ) -> Mapping[str, Any]:
-  """Puts the head that predicts in the classifier's place; see `Needs.predicts`."""
+  """Puts the head that predicts in the place of the classifier."""
   linear = params.get(f"beside_{predicts}")
   if linear is None:  # the classifier itself, or voters, which are in its place already
     return params
