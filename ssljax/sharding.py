@@ -1,4 +1,4 @@
-"""Devices: the mesh, where arrays live on it, and the compiled step (jit or pmap)."""
+"""Places states and batches on the device mesh, and compiles the step (jit or pmap)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,14 +11,16 @@ from jax.sharding import PartitionSpec as P
 from ssljax.batch import Batch, Texts
 from ssljax.errors import UserError
 
-LARGE = 1 << 16  # a parameter with fewer entries is not worth cutting up
+MIN_SHARDED_SIZE = 1 << 16  # smaller parameters are replicated
 
 
 class Devices(NamedTuple):
+  """The devices of a run."""
+
   mesh: jax.sharding.Mesh  # axes "data" and "fsdp"
   parallel: str  # "jit" | "pmap"
-  shards: int  # data shards: every device has texts of its own
-  mine: tuple[int, ...]  # shards of this process
+  shards: int  # number of data shards, one per device
+  mine: tuple[int, ...]  # the shards of this process
 
   @property
   def replicated(self) -> NamedSharding:
@@ -26,32 +28,33 @@ class Devices(NamedTuple):
 
   @property
   def split(self) -> NamedSharding:
-    """Leading axis over all devices."""
+    """Splits the leading axis over all devices."""
     return NamedSharding(self.mesh, P(("data", "fsdp")))
 
 
 def make_devices(
   parallel: str = "jit", fsdp: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Devices:
-  """All devices of all processes.
+  """Builds the mesh over the devices of all processes.
 
   Args:
     parallel: "jit" (over the mesh) or "pmap".
-    fsdp: devices that share one copy of the parameters; 1 replicates them.
-    devices: default all.
+    fsdp: number of devices over which a copy of the parameters is split; 1 replicates
+      them.
+    devices: by default, all.
 
   Raises:
-    UserError: an unknown mode, or fsdp that does not divide the devices.
+    UserError: an unknown mode, or fsdp does not divide the number of devices.
   """
   devices = np.array(jax.devices() if devices is None else devices)
   if parallel not in ("jit", "pmap"):
-    raise UserError(f"parallel={parallel!r} (--config.parallel): it is jit or pmap")
+    raise UserError(f"--config.parallel={parallel!r} must be jit or pmap")
   if fsdp < 1 or len(devices) % fsdp:
     raise UserError(
-      f"fsdp={fsdp} (--config.fsdp) must divide the {len(devices)} devices"
+      f"--config.fsdp={fsdp} must divide the number of devices, {len(devices)}"
     )
   if parallel == "pmap" and fsdp > 1:
-    raise UserError("fsdp above 1 needs --config.parallel=jit")
+    raise UserError(f"--config.fsdp={fsdp} needs --config.parallel=jit")
   mesh = jax.make_mesh(
     (len(devices) // fsdp, fsdp),
     ("data", "fsdp"),
@@ -64,18 +67,18 @@ def make_devices(
 
 
 def state_shardings(state: Any, devices: Devices) -> Any:
-  """Where each leaf of an (abstract) state lives: large ones cut over "fsdp"."""
-  parts = devices.mesh.shape["fsdp"]
+  """The sharding of each leaf of a state: large ones are split over "fsdp"."""
+  splits = devices.mesh.shape["fsdp"]
 
   def place(leaf):
     if (
-      parts == 1
-      or leaf.size < LARGE
+      splits == 1
+      or leaf.size < MIN_SHARDED_SIZE
       or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     ):
       return devices.replicated
     for axis in sorted(range(leaf.ndim), key=lambda a: -leaf.shape[a]):
-      if leaf.shape[axis] % parts == 0:
+      if leaf.shape[axis] % splits == 0:
         return NamedSharding(devices.mesh, P(*[None] * axis, "fsdp"))
     return devices.replicated
 
@@ -83,51 +86,57 @@ def state_shardings(state: Any, devices: Devices) -> Any:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-  """Host arrays, alike on every process, to devices."""
+  """Moves host arrays, the same in every process, to devices."""
 
-  def one(leaf, sharding):
+  def put_leaf(leaf, sharding):
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      data = one(np.asarray(jax.random.key_data(leaf)), sharding)
+      data = put_leaf(np.asarray(jax.random.key_data(leaf)), sharding)
       return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(leaf)))
     leaf = np.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, sharding, lambda i: leaf[i])
 
-  return jax.tree.map(one, tree, shardings)
+  return jax.tree.map(put_leaf, tree, shardings)
 
 
 def put_batch(
   batch: Batch, hidden: np.ndarray, devices: Devices, micro: bool = False
 ) -> tuple[Batch, jax.Array]:
-  """A batch whose texts are this process's shards, to devices.
+  """Moves a batch to devices; its texts are the shards of this process.
 
-  Texts are split over all devices along S, labels and indices stand on each.
+  Texts are split over all devices along S; labels and indices are replicated.
+
+  Args:
+    batch: with NumPy leaves.
+    hidden: i32 [U], true labels of the unlabelled texts.
+    devices: of the run.
+    micro: the texts have a leading axis of micro-batches.
   """
-  over = P(None, ("data", "fsdp")) if micro else P(("data", "fsdp"))
-  split = NamedSharding(devices.mesh, over)
+  axes = P(None, ("data", "fsdp")) if micro else P(("data", "fsdp"))
+  split = NamedSharding(devices.mesh, axes)
 
-  def texts(array):
+  def put_shards(array):
     return jax.make_array_from_process_local_data(split, array)
 
-  def whole(array):
+  def replicate(array):
     return jax.make_array_from_callback(
       array.shape, devices.replicated, lambda i: array[i]
     )
 
-  def part(p):
-    views = {name: jax.tree.map(texts, view) for name, view in p.views.items()}
-    return jax.tree.map(whole, p._replace(views={}))._replace(views=views)
+  def put_half(half):
+    views = {name: jax.tree.map(put_shards, view) for name, view in half.views.items()}
+    return jax.tree.map(replicate, half._replace(views={}))._replace(views=views)
 
-  return Batch(part(batch.labelled), part(batch.unlabelled)), whole(hidden)
+  return Batch(put_half(batch.labelled), put_half(batch.unlabelled)), replicate(hidden)
 
 
 def compile_train_step(
   step: Callable, devices: Devices, shardings: Any, micro: bool = False
 ) -> Callable:
-  """The step over the devices, its state donated (updated in place).
+  """Compiles the step over the devices; its state is donated (updated in place).
 
-  Under jit the mesh does it all. Under pmap each device gets its own shard of the
-  texts and the whole of everything else; the step gathers and averages by itself
-  (axis "data").
+  Under jit, the shardings determine the communication. Under pmap, each device gets its
+  own shard of the texts and a copy of everything else; the step gathers outputs and
+  averages gradients explicitly over the axis "data".
   """
   if devices.parallel == "jit":
     return jax.jit(
@@ -137,18 +146,18 @@ def compile_train_step(
     )
   axis = 1 if micro else 0
 
-  def part(p):
-    views = {name: jax.tree.map(lambda a: axis, v) for name, v in p.views.items()}
-    return jax.tree.map(lambda a: None, p._replace(views={}))._replace(views=views)
+  def in_axes_of(half):
+    views = {name: jax.tree.map(lambda a: axis, v) for name, v in half.views.items()}
+    return jax.tree.map(lambda a: None, half._replace(views={}))._replace(views=views)
 
   cache = {}
 
-  def mapped(batch):
-    # in_axes depends on the views that there are, which never change in a run.
+  def pmapped(batch):
+    # in_axes depends on the structure of the batch, which never changes in a run.
     if "step" not in cache:
-      in_axes = Batch(part(batch.labelled), part(batch.unlabelled))
+      in_axes = Batch(in_axes_of(batch.labelled), in_axes_of(batch.unlabelled))
       cache["step"] = jax.pmap(
-        lambda state, batch, hidden: step(state, restore_axis(batch, axis), hidden),
+        lambda state, batch, hidden: step(state, _restore_axis(batch, axis), hidden),
         axis_name="data",
         devices=list(devices.mesh.devices.flat),
         in_axes=(None, in_axes, None),
@@ -157,37 +166,38 @@ def compile_train_step(
       )
     return cache["step"]
 
-  def on_all(state, batch, hidden):
-    return jax.tree.map(everywhere, mapped(batch)(state, batch, hidden))
+  def compiled_step(state, batch, hidden):
+    return jax.tree.map(replicated, pmapped(batch)(state, batch, hidden))
 
-  on_all.lower = lambda state, batch, hidden: mapped(batch).lower(state, batch, hidden)
+  compiled_step.lower = lambda state, batch, hidden: pmapped(batch).lower(
+    state, batch, hidden
+  )
 
-  def everywhere(leaf):
-    # What pmap returns is replicated over the devices of this process, on a mesh of
-    # pmap's own: the next call would compile again for that.
-    parts = [shard.data for shard in leaf.addressable_shards]
+  def replicated(leaf):
+    # pmap returns arrays on its own mesh, for which the next call would compile again.
+    copies = [shard.data for shard in leaf.addressable_shards]
     return jax.make_array_from_single_device_arrays(
-      leaf.shape, devices.replicated, parts
+      leaf.shape, devices.replicated, copies
     )
 
-  return on_all
+  return compiled_step
 
 
-def restore_axis(batch: Batch, axis: int) -> Batch:
-  """Gives texts back their shard axis, of size 1, which pmap has taken."""
+def _restore_axis(batch: Batch, axis: int) -> Batch:
+  """Adds the shard axis, of size 1, which pmap has removed from the texts."""
 
-  def part(p):
+  def restore(half):
     views = {
       name: jax.tree.map(lambda a: jax.numpy.expand_dims(a, axis), view)
-      for name, view in p.views.items()
+      for name, view in half.views.items()
     }
-    return p._replace(views=views)
+    return half._replace(views=views)
 
-  return Batch(part(batch.labelled), part(batch.unlabelled))
+  return Batch(restore(batch.labelled), restore(batch.unlabelled))
 
 
 def put_texts(texts: Texts, devices: Devices) -> Texts:
-  """Texts of all shards, alike on every process, split over all devices."""
+  """Splits texts over all devices; they are the same in every process."""
   return jax.tree.map(
     lambda a: jax.make_array_from_callback(a.shape, devices.split, lambda i: a[i]),
     texts,
