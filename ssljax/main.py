@@ -46,7 +46,7 @@ def list_keys(config) -> list[str]:
   """A line for each key; also the keywords of the config's method, if there is one."""
   lines = options.listing(KEYS, "--config.")
   if config is None:
-    return [*lines, "With --config=METHOD the keywords of the method are listed, too."]
+    return [*lines, "With --config=METHOD its keywords are listed as well."]
   for key, package in (("method", methods), ("wrapper", wrappers)):
     if config[key].name:
       described = package.describe(config[key].name)

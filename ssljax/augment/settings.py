@@ -1,51 +1,64 @@
-"""Parses and validates the config keys that all engines share."""
+"""The config keys that all engines share: type, range, default, meaning and checks."""
 
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+from ssljax import options
 from ssljax.data.records import split_files
-from ssljax.data.records.schema import MADE
+from ssljax.data.records.schema import COMPUTED_VIEWS
 from ssljax.errors import UserError
-
-FALLBACKS = ("self", "words", "none")
-MINIMUM = {
-  "views": 1,
-  "attempts": 1,
-  "limit": 0,
-  "shard": 1,
-  "workers": 0,
-  "seed": 0,
-  "least_ratio": 0,
-  "most_ratio": 0,
-  "most_alike": 0,
-  "least_similarity": 0,
-}
+from ssljax.options import Amount, Count, Natural, Share
 
 
 class Settings(NamedTuple):
-  """The keys of configs/augment/base.py, which describes them."""
+  """Every key that all engines share, with its default."""
 
-  engine: str
-  kind: str
-  views: int
-  splits: tuple[str, ...]
-  seed: int
-  attempts: int
-  fallback: str
-  replace: bool
-  limit: int
-  least_ratio: float
-  most_ratio: float
-  most_alike: float
-  least_similarity: float
-  similarity_encoder: str
-  language: str
-  keep_questions: bool
-  label_check: str
-  shard: int
-  workers: int
+  engine: Annotated[str, "module of ssljax/augment/engines"] = ""
+  kind: Annotated[str, "name of the views, for --config.strong"] = ""
+  views: Annotated[Count, "views per text"] = 1
+  splits: Annotated[tuple[str, ...], "splits whose texts get views"] = ("train",)
+  seed: Annotated[Natural, "seed of all random draws"] = 0
+  attempts: Annotated[Count, "attempts before a text gets the fallback"] = 3
+  fallback: Annotated[
+    Literal["self", "words", "none"], "the view of a text for which no attempt passed"
+  ] = "self"
+  replace: Annotated[bool, "replace stored views of this kind; False: add to them"] = (
+    True
+  )
+  limit: Annotated[Natural, "only the first texts, to try an engine; 0: all"] = 0
+
+  # Filters
+  least_ratio: Annotated[
+    Amount, "least length of a view, relative to its text, in characters; 0: off"
+  ] = 0.3
+  most_ratio: Annotated[Amount, "greatest relative length; 0: off"] = 3.0
+  most_alike: Annotated[
+    Share, "greatest similarity of view and text, by characters; 0: off"
+  ] = 0.98
+  least_similarity: Annotated[
+    Share, "least cosine similarity of the mean-pooled embeddings; 0: off"
+  ] = 0.0
+  similarity_encoder: Annotated[str, "the encoder of these embeddings"] = (
+    "sentence-transformers/all-MiniLM-L6-v2"
+  )
+  language: Annotated[
+    str, "drop views in another language: a code such as en, or same; '': off"
+  ] = ""
+  keep_questions: Annotated[
+    bool, "drop a view that is no question if its text is one: it is often an answer"
+  ] = False
+  label_check: Annotated[
+    str, "workdir of a run: drop views to which it gives another label; '': off"
+  ] = ""
+
+  # Run
+  shard: Annotated[Count, "rows that are read, augmented and written together"] = 4096
+  workers: Annotated[Natural, "processes of a local engine; 0: one per core"] = 0
+
+
+KEYS = options.describe(Settings)
 
 
 def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
@@ -57,8 +70,8 @@ def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
   missing = [key for key in Settings._fields if key not in config]
   if missing:
     raise UserError(
-      f"the config has no key {missing[0]}; start from base.get_config(ENGINE) of "
-      "configs/augment/base.py"
+      f"the config lacks {', '.join(missing)}; start it from "
+      "ssljax.configs.augment.base.get_config(ENGINE)"
     )
   shared = {key: config[key] for key in Settings._fields}
   settings = Settings(**(shared | {"splits": tuple(shared["splits"])}))
@@ -81,31 +94,21 @@ def worker_count(settings: Settings, local: bool) -> int:
 
 
 def _validate(settings: Settings) -> None:
-  for key, minimum in MINIMUM.items():
-    if not getattr(settings, key) >= minimum:
-      raise UserError(
-        f"--config.{key}={getattr(settings, key)}: it must be at least {minimum}"
-      )
-  for key in ("most_alike", "least_similarity"):
-    if getattr(settings, key) > 1:
-      raise UserError(f"--config.{key}={getattr(settings, key)}: it must be at most 1")
+  try:
+    options.check(KEYS, settings._asdict())
+  except ValueError as error:
+    raise UserError(f"--config.{error}") from None
   if 0 < settings.most_ratio <= settings.least_ratio:
     raise UserError(
       f"--config.most_ratio={settings.most_ratio}: it must be above least_ratio "
       f"({settings.least_ratio}), or 0 for no limit"
     )
-  if settings.fallback not in FALLBACKS:
-    raise UserError(
-      f"--config.fallback={settings.fallback!r}: choose from {', '.join(FALLBACKS)}"
-    )
-  if settings.kind in MADE or not re.fullmatch(r"\w[\w.+-]{0,63}", settings.kind):
+  if settings.kind in COMPUTED_VIEWS or not re.fullmatch(r"\w[\w.+-]{0,63}", settings.kind):
     raise UserError(
       f"--config.kind={settings.kind!r}: use at most 64 letters, digits and hyphens, "
-      f"and not {' or '.join(MADE)}, which training generates itself"
+      f"and not {' or '.join(COMPUTED_VIEWS)}, which training generates itself"
     )
-  names = ", ".join(split_files.NAMES)
   for split in settings.splits:
-    if split not in split_files.NAMES:
+    if split not in split_files.SPLITS:
+      names = ", ".join(split_files.SPLITS)
       raise UserError(f"--config.splits: no split {split!r}; choose from {names}")
-  if not settings.splits:
-    raise UserError(f"--config.splits is empty; name at least one of {names}")
