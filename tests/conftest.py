@@ -1,6 +1,14 @@
-"""What every test starts from: JAX on the CPU, nothing compiled kept between runs."""
+"""Sets up JAX for all tests and selects the quick ones.
+
+`pytest -m quick` takes less than three minutes on two cores. Quick are all tests except
+those marked `slow` (a test, a file, or a parameter). Mark a test slow if it takes more
+than about three seconds on an idle machine; the summary of a quick run lists those that
+did. With --check-modules, a run fails if it calls no function of some module of ssljax
+(tests/module_check.py); CI does so with the quick tests.
+"""
 
 import importlib.metadata
+import itertools
 import os
 import re
 from pathlib import Path
@@ -11,25 +19,35 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
   os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
   )
-# Most of the time goes into compilation of programs that run a few times: with less of
-# LLVM, and of XLA's own fusion, it takes half as long. (Later versions do not know the
-# flag, and end at one that they do not know.)
+# Most of the time is spent compiling programs that run only a few times. Fewer LLVM
+# passes and XLA's older fusion emitters halve it. (Later versions don't know the flag,
+# and XLA aborts on unknown flags.)
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-# The fork server of tests/runs.py imports this checkout, from whatever folder it starts.
+# Processes import this checkout, whatever folder they start in.
 os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
 
 import pytest
 from absl import flags
 from xdist.scheduler import LoadScopeScheduling
 
-flags.FLAGS.mark_as_parsed()  # grain reads flags, and only absl's `run` parses them
+from tests.module_check import (  # noqa: F401
+  pytest_addoption,
+  pytest_configure,
+  pytest_sessionfinish,
+  pytest_testnodedown,
+)
+from tests.module_check import pytest_terminal_summary as module_summary
+
+flags.FLAGS.mark_as_parsed()  # grain reads flags, which only absl's `run` parses
+
+LONG = 3.0  # seconds from which a quick test is reported
 
 
 class ByFileAndCase(LoadScopeScheduling):
-  """A file is tested in one process, but for the battery: there, each case is."""
+  """Keeps a file in one process. The method battery is split by case instead."""
 
   def _split_scope(self, nodeid):
     file, _, test = nodeid.partition("::")
@@ -42,21 +60,38 @@ def pytest_xdist_make_scheduler(config, log):
   return ByFileAndCase(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Files of whole processes come first: each takes minutes, and goes in one piece."""
+  """Marks the quick tests, and starts the files that take longest first."""
+  for item in items:
+    if not item.get_closest_marker("slow"):
+      item.add_marker(pytest.mark.quick)
 
-  def short(item):
+  def starts_late(item):
     runs = vars(item.module).get("runs")
-    whole = runs is not None and runs.__name__ == "tests.runs"
-    return not (whole or item.get_closest_marker("slow"))
+    runs_commands = runs is not None and runs.__name__ == "tests.runs"
+    return not (runs_commands or item.get_closest_marker("slow"))
 
-  items.sort(key=short)
+  items.sort(key=starts_late)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+  module_summary(terminalreporter)
+  if config.option.markexpr != "quick":
+    return
+  seconds: dict[str, float] = {}
+  for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+    if hasattr(report, "duration"):
+      seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+  for name, duration in sorted(seconds.items(), key=lambda item: -item[1]):
+    if duration > LONG:
+      terminalreporter.write_line(f"{duration:.1f} s, long for a quick test: {name}")
 
 
 @pytest.fixture
 def stdin(tmp_path):
-  """Gives bytes to standard input."""
-  kept, path = os.dup(0), tmp_path / "stdin"
+  """Returns a function that makes bytes the standard input."""
+  original, path = os.dup(0), tmp_path / "stdin"
 
   def give(data):
     path.write_bytes(data)
@@ -65,13 +100,13 @@ def stdin(tmp_path):
     os.close(file)
 
   yield give
-  os.dup2(kept, 0)
-  os.close(kept)
+  os.dup2(original, 0)
+  os.close(original)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-  """An exported folder with an untrained classifier."""
+  """Folder of an exported, untrained classifier."""
   from tests import scored
 
   return scored.export_model(tmp_path_factory.mktemp("model"))
@@ -86,10 +121,10 @@ def classifier(model):
 
 @pytest.fixture
 def unused(classifier, monkeypatch):
-  """A classifier that must not score."""
+  """A classifier that must not be asked for scores."""
 
   def score(texts):
-    raise AssertionError("scored")
+    raise AssertionError("the classifier scored texts")
 
   monkeypatch.setattr(classifier, "logits", score)
   return classifier
