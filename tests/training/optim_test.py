@@ -1,4 +1,4 @@
-"""The optimiser, against AdamW written out in NumPy."""
+"""The optimiser, compared with AdamW in NumPy."""
 
 import math
 
@@ -48,7 +48,7 @@ def make(tree, **changes):
   return optim.make(tree, **(options | changes))
 
 
-def one_update(tree, gradients=None, **changes):
+def first_update(tree, gradients=None, **changes):
   transform = make(tree, **changes)
   if gradients is None:
     gradients = jax.tree.map(jnp.ones_like, tree)
@@ -63,23 +63,23 @@ def test_schedule_rises_linearly_then_falls_along_the_cosine():
   for t in (11, 60, 110):
     expected = 2e-3 * math.cos(math.pi * 7 / 16 * (t - 10) / 100)
     np.testing.assert_allclose(rate(t), expected, rtol=1e-5)
-  assert float(rate(10_000)) >= 0  # never climbs
+  assert float(rate(10_000)) >= 0  # never rises again
 
 
 def test_schedule_without_warmup_starts_at_the_peak_and_is_strongly_typed():
   rate = optim.schedule(1.0, 0, 4)
   assert float(rate(0)) == 1
-  assert float(optim.schedule(1.0, 4, 4)(4)) == 1  # all warm-up: no division by 0
+  assert float(optim.schedule(1.0, 4, 4)(4)) == 1  # only warm-up: no division by 0
   for count in (3, jnp.int32(3)):
     value = rate(count)
     assert value.dtype == jnp.float32
     assert not value.weak_type
 
 
-def test_each_group_learns_at_its_rate():
+def test_each_group_has_its_own_learning_rate():
   decay = 0.5
-  update = one_update(params(), layer_decay=decay)
-  # The first step of Adam is the sign of the gradient: only the factor is left.
+  update = first_update(params(), layer_decay=decay)
+  # The first update of Adam is the sign of the gradient, so the factor remains.
   factor = jax.tree.map(lambda u: np.asarray(-u / 1e-2), update)
   encoder = factor.pop("encoder")
   stacks = encoder.pop("layers")
@@ -97,10 +97,10 @@ def test_each_group_learns_at_its_rate():
       close(leaf[i], decay ** (LAYERS - i))
 
 
-def test_only_matrices_are_decayed():
+def test_only_matrices_have_weight_decay():
   tree = params()
   zero = jax.tree.map(jnp.zeros_like, tree)
-  update = one_update(tree, zero, weight_decay=0.1)
+  update = first_update(tree, zero, weight_decay=0.1)
   for (path, u), p in zip(
     jax.tree_util.tree_leaves_with_path(update), jax.tree.leaves(tree), strict=True
   ):
@@ -110,7 +110,7 @@ def test_only_matrices_are_decayed():
     np.testing.assert_allclose(u, expected, rtol=1e-5, atol=1e-12, err_msg=name)
 
 
-def test_several_steps_are_adamw_with_the_rate_of_the_group():
+def test_several_steps_equal_adamw_with_the_rate_of_the_group():
   tree, decay, weight_decay = params(), 0.75, 0.3
   transform = make(tree, layer_decay=decay, weight_decay=weight_decay, warmup=2)
   rate = optim.schedule(1e-2, 2, 10)
@@ -130,7 +130,7 @@ def test_several_steps_are_adamw_with_the_rate_of_the_group():
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-def test_clipping_bounds_what_adam_sees(clip):
+def test_clipping_limits_the_gradient_that_adam_gets(clip):
   tree = params()
   transform = make(tree, clip=clip)
   gradients = jax.tree.map(lambda x: 100 * jnp.ones_like(x), tree)
@@ -159,8 +159,8 @@ def test_the_state_is_strongly_typed_and_the_step_compiles_once():
   assert len(traces) == 1
 
 
-def test_no_constant_of_full_size_is_compiled_in():
-  # A factor tree as large as the parameters would double the program.
+def test_the_program_has_no_constants_of_parameter_size():
+  # Factors with the shapes of the parameters would be as large as the parameters.
   shapes = jax.eval_shape(params)
   transform = make(shapes, layer_decay=0.5)
   text = jax.make_jaxpr(transform.update)(
