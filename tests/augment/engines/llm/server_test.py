@@ -25,11 +25,12 @@ from ssljax.assets import fetch
 from ssljax.augment import engines
 from ssljax.augment.engine import Source
 from ssljax.errors import UserError
-from tests.augment import command, folders
+from tests.augment import folders
+from tests.augment.command import ROOT
 
 pytestmark = pytest.mark.slow
 
-MODEL, SLOTS, ROWS = "smollm2-135m-instruct-q4", 4, 16
+MODEL, SLOTS, ROWS = "smollm2-135m-instruct-q4", 4, 12
 KEY = "sk-recognise-me-4711"
 PROMPT = """Short, so that the tests are fast.
 
@@ -59,9 +60,9 @@ def url():
     pytest.skip(f"no {MODEL}: {error}")
   command = [sys.executable, "launch/llm_server.py", f"--model={MODEL}", "--port=0"]
   command += [f"--slots={SLOTS}", "--context=1024", "--threads=1"]
-  environment = {**os.environ, "PYTHONPATH": str(command.ROOT)}
+  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
   with subprocess.Popen(
-    command, cwd=command.ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
   ) as process:
     try:
       line = process.stdout.readline()
@@ -124,7 +125,7 @@ def start(url, prompt, data, *more):
       sys.executable,
       "-m",
       "ssljax.augment",
-      f"--config={command.ROOT}/configs/augment/llm.py",
+      f"--config={ROOT}/configs/augment/llm.py",
       f"--data={data}",
       f"--config.base_url={url}",
       f"--config.model={MODEL}",
@@ -135,7 +136,7 @@ def start(url, prompt, data, *more):
       "--config.timeout=300",
       *more,
     ],
-    cwd=command.ROOT,
+    cwd=ROOT,
     env={
       **os.environ,
       "SSLJAX_CACHE": str(data.parent / "cache"),
