@@ -8,6 +8,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -120,7 +121,7 @@ class _Processes:
     in_flight: deque[Future[ShardResult]] = deque()
     try:
       for table in tables:
-        in_flight.append(self._pool.submit(_augment_in_worker, table))
+        in_flight.append(self._submit(table))
         if len(in_flight) > self._max_in_flight:
           yield self._next(in_flight)
       while in_flight:
@@ -130,6 +131,15 @@ class _Processes:
         "a worker process died, possibly because memory ran out; try "
         "--config.workers=1 or a smaller --config.shard"
       ) from None
+
+  def _submit(self, table: pa.Table) -> Future[ShardResult]:
+    # This may start a process. It inherits the blocked signals, which would otherwise
+    # end it before it can ignore them.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals.EXIT_CODES)
+    try:
+      return self._pool.submit(_augment_in_worker, table)
+    finally:
+      signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
   def _next(self, in_flight: deque[Future[ShardResult]]) -> ShardResult:
     if self._stop:
@@ -184,6 +194,6 @@ def _validated(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
   for table in tables:
     n = table.num_rows
     row_numbers = np.arange(begin, begin + n)
-    checks.rows(Records(table, (path,), np.zeros(n, np.int32), row_numbers))
+    checks.check_rows(Records(table, (path,), np.zeros(n, np.int32), row_numbers))
     begin += n
     yield table

@@ -11,6 +11,8 @@ from ssljax.data.records.schema import COMPUTED_VIEWS
 from ssljax.errors import UserError
 from ssljax.options import Amount, Count, Natural, Share
 
+NAME = re.compile(r"\w[\w.+-]{0,63}")  # of a kind; it becomes a file name
+
 
 class Settings(NamedTuple):
   """Every key that all engines share, with its default."""
@@ -103,12 +105,12 @@ def _validate(settings: Settings) -> None:
       f"--config.most_ratio={settings.most_ratio}: it must be above least_ratio "
       f"({settings.least_ratio}), or 0 for no limit"
     )
-  if settings.kind in COMPUTED_VIEWS or not re.fullmatch(r"\w[\w.+-]{0,63}", settings.kind):
+  if settings.kind in COMPUTED_VIEWS or not NAME.fullmatch(settings.kind):
     raise UserError(
       f"--config.kind={settings.kind!r}: use at most 64 letters, digits and hyphens, "
       f"and not {' or '.join(COMPUTED_VIEWS)}, which training generates itself"
     )
+  names = ", ".join(split_files.SPLITS)
   for split in settings.splits:
     if split not in split_files.SPLITS:
-      names = ", ".join(split_files.SPLITS)
       raise UserError(f"--config.splits: no split {split!r}; choose from {names}")

@@ -1,7 +1,8 @@
-"""Test doubles that the custom engine calls: views by rule, calls noted in a file.
+"""Functions for the custom engine that make views by a rule.
 
-The environment says what happens: NOTE (file that gets a line for each text asked for),
-KILL (where the process kills itself), SLOW (seconds a text).
+Environment variables control `reverse` and `refuse_even`: QUERIES (a file that gets a
+line for each text), KILL (where the process kills itself), SLOW (seconds for each
+text).
 """
 
 import os
@@ -12,63 +13,64 @@ from ssljax.augment import storage
 from ssljax.augment.engine import Candidate
 
 
-def backwards(sources, attempt):
-  """The words of the text from the last to the first."""
-  return [[_view(source, attempt)] for source in sources]
+def reverse(sources, attempt):
+  """Reverses the words."""
+  return [[_reverse(source, attempt)] for source in sources]
 
 
-def stubborn(sources, attempt):
-  """Refuses texts with an even number until asked a second time."""
+def refuse_even(sources, attempt):
+  """Refuses texts that end in an even number at the first query."""
   views = []
   for source in sources:
-    text = _view(source, attempt)
-    even = int(source.text.split()[-1]) % 2 == 0
-    views.append(["I cannot help with that." if even and not attempt else text])
+    text = _reverse(source, attempt)
+    refuses = attempt == 0 and int(source.text.split()[-1]) % 2 == 0
+    views.append(["I cannot help with that." if refuses else text])
   return views
 
 
-def once(sources):
-  """Repeats each text but that with number 0."""
-  turned = lambda text: " ".join(text.split()[::-1])
-  return [[turned(s.text) if s.text.endswith(" 0") else s.text] for s in sources]
+def reverse_first(sources):
+  """Reverses the words of the text with number 0, and repeats the others."""
+  reverse = lambda text: " ".join(text.split()[::-1])
+  return [[reverse(s.text) if s.text.endswith(" 0") else s.text] for s in sources]
 
 
-def never(sources):
+def repeat(sources):
   return [[source.text] for source in sources]
 
 
-def down(sources):
-  """A server that does not answer."""
+def unreachable(sources):
+  """Fails as if the server didn't answer."""
   return [[Candidate(problem="no connection", passing=True)] for _ in sources]
 
 
-def half_down(sources):
-  """Answers for one text, the other requests get no answer."""
+def nearly_unreachable(sources):
+  """Answers for one text only."""
   return [
-    [" ".join(s.text.split()[3:] + s.text.split()[:3])] if s.id == "row-7" else none
-    for s, none in zip(sources, down(sources), strict=True)
+    [" ".join(s.text.split()[3:] + s.text.split()[:3])] if s.id == "row-7" else failure
+    for s, failure in zip(sources, unreachable(sources), strict=True)
   ]
 
 
-def thrice(sources):
+def three_views(sources):
+  """Returns two different views and a copy."""
   words = [source.text.split() for source in sources]
   return [
     [" ".join(w[::-1]), " ".join(w[::-1]), " ".join(w[1:] + w[:1])] for w in words
   ]
 
 
-def rotated(sources):
+def rotate(sources):
   words = [source.text.split() for source in sources]
   return [[" ".join(w[2:] + w[:2])] for w in words]
 
 
-def _view(source, attempt):
-  if note := os.environ.get("NOTE"):
-    with open(note, "a") as file:
+def _reverse(source, attempt):
+  if path := os.environ.get("QUERIES"):
+    with open(path, "a") as file:
       file.write(f"{attempt} {source.text}\n")
-    with open(note) as file:
-      seen = len(file.readlines())
-    if os.environ.get("KILL") == f"text {seen}":
+    with open(path) as file:
+      count = len(file.readlines())
+    if os.environ.get("KILL") == f"text {count}":
       _kill()
   time.sleep(float(os.environ.get("SLOW", "0")))
   return " ".join(source.text.split()[::-1])

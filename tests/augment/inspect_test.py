@@ -1,4 +1,4 @@
-"""The side-by-side view: texts are shown as they are, and never as markup."""
+"""The side-by-side view in the terminal and on the page; texts are never markup."""
 
 import html
 import re
@@ -6,34 +6,30 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ssljax.augment import inspect
 from ssljax.augment.run import run
-from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
-from tests.augment import places
-from tests.augment.folders import config
+from tests.augment import command, folders
+from tests.augment.command import make_config
 
-EVIL = '<script>alert("x")</script> & <img src=x onerror=y>'
+MARKUP = '<script>alert("x")</script> & <img src=x onerror=y>'
 HIDDEN = "a\u200bb \x1b[31mred\x1b[0m \u202eback"
 
 
 @pytest.fixture
 def data(tmp_path):
-  folder = places.folder(tmp_path / "data", 8, parts=1)
-  rows = places.rows(8)
+  folder = folders.make_folder(tmp_path / "data", 8, parts=1)
+  rows = folders.make_rows(8)
   for row in rows:
     view = {"kind": "mine", "text": HIDDEN, "response": None, "origin": "e:1"}
     row["views"] = [*(row["views"] or []), view]
-  rows[0] |= {"id": "<b>id</b>", "text": EVIL, "response": EVIL}
+  rows[0] |= {"id": "<b>id</b>", "text": MARKUP, "response": MARKUP}
   rows[0]["views"] = [
-    {"kind": "<i>k</i>", "text": EVIL, "response": EVIL, "origin": EVIL}
+    {"kind": "<i>k</i>", "text": MARKUP, "response": MARKUP, "origin": MARKUP}
   ]
-  table = pa.Table.from_pylist(rows, SCHEMA)
-  pq.write_table(table, folder / "train" / "part-0.parquet")
+  folders.write_part(folder / "train" / "part-0.parquet", rows)
   return folder
 
 
@@ -51,19 +47,19 @@ class Tags(HTMLParser):
     self.text.append(data)
 
 
-def test_a_text_is_never_markup(data, tmp_path, capsys):
+def test_markup_in_texts_is_escaped(data, tmp_path, capsys):
   page = tmp_path / "page.html"
   assert inspect.show(str(data), "", 20, "train", str(page)) == 0
   text = page.read_text()
-  found = Tags(text)
-  assert not found.tags & {"script", "img", "b", "i", "link", "iframe"}
-  assert "".join(found.text).count(EVIL) == 5
-  assert text.count(html.escape(EVIL)) == 5
+  parsed = Tags(text)
+  assert not parsed.tags & {"script", "img", "b", "i", "link", "iframe"}
+  assert "".join(parsed.text).count(MARKUP) == 5
+  assert text.count(html.escape(MARKUP)) == 5
   assert "default-src 'none'" in text
   assert not re.search(r"https?://", text)
 
 
-def test_nothing_hidden_reaches_the_terminal_or_the_page(data, tmp_path, capsys):
+def test_invisible_characters_are_escaped(data, tmp_path, capsys):
   page = tmp_path / "page.html"
   inspect.show(str(data), "mine", 20, "train", str(page))
   for shown in (capsys.readouterr().out, page.read_text()):
@@ -73,7 +69,7 @@ def test_nothing_hidden_reaches_the_terminal_or_the_page(data, tmp_path, capsys)
     assert r"a\u200bb \u001b[31mred" in shown
 
 
-def test_a_kind_and_a_number_of_rows_are_chosen_evenly(data):
+def test_sampled_rows_are_evenly_spaced_and_have_the_kind(data):
   parts = sorted((data / "train").glob("*.parquet"))
   assert [row["id"] for row in inspect.sample(parts, "mine", 2)] == ["row-1", "row-4"]
   assert [row["id"] for row in inspect.sample(parts, "old", 9)] == ["row-4"]
@@ -82,13 +78,10 @@ def test_a_kind_and_a_number_of_rows_are_chosen_evenly(data):
     assert [view["kind"] for view in row["views"]] == ["mine"]
 
 
-def test_dropped_views_are_shown_with_their_reason(tmp_path, monkeypatch):
-  from ssljax.augment.run import run
-  from tests.augment.folders import config
-
+def test_the_page_shows_dropped_candidates_with_their_reason(tmp_path, monkeypatch):
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
-  data = places.folder(tmp_path / "data", 8)
-  run(config("stubborn"), data)
+  data = folders.make_folder(tmp_path / "data", 8)
+  run(make_config("refuse_even"), data)
   page = tmp_path / "page.html"
   inspect.show(str(data), "mine", 3, "train", str(page))
   assert "refusal" in page.read_text()
@@ -96,16 +89,16 @@ def test_dropped_views_are_shown_with_their_reason(tmp_path, monkeypatch):
   assert "texts without a view" not in page.read_text()
 
 
-def test_a_folder_without_views_says_so(tmp_path, capsys):
-  data = places.folder(tmp_path / "data", 8)
+def test_a_missing_kind_is_an_error_that_lists_the_kinds(tmp_path):
+  data = folders.make_folder(tmp_path / "data", 8)
   with pytest.raises(
-    UserError, match="no views of kind 'mine' in train; there are old"
+    UserError, match="no views of kind 'mine' in train; available kinds: old"
   ):
     inspect.show(str(data), "mine", 3, "train", str(tmp_path / "page.html"))
-  assert not (tmp_path / "page").exists()
+  assert not (tmp_path / "page.html").exists()
 
 
-def test_columns_stay_within_the_terminal(data):
+def test_columns_fit_the_terminal(data):
   parts = sorted((data / "train").glob("*.parquet"))
   for width in (50, 100):
     for row in inspect.sample(parts, "", 100):
@@ -113,42 +106,47 @@ def test_columns_stay_within_the_terminal(data):
 
 
 @pytest.mark.parametrize(
-  ("more", "code", "said"),
+  ("arguments", "message"),
   [
-    (["--output=data.json"], 2, "ends in .html"),
-    (["--output=/proc/x/page.html"], 2, "cannot be written"),
-    (["--split=nope"], 2, "--split=nope: no such split"),
-    (["--kind=none"], 2, "no views of kind 'none' in train; there are"),
+    (["--output=data.json"], "must end in .html"),
+    (["--output=/proc/x/page.html"], "cannot be written"),
+    (["--split=nope"], "--split=nope: no such split"),
+    (["--kind=none"], "no views of kind 'none' in train; available kinds"),
   ],
 )
-def test_the_command_and_its_mistakes(data, tmp_path, more, code, said):
-  command = [sys.executable, "-m", "ssljax.augment", "inspect", f"--data={data}"]
-  done = subprocess.run(
-    [*command, *more], cwd=places.ROOT, capture_output=True, text=True
+def test_mistakes_on_the_command_line_are_one_line(data, arguments, message):
+  result = subprocess.run(
+    [
+      *(sys.executable, "-m", "ssljax.augment", "inspect", f"--data={data}"),
+      *arguments,
+    ],
+    cwd=command.ROOT,
+    capture_output=True,
+    text=True,
   )
-  assert done.returncode == code, done.stderr
-  assert said in done.stderr
-  assert len(done.stderr.splitlines()) == bool(said)
+  assert result.returncode == 2, result.stderr
+  assert message in result.stderr
+  assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_reader_that_leaves_is_no_error_and_the_page_is_there(data, tmp_path):
+def test_a_closed_pipe_is_not_an_error_and_the_page_is_written(data, tmp_path):
   page = tmp_path / "page.html"
-  done = subprocess.run(
+  result = subprocess.run(
     f"{sys.executable} -m ssljax.augment inspect --data={data} --rows=8"
     f" --output={page} | true; exit ${{PIPESTATUS[0]}}",
     shell=True,
     executable="/bin/bash",
-    cwd=places.ROOT,
+    cwd=command.ROOT,
     capture_output=True,
     text=True,
   )
-  assert (done.returncode, done.stderr) in ((141, ""), (0, ""))
+  assert (result.returncode, result.stderr) in ((141, ""), (0, ""))
   assert page.exists()
 
 
-def test_what_is_shown_comes_from_all_parts(tmp_path):
-  data = places.folder(tmp_path / "data", 60, parts=3)
-  run(config(), data)
+def test_rows_are_sampled_from_all_parts(tmp_path):
+  data = folders.make_folder(tmp_path / "data", 60, parts=3)
+  run(make_config(), data)
   parts = sorted((data / "train").glob("*.parquet"))
-  found = [int(row["id"].split("-")[1]) for row in inspect.sample(parts, "mine", 6)]
-  assert found == [0, 10, 20, 30, 40, 50]
+  numbers = [int(row["id"].split("-")[1]) for row in inspect.sample(parts, "mine", 6)]
+  assert numbers == [0, 10, 20, 30, 40, 50]

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped or started twice: the folder stays complete."""
 
 import collections
+import functools
 import os
 import signal
 import subprocess
@@ -121,13 +122,12 @@ def test_the_first_signal_also_stops_the_engine(data, monkeypatch):
   from ssljax.augment.engines import custom
 
   make, calls = custom.make, []
-  monkeypatch.setattr(
-    custom,
-    "make",
-    lambda function, version, stored, batch: make(
-      function, version, stored, batch
-    )._replace(stop=lambda: calls.append("engine")),
-  )
+
+  @functools.wraps(make)
+  def make_stoppable(**keywords):
+    return make(**keywords)._replace(stop=lambda: calls.append("engine"))
+
+  monkeypatch.setattr(custom, "make", make_stoppable)
   stop = StopSignals(on_stop=lambda: calls.append("message"))
   run(make_config(), data, stop)
   stop.on_stop()

@@ -1,12 +1,12 @@
-"""Each filter: what it drops, and what it must leave alone."""
+"""The text filters: what each drops, and what it must not drop."""
 
 import time
 
-import numpy as np
 import pytest
+from ssljax.configs.augment import base
 
 from ssljax.augment.engine import Candidate, Source
-from ssljax.augment.filters import text as filters
+from ssljax.augment.filters import text as text_filters
 from ssljax.augment.settings import Settings, parse_config
 from ssljax.errors import UserError
 
@@ -14,18 +14,16 @@ TEXT = "Please tell me how long a loaf of rye bread must stay in the oven."
 GOOD = "What is the right time for baking a loaf of rye? Tell me, please."
 
 
-def settings(**more) -> Settings:
-  from configs.augment import base
-
+def make_settings(**changes) -> Settings:
   config = base.get_config("custom", "mine")
-  config.update(more)
+  config.update(changes)
   return parse_config(config.to_dict())[0]
 
 
-def reason(view, text=TEXT, response=None, new_response=None, **more):
+def reason(view, text=TEXT, response=None, new_response=None, **changes):
   source = Source("1", text, response)
-  candidate = filters.clean(source, Candidate(view, new_response))
-  return filters.drop_reason(source, candidate, settings(**more))
+  candidate = text_filters.clean(source, Candidate(view, new_response))
+  return text_filters.drop_reason(source, candidate, make_settings(**changes))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +49,7 @@ def reason(view, text=TEXT, response=None, new_response=None, **more):
     "My apologies, I am unable to say this about rye in other words.",
   ],
 )
-def test_a_refusal_is_dropped_unless_the_text_is_one(view):
+def test_refusals_are_dropped_unless_the_text_is_one(view):
   assert reason(view) == "refusal"
   refused = "I can't help with baking a loaf of rye in that oven of yours."
   assert reason(view, refused) != "refusal"
@@ -78,7 +76,7 @@ def test_a_refusal_is_dropped_unless_the_text_is_one(view):
     "It is unethical to bake rye for less than an hour in there, isn't it?",
   ],
 )
-def test_what_only_sounds_like_a_refusal_stays(view):
+def test_texts_that_resemble_refusals_are_kept(view):
   assert reason(view) == ""
 
 
@@ -98,8 +96,8 @@ def test_what_only_sounds_like_a_refusal_stays(view):
     "  {}\n\n",
   ],
 )
-def test_what_stands_around_the_view_is_taken_off(around):
-  assert filters.strip_preamble(TEXT, around.format(GOOD)) == GOOD
+def test_preambles_and_quotes_are_removed(around):
+  assert text_filters.strip_preamble(TEXT, around.format(GOOD)) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -117,8 +115,8 @@ def test_what_stands_around_the_view_is_taken_off(around):
     ("Say it", "Here is the bread. And here: the oven."),
   ],
 )
-def test_what_belongs_to_the_view_stays(text, view):
-  assert filters.strip_preamble(text, view) == view
+def test_preambles_and_quotes_of_the_view_itself_are_kept(text, view):
+  assert text_filters.strip_preamble(text, view) == view
 
 
 @pytest.mark.parametrize(
@@ -134,7 +132,7 @@ def test_what_belongs_to_the_view_stays(text, view):
     f"{GOOD}\nNote that I kept the tone of it.",
   ],
 )
-def test_talk_that_cannot_be_taken_off_drops_the_view(view):
+def test_meta_talk_that_cannot_be_removed_drops_the_view(view):
   assert reason(view) == "meta-talk"
   assert reason(view, view.replace("time", "hour")) != "meta-talk"
 
@@ -155,25 +153,25 @@ def test_talk_that_cannot_be_taken_off_drops_the_view(view):
     ("a zero \0 in the middle of a text that has none, about bread", "malformed"),
   ],
 )
-def test_the_form_of_a_view(view, expected):
+def test_identical_empty_malformed_and_odd_sized_views_are_dropped(view, expected):
   assert reason(view) == expected
 
 
-def test_a_bound_of_zero_switches_a_filter_off():
+def test_a_limit_of_zero_turns_a_filter_off():
   assert reason("Bread?", least_ratio=0.0) == ""
   assert reason(GOOD * 4, most_ratio=0.0) == ""
   assert reason(TEXT.upper(), most_alike=0.0) == ""
   assert reason(TEXT, most_alike=0.0) == "identical"
 
 
-def test_signs_alone_are_a_view_of_signs():
+def test_punctuation_may_replace_punctuation():
   assert reason("?!?!?!", "!?!?!?", most_alike=0.0) == ""
 
 
 GERMAN = "Bitte sage mir, wie lange ein Roggenbrot im Ofen bleiben muss, danke."
 
 
-def test_another_language_is_dropped_where_one_is_asked_for():
+def test_views_in_another_language_are_dropped_if_configured():
   pytest.importorskip("py3langid", reason="pip install -e '.[augment]'")
   assert reason(GERMAN, language="en") == "other language"
   assert reason(GERMAN, language="de") == ""
@@ -187,10 +185,10 @@ def test_another_language_is_dropped_where_one_is_asked_for():
   assert reason("Backe es nicht!", "Bake 1 2 3 4", language="same") == ""
   assert reason(GERMAN, "12 :: 34 (56), 78 = 90, 11 / 12", language="same") == ""
   with pytest.raises(UserError, match="two-letter code"):
-    filters.language_identifier("english")
+    text_filters.language_identifier("english")
 
 
-def test_a_question_stays_one_where_that_is_asked_for():
+def test_questions_must_stay_questions_if_configured():
   asked = "How long must a loaf of rye bread stay in the oven?"
   told = "A loaf of rye stays in the oven for about an hour."
   assert reason(told, asked) == ""
@@ -206,11 +204,11 @@ def test_a_question_stays_one_where_that_is_asked_for():
   )
 
 
-def test_of_a_pair_the_part_that_was_changed_is_judged():
+def test_only_the_changed_parts_of_a_pair_are_checked():
   answer = "I can't help with that, I only know about cake and cookies."
   other = "That is beyond me, for my knowledge is of cake and of cookies."
-  assert reason(GOOD, TEXT, answer, answer) == ""  # the refusal was there before
-  assert reason(GOOD, TEXT, answer, None) == ""  # what is left out is repeated
+  assert reason(GOOD, TEXT, answer, answer) == ""  # unchanged
+  assert reason(GOOD, TEXT, answer, None) == ""  # None repeats the response
   assert reason(TEXT, TEXT, other, answer) == "refusal"
   assert reason(TEXT, TEXT, answer, other) == ""
   assert reason(TEXT, TEXT, answer, answer) == "identical"
@@ -218,8 +216,8 @@ def test_of_a_pair_the_part_that_was_changed_is_judged():
   assert reason(TEXT, TEXT, answer, "") == "empty"
   assert reason(GOOD, TEXT, other, "Cake.") == "too short"
   source = Source("1", TEXT, answer)
-  assert filters.clean(source, Candidate(GOOD, None)).response == answer
-  alone = filters.clean(Source("1", TEXT), Candidate(GOOD, "of nothing"))
+  assert text_filters.clean(source, Candidate(GOOD, None)).response == answer
+  alone = text_filters.clean(Source("1", TEXT), Candidate(GOOD, "of nothing"))
   assert alone.response is None
 
 
@@ -231,87 +229,19 @@ def test_of_a_pair_the_part_that_was_changed_is_judged():
     "You should not do this to any bread. Let us talk about cake instead.",
   ],
 )
-def test_a_reply_that_refuses_in_its_own_words_may_be_told_as_a_refusal(source):
+def test_views_of_a_response_that_seems_to_refuse_may_refuse(source):
   view = "I can't help with that, but I will gladly talk with you about cake."
   assert reason(TEXT, TEXT, source, view) == ""
   assert reason(TEXT, TEXT, GOOD, view) == reason(view) == "refusal"
 
 
-def test_a_last_line_that_tells_the_reader_something_is_no_talk():
+def test_a_note_to_the_reader_is_not_meta_talk():
   assert reason(f"{GOOD}\nNote that the oven of mine is small.") == ""
 
 
-def test_long_texts_cost_no_time():
+def test_long_texts_are_filtered_in_linear_time():
   began = time.process_time()
   for text in ("word " * 40_000, "\n" * 200_000 + "x", '"' * 100_000, "Sure " * 50_000):
     reason(text + "end", text + "begin")
-  # A pattern that looks at each pair of places would take minutes.
+  # A pattern with quadratic time would take minutes.
   assert time.process_time() - began < 10
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-  from tests import tiny
-
-  folder = tmp_path_factory.mktemp("encoder")
-  tiny.folder_of_encoder(folder)
-  return folder
-
-
-def test_similarity_is_the_cosine_of_mean_pooled_states(encoder):
-  from ssljax.augment.filters.similarity import Similarity
-  from ssljax.models import load_encoder
-
-  similarity = Similarity(str(encoder), 0.9)
-  texts = ["kind calm help", "harm", "bread bake the a kind " * 9, "steal"]
-  found = similarity.embed(texts)
-  model, params = load_encoder(str(encoder))
-  for text, vector in zip(texts, found, strict=True):
-    ids = np.array([similarity._tokenizer(text)["input_ids"]], np.int32)
-    mean = np.asarray(model.apply({"params": params}, ids, ids > 0))[0].mean(axis=0)
-    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
-  near, far = Candidate("kind calm help"), Candidate("steal hurt harm")
-  pairs = [(Source("1", "kind calm help the"), near), (Source("2", texts[0]), far)]
-  cosine = [
-    float(similarity.embed([s.text, v.text]).prod(axis=0).sum()) for s, v in pairs
-  ]
-  for least in (-1.0, min(cosine) + 1e-3, max(cosine) + 1e-3):
-    similarity._least = least
-    assert similarity(pairs).tolist() == [c >= least for c in cosine]
-
-
-def test_similarity_compiles_a_bounded_number_of_times(encoder):
-  from ssljax.augment.filters.similarity import Similarity
-
-  similarity = Similarity(str(encoder), 0.5)
-  rng = np.random.default_rng(0)
-  for count in (1, 7, 300, 50):
-    similarity.embed(["bread " * int(n) for n in rng.integers(1, 600, count)])
-  assert similarity.scorer.args[0]._cache_size() <= len(similarity.row_lengths)
-
-
-def test_a_judge_drops_a_view_that_is_not_similar_or_flips_the_label():
-  from collections import Counter
-
-  import pyarrow as pa
-
-  from ssljax.augment.filters.encoder import EncoderFilters
-  from ssljax.augment.rows import augment_shard
-  from tests.augment import places
-
-  table = pa.Table.from_pylist(places.rows(4), places.SCHEMA)
-
-  def ask(sources, attempt):
-    for i, source in enumerate(sources):
-      yield i, [Candidate(f"loaf {source.id}: for how long must I bake it, {attempt}")]
-
-  even = lambda pairs: np.array([int(s.id[-1]) % 2 == 0 for s, _ in pairs])
-  first = lambda pairs: np.array([s.id == "row-0" for s, _ in pairs])
-  result = augment_shard(
-    table, ask, settings(attempts=1), "x:1", EncoderFilters(even, first)
-  )
-  assert Counter(result.dropped["reason"].to_pylist()) == {
-    "not similar": 2,
-    "label flips": 1,
-  }
-  assert result.counts["views"] == 1
