@@ -52,11 +52,11 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   config = run_config.read(workdir)
   if dtype:
     config = {**config, "dtype": dtype}
+  step, params, notes = checkpoint.restore_params(workdir / "checkpoints")
   labels = tuple(config["resolved"]["labels"])
   encoder = resolve(config["encoder"])
   method = build.make_method(config)
   model = build.make_classifier(config, method, encoder, len(labels))
-  step, params, notes = checkpoint.restore_params(workdir / "checkpoints")
   for note in notes:
     print(note, file=sys.stderr)  # predict writes its rows to standard output
   return TrainedModel(workdir, config, labels, step, params, model, method, encoder)
