@@ -1,8 +1,6 @@
 """`ssljax.predict`: every row comes out with its types and a score."""
 
 import json
-import subprocess
-import sys
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 from ssljax import SafetyClassifier, predict
 from ssljax.errors import UserError
 from tests import runs
-from tests.runs import ROOT
 from tests.scored import (
   ADDED,
   SURROGATES,
@@ -250,24 +247,19 @@ def test_types_that_json_lacks_are_written_as_text(classifier, tmp_path):
 # The command.
 
 
-def test_the_command_reports_an_error_in_standard_input(model, tmp_path):
+def test_the_command_reports_an_error_in_one_line(model, tmp_path):
   rows = map(json.dumps, make_rows(11)[:5])
   lines = [*rows, "", SURROGATES[1], '{"text": "ä"}', '{"text":']
-  process = subprocess.run(
-    [
-      *(sys.executable, "-m", "ssljax.predict"),
-      *(f"--model={model}", "--input=-", "--output=-"),
-    ],
-    cwd=ROOT,
+  source = write_file(tmp_path / "in.jsonl", lines)
+  process = runs.command(
+    "ssljax.predict",
+    *(f"--model={model}", f"--input={source}", "--output=-"),
     env=runs.environment(tmp_path),
-    input="\n".join(lines).encode(),
-    capture_output=True,
   )
   assert process.returncode == 2
-  assert process.stdout == b""  # the rows before are less than a chunk
-  message = process.stderr.decode()
-  assert message.startswith("error: standard input, line 9: not valid JSON")
-  assert message.count("\n") == 1
+  assert process.stdout == ""
+  assert process.stderr.startswith(f"error: {source}, line 9: not valid JSON")
+  assert process.stderr.count("\n") == 1
 
 
 def test_rows_go_to_standard_output_chunk_by_chunk(

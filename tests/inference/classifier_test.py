@@ -1,10 +1,7 @@
 """SafetyClassifier: runs and exported folders give the same scores."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 
@@ -18,7 +15,6 @@ from ssljax.evals.runs import read_run
 from ssljax.inference.load import load_trained
 from ssljax.training import pytrees
 from tests import runs
-from tests.runs import ROOT
 
 TEXTS = ["calm bread", ("harm the bake", "steal"), "kind " * 60, ("a", None), "hurt"]
 
@@ -309,8 +305,3 @@ def test_thresholds_by_name_or_number(classifier):
 def test_a_folder_that_is_neither_a_run_nor_an_export(tmp_path):
   with pytest.raises(UserError, match="neither a run"):
     SafetyClassifier.load(tmp_path)
-
-
-def test_importing_the_package_imports_no_jax():
-  code = "import sys, ssljax; assert 'jax' not in sys.modules; ssljax.SafetyClassifier"
-  subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ}, check=True)

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import weakref
 
 import numpy as np
@@ -16,7 +14,6 @@ from ssljax.data.records import files
 from ssljax.errors import UserError
 from ssljax.inference.rows.resume import OutputParts
 from tests import runs
-from tests.runs import ROOT
 from tests.scored import (
   hidden_files,
   make_rows,
@@ -165,33 +162,12 @@ def test_a_folder_without_a_part_accepts_any_threshold(classifier, interrupt, tm
   assert "flagged at 0.9" in summary
 
 
-KILLED = """
-import os, sys
-from ssljax import cli, predict
-from ssljax.inference.rows.resume import OutputParts
-predict.CHUNK_SIZE = 8
-original, calls = OutputParts.add, []
-def add(*args):
-  original(*args)
-  calls.append(args)
-  if len(calls) == 3:
-    os.kill(os.getpid(), 9)
-OutputParts.add = add
-sys.argv[0] = "predict"
-predict.define_flags()
-cli.run(predict.main)
-"""
-
-
 def test_a_killed_command_continues(model, classifier, tmp_path, monkeypatch):
   source = write_file(tmp_path / "in.jsonl", make_rows())
   output = tmp_path / "out.parquet"
-  process = subprocess.run(
-    [
-      *(sys.executable, "-c", KILLED, f"--model={model}"),
-      *(f"--input={source}", f"--output={output}"),
-    ],
-    cwd=ROOT,
+  process = runs.command(
+    "tests.inference.killed_predict",
+    *(f"--model={model}", f"--input={source}", f"--output={output}"),
     env=runs.environment(tmp_path),
   )
   assert process.returncode == -9
@@ -264,7 +240,7 @@ def test_memory_holds_the_scored_chunk_and_the_next_one(
     nonlocal held
     held -= rows
 
-  lines, batches, add = files.rows, pq.ParquetFile.iter_batches, OutputParts.add
+  lines, batches, add = files.read_rows, pq.ParquetFile.iter_batches, OutputParts.add
   monkeypatch.setattr(
     files, "rows", lambda path: ((n, watch(Row(row), 1)) for n, row in lines(path))
   )
@@ -292,7 +268,7 @@ def test_a_parquet_file_is_not_held_in_memory(tmp_path):
   pq.write_table(table, tmp_path / "in.parquet", row_group_size=50, compression="none")
   del table
   before, most = pa.total_allocated_bytes(), 0
-  for batch in files.parquet(tmp_path / "in.parquet").iter_batches(50):
+  for batch in files.open_parquet(tmp_path / "in.parquet").iter_batches(50):
     assert len(batch) == 50
     most = max(most, pa.total_allocated_bytes() - before)
   assert most < 1_500_000  # of 4,000,000

@@ -53,9 +53,9 @@ def reorder(tokens: tokenize.Tokens, order) -> tokenize.Tokens:
 
 
 def one_per_row(tokens: tokenize.Tokens, length: int = 48) -> pack.Texts:
-  plan = pack.plan(tokens.lengths, (length,), packed=False)
+  plan = pack.plan_rows(tokens.lengths, (length,), packed=False)
   texts = [tokens.text(i) for i in range(len(tokens.lengths))]
-  return pack.lay([plan], [texts], pack.Shape(((length, len(texts)),)), False)
+  return pack.fill_rows([plan], [texts], pack.Shape(((length, len(texts)),)), False)
 
 
 @functools.cache

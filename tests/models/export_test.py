@@ -10,7 +10,7 @@ from ssljax.export import write_weights
 from ssljax.method import Head
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
-from tests.models.classifier_test import CONFIGS, FIRST, padded, parameters
+from tests.models.classifier_test import CONFIGS, FIRST, padded, random_params
 
 torch = pytest.importorskip("torch", reason="pip install torch")
 transformers = pytest.importorskip("transformers")
@@ -29,8 +29,10 @@ def test_exported_folders_give_the_models_logits(name, head, voters, virtual, tm
   heads = {"voters": Head("classifier", voters)} if voters > 1 else {}
   labels = ("fine", "rude", "harmful")
   model = Classifier(Encoder(CONFIGS[name]), len(labels) + virtual, head, heads)
-  params = jax.tree.map(np.asarray, parameters(model))
-  expected = model.apply({"params": params}, (padded(FIRST),)).logits[:, : len(labels)]
+  params = jax.tree.map(np.asarray, random_params(model))
+  expected = jit(model.apply)({"params": params}, (padded(FIRST),)).logits[
+    :, : len(labels)
+  ]
   config = CONFIGS[name]
   assert write_weights(tmp_path, config, params, head, labels, 40) == (
     voters if head == "mlp" else 1
@@ -39,6 +41,19 @@ def test_exported_folders_give_the_models_logits(name, head, voters, virtual, tm
   logits = predict(tmp_path, labels)
   assert np.ptp(expected, axis=0).min() > 0.1
   assert np.abs(logits - expected).max() < LIMIT
+
+
+@pytest.mark.parametrize("head", ["hf", "mlp"])
+def test_an_extra_head_that_predicts_replaces_the_classifier(head, tmp_path):
+  heads, labels = {"balanced": Head("linear")}, ("fine", "rude", "harmful")
+  model = Classifier(Encoder(CONFIGS["bert"]), len(labels), head, heads)
+  params = jax.tree.map(np.asarray, random_params(model))
+  outputs = jit(model.apply)({"params": params}, (padded(FIRST),))
+  write_weights(tmp_path, CONFIGS["bert"], params, head, labels, 40, "balanced")
+  predict = in_transformers if head == "hf" else in_sentence_transformers
+  logits = predict(tmp_path, labels)
+  assert np.abs(outputs.heads["balanced"] - outputs.logits).min(0).max() > 0.1
+  assert np.abs(logits - outputs.heads["balanced"]).max() < LIMIT
 
 
 def inputs():
