@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
 from ssljax.assets.encoders import resolve
-from ssljax.data import prepare
 from ssljax.data.batches import tftext, tokenize
-from ssljax.data.records import records
+from ssljax.data.records.read import read_splits
 from ssljax.data.records.records import Splits
+from ssljax.data.sources import build
 from ssljax.errors import UserError
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -35,11 +35,11 @@ def main() -> int:
   options = parser.parse_args()
   try:
     folder = resolve(options.encoder)
-    splits = records.read_splits(prepare.in_cache(options.data))
+    splits = read_splits(build.resolve_data(options.data))
     backend = tokenize.load_tokenizer(folder).backend_tokenizer
-    used = tftext.make(backend, folder)
+    used = tftext.make_encoder(backend, folder)
     with every_word():
-      alone = tftext.make(backend, folder)
+      alone = tftext.make_encoder(backend, folder)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return error.code

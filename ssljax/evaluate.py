@@ -16,9 +16,11 @@ from typing import Any
 from absl import flags
 
 from ssljax import cli, run_config
-from ssljax.data import datasets, prepare
-from ssljax.data.records import files, records, schema, split_files
+from ssljax.data import datasets
+from ssljax.data.records import files, schema, split_files
+from ssljax.data.records.read import read_labelled, read_splits
 from ssljax.data.records.records import Records
+from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.evals import evaluation, runs
 from ssljax.evals.classification import METRICS
@@ -71,7 +73,7 @@ def evaluate(
     data = Path(data).expanduser()
     name = data.name if data.is_dir() else files.stem(data)
     source = str(data.resolve())
-    rows = records.read_labelled(data, config["resolved"]["labels"])
+    rows = read_labelled(data, config["resolved"]["labels"])
     columns = _read_columns(data, slices)
   output = Path(output or workdir / "evaluations" / name).expanduser()
   identity = {"data": source, "workdir": str(workdir.resolve())}
@@ -111,7 +113,7 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> Records:
   Raises:
     UserError: they cannot be read, or have changed since.
   """
-  splits = records.read_splits(prepare.in_cache(config["data"]), config["seed"])
+  splits = read_splits(resolve_data(config["data"]), config["seed"])
   same = list(splits.labels) == config["resolved"]["labels"]
   if same and (workdir / "result.json").exists():
     saved = read_predictions(workdir / "predictions" / "test.parquet")
@@ -129,8 +131,8 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> Records:
 
 def _read_columns(data: Path, names: Sequence[str]) -> dict[str, list]:
   columns: dict[str, list] = {name: [] for name in names}
-  for path in split_files.labelled_files(data) if names else ():
-    for name, values in schema.others(path, names).items():
+  for path in split_files.find_test_files(data) if names else ():
+    for name, values in schema.read_extra_columns(path, names).items():
       columns[name] += values
   return columns
 

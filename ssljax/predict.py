@@ -103,7 +103,7 @@ def check_input(source: str, target: str) -> Task:
       the output can't hold it; the output exists already, or can't be written.
   """
   path = None if source == "-" else Path(source).expanduser()
-  if path and files.check(path) not in FORMATS:
+  if path and files.check_format(path) not in FORMATS:
     raise UserError(f"--input={source}: give a JSONL or Parquet file, or -")
   if path and not path.is_file():
     raise UserError(f"--input={source}: not a regular file; pipe it into --input=-")

@@ -16,8 +16,8 @@ from jax.experimental import multihost_utils
 
 from ssljax import run_config
 from ssljax.config import method_name
-from ssljax.data import prepare
 from ssljax.data.datasets import EvalSet
+from ssljax.data.sources.build import resolve_data
 from ssljax.errors import TERMINATED, RunError
 from ssljax.evals import evaluation, runs
 from ssljax.evals.classification import classification_metrics
@@ -59,7 +59,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   config, kept = run_config.continued(workdir, config)
   for line in kept:
     note(line)
-  requested = {**config, "data": prepare.in_cache(config["data"])}
+  requested = {**config, "data": resolve_data(config["data"])}
   folder.claim(workdir, json.loads(json.dumps(requested)))
   result = None if config["dry_run"] else folder.read_result(workdir)
   if result:

@@ -17,7 +17,7 @@ import pytest
 import ssljax
 from ssljax import config as keys
 from ssljax import run_config
-from ssljax.data.records.records import read_splits
+from ssljax.data.records.read import read_splits
 from ssljax.errors import UserError
 from ssljax.options import Option
 from tests import runs

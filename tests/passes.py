@@ -29,11 +29,11 @@ def texts(seed: int, rows: int = 6, packed: bool = True, shards: int = 1, length
   made = [(random.integers(5, tiny.VOCABULARY, n).astype(np.int32), n) for n in lengths]
   parts = [made[s * rows // shards :][: rows // shards] for s in range(shards)]
   plans = [
-    pack.plan(np.array([len(ids) for ids, _ in part]), (LONGEST,), packed)
+    pack.plan_rows(np.array([len(ids) for ids, _ in part]), (LONGEST,), packed)
     for part in parts
   ]
   most = int(np.max([plan.rows for plan in plans]))
-  return pack.lay(plans, parts, pack.Shape(((LONGEST, most),)), packed)
+  return pack.fill_rows(plans, parts, pack.Shape(((LONGEST, most),)), packed)
 
 
 @functools.cache

@@ -133,7 +133,7 @@ def _no_views_message(counts: Counter[str], kind: str) -> str:
 def _vocabulary(files: Sequence[Path]) -> word_noise.Vocabulary:
   """Counts the words of evenly spaced rows, the same for any division into shards."""
   total = sum(pq.read_metadata(file).num_rows for file in files)
-  every = max(1, total // word_noise.COUNTED)
+  every = max(1, total // word_noise.MAX_COUNTED_TEXTS)
   texts: list[str] = []
   row = 0
   for path in files:
@@ -144,4 +144,4 @@ def _vocabulary(files: Sequence[Path]) -> word_noise.Vocabulary:
         row += batch.num_rows
         for name in ("text", "response"):
           texts += [text for text in sample[name].to_pylist() if text is not None]
-  return word_noise.vocabulary(texts)
+  return word_noise.count_words(texts)

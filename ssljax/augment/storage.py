@@ -66,7 +66,7 @@ def check_dataset_folder(
     if not parts:
       raise UserError(f"--data={folder}: not a dataset folder; {prepare}")
     for part in parts:
-      if not files.parquet(part).schema_arrow.equals(SCHEMA):
+      if not files.open_parquet(part).schema_arrow.equals(SCHEMA):
         raise UserError(f"{part}: its columns aren't those of a dataset; {prepare}")
     result[split] = parts
   return result

@@ -1,1 +1,1 @@
-"""From files of texts to packed batches."""
+"""Datasets: reading records, preparing dataset folders, tokenising, batching."""

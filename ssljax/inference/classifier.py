@@ -234,7 +234,7 @@ def _as_pair(text: Text, where: str) -> tuple[str, str | None]:
     if isinstance(prompt, str) and isinstance(response, str | None):
       return prompt, response
   raise TypeError(
-    f"{where}: {files.short(text)}; give a text, or a pair of prompt and response"
+    f"{where}: {files.shorten(text)}; give a text, or a pair of prompt and response"
   )
 
 

@@ -80,7 +80,7 @@ def score(
       count = min(most, 1 << (needed - 1).bit_length()) if fit else most
       texts = _fill(batch, tokens, length, devices.shards, count)
       logits = eval_step(params, sharding.put_texts(texts, devices))
-      batches.append((batch, pack.slots(length, True), logits))
+      batches.append((batch, pack.slots_per_row(length, True), logits))
   result = None
   for batch, slots, logits in batches:
     logits = np.asarray(logits)
@@ -96,7 +96,7 @@ def _pack(tokens: Tokens, lengths: Sequence[int]) -> dict[int, list[list[int]]]:
   """Maps each row length to its rows: lists of text indices, in slot order."""
   rows: dict[int, list[list[int]]] = {length: [] for length in lengths}
   for begin in range(0, len(tokens.lengths), PLANNED_TEXTS):
-    plan = pack.plan(tokens.lengths[begin : begin + PLANNED_TEXTS], lengths)
+    plan = pack.plan_rows(tokens.lengths[begin : begin + PLANNED_TEXTS], lengths)
     for g, length in enumerate(lengths):
       new_rows: list[list[int]] = [[] for _ in range(plan.rows[g])]
       members = np.flatnonzero(plan.group == g)
@@ -110,12 +110,12 @@ def _fill(
   batch: Sequence[Sequence[int]], tokens: Tokens, length: int, shards: int, count: int
 ) -> Texts:
   """Lays out `count` rows per shard. Logits come in slot order, empty slots too."""
-  rows = pack.empty(shards, count, length)
+  rows = pack.empty_rows(shards, count, length)
   for r, texts in enumerate(batch):
     begin = 0
     for slot, i in enumerate(texts):
       ids, prompt = tokens.text(i)
-      pack.write(rows, (*divmod(r, count), slot), begin, ids, prompt)
+      pack.write_text(rows, (*divmod(r, count), slot), begin, ids, prompt)
       begin += len(ids)
   where = np.tile(np.arange(rows.first[0].size, dtype=np.int32), (shards, 1))
   return Texts((rows,), where)

@@ -12,8 +12,9 @@ from ssljax import config as configuration
 from ssljax import sharding
 from ssljax.assets import fetch
 from ssljax.batch import Batch
-from ssljax.data import datasets, prepare
+from ssljax.data import datasets
 from ssljax.data.batches import loader
+from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.method import Sizes
 from ssljax.training import build, optim, step
@@ -51,11 +52,11 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   # The config and the data are checked before the encoder's weights are loaded.
   configuration.validate(config)
   method = build.make_method(config)
-  config = {**config, "data": prepare.in_cache(config["data"])}
+  config = {**config, "data": resolve_data(config["data"])}
   devices = sharding.make_devices(config["parallel"], config["fsdp"])
   # Compiled steps are cached on disk, so that a resumed run starts at once.
   jax.config.update("jax_compilation_cache_dir", str(fetch.folder() / "xla"))
-  data = datasets.load(config, method.needs)
+  data = datasets.load_sets(config, method.needs)
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)
   model = build.make_classifier(config, method, data.encoder, len(data.labels))
@@ -85,7 +86,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     layout=loader.Layout(
       devices.shards,
       config["accumulation"],
-      loader.row_lengths(longest, config["max_length"], packed),
+      loader.row_length_options(longest, config["max_length"], packed),
       packed,
       model.encoder.config.costly_length,
     ),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from ssljax.data import datasets
+from ssljax.data import datasets, views
 from ssljax.errors import UserError
 from ssljax.method import Needs
 from tests import tiny
@@ -45,7 +45,7 @@ def config(tmp_path, monkeypatch):
 def test_a_labelled_row_without_the_view_shows_its_own_text(config, missing, seed):
   changed = config | {"missing_view": missing, "seed": seed}
   needs = Needs(views=("weak",))
-  train = datasets.load(changed, needs).train
+  train = datasets.load_sets(changed, needs).train
   view = train.labelled["weak"]
   assert (np.diff(view.begin) > 0).all()
   rows = np.arange(8)
@@ -59,29 +59,29 @@ def test_a_labelled_row_without_the_view_shows_its_own_text(config, missing, see
 
 def test_a_view_that_labelled_rows_lack_is_named(config):
   with pytest.raises(UserError, match=r"labelled rows.*missing_view"):
-    datasets.load(config, Needs(views=()))
+    datasets.load_sets(config, Needs(views=()))
 
 
 def test_words_are_perturbed_once(config, monkeypatch):
   changed = config | {"weak": ("self",), "strong": ("words",)}
   needs = Needs(views=("weak", "strong"))
-  first = datasets.load(changed, needs)
-  monkeypatch.setattr(datasets.words, "perturb_all", None)
-  assert datasets.load(changed, needs).sha256 == first.sha256
+  first = datasets.load_sets(changed, needs)
+  monkeypatch.setattr(views.word_noise, "perturb_all", None)
+  assert datasets.load_sets(changed, needs).sha256 == first.sha256
   with pytest.raises(TypeError):
-    datasets.load(changed | {"seed": 1}, needs)
+    datasets.load_sets(changed | {"seed": 1}, needs)
 
 
 def test_masked_candidates_stand_beside_the_others(config):
   pytest.importorskip("tensorflow_text", reason="pip install -e '.[tftext]'")
   changed = config | {"weak": ("self",), "strong": ("self", "masked", "llm")}
   changed["missing_view"] = "self"
-  train = datasets.load(changed, Needs(views=("weak", "strong"))).train.unlabelled
+  train = datasets.load_sets(changed, Needs(views=("weak", "strong"))).train.unlabelled
   weak, strong = train["weak"], train["strong"]
-  assert (np.diff(strong.begin) == 1 + datasets.CANDIDATES + 1).all()
+  assert (np.diff(strong.begin) == 1 + views.CANDIDATES + 1).all()
   for row, first in enumerate(strong.begin[:-1]):
     whole = weak.tokens.text(row)[0]
-    some = [strong.tokens.text(first + k)[0] for k in range(2 + datasets.CANDIDATES)]
+    some = [strong.tokens.text(first + k)[0] for k in range(2 + views.CANDIDATES)]
     np.testing.assert_array_equal(some[0], whole)
     for ids in some[1:-1]:
       assert set(ids[ids != whole]) == {4}  # [MASK]
@@ -105,23 +105,22 @@ def test_texts_of_train_in_test_stop_a_run_or_are_left_out(config):
   config = overlapping(config, lambda train: [row["text"].upper() for row in train[:2]])
   needs = Needs(views=("weak",))
   with pytest.raises(UserError, match=r"train.*, line 1: .*test.*on_overlap=drop"):
-    datasets.load(config, needs)
-  found = datasets.load(config | {"on_overlap": "drop"}, needs)
+    datasets.load_sets(config, needs)
+  found = datasets.load_sets(config | {"on_overlap": "drop"}, needs)
   assert len(found.train.label) + len(found.train.hidden) == 28
-  assert (
-    "2 rows of train and 0 views that are texts of validation or test left out"
-    in (found.notes)
+  assert "dropped 2 rows and 0 views of train that are also in validation or test" in (
+    found.notes
   )
 
 
 def test_what_dropping_has_left_is_said_where_it_is_too_little(config):
   views = overlapping(config, lambda train: [train[0]["views"][0]["text"], "x"])
   views |= {"on_overlap": "drop", "weak": ("llm",)}
-  with pytest.raises(UserError, match=r"stored for .*0 rows of train and 1 views"):
-    datasets.load(views, Needs(views=("weak",)))
+  with pytest.raises(UserError, match=r"stored for .*0 rows and 1 views of train"):
+    datasets.load_sets(views, Needs(views=("weak",)))
   good = overlapping(config, lambda train: [row["text"] for row in train[::2]])
-  with pytest.raises(UserError, match=r"label.*15 rows of train and 0 views"):
-    datasets.load(good | {"on_overlap": "drop"}, Needs(views=("weak",)))
+  with pytest.raises(UserError, match=r"label.*15 rows and 0 views of train"):
+    datasets.load_sets(good | {"on_overlap": "drop"}, Needs(views=("weak",)))
 
 
 def test_a_run_with_overlap_ends_in_one_line(config, tmp_path):

@@ -10,15 +10,14 @@ import pytest
 
 from ssljax.data import prepare
 from ssljax.data.dedup import exact
-from ssljax.data.records import records
-from ssljax.data.sources import hub
-from ssljax.data.sources import write as folder
+from ssljax.data.records.read import read_splits
+from ssljax.data.sources import build, hub, write
 from ssljax.errors import UserError
 
 LABELS = ("fine", "rude", "spam")
 
 
-def write(path, n=60, names=LABELS, first=0):
+def write_csv(path, n=60, names=LABELS, first=0):
   lines = ["say,verdict,kind"]
   for i in range(first, first + n):
     lines.append(f"text number {i},{names[i % len(names)]},made")
@@ -28,7 +27,7 @@ def write(path, n=60, names=LABELS, first=0):
 
 def make(source, output, **more):
   columns = {"text": "say", "label": "verdict", "category": "kind"}
-  return prepare.prepare_files(str(source), output, columns, LABELS, **more)
+  return build.build_from_files(str(source), output, columns, LABELS, **more)
 
 
 def texts(split):
@@ -36,8 +35,8 @@ def texts(split):
 
 
 def test_one_csv_with_three_classes(tmp_path):
-  about = make(write(tmp_path / "mine.csv"), tmp_path / "out")
-  found = records.read_splits(tmp_path / "out")
+  about = make(write_csv(tmp_path / "mine.csv"), tmp_path / "out")
+  found = read_splits(tmp_path / "out")
   assert found.labels == LABELS
   assert found.notes == ()
   assert [len(s) for s in found[:3]] == [42, 6, 12]
@@ -52,46 +51,48 @@ def test_one_csv_with_three_classes(tmp_path):
 
 
 def test_seeds_and_repetition(tmp_path):
-  source = write(tmp_path / "mine.csv")
+  source = write_csv(tmp_path / "mine.csv")
   for name, seed in (("a", 0), ("b", 0), ("c", 1)):
     make(source, tmp_path / name, seed=seed)
-  a, b, c = (records.read_splits(tmp_path / name) for name in "abc")
+  a, b, c = (read_splits(tmp_path / name) for name in "abc")
   assert a[:3] == b[:3]
   assert texts(a.test) != texts(c.test)
 
 
 def test_splits_that_are_there_stay(tmp_path):
-  train = write(tmp_path / "train.csv")
-  test = write(tmp_path / "test.csv", 30, first=100)
+  train = write_csv(tmp_path / "train.csv")
+  test = write_csv(tmp_path / "test.csv", 30, first=100)
   make(f"{train},{test}", tmp_path / "out")
-  found = records.read_splits(tmp_path / "out")
+  found = read_splits(tmp_path / "out")
   assert [len(s) for s in found[:3]] == [54, 6, 30]
-  write(tmp_path / "dev.csv", 12, first=200)
+  write_csv(tmp_path / "dev.csv", 12, first=200)
   make(tmp_path, tmp_path / "all")
-  found = records.read_splits(tmp_path / "all")
+  found = read_splits(tmp_path / "all")
   assert [len(s) for s in found[:3]] == [60, 12, 30]
   (tmp_path / "test.csv").unlink()
   make(f"{train},{tmp_path / 'dev.csv'}", tmp_path / "two")
-  found = records.read_splits(tmp_path / "two")
+  found = read_splits(tmp_path / "two")
   assert [len(s) for s in found[:3]] == [48, 12, 12]
 
 
 def test_a_single_test_file_is_for_testing(tmp_path):
-  about = make(write(tmp_path / "my-test.csv"), tmp_path / "out")
+  about = make(write_csv(tmp_path / "my-test.csv"), tmp_path / "out")
   assert list(about["rows"]) == ["test"]
   assert "evaluate" in about["notes"][0]
 
 
 def test_copies_across_splits_leave_train(tmp_path):
-  train = write(tmp_path / "train.csv", 60)
-  dev = write(tmp_path / "dev.csv", 12, first=50)  # 10 of train, 2 of its own
-  test = write(tmp_path / "test.csv", 12, first=60)  # 2 of validation, 10 of its own
+  train = write_csv(tmp_path / "train.csv", 60)
+  dev = write_csv(tmp_path / "dev.csv", 12, first=50)  # 10 of train, 2 of its own
+  test = write_csv(
+    tmp_path / "test.csv", 12, first=60
+  )  # 2 of validation, 10 of its own
   about = make(f"{train},{dev},{test}", tmp_path / "out")
-  found = records.read_splits(tmp_path / "out")
+  found = read_splits(tmp_path / "out")
   assert not texts(found.train) & (texts(found.validation) | texts(found.test))
   assert not texts(found.validation) & texts(found.test)
   assert [len(s) for s in found[:3]] == [50, 10, 12]
-  assert about["dropped"] == {folder.VALIDATION_COPIES: 2, folder.TRAIN_COPIES: 10}
+  assert about["dropped"] == {write.VALIDATION_COPIES: 2, write.TRAIN_COPIES: 10}
 
 
 def test_what_prepare_writes_or_divides_trains(tmp_path):
@@ -104,15 +105,15 @@ def test_what_prepare_writes_or_divides_trains(tmp_path):
   given = f"{tmp_path / 'train.jsonl'},{tmp_path / 'test.jsonl'}"
   # Every text of train is one of test.
   with pytest.raises(UserError, match="train split has no rows"):
-    prepare.prepare_files(given, tmp_path / "none", {})
+    build.build_from_files(given, tmp_path / "none", {})
   whole = tmp_path / "whole.jsonl"
   whole.write_text("".join(lines))
-  prepare.prepare_files(str(whole), tmp_path / "out", {})
+  build.build_from_files(str(whole), tmp_path / "out", {})
   for data in (tmp_path / "out", whole):
-    found = records.read_splits(str(data))
-    against = exact.known([found.validation, found.test])
+    found = read_splits(str(data))
+    against = exact.index_digests([found.validation, found.test])
     assert len(found.train) > 30
-    assert (exact.rows(found.train, against) == -1).all()
+    assert (exact.duplicate_rows(found.train, against) == -1).all()
 
 
 def test_a_pair_is_a_copy_only_with_its_response(tmp_path):
@@ -124,9 +125,9 @@ def test_a_pair_is_a_copy_only_with_its_response(tmp_path):
   for name, replies in (("train", ["a", "b"]), ("test", ["b", "c"])):
     lines = "".join(json.dumps(row) + "\n" for row in rows(replies))
     (tmp_path / f"{name}.jsonl").write_text(lines)
-  about = prepare.prepare_files(str(tmp_path), tmp_path / "out", {})
-  assert about["dropped"] == {folder.TRAIN_COPIES: 20}
-  assert about["notes"][-1] == "18 rows of train share their text with a row of test"
+  about = build.build_from_files(str(tmp_path), tmp_path / "out", {})
+  assert about["dropped"] == {write.TRAIN_COPIES: 20}
+  assert about["notes"][-1] == "18 rows of train have the same text as a row of test"
 
 
 def test_labels_by_name_id_or_neither(tmp_path):
@@ -136,8 +137,8 @@ def test_labels_by_name_id_or_neither(tmp_path):
     rows = [{"text": f"text {i}", "label": v} for i, v in enumerate(values)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-    prepare.prepare_files(f"{path}", output, {}, labels)
-    found = records.read_splits(output)
+    build.build_from_files(f"{path}", output, {}, labels)
+    found = read_splits(output)
     return found.labels, sum((s.label >= 0).sum() for s in found[:3])
 
   assert given(*["No", "YES"] * 20) == (("no", "yes"), 40)
@@ -148,8 +149,10 @@ def test_labels_by_name_id_or_neither(tmp_path):
   for bad in ("maybe", 2, -1, 0.5, True):
     with pytest.raises(UserError) as error:
       given("no", "yes", bad)
-    assert f"{path}, line 3: label: {bad!r} is not one of no, yes" in str(error.value)
-  with pytest.raises(UserError, match="'rude' is not a class id; give every class's"):
+    assert f"{path}, line 3: label is {bad!r}, which is not one of no, yes" in str(
+      error.value
+    )
+  with pytest.raises(UserError, match="'rude', which is not a class id"):
     given("rude", labels=())
   with pytest.raises(UserError, match="no row of train is 'maybe'"):
     given(*["no", "yes"] * 20, labels=("no", "yes", "maybe"))
@@ -157,24 +160,24 @@ def test_labels_by_name_id_or_neither(tmp_path):
 
 def test_rows_that_are_left_out_are_counted(tmp_path):
   train = tmp_path / "train.csv"
-  write(train)
+  write_csv(train)
   train.write_text(train.read_text() + ",fine,x\n \t,rude,x\nunlabelled text,,x\n")
-  test = write(tmp_path / "test.csv", 9, first=100)
+  test = write_csv(tmp_path / "test.csv", 9, first=100)
   test.write_text(test.read_text() + "nobody judged this,,x\n")
   about = make(f"{train},{test}", tmp_path / "out")
   assert about["dropped"] == {"no text": 2, "no label": 1}
   assert about["rows"]["train"]["unlabelled"] == 1
-  assert (records.read_splits(tmp_path / "out").train.label == -1).sum() == 1
+  assert (read_splits(tmp_path / "out").train.label == -1).sum() == 1
 
 
 def test_ids_are_kept_or_made(tmp_path):
   path = tmp_path / "mine.jsonl"
   rows = [{"key": 100 + i, "text": f"text {i}", "label": i % 2} for i in range(40)]
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-  prepare.prepare_files(str(path), tmp_path / "kept", {"id": "key"})
-  prepare.prepare_files(str(path), tmp_path / "made", {})
+  build.build_from_files(str(path), tmp_path / "kept", {"id": "key"})
+  build.build_from_files(str(path), tmp_path / "made", {})
   ids = lambda name: {
-    i for s in records.read_splits(tmp_path / name)[:3] for i in s.column("id")
+    i for s in read_splits(tmp_path / name)[:3] for i in s.column("id")
   }
   assert ids("kept") == {str(100 + i) for i in range(40)}
   assert ids("made") == {f"mine.jsonl-train:{i}" for i in range(1, 41)}
@@ -188,13 +191,13 @@ def test_ids_are_kept_or_made(tmp_path):
       ["mine.csv, line 2: no column 'prompt'", "say, verdict, kind"],
     ),
     ({"text": "say", "label": "truth"}, ["no column 'truth'", "--columns=label=NAME"]),
-    ({"body": "say"}, ["--columns: 'body' is unknown", "id, text, response"]),
+    ({"body": "say"}, ["--columns: unknown name 'body'", "id, text, response"]),
   ],
 )
 def test_columns_that_are_not_there(tmp_path, columns, words):
   with pytest.raises(UserError) as error:
-    prepare.prepare_files(
-      str(write(tmp_path / "mine.csv")), tmp_path / "out", columns, LABELS
+    build.build_from_files(
+      str(write_csv(tmp_path / "mine.csv")), tmp_path / "out", columns, LABELS
     )
   for word in words:
     assert word in str(error.value)
@@ -202,18 +205,18 @@ def test_columns_that_are_not_there(tmp_path, columns, words):
 
 
 def test_an_output_that_exists_is_not_touched(tmp_path):
-  source = write(tmp_path / "mine.csv")
+  source = write_csv(tmp_path / "mine.csv")
   output = tmp_path / "out"
   output.mkdir()
   (output / "precious.txt").write_text("mine")
-  with pytest.raises(UserError, match="exists already"):
+  with pytest.raises(UserError, match="already exists"):
     make(source, output)
   assert [p.name for p in output.iterdir()] == ["precious.txt"]
 
 
 @pytest.mark.parametrize("moment", ["write", "describe", "rename", "interrupt"])
 def test_a_crash_in_the_middle_leaves_nothing(tmp_path, monkeypatch, moment):
-  source = write(tmp_path / "mine.csv")
+  source = write_csv(tmp_path / "mine.csv")
   written = []
   real = pq.write_table
 
@@ -229,9 +232,9 @@ def test_a_crash_in_the_middle_leaves_nothing(tmp_path, monkeypatch, moment):
   if moment in ("write", "interrupt"):
     monkeypatch.setattr(pq, "write_table", second)
   elif moment == "describe":
-    monkeypatch.setattr(folder.json, "dumps", fail)
+    monkeypatch.setattr(write, "write_json", fail)
   else:
-    monkeypatch.setattr(os, "rename", fail)
+    monkeypatch.setattr(os, "replace", fail)
   with pytest.raises(KeyboardInterrupt if moment == "interrupt" else UserError):
     make(source, tmp_path / "out")
   assert [p.name for p in tmp_path.iterdir()] == ["mine.csv"]
@@ -240,7 +243,7 @@ def test_a_crash_in_the_middle_leaves_nothing(tmp_path, monkeypatch, moment):
 def test_a_hub_data_set_with_names_of_its_own(tmp_path, monkeypatch):
   def part(begin):
     rows = ({"post": f"text {i}", "verdict": i % 2} for i in range(begin, begin + 30))
-    return hub.Part(rows, {"verdict": ("no", "yes")}, ("post", "verdict"))
+    return hub.HubSplit(rows, {"verdict": ("no", "yes")}, ("post", "verdict"))
 
   seen = []
 
@@ -248,25 +251,25 @@ def test_a_hub_data_set_with_names_of_its_own(tmp_path, monkeypatch):
     seen.append((name, config))
     return {"30k_train": part(0), "30k_test": part(100)}
 
-  monkeypatch.setattr(hub, "load", load)
+  monkeypatch.setattr(hub, "load_hub_dataset", load)
   columns = {"text": "post", "label": "verdict"}
   splits = {"train": "30k_train", "test": "30k_test"}
-  about = prepare.prepare_files(
+  about = build.build_from_files(
     "made/up", tmp_path / "out", columns, splits=splits, config="v2"
   )
   assert seen == [("made/up", "v2")]
   assert about["labels"] == ["no", "yes"]
-  assert records.read_splits(tmp_path / "out").test.column("id")[0] == "up-test:1"
-  about = prepare.prepare_files(
+  assert read_splits(tmp_path / "out").test.column("id")[0] == "up-test:1"
+  about = build.build_from_files(
     "made/up", tmp_path / "mine", columns, ("fine", "rude"), splits
   )
   assert about["labels"] == ["fine", "rude"]
   with pytest.raises(UserError, match="30k_train, 30k_test"):
-    prepare.prepare_files("made/up", tmp_path / "two", columns)
+    build.build_from_files("made/up", tmp_path / "two", columns)
   with pytest.raises(UserError, match="no split 'dev'"):
-    prepare.prepare_files("made/up", tmp_path / "two", columns, splits={"test": "dev"})
+    build.build_from_files("made/up", tmp_path / "two", columns, splits={"test": "dev"})
   with pytest.raises(UserError, match="made/up train, row 1: no column 'x'"):
-    prepare.prepare_files("made/up", tmp_path / "two", {"text": "x"}, splits=splits)
+    build.build_from_files("made/up", tmp_path / "two", {"text": "x"}, splits=splits)
 
 
 def command(*arguments):
@@ -280,7 +283,7 @@ def command(*arguments):
 
 
 def test_command(tmp_path):
-  source = write(tmp_path / "mine.csv")
+  source = write_csv(tmp_path / "mine.csv")
   output = tmp_path / "out"
   arguments = [
     f"--source={source}",
@@ -291,12 +294,12 @@ def test_command(tmp_path):
   code, out, err = command(*arguments)
   assert (code, err) == (0, "")
   assert "train: all 42, fine 14, rude 14, spam 14" in out
-  assert f"written to {output}" in out
+  assert f"wrote {output}" in out
   before = sorted(p.stat().st_mtime_ns for p in output.rglob("*"))
   code, out, err = command(*arguments)
   assert (code, out) == (2, "")
   assert err == (
-    f"error: --output={output} exists already; remove it or name another folder\n"
+    f"error: --output={output} already exists; remove it or use another name\n"
   )
   assert sorted(p.stat().st_mtime_ns for p in output.rglob("*")) == before
 
@@ -306,11 +309,15 @@ def test_command(tmp_path):
   [
     ("wildgard", {}, "did you mean wildguardmix?"),
     ("absent.csv", {}, "absent.csv: no such file"),
-    ("imdb", {"labels": ["a", "b"]}, "--labels: source imdb has its own"),
-    ("imdb", {"task": "response"}, "labels for prompt only"),
+    (
+      "imdb",
+      {"labels": ["a", "b"]},
+      "--labels: cannot be used with the named source imdb",
+    ),
+    ("imdb", {"task": "response"}, "only has labels for prompt"),
     ("absent.csv", {"task": "response"}, "--task is for named sources"),
     ("absent.csv", {"columns": ["text"]}, "--columns: 'text' should be OURS=THEIRS"),
-    ("made/up", {"splits": ["dev=x"]}, "--splits: 'dev' is unknown; it takes train"),
+    ("made/up", {"splits": ["dev=x"]}, "--splits: unknown name 'dev'; use train"),
   ],
 )
 def test_commands_that_cannot_be(tmp_path, source, more, words):
@@ -326,10 +333,10 @@ def test_views_that_prepare_leaves_out_are_counted(tmp_path):
   rows[3]["views"], rows[4]["text"] = [], " "  # without a view; left out as a whole
   path = tmp_path / "all.jsonl"
   path.write_text("\n".join(map(json.dumps, rows)))
-  about = prepare.prepare_files(str(path), tmp_path / "out", {})
-  assert about["notes"][0].startswith("views of 38 rows not taken over")
+  about = build.build_from_files(str(path), tmp_path / "out", {})
+  assert about["notes"][0].startswith("dropped the views of 38 rows")
   for row in rows:
     row.pop("views")
   path.write_text("\n".join(map(json.dumps, rows)))
-  about = prepare.prepare_files(str(path), tmp_path / "plain", {})
+  about = build.build_from_files(str(path), tmp_path / "plain", {})
   assert not any("views" in note for note in about["notes"])

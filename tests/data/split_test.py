@@ -11,7 +11,7 @@ LABELS = RNG.permutation(np.repeat([0, 1, 2, -1], [100, 60, 20, 50]))
 
 
 def draw(budget, seed=0, **more):
-  return split.draw(LABELS, budget, 3, seed, **more)
+  return split.draw_budget(LABELS, budget, 3, seed, **more)
 
 
 @pytest.mark.parametrize("mode", ["balanced", "stratified"])
@@ -36,7 +36,7 @@ def test_same_seed_same_draw():
 
 def test_the_draw_of_a_seed_is_for_ever():
   # Written down, so that a NumPy whose shuffles differ is noticed.
-  found = split.draw(np.arange(12) % 3, 6, 3, 0).labelled
+  found = split.draw_budget(np.arange(12) % 3, 6, 3, 0).labelled
   assert found.tolist() == [0, 1, 2, 5, 9, 10]
 
 
@@ -71,7 +71,7 @@ def test_stratified():
   assert counts(4) == [2, 1, 1]
   assert counts(180) == [100, 60, 20]
   labels = np.repeat([0, 1], [995, 5])
-  rare = split.draw(labels, 20, 2, 0, mode="stratified")
+  rare = split.draw_budget(labels, 20, 2, 0, mode="stratified")
   assert np.bincount(labels[rare.labelled]).tolist() == [19, 1]
 
 
@@ -98,8 +98,8 @@ def test_labelled_rows_have_the_shape_that_is_asked_for(ratio):
 @pytest.mark.parametrize("ratio", [1, 4, -16])
 def test_unlabelled_rows_have_the_shape_and_are_as_many_as_can_be(ratio):
   labels = LABELS[LABELS >= 0]
-  whole = split.draw(labels, 9, 3, 0)
-  found = split.draw(labels, 9, 3, 0, unlabelled_imbalance=ratio)
+  whole = split.draw_budget(labels, 9, 3, 0)
+  found = split.draw_budget(labels, 9, 3, 0, unlabelled_imbalance=ratio)
   assert set(found.unlabelled) <= set(whole.unlabelled)
   assert found.labelled.tolist() == whole.labelled.tolist()
   there = np.bincount(labels[whole.unlabelled], minlength=3)
@@ -121,10 +121,10 @@ def test_an_imbalance_of_unknown_classes_is_refused():
   ("budget", "more", "words"),
   [
     (-5, {}, ["labels=-5", "cannot be negative"]),
-    (63, {}, ["class 'yes' (label 2) needs 21", "has 20", "at most 60"]),
-    (181, {"mode": "stratified"}, ["has 100", "at most 180"]),
-    (99, {"labelled_imbalance": -5.0}, ["has 20", "nearer to 1 than labelled_im"]),
-    (2, {}, ["fewer labels than the 3 classes", "at least 3"]),
+    (63, {}, ["class 'yes' (label 2) needs 21", "has only 20", "labels=60 at most"]),
+    (181, {"mode": "stratified"}, ["has only 100", "labels=180 at most"]),
+    (99, {"labelled_imbalance": -5.0}, ["has only 20", "closer to 1"]),
+    (2, {}, ["fewer than the 3 classes", "at least 3"]),
     (30, {"mode": "random"}, ["'random'", "balanced or stratified"]),
   ],
 )
@@ -137,7 +137,7 @@ def test_budgets_that_cannot_be(budget, more, words):
 
 def test_class_without_labelled_rows():
   with pytest.raises(UserError, match="class 3 has no labelled row"):
-    split.draw(LABELS, 8, 4, 0)
+    split.draw_budget(LABELS, 8, 4, 0)
 
 
 def test_divide():
@@ -173,5 +173,5 @@ def test_a_class_with_few_groups_stays_in_the_first_part():
 
 
 def test_group():
-  found = split.group(["A text", "a  text ", "another", "A TEXT"])
+  found = split.group_texts(["A text", "a  text ", "another", "A TEXT"])
   assert found.tolist() == [0, 0, 1, 0]

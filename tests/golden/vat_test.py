@@ -39,10 +39,10 @@ def laid(ids, packed=True, row_lengths=ROWS):
   """Texts of these token ids, in one shard."""
   ids = [np.asarray(one, np.int32) for one in ids]
   row_lengths = row_lengths if packed else ROWS[-1:]
-  plan = pack.plan(np.array([len(one) for one in ids]), row_lengths, packed)
+  plan = pack.plan_rows(np.array([len(one) for one in ids]), row_lengths, packed)
   groups = zip(row_lengths, plan.rows, strict=True)
   shape = pack.Shape(tuple((length, rows) for length, rows in groups if rows))
-  return pack.lay([plan], [[(one, len(one)) for one in ids]], shape, packed)
+  return pack.fill_rows([plan], [[(one, len(one)) for one in ids]], shape, packed)
 
 
 def text_of(texts, i, values):

@@ -1,1 +1,1 @@
-"""From texts to packed token batches."""
+"""Turns texts into packed token batches."""

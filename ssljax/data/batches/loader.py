@@ -1,8 +1,8 @@
-"""What batch t holds, as a pure function of (seed, t), laid out for the devices.
+"""Builds batch t, laid out for the devices, as a pure function of (seed, t).
 
-A labelled and an unlabelled batch is a slice of this epoch's permutation (`order`), so
-that a batch is always full and never repeats an unlabelled row. Resuming needs the step
-and nothing else.
+Labelled and unlabelled batches are slices of the epoch's permutation (`order`), so
+batches are always full and never repeat an unlabelled row. Resuming needs only the
+step.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import grain
+import jax
 import numpy as np
 
 from ssljax.batch import Batch, Labelled, SecondCandidate, Texts, Unlabelled
@@ -19,16 +20,16 @@ from ssljax.data.batches.pack import Shape
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
 
-PLANNED = 512  # steps looked at to choose the shapes
-SHORTER = (128, 256)  # tokens that the shorter rows may have
-SHAPES = 3  # see docs/performance.md: more fill the rows better and compile longer
+PLANNED_STEPS = 512  # number of steps sampled to choose the shapes
+SHORT_LENGTHS = (128, 256)  # candidates for the length of short rows
+MAX_SHAPES = 3  # more waste less padding, but compile longer (docs/performance.md)
 
 
 class View(NamedTuple):
-  """One view of n rows; a row has one or more candidates, one of which is drawn."""
+  """One view of n rows. Each epoch draws one of a row's candidates."""
 
   tokens: Tokens  # all candidates, row by row
-  begin: np.ndarray  # i64 [n + 1], candidates of row i: begin[i] to begin[i + 1]
+  begin: np.ndarray  # i64 [n + 1], row i has candidates begin[i] to begin[i + 1] - 1
 
   def draw(
     self,
@@ -37,55 +38,59 @@ class View(NamedTuple):
     rows: np.ndarray,
     taken: int | np.uint64 | None = None,
   ) -> np.ndarray:
-    """Which of `tokens` row i shows in epoch e: by (seed, epoch, row) alone.
+    """Draws a candidate for each row, from (seed, epoch, row) alone.
 
     Args:
-      taken: seed of another view of the same candidates; what it shows is not drawn
-        again, where a row has two.
+      taken: seed of another view of the same candidates. Its draw is not repeated for
+        rows with at least two candidates.
+
+    Returns:
+      i64, indices into `tokens`.
     """
     count = (self.begin[rows + 1] - self.begin[rows]).astype(np.uint64)
-    drawn = order.scramble(seed, epoch, rows)
-    place = drawn % count
+    random = order.scramble(seed, epoch, rows)
+    candidate = random % count
     if taken is not None:
       others = np.maximum(count, 2) - np.uint64(1)
       first = order.scramble(taken, epoch, rows) % count
-      place = np.where(count > 1, (first + np.uint64(1) + drawn % others) % count, 0)
-    return self.begin[rows] + place.astype(np.int64)
+      second = (first + np.uint64(1) + random % others) % count
+      candidate = np.where(count > 1, second, 0)
+    return self.begin[rows] + candidate.astype(np.int64)
 
 
 class TrainSet(NamedTuple):
-  """Tokenised train rows, as the methods' views."""
+  """The tokenised train rows, for each view that the method reads."""
 
   labelled: Mapping[str, View]
   unlabelled: Mapping[str, View]
   label: np.ndarray  # i32 [labelled]
-  hidden: np.ndarray  # i32 [N], label of an unlabelled row, -1 unknown: to report only
+  hidden: np.ndarray  # i32 [N], labels of unlabelled rows for reports; -1 if unknown
 
 
 class Layout(NamedTuple):
-  """How the texts of a step are spread."""
+  """How the texts of a step are distributed."""
 
   shards: int  # data shards over all devices
   micro: int  # micro-batches of gradient accumulation, 1 for none
-  options: Sequence[tuple[int, ...]]  # row lengths to choose from, see `row_lengths`
+  options: Sequence[tuple[int, ...]]  # see `row_length_options`
   packed: bool
   costly: float = math.inf  # EncoderConfig.costly_length
 
 
-class Choice(NamedTuple):
-  """The rows of a run."""
+class RowChoice(NamedTuple):
+  """The row lengths and shapes of a run."""
 
   row_lengths: tuple[int, ...]
-  cost: np.ndarray  # i64 [views x row lengths], price of a row
-  shapes: np.ndarray  # of `pack.shapes`; padded: a few lengths
-  price: float  # of a step, in tokens of a layer without attention
+  cost: np.ndarray  # i64 [views x row lengths], cost of a row
+  shapes: np.ndarray  # from `pack.choose_shapes`; padded: a few lengths
+  price: float  # cost of a step, in tokens of a layer without attention
 
 
 class Loader:
-  """Batches by step.
+  """Builds batches by step.
 
   Attributes:
-    choice: of the layout's options the one whose planned steps cost least.
+    choice: the option of the layout whose sampled steps cost least.
   """
 
   def __init__(
@@ -99,14 +104,14 @@ class Loader:
     steps: int,
     layout: Layout,
   ):
-    """Plans the shapes of `steps` steps.
+    """Chooses the shapes for `steps` steps.
 
     Args:
-      classes: width of the one-hot labels, virtual classes included.
+      classes: width of the one-hot labels, including virtual classes.
 
     Raises:
-      UserError: a batch that does not divide over the shards and micro-batches, or
-        more unlabelled texts in a batch than there are.
+      UserError: a batch size that isn't a multiple of shards x micro-batches, or a
+        batch with more unlabelled texts than the dataset has.
     """
     self.data, self.layout, self.classes = data, layout, classes
     parts = layout.shards * layout.micro
@@ -116,32 +121,35 @@ class Loader:
     ):
       if size % parts:
         raise UserError(
-          f"{name} = {size} does not divide into {layout.shards} device shards x "
-          f"{layout.micro} micro-batches; choose a multiple of {parts}"
+          f"{name} = {size} is not divisible by {layout.shards} device shards x "
+          f"{layout.micro} micro-batches; use a multiple of {parts}"
         )
     rows = len(data.hidden)
     if unlabelled_batch > rows:
       raise UserError(
-        f"a batch takes {unlabelled_batch} unlabelled texts, but there are {rows}; "
-        "lower batch or unlabelled_ratio, or give more texts"
+        f"a batch needs {unlabelled_batch} unlabelled texts, but there are only "
+        f"{rows}; lower batch or unlabelled_ratio, or add unlabelled texts"
       )
-    # grain adds the epoch to its seed, so seeds beside each other would share orders.
+    # grain adds the epoch to its seed, so consecutive seeds would share permutations.
     seeds = order.scramble(seed, np.zeros(2, int), np.arange(2)) >> np.uint64(33)
-    self.labelled_order = order.batches(len(data.label), batch, int(seeds[0]))
-    self.unlabelled_order = order.batches(rows, unlabelled_batch, int(seeds[1]))
+    self._rows_of = {
+      "labelled": order.batch_rows(len(data.label), batch, int(seeds[0])),
+      "unlabelled": order.batch_rows(rows, unlabelled_batch, int(seeds[1])),
+    }
     self.views = [("labelled", name) for name in data.labelled]
     self.views += [("unlabelled", name) for name in data.unlabelled]
-    # Views that have the same candidates draw them independently of each other.
+    # Views with the same candidates draw them independently of each other.
     names = np.array([zlib.crc32(name.encode()) for _, name in self.views])
-    self.draws = order.scramble(seed, np.zeros(len(names), int), names)
-    looked = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED).astype(int))
-    lengths = [self._each(_lengths, t) for t in looked]
-    choices = (self._choice(option, lengths) for option in layout.options)
+    view_seeds = order.scramble(seed, np.zeros(len(names), int), names)
+    self._seed_of = dict(zip(self.views, view_seeds, strict=True))
+    sample = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED_STEPS).astype(int))
+    lengths = [self._arrange(_text_lengths, t) for t in sample]
+    choices = (self._evaluate(option, lengths) for option in layout.options)
     self.choice = min(choices, key=lambda choice: choice.price)
 
   def order(self, t: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of batch t: labelled i64 [B], unlabelled i64 [U]."""
-    return self.labelled_order(t)[0], self.unlabelled_order(t)[0]
+    return self._rows_of["labelled"](t)[0], self._rows_of["unlabelled"](t)[0]
 
   def batch(
     self, t: int, shards: Sequence[int] | None = None
@@ -149,19 +157,19 @@ class Loader:
     """Batch t with NumPy leaves, and the hidden labels i32 [U] of its unlabelled rows.
 
     Args:
-      shards: which data shards' texts to lay out (those of this process); labels and
-        indices are always the whole batch's. Default all.
+      shards: the data shards to fill with texts (those of this process); default all.
+        Labels and indices are always those of the whole batch.
     """
-    texts = self._each(_texts, t)
-    plans = self._plans(self._each(_lengths, t), self.choice.row_lengths)
-    shape = self._shape(self._need(plans), self.choice)
+    texts = self._arrange(_texts, t)
+    plans = self._plan(self._arrange(_text_lengths, t), self.choice.row_lengths)
+    shape = self._shape(self._needed_rows(plans), self.choice)
     shards = range(self.layout.shards) if shards is None else shards
     views: dict[str, dict[str, Texts]] = {"labelled": {}, "unlabelled": {}}
     width = len(self.choice.row_lengths) if self.layout.packed else 1
     for v, (part, name) in enumerate(self.views):
       groups = shape[v * width : (v + 1) * width]
-      laid = [
-        pack.lay(
+      micro_batches = [
+        pack.fill_rows(
           [plans[v][k][s] for s in shards],
           [texts[v][k][s] for s in shards],
           Shape(groups),
@@ -169,7 +177,9 @@ class Loader:
         )
         for k in range(self.layout.micro)
       ]
-      views[part][name] = _stack(laid) if self.layout.micro > 1 else laid[0]
+      views[part][name] = (
+        _stack(micro_batches) if self.layout.micro > 1 else micro_batches[0]
+      )
     labelled, unlabelled = self.order(t)
     label = np.eye(self.classes, dtype=np.float32)[self.data.label[labelled]]
     return Batch(
@@ -178,7 +188,7 @@ class Loader:
     ), self.data.hidden[unlabelled]
 
   def iterate(self, start: int, stop: int, shards: Sequence[int]) -> Iterator:
-    """Batches start to stop - 1, prepared ahead by a thread of grain's."""
+    """Yields batches start to stop - 1, prefetched by grain's threads."""
     steps = grain.MapDataset.range(start, stop).map(
       lambda t: self.batch(int(t), shards)
     )
@@ -186,62 +196,57 @@ class Loader:
       steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8))
     )
 
-  def _row_price(self, length: int) -> int:
-    # Whole numbers, so that sums and their order are the same on every processor.
+  def _row_cost(self, length: int) -> int:
+    # Integers, so that sums and their order are the same on every processor.
     return round(length * (1 + length / self.layout.costly))
 
-  def _choice(self, row_lengths: tuple[int, ...], lengths) -> Choice:
-    needs = np.array([self._need(self._plans(step, row_lengths)) for step in lengths])
-    prices = [self._row_price(length) for length in row_lengths]
-    cost = np.tile(prices, len(self.views))
+  def _evaluate(self, row_lengths: tuple[int, ...], lengths) -> RowChoice:
+    """Chooses shapes for these row lengths and computes the mean cost of a step."""
+    needs = np.array(
+      [self._needed_rows(self._plan(step, row_lengths)) for step in lengths]
+    )
+    cost = np.tile([self._row_cost(length) for length in row_lengths], len(self.views))
     if self.layout.packed:
-      shapes = pack.shapes(needs, cost, SHAPES)
+      shapes = pack.choose_shapes(needs, cost, MAX_SHAPES)
     else:
-      shapes = _padded_lengths(needs, SHAPES)
-    choice = Choice(row_lengths, cost, shapes, math.nan)
-    taken = [pair for need in needs for pair in self._shape(need, choice)]
-    price = sum(n * self._row_price(length) for length, n in taken) / len(needs)
+      shapes = _padded_lengths(needs, MAX_SHAPES)
+    choice = RowChoice(row_lengths, cost, shapes, math.nan)
+    groups = [group for need in needs for group in self._shape(need, choice)]
+    price = sum(rows * self._row_cost(length) for length, rows in groups) / len(needs)
     return choice._replace(price=price)
 
-  def _each(self, what: Callable[[Tokens, np.ndarray], Sequence], t: int):
-    """[view][micro-batch][shard] -> `what` of the texts of batch t."""
-    found = []
-    rows = dict(
-      zip(
-        ("labelled", "unlabelled"),
-        (self.labelled_order(t), self.unlabelled_order(t)),
-        strict=True,
-      )
-    )
-    seeds = dict(zip(self.views, self.draws, strict=True))
-    for (part, name), draw in seeds.items():
+  def _arrange(self, read: Callable[[Tokens, np.ndarray], Sequence], t: int):
+    """[view][micro-batch][shard] -> `read` of the texts of batch t."""
+    rows_of = {part: rows(t) for part, rows in self._rows_of.items()}
+    micro, shards = self.layout.micro, self.layout.shards
+    arranged = []
+    for (part, name), seed in self._seed_of.items():
       view = getattr(self.data, part)[name]
-      index, epoch = rows[part]
+      index, epoch = rows_of[part]
       second = isinstance(name, SecondCandidate)
-      first = seeds.get((part, name.first)) if second else None
-      texts = what(view.tokens, view.draw(draw, epoch, index, first))
-      micro, shards = self.layout.micro, self.layout.shards
+      first = self._seed_of.get((part, name.first)) if second else None
+      texts = read(view.tokens, view.draw(seed, epoch, index, first))
       size = len(texts) // (micro * shards)
-      found.append(
+      arranged.append(
         [
           [texts[(k * shards + s) * size :][:size] for s in range(shards)]
           for k in range(micro)
         ]
       )
-    return found
+    return arranged
 
-  def _plans(self, lengths, row_lengths: tuple[int, ...]):
-    """[view][micro-batch][shard] -> plan, of the lengths of the texts."""
+  def _plan(self, lengths, row_lengths: tuple[int, ...]):
+    """[view][micro-batch][shard] -> plan, from the lengths of the texts."""
     packed = self.layout.packed
     if not packed:
       row_lengths = (max(int(s.max()) for v in lengths for k in v for s in k),)
     return [
-      [[pack.plan(shard, row_lengths, packed) for shard in micro] for micro in view]
+      [[pack.plan_rows(shard, row_lengths, packed) for shard in m] for m in view]
       for view in lengths
     ]
 
-  def _need(self, plans) -> np.ndarray:
-    """Rows of each view and row length; padded: the longest text, then the rows."""
+  def _needed_rows(self, plans) -> np.ndarray:
+    """Rows for each view and row length; padded: the longest text, then the rows."""
     rows = [
       np.max([plan.rows for micro in view for plan in micro], axis=0) for view in plans
     ]
@@ -250,10 +255,10 @@ class Loader:
     longest = max(p.longest for view in plans for micro in view for p in micro)
     return np.array([longest, *(row[0] for row in rows)])
 
-  def _shape(self, need: np.ndarray, choice: Choice) -> tuple[tuple[int, int], ...]:
-    """(length, rows) of each view and row length that a batch is laid into."""
+  def _shape(self, need: np.ndarray, choice: RowChoice) -> tuple[tuple[int, int], ...]:
+    """(length, rows) for each view and row length of a batch."""
     if self.layout.packed:
-      rows = pack.smallest(choice.shapes, need, choice.cost)
+      rows = pack.cheapest_shape(choice.shapes, need, choice.cost)
       lengths = choice.row_lengths * len(self.views)
       return tuple(zip(lengths, map(int, rows), strict=True))
     limit = choice.row_lengths[-1]
@@ -262,47 +267,37 @@ class Loader:
     return tuple((length, int(rows)) for rows in need[1:])
 
 
-def _texts(tokens: Tokens, some: np.ndarray) -> list[tuple[np.ndarray, int]]:
-  return [tokens.text(i) for i in some]
+def _texts(tokens: Tokens, indices: np.ndarray) -> list[tuple[np.ndarray, int]]:
+  return [tokens.text(i) for i in indices]
 
 
-def _lengths(tokens: Tokens, some: np.ndarray) -> np.ndarray:
-  return tokens.offset[some + 1] - tokens.offset[some]
+def _text_lengths(tokens: Tokens, indices: np.ndarray) -> np.ndarray:
+  return tokens.offset[indices + 1] - tokens.offset[indices]
 
 
 def _padded_lengths(needs: np.ndarray, count: int) -> np.ndarray:
-  """A few lengths, multiples of 8, that serve all steps' longest texts."""
+  """A few lengths, multiples of 8, that hold the longest texts of all steps."""
   longest = np.sort(needs[:, 0])
   ends = np.ceil(np.arange(1, count + 1) * len(longest) / count).astype(int) - 1
   return np.unique(-(-longest[ends] // 8) * 8)
 
 
-def _stack(laid: list[Texts]) -> Texts:
-  """Micro-batches under a leading axis K."""
-  first = laid[0]
-  rows = tuple(
-    type(r)(
-      *(
-        None if r[f] is None else np.stack([t.rows[g][f] for t in laid])
-        for f in range(len(r))
-      )
-    )
-    for g, r in enumerate(first.rows)
-  )
-  return Texts(rows, np.stack([t.where for t in laid]))
+def _stack(micro_batches: list[Texts]) -> Texts:
+  """Stacks micro-batches along a new leading axis K."""
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *micro_batches)
 
 
-def row_lengths(
+def row_length_options(
   longest: int, max_length: int, packed: bool = True
 ) -> list[tuple[int, ...]]:
-  """The row lengths that come into question for texts of up to `longest` tokens.
+  """The row lengths to consider for texts of up to `longest` tokens.
 
-  Rows of one length are filled best, since a compiled step has fixed row counts: with
-  two lengths, each count must serve the step that needs most of its rows. Short rows
-  beside the long ones save attention, which costs the square of a row's length
-  although most of it is masked. Which of the two is more depends on the texts and the
-  batch; `Choice.price` tells. docs/performance.md has the measurement.
+  A compiled step has fixed row counts, so rows of a single length are filled best: with
+  two lengths, each count must serve the step that needs most rows of that length. Short
+  rows save attention, whose cost grows with the square of the row length although most
+  of it is masked. Which effect is larger depends on the texts and the batch size;
+  `RowChoice.price` compares them. See docs/performance.md for measurements.
   """
   limit = max(8, min(max_length, math.ceil(longest / 8) * 8))
-  shorter = [short for short in SHORTER if packed and short < limit]
-  return [(limit,), *((short, limit) for short in shorter)]
+  shorter = [length for length in SHORT_LENGTHS if packed and length < limit]
+  return [(limit,), *((length, limit) for length in shorter)]

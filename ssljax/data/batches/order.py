@@ -1,55 +1,59 @@
-"""Which rows batch t takes: grain's shuffles, by (seed, t) alone."""
+"""Decides which rows are in batch t, from (seed, t) alone."""
 
 import functools
+from collections.abc import Callable
 
 import grain
 import numpy as np
 
-KEPT = 1024  # batches whose rows are remembered
+CACHED_BATCHES = 1024
 
 
 @functools.cache
-def batches(rows: int, size: int, seed: int):
-  """t -> (rows i64 [size], their epochs i64 [size]), shuffled anew each epoch.
+def batch_rows(
+  rows: int, size: int, seed: int
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+  """Returns t -> (rows i64 [size], their epochs i64 [size]), reshuffled every epoch.
 
-  Kept, since a small set is costly to shuffle: grain looks for a row in the dark, up to
-  milliseconds for each of a few dozen (docs/performance.md).
+  Results are cached because shuffling a small set is slow: grain finds a row by trial
+  and error, which can take milliseconds for a set of a few dozen
+  (docs/performance.md).
   """
   if size == 0:
     empty = np.zeros(0, np.int64)
     return lambda t: (empty, empty)
   shuffled = grain.MapDataset.range(rows).shuffle(seed=seed)
   if rows >= size:
-    forever = shuffled.batch(size, drop_remainder=True).repeat()
-    a_pass = rows // size
+    batches = shuffled.batch(size, drop_remainder=True).repeat()
+    batches_per_epoch = rows // size
 
-    def drawn(t):
-      return forever[t], np.full(size, t // a_pass)
+    def draw(t):
+      return batches[t], np.full(size, t // batches_per_epoch)
 
   else:
-    # Fewer rows than a batch takes (a tiny labelled set): they do repeat.
-    forever = shuffled.repeat()
+    # A tiny labelled set has fewer rows than a batch, so rows repeat within a batch.
+    stream = shuffled.repeat()
 
-    def drawn(t):
-      places = np.arange(t * size, (t + 1) * size)
-      return np.array([forever[int(i)] for i in places]), places // rows
+    def draw(t):
+      positions = np.arange(t * size, (t + 1) * size)
+      return np.array([stream[int(i)] for i in positions]), positions // rows
 
-  @functools.lru_cache(maxsize=KEPT)
-  def kept(t):
-    found = drawn(t)
-    for array in found:
+  @functools.lru_cache(maxsize=CACHED_BATCHES)
+  def draw_read_only(t):
+    drawn = draw(t)
+    for array in drawn:
       array.flags.writeable = False
-    return found
+    return drawn
 
-  return kept
+  return draw_read_only
 
 
 def scramble(seed: int | np.uint64, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:
-  """A well-mixed u64 for each (seed, epoch, row): splitmix64 steps, vectorised."""
+  """A pseudo-random u64 for each (seed, epoch, row): splitmix64 steps, vectorised."""
   with np.errstate(over="ignore"):
     mixed = np.zeros(np.shape(row), np.uint64)
-    for part in (seed, epoch, row):
-      mixed = (mixed + np.uint64(0x9E3779B97F4A7C15)) ^ np.asarray(part, np.uint64)
+    for value in (seed, epoch, row):
+      mixed = (mixed + np.uint64(0x9E3779B97F4A7C15)) ^ np.asarray(value, np.uint64)
       mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
       mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
       mixed ^= mixed >> np.uint64(31)

@@ -1,13 +1,13 @@
-"""Several texts to a row: the batch layout that wastes no padding.
+"""Packs several texts into one row, so that batches waste little on padding.
 
-Texts of many lengths are laid into rows of a few lengths (say 128 and 512 tokens).
-Attention stays inside a text (`Rows.segment`), positions restart with each text, and
-the pooled vectors are put back into the order of the texts (`Texts.where`). One text
-to a row is the padded layout: the same types with M = 1.
+Texts of many lengths are packed into rows of a few lengths (say 128 and 512 tokens).
+Attention stays within a text (`Rows.segment`), positions restart with each text, and
+the pooled vectors are put back into the order of the texts (`Texts.where`). The padded
+layout, with one text per row, uses the same types with M = 1.
 
-Laying has two halves. `plan` looks at lengths alone and says where each text goes;
-`lay` fills the arrays, with as many rows as it is told, so that a handful of shapes
-(`shapes`) serve a whole run and the step is compiled a handful of times.
+Packing has two steps. `plan_rows` decides from the lengths where each text goes.
+`fill_rows` fills arrays with a given number of rows, so that a whole run uses only a
+few shapes (`choose_shapes`) and the step is compiled only a few times.
 """
 
 from collections.abc import Sequence
@@ -17,55 +17,57 @@ import numpy as np
 
 from ssljax.batch import Rows, Texts
 
-WASTE = 0.05  # of the work, that saving a compilation may cost
-TOKENS_A_SLOT = 8  # a row of L tokens has L / 8 slots: texts are rarely shorter
+WASTE = 0.05  # fraction of extra work accepted to avoid a compilation
+TOKENS_PER_SLOT = 8  # a row of L tokens has L / 8 slots; few texts are shorter
 
 
 class Plan(NamedTuple):
-  """Where the texts of one shard go: three numbers a text, and the rows it takes."""
+  """The position of each text of one shard, and the rows needed."""
 
-  group: np.ndarray  # i64 [n], which row length
+  group: np.ndarray  # i64 [n], index of the row length
   row: np.ndarray  # i64 [n]
   slot: np.ndarray  # i64 [n]
   start: np.ndarray  # i64 [n], first token within the row
-  rows: tuple[int, ...]  # rows taken of each length
-  longest: int  # tokens of the longest text, 0 if there is none
+  rows: tuple[int, ...]  # rows of each length
+  longest: int  # tokens of the longest text, 0 without texts
 
 
 class Shape(NamedTuple):
-  """Rows of one view: (length, rows a shard) for each row length."""
+  """Rows of one view: (length, rows per shard) for each row length."""
 
   groups: tuple[tuple[int, int], ...]
 
   @property
   def tokens(self) -> int:
-    """Tokens of a shard, padding included."""
+    """Tokens per shard, including padding."""
     return sum(length * rows for length, rows in self.groups)
 
 
-def slots(length: int, packed: bool) -> int:
-  """M, the texts that a row of `length` tokens can hold."""
-  return max(1, length // TOKENS_A_SLOT) if packed else 1
+def slots_per_row(length: int, packed: bool) -> int:
+  """M, the number of texts that a row of `length` tokens can hold."""
+  return max(1, length // TOKENS_PER_SLOT) if packed else 1
 
 
-def plan(lengths: np.ndarray, row_lengths: Sequence[int], packed: bool = True) -> Plan:
-  """Lays texts into rows, best fit, longest first.
+def plan_rows(
+  lengths: np.ndarray, row_lengths: Sequence[int], packed: bool = True
+) -> Plan:
+  """Assigns texts to rows: best fit, longest text first.
 
   Args:
-    lengths: i64 [n], tokens of each text, none above the last row length.
-    row_lengths: ascending. A text opens a row of the shortest length that holds it,
-      unless a row that is open already, of any length, has room.
-    packed: False gives each text a row of its own.
+    lengths: i64 [n], tokens of each text, at most the last row length.
+    row_lengths: ascending. A text goes into an open row of any length with enough room;
+      otherwise it opens a row of the shortest length that holds it.
+    packed: False gives each text its own row.
   """
   n = len(lengths)
   group, row, slot, start = (np.zeros(n, np.int64) for _ in range(4))
-  taken = [0] * len(row_lengths)
-  room: list[list[int]] = []  # [free tokens, free slots, group, row] of open rows
+  rows = [0] * len(row_lengths)
+  open_rows: list[list[int]] = []  # [free tokens, free slots, group, row]
   for i in np.argsort(-lengths, kind="stable"):
     length = int(lengths[i])
     best = None
     if packed:
-      for candidate in room:
+      for candidate in open_rows:
         if (
           candidate[0] >= length
           and candidate[1]
@@ -74,19 +76,19 @@ def plan(lengths: np.ndarray, row_lengths: Sequence[int], packed: bool = True) -
           best = candidate
     if best is None:
       g = next(k for k, limit in enumerate(row_lengths) if limit >= length)
-      best = [row_lengths[g], slots(row_lengths[g], packed), g, taken[g]]
-      taken[g] += 1
-      room.append(best)
-    free, left, g, r = best
+      best = [row_lengths[g], slots_per_row(row_lengths[g], packed), g, rows[g]]
+      rows[g] += 1
+      open_rows.append(best)
+    free_tokens, free_slots, g, r = best
     group[i], row[i] = g, r
-    slot[i] = slots(row_lengths[g], packed) - left
-    start[i] = row_lengths[g] - free
+    slot[i] = slots_per_row(row_lengths[g], packed) - free_slots
+    start[i] = row_lengths[g] - free_tokens
     best[0] -= length
     best[1] -= 1
-  return Plan(group, row, slot, start, tuple(taken), int(lengths.max(initial=0)))
+  return Plan(group, row, slot, start, tuple(rows), int(lengths.max(initial=0)))
 
 
-def lay(
+def fill_rows(
   plans: Sequence[Plan],
   texts: Sequence[Sequence[tuple[np.ndarray, int]]],
   shape: Shape,
@@ -95,61 +97,63 @@ def lay(
   """Fills the arrays of one view.
 
   Args:
-    plans: one for each shard.
-    texts: for each shard its texts: token ids i32 [length] and how many of them
-      belong to the first segment (token type 0).
-    shape: rows of each length; at least what the plans take.
-    packed: as in `plan`.
+    plans: one per shard.
+    texts: the texts of each shard: token ids i32 [length], and how many of them belong
+      to the first segment (token type 0).
+    shape: rows of each length, at least as many as the plans need.
+    packed: as in `plan_rows`.
 
   Returns:
     Texts of NumPy arrays with S = len(plans).
   """
-  groups = [empty(len(plans), rows, length, packed) for length, rows in shape.groups]
-  sizes = [rows * slots(length, packed) for length, rows in shape.groups]
+  groups = [
+    empty_rows(len(plans), rows, length, packed) for length, rows in shape.groups
+  ]
+  sizes = [rows * slots_per_row(length, packed) for length, rows in shape.groups]
   offset = np.concatenate([[0], np.cumsum(sizes)])
   where = np.zeros((len(plans), len(plans[0].row)), np.int32)
-  for s, (p, shard) in enumerate(zip(plans, texts, strict=True)):
+  for s, (plan, shard) in enumerate(zip(plans, texts, strict=True)):
     for i, (ids, prompt) in enumerate(shard):
-      g, r, k = p.group[i], p.row[i], p.slot[i]
-      write(groups[g], (s, r, k), p.start[i], ids, prompt)
+      g, r, k = plan.group[i], plan.row[i], plan.slot[i]
+      write_text(groups[g], (s, r, k), plan.start[i], ids, prompt)
       where[s, i] = offset[g] + r * groups[g].first.shape[2] + k
   return Texts(tuple(groups), where)
 
 
-def empty(shards: int, rows: int, length: int, packed: bool = True) -> Rows:
-  """NumPy rows of one length without a text."""
+def empty_rows(shards: int, rows: int, length: int, packed: bool = True) -> Rows:
+  """NumPy rows of one length without texts."""
   ids, segment, kind = (np.zeros((shards, rows, length), np.int32) for _ in range(3))
-  first = np.zeros((shards, rows, slots(length, packed)), np.int32)
+  first = np.zeros((shards, rows, slots_per_row(length, packed)), np.int32)
   return Rows(ids, segment, kind, first)
 
 
-def write(
-  rows: Rows, place: tuple[int, int, int], begin: int, ids: np.ndarray, prompt: int
+def write_text(
+  rows: Rows, position: tuple[int, int, int], start: int, ids: np.ndarray, prompt: int
 ) -> None:
-  """Writes a text into `place` (shard, row, slot), from token `begin` of the row on."""
-  shard, row, slot = place
-  end = begin + len(ids)
-  rows.ids[shard, row, begin:end] = ids
-  rows.segment[shard, row, begin:end] = slot + 1
-  rows.kind[shard, row, begin + prompt : end] = 1
-  rows.first[shard, row, slot] = begin
+  """Writes a text to `position` (shard, row, slot), from token `start` of the row."""
+  shard, row, slot = position
+  end = start + len(ids)
+  rows.ids[shard, row, start:end] = ids
+  rows.segment[shard, row, start:end] = slot + 1
+  rows.kind[shard, row, start + prompt : end] = 1
+  rows.first[shard, row, slot] = start
 
 
-def shapes(need: np.ndarray, cost: np.ndarray, most: int) -> np.ndarray:
-  """A few row counts that serve many steps with little waste.
+def choose_shapes(need: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:
+  """Chooses a few row counts that serve many steps with little waste.
 
-  As few as cost at most a `WASTE`-th more than `most` shapes would: each shape is a
-  compilation.
+  Each shape is a compilation, so this takes as few shapes as possible without costing
+  more than a fraction `WASTE` above the best choice of up to `limit` shapes.
 
   Args:
-    need: i64 [T, V], rows that each of T steps needs, for every view and row length.
-    cost: f64 [V], price of a row.
-    most: how many shapes at most.
+    need: i64 [T, V], rows that each of T steps needs, for each view and row length.
+    cost: f64 [V], cost of a row.
+    limit: maximum number of shapes.
 
   Returns:
-    i64 [<= most, V], ascending; the last serves every step of `need`. Steps are
-    ordered by price and cut into equal parts; a part's shape is the largest need of
-    all the steps up to its end.
+    i64 [<= limit, V], ascending; the last serves every step of `need`. Steps are sorted
+    by cost and divided into equal parts; the shape of a part is the largest need of all
+    steps up to its end.
   """
   ordered = need[np.argsort(need @ cost, kind="stable")]
 
@@ -157,20 +161,22 @@ def shapes(need: np.ndarray, cost: np.ndarray, most: int) -> np.ndarray:
     ends = np.ceil(np.arange(1, count + 1) * len(ordered) / count).astype(int)
     return np.unique([ordered[:end].max(axis=0) for end in ends], axis=0)
 
-  def price(found: np.ndarray) -> float:
-    return sum(float(smallest(found, row, cost) @ cost) for row in need)
+  def total_cost(shapes: np.ndarray) -> float:
+    return sum(float(cheapest_shape(shapes, row, cost) @ cost) for row in need)
 
-  cuts = [cut(count) for count in range(1, most + 1)]
-  prices = [price(found) for found in cuts]
+  choices = [cut(count) for count in range(1, limit + 1)]
+  costs = [total_cost(shapes) for shapes in choices]
   return next(
-    found
-    for found, paid in zip(cuts, prices, strict=True)
-    if paid <= (1 + WASTE) * min(prices)
+    shapes
+    for shapes, shapes_cost in zip(choices, costs, strict=True)
+    if shapes_cost <= (1 + WASTE) * min(costs)
   )
 
 
-def smallest(shapes: np.ndarray, need: np.ndarray, cost: np.ndarray) -> np.ndarray:
-  """The cheapest of `shapes` i64 [K, V] that holds `need` i64 [V]; else a new one."""
+def cheapest_shape(
+  shapes: np.ndarray, need: np.ndarray, cost: np.ndarray
+) -> np.ndarray:
+  """The cheapest of `shapes` i64 [K, V] that holds `need` i64 [V]; else a new shape."""
   fits = (shapes >= need).all(axis=1)
   if not fits.any():
     return np.maximum(shapes.max(axis=0), need)

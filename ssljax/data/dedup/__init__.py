@@ -1,1 +1,1 @@
-"""Finds texts that occur more than once."""
+"""Finds duplicate and near-duplicate texts."""

@@ -1,1 +1,1 @@
-"""The record: reading files into rows and checking them."""
+"""Records: reads JSONL, CSV and Parquet files into rows and checks them."""

@@ -1,72 +1,68 @@
-"""What must hold of rows and of splits; the first row that breaks a rule is named.
+"""Checks records and splits; an error names the first row that breaks a rule.
 
-Checks go over whole columns; a single row is looked at only once one is known to be
-bad.
+The checks run on whole columns and look at single rows only to report an error.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ssljax.data.records import files
-from ssljax.data.records.schema import bad_label
+from ssljax.data.records.records import Records
+from ssljax.data.records.schema import label_error
 from ssljax.errors import UserError
 
-if TYPE_CHECKING:
-  from ssljax.data.records.records import Records
 
-
-def texts(records: "Records") -> None:
-  """Every row has a text, and every view a kind and a text."""
+def check_texts(records: Records) -> None:
+  """Checks that every row has a text, and every view a kind and a text."""
   text = records.table["text"]
   bad = pc.or_kleene(text.is_null(), pc.equal(pc.utf8_trim_whitespace(text), ""))
   if pc.any(bad).as_py():
     row = int(np.argmax(bad.to_numpy()))
     raise UserError(
-      f"{records.place(row)}: text: no text ({files.short(text[row].as_py())}); "
-      "fill the cell or remove the row"
+      f"{records.location(row)}: text is empty ({files.shorten(text[row].as_py())}); "
+      "fill it in or remove the row"
     )
   views = records.table["views"].combine_chunks()
   flat = pc.list_flatten(views)
   for name in ("kind", "text"):
-    part = pc.struct_field(flat, name)
-    bad = pc.or_kleene(part.is_null(), pc.equal(pc.utf8_trim_whitespace(part), ""))
+    values = pc.struct_field(flat, name)
+    bad = pc.or_kleene(values.is_null(), pc.equal(pc.utf8_trim_whitespace(values), ""))
     if pc.any(bad).as_py():
       row = pc.list_parent_indices(views)[int(np.argmax(bad.to_numpy(False)))].as_py()
       raise UserError(
-        f"{records.place(row)}: views: a view without {name}; give it one or "
-        "remove the view"
+        f"{records.location(row)}: views: a view has no {name}; add one or remove the "
+        "view"
       )
 
 
-def rows(records: "Records") -> None:
-  """Every row has a text; labels, their names and views are whole; ids differ."""
-  texts(records)
+def check_rows(records: Records) -> None:
+  """Checks texts, views and labels of single rows, and that ids are unique."""
+  check_texts(records)
   table = records.table
   label = records.label
   bad = (label < 0) & table["label"].is_valid().to_numpy()
   if bad.any():
     row = int(np.argmax(bad))
-    raise bad_label(records.place(row), int(label[row]))
+    raise label_error(records.location(row), int(label[row]))
   named = (
     table["label"].is_null().to_numpy() & table["label_name"].is_valid().to_numpy()
   )
   if named.any():
     row = int(np.argmax(named))
-    name = files.short(table["label_name"][row].as_py())
+    name = files.shorten(table["label_name"][row].as_py())
     raise UserError(
-      f"{records.place(row)}: label: missing, but label_name is {name}; give the id of "
-      "the class too, or remove the name (`python -m ssljax.data.prepare --labels=…` "
-      "turns names into ids)"
+      f"{records.location(row)}: label is missing, but label_name is {name}; add the "
+      "class id or remove the name (`python -m ssljax.data.prepare --labels=…` turns "
+      "names into ids)"
     )
-  ids([records])
+  check_unique_ids([records])
 
 
-def ids(parts: Sequence["Records"]) -> None:
-  """No id stands twice, within a part or across them."""
+def check_unique_ids(parts: Sequence[Records]) -> None:
+  """Checks that no id occurs twice, within a part or across parts."""
   ids = pa.chunked_array(
     [chunk for part in parts for chunk in part.table["id"].chunks], pa.large_string()
   )
@@ -78,30 +74,33 @@ def ids(parts: Sequence["Records"]) -> None:
       if name in first:
         other, other_row = first[name]
         raise UserError(
-          f"{part.place(row)}: id: {files.short(name)} stands already in "
-          f"{other.place(other_row)}; ids must differ, within a split and across them"
+          f"{part.location(row)}: id {files.shorten(name)} already occurs in "
+          f"{other.location(other_row)}; make ids unique within and across splits"
         )
       first[name] = (part, row)
 
 
-def labels(splits: Mapping[str, "Records"]) -> tuple[str, ...]:
-  """Class names by id, of splits whose labels are 0..C-1, known and named alike."""
+def check_labels(splits: Mapping[str, Records]) -> tuple[str, ...]:
+  """Checks the labels and label names of all splits; returns class names by id.
+
+  The train split must have every label 0..C-1, with C of at least 2. Validation and
+  test must be fully labelled, with no other labels.
+  """
   train = splits["train"]
   label = train.label
-  found = np.unique(label[label >= 0])  # a stray huge label costs no memory
-  if not len(found):
+  present = np.unique(label[label >= 0])  # one huge label must not cost memory
+  if not len(present):
     raise UserError(
-      f"{train.paths[0]}: label: no row of the train split has one; label some rows "
-      "with 0, 1, …"
+      f"{train.paths[0]}: label: no row of the train split has a label; label some "
+      "rows with 0, 1, …"
     )
-  classes = len(found)
-  if found[-1] != classes - 1:
-    absent = int(np.argmin(found == np.arange(classes)))
+  classes = len(present)
+  if present[-1] != classes - 1:
+    absent = int(np.argmin(present == np.arange(classes)))
     raise UserError(
-      f"{train.paths[0]}: label: no row of the train split has label "
-      f"{absent} though one has {found[-1]} "
-      f"({train.place(int(np.argmax(label)))}); classes are "
-      "numbered 0, 1, … without gaps"
+      f"{train.paths[0]}: label: the train split has label {present[-1]} "
+      f"({train.location(int(np.argmax(label)))}) but no label {absent}; number the "
+      "classes 0, 1, … without gaps"
     )
   if classes < 2:
     raise UserError(
@@ -109,37 +108,37 @@ def labels(splits: Mapping[str, "Records"]) -> tuple[str, ...]:
       "classifier needs at least two classes"
     )
   for name in ("validation", "test"):
-    all_labelled(splits[name], f"only rows of train may be unlabelled, not of {name}")
-    known(splits[name], classes, "the train split")
+    check_all_labelled(splits[name], f"every row of {name} needs a label")
+    check_label_range(splits[name], classes, "the train split")
   names: dict[int, str] = {}
   for part in splits.values():
-    names_agree(part, names)
+    check_label_names(part, names)
   return tuple(names.get(i, str(i)) for i in range(classes))
 
 
-def all_labelled(records: "Records", why: str) -> None:
-  """No label is null; `why` ends the error."""
+def check_all_labelled(records: Records, reason: str) -> None:
+  """Checks that every row has a label; `reason` is part of the error."""
   missing = records.label < 0
   if missing.any():
-    place = records.place(int(np.argmax(missing)))
+    location = records.location(int(np.argmax(missing)))
     raise UserError(
-      f"{place}: label: missing (null); {why}: label the row or remove it"
+      f"{location}: label is missing (null), but {reason}; label the row or remove it"
     )
 
 
-def known(records: "Records", classes: int, where: str) -> None:
-  """Labels are below `classes`, those of `where`."""
+def check_label_range(records: Records, classes: int, owner: str) -> None:
+  """Checks that labels are below `classes`, the number of classes of `owner`."""
   label = records.label
   if (label >= classes).any():
     row = int(np.argmax(label >= classes))
     raise UserError(
-      f"{records.place(row)}: label: {label[row]} is unknown, {where} has the labels 0 "
+      f"{records.location(row)}: label {label[row]} is unknown: {owner} has labels 0 "
       f"to {classes - 1}; correct the row or remove it"
     )
 
 
-def names_agree(records: "Records", names: dict[int, str]) -> None:
-  """Adds the names of the classes to `names`; they must agree with it, one to one."""
+def check_label_names(records: Records, names: dict[int, str]) -> None:
+  """Checks that label names are one-to-one and agree with `names`; adds new ones."""
   pairs = records.table.select(["label", "label_name"]).group_by(
     ["label", "label_name"], use_threads=False
   )
@@ -154,10 +153,10 @@ def names_agree(records: "Records", names: dict[int, str]) -> None:
         pc.equal(records.table["label_name"], name),
       )
       row = int(np.argmax(same.fill_null(False).to_numpy()))
-      taken = f"{files.short(names[label])} is the name of label {label}"
+      conflict = f"label {label} is already named {files.shorten(names[label])}"
       if other != label:
-        taken = f"that is the name of label {other}"
+        conflict = f"that is the name of label {other}"
       raise UserError(
-        f"{records.place(row)}: label_name: {files.short(name)} for label {label}, but "
-        f"{taken}; each label needs one name of its own"
+        f"{records.location(row)}: label_name is {files.shorten(name)} for label "
+        f"{label}, but {conflict}; give each label one distinct name"
       )

@@ -1,18 +1,19 @@
-"""Rows of JSONL, CSV and Parquet files, each with the place it came from.
+"""Reads rows of JSONL, CSV and Parquet files, with the line of each row.
 
-JSON and CSV go through the standard library: pyarrow's readers are faster but name
-neither the line nor the value that they could not read.
+JSON and CSV are read with the standard library: pyarrow's readers are faster, but their
+errors name neither the line nor the value.
 """
 
 import csv
 import gzip
+import itertools
 import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,9 @@ import pyarrow.parquet as pq
 from ssljax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")  # the first three also with .gz
-BATCH = 8192  # rows held as Python objects at once
+BATCH = 8192  # rows that are Python objects at the same time
+
+Item = TypeVar("Item")
 
 
 def stem(path: Path) -> str:
@@ -32,89 +35,97 @@ def stem(path: Path) -> str:
 def suffix(path: Path) -> str:
   """`.jsonl`, `.json`, `.csv` or `.parquet`; "" for any other file."""
   name = path.name.lower()
-  plain = name.removesuffix(".gz")
-  found = Path(plain).suffix
-  if found not in SUFFIXES or (found == ".parquet" and plain != name):
+  unzipped = name.removesuffix(".gz")
+  last = Path(unzipped).suffix
+  if last not in SUFFIXES or (last == ".parquet" and unzipped != name):
     return ""
-  return found
+  return last
 
 
-def place(path: Path, number: int) -> str:
-  """`file, line 3` (of Parquet `file, row 3`), as every error names it."""
-  counted = "line" if suffix(path) in (".jsonl", ".json", ".csv") else "row"
-  return f"{path}, {counted} {number}"
+def location(path: Path, number: int) -> str:
+  """`file, line 3` (for Parquet `file, row 3`), for error messages."""
+  unit = "line" if suffix(path) in (".jsonl", ".json", ".csv") else "row"
+  return f"{path}, {unit} {number}"
 
 
-def short(value: object, limit: int = 40) -> str:
-  """`repr`, cut so that an error stays one readable line."""
+def shorten(value: object, limit: int = 40) -> str:
+  """`repr`, truncated to keep error messages on one readable line."""
   text = repr(value[: limit + 1] if isinstance(value, str) else value)
   return text if len(text) <= limit + 2 else text[:limit] + "…"
 
 
-def check(path: Path) -> str:
-  """The suffix of a readable file, else UserError."""
+def check_format(path: Path) -> str:
+  """Checks that a file exists and has a known format; returns its suffix."""
   if path.is_dir():
-    raise UserError(f"{path} is a folder where a file is expected")
+    raise UserError(f"{path} is a folder; give a file")
   if not path.exists():
     raise UserError(f"{path}: no such file; check the path")
-  found = suffix(path)
-  if not found:
+  format_ = suffix(path)
+  if not format_:
     raise UserError(
-      f"{path}: unknown format; rename it to end in one of .jsonl, .jsonl.gz, .json, "
-      ".csv, .csv.gz, .parquet"
+      f"{path}: unknown format; the name must end in .jsonl, .jsonl.gz, .json, .csv, "
+      ".csv.gz or .parquet"
     )
-  return found
+  return format_
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict]]:
-  """Rows as dicts from column to value (of CSV: str).
+def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
+  """Reads rows as dicts from column to value (str for CSV).
 
   Yields:
-    (number, row): the line that the row begins on, 1-based; of Parquet the row.
+    (number, row): the line on which the row starts, 1-based; for Parquet, the row.
 
   Raises:
     UserError: the file is missing, truncated, of unknown format, not UTF-8, or a line
       cannot be parsed; names file and line.
   """
-  kind = check(path)
-  if kind == ".parquet":
+  format_ = check_format(path)
+  if format_ == ".parquet":
     return _parquet_rows(path)
-  if kind == ".csv":
+  if format_ == ".csv":
     return _csv_rows(path)
-  return _json_rows(_lines(path), partial(place, path))
+  return _json_rows(_lines(path), partial(location, path))
 
 
-def stream(file: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
-  """Rows of JSONL that has no path, such as standard input; `name` stands in errors.
+def read_jsonl_stream(file: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
+  """Reads JSONL without a path, such as standard input; errors call it `name`.
 
-  Yields, raises: as `rows`.
+  Yields and raises the same as `read_rows`.
   """
   where = lambda number: f"{name}, line {number}"
   try:
-    yield from _json_rows(_decoded(file, where), where)
+    yield from _json_rows(_decode_lines(file, where), where)
   except OSError as error:
     raise UserError(f"{name}: cannot be read ({error})") from error
 
 
-def parquet(path: Path) -> pq.ParquetFile:
-  """An opened Parquet file; UserError where it is none."""
+def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+  """Splits an iterable into lists of `size` items; the last may be shorter."""
+  items = iter(items)
+  while chunk := list(itertools.islice(items, size)):
+    yield chunk
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+  """Opens a Parquet file; raises UserError if it isn't one."""
   try:
-    # By default pyarrow holds all that `iter_batches` will need, the whole file.
+    # With the default settings, `iter_batches` buffers the whole file in memory.
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
   except (pa.ArrowException, OSError) as error:
-    raise broken(path, error) from error
+    raise unreadable(path, error) from error
 
 
-def broken(path: Path, error: Exception) -> UserError:
+def unreadable(path: Path, error: Exception) -> UserError:
+  """The error for a file that cannot be read."""
   reason = (str(error).splitlines() or [type(error).__name__])[0]
   return UserError(
-    f"{path}: cannot be read, truncated or not what its name says ({short(reason, 90)})"
-    "; copy or prepare the file again"
+    f"{path}: cannot be read; it is truncated or not in the format that its name says "
+    f"({shorten(reason, 90)}); copy or prepare it again"
   )
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  file = parquet(path)
+  file = open_parquet(path)
   number = 0
   try:
     for batch in file.iter_batches(batch_size=BATCH):
@@ -122,7 +133,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
         number += 1
         yield number, row
   except (pa.ArrowException, OSError) as error:
-    raise broken(path, error) from error
+    raise unreadable(path, error) from error
   except UnicodeDecodeError as error:
     raise UserError(
       f"{path}, after row {number}: not valid UTF-8; save the file as UTF-8"
@@ -130,21 +141,22 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-  """Numbered lines with their line ends, decoded one by one to name the bad one."""
-  opened = gzip.open if path.name.lower().endswith(".gz") else open
+  """Numbered lines with their line ends."""
+  open_file = gzip.open if path.name.lower().endswith(".gz") else open
   try:
-    with opened(path, "rb") as file:
-      yield from _decoded(file, partial(place, path))
+    with open_file(path, "rb") as file:
+      yield from _decode_lines(file, partial(location, path))
   except (OSError, EOFError, zlib.error) as error:
-    raise broken(path, error) from error
+    raise unreadable(path, error) from error
 
 
-def _decoded(
+def _decode_lines(
   file: Iterable[bytes], where: Callable[[int], str]
 ) -> Iterator[tuple[int, str]]:
+  """Decodes line by line, so that an error can name the line."""
   for number, line in enumerate(file, 1):
     try:
-      # A byte order mark, as Excel writes it, is no part of the first name.
+      # Excel writes a byte order mark; it isn't part of the first column's name.
       yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
       bad = line[error.start : error.start + 1].hex()
@@ -165,12 +177,12 @@ def _json_rows(
     except (json.JSONDecodeError, RecursionError, ValueError) as error:
       raise UserError(
         f"{where(number)}: not valid JSON ({getattr(error, 'msg', error)}): "
-        f"{short(line.strip())}; write one JSON object a line"
+        f"{shorten(line.strip())}; write one JSON object per line"
       ) from error
     if not isinstance(row, dict):
       raise UserError(
-        f"{where(number)}: not a JSON object: {short(line.strip())}; write one "
-        'JSON object a line, such as {"text": "…", "label": 0}'
+        f"{where(number)}: not a JSON object: {shorten(line.strip())}; write one JSON "
+        'object per line, such as {"text": "…", "label": 0}'
       )
     yield number, row
 
@@ -178,36 +190,37 @@ def _json_rows(
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
   csv.field_size_limit(sys.maxsize)  # the default refuses texts above 128 KiB
   reader = csv.reader((line for _, line in _lines(path)), strict=True)
-  header, begin = None, 1
+  header, start = None, 1
   try:
     for cells in reader:
       if header is None:
-        header = _header(path, cells)
+        header = _read_header(path, cells)
       elif cells:
         if len(cells) != len(header):
           raise UserError(
-            f"{place(path, begin)}: {len(cells)} cells, but the header has "
-            f"{len(header)} columns; quote cells that hold commas or line breaks"
+            f"{location(path, start)}: the row has {len(cells)} cells, but the header "
+            f"has {len(header)} columns; quote cells that contain commas or line breaks"
           )
-        yield begin, dict(zip(header, cells, strict=True))
-      begin = reader.line_num + 1
+        yield start, dict(zip(header, cells, strict=True))
+      start = reader.line_num + 1
   except csv.Error as error:
     raise UserError(
-      f'{place(path, begin)}: not valid CSV ({error}); quote cells with " and double '
-      "the quotes inside them"
+      f'{location(path, start)}: not valid CSV ({error}); quote cells with " and '
+      "double the quotes inside them"
     ) from error
 
 
-def _header(path: Path, cells: list[str]) -> list[str]:
+def _read_header(path: Path, cells: list[str]) -> list[str]:
   names = [cell.strip() for cell in cells]
   for mark, word in ((";", "semicolons"), ("\t", "tabs")):
     if len(names) == 1 and mark in names[0]:
       raise UserError(
-        f"{place(path, 1)}: the columns are parted by {word}; save the file with commas"
+        f"{location(path, 1)}: the columns are separated by {word}; save the file with "
+        "commas"
       )
   for name in names:
     if names.count(name) > 1:
       raise UserError(
-        f"{place(path, 1)}: column {name!r} stands twice in the header; rename one"
+        f"{location(path, 1)}: the header has column {name!r} twice; rename one"
       )
   return names

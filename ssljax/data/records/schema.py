@@ -1,11 +1,11 @@
-"""The record's columns, read from a file and held to their types.
+"""The columns of a record: their types, and reading them from a file.
 
-Rows become Arrow columns a batch at a time; only where a column has a wrong type is
-the first bad value looked for, to name its line.
+Values are converted to Arrow columns in chunks. Only if a column has a wrong type do
+we search for the first bad value, to report its line.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,12 @@ from ssljax.errors import UserError
 VIEW = pa.struct(
   {name: pa.large_string() for name in ("kind", "text", "response", "origin")}
 )
-MADE = ("self", "words", "masked")  # kinds of view that training makes by itself
+COMPUTED_VIEWS = ("self", "words", "masked")  # kinds that training computes itself
 SCHEMA = pa.schema(
   {
     "id": pa.large_string(),
     "text": pa.large_string(),  # the prompt
-    "response": pa.large_string(),  # null where only the text is judged
+    "response": pa.large_string(),  # null if the prompt alone is classified
     "label": pa.int64(),  # null for an unlabelled row
     "label_name": pa.large_string(),
     "category": pa.large_string(),
@@ -33,130 +33,135 @@ SCHEMA = pa.schema(
 )
 
 
-def read(
+def read_columns(
   path: Path, names: Sequence[str] = SCHEMA.names
 ) -> tuple[dict[str, pa.ChunkedArray], np.ndarray, list[str]]:
-  """The columns of SCHEMA that a file has.
+  """Reads the columns of SCHEMA that a file has.
 
   Args:
-    names: those that are wanted; what the others hold is not looked at.
+    names: columns to read; the values of others are not checked.
 
   Returns:
     (columns, line, ignored): the columns, cast to SCHEMA's types; the line of each
     row, i64 [n]; the names of all other columns.
 
   Raises:
-    UserError: what `files.rows` finds, or a value of the wrong type.
+    UserError: an unreadable file (see `files.read_rows`) or a value of the wrong type.
   """
-  if files.check(path) == ".parquet":
+  if files.check_format(path) == ".parquet":
     return _read_parquet(path, names)
-  return _read_rows(path, names)
+  return _read_text_file(path, names)
 
 
-def others(path: Path, names: Sequence[str]) -> dict[str, list]:
-  """Columns of a file that need not be of SCHEMA, as they stand there.
+def read_extra_columns(path: Path, names: Sequence[str]) -> dict[str, list]:
+  """Reads columns that need not be in SCHEMA, without converting their values.
 
   Raises:
-    UserError: what `files.rows` finds, or no column of a name.
+    UserError: an unreadable file (see `files.read_rows`) or a missing column.
   """
-  if files.check(path) == ".parquet":
-    file = files.parquet(path)
-    known = file.schema_arrow.names
-    found = {name: file.read(columns=[name])[name] for name in names if name in known}
-    found = {name: column.to_pylist() for name, column in found.items()}
+  if files.check_format(path) == ".parquet":
+    file = files.open_parquet(path)
+    present = file.schema_arrow.names
+    columns = {
+      name: file.read(columns=[name])[name].to_pylist()
+      for name in names
+      if name in present
+    }
   else:
-    rows = [row for _, row in files.rows(path)]
-    known = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
-    found = {name: [row.get(name) for row in rows] for name in names if name in known}
+    rows = [row for _, row in files.read_rows(path)]
+    present = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    columns = {
+      name: [row.get(name) for row in rows] for name in names if name in present
+    }
   for name in names:
-    if name not in found:
-      raise UserError(f"{path}: {name}: no such column; there are {', '.join(known)}")
-  return found
+    if name not in columns:
+      raise UserError(
+        f"{path}: no column {name!r}; the file has the columns {', '.join(present)}"
+      )
+  return columns
 
 
-def _read_rows(path: Path, names: Sequence[str]) -> tuple[dict, np.ndarray, list[str]]:
-  """Columns that are there, the line of each row, columns that are ignored."""
-  text_only = files.suffix(path) == ".csv"
+def _read_text_file(
+  path: Path, names: Sequence[str]
+) -> tuple[dict, np.ndarray, list[str]]:
+  is_csv = files.suffix(path) == ".csv"
   chunks, lines, ignored = [], [], {}
-  for some in _batches(files.rows(path)):
-    numbers = [number for number, _ in some]
-    seen = dict.fromkeys(itertools.chain.from_iterable(row for _, row in some))
-    known = [name for name in names if name in seen]
-    if text_only and "views" in known:
-      known.remove("views")  # a list of structs has no form in CSV
-    ignored.update(dict.fromkeys(name for name in seen if name not in known))
+  for numbered_rows in files.chunked(files.read_rows(path), files.BATCH):
+    numbers = [number for number, _ in numbered_rows]
+    present = dict.fromkeys(
+      itertools.chain.from_iterable(row for _, row in numbered_rows)
+    )
+    # A list of structs cannot be written in CSV.
+    wanted = [
+      name for name in names if name in present and not (is_csv and name == "views")
+    ]
+    ignored.update(dict.fromkeys(name for name in present if name not in wanted))
     chunk = {}
-    for name in known:
-      values = [row.get(name) for _, row in some]
-      if text_only and name != "text":
-        values = [value or None for value in values]  # an empty cell is no value
-      chunk[name] = _column(path, numbers, name, values, text_only)
+    for name in wanted:
+      values = [row.get(name) for _, row in numbered_rows]
+      if is_csv and name != "text":
+        values = [value or None for value in values]  # an empty cell means null
+      chunk[name] = _convert(path, numbers, name, values, is_csv)
     chunks.append(chunk)
     lines.append(np.array(numbers, np.int64))
-  present = [name for name in names if any(name in chunk for chunk in chunks)]
   columns = {}
-  for name in present:
-    kind = SCHEMA.field(name).type
+  for name in [name for name in names if any(name in chunk for chunk in chunks)]:
+    type_ = SCHEMA.field(name).type
     arrays = [
-      chunk[name] if name in chunk else pa.nulls(len(line), kind)
+      chunk[name] if name in chunk else pa.nulls(len(line), type_)
       for chunk, line in zip(chunks, lines, strict=True)
     ]
-    columns[name] = pa.chunked_array(arrays, kind)
+    columns[name] = pa.chunked_array(arrays, type_)
   return columns, np.concatenate(lines or [np.zeros(0, np.int64)]), list(ignored)
 
 
-def _batches(rows: Iterator) -> Iterator[list]:
-  while some := list(itertools.islice(rows, files.BATCH)):
-    yield some
-
-
-def _column(
-  path: Path, numbers: Sequence[int], name: str, values: list, text_only: bool
+def _convert(
+  path: Path, numbers: Sequence[int], name: str, values: list, is_csv: bool
 ) -> pa.Array:
-  kinds = {type(value) for value in values} - {type(None)}
+  """Python values of one column as an Arrow array of SCHEMA's type."""
+  types = {type(value) for value in values} - {type(None)}
   if name == "label":
-    if text_only:
-      values = [_number(value) for value in values]
-    # A float stands for an integer where nulls made a column of floats.
+    if is_csv:
+      values = [_parse_number(value) for value in values]
+    # Tools that represent null as NaN turn integer columns into floats.
     values = [int(v) if type(v) is float and v.is_integer() else v for v in values]
     if bad := _first(values, lambda v: type(v) is not int or abs(v) >= 1 << 31):
-      raise bad_label(files.place(path, numbers[bad[0]]), bad[1])
+      raise label_error(files.location(path, numbers[bad[0]]), bad[1])
   elif name == "views":
-    if kinds - {list}:
+    if types - {list}:
       bad = _first(values, lambda value: not isinstance(value, list))
-      raise wrong(files.place(path, numbers[bad[0]]), name, bad[1], "a list of views")
-  elif kinds - {str}:
+      location = files.location(path, numbers[bad[0]])
+      raise type_error(location, name, bad[1], "a list of views")
+  elif types - {str}:
     if name == "id":
       values = [str(v) if type(v) is int else v for v in values]
     if bad := _first(values, lambda value: not isinstance(value, str)):
-      raise wrong(files.place(path, numbers[bad[0]]), name, bad[1], "a string")
-  kind = SCHEMA.field(name).type
+      location = files.location(path, numbers[bad[0]])
+      raise type_error(location, name, bad[1], "a string")
+  type_ = SCHEMA.field(name).type
   try:
-    return pa.array(values, kind)
+    return pa.array(values, type_)
   except (pa.ArrowException, UnicodeEncodeError, TypeError):
-    for number, value in zip(numbers, values, strict=True):  # which one was it?
+    for number, value in zip(numbers, values, strict=True):  # find the bad value
+      location = files.location(path, number)
       try:
-        pa.array([value], kind)
+        pa.array([value], type_)
       except UnicodeEncodeError as error:
         raise UserError(
-          f"{files.place(path, number)}: {name}: half a surrogate pair in "
-          f"{_ascii(value)}, not valid Unicode; remove or replace the character"
+          f"{location}: {name} contains half a surrogate pair ({_ascii(value)}), which "
+          "is not valid Unicode; remove or replace the character"
         ) from error
       except (pa.ArrowException, TypeError) as error:
-        raise wrong(
-          files.place(path, number),
-          name,
-          value,
-          "a list of objects with the strings kind, text, response, origin",
-        ) from error
+        expected = "a list of objects with the strings kind, text, response, origin"
+        raise type_error(location, name, value, expected) from error
     raise
 
 
 def _ascii(value: object) -> str:
-  return files.short(value).encode("ascii", "backslashreplace").decode()
+  return files.shorten(value).encode("ascii", "backslashreplace").decode()
 
 
-def _number(cell: str | None) -> int | float | str | None:
+def _parse_number(cell: str | None) -> int | float | str | None:
   try:
     return cell if cell is None else int(cell)
   except ValueError:
@@ -166,68 +171,76 @@ def _number(cell: str | None) -> int | float | str | None:
       return cell
 
 
-def _first(values: list, wrong) -> tuple[int, object] | None:
-  """Index and value of the first value that is there and wrong."""
+def _first(values: list, is_bad: Callable[[object], bool]) -> tuple[int, object] | None:
+  """Index and value of the first bad value; null is never bad."""
   return next(
-    ((i, v) for i, v in enumerate(values) if v is not None and wrong(v)), None
+    ((i, v) for i, v in enumerate(values) if v is not None and is_bad(v)), None
   )
 
 
 def _read_parquet(
   path: Path, wanted: Sequence[str]
 ) -> tuple[dict, np.ndarray, list[str]]:
-  file = files.parquet(path)
+  file = files.open_parquet(path)
   names = file.schema_arrow.names
-  known = [name for name in wanted if name in names]
+  present = [name for name in wanted if name in names]
   try:
-    table = file.read(columns=known)
+    table = file.read(columns=present)
   except (pa.ArrowException, OSError) as error:
-    raise files.broken(path, error) from error
-  columns = {name: _cast(path, name, table[name]) for name in known}
-  ignored = [name for name in names if name not in known]
+    raise files.unreadable(path, error) from error
+  columns = {name: _cast(path, name, table[name]) for name in present}
+  ignored = [name for name in names if name not in present]
   return columns, np.arange(1, table.num_rows + 1), ignored
 
 
 def _cast(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-  wanted, kind = SCHEMA.field(name).type, column.type
-  integer = pa.types.is_integer(kind)
-  fits = {
-    "label": integer or pa.types.is_floating(kind),
-    "views": pa.types.is_list(kind) or pa.types.is_large_list(kind),
-    "id": integer,
-  }.get(name, False)
-  if name != "label" and name != "views":
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    fits |= pa.types.is_string(plain) or pa.types.is_large_string(plain)
-    fits |= pa.types.is_string_view(plain)
-  if not fits and not pa.types.is_null(kind):
+  """Casts a Parquet column to SCHEMA's type."""
+  target, type_ = SCHEMA.field(name).type, column.type
+  if not _is_castable(name, type_) and not pa.types.is_null(type_):
     row = int(np.argmax(column.is_valid().to_numpy())) if len(column) else 0
     value = column[row].as_py() if len(column) else None
+    location = files.location(path, row + 1)
     if name == "label":
-      raise bad_label(files.place(path, row + 1), value)
+      raise label_error(location, value)
     expected = "a list of views" if name == "views" else "a string"
-    raise wrong(files.place(path, row + 1), name, value, f"{expected}, not {kind}")
-  if pa.types.is_floating(kind):
+    raise type_error(location, name, value, f"{expected}, not {type_}")
+  if pa.types.is_floating(type_):
     column = pc.if_else(pc.is_nan(column), None, column)
     bad = pc.fill_null(pc.not_equal(column, pc.round(column)), False).to_numpy()
     if bad.any():
       row = int(np.argmax(bad))
-      raise bad_label(files.place(path, row + 1), column[row].as_py())
+      raise label_error(files.location(path, row + 1), column[row].as_py())
   try:
-    column = column.cast(wanted)
+    column = column.cast(target)
     column.validate(full=True)
   except (pa.ArrowException, KeyError) as error:
-    row = _undecodable(column)
+    row = _first_undecodable(column)
     if row is not None:
       raise UserError(
-        f"{files.place(path, row + 1)}: {name}: not valid UTF-8; write the file again "
-        "from decoded text"
+        f"{files.location(path, row + 1)}: {name} is not valid UTF-8; write the file "
+        "again from decoded text"
       ) from error
-    raise wrong(files.place(path, 1), name, str(kind), f"of type {wanted}") from error
+    location = files.location(path, 1)
+    raise type_error(location, name, str(type_), f"of type {target}") from error
   return column
 
 
-def _undecodable(column: pa.ChunkedArray) -> int | None:
+def _is_castable(name: str, type_: pa.DataType) -> bool:
+  if name == "label":
+    return pa.types.is_integer(type_) or pa.types.is_floating(type_)
+  if name == "views":
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
+  if name == "id" and pa.types.is_integer(type_):
+    return True
+  value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
+  return (
+    pa.types.is_string(value_type)
+    or pa.types.is_large_string(value_type)
+    or pa.types.is_string_view(value_type)
+  )
+
+
+def _first_undecodable(column: pa.ChunkedArray) -> int | None:
   for row, value in enumerate(column):
     try:
       value.as_py()
@@ -236,21 +249,23 @@ def _undecodable(column: pa.ChunkedArray) -> int | None:
   return None
 
 
-def bad_label(place: str, value: object) -> UserError:
+def label_error(location: str, value: object) -> UserError:
+  """The error for a label that isn't a class id."""
   if isinstance(value, list):
     return UserError(
-      f"{place}: label: {files.short(value)} are several classes, and a text has one "
-      "here; train a model of two classes for each category, or make a class of each "
+      f"{location}: label {files.shorten(value)} lists several classes, but a text has "
+      "only one; train a two-class model for each category, or make a class of each "
       "combination that matters"
     )
   return UserError(
-    f"{place}: label: {files.short(value)} is not a class id; use integers 0, 1, … (or "
-    "null in train for an unlabelled row); `python -m ssljax.data.prepare --labels=…` "
-    "turns names into ids"
+    f"{location}: label {files.shorten(value)} is not a class id; use integers 0, 1, … "
+    "(or null in train for an unlabelled row); `python -m ssljax.data.prepare "
+    "--labels=…` turns names into ids"
   )
 
 
-def wrong(place: str, name: str, value: object, expected: str) -> UserError:
+def type_error(location: str, name: str, value: object, expected: str) -> UserError:
+  """The error for a value of the wrong type."""
   return UserError(
-    f"{place}: {name}: {_ascii(value)} should be {expected}; correct the value"
+    f"{location}: {name} is {_ascii(value)}, but should be {expected}; correct it"
   )

@@ -1,4 +1,4 @@
-"""Which file is which split, by the words in the names of files and folders."""
+"""Finds the files of the train, validation and test splits by their names."""
 
 import re
 from collections.abc import Iterable
@@ -7,29 +7,29 @@ from pathlib import Path
 from ssljax.data.records import files
 from ssljax.errors import UserError
 
-# Words that name a split, in a file's or a folder's name.
-NAMES = {
+# Words for each split in the names of files and folders.
+SPLITS = {
   "train": ("train", "training"),
   "validation": ("validation", "val", "valid", "dev"),
   "test": ("test",),
 }
 
 
-def find(data: str, whole: bool = True) -> dict[str, list[Path]]:
-  """The files of each split that `data` names, in the order of NAMES.
+def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
+  """Finds the files of each split, in the order of SPLITS.
 
   Args:
     data: see `read_splits`. A single file is the train split.
-    whole: False where splits may be missing, and a single file is the split that its
-      name says.
+    complete: False allows missing splits; a single file is then the split that its name
+      says, or train.
 
   Raises:
-    UserError: a missing file; no data file; a name that says no split, or two; a split
-      that is given twice, or missing.
+    UserError: a missing file; no data file; a name that matches no split, or two; a
+      split that is missing or given twice.
   """
   path = Path(data).expanduser()
   if path.is_dir() and data:
-    found, where = _folder(path), str(path)
+    paths, where = _folder_splits(path), str(path)
   elif path.exists() or "," not in data:
     if not data or not path.exists():
       raise UserError(
@@ -37,84 +37,87 @@ def find(data: str, whole: bool = True) -> dict[str, list[Path]]:
         "with train, validation and test, or write one with "
         "`python -m ssljax.data.prepare`"
       )
-    named = [] if whole else _named(path)
-    return {named[0] if len(named) == 1 else "train": [path]}
+    matches = [] if complete else _matching_splits(path)
+    return {matches[0] if len(matches) == 1 else "train": [path]}
   else:
-    found, where = {}, data
-    for part in filter(None, (part.strip() for part in data.split(","))):
-      path = Path(part).expanduser()
-      files.check(path)
-      if len(_named(path)) != 1:
+    paths, where = {}, data
+    for name in filter(None, (name.strip() for name in data.split(","))):
+      path = Path(name).expanduser()
+      files.check_format(path)
+      matches = _matching_splits(path)
+      if len(matches) != 1:
         raise UserError(
-          f"{path}: the name does not say which split it is; put one of the words "
-          "train, validation (val, dev) and test into it"
+          f"{path}: the file name must contain exactly one of the words train, "
+          "validation (val, dev) and test, to say which split it is; rename the file"
         )
-      _add(found, _named(path)[0], [path])
-  missing = [name for name in NAMES if name not in found] if whole or not found else []
-  if missing:
-    has = ", ".join(name for name in NAMES if name in found) or "none"
-    raise UserError(
-      f"{where}: no {' and no '.join(missing)} split (found: {has}); add a file such "
-      f"as {missing[0]}.jsonl, or give one single file, which is split 70/10/20"
-    )
-  return {name: found[name] for name in NAMES if name in found}
+      _add(paths, matches[0], [path])
+  if complete or not paths:
+    missing = [name for name in SPLITS if name not in paths]
+    if missing:
+      present = ", ".join(name for name in SPLITS if name in paths) or "none"
+      raise UserError(
+        f"{where}: no {' and no '.join(missing)} split (found: {present}); add a file "
+        f"such as {missing[0]}.jsonl, or give a single file, which is split 70/10/20"
+      )
+  return {name: paths[name] for name in SPLITS if name in paths}
 
 
-def by_name(splits: Iterable[str]) -> dict[str, str]:
-  """Our split -> the name among `splits` that is a word for it."""
+def match_names(names: Iterable[str]) -> dict[str, str]:
+  """Maps our split names to those of `names` that mean the same."""
   return {
-    ours: theirs
-    for ours, words in NAMES.items()
-    for theirs in splits
-    if theirs.lower() in words
+    split: name
+    for split, words in SPLITS.items()
+    for name in names
+    if name.lower() in words
   }
 
 
-def _named(path: Path) -> list[str]:
-  """The splits whose words stand in a file's name."""
-  words = re.split(r"[\W_]+", files.stem(path).lower())
-  return [name for name, known in NAMES.items() if set(known) & set(words)]
-
-
-def _folder(folder: Path) -> dict[str, list[Path]]:
-  found: dict[str, list[Path]] = {}
-  for path in sorted(folder.iterdir()):
-    stem = (files.stem(path) if path.is_file() else path.name).lower()
-    name = next((n for n, known in NAMES.items() if stem in known), None)
-    if name is None:
-      continue
-    if path.is_dir():
-      parts = sorted(p for p in path.iterdir() if files.suffix(p) and p.is_file())
-      if not parts:
-        raise UserError(
-          f"{path}: no data file in it; put .jsonl, .csv or .parquet files there"
-        )
-      _add(found, name, parts)
-    elif files.suffix(path):
-      _add(found, name, [path])
-  return found
-
-
-def _add(found: dict[str, list[Path]], name: str, paths: list[Path]) -> None:
-  if name in found:
-    raise UserError(
-      f"{paths[0]}: a second file for the {name} split, beside {found[name][0]}; keep "
-      f"one, or put all its parts into a folder {name}/"
-    )
-  found[name] = paths
-
-
-def labelled_files(path: Path) -> list[Path]:
-  """The files that `read_labelled` reads.
+def find_test_files(path: Path) -> list[Path]:
+  """The file itself, or the files of a folder's test split.
 
   Raises:
     UserError: a folder without a test split.
   """
   if not path.is_dir():
     return [path]
-  paths = _folder(path).get("test", [])
+  paths = _folder_splits(path).get("test", [])
   if not paths:
     raise UserError(
       f"{path}: no test split; give a file, or a folder with test/ or test.jsonl"
     )
   return paths
+
+
+def _matching_splits(path: Path) -> list[str]:
+  """The splits that a word of the file's name stands for."""
+  name_words = set(re.split(r"[\W_]+", files.stem(path).lower()))
+  return [split for split, words in SPLITS.items() if name_words & set(words)]
+
+
+def _folder_splits(folder: Path) -> dict[str, list[Path]]:
+  splits: dict[str, list[Path]] = {}
+  for path in sorted(folder.iterdir()):
+    stem = (files.stem(path) if path.is_file() else path.name).lower()
+    name = next((name for name, words in SPLITS.items() if stem in words), None)
+    if name is None:
+      continue
+    if path.is_dir():
+      parts = sorted(p for p in path.iterdir() if files.suffix(p) and p.is_file())
+      if not parts:
+        raise UserError(
+          f"{path}: the folder has no data file; put .jsonl, .csv or .parquet files "
+          "there"
+        )
+      _add(splits, name, parts)
+    elif files.suffix(path):
+      _add(splits, name, [path])
+  return splits
+
+
+def _add(splits: dict[str, list[Path]], name: str, paths: list[Path]) -> None:
+  if name in splits:
+    raise UserError(
+      f"{paths[0]}: a second file for the {name} split, in addition to "
+      f"{splits[name][0]}; keep one of them, or put part files into a folder {name}/"
+    )
+  splits[name] = paths

@@ -1,1 +1,1 @@
-"""Where data sets come from, and how they become a dataset folder."""
+"""Reads datasets from named sources, the Hub or files, and writes dataset folders."""

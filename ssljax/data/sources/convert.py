@@ -1,8 +1,7 @@
-"""Rows of any layout become records: columns renamed, labels numbered, gaps counted."""
+"""Converts rows of any layout to records: renames columns, maps labels to ids."""
 
 import collections
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,41 +13,42 @@ from ssljax.data.records.schema import SCHEMA
 from ssljax.data.sources.named import NO_LABEL, NO_TEXT
 from ssljax.errors import UserError
 
-MAPPED = ("id", "text", "response", "label", "category")  # what --columns may name
+COLUMNS = ("id", "text", "response", "label", "category")  # that --columns can map
 
-Row = tuple[Path, int, Mapping]  # file (or data set and split), line, the source's row
-Convert = Callable[[Mapping, str], dict | str]  # (row, its place) -> record, or why not
+SourceRow = tuple[Path, int, Mapping]  # (file, or dataset and split; line; the row)
+# (row, its location) -> a record, or the reason for dropping the row.
+Converter = Callable[[Mapping, str], dict | str]
 
 
-def collect(
-  rows: Iterable[Row],
-  convert: Convert,
+def collect_records(
+  rows: Iterable[SourceRow],
+  convert: Converter,
   prefix: str,
   labels: Sequence[str],
   dropped: collections.Counter,
 ) -> Records:
-  """Converts rows and holds them as columns.
+  """Converts the rows of one split.
 
   Args:
     rows: of one split.
-    convert: gives a record without source, or the reason why the row is left out.
-    prefix: begins the ids of records that have none, and is every record's source.
-    labels: class names by id, written as label_name; empty to keep the records' own.
-    dropped: counts the rows left out, by reason.
+    convert: returns a record without source, or the reason for dropping the row.
+    prefix: records without an id get `<prefix>:<row>`; also every record's source.
+    labels: class names by id, stored as label_name; empty keeps the records' own names.
+    dropped: counts the dropped rows by reason.
   """
   tables, paths, path, line = [], {}, [], []
   count = 0
-  for some in _batches(rows):
-    kept = []
-    for file, number, row in some:
+  for chunk in files.chunked(rows, files.BATCH):
+    records = []
+    for file, number, row in chunk:
       count += 1
-      record = convert(row, files.place(file, number))
+      record = convert(row, files.location(file, number))
       if isinstance(record, str):
         dropped[record] += 1
         continue
       label = record.get("label")
       name = record.get("label_name")
-      kept.append(
+      records.append(
         {
           **record,
           "id": record.get("id") or f"{prefix}:{count}",
@@ -58,105 +58,100 @@ def collect(
       )
       path.append(paths.setdefault(file, len(paths)))
       line.append(number)
-    tables.append(_table(kept, list(paths), path, line))
+    tables.append(_table(records, list(paths), path, line))
   records = Records(
     pa.concat_tables(tables or [SCHEMA.empty_table()]),
     tuple(paths),
     np.array(path, np.int32),
     np.array(line, np.int64),
   )
-  checks.rows(records)
+  checks.check_rows(records)
   return records
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-  rows = iter(rows)
-  while some := list(itertools.islice(rows, files.BATCH)):
-    yield some
-
-
-def _table(kept: list[dict], paths: list[Path], path: list, line: list) -> pa.Table:
+def _table(records: list[dict], paths: list[Path], path: list, line: list) -> pa.Table:
   try:
-    return pa.Table.from_pylist(kept, SCHEMA)
+    return pa.Table.from_pylist(records, SCHEMA)
   except UnicodeEncodeError:
-    begin = len(line) - len(kept)
-    for i, record in enumerate(kept, begin):
+    for i, record in enumerate(records, len(line) - len(records)):
       try:
         pa.Table.from_pylist([record], SCHEMA)
       except UnicodeEncodeError as error:
         raise UserError(
-          f"{files.place(paths[path[i]], line[i])}: half a surrogate pair, not valid "
-          "Unicode; remove or replace the character"
+          f"{files.location(paths[path[i]], line[i])}: the row contains half a "
+          "surrogate pair, which is not valid Unicode; remove or replace the character"
         ) from error
     raise
 
 
-def converter(
-  columns: Mapping[str, str], labels: Sequence[str], chosen: Sequence[str]
-) -> Convert:
-  """The conversion that --columns and --labels ask for.
+def column_converter(
+  columns: Mapping[str, str], labels: Sequence[str], required: Sequence[str]
+) -> Converter:
+  """The conversion that --columns and --labels describe.
 
   Args:
-    columns: our column -> the source's, for all of MAPPED.
+    columns: our column -> the source's, for all of COLUMNS.
     labels: class names by id, or empty.
-    chosen: the columns that the user named, which every row must have.
+    required: columns named by the user, which every row must have.
   """
 
-  def convert(row: Mapping, place: str) -> dict | str:
-    for name in ("text", *chosen):
+  def convert(row: Mapping, location: str) -> dict | str:
+    for name in ("text", *required):
       if columns[name] not in row:
         raise UserError(
-          f"{place}: no column {columns[name]!r} (it has {', '.join(map(str, row))}); "
-          f"name the right one with --columns={name}=NAME"
+          f"{location}: no column {columns[name]!r} (the row has "
+          f"{', '.join(map(str, row))}); give the right one with --columns={name}=NAME"
         )
-    text = _string(row, columns["text"], place)
+    text = _string(row, columns["text"], location)
     if not text or not text.strip():
       return NO_TEXT
-    label = _label(row.get(columns["label"]), labels, place, columns["label"])
-    identity = row.get(columns["id"])
+    label = _label_id(row.get(columns["label"]), labels, location, columns["label"])
+    id_ = row.get(columns["id"])
     return {
-      "id": None if identity in (None, "") else str(identity),
+      "id": None if id_ in (None, "") else str(id_),
       "text": text,
-      "response": _string(row, columns["response"], place) or None,
+      "response": _string(row, columns["response"], location) or None,
       "label": label,
-      "category": _string(row, columns["category"], place) or None,
-      # A file that is in our layout already may carry names of its own.
+      "category": _string(row, columns["category"], location) or None,
+      # Files that are in our layout already may have label names.
       "label_name": None if label is None else row.get("label_name") or None,
     }
 
   return convert
 
 
-def labelled(convert: Convert) -> Convert:
-  """Leaves out rows without a label, as validation and test need it."""
+def require_label(convert: Converter) -> Converter:
+  """Also drops rows without a label, for validation and test."""
 
-  def keep(row: Mapping, place: str) -> dict | str:
-    record = convert(row, place)
+  def convert_labelled(row: Mapping, location: str) -> dict | str:
+    record = convert(row, location)
     if not isinstance(record, str) and record.get("label") is None:
       return NO_LABEL
     return record
 
-  return keep
+  return convert_labelled
 
 
-def _string(row: Mapping, name: str, place: str) -> str | None:
+def _string(row: Mapping, name: str, location: str) -> str | None:
   value = row.get(name)
   if value is not None and not isinstance(value, str):
     raise UserError(
-      f"{place}: {name}: {files.short(value)} should be a string; choose another "
-      "column with --columns"
+      f"{location}: {name} is {files.shorten(value)}, but should be a string; choose "
+      "another column with --columns"
     )
   return value
 
 
-def _label(value: object, labels: Sequence[str], place: str, column: str) -> int | None:
-  if value is None or value == "" or value != value:  # NaN stands for null
+def _label_id(
+  value: object, labels: Sequence[str], location: str, column: str
+) -> int | None:
+  if value is None or value == "" or value != value:  # NaN means null
     return None
   if labels:
-    folded = [name.casefold() for name in labels]
-    word = str(value).strip().casefold()
-    if word in folded:
-      return folded.index(word)
+    names = [name.casefold() for name in labels]
+    name = str(value).strip().casefold()
+    if name in names:
+      return names.index(name)
   number = None
   if not isinstance(value, bool):
     try:
@@ -169,9 +164,9 @@ def _label(value: object, labels: Sequence[str], place: str, column: str) -> int
     or number < 0
     or (labels and number >= len(labels))
   ):
-    known = f"one of {', '.join(labels)}, nor their ids" if labels else "a class id"
+    expected = f"one of {', '.join(labels)} or their ids" if labels else "a class id"
     raise UserError(
-      f"{place}: {column}: {files.short(value)} is not {known}; give every class's "
-      "name in the order of the ids with --labels=NAME0,NAME1,…"
+      f"{location}: {column} is {files.shorten(value)}, which is not {expected}; list "
+      "all class names in the order of their ids with --labels=NAME0,NAME1,…"
     )
   return int(number)

@@ -1,7 +1,7 @@
-"""Rows of a data set on the Hugging Face Hub, or one line that says why not.
+"""Reads datasets of the Hugging Face Hub.
 
-`datasets` is imported inside the functions: it takes a second, and only `prepare`
-needs it.
+`datasets` is imported inside the functions because the import takes a second and only
+`prepare` needs it.
 """
 
 import logging
@@ -13,29 +13,29 @@ from ssljax.assets.encoders import within
 from ssljax.data.records import files
 from ssljax.errors import UserError
 
-SECONDS = 5.0  # to wait for the Hub's first answer
+TIMEOUT = 5.0  # seconds to wait for the Hub's first answer
 
 
-class Part(NamedTuple):
-  """One split: its rows and the class names that its columns carry."""
+class HubSplit(NamedTuple):
+  """One split: its rows, and the class names of its label columns."""
 
   rows: Iterator[dict]
   classes: Mapping[str, tuple[str, ...]]  # by column
   columns: tuple[str, ...]
 
 
-def load(name: str, config: str = "") -> dict[str, Part]:
-  """Downloads a data set (or takes it from the Hub's own cache folder).
+def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
+  """Downloads a dataset, or reads it from the Hub's cache folder.
 
   Args:
     name: `owner/name`.
-    config: its configuration ("subset"), where there are several.
+    config: its configuration ("subset"), if it has several.
 
   Raises:
-    UserError: the Hub does not answer within seconds, the data set does not exist, its
-      terms are not accepted, or it cannot be loaded without running its own code.
+    UserError: the Hub doesn't answer in time, the dataset doesn't exist, its terms
+      haven't been accepted, or it cannot be loaded without running its own code.
   """
-  _ask(name)
+  _check_access(name)
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import datasets
@@ -44,12 +44,12 @@ def load(name: str, config: str = "") -> dict[str, Part]:
     datasets.logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-      found = datasets.load_dataset(name, config or None)
-    except Exception as error:  # builders raise what their parsers raise
-      raise _reason(name, error) from error
+      splits = datasets.load_dataset(name, config or None)
+    except Exception as error:  # builders raise whatever their parsers raise
+      raise _explain(name, error) from error
   return {
-    part: Part(
-      _rows(rows),
+    split: HubSplit(
+      _iterate_rows(rows),
       {
         column: tuple(feature.names)
         for column, feature in rows.features.items()
@@ -57,31 +57,32 @@ def load(name: str, config: str = "") -> dict[str, Part]:
       },
       tuple(rows.column_names),
     )
-    for part, rows in found.items()
+    for split, rows in splits.items()
   }
 
 
-def _ask(name: str) -> None:
-  """Asks for the data set first, without the half minute of retries of a download."""
+def _check_access(name: str) -> None:
+  """Fails quickly; a download would retry for half a minute."""
   from huggingface_hub import HfApi
 
   try:
-    info = within(SECONDS, lambda: HfApi().dataset_info(name, timeout=SECONDS))
+    info = within(TIMEOUT, lambda: HfApi().dataset_info(name, timeout=TIMEOUT))
     if info.gated:
-      within(SECONDS, lambda: HfApi().auth_check(name, repo_type="dataset"))
-  except Exception as error:  # the HTTP library beneath differs by version
-    raise _reason(name, error) from error
+      within(TIMEOUT, lambda: HfApi().auth_check(name, repo_type="dataset"))
+  except Exception as error:  # the exception types depend on the HTTP library
+    raise _explain(name, error) from error
 
 
-def _rows(rows) -> Iterator[dict]:
+def _iterate_rows(rows) -> Iterator[dict]:
   for table in rows.with_format("arrow").iter(files.BATCH):
     yield from table.to_pylist()
 
 
-def _reason(name: str, error: Exception) -> UserError:
+def _explain(name: str, error: Exception) -> UserError:
+  """Turns an error of `datasets` or `huggingface_hub` into one line with a remedy."""
   from huggingface_hub import errors
 
-  chain = [error]  # `datasets` wraps what `huggingface_hub` raised
+  chain = [error]  # `datasets` wraps the errors of `huggingface_hub`
   while chain[-1].__cause__ or chain[-1].__context__:
     chain.append(chain[-1].__cause__ or chain[-1].__context__)
   page = f"https://huggingface.co/datasets/{name}"
@@ -89,24 +90,23 @@ def _reason(name: str, error: Exception) -> UserError:
   gated = any(isinstance(e, errors.GatedRepoError) for e in chain)
   if not gated and any(isinstance(e, errors.RepositoryNotFoundError) for e in chain):
     return UserError(
-      f"{name}: the Hub has no such data set, or it is private; check the name "
-      f"at {page}"
+      f"{name}: the Hub has no such dataset, or it is private; check the name at {page}"
     )
   if gated or "gated" in str(error).lower() or codes & {401, 403}:
     return UserError(
-      f"{name}: the data set is gated; accept its terms at {page} with your account, "
-      "then set HF_TOKEN (or run `hf auth login`) and run this again"
+      f"{name}: the dataset is gated; accept its terms at {page} with your account, "
+      "set HF_TOKEN (or run `hf auth login`), and try again"
     )
-  kinds = " ".join(k.__name__ for e in chain for k in type(e).__mro__)
+  types = " ".join(t.__name__ for e in chain for t in type(e).__mro__)
   line = (str(error).splitlines() or [""])[0]
-  said = f"{type(error).__name__}: {files.short(line, 120)}"
-  if any(word in kinds for word in ("Connect", "Timeout", "TransportError", "Offline")):
+  reason = f"{type(error).__name__}: {files.shorten(line, 120)}"
+  if any(word in types for word in ("Connect", "Timeout", "TransportError", "Offline")):
     return UserError(
-      f"{name}: cannot reach the Hugging Face Hub ({said}); check the network, or "
-      "download the files by other means and give them with --source=FILES"
+      f"{name}: cannot reach the Hugging Face Hub ({reason}); check the network, or "
+      "download the files in another way and give them with --source=FILES"
     )
   return UserError(
-    f"{name}: cannot be loaded from the Hub ({said}); a --config_name may be missing, "
-    "or the data set needs a loading script, which is not run: give its files with "
+    f"{name}: cannot be loaded from the Hub ({reason}); it may need --config_name, or "
+    "a loading script, which is not run: download its files and give them with "
     "--source=FILES"
   )

@@ -31,7 +31,7 @@ def open_reader(path: Path | None, output_suffix: str, chunk_size: int) -> RowRe
   Raises:
     UserError: the file doesn't exist, or is not a Parquet file with a text column.
   """
-  if path and files.check(path) == ".parquet":
+  if path and files.check_format(path) == ".parquet":
     return ParquetReader(path, output_suffix, chunk_size)
   return JsonlReader(path, output_suffix, chunk_size)
 
@@ -45,4 +45,4 @@ def join_parts(parts: Iterable[Path], file: BinaryIO, schema: pa.Schema | None) 
     return
   with pq.ParquetWriter(file, schema, compression="zstd") as writer:
     for part in parts:
-      writer.write_table(files.parquet(part).read())
+      writer.write_table(files.open_parquet(part).read())

@@ -68,7 +68,7 @@ class JsonlReader:
     """
     # Up to the row that `check` reached, in case the file has grown since.
     rows = itertools.islice(self._rows(), skip, self.total)
-    while numbered := list(itertools.islice(rows, self._chunk_size)):
+    for numbered in files.chunked(rows, self._chunk_size):
       for number, row in numbered:
         self._check_row(row, number)
       chunk = [columns.rename_columns(row) for _, row in numbered]
@@ -97,12 +97,12 @@ class JsonlReader:
 
   def _rows(self) -> Iterator[tuple[int, dict]]:
     if self.path:
-      return files.rows(self.path)
-    return files.stream(open(0, "rb", closefd=False), "standard input")
+      return files.read_rows(self.path)
+    return files.read_jsonl_stream(open(0, "rb", closefd=False), "standard input")
 
   def _where(self, number: int) -> str:
     if self.path:
-      return files.place(self.path, number)
+      return files.location(self.path, number)
     return f"standard input, line {number}"
 
   def _check_row(self, row: dict, number: int) -> None:
@@ -111,7 +111,7 @@ class JsonlReader:
     for name in ("text", "response"):
       value = row.get(name)
       if value is not None and not isinstance(value, str):
-        problem = f"{name}: {files.short(value)} should be a string"
+        problem = f"{name}: {files.shorten(value)} should be a string"
     if "text" not in row:
       problem = f"text: no such column (others: {', '.join(row)})"
     if _is_too_deep(row):
@@ -132,9 +132,9 @@ def jsonl_to_parquet(
   Raises:
     UserError: a value doesn't fit its column.
   """
-  rows = (row for _, row in files.rows(path))
+  rows = (row for _, row in files.read_rows(path))
   with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-    while chunk := list(itertools.islice(rows, chunk_size)):
+    for chunk in files.chunked(rows, chunk_size):
       writer.write_table(arrow_types.to_table(chunk, schema, str(path)))
 
 

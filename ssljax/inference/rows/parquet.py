@@ -17,7 +17,7 @@ class ParquetReader:
   """Reads a Parquet file. Methods and attributes are those of `JsonlReader`."""
 
   def __init__(self, path: Path, output_suffix: str, chunk_size: int):
-    self.path, self._chunk_size, self._file = path, chunk_size, files.parquet(path)
+    self.path, self._chunk_size, self._file = path, chunk_size, files.open_parquet(path)
     self.total = self._file.metadata.num_rows
     schema = self._file.schema_arrow
     _check_columns(schema, path)
@@ -92,7 +92,7 @@ class ParquetReader:
           skip -= skipped
           yield batch.slice(skipped)
       except (pa.ArrowException, OSError) as error:
-        raise files.broken(self.path, error) from error
+        raise files.unreadable(self.path, error) from error
 
   def _try(
     self, read: Callable[[pa.Table], Any], chunk: pa.Table, first: int, hint: str
@@ -104,7 +104,7 @@ class ParquetReader:
       if len(chunk) > 1:
         for i in range(len(chunk)):
           self._try(read, chunk.slice(i, 1), first + i, hint)
-      where = files.place(self.path, first)
+      where = files.location(self.path, first)
       raise UserError(f"{where}: cannot be read ({error}); {hint}") from None
 
 

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from ssljax.batch import SecondCandidate
-from ssljax.data.batches.loader import Layout, Loader, TrainSet, View, row_lengths
+from ssljax.data.batches.loader import (
+  Layout,
+  Loader,
+  TrainSet,
+  View,
+  row_length_options,
+)
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
 
@@ -219,9 +225,11 @@ def test_going_on_from_a_step_is_the_tail_of_the_whole():
 
 
 def test_sizes_that_cannot_be_are_named():
-  with pytest.raises(UserError, match="does not divide into 3 device shards"):
+  with pytest.raises(UserError, match="not divisible by 3 device shards"):
     make(shards=3)
-  with pytest.raises(UserError, match="takes 64 unlabelled texts, but there are 30"):
+  with pytest.raises(
+    UserError, match="needs 64 unlabelled texts, but there are only 30"
+  ):
     make(unlabelled=64)
 
 
@@ -260,7 +268,7 @@ def test_short_rows_are_chosen_for_short_texts_where_attention_is_dear():
 
 
 def test_row_lengths_that_come_into_question():
-  assert row_lengths(500, 300) == [(300,), (128, 300), (256, 300)]
-  assert row_lengths(193, 512) == [(200,), (128, 200)]
-  assert row_lengths(193, 512, packed=False) == [(200,)]
-  assert row_lengths(3, 512) == [(8,)]
+  assert row_length_options(500, 300) == [(300,), (128, 300), (256, 300)]
+  assert row_length_options(193, 512) == [(200,), (128, 200)]
+  assert row_length_options(193, 512, packed=False) == [(200,)]
+  assert row_length_options(3, 512) == [(8,)]

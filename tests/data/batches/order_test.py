@@ -9,7 +9,7 @@ from ssljax.data.batches import order
 
 @pytest.mark.parametrize(("rows", "size"), [(30, 8), (3, 8)])
 def test_a_batch_is_a_slice_of_the_epochs_shuffle(rows, size):
-  taken = order.batches(rows, size, 5)
+  taken = order.batch_rows(rows, size, 5)
   forever = iter(grain.MapDataset.range(rows).shuffle(seed=5).repeat())
   whole = rows // size * size or rows  # what an epoch gives, the rest left out
   passes = [[next(forever) for _ in range(rows)][:whole] for _ in range(9 * size)]
@@ -20,8 +20,8 @@ def test_a_batch_is_a_slice_of_the_epochs_shuffle(rows, size):
 
 
 def test_it_is_drawn_once_and_nobody_changes_it():
-  first = order.batches(30, 8, 5)(2)
-  again = order.batches(30, 8, 5)(2)
+  first = order.batch_rows(30, 8, 5)(2)
+  again = order.batch_rows(30, 8, 5)(2)
   assert all(a is b for a, b in zip(first, again, strict=True))
   with pytest.raises(ValueError, match="read-only"):
     first[0][0] = 7

@@ -17,7 +17,7 @@ def texts(random, count, longest=128):
 
 def planned(shard, packed=True):
   lengths = LENGTHS if packed else (128,)
-  return pack.plan(np.array([len(ids) for ids, _ in shard]), lengths, packed)
+  return pack.plan_rows(np.array([len(ids) for ids, _ in shard]), lengths, packed)
 
 
 def read(laid, s, i):
@@ -49,7 +49,7 @@ def test_every_token_is_found_again_at_its_place(seed, packed, more):
       (length, int(rows) + more) for length, rows in zip(lengths, most, strict=True)
     )
   )
-  laid = pack.lay(plans, shards, shape, packed)
+  laid = pack.fill_rows(plans, shards, shape, packed)
   for s, shard in enumerate(shards):
     assert len(set(laid.where[s])) == len(shard)
     for i, (ids, prompt) in enumerate(shard):
@@ -73,7 +73,7 @@ def test_a_plan_keeps_to_its_rows_and_slots(seed):
     for r in range(plan.rows[g]):
       inside = np.flatnonzero((plan.group == g) & (plan.row == r))
       assert sorted(plan.slot[inside]) == list(range(len(inside)))
-      assert len(inside) <= pack.slots(limit, True)
+      assert len(inside) <= pack.slots_per_row(limit, True)
       order = inside[plan.start[inside].argsort()]
       ends = plan.start[order] + lengths[order]
       assert np.all(plan.start[order][1:] >= ends[:-1])
@@ -81,28 +81,28 @@ def test_a_plan_keeps_to_its_rows_and_slots(seed):
 
 
 def test_many_tiny_texts_run_out_of_slots_before_tokens():
-  plan = pack.plan(np.full(9, 2), (32,))
+  plan = pack.plan_rows(np.full(9, 2), (32,))
   assert plan.rows == (3,)  # four slots a row
 
 
 def test_no_texts_take_no_rows():
-  plan = pack.plan(np.zeros(0, int), LENGTHS)
+  plan = pack.plan_rows(np.zeros(0, int), LENGTHS)
   assert (plan.rows, plan.longest) == ((0, 0), 0)
 
 
 def test_the_shapes_are_few_and_the_last_serves_all():
   need = np.random.default_rng(0).integers(1, 9, size=(200, 4))
   cost = np.array([32.0, 128, 32, 128])
-  shapes = pack.shapes(need, cost, 3)
+  shapes = pack.choose_shapes(need, cost, 3)
   assert 1 <= len(shapes) <= 3
   assert np.all(shapes[-1] >= need)
   for row in need:
-    chosen = pack.smallest(shapes, row, cost)
+    chosen = pack.cheapest_shape(shapes, row, cost)
     assert np.all(chosen >= row)
     assert any(np.array_equal(chosen, shape) for shape in shapes)
     fitting = [shape @ cost for shape in shapes if np.all(shape >= row)]
     assert chosen @ cost == min(fitting)
-  beyond = pack.smallest(shapes, np.array([99, 1, 1, 1]), cost)
+  beyond = pack.cheapest_shape(shapes, np.array([99, 1, 1, 1]), cost)
   assert beyond[0] == 99
   assert np.all(beyond[1:] >= shapes[-1][1:])
 
@@ -110,6 +110,6 @@ def test_the_shapes_are_few_and_the_last_serves_all():
 def test_shapes_that_save_little_are_one():
   cost = np.array([64.0, 64.0])
   alike = np.array([[23, 8], [24, 8]] * 50)
-  assert pack.shapes(alike, cost, 3).tolist() == [[24, 8]]
+  assert pack.choose_shapes(alike, cost, 3).tolist() == [[24, 8]]
   apart = np.array([[10, 8], [24, 8]] * 50)
-  assert pack.shapes(apart, cost, 3).tolist() == [[10, 8], [24, 8]]
+  assert pack.choose_shapes(apart, cost, 3).tolist() == [[10, 8], [24, 8]]

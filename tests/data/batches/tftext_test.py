@@ -11,9 +11,9 @@ import pytest
 import sentencepiece
 
 from ssljax.assets import fetch
-from ssljax.data import prepare
 from ssljax.data.batches import tftext, tokenize
-from ssljax.data.records import records
+from ssljax.data.records.read import read_splits
+from ssljax.data.sources import build
 from ssljax.errors import UserError
 
 tf = pytest.importorskip("tensorflow", reason="pip install -e '.[tftext]'")
@@ -131,13 +131,13 @@ def minilm():
 
 @pytest.mark.slow
 def test_real_texts_and_a_real_vocabulary(minilm):
-  train = records.read_splits(prepare.in_cache("pyrit")).train
+  train = read_splits(build.resolve_data("pyrit")).train
   texts = [*train.column("text"), *filter(None, train.column("response"))]
   texts += [f"{a} {b}" for a, b in zip(NASTY, texts, strict=False)]
   assert len(texts) > 1000
   backend = tokenize.load_tokenizer(minilm).backend_tokenizer
   expected = backend.encode_batch(texts, add_special_tokens=False)
-  found = tftext.make(backend, minilm)(texts)
+  found = tftext.make_encoder(backend, minilm)(texts)
   assert [t for t, a, b in zip(texts, expected, found, strict=True) if a.ids != b] == []
 
 
@@ -209,7 +209,7 @@ def encoder(request, tmp_path, monkeypatch):
 def test_nasty_texts_get_the_same_ids(encoder):
   backend = tokenize.load_tokenizer(encoder).backend_tokenizer
   expected = backend.encode_batch(NASTY, add_special_tokens=False)
-  found = tftext.make(backend, encoder)(NASTY)
+  found = tftext.make_encoder(backend, encoder)(NASTY)
   for text, a, b in zip(NASTY, expected, found, strict=True):
     assert a.ids == b, repr(text)
 
@@ -220,7 +220,7 @@ def test_every_character_gets_the_same_ids(encoder):
   points = [*range(0xD800), *range(0xE000, 0x10000, 7), *range(0x1F000, 0x1FC00)]
   texts = [f"a{chr(point)}b {chr(point)}" for point in points]
   expected = backend.encode_batch(texts, add_special_tokens=False)
-  found = tftext.make(backend, encoder)(texts)
+  found = tftext.make_encoder(backend, encoder)(texts)
   assert [t for t, a, b in zip(texts, expected, found, strict=True) if a.ids != b] == []
 
 
@@ -237,7 +237,7 @@ def test_plain_words_are_left_to_tensorflow(encoder, monkeypatch):
       graphs.append(not tf.executing_eagerly()) or call(self, words)
     )
     monkeypatch.setattr(kind, "tokenize", call)
-  tftext.make(backend, encoder)(["ab a [MASK]", "ab a", "a" * 101])
+  tftext.make_encoder(backend, encoder)(["ab a [MASK]", "ab a", "a" * 101])
   assert "ab" in seen
   assert "a" * 101 not in seen
   assert graphs
@@ -247,9 +247,9 @@ def test_plain_words_are_left_to_tensorflow(encoder, monkeypatch):
 @pytest.mark.parametrize("encoder", ["uncased", "spm"], indirect=True)
 def test_tokens_and_cache_are_shared(encoder, monkeypatch):
   texts, replies = ["ab a b", "aab ba"], [None, "ab"]
-  first = tokenize.cached(encoder, texts, replies, 8, "tftext")
+  first = tokenize.encode_cached(encoder, texts, replies, 8, "tftext")
   monkeypatch.setattr(tokenize, "load_tokenizer", None)
-  second = tokenize.cached(encoder, texts, replies, 8)
+  second = tokenize.encode_cached(encoder, texts, replies, 8)
   monkeypatch.undo()
   third = tokenize.encode(tokenize.load_tokenizer(encoder), texts, replies, 8)
   for a, b, c in zip(first, second, third, strict=True):
@@ -263,7 +263,7 @@ def test_no_accelerator_is_taken(encoder, monkeypatch):
   monkeypatch.setattr(
     tf.config, "set_visible_devices", lambda *given: asked.append(given)
   )
-  tftext.make(tokenize.load_tokenizer(encoder).backend_tokenizer, encoder)
+  tftext.make_encoder(tokenize.load_tokenizer(encoder).backend_tokenizer, encoder)
   assert asked == [([], "GPU")]
 
 
@@ -272,16 +272,16 @@ def test_another_tokenizer_is_refused(encoder):
   backend = tokenize.load_tokenizer(encoder).backend_tokenizer
   (encoder / "spm.model").unlink()
   with pytest.raises(UserError, match=r"--config\.tokenizer_backend=hf"):
-    tftext.make(backend, encoder)
+    tftext.make_encoder(backend, encoder)
 
 
 @pytest.mark.parametrize("encoder", ["uncased"], indirect=True)
 def test_the_console_stays_quiet(encoder):
   code = (
-    "from pathlib import Path; from ssljax.data import tftext, tokenize\n"
+    "from pathlib import Path; from ssljax.data.batches import tftext, tokenize\n"
     f"folder = Path({str(encoder)!r})\n"
     "backend = tokenize.load_tokenizer(folder).backend_tokenizer\n"
-    "print(tftext.make(backend, folder)(['a b']))"
+    "print(tftext.make_encoder(backend, folder)(['a b']))"
   )
   environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
   done = subprocess.run(

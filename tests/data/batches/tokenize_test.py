@@ -85,9 +85,9 @@ def test_more_texts_than_a_chunk_keep_their_order(encoder, monkeypatch):
 
 
 def test_a_second_time_no_tokenizer_is_loaded(encoder, monkeypatch):
-  first = tokenize.cached(encoder, TEXTS, REPLIES, 64)
+  first = tokenize.encode_cached(encoder, TEXTS, REPLIES, 64)
   monkeypatch.setattr(tokenize, "load_tokenizer", None)
-  second = tokenize.cached(encoder, TEXTS, REPLIES, 64)
+  second = tokenize.encode_cached(encoder, TEXTS, REPLIES, 64)
   for a, b in zip(first, second, strict=True):
     np.testing.assert_array_equal(a, b)
     assert a.dtype == b.dtype
@@ -97,9 +97,11 @@ def test_a_second_time_no_tokenizer_is_loaded(encoder, monkeypatch):
 
 def test_views_are_made_once(encoder):
   made = lambda: (["the cat", "a mat", "dog"], [None] * 3, np.array([0, 2, 3]))
-  tokens, begin = tokenize.cached_views(encoder, ["x", "y"], [None, None], 64, made)
+  tokens, begin = tokenize.encode_views_cached(
+    encoder, ["x", "y"], [None, None], 64, made
+  )
   assert begin.tolist() == [0, 2, 3]
-  again = tokenize.cached_views(encoder, ["x", "y"], [None, None], 64, None)
+  again = tokenize.encode_views_cached(encoder, ["x", "y"], [None, None], 64, None)
   for a, b in zip((*tokens, begin), (*again[0], again[1]), strict=True):
     np.testing.assert_array_equal(a, b)
   assert tokens.text(2)[0].tolist() == [CLS, *ids("dog"), SEP]
@@ -107,7 +109,7 @@ def test_views_are_made_once(encoder):
 
 def test_whatever_matters_changes_the_key(encoder):
   def key(texts=("a", "b"), replies=(None, None), limit=8):
-    return tokenize._key(encoder, texts, replies, limit)
+    return tokenize._cache_key(encoder, texts, replies, limit)
 
   keys = [
     key(),
@@ -126,7 +128,7 @@ def test_whatever_matters_changes_the_key(encoder):
 
 
 def test_no_texts_at_all(encoder):
-  tokens = tokenize.cached(encoder, [], [], 8)
+  tokens = tokenize.encode_cached(encoder, [], [], 8)
   assert len(tokens.ids) == len(tokens.lengths) == 0
 
 
@@ -135,14 +137,14 @@ def test_a_folder_without_tokenizer_is_named(tmp_path, kind):
   # transformers would make one of special tokens alone, to which all words are unknown.
   (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
   (tmp_path / "tokenizer_config.json").write_text("{}")
-  with pytest.raises(UserError, match="no tokenizer here; put"):
+  with pytest.raises(UserError, match="there is no tokenizer here; put"):
     tokenize.load_tokenizer(tmp_path)
 
 
 def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
   (tmp_path / "tokenizer.json").write_text("{")
-  with pytest.raises(UserError, match="no tokenizer could be loaded"):
+  with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
     tokenize.load_tokenizer(tmp_path)
 
 
@@ -150,8 +152,10 @@ def test_ids_that_the_embedding_lacks_are_named(encoder):
   (encoder / "config.json").write_text(
     json.dumps({"model_type": "bert", "vocab_size": len(VOCABULARY) - 1})
   )
-  with pytest.raises(UserError, match=f"its embedding has {len(VOCABULARY) - 1} rows"):
-    tokenize.cached(encoder, [" ".join(VOCABULARY)], [None], 64)
+  with pytest.raises(
+    UserError, match=f"the embedding has only {len(VOCABULARY) - 1} rows"
+  ):
+    tokenize.encode_cached(encoder, [" ".join(VOCABULARY)], [None], 64)
 
 
 def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):
@@ -183,7 +187,7 @@ def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):
 def test_a_missing_tensorflow_text_names_the_extra(encoder, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import of it fails
   with pytest.raises(UserError, match=r"pip install -e '\.\[tftext\]'"):
-    tokenize.cached(encoder, TEXTS, REPLIES, 8, "tftext")
+    tokenize.encode_cached(encoder, TEXTS, REPLIES, 8, "tftext")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +197,7 @@ def test_tokens_are_kept_apart_for_each_content_of_a_vocabulary_file(tmp_path, n
   keys = set()
   for content in ("one", "other"):
     (tmp_path / name).write_text(content)
-    keys.add(tokenize._key(tmp_path, ["text"], [None], 8))
+    keys.add(tokenize._cache_key(tmp_path, ["text"], [None], 8))
   (tmp_path / "README.md").write_text("no vocabulary")
-  keys.add(tokenize._key(tmp_path, ["text"], [None], 8))
+  keys.add(tokenize._cache_key(tmp_path, ["text"], [None], 8))
   assert len(keys) == 2

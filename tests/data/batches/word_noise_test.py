@@ -11,7 +11,7 @@ import pytest
 from ssljax.data.batches import word_noise
 
 TEXT = "How do I bake a large loaf of bread, quickly, in a small (gas) oven?"
-KNOWN = word_noise.vocabulary(["alpha beta gamma delta", "alpha beta"])
+KNOWN = word_noise.count_words(["alpha beta gamma delta", "alpha beta"])
 
 
 def rng(seed=0):
@@ -57,7 +57,7 @@ def test_long_words_stay():
 def test_unspaced_scripts_change_a_little():
   text = "我想知道怎么烤面包并且让它又香又软"
   found = [
-    word_noise.perturb(text, rng(seed), word_noise.vocabulary([text]))
+    word_noise.perturb(text, rng(seed), word_noise.count_words([text]))
     for seed in range(50)
   ]
   assert len(set(found)) > 30
@@ -67,7 +67,7 @@ def test_unspaced_scripts_change_a_little():
 def test_rates():
   text = " ".join(f"w{i}" for i in range(20_000))
   found = word_noise.perturb(
-    text, rng(), word_noise.vocabulary(["zzz"]), rate=0.1
+    text, rng(), word_noise.count_words(["zzz"]), rate=0.1
   ).split()
   replaced = found.count("zzz")
   assert abs(replaced / 20_000 - 0.1) < 0.01
@@ -105,11 +105,11 @@ def test_punctuation_and_white_space_stay():
   ],
 )
 def test_what_stands_around_a_deleted_word(before, after, kept):
-  assert word_noise._close(before, after) == kept
+  assert word_noise._join_gaps(before, after) == kept
 
 
 def test_a_capital_stays_where_it_was():
-  known = word_noise.vocabulary(["beta"])
+  known = word_noise.count_words(["beta"])
   found = [
     word_noise.perturb("Alpha gamma delta", rng(s), known, 0.3) for s in range(99)
   ]
@@ -118,7 +118,7 @@ def test_a_capital_stays_where_it_was():
 
 
 def test_replacements_follow_the_frequencies():
-  known = word_noise.vocabulary(["often " * 9 + "seldom"])
+  known = word_noise.count_words(["often " * 9 + "seldom"])
   text = " ".join(["w"] * 20_000)
   found = word_noise.perturb(text, rng(), known, rate=1 / 3).split()
   ratio = found.count("often") / found.count("seldom")
@@ -141,9 +141,9 @@ def test_every_row_and_candidate_differs_and_pairs_are_independent():
 
 def test_the_hash_seed_has_no_say():
   code = (
-    "from ssljax.data import words;"
+    "from ssljax.data.batches import word_noise;"
     "t=['one two three four five %d' % i for i in range(50)];"
-    "print(words.perturb_all(t, t, 0, 2))"
+    "print(word_noise.perturb_all(t, t, 0, 2))"
   )
   seen = {
     subprocess.run(

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssljax.data import contamination, datasets
-from ssljax.data.dedup import exact, normalize
+from ssljax.data import contamination
+from ssljax.data.dedup import exact, near, normalize
 from ssljax.data.records.records import Splits, from_rows
 from ssljax.errors import UserError
 
@@ -43,14 +43,14 @@ def splits(train, test):
   ],
 )
 def test_the_same_but_for_case_space_and_form(one, other, same):
-  assert (normalize.same(*one) == normalize.same(*other)) == same
+  assert (normalize.text_digest(*one) == normalize.text_digest(*other)) == same
 
 
 def test_no_character_of_class_cf_counts():
   every = (chr(c) for c in range(sys.maxunicode + 1))
   unseen = "".join(c for c in every if unicodedata.category(c) == "Cf")
   assert len(unseen) > 150
-  assert normalize.plain(f"ba{unseen}ke") == "bake"
+  assert normalize.normalize_text(f"ba{unseen}ke") == "bake"
 
 
 @pytest.mark.parametrize(
@@ -70,47 +70,47 @@ def test_without_a_response_prompts_are_compared(train, test, found):
     from_rows([row("a", "one"), row("b", *train)]),
     from_rows([row("t", *test)]),
   )
-  known = exact.known([from_rows([row("v", "none")]), other])
+  known = exact.index_digests([from_rows([row("v", "none")]), other])
   hit = [1, 0] if found else [-1, -1]
-  np.testing.assert_array_equal(exact.rows(one, known), [[-1, -1], hit])
+  np.testing.assert_array_equal(exact.duplicate_rows(one, known), [[-1, -1], hit])
   as_view = from_rows([row("a", "one", train[1], views=[("llm", train[0], None)])])
-  assert exact.views(as_view, known) == ([(0, 0, (1, 0))] if found else [])
-  near = contamination.find(one, {"test": other}, 0.6)
-  assert [(f.id, f.exact) for f in near] == ([("b", True)] if found else [])
+  assert exact.duplicate_views(as_view, known) == ([(0, 0, (1, 0))] if found else [])
+  overlaps = near.find_overlaps(one, {"test": other}, 0.6)
+  assert [(f.id, f.exact) for f in overlaps] == ([("b", True)] if found else [])
 
 
 def test_a_view_has_the_response_of_its_row_unless_it_has_its_own():
-  known = exact.known([from_rows([row("t", "fry", "fish")])])
+  known = exact.index_digests([from_rows([row("t", "fry", "fish")])])
   views = [("a", "Fry", None), ("b", "Fry", ""), ("c", "Fry", "meat")]
   one = from_rows([row("r", "cook", "fish", views)])
-  assert [k for _, k, _ in exact.views(one, known)] == [0, 1]
+  assert [k for _, k, _ in exact.duplicate_views(one, known)] == [0, 1]
   for response, found in (("fish", ["a", "b"]), ("meat", ["c"])):
     other = from_rows([row("t", "fry", response)])
-    near = contamination.find(one, {"test": other}, 0.6)
-    assert [(f.view, f.exact) for f in near] == [(kind, True) for kind in found]
+    overlaps = near.find_overlaps(one, {"test": other}, 0.6)
+    assert [(f.view, f.exact) for f in overlaps] == [(kind, True) for kind in found]
 
 
 def test_overlap_is_refused_and_the_place_named():
   data = splits([row("a", "one"), row("b", "Two ")], [row("t", "two")])
-  with pytest.raises(UserError, match=r"row 2: .*row 1 \(test\).*on_overlap=drop"):
-    datasets._without_overlap(data, "error")
+  with pytest.raises(UserError, match=r"row 2: .*in test \(.*row 1\).*on_overlap=drop"):
+    exact.resolve_overlap(data, "error")
 
 
 def test_overlap_is_dropped_rows_and_views():
   views = [("llm", "TWO", None), ("llm", "own", None)]
   data = splits([row("a", "one", views=views), row("b", "two")], [row("t", "two")])
-  clean, dropped = datasets._without_overlap(data, "drop")
+  clean, dropped = exact.resolve_overlap(data, "drop")
   assert clean.train.column("id") == ["a"]
   assert [v["text"] for v in clean.train.column("views")[0]] == ["own"]
-  assert "1 rows of train and 1 views" in dropped
+  assert "1 rows and 1 views of train" in dropped
   assert clean.notes[-1] == dropped
-  assert datasets._without_overlap(clean, "error") == (clean, "")
+  assert exact.resolve_overlap(clean, "error") == (clean, "")
 
 
 def test_a_view_alone_is_refused():
   data = splits([row("a", "one", views=[("llm", "two", None)])], [row("t", "two")])
   with pytest.raises(UserError, match="views"):
-    datasets._without_overlap(data, "error")
+    exact.resolve_overlap(data, "error")
 
 
 @pytest.mark.parametrize(
@@ -125,36 +125,36 @@ def test_a_view_alone_is_refused():
 )
 def test_a_text_with_a_word_changed_is_near(changed):
   train = from_rows([row("a", changed), row("b", LONG[::-1])])
-  (found,) = contamination.find(train, {"test": from_rows([row("t", LONG)])}, 0.6)
+  (found,) = near.find_overlaps(train, {"test": from_rows([row("t", LONG)])}, 0.6)
   assert (found.id, found.other_id, found.exact) == ("a", "t", False)
-  ours, theirs = contamination.grams(changed), contamination.grams(LONG)
+  ours, theirs = near.character_ngrams(changed), near.character_ngrams(LONG)
   assert found.similarity == len(ours & theirs) / len(ours | theirs)
 
 
 def test_scripts_without_spaces_have_near_texts_too():
   text = "如何在家里用烤箱烤一个又大又软的面包"
   train = from_rows([row("a", text + "？"), row("b", text[:9] + "小" + text[10:])])
-  found = contamination.find(train, {"test": from_rows([row("t", text)])}, 0.3)
+  found = near.find_overlaps(train, {"test": from_rows([row("t", text)])}, 0.3)
   assert [f.id for f in found] == ["a", "b"]
 
 
 def test_views_are_compared_as_their_row_is():
   views = [("eda", LONG, None), ("llm", LONG.replace("hot", "warm"), None)]
   train = from_rows([row("a", "bake", views=views)])
-  found = contamination.find(train, {"test": from_rows([row("t", LONG)])}, 0.6)
+  found = near.find_overlaps(train, {"test": from_rows([row("t", LONG)])}, 0.6)
   assert [(f.view, f.exact) for f in found] == [("eda", True), ("llm", False)]
   assert found[0].similarity == 1.0
 
 
 def test_pairs_are_near_as_pairs_and_prompts_where_one_has_no_response():
-  near, other = LONG.replace("forty", "fifty"), "No, that I will not tell you."
-  train = from_rows([row("a", near, other), row("b", near)])
+  similar, other = LONG.replace("forty", "fifty"), "No, that I will not tell you."
+  train = from_rows([row("a", similar, other), row("b", similar)])
   tests = {
     "pairs": from_rows([row("t", LONG, "Yes: the bread stands on the table.")]),
     "prompts": from_rows([row("t", LONG)]),
     "answers": from_rows([row("t", "Of bread?", other), row("u", LONG, other + ".")]),
   }
-  found = contamination.find(train, tests, 0.6)
+  found = near.find_overlaps(train, tests, 0.6)
   assert [(f.id, f.other, f.other_id) for f in found] == [
     ("a", "prompts", "t"),
     ("a", "answers", "u"),
@@ -168,14 +168,14 @@ def test_pairs_are_near_as_pairs_and_prompts_where_one_has_no_response():
 def test_pairs_at_the_threshold_are_found(threshold):
   # Sets of 200 grams each of which k are shared: J = k / (400 - k).
   shared = int(np.ceil(400 * threshold / (1 + threshold)))
-  near = contamination.Near(threshold)
+  index = near.NearestIndex(threshold)
   for pair in range(50):
     one, other = (
       frozenset(f"{pair} {i}" for i in range(first, first + 200))
       for first in (0, 200 - shared)
     )
-    near.add(pair, other)
-    met = near.table.query(contamination.minhash(one))
+    index.add(pair, other)
+    met = index.table.query(near.minhash(one))
     assert pair in met
     assert len(met) == 1
 
@@ -249,8 +249,8 @@ def test_train_alone_is_compared_with_a_file_and_with_nothing_it_is_refused(tmp_
   [
     ("other.jsonl", "", {}, "no rows"),
     ("other.csv", "prompt,label\n", {}, "no rows"),
-    ("other.csv", "prompt,label\na,1\n", {}, "no such column"),
-    ("other.jsonl", '{"text": "six"}', {"output": "."}, "cannot be written"),
+    ("other.csv", "prompt,label\na,1\n", {}, "no column 'text'"),
+    ("other.jsonl", '{"text": "six"}', {"output": "."}, "cannot be used"),
     ("other.jsonl", '{"text": "six"}', {"output": "dataset.json"}, "ends in .json"),
     ("other.jsonl", '{"text": "six"}', {"output": "/proc/x.json"}, "cannot be written"),
     ("other.jsonl", '{"text": "six"}', {"threshold": 1.0}, "--threshold=1"),
@@ -266,14 +266,14 @@ def test_a_mistake_is_not_taken_for_a_finding(
   against = [str(tmp_path / (name or "other.jsonl"))]
   given = {"threshold": 0.6, "output": ""} | more
   with pytest.raises(UserError, match=said) as caught:
-    contamination.look(f"{tmp_path}/train.jsonl", against, **given)
+    contamination.report_overlaps(f"{tmp_path}/train.jsonl", against, **given)
   assert caught.value.code == 2
   assert not capsys.readouterr().out
 
 
 def test_punctuation_and_case_are_in_no_gram():
-  assert contamination.grams("Bake, (white) bread?") == contamination.grams(
+  assert near.character_ngrams("Bake, (white) bread?") == near.character_ngrams(
     "bake white bread"
   )
-  assert contamination.grams("面包，白的？") == contamination.grams("面包 白的")
-  assert contamination.grams("?!") == {"?!"}  # where nothing else is there
+  assert near.character_ngrams("面包，白的？") == near.character_ngrams("面包 白的")
+  assert near.character_ngrams("?!") == {"?!"}  # where nothing else is there

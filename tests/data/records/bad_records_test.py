@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.data.records import records
+from ssljax.data.records.read import read_file
 from ssljax.errors import UserError
 
 GOOD = '{"text": "fine", "label": 0}'
@@ -15,7 +15,7 @@ GOOD = '{"text": "fine", "label": 0}'
 
 def failure(path):
   with pytest.raises(UserError) as error:
-    records.read_file(path)
+    read_file(path)
   message = str(error.value)
   assert "\n" not in message
   assert message.startswith(str(path))
@@ -25,31 +25,34 @@ def failure(path):
 @pytest.mark.parametrize(
   ("line", "words"),
   [
-    ('{"text": "x", "label": 1', ["not valid JSON", "one JSON object a line"]),
+    ('{"text": "x", "label": 1', ["not valid JSON", "one JSON object per line"]),
     ("[1, 2]", ["not a JSON object", "[1, 2]"]),
-    ('{"text": 5, "label": 0}', ["text: 5 should be a string"]),
-    ('{"text": ["x"], "label": 0}', ["text: ['x'] should be a string"]),
-    ('{"text": "", "label": 0}', ["text: no text ('')", "remove the row"]),
-    ('{"text": " \\n ", "label": 0}', ["text: no text"]),
-    ('{"text": null, "label": 0}', ["text: no text (None)"]),
-    ('{"label": 0}', ["text: no text"]),
-    ('{"text": "x", "label": -1}', ["label: -1 is not a class id", "null in train"]),
-    ('{"text": "x", "label": true}', ["label: True is not a class id"]),
-    ('{"text": "x", "label": 1.5}', ["label: 1.5 is not a class id"]),
-    ('{"text": "x", "label": NaN}', ["label: nan is not a class id"]),
-    ('{"text": "x", "label": "1"}', ["label: '1' is not a class id"]),
-    ('{"text": "x", "label": [0, 1]}', ["label: [0, 1] are several", "two classes"]),
-    ('{"text": "x", "label": "bad"}', ["label: 'bad'", "--labels="]),
-    ('{"text": "x", "label": 99999999999}', ["label: 99999999999 is not a class id"]),
-    ('{"text": "x", "label_name": "rude"}', ["label: missing", "'rude'"]),
-    ('{"text": "x", "response": 1}', ["response: 1 should be a string"]),
-    ('{"text": "x", "source": {}}', ["source: {} should be a string"]),
-    ('{"text": "x", "id": 1.5}', ["id: 1.5 should be a string"]),
-    ('{"text": "x", "views": "llm"}', ["views: 'llm' should be a list of views"]),
-    ('{"text": "x", "views": [1]}', ["views: [1] should be a list of objects"]),
-    ('{"text": "x", "views": [{"kind": "llm"}]}', ["views: a view without text"]),
-    ('{"text": "x", "views": [{"text": "y"}]}', ["views: a view without kind"]),
-    ('{"text": "x\\ud800"}', ["text: half a surrogate pair", "\\ud800"]),
+    ('{"text": 5, "label": 0}', ["text is 5, but should be a string"]),
+    ('{"text": ["x"], "label": 0}', ["text is ['x'], but should be a string"]),
+    ('{"text": "", "label": 0}', ["text is empty ('')", "remove the row"]),
+    ('{"text": " \\n ", "label": 0}', ["text is empty"]),
+    ('{"text": null, "label": 0}', ["text is empty (None)"]),
+    ('{"label": 0}', ["text is empty"]),
+    ('{"text": "x", "label": -1}', ["label -1 is not a class id", "null in train"]),
+    ('{"text": "x", "label": true}', ["label True is not a class id"]),
+    ('{"text": "x", "label": 1.5}', ["label 1.5 is not a class id"]),
+    ('{"text": "x", "label": NaN}', ["label nan is not a class id"]),
+    ('{"text": "x", "label": "1"}', ["label '1' is not a class id"]),
+    ('{"text": "x", "label": [0, 1]}', ["label [0, 1] lists several", "two-class"]),
+    ('{"text": "x", "label": "bad"}', ["label 'bad'", "--labels="]),
+    ('{"text": "x", "label": 99999999999}', ["label 99999999999 is not a class id"]),
+    ('{"text": "x", "label_name": "rude"}', ["label is missing", "'rude'"]),
+    ('{"text": "x", "response": 1}', ["response is 1, but should be a string"]),
+    ('{"text": "x", "source": {}}', ["source is {}, but should be a string"]),
+    ('{"text": "x", "id": 1.5}', ["id is 1.5, but should be a string"]),
+    (
+      '{"text": "x", "views": "llm"}',
+      ["views is 'llm', but should be a list of views"],
+    ),
+    ('{"text": "x", "views": [1]}', ["views is [1], but should be a list of objects"]),
+    ('{"text": "x", "views": [{"kind": "llm"}]}', ["views: a view has no text"]),
+    ('{"text": "x", "views": [{"text": "y"}]}', ["views: a view has no kind"]),
+    ('{"text": "x\\ud800"}', ["text contains half a surrogate pair", "\\ud800"]),
   ],
 )
 def test_jsonl(tmp_path, line, words):
@@ -64,12 +67,12 @@ def test_jsonl(tmp_path, line, words):
 @pytest.mark.parametrize(
   ("cells", "words"),
   [
-    (",0", ["text: no text ('')"]),
-    ("x,-1", ["label: -1 is not a class id"]),
-    ("x,1.5", ["label: 1.5 is not a class id"]),
-    ("x,True", ["label: 'True' is not a class id"]),
-    ("x,nan", ["label: nan is not a class id"]),
-    ("x,yes", ["label: 'yes' is not a class id"]),
+    (",0", ["text is empty ('')"]),
+    ("x,-1", ["label -1 is not a class id"]),
+    ("x,1.5", ["label 1.5 is not a class id"]),
+    ("x,True", ["label 'True' is not a class id"]),
+    ("x,nan", ["label nan is not a class id"]),
+    ("x,yes", ["label 'yes' is not a class id"]),
     ("x,0,more", ["3 cells, but the header has 2"]),
     ("x", ["1 cells, but the header has 2"]),
     ('"x"y,0', ["not valid CSV"]),
@@ -89,21 +92,21 @@ def test_csv(tmp_path, cells, words):
 def test_csv_without_commas(tmp_path, mark, word):
   path = tmp_path / "rows.csv"
   path.write_text(f"text{mark}label\nx{mark}0\n")
-  assert f"the columns are parted by {word}" in failure(path)
+  assert f"the columns are separated by {word}" in failure(path)
 
 
 @pytest.mark.parametrize(
   ("column", "values", "words"),
   [
-    ("text", pa.array([None, 1, 2]), [", row 2", "text: 1", "a string, not int64"]),
-    ("text", pa.array(["x", "x", ""]), [", row 3", "text: no text"]),
-    ("label", pa.array([0.0, 1.0, 0.5]), [", row 3", "label: 0.5"]),
-    ("label", pa.array([0, 1, -3]), [", row 3", "label: -3"]),
-    ("label", pa.array([True, False, True]), [", row 1", "label: True"]),
-    ("label", pa.array([None, None, "a"]), [", row 3", "label: 'a'"]),
-    ("views", pa.array(["x", "y", "z"]), [", row 1", "views: 'x'"]),
-    ("id", pa.array([1.5, 2.5, 3.5]), [", row 1", "id: 1.5"]),
-    ("id", pa.array(["p", "q", "p"]), [", row 3", "id: 'p'", "row 1"]),
+    ("text", pa.array([None, 1, 2]), [", row 2", "text is 1", "a string, not int64"]),
+    ("text", pa.array(["x", "x", ""]), [", row 3", "text is empty"]),
+    ("label", pa.array([0.0, 1.0, 0.5]), [", row 3", "label 0.5"]),
+    ("label", pa.array([0, 1, -3]), [", row 3", "label -3"]),
+    ("label", pa.array([True, False, True]), [", row 1", "label True"]),
+    ("label", pa.array([None, None, "a"]), [", row 3", "label 'a'"]),
+    ("views", pa.array(["x", "y", "z"]), [", row 1", "views is 'x'"]),
+    ("id", pa.array([1.5, 2.5, 3.5]), [", row 1", "id is 1.5"]),
+    ("id", pa.array(["p", "q", "p"]), [", row 3", "id 'p'", "row 1"]),
   ],
 )
 def test_parquet(tmp_path, column, values, words):
@@ -119,7 +122,7 @@ def test_parquet_with_bytes_that_are_no_text(tmp_path):
   path = tmp_path / "rows.parquet"
   bad = pa.array([b"fine", b"\xff\xfe"]).view(pa.string())
   pq.write_table(pa.table({"text": bad}), path)
-  assert failure(path).startswith(", row 2: text: not valid UTF-8")
+  assert failure(path).startswith(", row 2: text is not valid UTF-8")
 
 
 def test_invalid_utf8_names_the_line(tmp_path):
@@ -134,7 +137,7 @@ def test_invalid_utf8_names_the_line(tmp_path):
 def test_byte_order_mark_is_no_part_of_a_column(tmp_path):
   path = tmp_path / "rows.csv"
   path.write_bytes("text,label\nfine,0\n".encode("utf-8-sig"))
-  assert records.read_file(path).column("text") == ["fine"]
+  assert read_file(path).column("text") == ["fine"]
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -178,7 +181,7 @@ def test_no_text_column(tmp_path):
   path = tmp_path / "rows.jsonl"
   path.write_text('{"prompt": "x", "label": 0}\n')
   message = failure(path)
-  assert message.startswith(", line 1: text: no such column")
+  assert message.startswith(", line 1: no column 'text'")
   assert "prompt" in message
   assert "--columns=text=NAME" in message
 
@@ -186,7 +189,7 @@ def test_no_text_column(tmp_path):
 def test_header_names_a_column_twice(tmp_path):
   path = tmp_path / "rows.csv"
   path.write_text("text,label,text\nx,0,y\n")
-  assert failure(path).startswith(", line 1: column 'text' stands twice")
+  assert failure(path).startswith(", line 1: the header has column 'text' twice")
 
 
 def test_duplicate_ids_name_both_rows(tmp_path):
@@ -194,7 +197,7 @@ def test_duplicate_ids_name_both_rows(tmp_path):
   rows = [{"id": name, "text": "x"} for name in ("a", "b", "c", "b")]
   path.write_text("\n".join(map(json.dumps, rows)))
   message = failure(path)
-  assert message.startswith(", line 4: id: 'b' stands already in")
+  assert message.startswith(", line 4: id 'b' already occurs in")
   assert f"{path}, line 2" in message
 
 

@@ -3,13 +3,15 @@
 import csv
 import gzip
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.data.records import records
+from ssljax.data.records import files, records
+from ssljax.data.records.read import read_file, read_with_ignored
 from ssljax.data.records.schema import SCHEMA
 
 ROWS = [
@@ -64,7 +66,7 @@ def test_formats_agree(tmp_path):
     write_csv(tmp_path / "rows.csv.gz", ROWS, opened=gzip.open),
     write_pandas_like(tmp_path / "rows.parquet", ROWS),
   ]
-  first, *others = [records.read_file(path) for path in made]
+  first, *others = [read_file(path) for path in made]
   assert first.table.schema == SCHEMA
   assert first.column("text") == [row["text"] for row in ROWS]
   assert first.column("response") == [None, None, "null", "1.0", None]
@@ -76,48 +78,46 @@ def test_formats_agree(tmp_path):
 
 def test_absent_columns_are_filled_alike(tmp_path):
   rows = [{"text": f"text {i}", "label": i % 2} for i in range(3)]
-  one = records.read_file(write_jsonl(tmp_path / "some.jsonl", rows))
-  two = records.read_file(write_csv(tmp_path / "some.csv", rows, ["text", "label"]))
+  one = read_file(write_jsonl(tmp_path / "some.jsonl", rows))
+  two = read_file(write_csv(tmp_path / "some.csv", rows, ["text", "label"]))
   assert one == two
   assert one.column("id") == ["some:1", "some:2", "some:3"]
   assert one.column("views") == [None] * 3
 
 
 def test_ids_that_are_given_stay_in_any_order(tmp_path):
-  here = records.read_file(write_jsonl(tmp_path / "here.jsonl", ROWS))
-  there = records.read_file(write_jsonl(tmp_path / "there.jsonl", ROWS[::-1]))
+  here = read_file(write_jsonl(tmp_path / "here.jsonl", ROWS))
+  there = read_file(write_jsonl(tmp_path / "there.jsonl", ROWS[::-1]))
   pairs = lambda r: dict(zip(r.column("id"), r.column("text"), strict=True))
   assert pairs(here) == pairs(there)
   numbers = [{"id": 7, "text": "x", "label": 0}]
-  assert records.read_file(write_jsonl(tmp_path / "n.jsonl", numbers)).column("id") == [
-    "7"
-  ]
+  assert read_file(write_jsonl(tmp_path / "n.jsonl", numbers)).column("id") == ["7"]
 
 
 def test_write_then_read(tmp_path):
   view = {"kind": "llm", "text": "Bread: how?", "response": None, "origin": "hand"}
   rows = [{**ROWS[0], "views": [view, {**view, "kind": "eda"}]}, *ROWS[1:]]
-  before = records.read_file(write_jsonl(tmp_path / "rows.jsonl", rows))
+  before = read_file(write_jsonl(tmp_path / "rows.jsonl", rows))
   assert before.column("views")[0][0] == view
   records.write_parquet(before, tmp_path / "rows.parquet")
-  assert records.read_file(tmp_path / "rows.parquet") == before
+  assert read_file(tmp_path / "rows.parquet") == before
   assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.jsonl", "rows.parquet"]
 
 
 def test_a_file_appears_by_its_last_step(tmp_path, monkeypatch):
-  rows = records.read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
+  rows = read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
 
   def fail(*_):
     raise OSError("interrupted")
 
-  monkeypatch.setattr(records.os, "replace", fail)
+  monkeypatch.setattr(os, "replace", fail)
   with pytest.raises(OSError, match="interrupted"):
     records.write_parquet(rows, tmp_path / "rows.parquet")
   assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-  old = records.read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
+  old = read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
   records.write_parquet(old, tmp_path / "rows.parquet")
   before = (tmp_path / "rows.parquet").read_bytes()
 
@@ -135,7 +135,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_unknown_columns_are_left_out_and_named(tmp_path):
   rows = [{"text": "one", "label": 0, "url": "x"}, {"text": "two", "score": 2.5}]
-  found, ignored = records.read_noted(write_jsonl(tmp_path / "rows.jsonl", rows))
+  found, ignored = read_with_ignored(write_jsonl(tmp_path / "rows.jsonl", rows))
   assert ignored == ("url", "score")
   assert found.table.schema == SCHEMA
 
@@ -143,33 +143,31 @@ def test_unknown_columns_are_left_out_and_named(tmp_path):
 def test_places_are_lines_of_the_file(tmp_path):
   path = tmp_path / "rows.jsonl"
   path.write_text('{"text": "one"}\n\n\n{"text": "two"}\n')
-  assert records.read_file(path).place(1) == f"{path}, line 4"
+  assert read_file(path).location(1) == f"{path}, line 4"
   path = write_csv(tmp_path / "rows.csv", ROWS)
-  assert records.read_file(path).place(2) == f"{path}, line 5"  # row 2 holds a newline
+  assert read_file(path).location(2) == f"{path}, line 5"  # row 2 holds a newline
 
 
 def test_long_cells_of_csv(tmp_path):
   text = "word, " * 50_000
   path = write_csv(tmp_path / "rows.csv", [{"text": text}], ["text"])
-  assert records.read_file(path).column("text") == [text]
+  assert read_file(path).column("text") == [text]
 
 
 def test_take_and_concat_keep_places(tmp_path):
-  one = records.read_file(write_jsonl(tmp_path / "one.jsonl", ROWS))
-  two = records.read_file(
-    write_jsonl(tmp_path / "two.jsonl", [{"text": "x"}, {"text": "y"}])
-  )
+  one = read_file(write_jsonl(tmp_path / "one.jsonl", ROWS))
+  two = read_file(write_jsonl(tmp_path / "two.jsonl", [{"text": "x"}, {"text": "y"}]))
   both = records.concat([one, two])
   assert len(both) == 7
-  assert both.place(6) == f"{tmp_path / 'two.jsonl'}, line 2"
-  assert both.take(np.array([6, 0])).place(0) == both.place(6)
+  assert both.location(6) == f"{tmp_path / 'two.jsonl'}, line 2"
+  assert both.take(np.array([6, 0])).location(0) == both.location(6)
 
 
 def test_more_rows_than_one_batch(tmp_path, monkeypatch):
   rows = [{"text": f"text {i}"} for i in range(10)]
   rows[7]["category"] = "late"  # a column that the first batches do not have
   path = write_jsonl(tmp_path / "rows.jsonl", rows)
-  whole = records.read_file(path)
-  monkeypatch.setattr(records.files, "BATCH", 3)
-  assert records.read_file(path) == whole
+  whole = read_file(path)
+  monkeypatch.setattr(files, "BATCH", 3)
+  assert read_file(path) == whole
   assert whole.column("category")[7] == "late"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ssljax.data.records import records
+from ssljax.data.records.read import read_labelled, read_splits
 from ssljax.errors import UserError
 
 
@@ -31,13 +31,13 @@ def folder(tmp_path, train=None, validation=None, test=None):
 
 def failure(data):
   with pytest.raises(UserError) as error:
-    records.read_splits(data)
+    read_splits(data)
   return str(error.value)
 
 
 def test_folder_of_files(tmp_path):
   (tmp_path / "README.md").write_text("about")
-  found = records.read_splits(folder(tmp_path))
+  found = read_splits(folder(tmp_path))
   assert [len(found.train), len(found.validation), len(found.test)] == [4, 4, 4]
   assert found.train.column("id") == ["a0", "a1", "a2", "a3"]
   assert found.test.column("id")[0] == "c0"
@@ -49,7 +49,7 @@ def test_folder_of_files(tmp_path):
 def test_words_for_validation(tmp_path, word):
   folder(tmp_path)
   (tmp_path / "val.jsonl").rename(tmp_path / f"{word}.jsonl")
-  assert records.read_splits(tmp_path).validation.column("id")[0] == "b0"
+  assert read_splits(tmp_path).validation.column("id")[0] == "b0"
 
 
 def test_prepared_folder_with_part_files(tmp_path):
@@ -59,7 +59,7 @@ def test_prepared_folder_with_part_files(tmp_path):
       some = [{"text": f"{name} {part} {i}", "label": i} for i in (0, 1)]
       put(tmp_path / name / f"part-{part}.jsonl", some)
   (tmp_path / "dataset.json").write_text("{}")
-  found = records.read_splits(tmp_path)
+  found = read_splits(tmp_path)
   assert found.train.column("text") == [
     "train 0 0",
     "train 0 1",
@@ -75,7 +75,7 @@ def test_files_with_commas(tmp_path):
   for old, new in names.items():
     (tmp_path / f"{old}.jsonl").rename(tmp_path / f"{new}.jsonl")
   paths = [str(tmp_path / f"{names[n]}.jsonl") for n in ("test", "train", "val")]
-  found = records.read_splits(" , ".join(paths))
+  found = read_splits(" , ".join(paths))
   assert [p.column("id")[0] for p in found[:3]] == ["a0", "b0", "c0"]
 
 
@@ -84,7 +84,7 @@ def test_one_file_is_split_and_the_note_says_so(tmp_path):
   some += [{**row, "id": f"again {row['id']}"} for row in some[:100]]
   some += [{"id": f"u{i}", "text": f"unlabelled {i}"} for i in range(30)]
   path = put(tmp_path / "all.jsonl", some)
-  found = records.read_splits(path)
+  found = read_splits(path)
   sizes = [len(found.train), len(found.validation), len(found.test)]
   assert sum(sizes) == 330
   assert abs(sizes[2] - 60) <= 2
@@ -94,10 +94,10 @@ def test_one_file_is_split_and_the_note_says_so(tmp_path):
   assert not texts[0] & texts[1]
   assert not texts[0] & texts[2]
   assert not texts[1] & texts[2]
-  assert "one file, split 70/10/20 with seed 0" in found.notes[0]
-  again = records.read_splits(path)
+  assert "split the file 70/10/20 with seed 0" in found.notes[0]
+  again = read_splits(path)
   assert again[:3] == found[:3]
-  assert records.read_splits(path, seed=1).test != found.test
+  assert read_splits(path, seed=1).test != found.test
 
 
 def test_names_of_labels(tmp_path):
@@ -105,16 +105,16 @@ def test_names_of_labels(tmp_path):
     {"id": f"n{i}", "text": "x", "label": i % 2, "label_name": ["no", "yes"][i % 2]}
     for i in range(4)
   ]
-  assert records.read_splits(folder(tmp_path, train=named)).labels == ("no", "yes")
-  assert records.read_splits(folder(tmp_path, test=named)).labels == ("no", "yes")
+  assert read_splits(folder(tmp_path, train=named)).labels == ("no", "yes")
+  assert read_splits(folder(tmp_path, test=named)).labels == ("no", "yes")
   message = failure(
     folder(tmp_path, train=named, test=[{**named[0], "id": "t", "label": 1}])
   )
-  assert f"{tmp_path / 'test.jsonl'}, line 1: label_name: 'no' for label 1" in message
+  assert f"{tmp_path / 'test.jsonl'}, line 1: label_name is 'no' for label 1" in message
   message = failure(
     folder(tmp_path, train=[*named, {**named[1], "id": "t", "label_name": "oui"}])
   )
-  assert f"{tmp_path / 'train.jsonl'}, line 5: label_name: 'oui' for label 1" in message
+  assert f"{tmp_path / 'train.jsonl'}, line 5: label_name is 'oui' for label 1" in message
   assert "'yes' is the name of label 1" in message
   alike = [{**row, "label_name": "same"} for row in named]
   message = failure(folder(tmp_path, train=alike))
@@ -123,36 +123,36 @@ def test_names_of_labels(tmp_path):
 
 
 def test_ignored_columns_are_noted(tmp_path):
-  found = records.read_splits(folder(tmp_path, train=rows("a", url="x", score=1)))
-  assert found.notes == (f"{tmp_path / 'train.jsonl'}: columns ignored: url, score",)
+  found = read_splits(folder(tmp_path, train=rows("a", url="x", score=1)))
+  assert found.notes == (f"{tmp_path / 'train.jsonl'}: ignored columns: url, score",)
 
 
 def test_unlabelled_rows_only_in_train(tmp_path):
   some = [*rows("u"), {"id": "none", "text": "x", "label": None}]
-  found = records.read_splits(folder(tmp_path, train=some))
+  found = read_splits(folder(tmp_path, train=some))
   assert found.train.label.tolist() == [0, 1, 0, 1, -1]
   for name, file in (("validation", "val"), ("test", "test")):
     folder(tmp_path, **{name: [*rows("v"), {"id": "none", "text": "x"}]})
     message = failure(tmp_path)
-    assert f"{file}.jsonl, line 5: label: missing (null)" in message
+    assert f"{file}.jsonl, line 5: label is missing (null)" in message
     folder(tmp_path)
 
 
 @pytest.mark.parametrize(
   ("train", "words"),
   [
-    ([], ["train.jsonl", "no rows in the train split"]),
-    ([{"text": "x"}], ["train.jsonl", "no row of the train split has one"]),
+    ([], ["train.jsonl", "the train split has no rows"]),
+    ([{"text": "x"}], ["train.jsonl", "no row of the train split has a label"]),
     (rows("a", classes=1), ["every labelled row of the train split has label 0"]),
     (
       [{"text": "x", "label": n} for n in (0, 2)],
-      ["no row of the train split has label 1 though one has 2", "line 2"],
+      ["the train split has label 2", "line 2", "but no label 1"],
     ),
     (
       [{"text": "x", "label": n} for n in (0, 2_000_000_000)],
-      ["has label 1 though one has 2000000000"],
+      ["has label 2000000000", "but no label 1"],
     ),
-    (rows("b"), ["val.jsonl, line 1: id: 'b0' stands already in", "train.jsonl"]),
+    (rows("b"), ["val.jsonl, line 1: id 'b0' already occurs in", "train.jsonl"]),
   ],
 )
 def test_train_that_does_not_fit(tmp_path, train, words):
@@ -163,7 +163,7 @@ def test_train_that_does_not_fit(tmp_path, train, words):
 
 def test_label_that_train_does_not_have(tmp_path):
   message = failure(folder(tmp_path, test=rows("c", classes=3)))
-  assert f"{tmp_path / 'test.jsonl'}, line 3: label: 2 is unknown" in message
+  assert f"{tmp_path / 'test.jsonl'}, line 3: label 2 is unknown" in message
   assert "labels 0 to 1" in message
 
 
@@ -177,7 +177,7 @@ def test_missing_and_double_splits(tmp_path):
   assert "a second file for the validation split" in failure(tmp_path)
   (tmp_path / "dev.csv").unlink()
   (tmp_path / "train").mkdir()
-  assert "no data file in it" in failure(tmp_path)
+  assert "the folder has no data file" in failure(tmp_path)
   put(tmp_path / "train" / "part.jsonl", rows("e"))
   assert "a second file for the train split" in failure(tmp_path)
 
@@ -188,7 +188,7 @@ def test_files_with_commas_that_do_not_fit(tmp_path):
   put(test, rows("b"))
   assert "no validation split" in failure(f"{train},{test}")
   both = put(tmp_path / "train-test.jsonl", rows("c"))
-  assert "does not say which split it is" in failure(f"{train},{both}")
+  assert "must contain exactly one of the words" in failure(f"{train},{both}")
   more = put(tmp_path / "more-train.jsonl", rows("d"))
   assert "a second file for the train split" in failure(f"{train},{more}")
 
@@ -203,35 +203,35 @@ def test_nothing_there(tmp_path):
 
 def test_rows_to_score(tmp_path):
   path = put(tmp_path / "more.jsonl", rows("a"))
-  assert len(records.read_labelled(path, ("no", "yes"))) == 4
-  assert len(records.read_labelled(folder(tmp_path / "all"))) == 4
+  assert len(read_labelled(path, ("no", "yes"))) == 4
+  assert len(read_labelled(folder(tmp_path / "all"))) == 4
 
   def bad(some, labels=("no", "yes")):
     with pytest.raises(UserError) as error:
-      records.read_labelled(put(path, some), labels)
+      read_labelled(put(path, some), labels)
     return str(error.value)
 
-  assert "line 5: label: missing" in bad([*rows("a"), {"text": "x"}])
-  assert "line 3: label: 2 is unknown, the model" in bad(rows("a", classes=3))
-  assert "label_name: 'yes' for label 0" in bad(rows("a", 1, label_name="yes"))
+  assert "line 5: label is missing" in bad([*rows("a"), {"text": "x"}])
+  assert "line 3: label 2 is unknown: the model" in bad(rows("a", classes=3))
+  assert "label_name is 'yes' for label 0" in bad(rows("a", 1, label_name="yes"))
   assert "no rows" in bad([])
   # Where nobody named the classes, a file to score may.
   named = put(path, rows("a", 1, label_name="safe"))
-  assert len(records.read_labelled(named, ("0", "1"))) == 1
+  assert len(read_labelled(named, ("0", "1"))) == 1
   (tmp_path / "all" / "test.jsonl").unlink()
   with pytest.raises(UserError, match="no test split"):
-    records.read_labelled(tmp_path / "all")
+    read_labelled(tmp_path / "all")
 
 
 def test_many_rows_are_checked_as_columns(tmp_path):
   n = 60_000
   folder(tmp_path, train=rows("a", n))
-  found = records.read_splits(tmp_path)
+  found = read_splits(tmp_path)
   assert len(found.train) == n
   assert np.bincount(found.train.label).tolist() == [n // 2, n // 2]
 
 
 def test_to_score_texts_without_labels_predict_is_named(tmp_path):
   (tmp_path / "some.jsonl").write_text('{"text": "a", "label": 0}\n{"text": "b"}\n')
-  with pytest.raises(UserError, match=r"line 2: label: missing .*ssljax\.predict"):
-    records.read_labelled(tmp_path / "some.jsonl")
+  with pytest.raises(UserError, match=r"line 2: label is missing .*ssljax\.predict"):
+    read_labelled(tmp_path / "some.jsonl")

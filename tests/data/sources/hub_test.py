@@ -33,14 +33,14 @@ def failure(monkeypatch, error, gated=False):
   else:
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fail)
   with pytest.raises(UserError) as found:
-    hub.load("made/up")
+    hub.load_hub_dataset("made/up")
   return str(found.value)
 
 
 def test_gated(monkeypatch):
   error = errors.GatedRepoError("403 Client Error.", response=response(403))
   message = failure(monkeypatch, error, gated="auto")
-  assert "made/up: the data set is gated" in message
+  assert "made/up: the dataset is gated" in message
   assert "accept its terms at https://huggingface.co/datasets/made/up" in message
   assert "HF_TOKEN" in message
 
@@ -54,7 +54,7 @@ def test_refused(monkeypatch, code):
 def test_no_such_data_set(monkeypatch):
   error = errors.RepositoryNotFoundError("404", response=response(404))
   message = failure(monkeypatch, error)
-  assert "no such data set, or it is private" in message
+  assert "no such dataset, or it is private" in message
 
 
 def test_out_of_reach(monkeypatch):
@@ -66,7 +66,7 @@ def test_out_of_reach(monkeypatch):
 
 
 def test_what_cannot_be_loaded(monkeypatch):
-  monkeypatch.setattr(hub, "_ask", lambda name: None)
+  monkeypatch.setattr(hub, "_check_access", lambda name: None)
   datasets = pytest.importorskip("datasets")
 
   def fail(*_, **__):
@@ -74,7 +74,7 @@ def test_what_cannot_be_loaded(monkeypatch):
 
   monkeypatch.setattr(datasets, "load_dataset", fail)
   with pytest.raises(UserError) as error:
-    hub.load("made/up")
+    hub.load_hub_dataset("made/up")
   assert "Dataset scripts are no longer supported" in str(error.value)
   assert "--config_name" in str(error.value)
 
@@ -83,13 +83,13 @@ def test_what_cannot_be_loaded(monkeypatch):
 def test_rows_of_a_real_loader(tmp_path, monkeypatch):
   import datasets
 
-  monkeypatch.setattr(hub, "_ask", lambda name: None)
+  monkeypatch.setattr(hub, "_check_access", lambda name: None)
   monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
   made = tmp_path / "made"
   made.mkdir()
   (made / "train.csv").write_text("text,label\none,0\ntwo,1\n")
   (made / "test.csv").write_text("text,label\nthree,1\n")
-  found = hub.load(str(made))
+  found = hub.load_hub_dataset(str(made))
   assert set(found) == {"train", "test"}
   assert found["train"].columns == ("text", "label")
   assert list(found["train"].rows) == [

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ssljax.data import prepare
-from ssljax.data.records import records
-from ssljax.data.sources import hub, named
+from ssljax.assets import fetch
+from ssljax.data.records.read import read_labelled, read_splits
+from ssljax.data.sources import build, hub, named
 from ssljax.errors import UserError
 
 WILDGUARD = {
@@ -65,7 +65,7 @@ YAHOO = {
 
 def convert(name, row, task="", part="train", **changes):
   source = named.SOURCES[name]
-  task = named.task_of(name, task)
+  task = named.check_task(name, task)
   assert set(source.columns) <= set(row)
   return source.record({**row, **changes}, task, part)
 
@@ -125,8 +125,8 @@ def test_toxic_chat():
   assert (found["label"], found["category"]) == (1, "jailbreak")
   assert convert("toxic_chat", TOXIC_CHAT, user_input="") == named.NO_TEXT
   assert convert("toxic_chat", TOXIC_CHAT, toxicity=None) == named.NO_LABEL
-  with pytest.raises(UserError, match="labels for prompt only"):
-    named.task_of("toxic_chat", "response")
+  with pytest.raises(UserError, match="only has labels for prompt"):
+    named.check_task("toxic_chat", "response")
 
 
 def test_beaver_tails():
@@ -191,22 +191,22 @@ def test_every_source_becomes_a_folder(name, tmp_path, monkeypatch):
 
   def load(repository, config=""):
     asked.append((repository, config))
-    parts = {theirs for own, theirs in source.parts.values() if own == config}
+    parts = {theirs for own, theirs in source.splits.values() if own == config}
     return {
-      part: hub.Part(rows_of(name, part), {}, tuple(next(rows_of(name, part))))
+      part: hub.HubSplit(rows_of(name, part), {}, tuple(next(rows_of(name, part))))
       for part in parts
     }
 
-  monkeypatch.setattr(hub, "load", load)
-  about = prepare.prepare_source(name, tmp_path / "out")
+  monkeypatch.setattr(hub, "load_hub_dataset", load)
+  about = build.build_named(name, tmp_path / "out")
   assert {repository for repository, _ in asked} == {source.hub}
   assert about["labels"] == list(source.labels)
   assert about["licence"]
-  if "train" in source.parts:
-    found = records.read_splits(tmp_path / "out")
+  if "train" in source.splits:
+    found = read_splits(tmp_path / "out")
     assert found.labels == source.labels
     assert not any("ignored" in note for note in found.notes)
-    assert sum(map(len, found[:3])) == 300 * len(source.parts)
+    assert sum(map(len, found[:3])) == 300 * len(source.splits)
     assert found.train.column("source")[0] == f"{name}-train"
   else:
     assert [p.name for p in sorted((tmp_path / "out").iterdir())] == [
@@ -214,17 +214,17 @@ def test_every_source_becomes_a_folder(name, tmp_path, monkeypatch):
       "test",
     ]
     assert "evaluate" in about["notes"][0]
-    assert len(records.read_labelled(tmp_path / "out", source.labels)) == 300
+    assert len(read_labelled(tmp_path / "out", source.labels)) == 300
 
 
 def test_a_source_that_changed_its_columns(tmp_path, monkeypatch):
-  part = hub.Part(iter([]), {}, ("text", "stars"))
-  monkeypatch.setattr(hub, "load", lambda *_: {"train": part, "test": part})
-  with pytest.raises(UserError, match="no column 'label' any more"):
-    prepare.prepare_source("imdb", tmp_path / "out")
-  monkeypatch.setattr(hub, "load", lambda *_: {"all": part})
+  part = hub.HubSplit(iter([]), {}, ("text", "stars"))
+  monkeypatch.setattr(hub, "load_hub_dataset", lambda *_: {"train": part, "test": part})
+  with pytest.raises(UserError, match="column 'label' no longer exists"):
+    build.build_named("imdb", tmp_path / "out")
+  monkeypatch.setattr(hub, "load_hub_dataset", lambda *_: {"all": part})
   with pytest.raises(UserError, match="no split 'train'"):
-    prepare.prepare_source("imdb", tmp_path / "out")
+    build.build_named("imdb", tmp_path / "out")
 
 
 HARM = "pyrit/datasets/scorer_evals/harm"
@@ -255,7 +255,7 @@ def write_pyrit(folder: Path) -> Path:
 
 
 def test_pyrit(tmp_path):
-  parts = named.pyrit(write_pyrit(tmp_path))
+  parts = named.read_pyrit(write_pyrit(tmp_path))
   everything = [row for part in parts.values() for row in part]
   assert len(everything) == 82
   assert collections.Counter(row["label"] for row in everything) == {0: 41, 1: 41}
@@ -269,25 +269,23 @@ def test_pyrit(tmp_path):
   assert not texts["train"] & texts["validation"]
   assert not texts["validation"] & texts["test"]
   assert len(parts["test"]) == 16
-  assert named.pyrit(tmp_path) == parts
+  assert named.read_pyrit(tmp_path) == parts
 
 
 def test_pyrit_is_prepared_into_the_cache_once(tmp_path, monkeypatch):
   members = write_pyrit(tmp_path / "members")
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
   fetched = []
-  monkeypatch.setattr(
-    prepare.assets, "fetch", lambda name: fetched.append(name) or members
-  )
-  data = prepare.in_cache("pyrit")
-  assert records.read_splits(data).labels == named.HARM
-  assert prepare.in_cache("pyrit") == prepare.in_cache("pyrit:response") == data
+  monkeypatch.setattr(fetch, "fetch", lambda name: fetched.append(name) or members)
+  data = build.resolve_data("pyrit")
+  assert read_splits(data).labels == named.HARM
+  assert build.resolve_data("pyrit") == build.resolve_data("pyrit:response") == data
   assert fetched == ["pyrit"]
-  assert prepare.in_cache("some/folder") == "some/folder"
-  with pytest.raises(UserError, match="labels for response only"):
-    prepare.in_cache("pyrit:prompt")
+  assert build.resolve_data("some/folder") == "some/folder"
+  with pytest.raises(UserError, match="only has labels for response"):
+    build.resolve_data("pyrit:prompt")
 
 
 def test_pyrit_without_its_files(tmp_path):
   with pytest.raises(UserError, match="no scored responses"):
-    named.pyrit(tmp_path)
+    named.read_pyrit(tmp_path)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ssljax.augment import seeded, words
+from ssljax.augment import seeded, word_edits
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.engines.eda import glove, tfidf, wordnet
 from ssljax.augment.engines.eda.stop_words import is_stop_word
-from ssljax.augment.words import Pieces
-from ssljax.data.batches.word_noise import FEWEST
+from ssljax.augment.word_edits import Pieces
+from ssljax.data.batches.word_noise import MIN_WORDS
 from ssljax.errors import UserError
 
 OPERATIONS = ("replace", "insert", "swap", "delete", "span", "tfidf")
@@ -105,9 +105,9 @@ def make(
     first = seeded.number(seed, text) % len(chosen)
     rng = seeded.generator(seed, text, number)
     for turn in range(len(chosen)):
-      pieces = words.split(text)
-      positions = words.changeable(pieces)
-      if len(positions) < FEWEST:
+      pieces = word_edits.split(text)
+      positions = word_edits.editable(pieces)
+      if len(positions) < MIN_WORDS:
         break
       if chosen[(first + number + turn) % len(chosen)](pieces, positions, rng):
         return pieces.joined()
@@ -153,7 +153,7 @@ def replace_words(
     new = synonyms[int(rng.random() * len(synonyms))]
     for i, word in lower.items():
       if word == old:
-        pieces.words[i] = words.like(new, pieces.words[i])
+        pieces.words[i] = word_edits.match_case(new, pieces.words[i])
     replaced += 1
     if replaced >= _share(alpha, len(pieces.words)):
       break
@@ -172,7 +172,7 @@ def insert_words(
     if len(new) == count:
       break
   for word in new:
-    words.insert(pieces, int(rng.random() * (len(pieces.words) + 1)), word)
+    word_edits.insert(pieces, int(rng.random() * (len(pieces.words) + 1)), word)
   return bool(new)
 
 
@@ -194,7 +194,7 @@ def delete_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
     deleted = [draws.argmin()]
   if len(deleted) == len(pieces.words):
     deleted = np.delete(deleted, draws.argmax())
-  words.delete(pieces, [positions[i] for i in deleted])
+  word_edits.delete(pieces, [positions[i] for i in deleted])
   return True
 
 
@@ -202,7 +202,7 @@ def delete_span(pieces: Pieces, positions, rng, alpha: float) -> bool:
   """Deletes a share alpha of the words, all of them consecutive."""
   length = min(_share(alpha, len(pieces.words)), len(positions) - 1)
   first = int(rng.random() * (len(positions) - length + 1))
-  words.delete(pieces, positions[first : first + length])
+  word_edits.delete(pieces, positions[first : first + length])
   return True
 
 
@@ -230,7 +230,9 @@ def replace_by_tfidf(
   new = np.searchsorted(statistics.cumulative, draws, side="right")
   for i, k in zip(replaced.tolist(), new.tolist(), strict=True):
     position = positions[i]
-    pieces.words[position] = words.like(statistics.words[k], pieces.words[position])
+    pieces.words[position] = word_edits.match_case(
+      statistics.words[k], pieces.words[position]
+    )
   return len(replaced) > 0
 
 

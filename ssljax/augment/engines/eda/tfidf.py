@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ssljax.assets import fetch
-from ssljax.augment import words
-from ssljax.data.batches.word_noise import LONGEST
+from ssljax.augment import word_edits
+from ssljax.data.batches.word_noise import MAX_WORD_LENGTH
 from ssljax.data.records import files, split_files
 from ssljax.errors import UserError
 from ssljax.runtime.json_files import write_json
@@ -50,7 +50,7 @@ def load_statistics(data: str) -> Statistics:
       "the operation tfidf counts the words of a dataset: pass its folder as `data`, or"
       " remove tfidf from config.operations"
     )
-  paths = split_files.find(data, whole=False).get("train")
+  paths = split_files.find_splits(data, complete=False).get("train")
   if not paths:
     raise UserError(f"{data}: no train split, whose words the operation tfidf counts")
   facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
@@ -74,7 +74,7 @@ def compute_statistics(texts: Iterable[str]) -> Statistics:
   """
   document_frequency, term_frequency, n = Counter(), Counter(), 0
   for text in texts:
-    counts = Counter(word.lower() for word in words.split(text).words)
+    counts = Counter(word.lower() for word in word_edits.split(text).words)
     n += 1
     total = counts.total()
     for word, count in counts.items():
@@ -82,7 +82,7 @@ def compute_statistics(texts: Iterable[str]) -> Statistics:
       term_frequency[word] += count / total
   frequent = sorted(w for w, count in document_frequency.items() if count >= MIN_TEXTS)
   idf = {word: math.log(n / document_frequency[word]) for word in frequent}
-  replacements = [w for w in frequent if w.isalpha() and len(w) <= LONGEST]
+  replacements = [w for w in frequent if w.isalpha() and len(w) <= MAX_WORD_LENGTH]
   scores = np.array([term_frequency[word] * idf[word] for word in replacements])
   # Rounded, because the sums depend on the order of the texts in the last digits.
   weights = np.round(scores.max(initial=0.0) - scores, 9)
@@ -106,5 +106,5 @@ def _texts(path: Path) -> Iterator[str]:
       for column in batch.columns:
         yield from (str(value) for value in column.to_pylist() if value)
     return
-  for _, row in files.rows(path):
+  for _, row in files.read_rows(path):
     yield from (str(row[name]) for name in names if row.get(name))

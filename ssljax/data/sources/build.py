@@ -1,0 +1,223 @@
+"""Builds dataset folders from named sources, Hub datasets and files."""
+
+import collections
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ssljax.assets import fetch
+from ssljax.data.records import files, split_files
+from ssljax.data.sources import convert, hub, named, write
+from ssljax.errors import UserError
+
+
+def resolve_data(data: str) -> str:
+  """The path for `--config.data`; named sources are first built in the cache.
+
+  Args:
+    data: `name` or `name:task` of a named source, such as `pyrit` or `aegis:response`.
+      Anything else, and an existing path with that name, is returned unchanged.
+  """
+  name, _, task = data.partition(":")
+  if name not in named.source_names() or Path(data).exists():
+    return data
+  output = fetch.folder() / "data" / f"{name}-{named.check_task(name, task)}"
+  if not output.exists():
+    try:
+      build_named(name, output, task)
+    except UserError:
+      if not output.exists():  # otherwise another process was faster
+        raise
+  return str(output)
+
+
+def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) -> dict:
+  """Writes a named source as a dataset folder.
+
+  Args:
+    name: one of `named.source_names()`.
+    output: the folder, which must not exist.
+    task: "prompt" or "response"; "" is the source's default.
+    seed: for the validation split, if the source has none.
+
+  Returns:
+    The content of dataset.json.
+
+  Raises:
+    UserError: a task without labels, an existing output, a source that cannot be
+      downloaded, or one whose columns have changed.
+  """
+  task = named.check_task(name, task)
+  output = write.check_is_new(output)
+  if name == named.PYRIT:
+    return write.write_dataset(_read_pyrit(), output, named.PYRIT_SEED)
+  source = named.SOURCES[name]
+  dropped = collections.Counter()
+  loaded: dict[str, Mapping[str, hub.HubSplit]] = {}  # by configuration
+  splits = {}
+  for split, (config, hub_name) in source.splits.items():
+    if config not in loaded:
+      loaded[config] = hub.load_hub_dataset(source.hub, config)
+    hub_split = _hub_split(source.hub, loaded[config], hub_name)
+    missing = [name for name in source.columns if name not in hub_split.columns]
+    if missing:
+      raise UserError(
+        f"{source.hub}: column {missing[0]!r} no longer exists (the columns are "
+        f"{', '.join(hub_split.columns)}); use --source={source.hub} with --columns "
+        "instead"
+      )
+    splits[split] = convert.collect_records(
+      _numbered(f"{source.hub} {hub_name}", hub_split.rows),
+      lambda row, location, split=split: source.record(row, task, split),
+      f"{name}-{split}",
+      source.labels,
+      dropped,
+    )
+  about = {
+    "source": name,
+    "hub": source.hub,
+    "task": task,
+    "licence": source.licence,
+    "columns": list(source.columns),
+  }
+  raw = write.RawDataset(splits, source.labels, dropped, about, source.validation)
+  return write.write_dataset(raw, output, seed)
+
+
+def build_from_files(
+  source: str,
+  output: str | Path,
+  columns: Mapping[str, str],
+  labels: Sequence[str] = (),
+  splits: Mapping[str, str] | None = None,
+  config: str = "",
+  seed: int = 0,
+) -> dict:
+  """Writes files, or any dataset of the Hub, as a dataset folder.
+
+  Args:
+    source: a file, a folder, files separated by commas, or `owner/name` on the Hub.
+    output: the folder, which must not exist.
+    columns: our column -> the source's, for any of `convert.COLUMNS`.
+    labels: class names by id; empty if the label column holds ids.
+    splits: our split -> the Hub's; by default splits are matched by name.
+    config: configuration of a Hub dataset.
+    seed: for splits that the source doesn't have.
+
+  Returns:
+    The content of dataset.json.
+  """
+  output = write.check_is_new(output)
+  _check_names("--columns", columns, convert.COLUMNS)
+  _check_names("--splits", splits or {}, split_files.SPLITS)
+  all_columns = {name: columns.get(name, name) for name in convert.COLUMNS}
+  if _is_path(source):
+    paths_of = split_files.find_splits(source, complete=False)
+    rows_of = {name: _file_rows(paths) for name, paths in paths_of.items()}
+  else:
+    loaded = hub.load_hub_dataset(source, config)
+    name_of = splits or split_files.match_names(loaded)
+    if not name_of:
+      raise UserError(
+        f"{source}: cannot tell what its splits ({', '.join(loaded)}) are for; map "
+        "them with --splits=train=NAME,test=NAME"
+      )
+    hub_splits = {
+      split: _hub_split(source, loaded, name) for split, name in name_of.items()
+    }
+    rows_of = {
+      split: _numbered(f"{source} {split}", hub_split.rows)
+      for split, hub_split in hub_splits.items()
+    }
+    # The class names of the dataset itself.
+    first = next(iter(hub_splits.values()))
+    labels = labels or first.classes.get(all_columns["label"], ())
+  convert_row = convert.column_converter(all_columns, labels, list(columns))
+  dropped, with_views = collections.Counter(), 0
+
+  def count_views(row: Mapping, location: str) -> dict | str:
+    nonlocal with_views
+    record = convert_row(row, location)
+    with_views += not isinstance(record, str) and bool(row.get("views"))
+    return record
+
+  stem = re.sub(r"[^\w.-]+", "_", "data" if "," in source else Path(source).name)
+  records = {
+    name: convert.collect_records(
+      rows,
+      count_views if name == "train" else convert.require_label(count_views),
+      f"{stem}-{name}",
+      labels,
+      dropped,
+    )
+    for name, rows in rows_of.items()
+  }
+  about = {
+    "source": source,
+    "task": "response" if "response" in columns else "prompt",
+    "licence": "that of the source",
+    "columns": dict(columns),
+  }
+  notes = (f"dropped the views of {with_views} rows: create them with ssljax.augment",)
+  raw = write.RawDataset(
+    records, tuple(labels), dropped, about, notes=notes[: with_views > 0]
+  )
+  return write.write_dataset(raw, output, seed)
+
+
+def _read_pyrit() -> write.RawDataset:
+  dropped = collections.Counter()
+  splits = {
+    name: convert.collect_records(
+      _numbered(f"pyrit {name}", rows),
+      lambda row, location: row,
+      named.PYRIT,
+      named.HARM,
+      dropped,
+    )
+    for name, rows in named.read_pyrit(fetch.fetch(named.PYRIT)).items()
+  }
+  about = {"source": "pyrit", "task": "response", "licence": named.PYRIT_LICENCE}
+  return write.RawDataset(splits, named.HARM, dropped, about)
+
+
+def _numbered(name: str, rows: Iterable[Mapping]) -> Iterator[convert.SourceRow]:
+  return ((Path(name), number, row) for number, row in enumerate(rows, 1))
+
+
+def _file_rows(paths: Sequence[Path]) -> Iterator[convert.SourceRow]:
+  for path in paths:
+    for number, row in files.read_rows(path):
+      yield path, number, row
+
+
+def _hub_split(
+  source: str, loaded: Mapping[str, hub.HubSplit], name: str
+) -> hub.HubSplit:
+  if name not in loaded:
+    raise UserError(
+      f"{source}: no split {name!r} (the splits are {', '.join(loaded)}); map them "
+      "with --splits=train=NAME,test=NAME"
+    )
+  return loaded[name]
+
+
+def _is_path(source: str) -> bool:
+  """Whether a source is a file or folder, as opposed to a dataset on the Hub."""
+  if Path(source).expanduser().exists() or "," in source or files.suffix(Path(source)):
+    return True
+  if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    return False
+  nearest = difflib.get_close_matches(source, named.source_names(), 1, 0.5)
+  raise UserError(
+    f"--source={source}: no such file or named source"
+    f"{f'; did you mean {nearest[0]}?' if nearest else ''} (named sources: "
+    f"{', '.join(named.source_names())}; write a Hub dataset as owner/name)"
+  )
+
+
+def _check_names(flag: str, names: Iterable[str], accepted: Iterable[str]) -> None:
+  for name in names:
+    if name not in accepted:
+      raise UserError(f"{flag}: unknown name {name!r}; use {', '.join(accepted)}")

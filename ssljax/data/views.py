@@ -1,0 +1,148 @@
+"""Builds the weak and strong views of rows: stored ones, the text itself, or noise.
+
+A view is a list of candidate texts per row, from the kinds that `--config.weak`,
+`--config.strong` and so on name: `self` is the text, `words` is `batches.word_noise`,
+`masked` has random words masked, and any other kind must be stored in the records.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssljax.batch import SecondCandidate
+from ssljax.data.batches import tftext, tokenize, word_noise
+from ssljax.data.batches.loader import View
+from ssljax.data.records.records import Records
+from ssljax.data.records.schema import COMPUTED_VIEWS
+from ssljax.errors import UserError
+
+CANDIDATES = 4  # per text, of the kinds "words" and "masked"
+
+
+def config_key(view: str) -> str:
+  """The config key of a view; that of "strong" for a second strong view."""
+  return view.first if isinstance(view, SecondCandidate) else view
+
+
+class Coverage(NamedTuple):
+  """Checks which rows have a view stored."""
+
+  missing: str  # config.missing_view
+  method: str  # its name, for errors
+  dropped: str  # note on dropped overlaps, for errors
+
+  def check(
+    self, rows: Records, kinds: Sequence[str], option: str, which: str
+  ) -> np.ndarray:
+    """bool [n], False for rows that lack the view, if `missing` is "drop"; else True.
+
+    Args:
+      kinds: of the view.
+      option: config key of the view, for errors.
+      which: "labelled" or "unlabelled", for errors.
+
+    Raises:
+      UserError: a kind isn't stored for every row, and `missing` is "error".
+    """
+    covered = np.ones(len(rows), bool)
+    for kind in (kind for kind in kinds if kind not in COMPUTED_VIEWS):
+      has_kind = np.array(
+        [any(v["kind"] == kind for v in views or ()) for views in rows.column("views")],
+        bool,
+      )
+      if not has_kind.all() and self.missing == "error":
+        dropped = f" ({self.dropped})" if self.dropped else ""
+        raise UserError(
+          f"{self.method} reads a {option} view (--config.{option}), but the view "
+          f"{kind!r} is stored for only {has_kind.mean():.1%} of the {len(rows)} "
+          f"{which} rows{dropped}{_stored_kinds(rows)}; create it with "
+          "python -m ssljax.augment, or set --config.missing_view=words|self|drop"
+        )
+      if self.missing == "drop":
+        covered &= has_kind
+    return covered
+
+
+def _stored_kinds(rows: Records) -> str:
+  """The kinds that are stored, for an error."""
+  kinds = {v["kind"] for views in rows.column("views") for v in views or ()}
+  return f" (stored kinds: {', '.join(sorted(kinds))})" if kinds else ""
+
+
+def tokenize_view(
+  rows: Records, name: str, config: Mapping[str, Any], encoder: Path, seed: int
+) -> View:
+  """Creates and tokenises one view of the rows; results are cached.
+
+  Args:
+    rows: n rows.
+    name: of the view, such as "weak".
+    config: reads the kinds of the view, missing_view, max_length, tokenizer_backend.
+    encoder: folder of the encoder.
+    seed: of the kinds "words" and "masked".
+  """
+  kinds = config[config_key(name)]
+  missing = config["missing_view"]
+  fallback = "self" if missing == "drop" else missing
+  settings = json.dumps([word_noise.FORMAT, CANDIDATES, kinds, fallback, seed])
+  if "masked" in kinds:
+    settings += json.dumps([tftext.FORMAT, tftext.MASKED])
+  stored = [json.dumps(views) for views in rows.column("views")]
+  masked: list[int] = []  # indices of candidates
+
+  def make():
+    texts, responses, begin, to_mask = _candidates(rows, kinds, fallback, seed)
+    masked.extend(to_mask)
+    return texts, responses, begin
+
+  def mask(tokens, tokenizer):
+    return tftext.mask_words(tokens, masked, tokenizer, seed) if masked else tokens
+
+  return View(
+    *tokenize.encode_views_cached(
+      encoder,
+      [*rows.column("text"), *stored, settings],
+      [*rows.column("response"), *[None] * (len(stored) + 1)],
+      config["max_length"],
+      make,
+      config["tokenizer_backend"],
+      mask,
+    )
+  )
+
+
+def _candidates(
+  rows: Records, kinds: Sequence[str], fallback: str, seed: int
+) -> tuple[list[str], list[str | None], np.ndarray, list[int]]:
+  """Candidates of all rows: (texts, responses, begin [n + 1], indices to mask)."""
+  texts, responses = rows.column("text"), rows.column("response")
+  has_stored = any(kind not in COMPUTED_VIEWS for kind in kinds)
+  perturbed = ()
+  if "words" in kinds or (has_stored and fallback == "words"):
+    perturbed = word_noise.perturb_all(texts, responses, seed, CANDIDATES)
+  stored = rows.column("views") if has_stored else [None] * len(rows)
+  candidates, begin, masked = [], [0], []
+  for i, pair in enumerate(zip(texts, responses, strict=True)):
+    noisy = [(new_texts[i], new_responses[i]) for new_texts, new_responses in perturbed]
+    for kind in kinds:
+      if kind == "self":
+        candidates.append(pair)
+      elif kind == "words":
+        candidates += noisy
+      elif kind == "masked":
+        masked += range(len(candidates), len(candidates) + CANDIDATES)
+        candidates += [pair] * CANDIDATES
+      else:
+        views = [view for view in stored[i] or () if view["kind"] == kind]
+        candidates += [(view["text"], view["response"] or pair[1]) for view in views]
+        if not views and fallback == "self":
+          candidates.append(pair)
+        elif not views and fallback == "words":
+          candidates += noisy
+    begin.append(len(candidates))
+  new_texts = [text for text, _ in candidates]
+  new_responses = [response for _, response in candidates]
+  return new_texts, new_responses, np.array(begin, np.int64), masked
