@@ -1,7 +1,7 @@
 """Reads pytest's XML results: python .ci/results.py skipped|passed FILES.
 
-`skipped` prints the skipped tests, one per line, as arguments for pytest. `passed` prints
-how many tests passed.
+`skipped` prints the skipped tests, one per line, as arguments for pytest. `passed`
+prints how many tests passed.
 """
 
 import sys

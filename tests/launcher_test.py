@@ -20,7 +20,7 @@ if sys.argv[1] == "report":
   names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID",
            "JAX_LOCAL_DEVICE_IDS", "XLA_FLAGS", "JAX_PLATFORMS")
   line = "|".join(os.environ.get(name, "") for name in names)
-  os.write(1, f"{line} {sys.argv[2:]}\\n".encode())  # one write: two processes share stdout
+  os.write(1, f"{line} {sys.argv[2:]}\\n".encode())  # one write per line
   sys.exit(0)
 def save(number, frame):
   os.write(1, f"saving {rank} {number}\\n".encode())

@@ -32,7 +32,7 @@ FORK.set_forkserver_preload(["tests.runs", "ssljax.train", "ssljax.evals.report.
 
 
 class Command:
-  """A command in a process of its own; the interface of `subprocess.Popen`.
+  """A command in a separate process, with the interface of `subprocess.Popen`.
 
   Reads standard output and standard error from files, so that a pipe that nobody reads
   cannot stop the process.
