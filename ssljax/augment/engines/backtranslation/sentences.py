@@ -8,7 +8,7 @@ without letters.
 import functools
 import re
 
-from ssljax.augment.words import Pieces
+from ssljax.augment.word_edits import Pieces
 from ssljax.errors import UserError
 
 MAX_LENGTH = 400  # characters; longer sentences are cut between words

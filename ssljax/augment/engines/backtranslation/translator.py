@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ssljax.augment.engines.backtranslation.sentences import split_sentences
-from ssljax.augment.words import ADDRESS, Pieces
+from ssljax.augment.word_edits import ADDRESS, Pieces
 
 
 class TranslatorError(Exception):

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from ssljax.augment import engines, words
+from ssljax.augment import engines, word_edits
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.engines.eda import glove, tfidf
 from ssljax.augment.engines.eda.engine import OPERATIONS
@@ -78,8 +78,8 @@ def test_views_depend_on_text_seed_and_number_only(folder):
 
 def test_views_cycle_through_the_operations():
   (views,) = collect(make_engine(), make_sources([TEXT]), range(4)).values()
-  before = len(words.split(TEXT).words)
-  sizes = sorted(len(words.split(view.text).words) - before for view in views)
+  before = len(word_edits.split(TEXT).words)
+  sizes = sorted(len(word_edits.split(view.text).words) - before for view in views)
   assert sizes[0] < 0  # deletion
   assert sizes[1] == sizes[2] == 0  # swap, replacement
   assert sizes[3] > 0  # insertion
@@ -97,9 +97,9 @@ def test_operations_keep_addresses_punctuation_and_line_breaks(name, folder):
 
 @pytest.mark.parametrize("name", ["replace", "insert"])
 def test_only_synonyms_are_added(name):
-  old = set(words.split(TEXT).words)
+  old = set(word_edits.split(TEXT).words)
   for seed in range(60):
-    new = set(words.split(augment(seed=seed, operations=(name,))).words)
+    new = set(word_edits.split(augment(seed=seed, operations=(name,))).words)
     added = new - old
     assert added
     assert added <= {"roast", "cook", "toast", "big", "huge", "tiny"}
@@ -157,7 +157,7 @@ def test_deletion_never_empties_a_text():
   for seed in range(200):
     for alpha in (0.1, 1.0):
       new = augment("one bright day", seed, operations=("delete",), alpha_delete=alpha)
-      assert words.split(new).words
+      assert word_edits.split(new).words
       assert new == new.strip()
       assert augment(
         "one bright day", seed, operations=("span",), alpha_span=alpha
@@ -193,11 +193,11 @@ def test_invalid_settings(keywords, message):
 
 def test_words_with_a_low_tfidf_are_replaced_more_often(folder):
   text = OTHERS[7] + " Quantum flamingos!"
-  replaced = dict.fromkeys(words.split(text).words, 0)
+  replaced = dict.fromkeys(word_edits.split(text).words, 0)
   for seed in range(400):
     new = augment(text, seed, operations=("tfidf",), data=folder) or text
-    new = words.split(new).words
-    for old, word in zip(words.split(text).words, new, strict=True):
+    new = word_edits.split(new).words
+    for old, word in zip(word_edits.split(text).words, new, strict=True):
       replaced[old] += old != word
   assert replaced["Quantum"] == replaced["flamingos"] == 0  # in no other text
   assert replaced["baker"] > 20  # in nearly all texts
