@@ -28,12 +28,12 @@ from ssljax.data.batches import loader, pack
 from ssljax.training import assemble, preview
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-OPTIONS = loader.row_lengths
+OPTIONS = loader.row_length_options
 
 
 def short(*some: int) -> dict:
   """Rows of these lengths and of the longest text, whatever the loader would choose."""
-  return {(loader, "row_lengths"): lambda *given: [(*some, OPTIONS(*given)[0][-1])]}
+  return {(loader, "row_length_options"): lambda *given: [(*some, OPTIONS(*given)[0][-1])]}
 
 
 # name -> (config keys, {(module, name): what it is replaced by})

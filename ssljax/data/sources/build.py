@@ -156,7 +156,7 @@ def build_from_files(
   about = {
     "source": source,
     "task": "response" if "response" in columns else "prompt",
-    "licence": "that of the source",
+    "licence": "see the source",
     "columns": dict(columns),
   }
   notes = (f"dropped the views of {with_views} rows: create them with ssljax.augment",)

@@ -159,7 +159,7 @@ def test_yahoo():
   assert len(named.SOURCES["yahoo"].labels) == 10
 
 
-FIRST = {  # two rows of different classes for every source
+ROWS = {  # two rows of different classes for every source
   "wildguardmix": (WILDGUARD, {"prompt_harm_label": "harmful"}),
   "aegis": (AEGIS, {"prompt_label": "unsafe"}),
   "openai_moderation": (MODERATION, {"H": 1}),
@@ -173,7 +173,7 @@ FIRST = {  # two rows of different classes for every source
 def rows_of(name, part):
   """Three hundred rows in the layout of a source, all classes in turn."""
   source = named.SOURCES[name]
-  base, change = FIRST.get(name, ({"text": "", "label": 0}, {}))
+  base, change = ROWS.get(name, ({"text": "", "label": 0}, {}))
   column = next(
     c for c in ("prompt", "user_input", "question_title", "text") if c in base
   )
