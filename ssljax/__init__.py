@@ -15,7 +15,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from ssljax.api import TrainingResult, evaluate, train
+  from ssljax.api import TrainingResult, evaluate, predict, train
   from ssljax.batch import Batch, Labelled, Rows, Texts, Unlabelled
   from ssljax.config_files import load_config
   from ssljax.errors import RunError, UserError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
   from ssljax.models import load_encoder
 
 _MODULES = {
-  "api": ("TrainingResult", "evaluate", "train"),
+  "api": ("TrainingResult", "evaluate", "predict", "train"),
   "batch": ("Batch", "Labelled", "Rows", "Texts", "Unlabelled"),
   "config_files": ("load_config",),
   "errors": ("RunError", "UserError"),
@@ -88,6 +88,7 @@ __all__ = [
   "evaluate",
   "load_config",
   "load_encoder",
+  "predict",
   "train",
 ]
 

@@ -1,7 +1,7 @@
-"""The functions of `import ssljax`: train and evaluate from Python.
+"""The functions of `import ssljax`: train, evaluate and predict from Python.
 
-They live here because `ssljax.train` and `ssljax.evaluate` are modules as well; the
-package makes sure that these names always mean the functions (see ssljax/__init__.py).
+They live here because modules have the same names, such as ssljax/train.py; the package
+makes sure that `ssljax.train` always means the function (see ssljax/__init__.py).
 """
 
 import dataclasses
@@ -111,3 +111,31 @@ def evaluate(
   from ssljax.evaluate import evaluate as run
 
   return run(workdir, data, output, slices)
+
+
+def predict(
+  model: "str | Path | SafetyClassifier",
+  source: str | Path,
+  target: str | Path,
+  threshold: str | float = "",
+) -> str:
+  """Scores a file of texts, as `ssljax.predict` does.
+
+  Args:
+    model: a run, an exported folder, or a classifier.
+    source: JSONL or Parquet file with a column `text`.
+    target: the file to write: the same rows with `score`, `flagged` and `label_name`.
+    threshold: a number, or the name of a threshold such as "fpr_1%"; default 0.5.
+
+  Returns:
+    A summary, such as "50 rows scored, 3 flagged at 0.5".
+
+  Raises:
+    UserError: a file that cannot be read or written, or an unknown threshold.
+  """
+  from ssljax.inference.classifier import SafetyClassifier
+  from ssljax.predict import predict as run
+
+  if not isinstance(model, SafetyClassifier):
+    model = SafetyClassifier.load(model)
+  return run(model, str(source), str(target), str(threshold))

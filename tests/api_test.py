@@ -1,5 +1,6 @@
 """The public API: `import ssljax` is enough, in any order of imports and any thread."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import ssljax
 from tests import runs
 
 ORDERS = [
-  "import ssljax.train, ssljax.evaluate; import ssljax as s",
+  "import ssljax.train, ssljax.evaluate, ssljax.predict; import ssljax as s",
   "import ssljax as s; s.train; s.evaluate; import ssljax.train, ssljax.evaluate",
   "from ssljax.train import run; import ssljax as s",
 ]
@@ -25,6 +26,7 @@ def test_train_is_the_function_whatever_is_imported_first(imports):
     "import importlib, inspect\n"
     "assert inspect.isfunction(s.train), s.train\n"
     "assert inspect.isfunction(s.evaluate), s.evaluate\n"
+    "assert inspect.isfunction(s.predict), s.predict\n"
     "assert inspect.ismodule(importlib.import_module('ssljax.train'))\n"
     "from ssljax.train import run\n"
   )
@@ -98,6 +100,18 @@ def test_a_thread_trains_the_same_model(place, config, result):
 def test_evaluate_returns_the_metrics(result):
   metrics = ssljax.evaluate(result.workdir)
   assert metrics["test"]["f1"] == pytest.approx(result.metrics["test"]["f1"])
+
+
+def test_predict_scores_a_file(place, result):
+  texts = place / "texts.jsonl"
+  texts.write_text('{"text": "kind calm help"}\n{"text": "steal hurt harm"}\n')
+  summary = ssljax.predict(result.workdir, texts, place / "scored.jsonl", 0.25)
+  assert "2 rows scored" in summary
+  assert "at 0.25" in summary
+  lines = (place / "scored.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  scores = result.classifier(["kind calm help", "steal hurt harm"])
+  np.testing.assert_allclose([row["score"] for row in rows], scores, rtol=1e-6)
 
 
 def test_load_config_changes_keys_at_any_depth():
