@@ -128,8 +128,8 @@ class Client:
     """
     try:
       for attempt in range(self.limits.retries + 1):
-        if (wait := self._not_before - time.monotonic()) > 0:
-          await _sleep(wait + random.uniform(0, BACKOFF), stopping)
+        if (pause := self._not_before - time.monotonic()) > 0:
+          await _sleep(pause + random.uniform(0, BACKOFF), stopping)
         if stopping.is_set() or self.stopped:
           return Answer(problem=STOPPED, passing=True)
         self._check_budgets()
@@ -161,7 +161,7 @@ class Client:
     """
     import openai
 
-    # The package passes fields that it doesn't know as extra_body.
+    # Fields that the package doesn't know go into extra_body.
     fields = {"model": body["model"], "messages": body["messages"]}
     extra = {k: v for k, v in body.items() if k not in fields and v is not None}
     self._update_seconds()
@@ -186,8 +186,8 @@ class Client:
     finally:
       self._update_seconds()
       self.in_flight -= 1
-    # Outside the except block: an error raised there would show the server's, which may
-    # contain the key.
+    # Not in the except block: an error raised there would be chained to the server's,
+    # which may contain the key.
     return self._handle_status(status_error)
 
   def _handle_status(self, error: Any) -> tuple[Answer, float | None]:

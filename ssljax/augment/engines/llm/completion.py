@@ -53,7 +53,7 @@ def parse_completion(
     answer = Answer(problem="refusal")
   elif choice.get("finish_reason") == "length":
     # An answer shorter than max_tokens was cut off by the server's context length.
-    truncated = completion_tokens >= request.get("max_tokens", 0)
+    truncated = completion_tokens >= (request.get("max_tokens") or 0)
     problem = "truncated" if truncated else TOO_LONG
     answer = Answer(text if isinstance(text, str) else "", problem)
   elif not isinstance(text, str):
