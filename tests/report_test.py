@@ -30,7 +30,7 @@ def test_the_command_writes_a_report(tmp_path, two_runs):
   )
   assert done.returncode == 0, done.stderr
   assert done.stdout == f"2 runs: {output}\n"
-  assert "2 runs, 1 methods" in output.read_text()
+  assert "2 runs, 1 method<" in output.read_text()
 
 
 def test_the_report_of_one_run_is_in_its_folder(two_runs, capsys):

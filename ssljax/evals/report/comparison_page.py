@@ -35,9 +35,10 @@ def render_comparison(
   members = groups.group_runs(runs)
   places = dict.fromkeys((group.data, group.labels) for group in members)
   curves, reasons = _budget_plots(members, metric)
+  methods = len({group.name for group in members})
   return render(
     "comparison.html",
-    title=f"{len(runs)} runs, {len({group.name for group in members})} methods",
+    title=f"{_count(len(runs), 'run')}, {_count(methods, 'method')}",
     unfinished=unfinished,
     metric=METRIC_NAMES[metric],
     metrics=[METRIC_NAMES[name] for name in METRICS],
@@ -59,6 +60,10 @@ def render_comparison(
       for run in runs
     ],
   )
+
+
+def _count(number: int, noun: str) -> str:
+  return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
