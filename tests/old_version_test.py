@@ -5,8 +5,6 @@ import json
 import platform
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -56,13 +54,7 @@ def expected(place):
 
 
 def start(place, module, *arguments):
-  return subprocess.run(
-    [sys.executable, "-m", module, *arguments],
-    cwd=place,
-    env={**runs.environment(place), "PYTHONPATH": str(runs.ROOT)},
-    capture_output=True,
-    text=True,
-  )
+  return runs.command(module, *arguments, cwd=place, env=runs.environment(place))
 
 
 def logits(path):

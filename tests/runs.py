@@ -34,8 +34,7 @@ FORK.set_forkserver_preload(["tests.runs", "ssljax.train", "ssljax.evals.report.
 class Command:
   """A command in a separate process, with the interface of `subprocess.Popen`.
 
-  Reads standard output and standard error from files, so that a pipe that nobody reads
-  cannot stop the process.
+  Output goes to files, so that the process can't block on a full pipe.
   """
 
   def __init__(
@@ -52,9 +51,10 @@ class Command:
     Args:
       merge: write standard error to the same file as standard output.
     """
-    folder = Path(tempfile.mkdtemp(prefix="command-"))
-    self._stdout = folder / "stdout"
-    self._stderr = self._stdout if merge else folder / "stderr"
+    self._folder = tempfile.TemporaryDirectory(prefix="command-")
+    self._stdout = Path(self._folder.name) / "stdout"
+    self._stderr = self._stdout if merge else self._stdout.with_name("stderr")
+    self._output: tuple[str, str] | None = None
     env = dict(os.environ if env is None else env)
     files = (self._stdout, self._stderr)
     if fresh:
@@ -99,7 +99,10 @@ class Command:
     if self.poll() is None:
       self.send_signal(signal.SIGKILL)
       raise TimeoutError(f"still running after {timeout} s: {self._stdout.read_text()}")
-    return self._stdout.read_text(), self._stderr.read_text()
+    if self._output is None:
+      self._output = (self._stdout.read_text(), self._stderr.read_text())
+      self._folder.cleanup()
+    return self._output
 
 
 def _run_module(module, arguments, env, cwd, files) -> None:
@@ -113,6 +116,7 @@ def _run_module(module, arguments, env, cwd, files) -> None:
     os.close(file)
   # Caches small programs as well: later commands compile almost nothing.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  sys.modules.pop(module, None)  # runpy warns about a module that is loaded already
   sys.argv = [module, *arguments]
   try:
     runpy.run_module(module, run_name="__main__", alter_sys=True)

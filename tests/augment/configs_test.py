@@ -3,14 +3,13 @@
 import importlib
 import inspect
 import shutil
-import subprocess
-import sys
 
 import pytest
 from ssljax.configs.augment import base, llm
 
 from ssljax.augment import engines
-from tests.augment import command, folders
+from tests import runs
+from tests.augment import folders
 
 CONFIGS = ["adversarial", "backtranslation", "custom", "eda"]
 CONFIGS += [f"llm:{variant}" for variant in llm.VARIANTS]
@@ -41,18 +40,8 @@ def test_the_command_in_the_docstring(tmp_path, name):
   if name == "backtranslation" and not shutil.which("apertium"):
     pytest.skip(reason="apt-get install -y apertium apertium-eng-spa")
   data = folders.make_folder(tmp_path / "data", 12)
-  result = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "ssljax.augment",
-      f"--config={command.ROOT}/configs/augment/{name}.py",
-      f"--data={data}",
-    ],
-    cwd=command.ROOT,
-    capture_output=True,
-    text=True,
-  )
+  config = f"--config={runs.ROOT}/configs/augment/{name}.py"
+  result = runs.command("ssljax.augment", config, f"--data={data}")
   assert result.returncode == 0, result.stderr
   counts = folders.read_report(data, name)["counts"]
   assert counts["texts"] == 12

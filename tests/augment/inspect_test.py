@@ -11,6 +11,7 @@ import pytest
 from ssljax.augment import inspect
 from ssljax.augment.run import run
 from ssljax.errors import UserError
+from tests import runs
 from tests.augment import command, folders
 from tests.augment.command import make_config
 
@@ -115,15 +116,7 @@ def test_columns_fit_the_terminal(data):
   ],
 )
 def test_mistakes_on_the_command_line_are_one_line(data, arguments, message):
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "ssljax.augment", "inspect", f"--data={data}"),
-      *arguments,
-    ],
-    cwd=command.ROOT,
-    capture_output=True,
-    text=True,
-  )
+  result = runs.command("ssljax.augment", "inspect", f"--data={data}", *arguments)
   assert result.returncode == 2, result.stderr
   assert message in result.stderr
   assert len(result.stderr.splitlines()) == 1

@@ -1,8 +1,6 @@
-"""From a config to the sets of a run: whose view is whose."""
+"""Builds the datasets of a run from its config: views, overlap, errors."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +10,14 @@ from configs import base
 from ssljax.data import datasets, views
 from ssljax.errors import UserError
 from ssljax.method import Needs
-from tests import tiny
-from tests.runs import ROOT
+from tests import runs, tiny
 
 GOOD, BAD = tiny.WORDS[0], tiny.WORDS[5]
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-  """Rows that show their label by their word; every third has a view of its own."""
+  """Rows whose words give away the label; every third has a stored view."""
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
   for name in ("encoder", "data"):
     (tmp_path / name).mkdir()
@@ -42,7 +39,7 @@ def config(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("missing", ["self", "words", "drop"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_labelled_row_without_the_view_shows_its_own_text(config, missing, seed):
+def test_labelled_rows_without_the_view_use_their_text(config, missing, seed):
   changed = config | {"missing_view": missing, "seed": seed}
   needs = Needs(views=("weak",))
   train = datasets.load_sets(changed, needs).train
@@ -57,12 +54,12 @@ def test_a_labelled_row_without_the_view_shows_its_own_text(config, missing, see
   assert (len(lengths) < 22) == (missing == "drop")
 
 
-def test_a_view_that_labelled_rows_lack_is_named(config):
+def test_missing_view_of_labelled_rows(config):
   with pytest.raises(UserError, match=r"labelled rows.*missing_view"):
     datasets.load_sets(config, Needs(views=()))
 
 
-def test_words_are_perturbed_once(config, monkeypatch):
+def test_perturbed_texts_are_cached(config, monkeypatch):
   changed = config | {"weak": ("self",), "strong": ("words",)}
   needs = Needs(views=("weak", "strong"))
   first = datasets.load_sets(changed, needs)
@@ -72,7 +69,7 @@ def test_words_are_perturbed_once(config, monkeypatch):
     datasets.load_sets(changed | {"seed": 1}, needs)
 
 
-def test_masked_candidates_stand_beside_the_others(config):
+def test_masked_candidates_are_added_to_the_others(config):
   pytest.importorskip("tensorflow_text", reason="pip install -e '.[tftext]'")
   changed = config | {"weak": ("self",), "strong": ("self", "masked", "llm")}
   changed["missing_view"] = "self"
@@ -81,15 +78,15 @@ def test_masked_candidates_stand_beside_the_others(config):
   assert (np.diff(strong.begin) == 1 + views.CANDIDATES + 1).all()
   for row, first in enumerate(strong.begin[:-1]):
     whole = weak.tokens.text(row)[0]
-    some = [strong.tokens.text(first + k)[0] for k in range(2 + views.CANDIDATES)]
-    np.testing.assert_array_equal(some[0], whole)
-    for ids in some[1:-1]:
+    candidates = [strong.tokens.text(first + k)[0] for k in range(2 + views.CANDIDATES)]
+    np.testing.assert_array_equal(candidates[0], whole)
+    for ids in candidates[1:-1]:
       assert set(ids[ids != whole]) == {4}  # [MASK]
-    assert 4 not in some[-1]
+    assert 4 not in candidates[-1]
 
 
 def overlapping(config, change):
-  """The config's test set, with what `change` makes of the rows of train."""
+  """Replaces the test set by texts that `change` makes from the rows of train."""
   folder = Path(config["data"])
   lines = (folder / "train.jsonl").read_text().splitlines()
   train = [json.loads(line) for line in lines]
@@ -101,19 +98,19 @@ def overlapping(config, change):
   return config | {"weak": ("self",), "missing_view": "error"}
 
 
-def test_texts_of_train_in_test_stop_a_run_or_are_left_out(config):
+def test_overlap_with_test_is_refused_or_dropped(config):
   config = overlapping(config, lambda train: [row["text"].upper() for row in train[:2]])
   needs = Needs(views=("weak",))
   with pytest.raises(UserError, match=r"train.*, line 1: .*test.*on_overlap=drop"):
     datasets.load_sets(config, needs)
-  found = datasets.load_sets(config | {"on_overlap": "drop"}, needs)
-  assert len(found.train.label) + len(found.train.hidden) == 28
+  sets = datasets.load_sets(config | {"on_overlap": "drop"}, needs)
+  assert len(sets.train.label) + len(sets.train.hidden) == 28
   assert "dropped 2 rows and 0 views of train that are also in validation or test" in (
-    found.notes
+    sets.notes
   )
 
 
-def test_what_dropping_has_left_is_said_where_it_is_too_little(config):
+def test_errors_mention_dropped_rows(config):
   views = overlapping(config, lambda train: [train[0]["views"][0]["text"], "x"])
   views |= {"on_overlap": "drop", "weak": ("llm",)}
   with pytest.raises(UserError, match=r"stored for .*0 rows and 1 views of train"):
@@ -123,21 +120,14 @@ def test_what_dropping_has_left_is_said_where_it_is_too_little(config):
     datasets.load_sets(good | {"on_overlap": "drop"}, Needs(views=("weak",)))
 
 
-def test_a_run_with_overlap_ends_in_one_line(config, tmp_path):
+def test_a_run_with_overlap_stops_with_one_line(config, tmp_path):
   config = overlapping(config, lambda train: [train[5]["text"], "x"])
   keys = ("data", "encoder", "labels", "max_length")
-  done = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "ssljax.main",
-      "--config=configs/supervised.py",
-      f"--workdir={tmp_path}/run",
-      *(f"--config.{key}={config[key]}" for key in keys),
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
+  done = runs.command(
+    "ssljax.main",
+    "--config=configs/supervised.py",
+    f"--workdir={tmp_path}/run",
+    *(f"--config.{key}={config[key]}" for key in keys),
   )
   assert done.returncode == 2
   assert "on_overlap=drop" in done.stderr

@@ -1,9 +1,7 @@
-"""`prepare` writes a whole dataset folder or nothing, and says what it left out."""
+"""`prepare` writes a complete dataset folder or nothing, and reports dropped rows."""
 
 import json
 import os
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +11,7 @@ from ssljax.data.dedup import exact
 from ssljax.data.records.read import read_splits
 from ssljax.data.sources import build, hub, write
 from ssljax.errors import UserError
+from tests import runs
 
 LABELS = ("fine", "rude", "spam")
 
@@ -36,12 +35,12 @@ def texts(split):
 
 def test_one_csv_with_three_classes(tmp_path):
   about = make(write_csv(tmp_path / "mine.csv"), tmp_path / "out")
-  found = read_splits(tmp_path / "out")
-  assert found.labels == LABELS
-  assert found.notes == ()
-  assert [len(s) for s in found[:3]] == [42, 6, 12]
-  assert found.train.column("category")[0] == "made"
-  assert found.train.column("source")[0] == "mine.csv-train"
+  splits = read_splits(tmp_path / "out")
+  assert splits.labels == LABELS
+  assert splits.notes == ()
+  assert [len(s) for s in splits[:3]] == [42, 6, 12]
+  assert splits.train.column("category")[0] == "made"
+  assert splits.train.column("source")[0] == "mine.csv-train"
   assert about == json.loads((tmp_path / "out" / "dataset.json").read_text())
   assert about["labels"] == list(LABELS)
   assert about["rows"]["test"] == {"all": 12, "fine": 4, "rude": 4, "spam": 4}
@@ -50,7 +49,7 @@ def test_one_csv_with_three_classes(tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "out"]
 
 
-def test_seeds_and_repetition(tmp_path):
+def test_the_seed_determines_the_splits(tmp_path):
   source = write_csv(tmp_path / "mine.csv")
   for name, seed in (("a", 0), ("b", 0), ("c", 1)):
     make(source, tmp_path / name, seed=seed)
@@ -59,64 +58,64 @@ def test_seeds_and_repetition(tmp_path):
   assert texts(a.test) != texts(c.test)
 
 
-def test_splits_that_are_there_stay(tmp_path):
+def test_existing_splits_are_kept(tmp_path):
   train = write_csv(tmp_path / "train.csv")
   test = write_csv(tmp_path / "test.csv", 30, first=100)
   make(f"{train},{test}", tmp_path / "out")
-  found = read_splits(tmp_path / "out")
-  assert [len(s) for s in found[:3]] == [54, 6, 30]
+  splits = read_splits(tmp_path / "out")
+  assert [len(s) for s in splits[:3]] == [54, 6, 30]
   write_csv(tmp_path / "dev.csv", 12, first=200)
   make(tmp_path, tmp_path / "all")
-  found = read_splits(tmp_path / "all")
-  assert [len(s) for s in found[:3]] == [60, 12, 30]
+  splits = read_splits(tmp_path / "all")
+  assert [len(s) for s in splits[:3]] == [60, 12, 30]
   (tmp_path / "test.csv").unlink()
   make(f"{train},{tmp_path / 'dev.csv'}", tmp_path / "two")
-  found = read_splits(tmp_path / "two")
-  assert [len(s) for s in found[:3]] == [48, 12, 12]
+  splits = read_splits(tmp_path / "two")
+  assert [len(s) for s in splits[:3]] == [48, 12, 12]
 
 
-def test_a_single_test_file_is_for_testing(tmp_path):
+def test_a_single_test_file_gives_only_a_test_split(tmp_path):
   about = make(write_csv(tmp_path / "my-test.csv"), tmp_path / "out")
   assert list(about["rows"]) == ["test"]
   assert "evaluate" in about["notes"][0]
 
 
-def test_copies_across_splits_leave_train(tmp_path):
+def test_copies_across_splits_are_removed(tmp_path):
   train = write_csv(tmp_path / "train.csv", 60)
-  dev = write_csv(tmp_path / "dev.csv", 12, first=50)  # 10 of train, 2 of its own
+  dev = write_csv(tmp_path / "dev.csv", 12, first=50)  # 10 from train, 2 new
   test = write_csv(
     tmp_path / "test.csv", 12, first=60
   )  # 2 of validation, 10 of its own
   about = make(f"{train},{dev},{test}", tmp_path / "out")
-  found = read_splits(tmp_path / "out")
-  assert not texts(found.train) & (texts(found.validation) | texts(found.test))
-  assert not texts(found.validation) & texts(found.test)
-  assert [len(s) for s in found[:3]] == [50, 10, 12]
+  splits = read_splits(tmp_path / "out")
+  assert not texts(splits.train) & (texts(splits.validation) | texts(splits.test))
+  assert not texts(splits.validation) & texts(splits.test)
+  assert [len(s) for s in splits[:3]] == [50, 10, 12]
   assert about["dropped"] == {write.VALIDATION_COPIES: 2, write.TRAIN_COPIES: 10}
 
 
-def test_what_prepare_writes_or_divides_trains(tmp_path):
-  """A copy is the same thing to prepare, to the division and to the check of main."""
+def test_prepared_and_divided_splits_do_not_overlap(tmp_path):
+  """prepare, the splitting of a single file, and training agree on what a copy is."""
   words = [["alike", "ALIKE ", "ａｌｉｋｅ"][i % 3] + f" {i // 3}" for i in range(90)]
   rows = [{"text": text, "label": i % 2} for i, text in enumerate(words)]
   lines = [json.dumps(row) + "\n" for row in rows]
   (tmp_path / "train.jsonl").write_text("".join(lines[::2]))
   (tmp_path / "test.jsonl").write_text("".join(lines[1::2]))
-  given = f"{tmp_path / 'train.jsonl'},{tmp_path / 'test.jsonl'}"
-  # Every text of train is one of test.
+  source = f"{tmp_path / 'train.jsonl'},{tmp_path / 'test.jsonl'}"
+  # Every text of train is also in test.
   with pytest.raises(UserError, match="train split has no rows"):
-    build.build_from_files(given, tmp_path / "none", {})
+    build.build_from_files(source, tmp_path / "none", {})
   whole = tmp_path / "whole.jsonl"
   whole.write_text("".join(lines))
   build.build_from_files(str(whole), tmp_path / "out", {})
   for data in (tmp_path / "out", whole):
-    found = read_splits(str(data))
-    against = exact.index_digests([found.validation, found.test])
-    assert len(found.train) > 30
-    assert (exact.duplicate_rows(found.train, against) == -1).all()
+    splits = read_splits(str(data))
+    against = exact.index_digests([splits.validation, splits.test])
+    assert len(splits.train) > 30
+    assert (exact.duplicate_rows(splits.train, against) == -1).all()
 
 
-def test_a_pair_is_a_copy_only_with_its_response(tmp_path):
+def test_pairs_are_copies_only_with_equal_responses(tmp_path):
   rows = lambda replies: [
     {"text": f"ask {i}", "response": reply, "label": i % 2}
     for i in range(20)
@@ -130,35 +129,35 @@ def test_a_pair_is_a_copy_only_with_its_response(tmp_path):
   assert about["notes"][-1] == "18 rows of train have the same text as a row of test"
 
 
-def test_labels_by_name_id_or_neither(tmp_path):
+def test_labels_by_name_or_id(tmp_path):
   path = tmp_path / "mine.jsonl"
 
-  def given(*values, labels=("no", "yes")):
+  def build_with(*values, labels=("no", "yes")):
     rows = [{"text": f"text {i}", "label": v} for i, v in enumerate(values)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
     build.build_from_files(f"{path}", output, {}, labels)
-    found = read_splits(output)
-    return found.labels, sum((s.label >= 0).sum() for s in found[:3])
+    splits = read_splits(output)
+    return splits.labels, sum((s.label >= 0).sum() for s in splits[:3])
 
-  assert given(*["No", "YES"] * 20) == (("no", "yes"), 40)
-  assert given(*[0, 1] * 20) == (("no", "yes"), 40)
-  assert given(*[0.0, 1.0, None, float("nan")] * 20) == (("no", "yes"), 40)
-  assert given(*[False, True] * 20, labels=("false", "true"))[1] == 40
-  assert given(*[0, 1, 2] * 20, labels=()) == (("0", "1", "2"), 60)
+  assert build_with(*["No", "YES"] * 20) == (("no", "yes"), 40)
+  assert build_with(*[0, 1] * 20) == (("no", "yes"), 40)
+  assert build_with(*[0.0, 1.0, None, float("nan")] * 20) == (("no", "yes"), 40)
+  assert build_with(*[False, True] * 20, labels=("false", "true"))[1] == 40
+  assert build_with(*[0, 1, 2] * 20, labels=()) == (("0", "1", "2"), 60)
   for bad in ("maybe", 2, -1, 0.5, True):
     with pytest.raises(UserError) as error:
-      given("no", "yes", bad)
+      build_with("no", "yes", bad)
     assert f"{path}, line 3: label is {bad!r}, which is not one of no, yes" in str(
       error.value
     )
   with pytest.raises(UserError, match="'rude', which is not a class id"):
-    given("rude", labels=())
+    build_with("rude", labels=())
   with pytest.raises(UserError, match="no row of train is 'maybe'"):
-    given(*["no", "yes"] * 20, labels=("no", "yes", "maybe"))
+    build_with(*["no", "yes"] * 20, labels=("no", "yes", "maybe"))
 
 
-def test_rows_that_are_left_out_are_counted(tmp_path):
+def test_dropped_rows_are_counted(tmp_path):
   train = tmp_path / "train.csv"
   write_csv(train)
   train.write_text(train.read_text() + ",fine,x\n \t,rude,x\nunlabelled text,,x\n")
@@ -170,7 +169,7 @@ def test_rows_that_are_left_out_are_counted(tmp_path):
   assert (read_splits(tmp_path / "out").train.label == -1).sum() == 1
 
 
-def test_ids_are_kept_or_made(tmp_path):
+def test_ids_are_kept_or_generated(tmp_path):
   path = tmp_path / "mine.jsonl"
   rows = [{"key": 100 + i, "text": f"text {i}", "label": i % 2} for i in range(40)]
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -194,7 +193,7 @@ def test_ids_are_kept_or_made(tmp_path):
     ({"body": "say"}, ["--columns: unknown name 'body'", "id, text, response"]),
   ],
 )
-def test_columns_that_are_not_there(tmp_path, columns, words):
+def test_missing_columns(tmp_path, columns, words):
   with pytest.raises(UserError) as error:
     build.build_from_files(
       str(write_csv(tmp_path / "mine.csv")), tmp_path / "out", columns, LABELS
@@ -204,7 +203,7 @@ def test_columns_that_are_not_there(tmp_path, columns, words):
   assert not (tmp_path / "out").exists()
 
 
-def test_an_output_that_exists_is_not_touched(tmp_path):
+def test_an_existing_output_is_not_touched(tmp_path):
   source = write_csv(tmp_path / "mine.csv")
   output = tmp_path / "out"
   output.mkdir()
@@ -215,7 +214,7 @@ def test_an_output_that_exists_is_not_touched(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["write", "describe", "rename", "interrupt"])
-def test_a_crash_in_the_middle_leaves_nothing(tmp_path, monkeypatch, moment):
+def test_a_crash_leaves_nothing(tmp_path, monkeypatch, moment):
   source = write_csv(tmp_path / "mine.csv")
   written = []
   real = pq.write_table
@@ -240,7 +239,7 @@ def test_a_crash_in_the_middle_leaves_nothing(tmp_path, monkeypatch, moment):
   assert [p.name for p in tmp_path.iterdir()] == ["mine.csv"]
 
 
-def test_a_hub_data_set_with_names_of_its_own(tmp_path, monkeypatch):
+def test_a_hub_dataset_with_other_names(tmp_path, monkeypatch):
   def part(begin):
     rows = ({"post": f"text {i}", "verdict": i % 2} for i in range(begin, begin + 30))
     return hub.HubSplit(rows, {"verdict": ("no", "yes")}, ("post", "verdict"))
@@ -273,12 +272,7 @@ def test_a_hub_data_set_with_names_of_its_own(tmp_path, monkeypatch):
 
 
 def command(*arguments):
-  done = subprocess.run(
-    [sys.executable, "-m", "ssljax.data.prepare", *arguments],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  done = runs.command("ssljax.data.prepare", *arguments)
   return done.returncode, done.stdout, done.stderr
 
 
@@ -320,17 +314,17 @@ def test_command(tmp_path):
     ("made/up", {"splits": ["dev=x"]}, "--splits: unknown name 'dev'; use train"),
   ],
 )
-def test_commands_that_cannot_be(tmp_path, source, more, words):
+def test_invalid_arguments(tmp_path, source, more, words):
   with pytest.raises(UserError) as error:
     prepare.prepare(source, str(tmp_path / "out"), **more)
   assert words in str(error.value)
   assert not (tmp_path / "out").exists()
 
 
-def test_views_that_prepare_leaves_out_are_counted(tmp_path):
+def test_dropped_views_are_counted(tmp_path):
   view = {"kind": "llm", "text": "other", "response": None, "origin": ""}
   rows = [{"text": f"text {i}", "label": i % 2, "views": [view]} for i in range(40)]
-  rows[3]["views"], rows[4]["text"] = [], " "  # without a view; left out as a whole
+  rows[3]["views"], rows[4]["text"] = [], " "  # no view; a dropped row
   path = tmp_path / "all.jsonl"
   path.write_text("\n".join(map(json.dumps, rows)))
   about = build.build_from_files(str(path), tmp_path / "out", {})

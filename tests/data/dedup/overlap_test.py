@@ -1,10 +1,8 @@
 """Texts of train that stand in validation or test: found, refused, dropped."""
 
 import json
-import subprocess
 import sys
 import unicodedata
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from ssljax.data import contamination
 from ssljax.data.dedup import exact, near, normalize
 from ssljax.data.records.records import Splits, from_rows
 from ssljax.errors import UserError
+from tests import runs
 
-ROOT = Path(__file__).parents[3]
 LONG = "a loaf of bread is baked in a hot oven for about forty minutes or more"
 
 
@@ -186,12 +184,7 @@ def write(folder, **parts):
 
 
 def command(*given):
-  return subprocess.run(
-    [sys.executable, "-m", "ssljax.data.contamination", *map(str, given)],
-    capture_output=True,
-    text=True,
-    cwd=ROOT,
-  )
+  return runs.command("ssljax.data.contamination", *map(str, given))
 
 
 @pytest.mark.parametrize("copies", [False, True])
