@@ -11,7 +11,7 @@ from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
 from ssljax.models.config import from_json
 from ssljax.models.forward import ModelForward
-from tests import tiny
+from ssljax.testing import tiny
 
 KEY = jax.random.key(0, impl="rbg")
 CLASSES, LAYERS, LONGEST = 3, 2, 24
@@ -33,7 +33,7 @@ def texts(seed: int, rows: int = 6, packed: bool = True, shards: int = 1, length
     for part in parts
   ]
   most = int(np.max([plan.rows for plan in plans]))
-  return pack.fill_rows(plans, parts, pack.Shape(((LONGEST, most),)), packed)
+  return pack.fill_rows(plans, parts, ((LONGEST, most),), packed)
 
 
 @functools.cache

@@ -12,8 +12,8 @@ from ssljax.inference import score as score_module
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
 from ssljax.models.config import from_json
+from ssljax.testing import tiny
 from ssljax.training import step
-from tests import tiny
 
 CLASSES, TOLERANCE = 3, 1e-5
 
@@ -55,7 +55,7 @@ def reorder(tokens: tokenize.Tokens, order) -> tokenize.Tokens:
 def one_per_row(tokens: tokenize.Tokens, length: int = 48) -> pack.Texts:
   plan = pack.plan_rows(tokens.lengths, (length,), packed=False)
   texts = [tokens.text(i) for i in range(len(tokens.lengths))]
-  return pack.fill_rows([plan], [texts], pack.Shape(((length, len(texts)),)), False)
+  return pack.fill_rows([plan], [texts], ((length, len(texts)),), False)
 
 
 @functools.cache

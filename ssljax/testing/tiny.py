@@ -1,0 +1,202 @@
+"""Runs train steps of a method with a tiny model on random texts."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from ssljax import sharding
+from ssljax.batch import Batch, Rows, Texts
+from ssljax.data.batches.loader import Layout, Loader, TrainSet, View
+from ssljax.data.batches.tokenize import Tokens
+from ssljax.method import Method, Sizes
+from ssljax.models import Encoder
+from ssljax.models.classifier import Classifier
+from ssljax.models.config import from_json
+from ssljax.training.step import Metrics, TrainState, init_state, make_train_step
+
+LABELLED, UNLABELLED, BATCH, UNLABELLED_BATCH, CLASSES = 24, 64, 8, 16, 3
+STEPS, EPOCH_STEPS, LONGEST, VOCABULARY = 24, 3, 30, 100
+
+CONFIG = {
+  "model_type": "bert",
+  "hidden_size": 16,
+  "num_hidden_layers": 1,
+  "num_attention_heads": 2,
+  "intermediate_size": 32,
+  "vocab_size": VOCABULARY,
+  "max_position_embeddings": 64,
+  "type_vocab_size": 2,
+  "hidden_act": "gelu",
+  "layer_norm_eps": 1e-12,
+  "hidden_dropout_prob": 0.1,
+  "attention_probs_dropout_prob": 0.1,
+  "pad_token_id": 0,
+  "initializer_range": 0.5,  # large, so that texts differ from the start
+}
+
+
+class TinyRun:
+  """A run of one method with the tiny model, on any number of devices.
+
+  Attributes:
+    method: the method.
+    sizes: of the data and the run.
+    model: a BERT with one layer of width 16, and the heads that the method needs.
+    micro: micro-batches per step.
+  """
+
+  def __init__(self, method: Method, micro: int = 1, dropout: float = 0.0):
+    self.method, self.micro = method, micro
+    rng = np.random.default_rng(0)
+    needs = method.needs
+    unlabelled = UNLABELLED if needs.views else 0
+    self.data = TrainSet(
+      {name: random_view(rng, LABELLED) for name in needs.labelled_views},
+      {name: random_view(rng, UNLABELLED, 2) for name in needs.views},
+      np.arange(LABELLED, dtype=np.int32) % 5 // 2,  # classes of 10, 10 and 4 texts
+      rng.integers(0, CLASSES, unlabelled).astype(np.int32),
+    )
+    counts = tuple(np.bincount(self.data.label, minlength=CLASSES).tolist())
+    self.sizes = Sizes(
+      classes=CLASSES,
+      labelled=LABELLED,
+      unlabelled=unlabelled,
+      batch=BATCH,
+      unlabelled_batch=UNLABELLED_BATCH if unlabelled else 0,
+      steps=STEPS,
+      epoch_steps=EPOCH_STEPS,
+      labelled_counts=counts,
+      width=CONFIG["hidden_size"],
+    )
+    self.model = Classifier(
+      Encoder(from_json(CONFIG, "tiny"), dropout=dropout),
+      CLASSES + needs.virtual_classes,
+      "mlp",
+      dict(needs.heads),
+      dropout,
+    )
+    # Not Adam: it amplifies the noise in gradients that are 0, such as a key's bias.
+    self.optimizer = optax.sgd(0.05, momentum=0.9)
+    key, features = jax.random.key(0, impl="threefry2x32"), np.zeros((1, 16))
+    init_heads = jax.jit(functools.partial(self.model.init, method="classify"))
+    heads = init_heads(key, features)["params"]
+    params = heads | {"encoder": initial_encoder()}
+    # The initial logits are all but equal; with these, some texts pass thresholds.
+    self.params = params | {
+      "classifier": jax.tree.map(lambda a: a * 40, params["classifier"])
+    }
+    self._steps: dict[Any, Callable] = {}
+    self._loaders: dict[Any, Loader] = {}
+
+  def loader(self, shards: int, packed: bool = True, lengths=(32,)) -> Loader:
+    packed = packed and self.method.needs.layout != "padded"
+    return Loader(
+      self.data,
+      batch=BATCH,
+      unlabelled_batch=self.sizes.unlabelled_batch,
+      classes=CLASSES + self.method.needs.virtual_classes,
+      seed=0,
+      steps=STEPS,
+      layout=Layout(shards, self.micro, [lengths], packed),
+    )
+
+  def devices(self, count: int = 1, parallel: str = "jit", fsdp: int = 1):
+    return sharding.make_devices(parallel, fsdp, jax.devices()[:count])
+
+  def state(self, devices=None) -> TrainState:
+    """The initial state, placed on the devices."""
+    devices = devices or self.devices()
+    state = init_state(
+      jax.tree.map(np.copy, self.params),
+      method=self.method,
+      optimizer=self.optimizer,
+      sizes=self.sizes,
+      ema=self.method.needs.teacher,
+      key=jax.random.key(1, impl="rbg"),
+    )
+    return sharding.put(state, sharding.state_shardings(state, devices))
+
+  def step(self, devices):
+    """The compiled train step for these devices."""
+    key = (devices.shards, devices.parallel, devices.mesh.shape["fsdp"])
+    if key not in self._steps:
+      axis = "data" if devices.parallel == "pmap" else None
+      self._steps[key] = sharding.compile_train_step(
+        make_train_step(
+          model=self.model,
+          method=self.method,
+          optimizer=self.optimizer,
+          sizes=self.sizes,
+          ema=0.9 if self.method.needs.teacher else 0.0,
+          micro=self.micro,
+          axis=axis,
+        ),
+        devices,
+        sharding.state_shardings(self.state(), devices),
+        self.micro > 1,
+      )
+    return self._steps[key]
+
+  def run(
+    self,
+    steps: range,
+    state: TrainState | None = None,
+    devices=None,
+    change: Callable[[Batch], Batch] = lambda batch: batch,
+    **layout,
+  ) -> tuple[TrainState, Metrics]:
+    """Runs `steps`, by default from the initial state on one device.
+
+    Args:
+      change: modifies each batch, with NumPy leaves.
+      layout: `packed` and `lengths` of `loader`.
+
+    Returns:
+      (state, metrics) after the last step.
+    """
+    devices = devices or self.devices()
+    state = self.state(devices) if state is None else state
+    key = (devices.shards, *layout.items())
+    if key not in self._loaders:
+      self._loaders[key] = self.loader(devices.shards, **layout)
+    metrics: Metrics = {}
+    for t in steps:
+      batch, hidden = self._loaders[key].batch(t)
+      placed = sharding.put_batch(change(batch), hidden, devices, self.micro > 1)
+      state, metrics = self.step(devices)(state, *placed)
+    return state, metrics
+
+
+@functools.cache
+def initial_encoder():
+  """Parameters of a random encoder."""
+  model = Classifier(Encoder(from_json(CONFIG, "tiny")), CLASSES)
+  ids = np.ones((1, 1, 8), np.int32)
+  text = Texts((Rows(ids, ids, ids, ids[:, :, :1]),), ids[:, :, 0])
+  key = jax.random.key(0, impl="threefry2x32")
+  return jax.jit(model.init)(key, (text,))["params"]["encoder"]
+
+
+def random_view(rng: np.random.Generator, rows: int, candidates: int = 1) -> View:
+  """A view of random tokens, 3 to LONGEST per text."""
+  lengths = rng.integers(3, LONGEST, rows * candidates)
+  ids = rng.integers(5, VOCABULARY, lengths.sum()).astype(np.int32)
+  offset = np.concatenate([[0], np.cumsum(lengths)])
+  tokens = Tokens(ids, offset, lengths.astype(np.int32), np.zeros(len(lengths), bool))
+  return View(tokens, np.arange(0, rows * candidates + 1, candidates))
+
+
+def to_numpy(tree):
+  """NumPy copies of all leaves; PRNG keys as their data."""
+  return jax.tree.map(
+    lambda a: np.array(
+      jax.random.key_data(a)
+      if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)
+      else a
+    ),
+    tree,
+  )
