@@ -1,10 +1,11 @@
 """Sets up JAX for all tests and selects the quick ones.
 
 `pytest -m quick` takes less than three minutes on two cores. Quick are all tests except
-those marked `slow` (a test, a file, or a parameter). Mark a test slow if it takes more
-than about three seconds on an idle machine; the summary of a quick run lists those that
-did. With --check-modules, a run fails if it calls no function of some module of ssljax
-(tests/module_check.py); CI does so with the quick tests.
+those marked `slow` (a test, a file, or a parameter); of tests/methods_test.py, a few
+cases. Mark a test slow if it takes more than about three seconds on an idle machine;
+the summary of a quick run lists those that did. With --check-modules, a run fails if it
+calls no function of some module of ssljax (tests/module_check.py); CI does so with the
+quick tests.
 """
 
 import importlib.metadata
@@ -44,6 +45,13 @@ from tests.module_check import pytest_terminal_summary as module_summary
 flags.FLAGS.mark_as_parsed()  # grain reads flags, which only absl's `run` parses
 
 LONG = 3.0  # seconds from which a quick test is reported
+# A rule, voters and tables, a wrapper: of tests/methods_test.py, these cases are quick.
+QUICK_CASES = ("fixmatch", "multimatch", "fixmatch/abc")
+
+
+def case_of(test: str) -> str:
+  """Returns "fixmatch" for "test_method[fixmatch-check]"; "" without parameters."""
+  return (re.split(r"[][-]", test)[1:2] or [""])[0]
 
 
 class ByFileAndCase(LoadScopeScheduling):
@@ -53,7 +61,7 @@ class ByFileAndCase(LoadScopeScheduling):
     file, _, test = nodeid.partition("::")
     if not file.endswith("methods_test.py"):
       return file
-    return f"{file}::{re.split(r'[][-]', test)[1:2]}"
+    return f"{file}::{case_of(test)}"
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -64,6 +72,8 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
   """Marks the quick tests, and starts the files that take longest first."""
   for item in items:
+    if item.path.name == "methods_test.py" and case_of(item.name) not in QUICK_CASES:
+      item.add_marker(pytest.mark.slow)
     if not item.get_closest_marker("slow"):
       item.add_marker(pytest.mark.quick)
 

@@ -16,6 +16,8 @@ from ssljax import methods
 from tests import runs
 from tests.runs import STEPS, result, run, start
 
+pytestmark = pytest.mark.slow
+
 # One method per kind of state: none, tables, averaged parameters, queues.
 # methods_test.py restores the state of every method.
 KINDS = ["supervised", "multimatch", "mean_teacher", "comatch"]
@@ -218,7 +220,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, parallel, imbalance
     "cut at 32 tokens: 0.0% of train (weak), 0.0% of train (strong)",
     "step shape",
     "real tokens",
-    "besides",
+    "per device",
   ):
     assert part in printed
   assert not workdir.exists()
