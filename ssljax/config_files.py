@@ -69,6 +69,8 @@ def load_config(source: str, **changes: Any) -> ml_collections.ConfigDict:
   path, argument = find(source)
   with importing_neighbours(path):
     spec = importlib.util.spec_from_file_location(f"ssljax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+      raise UserError(f"--config={path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
   config = module.get_config(*[argument] if argument else [])

@@ -61,8 +61,9 @@ class Option(NamedTuple):
       return " | ".join(map(str, self.choices))
     name = getattr(self.type, "__name__", str(self.type))
     name = "strings" if name == "tuple" else name.replace("str", "string")
-    limited = self.range and math.isfinite(self.range.least)
-    return f"{name}, {_bounds(self.range)}" if limited else name
+    if self.range and math.isfinite(self.range.least):
+      return f"{name}, {_bounds(self.range)}"
+    return name
 
 
 def describe(source: Callable[..., Any] | type) -> dict[str, Option]:

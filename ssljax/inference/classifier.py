@@ -148,7 +148,8 @@ class SafetyClassifier:
     truncated = np.zeros(len(pairs), bool)
     scored = [i for i, (prompt, _) in enumerate(pairs) if has_content(prompt)]
     if scored:
-      prompts, responses = ([_valid(pairs[i][k]) for i in scored] for k in (0, 1))
+      prompts = [_valid(pairs[i][0]) for i in scored]
+      responses = [text and _valid(text) for text in (pairs[i][1] for i in scored)]
       tokens = tokenize.encode(self._tokenizer, prompts, responses, self.max_length)
       with self._lock:  # concurrent calls would only compete for the same cores
         logits[scored] = self._score(tokens)
@@ -238,10 +239,8 @@ def _as_pair(text: Text, where: str) -> tuple[str, str | None]:
   )
 
 
-def _valid(text: str | None) -> str | None:
+def _valid(text: str) -> str:
   """Replaces unpaired surrogates, which tokenizers reject."""
-  if text is None:
-    return None
   return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
