@@ -56,12 +56,12 @@ def lay_out(texts, row_lengths, packed=True, shards=1, more=0):
     texts[s * len(texts) // shards :][: len(texts) // shards] for s in range(shards)
   ]
   plans = [
-    pack.plan_rows(np.array([len(ids) for ids, _ in part]), row_lengths, packed)
-    for part in parts
+    pack.plan_rows(np.array([len(ids) for ids, _ in shard]), row_lengths, packed)
+    for shard in by_shard
   ]
   rows = np.max([plan.rows for plan in plans], axis=0) + more
-  shape = pack.Shape(tuple(zip(row_lengths, map(int, rows), strict=True)))
-  return pack.fill_rows(plans, parts, shape, packed)
+  shape = tuple(zip(row_lengths, map(int, rows), strict=True))
+  return pack.fill_rows(plans, by_shard, shape, packed)
 
 
 def padded(texts, length=LONGEST):

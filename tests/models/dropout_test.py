@@ -1,4 +1,4 @@
-"""Dropout: rate, mean, independence of entries, repeatability."""
+"""Dropout: rate, mean, independence of entries and dependence on the key."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ def test_rate_and_mean(rate, implementation):
   key = jax.random.key(0, impl=implementation)
   x = dropout(jnp.ones((400, 7, 101)), rate, key)
   count = x.size
-  spread = 5 * np.sqrt(rate * (1 - rate) / count)  # five standard errors
-  assert abs(float((x == 0).mean()) - quantised(rate)) < spread
-  assert abs(float(x.mean()) - 1) < spread / (1 - rate)
+  tolerance = 5 * np.sqrt(rate * (1 - rate) / count)  # five standard errors
+  assert abs(float((x == 0).mean()) - quantised(rate)) < tolerance
+  assert abs(float(x.mean()) - 1) < tolerance / (1 - rate)
   np.testing.assert_allclose(np.unique(x), [0, 1 / (1 - quantised(rate))], rtol=1e-6)
   assert abs(quantised(rate) - rate) <= 1 / 512
 
@@ -28,7 +28,7 @@ def test_entries_are_independent(implementation):
   assert np.abs(correlation - np.eye(64)).max() < 5.5 / np.sqrt(2000)
 
 
-def test_one_key_one_mask():
+def test_the_mask_depends_on_the_key_only():
   x = jnp.ones((8, 33))
   one = dropout(x, 0.3, jax.random.key(0, impl="rbg"))
   np.testing.assert_array_equal(one, dropout(x, 0.3, jax.random.key(0, impl="rbg")))
@@ -36,12 +36,12 @@ def test_one_key_one_mask():
   assert (np.asarray(one) != np.asarray(other)).any()
 
 
-def test_none_and_zero_leave_all():
+def test_without_key_or_rate_nothing_is_dropped():
   x = jnp.arange(5.0)
   assert dropout(x, 0.5, None) is x
   assert dropout(x, 0.0, jax.random.key(0)) is x
 
 
-def test_keeps_the_dtype():
+def test_the_dtype_is_kept():
   x = jnp.ones((4, 8), jnp.bfloat16)
   assert dropout(x, 0.5, jax.random.key(0)).dtype == jnp.bfloat16

@@ -1,4 +1,4 @@
-"""Packing, padding, precision, recomputation, mixing: what torch has no word on."""
+"""The encoder without torch: packing, padding, precision, remat, dropout, mixing."""
 
 import functools
 
@@ -26,48 +26,48 @@ def rows(lengths=LENGTHS, width=16, seed=0):
 
 
 def packed(arrays, mask, width):
-  """The texts of padded rows one after the other in one row, and the segments."""
-  out = [np.zeros((1, width), np.int32) for _ in arrays]
+  """Packs the texts of padded rows into one row; returns the arrays and segments."""
+  rows = [np.zeros((1, width), np.int32) for _ in arrays]
   segment = np.zeros((1, width), np.int32)
-  at = 0
+  begin = 0
   for i, length in enumerate(mask.sum(1)):
-    for new, old in zip(out, arrays, strict=True):
-      new[0, at : at + length] = old[i, :length]
-    segment[0, at : at + length] = i + 1
-    at += length
-  return out, segment
+    for new, old in zip(rows, arrays, strict=True):
+      new[0, begin : begin + length] = old[i, :length]
+    segment[0, begin : begin + length] = i + 1
+    begin += length
+  return rows, segment
 
 
 @functools.cache
 def padded_run(config):
-  """Encoder, parameters, ids, mask, kind, and the hidden states of the padded rows."""
+  """(encoder, params, ids, mask, kind, hidden states) of padded rows."""
   encoder, params = make(config)
   ids, mask, kind = rows()
   return encoder, params, ids, mask, kind, run(encoder, params, ids, mask, kind)
 
 
 @configs
-def test_packed_equals_padded(config):
-  encoder, params, ids, mask, kind, want = padded_run(config)
+def test_packed_rows_equal_padded_rows(config):
+  encoder, params, ids, mask, kind, expected = padded_run(config)
   (row, row_kind), segment = packed((ids, kind), mask, 33)
-  got = run(encoder, params, row, segment, row_kind)
-  assert np.abs(got[segment > 0] - want[mask > 0]).max() < 1e-5
-  assert np.isfinite(got).all()
+  hidden = run(encoder, params, row, segment, row_kind)
+  assert np.abs(hidden[segment > 0] - expected[mask > 0]).max() < 1e-5
+  assert np.isfinite(hidden).all()
 
 
 @configs
-def test_padding_changes_nothing(config):
-  encoder, params, ids, mask, kind, want = padded_run(config)
-  assert want.dtype == np.float32
-  more = ((0, 1), (0, 4))  # columns, and a row of padding alone
+def test_padding_does_not_change_hidden_states(config):
+  encoder, params, ids, mask, kind, expected = padded_run(config)
+  assert expected.dtype == np.float32
+  more = ((0, 1), (0, 4))  # columns, and a row of padding only
   ids, kind = np.where(mask > 0, ids, 7), np.where(mask > 0, kind, 1)
-  wide = [np.pad(part, more) for part in (ids, mask.astype(bool), kind)]
-  got = run(encoder, params, *wide)
-  assert np.abs(got[:-1, :16][mask > 0] - want[mask > 0]).max() < 1e-5
-  assert np.isfinite(got).all()
+  wide = [np.pad(array, more) for array in (ids, mask.astype(bool), kind)]
+  hidden = run(encoder, params, *wide)
+  assert np.abs(hidden[:-1, :16][mask > 0] - expected[mask > 0]).max() < 1e-5
+  assert np.isfinite(hidden).all()
 
 
-def test_padding_gradient_is_finite():
+def test_the_gradient_of_padding_is_finite():
   encoder, params = make(EncoderConfig(**SMALL | V3))
   ids, mask = np.ones((2, 8), np.int32), np.zeros((2, 8), np.int32)
   loss = lambda params: encoder.apply({"params": params}, ids, mask).sum()
@@ -75,31 +75,31 @@ def test_padding_gradient_is_finite():
     assert np.isfinite(leaf).all()
 
 
-def test_positions_restart():
+def test_positions_restart_with_each_text():
   segment = jnp.array([[1, 1, 2, 2, 2, 0, 0], [1, 1, 1, 1, 1, 1, 1]])
-  want = [[0, 1, 0, 1, 2, 0, 0], [0, 1, 2, 3, 4, 5, 6]]
-  np.testing.assert_array_equal(positions(segment), want)
+  expected = [[0, 1, 0, 1, 2, 0, 0], [0, 1, 2, 3, 4, 5, 6]]
+  np.testing.assert_array_equal(positions(segment), expected)
 
 
 @configs
-def test_embedding_in_place_of_ids(config):
-  encoder, params, ids, mask, kind, want = padded_run(config)
+def test_embeddings_replace_ids(config):
+  encoder, params, ids, mask, kind, expected = padded_run(config)
   embedding = encoder.apply({"params": params}, ids, method="embed")
   assert embedding.shape == (*ids.shape, config.embedding_size)
   assert embedding.dtype == np.float32
-  both = np.concatenate([embedding, embedding[:, ::-1]])  # as it is, and another
-  twice = [np.concatenate([part, part]) for part in (0 * ids, mask, kind)]
-  same, moved = np.split(run(encoder, params, *twice, both), 2)
-  np.testing.assert_allclose(same, want, atol=1e-5)
-  assert np.abs(moved - want)[mask > 0].max() > 0.1
+  both = np.concatenate([embedding, embedding[:, ::-1]])  # unchanged, and reversed
+  twice = [np.concatenate([array, array]) for array in (0 * ids, mask, kind)]
+  same, changed = np.split(run(encoder, params, *twice, both), 2)
+  np.testing.assert_allclose(same, expected, atol=1e-5)
+  assert np.abs(changed - expected)[mask > 0].max() > 0.1
 
 
 @configs
-def test_bfloat16_is_near(config):
-  encoder, params, ids, mask, kind, want = padded_run(config)
-  got = run(encoder.copy(dtype=jnp.bfloat16), params, ids, mask, kind)
-  assert got.dtype == np.float32
-  error = np.abs(got - want)[mask > 0]
+def test_bfloat16_is_close_to_float32(config):
+  encoder, params, ids, mask, kind, expected = padded_run(config)
+  hidden = run(encoder.copy(dtype=jnp.bfloat16), params, ids, mask, kind)
+  assert hidden.dtype == np.float32
+  error = np.abs(hidden - expected)[mask > 0]
   assert 0 < error.mean() < 0.03
 
 
@@ -120,9 +120,9 @@ def test_remat_gives_the_same_gradient(dropout):
 
     return jax.jit(jax.value_and_grad(loss))(params)
 
-  plain, again = jax.tree.leaves(step(False)), jax.tree.leaves(step(True))
-  for one, other in zip(plain, again, strict=True):
-    np.testing.assert_allclose(one, other, atol=1e-5)
+  plain, remat = jax.tree.leaves(step(False)), jax.tree.leaves(step(True))
+  for a, b in zip(plain, remat, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_remat_saves_memory():
@@ -139,34 +139,34 @@ def test_remat_saves_memory():
   assert memory(True) < memory(False) / 2
 
 
-def test_dropout_by_the_config_or_by_argument():
+def test_the_dropout_rate_comes_from_the_config_or_the_argument():
   config = EncoderConfig(**SMALL)
   encoder, params = make(config)
   ids, mask, _ = rows()
-  still = run(encoder, params, ids, mask)
+  without = run(encoder, params, ids, mask)
 
   def drop(encoder, seed):
     key = jax.random.key(seed, impl="rbg")
     return run(encoder, params, ids, mask, deterministic=False, rngs={"dropout": key})
 
-  np.testing.assert_array_equal(drop(encoder.copy(dropout=0.0), 0), still)
+  np.testing.assert_array_equal(drop(encoder.copy(dropout=0.0), 0), without)
   one, same, other = drop(encoder, 0), drop(encoder, 0), drop(encoder, 1)
   np.testing.assert_array_equal(one, same)
   assert np.abs(one - other).max() > 0.01
-  assert np.abs(one - still).max() > 0.01
+  assert np.abs(one - without).max() > 0.01
 
 
 @pytest.mark.parametrize(
-  ("case", "places"),
+  ("case", "count"),
   [
     ({}, 4),  # embeddings; attention weights, attention output, layer output
-    (V3, 5),  # and the relative embeddings
-    (CASES["xlarge"], 6),  # and the convolution
+    (V3, 5),  # also the relative embeddings
+    (CASES["xlarge"], 6),  # also the convolution
     ({"hidden_dropout_prob": 0.0}, 1),
     ({"attention_probs_dropout_prob": 0.0}, 3),
   ],
 )
-def test_places_that_drop(case, places):
+def test_dropout_draws_random_bits_once_per_use(case, count):
   encoder, params = make(EncoderConfig(**SMALL | case))
   ids, mask, _ = rows()
 
@@ -176,10 +176,10 @@ def test_places_that_drop(case, places):
 
   key = jax.random.key(0, impl="rbg")
   program = str(jax.make_jaxpr(apply)(params, key))
-  assert program.count("random_bits[") == places
+  assert program.count("random_bits[") == count
 
 
-def test_too_long_for_the_positions():
+def test_a_row_longer_than_the_position_embeddings_is_an_error():
   encoder, params = make(EncoderConfig(**SMALL))
   ids = np.ones((1, 141), np.int32)
   with pytest.raises(UserError, match=r"141 tokens.*positions for 140"):
@@ -188,63 +188,63 @@ def test_too_long_for_the_positions():
 
 @functools.cache
 def mixer():
-  """(ids, mask, mix) -> hidden states of a small BERT; layer and share are traced."""
+  """(mixed, plain): functions that run a small BERT with and without mixing."""
   encoder, params = make(EncoderConfig(**SMALL))
   apply = lambda ids, mask, mix: encoder.apply({"params": params}, ids, mask, mix=mix)
   return jax.jit(apply), functools.partial(run, encoder, params)
 
 
-def test_mixing_after_the_last_layer_mixes_what_comes_out():
+def test_mixing_after_the_last_layer_mixes_the_outputs():
   mixed, plain = mixer()
   ids, mask, _ = rows()
   partner, share = np.array([1, 0, 3, 2]), np.array([0.3, 0.6, 1, 0.5], np.float32)
   after = np.where(mask[..., None] > 0, plain(ids, mask), 0)  # padding as zeros
-  by = share[:, None, None]
-  want = by * after + (1 - by) * after[partner]
-  np.testing.assert_allclose(mixed(ids, mask, (partner, share, 2)), want, atol=1e-5)
+  weight = share[:, None, None]
+  expected = weight * after + (1 - weight) * after[partner]
+  np.testing.assert_allclose(mixed(ids, mask, (partner, share, 2)), expected, atol=1e-5)
   both = (mask | mask[partner]) > 0
   for layer in (0, 1):
-    got = mixed(ids, mask, (partner, share, layer))
-    assert np.abs(got - want)[both].max() > 1e-2
+    hidden = mixed(ids, mask, (partner, share, layer))
+    assert np.abs(hidden - expected)[both].max() > 1e-2
 
 
-def test_mixing_all_or_nothing():
+def test_mixing_with_share_1_or_0_selects_a_row():
   mixed, plain = mixer()
   ids, mask, _ = rows()
   full, partner = np.ones_like(mask), np.array([1, 0, 3, 2])
-  want = plain(ids, full)
+  expected = plain(ids, full)
   for layer in (0, 1, 2):
     for share, order in ((1, np.arange(4)), (0, partner)):
       mix = (partner, np.full(4, share, np.float32), layer)
-      np.testing.assert_allclose(mixed(ids, full, mix), want[order], atol=1e-5)
+      np.testing.assert_allclose(mixed(ids, full, mix), expected[order], atol=1e-5)
 
 
-def test_mixing_reads_what_is_real_in_either():
+def test_mixed_rows_attend_to_tokens_of_either_text():
   mixed, _ = mixer()
   ids, mask, _ = rows((4, 8, 1, 16))
   mix = (np.array([1, 0, 3, 2]), np.full(4, 0.5, np.float32), 0)
-  got = mixed(ids, mask, mix)
-  # Half of each: both rows are the same, and the short one is as long as the long.
-  np.testing.assert_allclose(got[0, :8], got[1, :8], atol=1e-5)
-  np.testing.assert_allclose(got[2], got[3], atol=1e-5)
+  hidden = mixed(ids, mask, mix)
+  # With half of each, both rows are the same, and as long as the longer text.
+  np.testing.assert_allclose(hidden[0, :8], hidden[1, :8], atol=1e-5)
+  np.testing.assert_allclose(hidden[2], hidden[3], atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 127, 128, 129, 300])
-def test_by_distance_is_a_lookup(length):
+def test_by_distance_equals_a_lookup(length):
   random = np.random.default_rng(0)
   x = random.standard_normal((2, 3, length, 4), np.float32)
   table = random.standard_normal((10, 3, 4), np.float32)
   lookup = lambda d: np.clip(d + 5, 0, 9)
-  got = by_distance(jnp.asarray(x), jnp.asarray(table), lookup)
-  near = np.arange(length)
-  chosen = table[lookup(near[:, None] - near)]  # [L, L, H, d]
-  want = np.einsum("nhid,ijhd->nhij", x, chosen)
-  np.testing.assert_allclose(got, want, atol=1e-4)
+  scores = by_distance(jnp.asarray(x), jnp.asarray(table), lookup)
+  index = np.arange(length)
+  chosen = table[lookup(index[:, None] - index)]  # [L, L, H, d]
+  expected = np.einsum("nhid,ijhd->nhij", x, chosen)
+  np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 def test_buckets():
   # By the formula: exact up to 4, then ceil(log(d / 4) / log(63 / 4) * 3) + 4.
   distance = np.array([-63, -16, -5, -4, 0, 3, 4, 5, 10, 11, 25, 26, 63])
-  want = [-7, -6, -5, -4, 0, 3, 4, 5, 5, 6, 6, 7, 7]
+  expected = [-7, -6, -5, -4, 0, 3, 4, 5, 5, 6, 6, 7, 7]
   assert np.ceil(np.log(10 / 4) / np.log(63 / 4) * 3) == 1
-  np.testing.assert_array_equal(buckets(distance, 8, 64), want)
+  np.testing.assert_array_equal(buckets(distance, 8, 64), expected)

@@ -10,7 +10,7 @@ from ssljax.export import write_weights
 from ssljax.method import Head
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
-from tests.models.classifier_test import CONFIGS, FIRST, padded, random_params
+from tests.models.classifier_test import CONFIGS, FIRST, jit, padded, random_params
 
 torch = pytest.importorskip("torch", reason="pip install torch")
 transformers = pytest.importorskip("transformers")

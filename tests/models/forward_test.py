@@ -1,4 +1,4 @@
-"""Forward: what a method asks of the model is what the model says."""
+"""ModelForward: views, micro-batches, embeddings, gradients, teacher and pmap."""
 
 import functools
 
@@ -21,7 +21,7 @@ from tests.passes import (
 )
 
 
-def test_several_views_in_one_call_equal_one_by_one():
+def test_several_views_in_one_call_equal_single_calls():
   _, params, _ = made()
   run = runner()
   views = texts(1), texts(2), texts(3)
@@ -32,36 +32,36 @@ def test_several_views_in_one_call_equal_one_by_one():
   assert np.abs(alone[0].logits - alone[1].logits).max() > 0.01
 
 
-def test_micro_batches_equal_the_whole():
+def test_micro_batches_equal_one_batch():
   _, params, _ = made()
   views = [texts(1), texts(2)]
   stacked = jax.tree.map(lambda *a: np.stack(a), *views)
   run = runner(micro=True)
-  found = run(params, None, (stacked, stacked), KEY)
+  outputs = run(params, None, (stacked, stacked), KEY)
   alone = [runner()(params, None, (view,), KEY) for view in views]
   whole = jax.tree.map(lambda *a: jnp.concatenate(a), *alone)
-  assert_alike(found, (whole, whole))
+  assert_alike(outputs, (whole, whole))
   assert_alike(run(params, None, (stacked,), KEY), whole)
 
 
-def test_micro_batches_draw_their_own_dropout():
+def test_micro_batches_have_different_dropout():
   _, params, _ = made(dropout=0.5)
   twice = jax.tree.map(lambda a: np.stack([a, a]), texts(1))
-  found = runner(0.5, micro=True)(params, None, (twice,), KEY)
-  first, second = np.asarray(found.features).reshape(2, 6, -1)
+  outputs = runner(0.5, micro=True)(params, None, (twice,), KEY)
+  first, second = np.asarray(outputs.features).reshape(2, 6, -1)
   assert np.abs(first - second).max() > 0.1
 
 
 @pytest.mark.parametrize("head", ["mlp", "hf"])
-def test_classify_of_a_pass_own_features_gives_its_outputs(head):
+def test_classify_maps_the_features_of_a_pass_to_its_outputs(head):
   model, params, _ = made(head)
   forward = ModelForward(model, params)
-  found = jit(lambda view: forward(view, key=KEY))(texts(1))
-  assert set(found.heads) == {"voters", "unit"}
-  assert_alike(forward.classify(found.features), found)
+  outputs = jit(lambda view: forward(view, key=KEY))(texts(1))
+  assert set(outputs.heads) == {"voters", "unit"}
+  assert_alike(forward.classify(outputs.features), outputs)
 
 
-def test_classify_takes_a_gradient_to_the_features_and_to_the_heads():
+def test_classify_has_gradients_for_features_and_heads():
   model, params, _ = made()
   features = np.random.default_rng(1).standard_normal((4, 16), np.float32)
   total = lambda p, f: (ModelForward(model, p).classify(f).logits ** 2).sum()
@@ -72,7 +72,7 @@ def test_classify_takes_a_gradient_to_the_features_and_to_the_heads():
 
 @functools.cache
 def embedded():
-  """Outputs through `embed`, the embeddings, and the logits' gradient to these."""
+  """Outputs through `embed`, the embeddings, and the gradient with respect to them."""
   model, params, _ = made()
 
   def run(params, view):
@@ -92,7 +92,7 @@ def embedded():
   return jit(run)(params, texts(1))
 
 
-def test_a_pass_over_its_own_embeddings_is_the_pass_itself():
+def test_a_pass_over_the_embeddings_of_its_texts_gives_the_same_outputs():
   _, params, _ = made()
   outputs, embedding, _ = embedded()
   assert_alike(outputs, runner()(params, None, (texts(1),), KEY))
@@ -101,7 +101,7 @@ def test_a_pass_over_its_own_embeddings_is_the_pass_itself():
   assert embedding.dtype == jnp.float32
 
 
-def test_the_gradient_reaches_the_embeddings_of_all_tokens_and_of_no_padding():
+def test_all_tokens_but_no_padding_have_a_gradient():
   _, _, gradient = embedded()
   real = texts(1).rows[0].segment > 0
   assert not real.all()
@@ -110,7 +110,7 @@ def test_the_gradient_reaches_the_embeddings_of_all_tokens_and_of_no_padding():
   np.testing.assert_array_equal(size[~real], 0)
 
 
-def test_other_embeddings_give_other_outputs():
+def test_changed_embeddings_change_the_outputs():
   model, params, _ = made()
   forward = ModelForward(model, params)
 
@@ -123,7 +123,7 @@ def test_other_embeddings_give_other_outputs():
   assert np.abs(jit(run)(noise) - embedded()[0].logits).max() > 0.01
 
 
-def test_a_teacher_that_is_not_there_is_named():
+def test_a_missing_teacher_is_an_error():
   model, params, _ = made()
   with pytest.raises(ValueError, match=r"Needs\(teacher=True\)"):
     ModelForward(model, params)(texts(1), key=KEY, teacher=True)
@@ -131,7 +131,7 @@ def test_a_teacher_that_is_not_there_is_named():
 
 @functools.cache
 def gradients(dropout: float = 0.0, **of_call):
-  """A pass's outputs, and its largest gradients to the parameters and the teacher's."""
+  """(outputs, largest gradient of the parameters, largest of the teacher's)."""
   run = passing(dropout, **of_call)
   _, *both = made(dropout=dropout)
 
@@ -139,16 +139,16 @@ def gradients(dropout: float = 0.0, **of_call):
     outputs = run(params, teacher, (texts(1),), KEY)
     return sum((leaf**2).sum() for leaf in jax.tree.leaves(outputs)), outputs
 
-  (mine, teachers), outputs = jit(jax.grad(total, (0, 1), has_aux=True))(*both)
+  (student, teachers), outputs = jit(jax.grad(total, (0, 1), has_aux=True))(*both)
   size = lambda tree: max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
-  return outputs, size(mine), size(teachers)
+  return outputs, size(student), size(teachers)
 
 
-def test_the_teacher_speaks_with_its_own_parameters_and_takes_no_gradient():
+def test_the_teacher_uses_its_own_parameters_and_has_no_gradient():
   _, params, teacher = made()
-  outputs, mine, teachers = gradients(teacher=True)
-  assert mine == teachers == 0
-  # gradient=True, the default, gives a teacher none either.
+  outputs, student, teachers = gradients(teacher=True)
+  assert student == teachers == 0
+  # The default, gradient=True, does not apply to the teacher.
   assert_alike(outputs, runner()(teacher, None, (texts(1),), KEY))
   assert (
     np.abs(outputs.logits - runner()(params, None, (texts(1),), KEY).logits).max()
@@ -156,30 +156,30 @@ def test_the_teacher_speaks_with_its_own_parameters_and_takes_no_gradient():
   )
 
 
-def test_a_pass_without_gradient_says_the_same_and_takes_none():
-  outputs, mine, teachers = gradients(gradient=False)
-  assert mine == teachers == 0
-  learning, mine, teachers = gradients()
-  assert mine > 0
+def test_a_pass_without_gradient_has_the_same_outputs():
+  outputs, student, teachers = gradients(gradient=False)
+  assert student == teachers == 0
+  learning, student, teachers = gradients()
+  assert student > 0
   assert teachers == 0
   assert_alike(outputs, learning)
 
 
 @pytest.mark.parametrize("which", [{"gradient": False}, {"teacher": True}], ids=str)
-def test_without_weak_dropout_passes_without_gradient_drop_nothing(which):
+def test_without_weak_dropout_passes_without_gradient_have_no_dropout(which):
   _, *both = made(dropout=0.5)
   views, other = (texts(1),), jax.random.fold_in(KEY, 1)
   still = runner(0.5, weak_dropout=False, **which)
   assert_alike(still(*both, views, KEY), still(*both, views, other))
-  # It says what a model without dropout does.
-  own = both[1 if "teacher" in which else 0]
-  assert_alike(still(*both, views, KEY), runner()(own, None, views, KEY))
+  # The outputs are those of a model without dropout.
+  params = both[1 if "teacher" in which else 0]
+  assert_alike(still(*both, views, KEY), runner()(params, None, views, KEY))
   moving = runner(0.5, **which)
   moved = moving(*both, views, KEY).logits - moving(*both, views, other).logits
   assert np.abs(moved).max() > 0.01
 
 
-def test_without_weak_dropout_passes_that_learn_still_drop():
+def test_without_weak_dropout_passes_with_gradient_have_dropout():
   _, *both = made(dropout=0.5)
   run = runner(0.5, weak_dropout=False)
   one, two = (run(*both, (texts(1),), jax.random.fold_in(KEY, k)) for k in range(2))
@@ -190,14 +190,14 @@ def test_under_pmap_each_device_sees_the_global_batch():
   model, params, _ = made()
   forward = ModelForward(model, params, axis="data")
   views = texts(1, shards=2), texts(2, shards=2)
-  found = on_two_devices(lambda *mine: forward(*mine, key=KEY), *views)
-  assert_alike(found, tuple(plain("mlp")(view) for view in views))
+  outputs = on_two_devices(lambda *shard: forward(*shard, key=KEY), *views)
+  assert_alike(outputs, tuple(plain("mlp")(view) for view in views))
 
 
-def test_under_pmap_devices_draw_their_own_dropout():
+def test_under_pmap_dropout_differs_by_device():
   model, params, _ = made(dropout=0.5)
   forward = ModelForward(model, params, axis="data")
   half = texts(1, rows=3)
   twice = jax.tree.map(lambda a: np.concatenate([a, a]), half)
-  found = on_two_devices(lambda mine: forward(mine, key=KEY), twice)
-  assert np.abs(found.logits[:3] - found.logits[3:]).max() > 0.01
+  outputs = on_two_devices(lambda shard: forward(shard, key=KEY), twice)
+  assert np.abs(outputs.logits[:3] - outputs.logits[3:]).max() > 0.01

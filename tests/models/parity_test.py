@@ -1,4 +1,4 @@
-"""The same numbers as torch transformers: random small models and real weights."""
+"""Parity with transformers in torch: random small models and real weights."""
 
 import numpy as np
 import pytest
@@ -22,15 +22,15 @@ LIMIT = 1e-4  # max |difference| of hidden states, float32
 
 
 def torch_model(case, head=False, **more):
-  """A model of transformers with random weights, none of them 0 or 1."""
+  """A model of transformers with random weights; initial ones have zeros and ones."""
   options = SMALL | case | {"initializer_range": 0.3} | more
   family = options.pop("model_type", "bert")
   if "pos_att_type" in options and not isinstance(options["pos_att_type"], str):
     options["pos_att_type"] = list(options["pos_att_type"])
   config = transformers.AutoConfig.for_model(family, **options)
-  kind = "AutoModelForSequenceClassification" if head else "AutoModel"
+  auto_class = "AutoModelForSequenceClassification" if head else "AutoModel"
   torch.manual_seed(0)
-  model = getattr(transformers, kind).from_config(config)
+  model = getattr(transformers, auto_class).from_config(config)
   with torch.no_grad():
     for weight in model.parameters():
       weight.add_(0.1 * torch.randn_like(weight))
@@ -38,17 +38,17 @@ def torch_model(case, head=False, **more):
 
 
 def texts(config, length, lengths):
-  """Random ids, a mask of the given lengths and token types, i32 [n, length]."""
+  """Random ids, the mask for these lengths, and token types, i32 [n, length]."""
   random = np.random.default_rng(0)
   ids = random.integers(0, config.vocab_size, (len(lengths), length))
   mask = np.arange(length) < np.array(lengths)[:, None]
   kind = random.integers(0, max(config.type_vocab_size, 1), ids.shape)
-  return tuple(np.asarray(part, np.int32) for part in (ids, mask, kind))
+  return tuple(np.asarray(array, np.int32) for array in (ids, mask, kind))
 
 
 def torch_inputs(ids, mask, kind):
-  parts = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kind}
-  return {name: torch.tensor(part).long() for name, part in parts.items()}
+  arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kind}
+  return {name: torch.tensor(array).long() for name, array in arrays.items()}
 
 
 def torch_hidden(model, ids, mask, kind):
@@ -57,12 +57,12 @@ def torch_hidden(model, ids, mask, kind):
 
 
 def difference(model, folder, length, lengths):
-  """max |difference| on real tokens, between `model` and what its files give here."""
+  """max |difference| on real tokens between `model` and our encoder."""
   model.save_pretrained(folder)
   encoder, params = load_encoder(folder)
   ids, mask, kind = texts(encoder.config, length, lengths)
-  want = torch_hidden(model, ids, mask, kind)
-  return np.abs(run(encoder, params, ids, mask, kind) - want)[mask > 0].max()
+  expected = torch_hidden(model, ids, mask, kind)
+  return np.abs(run(encoder, params, ids, mask, kind) - expected)[mask > 0].max()
 
 
 BERT = {
@@ -106,7 +106,7 @@ def test_bert(case, tmp_path):
 
 @pytest.mark.parametrize("case", DEBERTA.values(), ids=DEBERTA)
 def test_deberta(case, tmp_path):
-  # 131 tokens: past the exact buckets, past two spans, past one block of queries.
+  # 131 tokens: more than the exact buckets, two spans, and one block of queries.
   assert difference(torch_model(case), tmp_path, 131, (131, 1, 64)) < LIMIT
 
 
@@ -129,36 +129,38 @@ def test_every_bucket_of_deberta_v3():
 
   distance = np.arange(-2047, 2048)
   for count, limit in ((256, 512), (256, 1024), (32, 128), (8, 40), (5, 40)):
-    want = make_log_bucket_position(torch.tensor(distance), count, limit)
-    np.testing.assert_array_equal(buckets(distance, count, limit), want.long())
+    expected = make_log_bucket_position(torch.tensor(distance), count, limit)
+    np.testing.assert_array_equal(buckets(distance, count, limit), expected.long())
 
 
-def test_deberta_reads_more_than_512_tokens(tmp_path):
+def test_deberta_supports_more_than_512_tokens(tmp_path):
   case = {**V3, "position_buckets": 256, "max_relative_positions": -1}
   model = torch_model(case, max_position_embeddings=512)
   assert difference(model, tmp_path, 1030, (1030, 700)) < LIMIT
 
 
 @configs
-def test_torch_reads_what_is_saved(config, tmp_path):
+def test_transformers_loads_saved_params(config, tmp_path):
   if config.model_type == "bert" and not config.type_vocab_size:
-    return  # torch's BertModel has no way to go without token types
+    return  # BertModel in torch always has token types
   encoder, params = make(config)
   save_params(tmp_path, config, params)
-  model = quiet(transformers.AutoModel, tmp_path)
+  model = load_torch(transformers.AutoModel, tmp_path)
   ids, mask, kind = texts(config, 24, (24, 1, 15))
-  want = torch_hidden(model, ids, mask, kind)
-  assert np.abs(run(encoder, params, ids, mask, kind) - want)[mask > 0].max() < LIMIT
+  expected = torch_hidden(model, ids, mask, kind)
+  assert (
+    np.abs(run(encoder, params, ids, mask, kind) - expected)[mask > 0].max() < LIMIT
+  )
 
 
-def quiet(kind, folder):
-  """`kind.from_pretrained`, in evaluation mode, without its report of what is new."""
+def load_torch(auto_class, folder):
+  """Loads a model in evaluation mode, without the report of new weights."""
   transformers.utils.logging.set_verbosity_error()
-  return kind.from_pretrained(folder).eval()
+  return auto_class.from_pretrained(folder).eval()
 
 
 def logits(params, hidden, config):
-  """The head of ForSequenceClassification on the first token, in NumPy. [n, C]."""
+  """The head of ForSequenceClassification on the first token, f32 [n, C]."""
   pooled = hidden[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"]
   if config.model_type == "bert":
     pooled = np.tanh(pooled)
@@ -168,7 +170,7 @@ def logits(params, hidden, config):
 
 
 @pytest.mark.parametrize("case", [{}, V3], ids=["bert", "v3"])
-def test_classifier_both_ways(case, tmp_path):
+def test_a_classifier_is_loaded_and_saved(case, tmp_path):
   model = torch_model(case, head=True, num_labels=3)
   model.save_pretrained(tmp_path / "theirs")
   config = read_config(tmp_path / "theirs")
@@ -177,19 +179,21 @@ def test_classifier_both_ways(case, tmp_path):
   assert set(params) == {"encoder", "pooler", "classifier"}
   ids, mask, kind = texts(config, 12, (12, 5))
   hidden = run(Encoder(config), params["encoder"], ids, mask, kind)
-  got = logits(params, hidden, config)
+  ours = logits(params, hidden, config)
 
   names = ("fine", "bad", "worse")
-  save_params(tmp_path / "ours", config, params, labels=names)
-  again = quiet(transformers.AutoModelForSequenceClassification, tmp_path / "ours")
+  save_params(tmp_path / "saved", config, params, labels=names)
+  again = load_torch(
+    transformers.AutoModelForSequenceClassification, tmp_path / "saved"
+  )
   assert again.config.id2label == dict(enumerate(names))
   inputs = torch_inputs(ids, mask, kind)
   with torch.no_grad():
-    assert np.abs(model(**inputs).logits.numpy() - got).max() < LIMIT
-    assert np.abs(again(**inputs).logits.numpy() - got).max() < LIMIT
+    assert np.abs(model(**inputs).logits.numpy() - ours).max() < LIMIT
+    assert np.abs(again(**inputs).logits.numpy() - ours).max() < LIMIT
 
 
-def test_pretraining_heads_are_left_aside(tmp_path):
+def test_pretraining_heads_are_ignored(tmp_path):
   config = transformers.BertConfig(**SMALL)
   transformers.BertForPreTraining(config).save_pretrained(tmp_path)
   _, ignored = load_params(tmp_path, read_config(tmp_path))
@@ -197,43 +201,43 @@ def test_pretraining_heads_are_left_aside(tmp_path):
   assert "bert.pooler.dense.weight" in ignored
 
 
-def test_word_embeddings_as_input(tmp_path):
+def test_embeddings_as_input(tmp_path):
   model = torch_model(V3)
   model.save_pretrained(tmp_path)
   encoder, params = load_encoder(tmp_path)
   ids, mask, _ = texts(encoder.config, 12, (12, 5))
-  given = np.random.default_rng(1).standard_normal((2, 12, 24), np.float32)
+  embedding = np.random.default_rng(1).standard_normal((2, 12, 24), np.float32)
   with torch.no_grad():
-    want = model(
-      inputs_embeds=torch.tensor(given), attention_mask=torch.tensor(mask).long()
+    expected = model(
+      inputs_embeds=torch.tensor(embedding), attention_mask=torch.tensor(mask).long()
     ).last_hidden_state.numpy()
-  got = run(encoder, params, ids, mask, None, given)
-  assert np.abs(got - want)[mask > 0].max() < LIMIT
+  ours = run(encoder, params, ids, mask, None, embedding)
+  assert np.abs(ours - expected)[mask > 0].max() < LIMIT
 
 
 @pytest.mark.slow
-def test_real_weights_both_ways(tmp_path):
+def test_real_weights_are_loaded_and_saved(tmp_path):
   from ssljax.assets import fetch
 
   folder = fetch.model_folder("sentence-transformers/all-MiniLM-L6-v2")
   encoder, params = load_encoder(folder)
   ids, mask, kind = texts(encoder.config, 160, (160, 7, 90))
-  got = run(encoder, params, ids, mask, kind)
-  want = torch_hidden(quiet(transformers.AutoModel, folder), ids, mask, kind)
-  assert np.abs(got - want)[mask > 0].max() < LIMIT
+  ours = run(encoder, params, ids, mask, kind)
+  expected = torch_hidden(load_torch(transformers.AutoModel, folder), ids, mask, kind)
+  assert np.abs(ours - expected)[mask > 0].max() < LIMIT
 
   save_params(tmp_path / "plain", encoder.config, params)
-  again = quiet(transformers.AutoModel, tmp_path / "plain")
-  np.testing.assert_array_equal(torch_hidden(again, ids, mask, kind), want)
+  again = load_torch(transformers.AutoModel, tmp_path / "plain")
+  np.testing.assert_array_equal(torch_hidden(again, ids, mask, kind), expected)
 
   random = np.random.default_rng(0)
-  headed, _ = load_params(folder, encoder.config, with_head=True)
-  headed["classifier"] = {
+  with_head, _ = load_params(folder, encoder.config, with_head=True)
+  with_head["classifier"] = {
     "kernel": random.standard_normal((384, 2), np.float32),
     "bias": random.standard_normal(2, np.float32),
   }
-  save_params(tmp_path / "head", encoder.config, headed)
-  model = quiet(transformers.AutoModelForSequenceClassification, tmp_path / "head")
+  save_params(tmp_path / "head", encoder.config, with_head)
+  model = load_torch(transformers.AutoModelForSequenceClassification, tmp_path / "head")
   with torch.no_grad():
     theirs = model(**torch_inputs(ids, mask, kind)).logits.numpy()
-  assert np.abs(theirs - logits(headed, got, encoder.config)).max() < LIMIT
+  assert np.abs(theirs - logits(with_head, ours, encoder.config)).max() < LIMIT

@@ -1,4 +1,4 @@
-"""Small encoders of both families, every option on in one case and off in another."""
+"""Small encoders of both families; each option is on in one case and off in another."""
 
 import jax
 import jax.numpy as jnp
@@ -49,20 +49,20 @@ configs = pytest.mark.parametrize(
 
 
 def make(config, **options):
-  """An encoder and parameters, none of them 0 or 1 as a fresh one's would be."""
+  """An encoder, and random parameters: initial ones have many zeros and ones."""
   encoder = Encoder(config, **options)
   token = jnp.ones((1, 4), jnp.int32)
   random = np.random.default_rng(0)
 
   def draw(path, leaf):
-    around = 1 if path[-1].key == "scale" else 0
-    return around + 0.2 * random.standard_normal(leaf.shape, np.float32)
+    mean = 1 if path[-1].key == "scale" else 0
+    return mean + 0.2 * random.standard_normal(leaf.shape, np.float32)
 
   shapes = jax.eval_shape(encoder.init, jax.random.key(0), token, token)["params"]
   return encoder, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def run(encoder, params, *args, **options):
-  """Applies an encoder, compiled."""
+  """Applies an encoder under jit."""
   apply = lambda params, *args: encoder.apply({"params": params}, *args, **options)
   return np.asarray(jax.jit(apply)(params, *args))
