@@ -1,5 +1,6 @@
 """User mistakes that `ssljax.predict` reports, before it scores where possible."""
 
+import importlib
 import json
 import os
 import sys
@@ -9,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import predict
 from ssljax.errors import UserError
 from ssljax.inference.rows.jsonl import MAX_DEPTH
 from tests.scored import (
@@ -19,6 +19,8 @@ from tests.scored import (
   without_scores,
   write_file,
 )
+
+predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
 
 def test_unpaired_surrogates_are_scored_and_written_unchanged(classifier, tmp_path):

@@ -1,5 +1,6 @@
 """`ssljax.predict`: every row comes out with its types and a score."""
 
+import importlib
 import json
 from decimal import Decimal
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import SafetyClassifier, predict
+from ssljax import SafetyClassifier
 from ssljax.errors import UserError
 from tests import runs
 from tests.scored import (
@@ -21,6 +22,8 @@ from tests.scored import (
   without_scores,
   write_file,
 )
+
+predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
 
 @pytest.mark.parametrize("source", ["jsonl", "jsonl.gz", "parquet"])

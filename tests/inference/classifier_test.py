@@ -1,5 +1,6 @@
 """SafetyClassifier: runs and exported folders give the same scores."""
 
+import importlib
 import json
 import shutil
 import threading
@@ -8,13 +9,15 @@ import time
 import numpy as np
 import pytest
 
-from ssljax import SafetyClassifier, export, predict
+from ssljax import SafetyClassifier, export
 from ssljax.data.batches import tokenize
 from ssljax.errors import RunError, UserError
 from ssljax.evals.runs import read_run
 from ssljax.inference.load import load_trained
 from ssljax.training import pytrees
 from tests import runs
+
+predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
 TEXTS = ["calm bread", ("harm the bake", "steal"), "kind " * 60, ("a", None), "hurt"]
 

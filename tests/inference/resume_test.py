@@ -1,5 +1,6 @@
 """How `ssljax.predict` continues after a kill, and how much memory it holds."""
 
+import importlib
 import os
 import shutil
 import weakref
@@ -9,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import predict
 from ssljax.data.records import files
 from ssljax.errors import UserError
 from ssljax.inference.rows.resume import OutputParts
@@ -21,6 +21,8 @@ from tests.scored import (
   without_scores,
   write_file,
 )
+
+predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +244,7 @@ def test_memory_holds_the_scored_chunk_and_the_next_one(
 
   lines, batches, add = files.read_rows, pq.ParquetFile.iter_batches, OutputParts.add
   monkeypatch.setattr(
-    files, "rows", lambda path: ((n, watch(Row(row), 1)) for n, row in lines(path))
+    files, "read_rows", lambda path: ((n, watch(Row(row), 1)) for n, row in lines(path))
   )
   monkeypatch.setattr(
     pq.ParquetFile,

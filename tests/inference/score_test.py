@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ssljax import methods, sharding
+from ssljax.batch import Texts
 from ssljax.data.batches import pack, tokenize
 from ssljax.inference import score as score_module
 from ssljax.models import Encoder
@@ -52,7 +53,7 @@ def reorder(tokens: tokenize.Tokens, order) -> tokenize.Tokens:
   )
 
 
-def one_per_row(tokens: tokenize.Tokens, length: int = 48) -> pack.Texts:
+def one_per_row(tokens: tokenize.Tokens, length: int = 48) -> Texts:
   plan = pack.plan_rows(tokens.lengths, (length,), packed=False)
   texts = [tokens.text(i) for i in range(len(tokens.lengths))]
   return pack.fill_rows([plan], [texts], ((length, len(texts)),), False)
