@@ -1,8 +1,8 @@
-"""The forms in which attackers hide a prompt: leetspeak, look-alike letters, Base64, …
+"""Disguises prompts as attackers do: leetspeak, look-alike letters, Base64, ….
 
   python -m ssljax.augment --config=configs/augment/adversarial.py --data=FOLDER
 
-Any machine; no model, no network.
+Runs on any machine, without a model or a network. See docs/augmentation.md.
 """
 
 from ssljax.configs.augment import base
@@ -20,7 +20,7 @@ def get_config():
     "rot13",
     "template",
   )
-  # A frame is longer than a short text, and code looks like no language.
+  # A template may be much longer than its text, and an encoding looks nothing like it.
   config.least_ratio = 0.0
   config.most_ratio = 0.0
   config.most_alike = 0.0

@@ -1,9 +1,9 @@
-"""Views by a Python function of yours: list[Source] -> list[list[view]].
+"""Makes views with your Python function: list[Source] -> list[list[view]].
 
   python -m ssljax.augment --config=configs/augment/custom.py --data=FOLDER \\
     --config.function=package.module:function --config.kind=mine
 
-Any machine; the time is that of the function.
+See docs/augmentation.md.
 """
 
 from ssljax.configs.augment import base
@@ -13,6 +13,6 @@ def get_config():
   config = base.get_config("custom")
   config.function = ""  # package.module:function
   config.version = ""  # change it when the function changes
-  config.stored = True  # False: quicker than a look-up; several processes
-  config.batch = 64  # texts handed over at once
+  config.stored = True  # False: no cache, but several processes
+  config.batch = 64  # texts in one call
   return config

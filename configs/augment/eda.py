@@ -1,9 +1,9 @@
-"""Easy data augmentation: synonyms, insertions, swaps, deletions; no model needed.
+"""Easy data augmentation: replaces, inserts, swaps and deletes words.
 
   python -m ssljax.augment --config=configs/augment/eda.py --data=FOLDER
 
-Any machine; its speed: docs/augmentation.md. The first run fetches 76 MB of word
-vectors. WordNet's synonyms instead: `--config.synonyms=wordnet`.
+Runs on any machine, without a model. The first run downloads 76 MB of word vectors;
+`--config.synonyms=wordnet` uses WordNet instead. See docs/augmentation.md.
 """
 
 from ssljax.configs.augment import base
@@ -11,7 +11,7 @@ from ssljax.configs.augment import base
 
 def get_config():
   config = base.get_config("eda")
-  # Also "span" (words that stand together go) and "tfidf" (UDA's).
+  # Also "span" (deletes consecutive words) and "tfidf" (the replacement of UDA).
   config.operations = ("replace", "insert", "swap", "delete")
   config.alpha_replace = 0.1  # share of the words that change
   config.alpha_insert = 0.1
@@ -20,7 +20,7 @@ def get_config():
   config.alpha_span = 0.1
   config.alpha_tfidf = 0.1
   config.synonyms = "glove"  # or "wordnet"
-  config.threshold = 0.75  # of GloVe neighbours: least cosine
-  config.wordnet = ""  # its folder; "": /usr/share/wordnet or NLTK's data
-  config.most_alike = 1.0  # one word of many is a view here
+  config.threshold = 0.75  # minimum cosine of GloVe neighbours
+  config.wordnet = ""  # folder; "": /usr/share/wordnet or NLTK's data
+  config.most_alike = 1.0  # a view may differ in one word of many
   return config

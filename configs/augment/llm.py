@@ -1,12 +1,12 @@
-"""Views by a language model behind an OpenAI-compatible endpoint, hosted or your own.
+"""Paraphrases by a language model behind any OpenAI-compatible endpoint.
 
   python -m ssljax.augment --config=configs/augment/llm.py --data=FOLDER \
     --config.base_url=http://127.0.0.1:8000/v1 --config.model=NAME
 
 Other prompts: `llm.py:weak` (a light rewording), `:register`, `:reframe`, `:lookalike`,
-`:response` (pairs: the response), `:pair` (pairs: both sides). A key, where one is
-needed, stands in the environment variable OPENAI_API_KEY. Speeds and how to start a
-server: docs/augmentation.md.
+`:response` (pairs: the response), `:pair` (pairs: both sides). If the endpoint needs a
+key, put it into the environment variable OPENAI_API_KEY. docs/augmentation.md describes
+the prompts and how to start a server.
 """
 
 from ssljax.configs.augment import base
@@ -37,29 +37,29 @@ def get_config(variant: str = "strong"):
   config = base.get_config("llm", kind)
   config.base_url = "http://127.0.0.1:8000/v1"
   config.model = ""
-  config.prompt = prompt  # of a text's candidates, in turn; or paths of your own files
+  config.prompt = prompt  # one per candidate, in turn; or your own files
   config.response_prompt = response_prompt
-  config.part = part  # of a pair: text | response | both
+  config.part = part  # part of a pair to rewrite: text | response | both
   config.temperature = (0.3, 0.5, 0.7) if variant == "weak" else (0.7, 0.9, 1.1)
   config.top_p = 0.95
-  config.max_tokens = 0  # of an answer; 0: by the length of the text
-  config.body = ""  # JSON of further fields: '{"seed": null}' leaves one out
-  config.key_env = "OPENAI_API_KEY"  # the variable's name, never the key
+  config.max_tokens = 0  # of an answer; 0: depends on the length of the text
+  config.body = ""  # JSON with more fields; '{"seed": null}' removes one
+  config.key_env = "OPENAI_API_KEY"  # name of the environment variable, never the key
 
-  config.concurrency = 8  # requests at once; as many as the server has slots
+  config.concurrency = 8  # requests in flight; use the number of slots of the server
   config.timeout = 120.0  # seconds for one request
-  config.retries = 6  # of one request, after 429, 5xx, time-outs, lost connections
-  config.failures = 10  # requests in a row of which nothing came: the run stops
-  config.request_budget = 0  # of one run; 0: none
-  config.token_budget = 0  # of one run, in and out; 0: none
-  config.price_in = 0.0  # per million tokens, to show the cost
+  config.retries = 6  # per request, after 429, 5xx, time-outs and lost connections
+  config.failures = 10  # consecutive failed requests that stop the run
+  config.request_budget = 0  # per run; 0: unlimited
+  config.token_budget = 0  # per run, in and out; 0: unlimited
+  config.price_in = 0.0  # per million tokens, to report the cost
   config.price_out = 0.0
 
-  config.language = "same"  # a small model may fall into that of its training
+  config.language = "same"  # small models may switch to another language
   config.keep_questions = variant not in ("reframe", "register")
   if variant == "weak":
-    config.most_alike = 0.999  # a few words of many
+    config.most_alike = 0.999  # few words change
   if variant == "reframe":
-    config.most_ratio = 10.0  # the frame comes on top
-    config.max_tokens = 1024  # whatever the length of the text
+    config.most_ratio = 10.0  # a story around the request
+    config.max_tokens = 1024  # independent of the length of the text
   return config

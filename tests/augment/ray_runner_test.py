@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-  """Starts Ray; its workers have a cache of their own."""
+  """Starts Ray; its workers have a separate cache."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("PYTHONPATH", str(command.ROOT))
     patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
