@@ -1,13 +1,14 @@
-"""Kills a run with SIGKILL at random moments and compares its bits with a straight one.
+"""Kills a run at random moments and checks that it ends in the same state regardless.
 
   python -m benchmarks.kill --times=5 -- --config=configs/fixmatch.py \\
     --config.data=pyrit --config.encoder=sentence-transformers/all-MiniLM-L6-v2 \\
     --config.max_length=32 --config.batch=4 --config.steps=600 \\
     --config.checkpoint_every=5 --config.eval_every=30
 
-The first kill waits for the first checkpoint; of N kills each comes at a moment drawn
-evenly from the first N-th of the time that the straight run took. Exit code 0 if every
-restart went on at a step above 0 and both hashes are equal.
+Each of the N kills (SIGKILL) waits for the first checkpoint, and comes at a time drawn
+uniformly from the first N-th of the duration of an uninterrupted run. The exit code is
+0 if every restart resumed at a step above 0 and both hashes equal those of the
+uninterrupted run.
 """
 
 import argparse
@@ -29,38 +30,40 @@ def main() -> int:
   options = parser.parse_args()
   draw = random.Random(options.seed)
   with tempfile.TemporaryDirectory() as folder:
-    straight, killed = Path(folder) / "straight", Path(folder) / "killed"
+    uninterrupted = Path(folder) / "uninterrupted"
+    killed = Path(folder) / "killed"
     began = time.monotonic()
-    process = start(options.arguments, straight)
-    printed, _ = process.communicate()
+    process = start(options.arguments, uninterrupted)
+    output, _ = process.communicate()
     if process.returncode:
-      print(printed)
+      print(output)
       return 1
-    took = time.monotonic() - began
-    resumed, moments = [], []
+    duration = time.monotonic() - began
+    resumed, kill_times = [], []
     for _ in range(options.times):
       process = start(options.arguments, killed)
       began = time.monotonic()
       while not any((killed / "checkpoints").glob("[0-9]*")):
         time.sleep(0.01)
-      moment = draw.uniform(0, took / options.times)
-      time.sleep(max(0.0, moment - (time.monotonic() - began)))
+      kill_time = draw.uniform(0, duration / options.times)
+      time.sleep(max(0.0, kill_time - (time.monotonic() - began)))
       if process.poll() is not None:
-        print("the run ended before it could be killed as often: give it more steps")
+        print("the run finished before the last kill; set more --config.steps")
         return 1
       process.kill()
-      moments.append(time.monotonic() - began)
-      resumed += said(process)
+      kill_times.append(time.monotonic() - began)
+      resumed += resumed_steps(process)
     process = start(options.arguments, killed)
-    resumed += said(process)
-    one, other = (
-      json.loads((place / "result.json").read_text()) for place in (straight, killed)
+    resumed += resumed_steps(process)
+    expected, result = (
+      json.loads((workdir / "result.json").read_text())
+      for workdir in (uninterrupted, killed)
     )
-  equal = all(one[key] == other[key] for key in ("params_sha256", "state_sha256"))
-  print(f"straight: {took:.0f} s, state {one['state_sha256'][:16]}")
-  print(f"killed after {', '.join(f'{m:.1f}' for m in moments)} s of each start")
-  print(f"went on at steps {', '.join(map(str, resumed))}")
-  print(f"state {other['state_sha256'][:16]}: {'equal' if equal else 'DIFFERENT'}")
+  equal = all(expected[key] == result[key] for key in ("params_sha256", "state_sha256"))
+  print(f"uninterrupted: {duration:.0f} s, state {expected['state_sha256'][:16]}")
+  print(f"killed {', '.join(f'{t:.1f}' for t in kill_times)} s after each start")
+  print(f"resumed at steps {', '.join(map(str, resumed))}")
+  print(f"state {result['state_sha256'][:16]}: {'equal' if equal else 'DIFFERENT'}")
   return 0 if equal and resumed and min(resumed) > 0 else 1
 
 
@@ -73,10 +76,10 @@ def start(arguments: list[str], workdir: Path) -> subprocess.Popen:
   )
 
 
-def said(process: subprocess.Popen) -> list[int]:
-  """Waits for the end; the step at which it went on, if it said one."""
-  printed, _ = process.communicate()
-  return [int(step) for step in re.findall(r"resumed at step (\d+)", printed)]
+def resumed_steps(process: subprocess.Popen) -> list[int]:
+  """Waits for the process; returns the step at which it resumed, if any."""
+  output, _ = process.communicate()
+  return [int(step) for step in re.findall(r"resumed at step (\d+)", output)]
 
 
 if __name__ == "__main__":

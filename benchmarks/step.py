@@ -1,15 +1,15 @@
-"""Times one step in several forms, or of several methods, side by side.
+"""Times variants of one train step, or the steps of several methods, side by side.
 
   python -m benchmarks.step --data=FOLDER --compare=rows
   python -m benchmarks.step --data=FOLDER --compare=torch --max_length=128 --batch=8
   python -m benchmarks.step --data=FOLDER --compare=methods --max_length=64 --batch=8
 
-Each round runs one step of every form on the texts of the same batch, in turn, so that
-a noisy machine slows all of them alike. Printed are the median seconds, the lowest and
-the highest, and the ratio to the first form as the median over rounds with its
-quartiles. `methods` sets each method against `--method`, two at a time. `torch` needs
-the extra `parity`; it does the same step as published code does: views one after
-another, padded to the longest text of the batch.
+Each round runs one step of every variant in turn, on the same batch, so that a noisy
+machine slows down all of them. For each variant, the command prints the median, lowest
+and highest time in seconds, and the ratio to the first variant: median over rounds and
+quartiles. `methods` compares each method with `--method`, two at a time. `torch` needs
+the extra `parity`; it runs the step as published code does, one view after another,
+padded to the longest text of the batch.
 """
 
 import argparse
@@ -31,18 +31,20 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 OPTIONS = loader.row_length_options
 
 
-def short(*some: int) -> dict:
-  """Rows of these lengths and of the longest text, whatever the loader would choose."""
-  return {(loader, "row_length_options"): lambda *given: [(*some, OPTIONS(*given)[0][-1])]}
+def with_lengths(*shorter: int) -> dict:
+  """Patches that make the loader use these row lengths and that of the longest text."""
+  return {
+    (loader, "row_length_options"): lambda *args: [(*shorter, OPTIONS(*args)[0][-1])]
+  }
 
 
-# name -> (config keys, {(module, name): what it is replaced by})
-FORMS = {
+# name -> (config keys, {(module, attribute): replacement})
+VARIANTS = {
   "rows": {
-    "the longest only": ({}, short()),
-    "64 and the longest": ({}, short(64)),
-    "128 and the longest": ({}, short(128)),
-    "256 and the longest": ({}, short(256)),
+    "longest only": ({}, with_lengths()),
+    "64 and longest": ({}, with_lengths(64)),
+    "128 and longest": ({}, with_lengths(128)),
+    "256 and longest": ({}, with_lengths(256)),
     "as chosen": ({}, {}),
   },
   "layout": {"packed": ({}, {}), "padded": ({"layout": "padded"}, {})},
@@ -58,7 +60,7 @@ FORMS = {
     "no weak dropout": ({"weak_dropout": False}, {}),
   },
   "torch": {"packed": ({}, {})},
-  "methods": {"the first": ({}, {})},
+  "methods": {"baseline": ({}, {})},
 }
 
 
@@ -66,44 +68,44 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("--data", required=True)
   parser.add_argument("--encoder", default=MINILM)
-  parser.add_argument("--compare", choices=FORMS, default="rows")
+  parser.add_argument("--compare", choices=VARIANTS, default="rows")
   parser.add_argument("--method", default="fixmatch")
   parser.add_argument("--max_length", type=int, default=512)
   parser.add_argument("--batch", type=int, default=16)
   parser.add_argument("--rounds", type=int, default=7)
   options = parser.parse_args()
-  forms: dict[str, Callable[[int], None]] = {}
-  for name, (keys, patches) in FORMS[options.compare].items():
+  variants: dict[str, Callable[[int], None]] = {}
+  for name, (keys, patches) in VARIANTS[options.compare].items():
     with contextlib.ExitStack() as stack:
       for (module, constant), value in patches.items():
         stack.enter_context(mock.patch.object(module, constant, value))
-      made = assembled(options, keys)
-    forms[name] = ours(made)
-    described(name, made)
+      job = make_job(options, keys)
+    variants[name] = jax_step(job)
+    describe(name, job)
   if options.compare == "torch":
-    forms["torch, padded"] = torchs(made)
+    variants["torch, padded"] = torch_step(job)
 
   others = [name for name in methods.names() if name != options.method]
   if options.compare != "methods":
-    print(*timed(forms, options.rounds), sep="\n")
+    print(*compare(variants, options.rounds), sep="\n")
     return
   for name in others:
-    other = ours(assembled(options, {}, name))
-    print(timed(forms | {name: other}, options.rounds)[-1], flush=True)
+    other = jax_step(make_job(options, {}, name))
+    print(compare(variants | {name: other}, options.rounds)[-1], flush=True)
 
 
-def timed(forms: dict[str, Callable[[int], None]], rounds: int) -> list[str]:
-  """A line for each form; the ratio is to the first one."""
-  for t in range(rounds):  # every shape that will be met is compiled
-    for run in forms.values():
+def compare(variants: dict[str, Callable[[int], None]], rounds: int) -> list[str]:
+  """Returns one line per variant; ratios are to the first one."""
+  for t in range(rounds):  # compiles all shapes
+    for run in variants.values():
       run(t)
-  seconds: dict[str, list[float]] = {name: [] for name in forms}
+  seconds: dict[str, list[float]] = {name: [] for name in variants}
   for t in range(rounds):
-    for name, run in forms.items():
+    for name, run in variants.items():
       began = time.perf_counter()
       run(t)
       seconds[name].append(time.perf_counter() - began)
-  first, lines = next(iter(forms)), []
+  first, lines = next(iter(variants)), []
   for name, times in seconds.items():
     ratios = np.array(times) / np.array(seconds[first])
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
@@ -114,9 +116,9 @@ def timed(forms: dict[str, Callable[[int], None]], rounds: int) -> list[str]:
   return lines
 
 
-def assembled(
+def make_job(
   options: argparse.Namespace, keys: dict, method: str = ""
-) -> assemble.Job:
+) -> assemble.TrainingJob:
   file = importlib.import_module(f"configs.{method or options.method}")
   return assemble.assemble(
     file.get_config().to_dict()
@@ -131,39 +133,39 @@ def assembled(
   )
 
 
-def ours(made: assemble.Job) -> Callable[[int], None]:
-  """Runs step t, and waits for it; the state goes on from call to call."""
-  state = made.first()
+def jax_step(job: assemble.TrainingJob) -> Callable[[int], None]:
+  """A function that runs step t and waits for it; calls update the same state."""
+  state = job.first()
 
   def run(t: int) -> None:
     nonlocal state
-    state, _ = made.train_step(state, *made.put(*made.batches.batch(t)))
+    state, _ = job.train_step(state, *job.put(*job.batches.batch(t)))
     jax.block_until_ready(state)
 
   return run
 
 
-def described(name: str, made: assemble.Job) -> None:
-  batches = [made.batches.batch(t)[0] for t in range(30)]
+def describe(name: str, job: assemble.TrainingJob) -> None:
+  batches = [job.batches.batch(t)[0] for t in range(30)]
   real, rows = np.sum([preview.real_tokens(batch) for batch in batches], axis=0)
   shapes = len({preview.shape_of(batch) for batch in batches})
   print(f"{name}: {real / rows:.1%} real tokens, {shapes} shapes in 30 steps")
 
 
-def torchs(made: assemble.Job) -> Callable[[int], None]:
-  """The FixMatch step in torch, on the same texts."""
+def torch_step(job: assemble.TrainingJob) -> Callable[[int], None]:
+  """A function that runs the FixMatch step in torch, on the same texts."""
   import torch
   from transformers import BertForSequenceClassification
 
-  train, classes = made.data.train, made.sizes.classes
+  train, classes = job.data.train, job.sizes.classes
   torch.manual_seed(0)
   model = BertForSequenceClassification.from_pretrained(
-    made.data.encoder, num_labels=classes, torch_dtype=torch.float32
+    job.data.encoder, num_labels=classes, torch_dtype=torch.float32
   ).train()
   optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=5e-4)
   entropy = torch.nn.functional.cross_entropy
 
-  def padded(view: loader.View, rows: np.ndarray) -> dict:
+  def pad(view: loader.View, rows: np.ndarray) -> dict:
     epochs = np.zeros(len(rows), int)
     texts = [view.tokens.text(i)[0] for i in view.draw(0, epochs, rows)]
     length = max(map(len, texts))
@@ -176,15 +178,13 @@ def torchs(made: assemble.Job) -> Callable[[int], None]:
     }
 
   def run(t: int) -> None:
-    labelled, unlabelled = made.batches.order(t)
+    labelled, unlabelled = job.batches.order(t)
     target = torch.from_numpy(train.label[labelled].astype(np.int64))
     with torch.no_grad():
-      weak = model(**padded(train.unlabelled["weak"], unlabelled)).logits.softmax(-1)
+      weak = model(**pad(train.unlabelled["weak"], unlabelled)).logits.softmax(-1)
     confidence, pseudo = weak.max(-1)
-    supervised = entropy(
-      model(**padded(train.labelled["weak"], labelled)).logits, target
-    )
-    strong = model(**padded(train.unlabelled["strong"], unlabelled)).logits
+    supervised = entropy(model(**pad(train.labelled["weak"], labelled)).logits, target)
+    strong = model(**pad(train.unlabelled["strong"], unlabelled)).logits
     losses = entropy(strong, pseudo, reduction="none")
     loss = supervised + (losses * (confidence >= 0.95)).mean()
     optimizer.zero_grad()
