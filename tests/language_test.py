@@ -69,12 +69,13 @@ MOVED = """
   augment.forms augment.glove augment.marian augment.on_ray augment.pieces
   augment.progress augment.prompt augment.sentences augment.shard augment.similarity
   augment.stop augment.stop_words augment.stream augment.tfidf augment.translate
-  augment.verdict augment.wordnet augment.workers build checkpoint data.alike
-  data.checks data.columns data.files data.folder data.hub data.ingest data.loader
-  data.locate data.order data.overlap data.pack data.sets data.tftext data.tokenize
-  data.words evals.card evals.html evals.operating evals.page evals.plots evals.shares
-  forward job jsonfile keywords leaves metrics models.hub modules ops.listening optim
-  plan rows scoring serving step trained window
+  augment.verdict augment.wordnet augment.workers augment.words build checkpoint
+  data.alike data.checks data.columns data.files data.folder data.hub data.ingest
+  data.loader data.locate data.order data.overlap data.pack data.sets data.tftext
+  data.tokenize data.words evals.card evals.html evals.operating evals.page
+  evals.plots evals.report.page evals.shares forward job jsonfile keywords leaves
+  metrics models.hub modules ops.listening optim plan rows scoring serving step
+  trained window
 """
 NAMES = "|".join(re.escape(name).replace(r"\.", "[./]") for name in MOVED.split())
 PATTERNS.append((re.compile(rf"(?<!\w)ssljax[./]({NAMES})(?![\w/])"), "it has moved"))
