@@ -88,7 +88,7 @@ class Cache:
 
   def put(self, key: bytes, engine: str, candidates: Sequence[Candidate]) -> None:
     """Stores candidates, unless the same query may succeed at another time."""
-    if any(c.passing or c.problem == TOO_LONG for c in candidates):
+    if any(c.transient or c.problem == TOO_LONG for c in candidates):
       return
     data = json.dumps([[c.text, c.response, c.problem] for c in candidates])
     try:

@@ -35,7 +35,7 @@ class Candidate(NamedTuple):
   text: str = ""
   response: str | None = None
   problem: str = ""  # "" for a view, else a short reason, such as "refusal"
-  passing: bool = False  # the problem is transient: retrying may help, so don't cache
+  transient: bool = False  # the problem may go away, so it isn't cached
 
 
 class Engine(NamedTuple):

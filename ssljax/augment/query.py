@@ -94,14 +94,14 @@ class CachedEngine:
       raise Stopped
     for k in range(len(sources)):
       if k not in answered:
-        yield k, [Candidate(problem="no answer", passing=True)]
+        yield k, [Candidate(problem="no answer", transient=True)]
 
   def _check_failures(self, candidates: Sequence[Candidate]) -> None:
     # Texts that were never sent come back as problems after a stop. An empty answer
     # means that the text has no more views, and says nothing about the server.
     if self.stop or not candidates:
       return
-    transient = [c.problem for c in candidates if c.passing]
+    transient = [c.problem for c in candidates if c.transient]
     self._failures = self._failures + 1 if transient else 0
     if self._failures >= MAX_FAILURES:
       raise RunError(

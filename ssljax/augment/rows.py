@@ -107,7 +107,7 @@ def augment_shard(
         counts["candidates"] += 1
         if candidate.problem:
           drop(i, number, candidate.problem, candidate)
-          if candidate.passing:
+          if candidate.transient:
             unanswered.add(i)
           continue
         view = text_filters.clean(sources[i], candidate)

@@ -63,7 +63,7 @@ def test_results_can_be_read_while_another_connection_is_open(path):
 
 def test_transient_problems_are_not_stored(path):
   store = Cache(path)
-  store.put(b"1", "double", [VIEW, Candidate(problem="time-out", passing=True)])
+  store.put(b"1", "double", [VIEW, Candidate(problem="time-out", transient=True)])
   assert store.get(b"1") is None
   store.put(b"1", "double", [Candidate(problem=TOO_LONG)])  # depends on the server
   assert store.get(b"1") is None

@@ -40,7 +40,7 @@ def repeat(sources):
 
 def unreachable(sources):
   """Fails as if the server didn't answer."""
-  return [[Candidate(problem="no connection", passing=True)] for _ in sources]
+  return [[Candidate(problem="no connection", transient=True)] for _ in sources]
 
 
 def nearly_unreachable(sources):

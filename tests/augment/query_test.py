@@ -46,7 +46,7 @@ def fail_at(*transient):
   def make(sources, number):
     for i in range(len(sources)):
       problem = "busy" if transient[i] else ""
-      yield i, [Candidate("x", problem=problem, passing=transient[i])]
+      yield i, [Candidate("x", problem=problem, transient=transient[i])]
 
   return make_engine(make)
 
@@ -98,4 +98,4 @@ def test_a_source_without_an_answer_has_a_transient_problem():
 
   answers = dict(CachedEngine(make_engine(make))(make_sources(2), 0))
   assert answers[1] == [VIEW]
-  assert answers[0][0].passing
+  assert answers[0][0].transient

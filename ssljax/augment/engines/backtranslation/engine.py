@@ -108,7 +108,7 @@ def _translate(
   try:
     results = back_translate(texts, translator, language, pivot) if texts else []
   except TranslatorError as error:
-    failure = Candidate(problem=str(error), passing=True)
+    failure = Candidate(problem=str(error), transient=True)
     if len(sources) == 1 or not _works(translator, language, pivot):
       return [failure] * len(sources)
     half = len(sources) // 2

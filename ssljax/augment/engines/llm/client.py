@@ -131,7 +131,7 @@ class Client:
         if (pause := self._not_before - time.monotonic()) > 0:
           await _sleep(pause + random.uniform(0, BACKOFF), stopping)
         if stopping.is_set() or self.stopped:
-          return Answer(problem=STOPPED, passing=True)
+          return Answer(problem=STOPPED, transient=True)
         self._check_budgets()
         self.requests += 1
         answer, wait = await self._send(connection, body)
@@ -178,9 +178,9 @@ class Client:
       self.completion_tokens += completion_tokens
       return answer, None
     except (TimeoutError, openai.APITimeoutError):
-      return Answer(problem="timed out", passing=True), 0.0
+      return Answer(problem="timed out", transient=True), 0.0
     except openai.APIConnectionError:
-      return Answer(problem="no connection", passing=True), 0.0
+      return Answer(problem="no connection", transient=True), 0.0
     except openai.APIStatusError as error:
       status_error = error
     finally:
@@ -223,9 +223,9 @@ class Client:
       if wait <= MAX_WAIT:
         self._not_before = max(self._not_before, time.monotonic() + wait)
       problem = "rate limit" if status == 429 else f"error {status}"
-      return Answer(problem=problem, passing=True), wait
+      return Answer(problem=problem, transient=True), wait
     # Usually a setting that the server doesn't support, sometimes only this text.
-    return Answer(problem=f"error {status}", passing=True), None
+    return Answer(problem=f"error {status}", transient=True), None
 
   def _count_failures(self, answer: Answer, gave_up: bool) -> None:
     """Counts consecutive failures and raises RunError at too many."""

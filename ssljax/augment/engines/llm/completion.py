@@ -14,7 +14,7 @@ class Answer(NamedTuple):
 
   content: str = ""
   problem: str = ""
-  passing: bool = False  # whether another request may succeed
+  transient: bool = False  # whether another request may succeed
 
 
 def parse_completion(
@@ -29,7 +29,7 @@ def parse_completion(
     The answer and the numbers of prompt and completion tokens. A server that doesn't
     report tokens is charged one for every three characters.
   """
-  malformed = Answer(problem="malformed answer", passing=True), 0, 0
+  malformed = Answer(problem="malformed answer", transient=True), 0, 0
   try:
     completion = json.loads(content)
     choices = completion["choices"]
@@ -46,7 +46,7 @@ def parse_completion(
   length = len(text) if isinstance(text, str) else 0
   completion_tokens = _tokens(usage, "completion_tokens", length)
   if choice is None:
-    answer = Answer(problem="no choices", passing=True)
+    answer = Answer(problem="no choices", transient=True)
   elif choice.get("finish_reason") == "content_filter":
     answer = Answer(problem="content filter")
   elif isinstance(message, dict) and message.get("refusal"):
@@ -57,7 +57,7 @@ def parse_completion(
     problem = "truncated" if truncated else TOO_LONG
     answer = Answer(text if isinstance(text, str) else "", problem)
   elif not isinstance(text, str):
-    answer = Answer(problem="no content", passing=True)
+    answer = Answer(problem="no content", transient=True)
   else:
     answer = Answer(text)
   return answer, prompt_tokens, completion_tokens

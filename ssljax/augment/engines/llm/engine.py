@@ -139,7 +139,7 @@ def make(
       | extra_fields
     )
     if answer.problem:
-      return Candidate(answer.content, None, answer.problem, answer.passing)
+      return Candidate(answer.content, None, answer.problem, answer.transient)
     new = parse_rewrite(answer.content, request)
     return Candidate(answer.content, None, "markers") if new is None else Candidate(new)
 

@@ -173,7 +173,7 @@ def test_a_text_that_crashes_the_translator_affects_no_other(use):
   use(fake(fragile)[0])
   texts = ["poison" if i == 21 else f"Cat {i}" for i in range(50)]
   candidates = collect([Source(str(i), text) for i, text in enumerate(texts)])
-  assert candidates.pop(21) == [Candidate(problem="it crashed", passing=True)]
+  assert candidates.pop(21) == [Candidate(problem="it crashed", transient=True)]
   assert all(c == [Candidate(f"Cat {i}!!")] for i, c in candidates.items())
   assert len(candidates) == 49
 
@@ -187,7 +187,7 @@ def test_a_dead_translator_is_not_called_for_each_text(use):
 
   use(fake(dead)[0])
   candidates = collect([Source(str(i), f"Cat {i}") for i in range(50)])
-  problem = Candidate(problem="it crashed", passing=True)
+  problem = Candidate(problem="it crashed", transient=True)
   assert candidates == {i: [problem] for i in range(50)}
   assert len(calls) == 2
 

@@ -42,10 +42,10 @@ def test_temporary_faults_are_retried_and_counted(cause):
 
 
 @pytest.mark.parametrize("cause", TEMPORARY)
-def test_temporary_faults_that_persist_are_passing_problems(cause):
+def test_temporary_faults_that_persist_are_transient_problems(cause):
   with StubServer(lambda *_: TEMPORARY[cause]) as server:
     candidate = single_candidate(server, retries=1, failures=5)
-    assert candidate == Candidate(problem=cause, passing=True)
+    assert candidate == Candidate(problem=cause, transient=True)
     assert len(server.bodies) == 2
 
 
@@ -87,11 +87,11 @@ def test_timeouts():
     assert engine.usage()["retries: timed out"] == 2
   with StubServer(lambda *_: "hang") as server:
     candidate = single_candidate(server, timeout=0.1, retries=0)
-    assert candidate == Candidate(problem="timed out", passing=True)
+    assert candidate == Candidate(problem="timed out", transient=True)
 
 
 @pytest.mark.parametrize(
-  ("result", "problem", "passing"),
+  ("result", "problem", "transient"),
   [
     ("garbage", "malformed answer", True),
     (["a list"], "malformed answer", True),
@@ -116,10 +116,10 @@ def test_timeouts():
     (error(422, "odd"), "error 422", True),
   ],
 )
-def test_problems_of_answers(result, problem, passing):
+def test_problems_of_answers(result, problem, transient):
   with StubServer(lambda *_: result) as server:
     kept = "half a" if "length" in str(result) and "usage" in result else ""
-    assert single_candidate(server) == Candidate(kept, None, problem, passing)
+    assert single_candidate(server) == Candidate(kept, None, problem, transient)
     assert len(server.bodies) == 1
 
 
@@ -127,7 +127,7 @@ def test_an_answer_with_markers_inside_is_a_problem():
   echo = lambda _, body: reply(body["messages"][-1]["content"])
   with StubServer(echo) as server:
     found = single_candidate(server)
-  assert (found.problem, found.passing) == ("markers", False)
+  assert (found.problem, found.transient) == ("markers", False)
   assert "bake loaf 0" in found.text  # kept for the file of dropped views
 
 
@@ -162,7 +162,7 @@ def test_a_retry_after_that_is_too_long_is_a_failure():
   assert "lower config.concurrency" in message
   assert len(server.bodies) <= 7
   assert all(
-    c == [Candidate(problem="rate limit", passing=True)] for c in candidates.values()
+    c == [Candidate(problem="rate limit", transient=True)] for c in candidates.values()
   )
 
 
@@ -222,7 +222,7 @@ def test_a_dead_server_stops_the_run():
   for word in ("4 consecutive requests", f"no answer from {url}", "views are kept"):
     assert word in message
   assert 3 <= len(candidates) <= 4
-  assert all(c[0].passing and c[0].problem for c in candidates.values())
+  assert all(c[0].transient and c[0].problem for c in candidates.values())
 
 
 def test_a_web_server_is_not_a_chat_endpoint():
@@ -265,7 +265,7 @@ def test_request_budget_counts_retries_and_keeps_answers():
   assert "config.request_budget" in message
   done = [c for c in candidates.values() if not c[0].problem]
   assert 3 <= len(done) <= 5
-  assert all(c[0].passing for c in candidates.values() if c[0].problem)
+  assert all(c[0].transient for c in candidates.values() if c[0].problem)
 
 
 def test_token_budget_and_cost():
