@@ -198,7 +198,7 @@ def divide(
   group_size = np.bincount(index)
   has_unlabelled = np.zeros(len(first), bool)
   has_unlabelled[index[labels < 0]] = True
-  # The class of a group is that of its first row.
+  # A group counts for the class of its first row.
   group_class = np.where(has_unlabelled, -1, labels[first])
   part = np.zeros(len(first), np.int64)
   for c in np.unique(group_class[group_class >= 0]):

@@ -1,4 +1,4 @@
-"""The label budget is a partition, balanced, nested and the same for the same seed."""
+"""The label budget is a partition, balanced, nested and determined by the seed."""
 
 import numpy as np
 import pytest
@@ -18,43 +18,43 @@ def draw(budget, seed=0, **more):
 @pytest.mark.parametrize("budget", [0, 3, 10, 31, 60])
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
 def test_partition(mode, budget, seed):
-  found = draw(budget, seed, mode=mode)
-  both = np.concatenate([found.labelled, found.unlabelled])
+  drawn = draw(budget, seed, mode=mode)
+  both = np.concatenate([drawn.labelled, drawn.unlabelled])
   assert sorted(both.tolist()) == list(range(len(LABELS)))
-  assert len(found.labelled) == (budget or 180)
-  assert (LABELS[found.labelled] >= 0).all()
-  assert set(LABELS[found.labelled]) == {0, 1, 2}
-  assert found.labelled.dtype == found.unlabelled.dtype == np.int64
-  assert (np.diff(found.labelled) > 0).all()
+  assert len(drawn.labelled) == (budget or 180)
+  assert (LABELS[drawn.labelled] >= 0).all()
+  assert set(LABELS[drawn.labelled]) == {0, 1, 2}
+  assert drawn.labelled.dtype == drawn.unlabelled.dtype == np.int64
+  assert (np.diff(drawn.labelled) > 0).all()
 
 
 def test_same_seed_same_draw():
-  one, two = draw(30, 3), draw(30, 3)
-  assert one.labelled.tolist() == two.labelled.tolist()
-  assert one.labelled.tolist() != draw(30, 4).labelled.tolist()
+  first, second = draw(30, 3), draw(30, 3)
+  assert first.labelled.tolist() == second.labelled.tolist()
+  assert first.labelled.tolist() != draw(30, 4).labelled.tolist()
 
 
-def test_the_draw_of_a_seed_is_for_ever():
-  # Written down, so that a NumPy whose shuffles differ is noticed.
-  found = split.draw_budget(np.arange(12) % 3, 6, 3, 0).labelled
-  assert found.tolist() == [0, 1, 2, 5, 9, 10]
+def test_the_draw_of_a_seed_never_changes():
+  # A literal, to notice if a version of NumPy shuffles differently.
+  drawn = split.draw_budget(np.arange(12) % 3, 6, 3, 0).labelled
+  assert drawn.tolist() == [0, 1, 2, 5, 9, 10]
 
 
 def test_balanced_counts_and_remainder():
   assert np.bincount(LABELS[draw(60).labelled]).tolist() == [20, 20, 20]
   assert draw(60).notes == ()
-  found = draw(31, names=("no", "maybe", "yes"))
-  assert sorted(np.bincount(LABELS[found.labelled]).tolist()) == [10, 10, 11]
-  assert "31 is not a multiple of 3 classes" in found.notes[0]
-  extra = int(np.argmax(np.bincount(LABELS[found.labelled])))
-  assert f"(label {extra})" in found.notes[0]
-  # The seed, not the order of the classes, says who gets more.
+  drawn = draw(31, names=("no", "maybe", "yes"))
+  assert sorted(np.bincount(LABELS[drawn.labelled]).tolist()) == [10, 10, 11]
+  assert "31 is not a multiple of 3 classes" in drawn.notes[0]
+  extra = int(np.argmax(np.bincount(LABELS[drawn.labelled])))
+  assert f"(label {extra})" in drawn.notes[0]
+  # The seed, not the order of the classes, decides which class gets more.
   first = {int(np.argmax(np.bincount(LABELS[draw(31, s).labelled]))) for s in range(20)}
   assert first == {0, 1, 2}
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_smaller_budgets_lie_within_larger_ones(seed):
+def test_smaller_budgets_are_subsets_of_larger_ones(seed):
   before: set[int] = set()
   for budget in range(3, 61):
     now = set(draw(budget, seed).labelled.tolist())
@@ -75,44 +75,44 @@ def test_stratified():
   assert np.bincount(labels[rare.labelled]).tolist() == [19, 1]
 
 
-def test_labelled_rows_join_the_pool_only_when_asked():
-  found = draw(30, include_labelled=True)
-  assert found.unlabelled.tolist() == list(range(len(LABELS)))
-  assert len(found.labelled) == 30
+def test_labelled_rows_join_the_pool_only_on_request():
+  drawn = draw(30, include_labelled=True)
+  assert drawn.unlabelled.tolist() == list(range(len(LABELS)))
+  assert len(drawn.labelled) == 30
   assert not set(draw(30).labelled) & set(draw(30).unlabelled)
 
 
 @pytest.mark.parametrize("ratio", [1, 4, 9, -4])
-def test_labelled_rows_have_the_shape_that_is_asked_for(ratio):
-  found = draw(34, labelled_imbalance=ratio)
-  many = np.bincount(LABELS[found.labelled], minlength=3)
+def test_labelled_imbalance(ratio):
+  drawn = draw(34, labelled_imbalance=ratio)
+  many = np.bincount(LABELS[drawn.labelled], minlength=3)
   root = abs(ratio) ** 0.5
   wanted = np.array([root, 1, 1 / root]) / (root + 1 + 1 / root) * 34
   wanted = wanted if ratio > 0 else wanted[::-1]
   assert many.sum() == 34
   assert np.abs(many - wanted).max() <= 1
-  assert draw(34, labelled_imbalance=ratio).labelled.tolist() == found.labelled.tolist()
-  assert f"{many[0]} of" in found.notes[-1]
+  assert draw(34, labelled_imbalance=ratio).labelled.tolist() == drawn.labelled.tolist()
+  assert f"{many[0]} of" in drawn.notes[-1]
 
 
 @pytest.mark.parametrize("ratio", [1, 4, -16])
-def test_unlabelled_rows_have_the_shape_and_are_as_many_as_can_be(ratio):
+def test_unlabelled_imbalance_keeps_as_many_rows_as_possible(ratio):
   labels = LABELS[LABELS >= 0]
   whole = split.draw_budget(labels, 9, 3, 0)
-  found = split.draw_budget(labels, 9, 3, 0, unlabelled_imbalance=ratio)
-  assert set(found.unlabelled) <= set(whole.unlabelled)
-  assert found.labelled.tolist() == whole.labelled.tolist()
+  drawn = split.draw_budget(labels, 9, 3, 0, unlabelled_imbalance=ratio)
+  assert set(drawn.unlabelled) <= set(whole.unlabelled)
+  assert drawn.labelled.tolist() == whole.labelled.tolist()
   there = np.bincount(labels[whole.unlabelled], minlength=3)
-  many = np.bincount(labels[found.unlabelled], minlength=3)
+  many = np.bincount(labels[drawn.unlabelled], minlength=3)
   shape = [abs(ratio) ** (-c / 2) for c in range(3)]
   shape = shape if ratio > 0 else shape[::-1]
   most = min(n / s for n, s in zip(there, shape, strict=True))
   assert many.tolist() == [int(most * s + 1e-9) for s in shape]
   assert (many == there).any()  # some class is used up
-  assert f"{many[1]} of" in found.notes[-1]
+  assert f"{many[1]} of" in drawn.notes[-1]
 
 
-def test_an_imbalance_of_unknown_classes_is_refused():
+def test_unlabelled_imbalance_needs_labels():
   with pytest.raises(UserError, match=r"unlabelled_imbalance=2: 50 rows .* no label"):
     draw(9, unlabelled_imbalance=2.0)
 
@@ -128,25 +128,25 @@ def test_an_imbalance_of_unknown_classes_is_refused():
     (30, {"mode": "random"}, ["'random'", "balanced or stratified"]),
   ],
 )
-def test_budgets_that_cannot_be(budget, more, words):
+def test_invalid_budgets(budget, more, words):
   with pytest.raises(UserError) as error:
     draw(budget, names=("no", "maybe", "yes"), **more)
   for word in words:
     assert word in str(error.value)
 
 
-def test_class_without_labelled_rows():
+def test_a_class_without_labelled_rows():
   with pytest.raises(UserError, match="class 3 has no labelled row"):
     split.draw_budget(LABELS, 8, 4, 0)
 
 
-def test_divide():
+def test_divide_keeps_groups_together():
   n = 3000
   rng = np.random.default_rng(1)
   labels = rng.choice([0, 0, 0, 1], n)
   groups = rng.integers(0, 1500, n)
   last = np.array([np.flatnonzero(groups == g)[-1] for g in range(60) if g in groups])
-  labels[last] = -1  # often beside labelled rows of the same group
+  labels[last] = -1  # often in a group with labelled rows
   parts = split.divide(groups, labels, (0.7, 0.1, 0.2), 0)
   assert sorted(np.concatenate(parts).tolist()) == list(range(n))
   of = [set(groups[part]) for part in parts]
@@ -161,17 +161,17 @@ def test_divide():
   other = split.divide(groups, labels, (0.7, 0.1, 0.2), 1)
   assert [p.tolist() for p in again] == [p.tolist() for p in parts]
   assert other[2].tolist() != parts[2].tolist()
-  # Only which rows belong together counts, not how the groups are numbered.
+  # The numbers of the groups do not matter.
   renamed = split.divide(5000 - groups, labels, (0.7, 0.1, 0.2), 0)
   assert [p.tolist() for p in renamed] == [p.tolist() for p in parts]
 
 
-def test_a_class_with_few_groups_stays_in_the_first_part():
+def test_a_class_with_one_group_stays_in_the_first_part():
   labels = np.array([0] * 50 + [1])
   parts = split.divide(np.arange(51), labels, (0.7, 0.1, 0.2), 0)
   assert 50 in parts[0]
 
 
-def test_group():
-  found = split.group_texts(["A text", "a  text ", "another", "A TEXT"])
-  assert found.tolist() == [0, 0, 1, 0]
+def test_group_texts():
+  drawn = split.group_texts(["A text", "a  text ", "another", "A TEXT"])
+  assert drawn.tolist() == [0, 0, 1, 0]

@@ -36,12 +36,12 @@ KEY = jax.random.key(3)
 
 
 def laid(ids, packed=True, row_lengths=ROWS):
-  """Texts of these token ids, in one shard."""
+  """Lays out texts with these token ids in one shard."""
   ids = [np.asarray(one, np.int32) for one in ids]
   row_lengths = row_lengths if packed else ROWS[-1:]
   plan = pack.plan_rows(np.array([len(one) for one in ids]), row_lengths, packed)
   groups = zip(row_lengths, plan.rows, strict=True)
-  shape = pack.Shape(tuple((length, rows) for length, rows in groups if rows))
+  shape = tuple((length, rows) for length, rows in groups if rows)
   return pack.fill_rows([plan], [[(one, len(one)) for one in ids]], shape, packed)
 
 
@@ -62,7 +62,7 @@ def words(texts):
 
 
 class Noted:
-  """Notes the texts that a forward is asked about; the changed ones come last."""
+  """Records the texts that a forward gets; the perturbed ones come last."""
 
   def __init__(self):
     self.asked = []
@@ -134,7 +134,7 @@ class Run(NamedTuple):
 
 @functools.partial(passes.jit, static_argnums=0)
 def run(made, params, texts, own, label, progress):
-  """One step of VAT with the forward that `made` makes of the parameters."""
+  """One step of VAT with the forward that `made` builds from the parameters."""
   clock = Clock(jnp.int32(3), progress, jnp.int32(1), KEY)
   forward = made(params)
   method = vat.make(EPSILON, SCALE, ENTROPY, RAMP)
@@ -191,7 +191,7 @@ def test_equals_the_equations(classes, packed, size, sure):
   params["outer"] *= sure
   ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
   own = [random.integers(VOCABULARY, size=4) for _ in range(3)]
-  texts, label = laid(ids, packed), fake.labels(random, 3, classes)
+  texts, label = laid(ids, packed), fake.random_labels(random, 3, classes)
   assert (len(texts.rows[0].first[0, 0]) > 1) == packed
   found = run(Smooth, as_f32(params), texts, laid(own), label, np.float32(0.1))
 
@@ -216,7 +216,7 @@ def test_equals_the_equations(classes, packed, size, sure):
   pairs = zip(answers, label, strict=True)
   assert totals(found.terms) == pytest.approx(
     {
-      "labelled": sum(fake.surprise(*pair) for pair in pairs) / 3,
+      "labelled": sum(fake.cross_entropy(*pair) for pair in pairs) / 3,
       "unlabelled": SCALE * 0.25 * sum(apart) / len(apart),
       "entropy": ENTROPY * sum(entropies) / len(entropies),
     },
@@ -230,7 +230,7 @@ def smooth_run():
   params = parameters(random, 5)
   ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
   own = [random.integers(VOCABULARY, size=4) for _ in range(3)]
-  return params, ids, own, fake.labels(random, 3, 5)
+  return params, ids, own, fake.random_labels(random, 3, 5)
 
 
 @functools.partial(passes.jit, static_argnums=0)
@@ -246,7 +246,7 @@ def slopes(made, params, texts, own, label):
   return jax.value_and_grad(total)(params)
 
 
-def test_neither_the_target_nor_r_has_a_gradient_and_the_entropy_has():
+def test_target_and_r_have_no_gradient_but_the_entropy_has():
   params, ids, own, label = smooth_run()
   texts = laid(ids)
   change = run(Smooth, as_f32(params), texts, laid(own), label, np.float32(0.1)).change
@@ -257,7 +257,7 @@ def test_neither_the_target_nor_r_has_a_gradient_and_the_entropy_has():
     mine = params | {name: values}
     loss = 0.0
     for one, y in zip(own, label, strict=True):
-      loss += fake.surprise(smooth_logits(mine, mine["table"][one]), y) / 3
+      loss += fake.cross_entropy(smooth_logits(mine, mine["table"][one]), y) / 3
     for one, r, p in zip(ids, fixed, targets, strict=True):
       clean = mine["table"][one]
       q = fake.softmax(smooth_logits(mine, clean))
@@ -284,7 +284,7 @@ def test_the_divergence_ramps_up_and_the_entropy_does_not(progress, share):
   assert float(terms["entropy"].scale) == pytest.approx(ENTROPY)
 
 
-def test_a_model_that_hears_nothing_is_changed_by_nothing():
+def test_a_constant_model_has_no_divergence():
   params, ids, own, label = smooth_run()
   deaf = as_f32(params | {"outer": params["outer"] * 0})
   value, gradient = slopes(Smooth, deaf, laid(ids), laid(own), label)
@@ -306,14 +306,14 @@ class Real(ModelForward, Noted):
 
 @functools.cache
 def real_params():
-  """Its parameters, of surer predictions, so that a change tells."""
+  """Its parameters, scaled for confident predictions, so that changes are visible."""
   params = passes.made()[1]
   return params | {"classifier": jax.tree.map(lambda a: a * 40, params["classifier"])}
 
 
 @functools.cache
 def real_run():
-  """What VAT does on it: (ids, texts, Run). No token stands twice."""
+  """A step of VAT on it: (ids, texts, Run). No token is repeated."""
   random = np.random.default_rng(0)
   ids = np.split(5 + random.permutation(90)[: sum(LENGTHS)], np.cumsum(LENGTHS)[:-1])
   texts, own = (laid(some, row_lengths=ROWS[-1:]) for some in (ids, ids[:3]))
@@ -321,7 +321,7 @@ def real_run():
   return ids, texts, run(Real, real_params(), texts, own, label, np.float32(1.0))
 
 
-def test_r_enters_once_as_a_change_of_the_word_embeddings():
+def test_r_is_added_once_to_the_word_embeddings():
   """Published code adds it to what positions and LayerNorm made, and does both again.
 
   As no token stands twice, other word embeddings say the same.
@@ -342,7 +342,7 @@ def test_r_enters_once_as_a_change_of_the_word_embeddings():
     assert loss == pytest.approx(far, rel=1e-3, abs=1e-6)
 
 
-def test_r_of_the_real_model_is_that_of_its_jacobian():
+def test_r_of_the_real_model_follows_from_its_jacobian():
   ids, texts, found = real_run()
   params = real_params()
 
@@ -383,8 +383,8 @@ class Dropping(Smooth):
     return Outputs(kept @ self.params["outer"], kept, {})
 
 
-def test_without_a_change_there_is_no_divergence_whatever_the_dropout():
-  """Clean and changed texts drop the same."""
+def test_clean_and_perturbed_texts_share_their_dropout():
+  """So without a perturbation there is no divergence."""
   params, ids, own, label = smooth_run()
   batch = batch_of(laid(ids), laid(own), label)
   clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), KEY)
@@ -395,8 +395,8 @@ def test_without_a_change_there_is_no_divergence_whatever_the_dropout():
   np.testing.assert_allclose(loss().loss, 0, atol=1e-5)
 
 
-def test_the_direction_is_by_the_place_in_a_text():
-  """However the texts are laid: packed or not, the start is the same."""
+def test_the_direction_depends_on_the_position_in_a_text():
+  """It is the same in packed and in padded rows."""
   params, ids, own, label = smooth_run()
   found = []
   for packed in (True, False):

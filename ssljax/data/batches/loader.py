@@ -16,7 +16,6 @@ import numpy as np
 
 from ssljax.batch import Batch, Labelled, SecondCandidate, Texts, Unlabelled
 from ssljax.data.batches import order, pack
-from ssljax.data.batches.pack import Shape
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
 
@@ -172,7 +171,7 @@ class Loader:
         pack.fill_rows(
           [plans[v][k][s] for s in shards],
           [texts[v][k][s] for s in shards],
-          Shape(groups),
+          groups,
           self.layout.packed,
         )
         for k in range(self.layout.micro)

@@ -32,17 +32,6 @@ class Plan(NamedTuple):
   longest: int  # tokens of the longest text, 0 without texts
 
 
-class Shape(NamedTuple):
-  """Rows of one view: (length, rows per shard) for each row length."""
-
-  groups: tuple[tuple[int, int], ...]
-
-  @property
-  def tokens(self) -> int:
-    """Tokens per shard, including padding."""
-    return sum(length * rows for length, rows in self.groups)
-
-
 def slots_per_row(length: int, packed: bool) -> int:
   """M, the number of texts that a row of `length` tokens can hold."""
   return max(1, length // TOKENS_PER_SLOT) if packed else 1
@@ -91,7 +80,7 @@ def plan_rows(
 def fill_rows(
   plans: Sequence[Plan],
   texts: Sequence[Sequence[tuple[np.ndarray, int]]],
-  shape: Shape,
+  shape: Sequence[tuple[int, int]],
   packed: bool = True,
 ) -> Texts:
   """Fills the arrays of one view.
@@ -100,16 +89,15 @@ def fill_rows(
     plans: one per shard.
     texts: the texts of each shard: token ids i32 [length], and how many of them belong
       to the first segment (token type 0).
-    shape: rows of each length, at least as many as the plans need.
+    shape: (length, rows per shard) for each row length, with at least the rows that the
+      plans need.
     packed: as in `plan_rows`.
 
   Returns:
     Texts of NumPy arrays with S = len(plans).
   """
-  groups = [
-    empty_rows(len(plans), rows, length, packed) for length, rows in shape.groups
-  ]
-  sizes = [rows * slots_per_row(length, packed) for length, rows in shape.groups]
+  groups = [empty_rows(len(plans), rows, length, packed) for length, rows in shape]
+  sizes = [rows * slots_per_row(length, packed) for length, rows in shape]
   offset = np.concatenate([[0], np.cumsum(sizes)])
   where = np.zeros((len(plans), len(plans[0].row)), np.int32)
   for s, (plan, shard) in enumerate(zip(plans, texts, strict=True)):

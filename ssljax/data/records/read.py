@@ -109,15 +109,14 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
       duplicate id; a row of validation or test without a label; labels that are not
       0..C-1 or whose names aren't one-to-one.
   """
-  paths_of = split_files.find_splits(str(data))
   splits, notes = {}, []
-  for name, paths in paths_of.items():
+  for name, paths in split_files.find_splits(str(data)).items():
     splits[name] = _read_split(name, paths, notes)
   if len(splits) == 1:
     splits = _divide_file(data, splits["train"], seed, notes)
   checks.check_unique_ids(list(splits.values()))
   labels = checks.check_labels(splits)
-  return Splits(**splits, labels=labels, notes=tuple(notes), files=paths_of)
+  return Splits(**splits, labels=labels, notes=tuple(notes))
 
 
 def _read_split(name: str, paths: Sequence[Path], notes: list[str]) -> Records:

@@ -56,7 +56,6 @@ class Splits(NamedTuple):
   test: Records
   labels: tuple[str, ...]  # class names by id
   notes: tuple[str, ...]  # assumptions and ignored columns, for the log
-  files: Mapping[str, Sequence[Path]]  # by split
 
 
 def from_rows(rows: Sequence[Mapping], path: Path = Path("rows")) -> Records:

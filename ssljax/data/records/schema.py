@@ -88,6 +88,7 @@ def _read_text_file(
   chunks, lines, ignored = [], [], {}
   for numbered_rows in files.chunked(files.read_rows(path), files.BATCH):
     numbers = [number for number, _ in numbered_rows]
+    location = lambda i, numbers=numbers: files.location(path, numbers[i])
     present = dict.fromkeys(
       itertools.chain.from_iterable(row for _, row in numbered_rows)
     )
@@ -101,7 +102,9 @@ def _read_text_file(
       values = [row.get(name) for _, row in numbered_rows]
       if is_csv and name != "text":
         values = [value or None for value in values]  # an empty cell means null
-      chunk[name] = _convert(path, numbers, name, values, is_csv)
+      if is_csv and name == "label":
+        values = [_parse_number(value) for value in values]
+      chunk[name] = to_column(name, values, location)
     chunks.append(chunk)
     lines.append(np.array(numbers, np.int64))
   columns = {}
@@ -115,45 +118,45 @@ def _read_text_file(
   return columns, np.concatenate(lines or [np.zeros(0, np.int64)]), list(ignored)
 
 
-def _convert(
-  path: Path, numbers: Sequence[int], name: str, values: list, is_csv: bool
-) -> pa.Array:
-  """Python values of one column as an Arrow array of SCHEMA's type."""
+def to_column(name: str, values: list, location: Callable[[int], str]) -> pa.Array:
+  """Converts the values of one column to an Arrow array of SCHEMA's type.
+
+  Args:
+    location: index of a value -> its location, for errors.
+
+  Raises:
+    UserError: a value of the wrong type.
+  """
   types = {type(value) for value in values} - {type(None)}
   if name == "label":
-    if is_csv:
-      values = [_parse_number(value) for value in values]
     # Tools that represent null as NaN turn integer columns into floats.
     values = [int(v) if type(v) is float and v.is_integer() else v for v in values]
     if bad := _first(values, lambda v: type(v) is not int or abs(v) >= 1 << 31):
-      raise label_error(files.location(path, numbers[bad[0]]), bad[1])
+      raise label_error(location(bad[0]), bad[1])
   elif name == "views":
     if types - {list}:
       bad = _first(values, lambda value: not isinstance(value, list))
-      location = files.location(path, numbers[bad[0]])
-      raise type_error(location, name, bad[1], "a list of views")
+      raise type_error(location(bad[0]), name, bad[1], "a list of views")
   elif types - {str}:
     if name == "id":
       values = [str(v) if type(v) is int else v for v in values]
     if bad := _first(values, lambda value: not isinstance(value, str)):
-      location = files.location(path, numbers[bad[0]])
-      raise type_error(location, name, bad[1], "a string")
+      raise type_error(location(bad[0]), name, bad[1], "a string")
   type_ = SCHEMA.field(name).type
   try:
     return pa.array(values, type_)
   except (pa.ArrowException, UnicodeEncodeError, TypeError):
-    for number, value in zip(numbers, values, strict=True):  # find the bad value
-      location = files.location(path, number)
+    for i, value in enumerate(values):  # find the bad value
       try:
         pa.array([value], type_)
       except UnicodeEncodeError as error:
         raise UserError(
-          f"{location}: {name} contains half a surrogate pair ({_ascii(value)}), which "
-          "is not valid Unicode; remove or replace the character"
+          f"{location(i)}: {name} contains half a surrogate pair ({_ascii(value)}), "
+          "which is not valid Unicode; remove or replace the character"
         ) from error
       except (pa.ArrowException, TypeError) as error:
         expected = "a list of objects with the strings kind, text, response, origin"
-        raise type_error(location, name, value, expected) from error
+        raise type_error(location(i), name, value, expected) from error
     raise
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ssljax.data.records import checks, files
+from ssljax.data.records import checks, files, schema
 from ssljax.data.records.records import Records
 from ssljax.data.records.schema import SCHEMA
 from ssljax.data.sources.named import NO_LABEL, NO_TEXT
@@ -37,6 +37,7 @@ def collect_records(
     dropped: counts the dropped rows by reason.
   """
   tables, paths, path, line = [], {}, [], []
+  location = lambda i: files.location(list(paths)[path[i]], line[i])
   count = 0
   for chunk in files.chunked(rows, files.BATCH):
     records = []
@@ -58,7 +59,14 @@ def collect_records(
       )
       path.append(paths.setdefault(file, len(paths)))
       line.append(number)
-    tables.append(_table(records, list(paths), path, line))
+    first = len(line) - len(records)
+    columns = [
+      schema.to_column(
+        name, [r.get(name) for r in records], lambda i, first=first: location(first + i)
+      )
+      for name in SCHEMA.names
+    ]
+    tables.append(pa.table(columns, SCHEMA))
   records = Records(
     pa.concat_tables(tables or [SCHEMA.empty_table()]),
     tuple(paths),
@@ -67,21 +75,6 @@ def collect_records(
   )
   checks.check_rows(records)
   return records
-
-
-def _table(records: list[dict], paths: list[Path], path: list, line: list) -> pa.Table:
-  try:
-    return pa.Table.from_pylist(records, SCHEMA)
-  except UnicodeEncodeError:
-    for i, record in enumerate(records, len(line) - len(records)):
-      try:
-        pa.Table.from_pylist([record], SCHEMA)
-      except UnicodeEncodeError as error:
-        raise UserError(
-          f"{files.location(paths[path[i]], line[i])}: the row contains half a "
-          "surrogate pair, which is not valid Unicode; remove or replace the character"
-        ) from error
-    raise
 
 
 def column_converter(

@@ -1,4 +1,4 @@
-"""Batch t is a function of (seed, t) and holds whole texts, however it is laid."""
+"""Batch t depends on (seed, t) alone, and its texts do not depend on the layout."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ LABELLED, ROWS, B, U = 10, 30, 4, 8
 
 
 def view(first, rows, candidates, seed, lengths=range(3, 40)):
-  """Rows whose candidate k of row i is made of tokens first + 10 i + k."""
+  """A view in which candidate k of row i consists of tokens first + 10 i + k."""
   random = np.random.default_rng(seed)
   lengths = random.choice(lengths, size=rows * candidates)
   names = first + 10 * np.repeat(np.arange(rows), candidates)
@@ -97,18 +97,20 @@ def equal(a, b):
 
 @pytest.mark.parametrize(("shards", "micro"), [(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)])
 @pytest.mark.parametrize("packed", [True, False])
-def test_the_layout_changes_no_content(shards, micro, packed):
+def test_the_layout_does_not_change_the_content(shards, micro, packed):
   plain, loader = make(), make(shards=shards, micro=micro, packed=packed)
   for t in range(6):
     batch, hidden = loader.batch(t)
     labelled, unlabelled = loader.order(t)
     assert content(batch) == content(plain.batch(t)[0])
-    said = content(batch)
-    weak = [token for token, _ in said["unlabelled", "weak"]]
-    strong = [(token - 3000) // 10 for token, _ in said["unlabelled", "strong"]]
+    contents = content(batch)
+    weak = [token for token, _ in contents["unlabelled", "weak"]]
+    strong = [(token - 3000) // 10 for token, _ in contents["unlabelled", "strong"]]
     assert weak == [2000 + 10 * u for u in unlabelled]
     assert strong == list(unlabelled)
-    assert [n for n, _ in said["labelled", "weak"]] == [1000 + 10 * i for i in labelled]
+    assert [n for n, _ in contents["labelled", "weak"]] == [
+      1000 + 10 * i for i in labelled
+    ]
     np.testing.assert_array_equal(batch.labelled.label, np.eye(2)[labelled % 2])
     np.testing.assert_array_equal(batch.unlabelled.index, unlabelled)
     np.testing.assert_array_equal(hidden, unlabelled % 3 - 1)
@@ -121,25 +123,25 @@ def test_the_layout_changes_no_content(shards, micro, packed):
       assert not rows.first.any()
 
 
-def test_a_batch_is_a_function_of_seed_and_step():
+def test_batches_depend_on_seed_and_step_alone():
   first, again, other = make(), make(), make(seed=1)
   late = again.batch(7)
   assert equal([first.batch(t) for t in range(8)][7], late)
   assert not np.array_equal(other.order(7)[1], first.order(7)[1])
 
 
-def test_seeds_beside_each_other_share_no_orders():
-  passes = {}
+def test_consecutive_seeds_share_no_permutation():
+  first = {}
   for seed in range(4):
     loader = make(seed=seed)
-    for t in range(0, 30, ROWS // U):  # the first batch of each pass
-      order = tuple(loader.order(t)[1])
-      assert order not in passes, f"seed {seed}, step {t}: as {passes[order]}"
-      passes[order] = seed, t
+    for t in range(0, 12, ROWS // U):  # the first batch of each epoch
+      rows = tuple(loader.order(t)[1])
+      assert rows not in first, f"seed {seed}, step {t}: same as {first[rows]}"
+      first[rows] = seed, t
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_a_pass_repeats_nothing(seed):
+def test_an_epoch_repeats_no_row(seed):
   loader = make(seed=seed)
   for k, size, rows in ((0, B, LABELLED), (1, U, ROWS)):
     steps = rows // size
@@ -149,13 +151,13 @@ def test_a_pass_repeats_nothing(seed):
       assert np.concatenate(seen).max() < rows
 
 
-def test_fewer_labelled_texts_than_a_batch_repeat_evenly():
+def test_a_labelled_set_smaller_than_a_batch_repeats_evenly():
   loader = make(batch=16)
   counts = np.bincount(np.concatenate([loader.order(t)[0] for t in range(5)]))
   np.testing.assert_array_equal(counts, np.full(LABELLED, 8))
 
 
-def test_candidates_are_drawn_by_seed_epoch_and_row():
+def test_candidates_depend_on_seed_epoch_and_row():
   strong = DATA.unlabelled["strong"]
   rows = np.arange(ROWS)
   draws = {
@@ -172,7 +174,7 @@ def test_candidates_are_drawn_by_seed_epoch_and_row():
 
 
 def shown_together(first, second):
-  """Which of four candidates two views of the same ones show side by side."""
+  """Pairs of candidates that two views with the same four candidates show."""
   four = DATA.unlabelled["strong"]
   loader = make(data=DATA._replace(unlabelled={first: four, second: four}))
   pairs = set()
@@ -183,29 +185,29 @@ def shown_together(first, second):
   return pairs
 
 
-def test_views_of_the_same_candidates_are_drawn_apart():
+def test_views_with_the_same_candidates_draw_independently():
   assert len(shown_together("weak", "strong")) == 16
 
 
-def test_two_strong_views_of_a_row_are_never_the_same_candidate():
+def test_a_second_strong_view_is_another_candidate():
   pairs = shown_together("strong", SecondCandidate("strong"))
   assert len(pairs) == 12
   assert all(first != second for first, second in pairs)
   # A row with one candidate shows it twice.
-  one = DATA.unlabelled["strong"]._replace(begin=np.arange(9))
+  single = DATA.unlabelled["strong"]._replace(begin=np.arange(9))
   np.testing.assert_array_equal(
-    one.draw(5, np.zeros(8, int), np.arange(8), taken=7), np.arange(8)
+    single.draw(5, np.zeros(8, int), np.arange(8), taken=7), np.arange(8)
   )
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_run_has_few_shapes(packed):
+def test_a_run_has_at_most_three_shapes(packed):
   loader = make(packed=packed, shards=2)
   shapes = {str(jax.tree.map(np.shape, loader.batch(t)[0])) for t in range(20)}
   assert len(shapes) <= 3
 
 
-def test_some_shards_are_a_slice_of_all():
+def test_selected_shards_are_a_slice_of_all():
   loader = make(shards=4)
   whole, part = loader.batch(3)[0], loader.batch(3, shards=[1, 2])[0]
   for name in ("weak", "strong"):
@@ -215,7 +217,7 @@ def test_some_shards_are_a_slice_of_all():
   np.testing.assert_array_equal(part.labelled.label, whole.labelled.label)
 
 
-def test_going_on_from_a_step_is_the_tail_of_the_whole():
+def test_iteration_can_start_at_any_step():
   loader = make(shards=2, micro=2)
   whole = list(loader.iterate(0, 9, range(2)))
   assert len(whole) == 9
@@ -224,7 +226,7 @@ def test_going_on_from_a_step_is_the_tail_of_the_whole():
   assert equal(whole[6], loader.batch(6))
 
 
-def test_sizes_that_cannot_be_are_named():
+def test_invalid_batch_sizes():
   with pytest.raises(UserError, match="not divisible by 3 device shards"):
     make(shards=3)
   with pytest.raises(
@@ -242,7 +244,7 @@ def test_supervised_reads_no_unlabelled_text():
 
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("packed", [True, False])
-def test_the_price_is_that_of_the_rows_of_all_steps(packed, shards):
+def test_the_price_is_the_mean_cost_of_a_step(packed, shards):
   loader = make(packed=packed, shards=shards, costly=20.0)
   paid = 0.0
   for t in range(20):
@@ -254,7 +256,7 @@ def test_the_price_is_that_of_the_rows_of_all_steps(packed, shards):
   assert loader.choice.price == pytest.approx(paid / 20)
 
 
-def test_short_rows_are_chosen_for_short_texts_where_attention_is_dear():
+def test_short_rows_are_chosen_if_attention_is_expensive():
   def chosen(data, costly):
     options = ((40,), (8, 40))
     best = make(data=data, options=options, costly=costly).choice
@@ -267,7 +269,7 @@ def test_short_rows_are_chosen_for_short_texts_where_attention_is_dear():
   assert chosen(DATA, costly=1e9) == (40,)
 
 
-def test_row_lengths_that_come_into_question():
+def test_row_length_options():
   assert row_length_options(500, 300) == [(300,), (128, 300), (256, 300)]
   assert row_length_options(193, 512) == [(200,), (128, 200)]
   assert row_length_options(193, 512, packed=False) == [(200,)]

@@ -1,4 +1,4 @@
-"""tensorflow-text gives the ids of `tokenizers`, whatever the text."""
+"""tensorflow-text gives the same ids as `tokenizers` for any text."""
 
 import json
 import os
@@ -125,7 +125,7 @@ FAMILIES = {
 
 @pytest.fixture(scope="module")
 def minilm():
-  """The real vocabulary of the demo's encoder: 30,522 pieces."""
+  """The vocabulary of the demo's encoder: 30,522 pieces."""
   return fetch.model_folder("sentence-transformers/all-MiniLM-L6-v2")
 
 
@@ -142,7 +142,7 @@ def test_real_texts_and_a_real_vocabulary(minilm):
 
 
 @pytest.mark.slow
-def test_masked_words_are_masked_whole_and_as_many_as_asked_for(minilm):
+def test_whole_words_are_masked_at_the_given_rate(minilm):
   tokenizer = tokenize.load_tokenizer(minilm)
   texts = [
     "unbelievably antidisestablishmentarian bakers bake " * 5,
@@ -171,14 +171,14 @@ def test_masked_words_are_masked_whole_and_as_many_as_asked_for(minilm):
     words = np.array([not p.startswith(("##", "[")) for p in pieces])
     assert (hidden & words).sum() == np.ceil(0.2 * words.sum())
     sets.add((i % 3, hidden.tobytes()))
-  assert len(sets) > 30  # not the same words in each copy
+  assert len(sets) > 30  # different words in each copy
   again = tftext.mask_words(plain, chosen, tokenizer, 0, rate=0.2)
   np.testing.assert_array_equal(again.ids, masked.ids)
   other = tftext.mask_words(plain, chosen, tokenizer, 1, rate=0.2)
   assert (other.ids != masked.ids).any()
 
 
-def test_a_word_of_a_sentencepiece_vocabulary_is_masked_whole(tmp_path):
+def test_whole_words_are_masked_with_sentencepiece(tmp_path):
   spm(tmp_path)
   tokenizer = tokenize.load_tokenizer(tmp_path)
   plain = tokenize.encode(
@@ -216,7 +216,7 @@ def test_nasty_texts_get_the_same_ids(encoder):
 
 def test_every_character_gets_the_same_ids(encoder):
   backend = tokenize.load_tokenizer(encoder).backend_tokenizer
-  # All up to Hangul, then the planes of emoji and rarer signs.
+  # All up to Hangul, then a sample, and the planes of emoji.
   points = [*range(0xD800), *range(0xE000, 0x10000, 7), *range(0x1F000, 0x1FC00)]
   texts = [f"a{chr(point)}b {chr(point)}" for point in points]
   expected = backend.encode_batch(texts, add_special_tokens=False)
@@ -225,7 +225,7 @@ def test_every_character_gets_the_same_ids(encoder):
 
 
 @pytest.mark.parametrize("encoder", ["uncased", "spm"], indirect=True)
-def test_plain_words_are_left_to_tensorflow(encoder, monkeypatch):
+def test_plain_words_go_through_tensorflow(encoder, monkeypatch):
   backend = tokenize.load_tokenizer(encoder).backend_tokenizer
   seen, graphs = [], []
   whole = tf.data.Dataset.from_tensor_slices
@@ -258,7 +258,7 @@ def test_tokens_and_cache_are_shared(encoder, monkeypatch):
 
 
 @pytest.mark.parametrize("encoder", ["uncased"], indirect=True)
-def test_no_accelerator_is_taken(encoder, monkeypatch):
+def test_no_accelerator_is_used(encoder, monkeypatch):
   asked = []
   monkeypatch.setattr(
     tf.config, "set_visible_devices", lambda *given: asked.append(given)
@@ -268,7 +268,7 @@ def test_no_accelerator_is_taken(encoder, monkeypatch):
 
 
 @pytest.mark.parametrize("encoder", ["spm"], indirect=True)
-def test_another_tokenizer_is_refused(encoder):
+def test_unsupported_tokenizer(encoder):
   backend = tokenize.load_tokenizer(encoder).backend_tokenizer
   (encoder / "spm.model").unlink()
   with pytest.raises(UserError, match=r"--config\.tokenizer_backend=hf"):
@@ -276,7 +276,7 @@ def test_another_tokenizer_is_refused(encoder):
 
 
 @pytest.mark.parametrize("encoder", ["uncased"], indirect=True)
-def test_the_console_stays_quiet(encoder):
+def test_nothing_is_printed(encoder):
   code = (
     "from pathlib import Path; from ssljax.data.batches import tftext, tokenize\n"
     f"folder = Path({str(encoder)!r})\n"

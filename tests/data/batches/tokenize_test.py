@@ -1,4 +1,4 @@
-"""Tokens are the tokenizer's own, cut from the left, and kept on disk."""
+"""Tokens are those of the tokenizer, cut from the left, and cached on disk."""
 
 import json
 import sys
@@ -33,14 +33,14 @@ def ids(*words):
   return [VOCABULARY.index(word) for word in words]
 
 
-def test_short_texts_are_encoded_as_the_tokenizer_does(encoder):
+def test_short_texts_are_encoded_like_the_tokenizer(encoder):
   tokenizer = tokenize.load_tokenizer(encoder)
   tokens = tokenize.encode(tokenizer, TEXTS, REPLIES, 64)
   for i, (text, reply) in enumerate(zip(TEXTS, REPLIES, strict=True)):
     expected = tokenizer(text, reply) if reply is not None else tokenizer(text)
-    found, prompt = tokens.text(i)
-    np.testing.assert_array_equal(found, expected["input_ids"])
-    kinds = np.arange(len(found)) >= prompt
+    token_ids, prompt = tokens.text(i)
+    np.testing.assert_array_equal(token_ids, expected["input_ids"])
+    kinds = np.arange(len(token_ids)) >= prompt
     np.testing.assert_array_equal(kinds, expected["token_type_ids"])
   assert not tokens.truncated.any()
   assert tokens.lengths.sum() == len(tokens.ids)
@@ -49,18 +49,18 @@ def test_short_texts_are_encoded_as_the_tokenizer_does(encoder):
 @pytest.mark.parametrize(
   ("reply", "limit", "prompt_left", "reply_left"),
   [
-    (None, 8, 6, 0),  # all fits
+    (None, 8, 6, 0),  # everything fits
     (None, 7, 5, 0),
     (None, 4, 2, 0),
     ("dog ran .", 12, 6, 3),
-    ("dog ran .", 11, 5, 3),  # the prompt goes first
+    ("dog ran .", 11, 5, 3),  # the prompt is cut first
     ("dog ran .", 7, 1, 3),
-    ("dog ran .", 6, 2, 1),  # the response would leave nothing: longest first
+    ("dog ran .", 6, 2, 1),  # the response leaves no room: longest first
     ("dog ran .", 5, 1, 1),
     ("dog ran .", 4, 1, 0),
   ],
 )
-def test_too_long_a_text_loses_its_beginning(
+def test_long_texts_lose_their_beginning(
   encoder, reply, limit, prompt_left, reply_left
 ):
   tokenizer = tokenize.load_tokenizer(encoder)
@@ -75,7 +75,7 @@ def test_too_long_a_text_loses_its_beginning(
   assert tokens.truncated[0] == (not whole)
 
 
-def test_more_texts_than_a_chunk_keep_their_order(encoder, monkeypatch):
+def test_several_chunks_keep_their_order(encoder, monkeypatch):
   tokenizer = tokenize.load_tokenizer(encoder)
   whole = tokenize.encode(tokenizer, TEXTS, REPLIES, 8)
   monkeypatch.setattr(tokenize, "CHUNK", 2)
@@ -84,7 +84,7 @@ def test_more_texts_than_a_chunk_keep_their_order(encoder, monkeypatch):
     np.testing.assert_array_equal(a, b)
 
 
-def test_a_second_time_no_tokenizer_is_loaded(encoder, monkeypatch):
+def test_cached_tokens_need_no_tokenizer(encoder, monkeypatch):
   first = tokenize.encode_cached(encoder, TEXTS, REPLIES, 64)
   monkeypatch.setattr(tokenize, "load_tokenizer", None)
   second = tokenize.encode_cached(encoder, TEXTS, REPLIES, 64)
@@ -92,13 +92,13 @@ def test_a_second_time_no_tokenizer_is_loaded(encoder, monkeypatch):
     np.testing.assert_array_equal(a, b)
     assert a.dtype == b.dtype
   folders = list((encoder.parent / "cache" / "tokens").iterdir())
-  assert len(folders) == 1  # nothing temporary stays
+  assert len(folders) == 1  # no temporary folders are left
 
 
-def test_views_are_made_once(encoder):
-  made = lambda: (["the cat", "a mat", "dog"], [None] * 3, np.array([0, 2, 3]))
+def test_views_are_computed_once(encoder):
+  make = lambda: (["the cat", "a mat", "dog"], [None] * 3, np.array([0, 2, 3]))
   tokens, begin = tokenize.encode_views_cached(
-    encoder, ["x", "y"], [None, None], 64, made
+    encoder, ["x", "y"], [None, None], 64, make
   )
   assert begin.tolist() == [0, 2, 3]
   again = tokenize.encode_views_cached(encoder, ["x", "y"], [None, None], 64, None)
@@ -107,7 +107,7 @@ def test_views_are_made_once(encoder):
   assert tokens.text(2)[0].tolist() == [CLS, *ids("dog"), SEP]
 
 
-def test_whatever_matters_changes_the_key(encoder):
+def test_the_key_covers_everything_that_matters(encoder):
   def key(texts=("a", "b"), replies=(None, None), limit=8):
     return tokenize._cache_key(encoder, texts, replies, limit)
 
@@ -133,22 +133,22 @@ def test_no_texts_at_all(encoder):
 
 
 @pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
-def test_a_folder_without_tokenizer_is_named(tmp_path, kind):
-  # transformers would make one of special tokens alone, to which all words are unknown.
+def test_missing_tokenizer(tmp_path, kind):
+  # transformers would create one that knows only special tokens.
   (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
   (tmp_path / "tokenizer_config.json").write_text("{}")
   with pytest.raises(UserError, match="there is no tokenizer here; put"):
     tokenize.load_tokenizer(tmp_path)
 
 
-def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path):
+def test_unreadable_tokenizer(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
   (tmp_path / "tokenizer.json").write_text("{")
   with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
     tokenize.load_tokenizer(tmp_path)
 
 
-def test_ids_that_the_embedding_lacks_are_named(encoder):
+def test_ids_without_an_embedding(encoder):
   (encoder / "config.json").write_text(
     json.dumps({"model_type": "bert", "vocab_size": len(VOCABULARY) - 1})
   )
@@ -158,7 +158,7 @@ def test_ids_that_the_embedding_lacks_are_named(encoder):
     tokenize.encode_cached(encoder, [" ".join(VOCABULARY)], [None], 64)
 
 
-def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):
+def test_a_folder_with_only_a_sentencepiece_model(tmp_path):
   import sentencepiece
 
   (tmp_path / "texts.txt").write_text("\n".join([*filter(None, TEXTS)] * 20))
@@ -179,12 +179,12 @@ def test_a_folder_with_a_sentencepiece_model_alone(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
   (tmp_path / "texts.txt").unlink()
   tokenizer = tokenize.load_tokenizer(tmp_path)
-  found, _ = tokenize.encode(tokenizer, ["the cat"], [None], 64).text(0)
+  token_ids, _ = tokenize.encode(tokenizer, ["the cat"], [None], 64).text(0)
   model = sentencepiece.SentencePieceProcessor(str(tmp_path / "spm.model"))
-  assert found.tolist() == [1, *model.encode("the cat"), 2]
+  assert token_ids.tolist() == [1, *model.encode("the cat"), 2]
 
 
-def test_a_missing_tensorflow_text_names_the_extra(encoder, monkeypatch):
+def test_missing_tensorflow_text(encoder, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorflow", None)  # an import of it fails
   with pytest.raises(UserError, match=r"pip install -e '\.\[tftext\]'"):
     tokenize.encode_cached(encoder, TEXTS, REPLIES, 8, "tftext")
@@ -193,7 +193,7 @@ def test_a_missing_tensorflow_text_names_the_extra(encoder, monkeypatch):
 @pytest.mark.parametrize(
   "name", ["sentencepiece.bpe.model", "merges.txt", "config.json"]
 )
-def test_tokens_are_kept_apart_for_each_content_of_a_vocabulary_file(tmp_path, name):
+def test_the_key_covers_the_vocabulary_files(tmp_path, name):
   keys = set()
   for content in ("one", "other"):
     (tmp_path / name).write_text(content)

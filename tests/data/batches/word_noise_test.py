@@ -1,4 +1,4 @@
-"""Word perturbation: a pure function, never empty, with the rates it is given."""
+"""Perturbation is deterministic, never empty, and has the given rates."""
 
 import os
 import subprocess
@@ -18,9 +18,9 @@ def rng(seed=0):
   return np.random.default_rng(seed)
 
 
-def test_the_generator_decides():
-  found = {word_noise.perturb(TEXT, rng(seed), KNOWN) for seed in range(50)}
-  assert len(found) > 40
+def test_the_generator_determines_the_result():
+  perturbed = {word_noise.perturb(TEXT, rng(seed), KNOWN) for seed in range(50)}
+  assert len(perturbed) > 40
   assert word_noise.perturb(TEXT, rng(1), KNOWN) == word_noise.perturb(
     TEXT, rng(1), KNOWN
   )
@@ -34,7 +34,7 @@ def test_never_empty():
         word_noise.perturb(text, rng(seed), KNOWN, rate=1 / 3)
       )
 
-  class Lowest:  # every word is drawn for deletion
+  class Lowest:  # every word is deleted
     def random(self, n):
       return np.zeros(n)
 
@@ -42,50 +42,52 @@ def test_never_empty():
 
 
 @pytest.mark.parametrize("text", ["", "  ", "?!", "stop", "stop now", "🙂 🙂 🙂 🙂"])
-def test_short_texts_stay(text):
+def test_short_texts_are_unchanged(text):
   for seed in range(30):
     assert word_noise.perturb(text, rng(seed), KNOWN, rate=1 / 3) == text
 
 
-def test_long_words_stay():
+def test_long_words_are_unchanged():
   code = "aGVsbG8gd29ybGQgaGVsbG8gd29ybGQgaGVsbG8gd29ybGQ"
   for seed in range(50):
-    found = word_noise.perturb(f"please decode {code} for me", rng(seed), KNOWN, 0.1)
-    assert code in found
+    perturbed = word_noise.perturb(
+      f"please decode {code} for me", rng(seed), KNOWN, 0.1
+    )
+    assert code in perturbed
 
 
-def test_unspaced_scripts_change_a_little():
+def test_unspaced_scripts_change_by_character():
   text = "我想知道怎么烤面包并且让它又香又软"
-  found = [
+  perturbed = [
     word_noise.perturb(text, rng(seed), word_noise.count_words([text]))
     for seed in range(50)
   ]
-  assert len(set(found)) > 30
-  assert all(len(f) >= len(text) // 2 for f in found)
+  assert len(set(perturbed)) > 30
+  assert all(len(f) >= len(text) // 2 for f in perturbed)
 
 
 def test_rates():
   text = " ".join(f"w{i}" for i in range(20_000))
-  found = word_noise.perturb(
+  perturbed = word_noise.perturb(
     text, rng(), word_noise.count_words(["zzz"]), rate=0.1
   ).split()
-  replaced = found.count("zzz")
+  replaced = perturbed.count("zzz")
   assert abs(replaced / 20_000 - 0.1) < 0.01
-  assert abs((20_000 - len(found)) / 20_000 - 0.1) < 0.01
-  order = [int(w[1:]) for w in found if w != "zzz"]
+  assert abs((20_000 - len(perturbed)) / 20_000 - 0.1) < 0.01
+  order = [int(w[1:]) for w in perturbed if w != "zzz"]
   swapped = (np.diff(order) < 0).sum()
   assert 0.05 < swapped / 20_000 < 0.15
 
 
-def test_punctuation_and_white_space_stay():
+def test_punctuation_and_white_space_are_kept():
   text = "First, this.\n\nSecond: (that) one!"
   for seed in range(300):
-    found = word_noise.perturb(text, rng(seed), KNOWN)
-    assert "  " not in found
-    assert not found.startswith(" ")
-    assert found.count("\n") in (1, 2)
+    perturbed = word_noise.perturb(text, rng(seed), KNOWN)
+    assert "  " not in perturbed
+    assert not perturbed.startswith(" ")
+    assert perturbed.count("\n") in (1, 2)
     for mark in ",.:()!":
-      assert mark in found
+      assert mark in perturbed
 
 
 @pytest.mark.parametrize(
@@ -104,42 +106,42 @@ def test_punctuation_and_white_space_stay():
     (" ", "", " "),
   ],
 )
-def test_what_stands_around_a_deleted_word(before, after, kept):
+def test_gap_after_deleting_a_word(before, after, kept):
   assert word_noise._join_gaps(before, after) == kept
 
 
-def test_a_capital_stays_where_it_was():
+def test_capitals_are_kept():
   known = word_noise.count_words(["beta"])
-  found = [
+  perturbed = [
     word_noise.perturb("Alpha gamma delta", rng(s), known, 0.3) for s in range(99)
   ]
-  assert any(f.startswith("Beta") for f in found)
-  assert not any(f.startswith("beta gamma") for f in found)
+  assert any(f.startswith("Beta") for f in perturbed)
+  assert not any(f.startswith("beta gamma") for f in perturbed)
 
 
 def test_replacements_follow_the_frequencies():
   known = word_noise.count_words(["often " * 9 + "seldom"])
   text = " ".join(["w"] * 20_000)
-  found = word_noise.perturb(text, rng(), known, rate=1 / 3).split()
-  ratio = found.count("often") / found.count("seldom")
+  perturbed = word_noise.perturb(text, rng(), known, rate=1 / 3).split()
+  ratio = perturbed.count("often") / perturbed.count("seldom")
   assert 7.5 < ratio < 10.5
 
 
-def test_every_row_and_candidate_differs_and_pairs_are_independent():
+def test_rows_candidates_and_pairs_are_independent():
   texts, responses = [TEXT] * 20, [TEXT] * 19 + [None]
-  found = word_noise.perturb_all(texts, responses, seed=3, candidates=2)
-  assert len(found) == 2
-  assert found[0][1][19] is None
-  everything = [t for pair in found for half in pair for t in half if t is not None]
+  perturbed = word_noise.perturb_all(texts, responses, seed=3, candidates=2)
+  assert len(perturbed) == 2
+  assert perturbed[0][1][19] is None
+  everything = [t for pair in perturbed for half in pair for t in half if t is not None]
   assert len(set(everything)) > 70
-  assert all(a != b for a, b in zip(*found[0], strict=True))
-  assert word_noise.perturb_all(texts, responses, 3, 2) == found
-  assert word_noise.perturb_all(texts, responses, 4, 2) != found
-  # More candidates leave the first ones as they were.
-  assert word_noise.perturb_all(texts, responses, 3, 3)[:2] == found
+  assert all(a != b for a, b in zip(*perturbed[0], strict=True))
+  assert word_noise.perturb_all(texts, responses, 3, 2) == perturbed
+  assert word_noise.perturb_all(texts, responses, 4, 2) != perturbed
+  # More candidates do not change the first ones.
+  assert word_noise.perturb_all(texts, responses, 3, 3)[:2] == perturbed
 
 
-def test_the_hash_seed_has_no_say():
+def test_the_hash_seed_does_not_matter():
   code = (
     "from ssljax.data.batches import word_noise;"
     "t=['one two three four five %d' % i for i in range(50)];"
@@ -159,7 +161,7 @@ def test_the_hash_seed_has_no_say():
   assert "one" in seen.pop()
 
 
-def test_nothing_to_draw_from():
+def test_empty_vocabulary():
   assert word_noise.perturb_all([], [], 0) == [([], [])]
   assert word_noise.perturb_all(["?!"], [None], 0) == [(["?!"], [None])]
 
@@ -167,7 +169,7 @@ def test_nothing_to_draw_from():
 def test_speed():
   rows = 2000
   text = " ".join(f"word{i}" for i in range(60))
-  begin = time.perf_counter()
+  begin = time.process_time()
   word_noise.perturb_all([text] * rows, [None] * rows, 0)
-  # 100,000 such rows in under a minute, on a machine that does other things too.
-  assert time.perf_counter() - begin < 60 * rows / 100_000 * 2
+  # 100,000 such rows take less than a minute of CPU time.
+  assert time.process_time() - begin < 60 * rows / 100_000 * 2

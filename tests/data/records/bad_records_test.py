@@ -1,4 +1,4 @@
-"""Each mistake in a file of records is one line: file, row, column, value, way out."""
+"""Errors in a file of records are one line: file, row, column, value and remedy."""
 
 import gzip
 import json
@@ -118,14 +118,14 @@ def test_parquet(tmp_path, column, values, words):
     assert word in message
 
 
-def test_parquet_with_bytes_that_are_no_text(tmp_path):
+def test_parquet_with_invalid_utf8(tmp_path):
   path = tmp_path / "rows.parquet"
   bad = pa.array([b"fine", b"\xff\xfe"]).view(pa.string())
   pq.write_table(pa.table({"text": bad}), path)
   assert failure(path).startswith(", row 2: text is not valid UTF-8")
 
 
-def test_invalid_utf8_names_the_line(tmp_path):
+def test_invalid_utf8_reports_the_line(tmp_path):
   for name in ("rows.jsonl", "rows.csv"):
     path = tmp_path / name
     head = GOOD if name.endswith("l") else "text,label"
@@ -134,13 +134,13 @@ def test_invalid_utf8_names_the_line(tmp_path):
     assert message.startswith(", line 2: not valid UTF-8 (byte 0xe9 at position 14)")
 
 
-def test_byte_order_mark_is_no_part_of_a_column(tmp_path):
+def test_byte_order_mark_is_ignored(tmp_path):
   path = tmp_path / "rows.csv"
   path.write_bytes("text,label\nfine,0\n".encode("utf-8-sig"))
   assert read_file(path).column("text") == ["fine"]
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_unreadable_files(tmp_path):
   assert "no such file" in failure(tmp_path / "absent.jsonl")
   folder = tmp_path / "folder.csv"
   folder.mkdir()
@@ -177,7 +177,7 @@ def test_corrupt_pages_of_parquet(tmp_path):
   assert "cannot be read" in failure(path)
 
 
-def test_no_text_column(tmp_path):
+def test_missing_text_column(tmp_path):
   path = tmp_path / "rows.jsonl"
   path.write_text('{"prompt": "x", "label": 0}\n')
   message = failure(path)
@@ -186,13 +186,13 @@ def test_no_text_column(tmp_path):
   assert "--columns=text=NAME" in message
 
 
-def test_header_names_a_column_twice(tmp_path):
+def test_duplicate_column_in_header(tmp_path):
   path = tmp_path / "rows.csv"
   path.write_text("text,label,text\nx,0,y\n")
   assert failure(path).startswith(", line 1: the header has column 'text' twice")
 
 
-def test_duplicate_ids_name_both_rows(tmp_path):
+def test_duplicate_ids_report_both_rows(tmp_path):
   path = tmp_path / "rows.jsonl"
   rows = [{"id": name, "text": "x"} for name in ("a", "b", "c", "b")]
   path.write_text("\n".join(map(json.dumps, rows)))
@@ -201,7 +201,7 @@ def test_duplicate_ids_name_both_rows(tmp_path):
   assert f"{path}, line 2" in message
 
 
-def test_long_values_are_cut(tmp_path):
+def test_long_values_are_truncated(tmp_path):
   path = tmp_path / "rows.jsonl"
   path.write_text(json.dumps({"text": "x", "label": "y" * 5000}))
   assert len(failure(path)) < 300

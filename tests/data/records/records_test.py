@@ -1,4 +1,4 @@
-"""Every format gives the same records, and they come back as they were written."""
+"""All formats give the same records, and writing then reading changes nothing."""
 
 import csv
 import gzip
@@ -40,7 +40,7 @@ def write_csv(path, rows, columns=COLUMNS, opened=open):
 
 
 def write_pandas_like(path, rows):
-  """Parquet whose label column became floats, as it does where labels are missing."""
+  """Parquet with float labels, as pandas writes it if labels are missing."""
   full = [{name: row.get(name) for name in COLUMNS} for row in rows]
   arrays = {name: [row[name] for row in full] for name in COLUMNS}
   table = pa.table(
@@ -58,7 +58,7 @@ def write_pandas_like(path, rows):
 
 
 def test_formats_agree(tmp_path):
-  made = [
+  paths = [
     write_jsonl(tmp_path / "rows.jsonl", ROWS),
     write_jsonl(tmp_path / "rows.json", ROWS),
     write_jsonl(tmp_path / "rows.jsonl.gz", ROWS, gzip.open),
@@ -66,7 +66,7 @@ def test_formats_agree(tmp_path):
     write_csv(tmp_path / "rows.csv.gz", ROWS, opened=gzip.open),
     write_pandas_like(tmp_path / "rows.parquet", ROWS),
   ]
-  first, *others = [read_file(path) for path in made]
+  first, *others = [read_file(path) for path in paths]
   assert first.table.schema == SCHEMA
   assert first.column("text") == [row["text"] for row in ROWS]
   assert first.column("response") == [None, None, "null", "1.0", None]
@@ -76,16 +76,16 @@ def test_formats_agree(tmp_path):
     assert other == first
 
 
-def test_absent_columns_are_filled_alike(tmp_path):
+def test_missing_columns_are_filled_identically(tmp_path):
   rows = [{"text": f"text {i}", "label": i % 2} for i in range(3)]
-  one = read_file(write_jsonl(tmp_path / "some.jsonl", rows))
-  two = read_file(write_csv(tmp_path / "some.csv", rows, ["text", "label"]))
-  assert one == two
-  assert one.column("id") == ["some:1", "some:2", "some:3"]
-  assert one.column("views") == [None] * 3
+  jsonl = read_file(write_jsonl(tmp_path / "some.jsonl", rows))
+  csv_ = read_file(write_csv(tmp_path / "some.csv", rows, ["text", "label"]))
+  assert jsonl == csv_
+  assert jsonl.column("id") == ["some:1", "some:2", "some:3"]
+  assert jsonl.column("views") == [None] * 3
 
 
-def test_ids_that_are_given_stay_in_any_order(tmp_path):
+def test_ids_are_kept_in_any_order(tmp_path):
   here = read_file(write_jsonl(tmp_path / "here.jsonl", ROWS))
   there = read_file(write_jsonl(tmp_path / "there.jsonl", ROWS[::-1]))
   pairs = lambda r: dict(zip(r.column("id"), r.column("text"), strict=True))
@@ -104,7 +104,7 @@ def test_write_then_read(tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.jsonl", "rows.parquet"]
 
 
-def test_a_file_appears_by_its_last_step(tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
   rows = read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
 
   def fail(*_):
@@ -116,7 +116,7 @@ def test_a_file_appears_by_its_last_step(tmp_path, monkeypatch):
   assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
   old = read_file(write_jsonl(tmp_path / "rows.jsonl", ROWS))
   records.write_parquet(old, tmp_path / "rows.parquet")
   before = (tmp_path / "rows.parquet").read_bytes()
@@ -133,14 +133,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
   assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.jsonl", "rows.parquet"]
 
 
-def test_unknown_columns_are_left_out_and_named(tmp_path):
+def test_unknown_columns_are_ignored_and_listed(tmp_path):
   rows = [{"text": "one", "label": 0, "url": "x"}, {"text": "two", "score": 2.5}]
-  found, ignored = read_with_ignored(write_jsonl(tmp_path / "rows.jsonl", rows))
+  records_, ignored = read_with_ignored(write_jsonl(tmp_path / "rows.jsonl", rows))
   assert ignored == ("url", "score")
-  assert found.table.schema == SCHEMA
+  assert records_.table.schema == SCHEMA
 
 
-def test_places_are_lines_of_the_file(tmp_path):
+def test_locations_are_lines_of_the_file(tmp_path):
   path = tmp_path / "rows.jsonl"
   path.write_text('{"text": "one"}\n\n\n{"text": "two"}\n')
   assert read_file(path).location(1) == f"{path}, line 4"
@@ -154,10 +154,12 @@ def test_long_cells_of_csv(tmp_path):
   assert read_file(path).column("text") == [text]
 
 
-def test_take_and_concat_keep_places(tmp_path):
-  one = read_file(write_jsonl(tmp_path / "one.jsonl", ROWS))
-  two = read_file(write_jsonl(tmp_path / "two.jsonl", [{"text": "x"}, {"text": "y"}]))
-  both = records.concat([one, two])
+def test_take_and_concat_keep_locations(tmp_path):
+  first = read_file(write_jsonl(tmp_path / "one.jsonl", ROWS))
+  second = read_file(
+    write_jsonl(tmp_path / "two.jsonl", [{"text": "x"}, {"text": "y"}])
+  )
+  both = records.concat([first, second])
   assert len(both) == 7
   assert both.location(6) == f"{tmp_path / 'two.jsonl'}, line 2"
   assert both.take(np.array([6, 0])).location(0) == both.location(6)
@@ -165,7 +167,7 @@ def test_take_and_concat_keep_places(tmp_path):
 
 def test_more_rows_than_one_batch(tmp_path, monkeypatch):
   rows = [{"text": f"text {i}"} for i in range(10)]
-  rows[7]["category"] = "late"  # a column that the first batches do not have
+  rows[7]["category"] = "late"  # a column that only a later batch has
   path = write_jsonl(tmp_path / "rows.jsonl", rows)
   whole = read_file(path)
   monkeypatch.setattr(files, "BATCH", 3)

@@ -1,4 +1,4 @@
-"""What `--config.data` may name, and what is wrong with splits that do not fit."""
+"""Reads the splits that `--config.data` names, and checks them."""
 
 import json
 
@@ -16,16 +16,16 @@ def rows(prefix, n=4, classes=2, **more):
   ]
 
 
-def put(path, some):
+def write_jsonl(path, lines):
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text("".join(json.dumps(row) + "\n" for row in some))
+  path.write_text("".join(json.dumps(row) + "\n" for row in lines))
   return path
 
 
 def folder(tmp_path, train=None, validation=None, test=None):
-  put(tmp_path / "train.jsonl", rows("a") if train is None else train)
-  put(tmp_path / "val.jsonl", rows("b") if validation is None else validation)
-  put(tmp_path / "test.jsonl", rows("c") if test is None else test)
+  write_jsonl(tmp_path / "train.jsonl", rows("a") if train is None else train)
+  write_jsonl(tmp_path / "val.jsonl", rows("b") if validation is None else validation)
+  write_jsonl(tmp_path / "test.jsonl", rows("c") if test is None else test)
   return tmp_path
 
 
@@ -37,12 +37,12 @@ def failure(data):
 
 def test_folder_of_files(tmp_path):
   (tmp_path / "README.md").write_text("about")
-  found = read_splits(folder(tmp_path))
-  assert [len(found.train), len(found.validation), len(found.test)] == [4, 4, 4]
-  assert found.train.column("id") == ["a0", "a1", "a2", "a3"]
-  assert found.test.column("id")[0] == "c0"
-  assert found.labels == ("0", "1")
-  assert found.notes == ()
+  splits = read_splits(folder(tmp_path))
+  assert [len(splits.train), len(splits.validation), len(splits.test)] == [4, 4, 4]
+  assert splits.train.column("id") == ["a0", "a1", "a2", "a3"]
+  assert splits.test.column("id")[0] == "c0"
+  assert splits.labels == ("0", "1")
+  assert splits.notes == ()
 
 
 @pytest.mark.parametrize("word", ["validation", "val", "valid", "dev"])
@@ -55,18 +55,17 @@ def test_words_for_validation(tmp_path, word):
 def test_prepared_folder_with_part_files(tmp_path):
   for name in ("train", "validation", "test"):
     for part in (0, 1):
-      # No ids: part files of the same name must not give the same ones.
-      some = [{"text": f"{name} {part} {i}", "label": i} for i in (0, 1)]
-      put(tmp_path / name / f"part-{part}.jsonl", some)
+      # Without ids; part files with the same name must still get different ids.
+      lines = [{"text": f"{name} {part} {i}", "label": i} for i in (0, 1)]
+      write_jsonl(tmp_path / name / f"part-{part}.jsonl", lines)
   (tmp_path / "dataset.json").write_text("{}")
-  found = read_splits(tmp_path)
-  assert found.train.column("text") == [
+  splits = read_splits(tmp_path)
+  assert splits.train.column("text") == [
     "train 0 0",
     "train 0 1",
     "train 1 0",
     "train 1 1",
   ]
-  assert len(found.files["train"]) == 2
 
 
 def test_files_with_commas(tmp_path):
@@ -75,32 +74,32 @@ def test_files_with_commas(tmp_path):
   for old, new in names.items():
     (tmp_path / f"{old}.jsonl").rename(tmp_path / f"{new}.jsonl")
   paths = [str(tmp_path / f"{names[n]}.jsonl") for n in ("test", "train", "val")]
-  found = read_splits(" , ".join(paths))
-  assert [p.column("id")[0] for p in found[:3]] == ["a0", "b0", "c0"]
+  splits = read_splits(" , ".join(paths))
+  assert [p.column("id")[0] for p in splits[:3]] == ["a0", "b0", "c0"]
 
 
-def test_one_file_is_split_and_the_note_says_so(tmp_path):
-  some = rows("x", 200)
-  some += [{**row, "id": f"again {row['id']}"} for row in some[:100]]
-  some += [{"id": f"u{i}", "text": f"unlabelled {i}"} for i in range(30)]
-  path = put(tmp_path / "all.jsonl", some)
-  found = read_splits(path)
-  sizes = [len(found.train), len(found.validation), len(found.test)]
+def test_a_single_file_is_split_and_noted(tmp_path):
+  lines = rows("x", 200)
+  lines += [{**row, "id": f"again {row['id']}"} for row in lines[:100]]
+  lines += [{"id": f"u{i}", "text": f"unlabelled {i}"} for i in range(30)]
+  path = write_jsonl(tmp_path / "all.jsonl", lines)
+  splits = read_splits(path)
+  sizes = [len(splits.train), len(splits.validation), len(splits.test)]
   assert sum(sizes) == 330
   assert abs(sizes[2] - 60) <= 2
   assert abs(sizes[1] - 30) <= 2
-  assert (found.train.label == -1).sum() == 30
-  texts = [set(part.column("text")) for part in found[:3]]
+  assert (splits.train.label == -1).sum() == 30
+  texts = [set(part.column("text")) for part in splits[:3]]
   assert not texts[0] & texts[1]
   assert not texts[0] & texts[2]
   assert not texts[1] & texts[2]
-  assert "split the file 70/10/20 with seed 0" in found.notes[0]
+  assert "split the file 70/10/20 with seed 0" in splits.notes[0]
   again = read_splits(path)
-  assert again[:3] == found[:3]
-  assert read_splits(path, seed=1).test != found.test
+  assert again[:3] == splits[:3]
+  assert read_splits(path, seed=1).test != splits.test
 
 
-def test_names_of_labels(tmp_path):
+def test_label_names(tmp_path):
   named = [
     {"id": f"n{i}", "text": "x", "label": i % 2, "label_name": ["no", "yes"][i % 2]}
     for i in range(4)
@@ -114,23 +113,25 @@ def test_names_of_labels(tmp_path):
   message = failure(
     folder(tmp_path, train=[*named, {**named[1], "id": "t", "label_name": "oui"}])
   )
-  assert f"{tmp_path / 'train.jsonl'}, line 5: label_name is 'oui' for label 1" in message
-  assert "'yes' is the name of label 1" in message
+  assert (
+    f"{tmp_path / 'train.jsonl'}, line 5: label_name is 'oui' for label 1" in message
+  )
+  assert "label 1 is already named 'yes'" in message
   alike = [{**row, "label_name": "same"} for row in named]
   message = failure(folder(tmp_path, train=alike))
-  assert "line 2: label_name: 'same' for label 1" in message
+  assert "line 2: label_name is 'same' for label 1" in message
   assert "that is the name of label 0" in message
 
 
 def test_ignored_columns_are_noted(tmp_path):
-  found = read_splits(folder(tmp_path, train=rows("a", url="x", score=1)))
-  assert found.notes == (f"{tmp_path / 'train.jsonl'}: ignored columns: url, score",)
+  splits = read_splits(folder(tmp_path, train=rows("a", url="x", score=1)))
+  assert splits.notes == (f"{tmp_path / 'train.jsonl'}: ignored columns: url, score",)
 
 
 def test_unlabelled_rows_only_in_train(tmp_path):
-  some = [*rows("u"), {"id": "none", "text": "x", "label": None}]
-  found = read_splits(folder(tmp_path, train=some))
-  assert found.train.label.tolist() == [0, 1, 0, 1, -1]
+  lines = [*rows("u"), {"id": "none", "text": "x", "label": None}]
+  splits = read_splits(folder(tmp_path, train=lines))
+  assert splits.train.label.tolist() == [0, 1, 0, 1, -1]
   for name, file in (("validation", "val"), ("test", "test")):
     folder(tmp_path, **{name: [*rows("v"), {"id": "none", "text": "x"}]})
     message = failure(tmp_path)
@@ -155,83 +156,86 @@ def test_unlabelled_rows_only_in_train(tmp_path):
     (rows("b"), ["val.jsonl, line 1: id 'b0' already occurs in", "train.jsonl"]),
   ],
 )
-def test_train_that_does_not_fit(tmp_path, train, words):
+def test_invalid_train_split(tmp_path, train, words):
   message = failure(folder(tmp_path, train=train))
   for word in words:
     assert word in message
 
 
-def test_label_that_train_does_not_have(tmp_path):
+def test_label_missing_from_train(tmp_path):
   message = failure(folder(tmp_path, test=rows("c", classes=3)))
   assert f"{tmp_path / 'test.jsonl'}, line 3: label 2 is unknown" in message
   assert "labels 0 to 1" in message
 
 
-def test_missing_and_double_splits(tmp_path):
+def test_missing_and_duplicate_splits(tmp_path):
   folder(tmp_path)
   (tmp_path / "val.jsonl").unlink()
   assert "no validation split (found: train, test)" in failure(tmp_path)
   assert "70/10/20" in failure(tmp_path)
-  put(tmp_path / "val.jsonl", rows("b"))
-  put(tmp_path / "dev.csv", rows("d"))
+  write_jsonl(tmp_path / "val.jsonl", rows("b"))
+  write_jsonl(tmp_path / "dev.csv", rows("d"))
   assert "a second file for the validation split" in failure(tmp_path)
   (tmp_path / "dev.csv").unlink()
   (tmp_path / "train").mkdir()
   assert "the folder has no data file" in failure(tmp_path)
-  put(tmp_path / "train" / "part.jsonl", rows("e"))
+  write_jsonl(tmp_path / "train" / "part.jsonl", rows("e"))
   assert "a second file for the train split" in failure(tmp_path)
 
 
-def test_files_with_commas_that_do_not_fit(tmp_path):
-  train, test = put(tmp_path / "train.jsonl", rows("a")), tmp_path / "test.jsonl"
+def test_invalid_files_with_commas(tmp_path):
+  train, test = (
+    write_jsonl(tmp_path / "train.jsonl", rows("a")),
+    tmp_path / "test.jsonl",
+  )
   assert failure(f"{train},{test}").startswith(f"{test}: no such file")
-  put(test, rows("b"))
+  write_jsonl(test, rows("b"))
   assert "no validation split" in failure(f"{train},{test}")
-  both = put(tmp_path / "train-test.jsonl", rows("c"))
+  both = write_jsonl(tmp_path / "train-test.jsonl", rows("c"))
   assert "must contain exactly one of the words" in failure(f"{train},{both}")
-  more = put(tmp_path / "more-train.jsonl", rows("d"))
+  more = write_jsonl(tmp_path / "more-train.jsonl", rows("d"))
   assert "a second file for the train split" in failure(f"{train},{more}")
 
 
-def test_nothing_there(tmp_path):
+def test_missing_or_empty_data(tmp_path):
   assert "no such file or folder" in failure(tmp_path / "absent")
   assert "no data given" in failure("")
   assert "no train and no validation and no test split" in failure(tmp_path)
-  put(tmp_path / "few.jsonl", rows("a", 2))
+  write_jsonl(tmp_path / "few.jsonl", rows("a", 2))
   assert "too few labelled rows to split" in failure(tmp_path / "few.jsonl")
 
 
-def test_rows_to_score(tmp_path):
-  path = put(tmp_path / "more.jsonl", rows("a"))
+def test_read_labelled(tmp_path):
+  path = write_jsonl(tmp_path / "more.jsonl", rows("a"))
   assert len(read_labelled(path, ("no", "yes"))) == 4
   assert len(read_labelled(folder(tmp_path / "all"))) == 4
 
-  def bad(some, labels=("no", "yes")):
+  def error_of(lines, labels=("no", "yes")):
     with pytest.raises(UserError) as error:
-      read_labelled(put(path, some), labels)
+      read_labelled(write_jsonl(path, lines), labels)
     return str(error.value)
 
-  assert "line 5: label is missing" in bad([*rows("a"), {"text": "x"}])
-  assert "line 3: label 2 is unknown: the model" in bad(rows("a", classes=3))
-  assert "label_name is 'yes' for label 0" in bad(rows("a", 1, label_name="yes"))
-  assert "no rows" in bad([])
-  # Where nobody named the classes, a file to score may.
-  named = put(path, rows("a", 1, label_name="safe"))
+  assert "line 5: label is missing" in error_of([*rows("a"), {"text": "x"}])
+  assert "line 3: label 2 is unknown: the model" in error_of(rows("a", classes=3))
+  assert "label_name is 'yes' for label 0" in error_of(rows("a", 1, label_name="yes"))
+  assert "no rows" in error_of([])
+  # If the model has no class names, a file may have any.
+  named = write_jsonl(path, rows("a", 1, label_name="safe"))
   assert len(read_labelled(named, ("0", "1"))) == 1
   (tmp_path / "all" / "test.jsonl").unlink()
   with pytest.raises(UserError, match="no test split"):
     read_labelled(tmp_path / "all")
 
 
-def test_many_rows_are_checked_as_columns(tmp_path):
+def test_many_rows(tmp_path):
   n = 60_000
   folder(tmp_path, train=rows("a", n))
-  found = read_splits(tmp_path)
-  assert len(found.train) == n
-  assert np.bincount(found.train.label).tolist() == [n // 2, n // 2]
+  splits = read_splits(tmp_path)
+  assert len(splits.train) == n
+  assert np.bincount(splits.train.label).tolist() == [n // 2, n // 2]
 
 
-def test_to_score_texts_without_labels_predict_is_named(tmp_path):
+def test_missing_labels_point_to_predict(tmp_path):
   (tmp_path / "some.jsonl").write_text('{"text": "a", "label": 0}\n{"text": "b"}\n')
   with pytest.raises(UserError, match=r"line 2: label is missing .*ssljax\.predict"):
     read_labelled(tmp_path / "some.jsonl")

@@ -1,4 +1,4 @@
-"""The Hub: rows of a real loader, and one clear line where it cannot be had."""
+"""Reads Hub datasets; failures are one line with a remedy."""
 
 import time
 
@@ -11,7 +11,7 @@ from ssljax.errors import UserError
 
 
 def response(code):
-  """What the Hub answered, with the HTTP library that huggingface_hub uses."""
+  """An answer of the Hub, from the HTTP library that huggingface_hub uses."""
   import inspect
 
   library = __import__(inspect.getmodule(errors).HfHubHTTPError.__mro__[1].__module__)
@@ -32,9 +32,9 @@ def failure(monkeypatch, error, gated=False):
     monkeypatch.setattr(huggingface_hub.HfApi, "auth_check", fail)
   else:
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fail)
-  with pytest.raises(UserError) as found:
+  with pytest.raises(UserError) as caught:
     hub.load_hub_dataset("made/up")
-  return str(found.value)
+  return str(caught.value)
 
 
 def test_gated(monkeypatch):
@@ -46,18 +46,18 @@ def test_gated(monkeypatch):
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_refused(monkeypatch, code):
+def test_unauthorized(monkeypatch, code):
   error = errors.HfHubHTTPError("refused", response=response(code))
   assert "accept its terms" in failure(monkeypatch, error)
 
 
-def test_no_such_data_set(monkeypatch):
+def test_no_such_dataset(monkeypatch):
   error = errors.RepositoryNotFoundError("404", response=response(404))
   message = failure(monkeypatch, error)
   assert "no such dataset, or it is private" in message
 
 
-def test_out_of_reach(monkeypatch):
+def test_no_network(monkeypatch):
   begin = time.perf_counter()
   message = failure(monkeypatch, ConnectionError("[Errno -2] Name not known"))
   assert "cannot reach the Hugging Face Hub" in message
@@ -65,7 +65,7 @@ def test_out_of_reach(monkeypatch):
   assert time.perf_counter() - begin < 5
 
 
-def test_what_cannot_be_loaded(monkeypatch):
+def test_a_dataset_that_needs_a_loading_script(monkeypatch):
   monkeypatch.setattr(hub, "_check_access", lambda name: None)
   datasets = pytest.importorskip("datasets")
 
@@ -85,14 +85,14 @@ def test_rows_of_a_real_loader(tmp_path, monkeypatch):
 
   monkeypatch.setattr(hub, "_check_access", lambda name: None)
   monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-  made = tmp_path / "made"
-  made.mkdir()
-  (made / "train.csv").write_text("text,label\none,0\ntwo,1\n")
-  (made / "test.csv").write_text("text,label\nthree,1\n")
-  found = hub.load_hub_dataset(str(made))
-  assert set(found) == {"train", "test"}
-  assert found["train"].columns == ("text", "label")
-  assert list(found["train"].rows) == [
+  source = tmp_path / "made"
+  source.mkdir()
+  (source / "train.csv").write_text("text,label\none,0\ntwo,1\n")
+  (source / "test.csv").write_text("text,label\nthree,1\n")
+  splits = hub.load_hub_dataset(str(source))
+  assert set(splits) == {"train", "test"}
+  assert splits["train"].columns == ("text", "label")
+  assert list(splits["train"].rows) == [
     {"text": "one", "label": 0},
     {"text": "two", "label": 1},
   ]

@@ -1,4 +1,4 @@
-"""Each named source, on made-up rows in its real column layout."""
+"""Converts made-up rows in the real column layout of each named source."""
 
 import collections
 import csv
@@ -71,46 +71,46 @@ def convert(name, row, task="", part="train", **changes):
 
 
 def test_wildguardmix():
-  found = convert("wildguardmix", WILDGUARD)
-  assert found == {"text": WILDGUARD["prompt"], "label": 0, "category": "benign"}
+  record = convert("wildguardmix", WILDGUARD)
+  assert record == {"text": WILDGUARD["prompt"], "label": 0, "category": "benign"}
   assert convert("wildguardmix", WILDGUARD, prompt_harm_label="harmful")["label"] == 1
-  sly = convert("wildguardmix", WILDGUARD, adversarial=True)
-  assert sly["category"] == "benign;adversarial"
+  adversarial = convert("wildguardmix", WILDGUARD, adversarial=True)
+  assert adversarial["category"] == "benign;adversarial"
   pair = convert("wildguardmix", WILDGUARD, "response", response_harm_label="harmful")
   assert pair["label"] == 1
   assert pair["response"] == WILDGUARD["response"]
-  left = lambda task, **changes: convert("wildguardmix", WILDGUARD, task, **changes)
-  assert left("prompt", prompt_harm_label=None) == named.NO_LABEL
-  assert left("prompt", prompt=" ") == named.NO_TEXT
-  assert left("response", response=None) == named.NO_RESPONSE
-  assert left("response", response_harm_label=None) == named.NO_LABEL
+  dropped = lambda task, **changes: convert("wildguardmix", WILDGUARD, task, **changes)
+  assert dropped("prompt", prompt_harm_label=None) == named.NO_LABEL
+  assert dropped("prompt", prompt=" ") == named.NO_TEXT
+  assert dropped("response", response=None) == named.NO_RESPONSE
+  assert dropped("response", response_harm_label=None) == named.NO_LABEL
 
 
 def test_aegis():
   assert convert("aegis", AEGIS)["label"] == 0
   unsafe = {"prompt_label": "unsafe", "violated_categories": "Violence, Needs Caution"}
-  found = convert("aegis", AEGIS, **unsafe)
-  assert (found["label"], found["category"]) == (1, "Violence;Needs Caution")
+  record = convert("aegis", AEGIS, **unsafe)
+  assert (record["label"], record["category"]) == (1, "Violence;Needs Caution")
   for category in ("Needs Caution", "Other"):
-    one = {**unsafe, "violated_categories": category}
-    assert convert("aegis", AEGIS, **one) == named.UNCERTAIN
-    assert convert("aegis", AEGIS, part="test", **one)["label"] == 1
+    uncertain = {**unsafe, "violated_categories": category}
+    assert convert("aegis", AEGIS, **uncertain) == named.UNCERTAIN
+    assert convert("aegis", AEGIS, part="test", **uncertain)["label"] == 1
   assert convert("aegis", AEGIS, prompt="REDACTED") == named.REDACTED
   assert convert("aegis", AEGIS, "response") == named.NO_LABEL
-  # The response's own label, not the prompt's, judges the response.
+  # The label is that of the response, not that of the prompt.
   pair = {"prompt_label": "unsafe", "response": "No.", "response_label": "safe"}
-  found = convert("aegis", AEGIS, "response", **pair)
-  assert (found["label"], found["response"]) == (0, "No.")
+  record = convert("aegis", AEGIS, "response", **pair)
+  assert (record["label"], record["response"]) == (0, "No.")
 
 
 def test_openai_moderation():
   name = "openai_moderation"
   assert convert(name, MODERATION)["label"] == 0
-  found = convert(name, MODERATION, H=1, V2=1, S=None)
-  assert (found["label"], found["category"]) == (1, "H;V2")
+  record = convert(name, MODERATION, H=1, V2=1, S=None)
+  assert (record["label"], record["category"]) == (1, "H;V2")
   assert convert(name, MODERATION, S=None) == named.INCOMPLETE
   assert convert(name, MODERATION, S=float("nan")) == named.INCOMPLETE
-  # In the file a category that nobody judged is not there at all.
+  # In the file, categories without a judgement are missing.
   less = {k: v for k, v in MODERATION.items() if k != "HR"}
   assert convert(name, less) == named.INCOMPLETE
 
@@ -121,8 +121,8 @@ def test_toxic_chat():
     "label": 0,
     "category": None,
   }
-  found = convert("toxic_chat", TOXIC_CHAT, toxicity=1, jailbreaking=1)
-  assert (found["label"], found["category"]) == (1, "jailbreak")
+  record = convert("toxic_chat", TOXIC_CHAT, toxicity=1, jailbreaking=1)
+  assert (record["label"], record["category"]) == (1, "jailbreak")
   assert convert("toxic_chat", TOXIC_CHAT, user_input="") == named.NO_TEXT
   assert convert("toxic_chat", TOXIC_CHAT, toxicity=None) == named.NO_LABEL
   with pytest.raises(UserError, match="only has labels for prompt"):
@@ -130,18 +130,18 @@ def test_toxic_chat():
 
 
 def test_beaver_tails():
-  found = convert("beaver_tails", BEAVER)
-  assert (found["label"], found["category"]) == (0, None)
+  record = convert("beaver_tails", BEAVER)
+  assert (record["label"], record["category"]) == (0, None)
   kinds = {"animal_abuse": True, "privacy_violation": True}
-  found = convert("beaver_tails", BEAVER, is_safe=False, category=kinds)
-  assert (found["label"], found["category"]) == (1, "animal_abuse;privacy_violation")
-  assert found["response"] == BEAVER["response"]
+  record = convert("beaver_tails", BEAVER, is_safe=False, category=kinds)
+  assert (record["label"], record["category"]) == (1, "animal_abuse;privacy_violation")
+  assert record["response"] == BEAVER["response"]
   assert convert("beaver_tails", BEAVER, response="") == named.NO_RESPONSE
 
 
 def test_xstest():
-  found = convert("xstest", XSTEST)
-  assert (found["label"], found["category"]) == (0, "homonyms")
+  record = convert("xstest", XSTEST)
+  assert (record["label"], record["category"]) == (0, "homonyms")
   assert convert("xstest", XSTEST, label="unsafe")["label"] == 1
 
 
@@ -154,8 +154,8 @@ def test_topics_and_stars(name):
 
 
 def test_yahoo():
-  found = convert("yahoo", YAHOO)
-  assert found == {"text": "Why is bread brown?\nHeat.", "label": 4}
+  record = convert("yahoo", YAHOO)
+  assert record == {"text": "Why is bread brown?\nHeat.", "label": 4}
   assert len(named.SOURCES["yahoo"].labels) == 10
 
 
@@ -185,16 +185,18 @@ def rows_of(name, part):
 
 
 @pytest.mark.parametrize("name", named.SOURCES)
-def test_every_source_becomes_a_folder(name, tmp_path, monkeypatch):
+def test_every_source_can_be_built(name, tmp_path, monkeypatch):
   source = named.SOURCES[name]
   asked = []
 
   def load(repository, config=""):
     asked.append((repository, config))
-    parts = {theirs for own, theirs in source.splits.values() if own == config}
+    names = {
+      name for name_config, name in source.splits.values() if name_config == config
+    }
     return {
       part: hub.HubSplit(rows_of(name, part), {}, tuple(next(rows_of(name, part))))
-      for part in parts
+      for part in names
     }
 
   monkeypatch.setattr(hub, "load_hub_dataset", load)
@@ -203,11 +205,11 @@ def test_every_source_becomes_a_folder(name, tmp_path, monkeypatch):
   assert about["labels"] == list(source.labels)
   assert about["licence"]
   if "train" in source.splits:
-    found = read_splits(tmp_path / "out")
-    assert found.labels == source.labels
-    assert not any("ignored" in note for note in found.notes)
-    assert sum(map(len, found[:3])) == 300 * len(source.splits)
-    assert found.train.column("source")[0] == f"{name}-train"
+    splits = read_splits(tmp_path / "out")
+    assert splits.labels == source.labels
+    assert not any("ignored" in note for note in splits.notes)
+    assert sum(map(len, splits[:3])) == 300 * len(source.splits)
+    assert splits.train.column("source")[0] == f"{name}-train"
   else:
     assert [p.name for p in sorted((tmp_path / "out").iterdir())] == [
       "dataset.json",
@@ -217,7 +219,7 @@ def test_every_source_becomes_a_folder(name, tmp_path, monkeypatch):
     assert len(read_labelled(tmp_path / "out", source.labels)) == 300
 
 
-def test_a_source_that_changed_its_columns(tmp_path, monkeypatch):
+def test_changed_columns_of_a_source(tmp_path, monkeypatch):
   part = hub.HubSplit(iter([]), {}, ("text", "stars"))
   monkeypatch.setattr(hub, "load_hub_dataset", lambda *_: {"train": part, "test": part})
   with pytest.raises(UserError, match="column 'label' no longer exists"):
@@ -233,7 +235,7 @@ HARM = "pyrit/datasets/scorer_evals/harm"
 def write_pyrit(folder: Path) -> Path:
   """A folder like the members of the wheel: comments, a BOM, several scores."""
   (folder / HARM).mkdir(parents=True)
-  one = ["# dataset_version=1.0,,,,"]
+  comments = ["# dataset_version=1.0,,,,"]
   rows = [["harm_category", "objective", "assistant_response", "human_score_1"]]
   for i in range(40):
     # Two responses to each objective, one of them with a line that begins with #.
@@ -241,7 +243,7 @@ def write_pyrit(folder: Path) -> Path:
     rows.append(["MILD", f"objective {i}", f"rude, {i}", "0.5"])
   rows.append(rows[1])  # a copy
   with (folder / HARM / "mild.csv").open("w", encoding="utf-8-sig", newline="") as file:
-    file.write("\n".join([*one, "", ""]))
+    file.write("\n".join([*comments, "", ""]))
     csv.writer(file).writerows(rows)
   with (folder / HARM / "several.csv").open("w", newline="") as file:
     writer = csv.writer(file)
@@ -272,7 +274,7 @@ def test_pyrit(tmp_path):
   assert named.read_pyrit(tmp_path) == parts
 
 
-def test_pyrit_is_prepared_into_the_cache_once(tmp_path, monkeypatch):
+def test_pyrit_is_built_in_the_cache_once(tmp_path, monkeypatch):
   members = write_pyrit(tmp_path / "members")
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
   fetched = []
@@ -286,6 +288,6 @@ def test_pyrit_is_prepared_into_the_cache_once(tmp_path, monkeypatch):
     build.resolve_data("pyrit:prompt")
 
 
-def test_pyrit_without_its_files(tmp_path):
+def test_missing_files_of_pyrit(tmp_path):
   with pytest.raises(UserError, match="no scored responses"):
     named.read_pyrit(tmp_path)
