@@ -1,4 +1,4 @@
-"""AdaMatch against the equations of arXiv 2106.04732, a text and a class at a time."""
+"""AdaMatch against the equations of arXiv 2106.04732, in plain Python."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ U, B = 24, 6
 
 
 class Reference:
-  """The running means of labelled and unlabelled predictions."""
+  """Keeps the running means of labelled and unlabelled predictions."""
 
   def __init__(self, classes, momentum, threshold):
     self.classes, self.momentum, self.threshold = classes, momentum, threshold
@@ -38,7 +38,7 @@ class Reference:
         for c in range(self.classes)
       ]
       even = [s / sum(scaled) for s in scaled]
-      c = fake.first_largest(even)
+      c = fake.argmax(even)
       assert abs(even[c] - cut) > 1e-6  # no matter of rounding
       found.append((c, even[c] >= cut))
     return found
@@ -56,9 +56,9 @@ def test_equals_the_equations(classes, momentum):
   reference = Reference(classes, momentum, 0.9)
   selected, moved = [], 0
   for step in range(7):
-    said = fake.speech(random, classes, B, U)
-    known = said["labelled.weak"]["logits"]
-    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    outputs = fake.random_outputs(random, classes, B, U)
+    known = outputs["labelled.weak"]["logits"]
+    weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
     weak[:, -1] -= 9 * (step == 2)  # a class nobody predicts
     if step == 4:  # the labelled are sure, nobody else is
       known *= 50
@@ -66,22 +66,22 @@ def test_equals_the_equations(classes, momentum):
     if step == 5:  # and the other way round
       known /= 50
       weak *= 50
-    label = fake.labels(random, B, classes)
-    result = take(state, said, label, np.arange(U), step)
+    label = fake.random_labels(random, B, classes)
+    result = take(state, outputs, label, np.arange(U), step)
     state = result.state
 
     taught = reference.step(known, weak)
     loss, slopes = 0.0, np.zeros((U, classes))
     for u, (c, passes) in enumerate(taught):
-      moved += c != fake.first_largest(weak[u])
+      moved += c != fake.argmax(weak[u])
       target = fake.one_hot(c, classes)
       np.testing.assert_array_equal(result.assigned.target[u], target)
       assert result.assigned.weight[u] == passes
-      loss += passes * fake.surprise(strong[u], target)
-      slopes[u] = passes * np.array(fake.slope(strong[u], target))
+      loss += passes * fake.cross_entropy(strong[u], target)
+      slopes[u] = passes * np.array(fake.ce_gradient(strong[u], target))
     selected.append(sum(passes for _, passes in taught))
     assert result.totals == pytest.approx(
-      {"labelled": fake.mean_surprise(known, label), "unlabelled": 0.7 * loss / U},
+      {"labelled": fake.mean_cross_entropy(known, label), "unlabelled": 0.7 * loss / U},
       rel=1e-5,
     )
     np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_equals_the_equations(classes, momentum):
   assert moved  # the alignment decides labels too
 
 
-def test_labelled_logits_are_mixed_from_two_passes_entry_by_entry():
+def test_labelled_logits_are_interpolated_for_each_entry():
   random = np.random.default_rng(0)
   classes, many = 5, 200
   method = adamatch.make(threshold=0.9, momentum=0.6)
@@ -108,10 +108,12 @@ def test_labelled_logits_are_mixed_from_two_passes_entry_by_entry():
   reference = Reference(classes, 0.6, 0.9)
   shares = []
   for step in range(3):
-    said = fake.speech(random, classes, many, U, spread=1.0)
-    said["labelled.weak/alone"] = {"logits": fake.logits(random, many, classes)}
-    label = fake.labels(random, many, classes)
-    result = take(state, said, label, np.arange(U), step)
+    outputs = fake.random_outputs(random, classes, many, U, spread=1.0)
+    outputs["labelled.weak/alone"] = {
+      "logits": fake.random_logits(random, many, classes)
+    }
+    label = fake.random_labels(random, many, classes)
+    result = take(state, outputs, label, np.arange(U), step)
     state = result.state
     # Both passes learn, each as far as it has a share.
     together, alone = (
@@ -121,19 +123,20 @@ def test_labelled_logits_are_mixed_from_two_passes_entry_by_entry():
     share = together / (together + alone)
     assert np.all((share >= 0) & (share <= 1))
     shares.append(share)
-    mixed = share * said["labelled.weak"]["logits"]
-    mixed += (1 - share) * said["labelled.weak/alone"]["logits"]
+    mixed = share * outputs["labelled.weak"]["logits"]
+    mixed += (1 - share) * outputs["labelled.weak/alone"]["logits"]
 
-    taught = reference.step(mixed, said["unlabelled.weak"]["logits"])
+    taught = reference.step(mixed, outputs["unlabelled.weak"]["logits"])
     loss = 0.0
     for u, (c, passes) in enumerate(taught):
       target = fake.one_hot(c, classes)
       np.testing.assert_array_equal(result.assigned.target[u], target)
       assert result.assigned.weight[u] == passes
-      strong = said["unlabelled.strong"]["logits"][u]
-      loss += passes * fake.surprise(strong, target)
+      strong = outputs["unlabelled.strong"]["logits"][u]
+      loss += passes * fake.cross_entropy(strong, target)
     assert result.totals == pytest.approx(
-      {"labelled": fake.mean_surprise(mixed, label), "unlabelled": loss / U}, rel=1e-5
+      {"labelled": fake.mean_cross_entropy(mixed, label), "unlabelled": loss / U},
+      rel=1e-5,
     )
     np.testing.assert_allclose(state.labelled.mean, reference.labelled, rtol=1e-5)
   # Uniform in each entry, others at each step.
@@ -146,12 +149,12 @@ def test_labelled_logits_are_mixed_from_two_passes_entry_by_entry():
     assert np.abs(ordered - even).max() < 0.06  # Kolmogorov-Smirnov
 
 
-def test_a_text_is_held_to_the_confidence_of_the_labelled():
+def test_the_threshold_is_relative_to_labelled_confidence():
   weak = np.array([[2.0, 0.0], [0.0, 2.0]])
-  said = {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
+  outputs = {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
   method = adamatch.make(interpolation=False)
   for known, passes in [(9.0, 0), (1.0, 1)]:
-    said["labelled.weak"] = {"logits": np.array([[known, 0.0], [0.0, known]])}
+    outputs["labelled.weak"] = {"logits": np.array([[known, 0.0], [0.0, known]])}
     state = method.init(Sizes(2, 2, 2, 2, 2))
-    result = fake.stepper(method)(state, said, np.eye(2), [0, 1])
+    result = fake.stepper(method)(state, outputs, np.eye(2), [0, 1])
     np.testing.assert_array_equal(result.assigned.weight, [passes] * 2)

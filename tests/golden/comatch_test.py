@@ -31,12 +31,12 @@ def method(**changed):
 
 
 def speech(random, classes, spread=2.0):
-  said = {}
+  outputs = {}
   for name, n in VIEWS.items():
-    logits = fake.logits(random, n, classes, spread=spread)
+    logits = fake.random_logits(random, n, classes, spread=spread)
     units = [plain.unit(row) for row in random.normal(size=(n, WIDTH))]
-    said[name] = {"logits": logits, "projection": np.array(units)}
-  return said
+    outputs[name] = {"logits": logits, "projection": np.array(units)}
+  return outputs
 
 
 def contrast(f, f_2, q, agreement=AGREEMENT):
@@ -46,7 +46,7 @@ def contrast(f, f_2, q, agreement=AGREEMENT):
     weight = [1.0 if i == j else plain.dot(q[i], q[j]) for j in range(U)]
     weight = [w if w >= agreement else 0.0 for w in weight]
     near = [plain.dot(f[i], f_2[j]) / TEMPERATURE for j in range(U)]
-    loss += fake.surprise(near, [w / sum(weight) for w in weight])
+    loss += fake.cross_entropy(near, [w / sum(weight) for w in weight])
   return loss / U
 
 
@@ -57,9 +57,9 @@ class Reference:
     self.classes, self.queue = classes, []
     self.length, self.window = BATCHES * (B + U), plain.Window(WINDOW)
 
-  def step(self, said, label):
+  def step(self, outputs, label):
     """q of each unlabelled text."""
-    weak, labelled = said["unlabelled.weak"], said["labelled.weak"]
+    weak, labelled = outputs["unlabelled.weak"], outputs["labelled.weak"]
     p = [fake.softmax(row) for row in weak["logits"]]
     seen = self.window.see(p)
     p = [plain.aligned(row, [1 / self.classes] * self.classes, seen) for row in p]
@@ -73,13 +73,15 @@ class Reference:
 
   def smooth(self, f, p):
     a = fake.softmax([plain.dot(f, other) / TEMPERATURE for other, _ in self.queue])
-    near = [plain.dot(a, [said[c] for _, said in self.queue]) for c in range(len(p))]
+    near = [
+      plain.dot(a, [outputs[c] for _, outputs in self.queue]) for c in range(len(p))
+    ]
     return [SMOOTHING * x + (1 - SMOOTHING) * y for x, y in zip(p, near, strict=True)]
 
 
-def rows(features, said):
-  """Rows of a queue whatever their order."""
-  both = np.concatenate([np.asarray(features), np.asarray(said)], axis=1)
+def rows(features, outputs):
+  """Rows of a queue in any order."""
+  both = np.concatenate([np.asarray(features), np.asarray(outputs)], axis=1)
   return both[np.lexsort(np.round(both, 4).T)]
 
 
@@ -91,26 +93,27 @@ def test_equals_the_equations(classes):
   state = made.init(Sizes(classes, 12, 40, B, U))
   reference, selected, edges = Reference(classes), [], set()
   for step in range(8):
-    said = speech(random, classes, spread=[2.0, 0.2, 4.0][step % 3])
-    weak = said["unlabelled.weak"]["logits"]
+    outputs = speech(random, classes, spread=[2.0, 0.2, 4.0][step % 3])
+    weak = outputs["unlabelled.weak"]["logits"]
     weak[:, 0] -= 9 * (step == 3)  # a class nobody predicts
     weak += 90 * np.eye(classes)[np.arange(U) % classes] * (step == 1)  # all are sure
-    label = fake.labels(random, B, classes)
-    result = take(state, said, label, np.arange(U), step, step / 8, step // 4)
+    label = fake.random_labels(random, B, classes)
+    result = take(state, outputs, label, np.arange(U), step, step / 8, step // 4)
     state = result.state
 
-    q = reference.step(said, label)
+    q = reference.step(outputs, label)
     sure = [float(max(row) >= THRESHOLD) for row in q]
     np.testing.assert_allclose(result.assigned.target, q, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(result.assigned.weight, sure)
-    strong, strong_2 = said["unlabelled.strong"], said["unlabelled.strong_2"]
+    strong, strong_2 = outputs["unlabelled.strong"], outputs["unlabelled.strong_2"]
     loss = [
-      m * fake.surprise(z, t) for m, z, t in zip(sure, strong["logits"], q, strict=True)
+      m * fake.cross_entropy(z, t)
+      for m, z, t in zip(sure, strong["logits"], q, strict=True)
     ]
-    own = zip(said["labelled.weak"]["logits"], label, strict=True)
+    own = zip(outputs["labelled.weak"]["logits"], label, strict=True)
     assert result.totals == pytest.approx(
       {
-        "labelled": sum(fake.surprise(*pair) for pair in own) / B,
+        "labelled": sum(fake.cross_entropy(*pair) for pair in own) / B,
         "unlabelled": SCALE * sum(loss) / U,
         "contrast": CONTRAST
         * contrast(strong["projection"], strong_2["projection"], q),
@@ -135,15 +138,15 @@ def test_equals_the_equations(classes):
   assert len(edges) > 2
 
 
-def test_neighbours_do_not_speak_before_the_queue_is_full():
+def test_neighbours_are_used_once_the_queue_is_full():
   found = []
   for smoothing in (0.0, 1.0):
     made = method(smoothing=smoothing)
     take, state = fake.stepper(made), made.init(Sizes(3, 12, 40, B, U))
     random = np.random.default_rng(0)
     for step in range(BATCHES + 1):
-      said, label = speech(random, 3), fake.labels(random, B, 3)
-      result = take(state, said, label, np.arange(U), step)
+      outputs, label = speech(random, 3), fake.random_labels(random, B, 3)
+      result = take(state, outputs, label, np.arange(U), step)
       state = result.state
       found.append(np.asarray(result.assigned.target))
   without, smooth = found[BATCHES + 1 :], found[: BATCHES + 1]
@@ -153,22 +156,22 @@ def test_neighbours_do_not_speak_before_the_queue_is_full():
 
 
 @pytest.mark.parametrize("view", ["strong", "strong_2"])
-def test_the_graph_of_labels_draws_both_strong_embeddings(view):
+def test_the_contrast_trains_both_strong_embeddings(view):
   random = np.random.default_rng(0)
-  said, label = speech(random, 3), fake.labels(random, B, 3)
+  outputs, label = speech(random, 3), fake.random_labels(random, B, 3)
   made = method()
   state = made.init(Sizes(3, 12, 40, B, U))
-  result = fake.stepper(made)(state, said, label, np.arange(U))
-  q = Reference(3).step(said, label)
+  result = fake.stepper(made)(state, outputs, label, np.arange(U))
+  q = Reference(3).step(outputs, label)
 
   def total(f):
-    both = [said[f"unlabelled.{v}"]["projection"] for v in ("strong", "strong_2")]
+    both = [outputs[f"unlabelled.{v}"]["projection"] for v in ("strong", "strong_2")]
     both[view == "strong_2"] = f
     return CONTRAST * contrast(*both, q)
 
   found = result.gradient[f"unlabelled.{view}"]["projection"]
   for place in ((0, 0), (2, 1), (5, 3)):
-    slope = plain.slope(total, said[f"unlabelled.{view}"]["projection"], place)
+    slope = plain.slope(total, outputs[f"unlabelled.{view}"]["projection"], place)
     assert found[place] == pytest.approx(slope, rel=1e-3, abs=1e-6)
   # Neither the labels' graph nor the queue takes a gradient.
   assert not np.any(result.gradient["unlabelled.weak"]["logits"])
@@ -176,19 +179,21 @@ def test_the_graph_of_labels_draws_both_strong_embeddings(view):
   assert not np.any(result.gradient["labelled.weak"]["projection"])
 
 
-def test_without_agreement_each_text_is_drawn_to_itself_alone():
-  """Labels that share no class: the graph is the diagonal, as in plain contrast."""
+def test_without_agreement_it_is_plain_contrastive_learning():
+  """If no two labels share a class, the graph is the diagonal."""
   random = np.random.default_rng(0)
-  said = speech(random, U)
-  said["unlabelled.weak"]["logits"] = 90 * np.eye(U)
+  outputs = speech(random, U)
+  outputs["unlabelled.weak"]["logits"] = 90 * np.eye(U)
   made = method()
   state = made.init(Sizes(U, 12, 40, B, U))
   totals = fake.stepper(made)(
-    state, said, fake.labels(random, B, U), np.arange(U)
+    state, outputs, fake.random_labels(random, B, U), np.arange(U)
   ).totals
-  f, f_2 = (said[f"unlabelled.{v}"]["projection"] for v in ("strong", "strong_2"))
+  f, f_2 = (outputs[f"unlabelled.{v}"]["projection"] for v in ("strong", "strong_2"))
   loss = [
-    fake.surprise([plain.dot(f[i], g) / TEMPERATURE for g in f_2], fake.one_hot(i, U))
+    fake.cross_entropy(
+      [plain.dot(f[i], g) / TEMPERATURE for g in f_2], fake.one_hot(i, U)
+    )
     for i in range(U)
   ]
   assert totals["contrast"] == pytest.approx(CONTRAST * sum(loss) / U, rel=1e-5)

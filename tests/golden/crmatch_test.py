@@ -14,12 +14,12 @@ THRESHOLD, SCALE, DISTANCE = 0.8, 0.7, 0.6
 def speech(random, classes, spread=2.0):
   # A sixteenth more to each next class: no tie, so that all can be sure.
   rise = np.arange(classes) / 16
-  weak = fake.logits(random, U, classes, spread=spread) + rise
+  weak = fake.random_logits(random, U, classes, spread=spread) + rise
   return {
-    "labelled.weak": {"logits": fake.logits(random, B, classes)},
+    "labelled.weak": {"logits": fake.random_logits(random, B, classes)},
     "unlabelled.weak": {"logits": weak, "distance": random.normal(size=(U, WIDTH))},
     "unlabelled.strong": {
-      "logits": fake.logits(random, U, classes),
+      "logits": fake.random_logits(random, U, classes),
       "distance": random.normal(size=(U, WIDTH)),
     },
   }
@@ -41,26 +41,26 @@ def test_equals_the_equations(classes, spread, least, most):
   take = fake.stepper(method)
   state = method.init(Sizes(classes, B, U, B, U))
   for step in range(3):
-    said = speech(random, classes, spread)
-    weak, strong = said["unlabelled.weak"], said["unlabelled.strong"]
+    outputs = speech(random, classes, spread)
+    weak, strong = outputs["unlabelled.weak"], outputs["unlabelled.strong"]
     weak["logits"][:, -1] -= 9 * (step == 1)  # a class nobody predicts
-    label = fake.labels(random, B, classes)
-    result = take(state, said, label, np.arange(U), step, step / 3, step)
+    label = fake.random_labels(random, B, classes)
+    result = take(state, outputs, label, np.arange(U), step, step / 3, step)
     state = result.state
 
     loss = near = selected = 0
     for b in range(U):
       q = fake.softmax(weak["logits"][b])
-      target, sure = fake.one_hot(fake.first_largest(q), classes), max(q) >= THRESHOLD
+      target, sure = fake.one_hot(fake.argmax(q), classes), max(q) >= THRESHOLD
       selected += sure
-      loss += sure * fake.surprise(strong["logits"][b], target)
+      loss += sure * fake.cross_entropy(strong["logits"][b], target)
       near += sure * nearness(strong["distance"][b], weak["distance"][b])
       np.testing.assert_array_equal(result.assigned.target[b], target)
       assert result.assigned.weight[b] == sure
-    pairs = zip(said["labelled.weak"]["logits"], label, strict=True)
+    pairs = zip(outputs["labelled.weak"]["logits"], label, strict=True)
     assert result.totals == pytest.approx(
       {
-        "labelled": sum(fake.surprise(*pair) for pair in pairs) / B,
+        "labelled": sum(fake.cross_entropy(*pair) for pair in pairs) / B,
         "unlabelled": SCALE * loss / U,
         "distance": DISTANCE * near / U,
       },
@@ -70,14 +70,16 @@ def test_equals_the_equations(classes, spread, least, most):
       assert least <= selected <= most
 
 
-def test_the_strong_features_are_driven_from_the_weak_ones_of_sure_texts():
+def test_strong_features_of_confident_texts_move_away_from_weak_ones():
   random = np.random.default_rng(1)
-  said = speech(random, 3, 4.0)
+  outputs = speech(random, 3, 4.0)
   take = fake.stepper(crmatch.make(THRESHOLD, SCALE, DISTANCE, WIDTH))
-  result = take((), said, fake.labels(random, B, 3), np.arange(U))
+  result = take((), outputs, fake.random_labels(random, B, 3), np.arange(U))
   kinds = set()
   for b in range(U):
-    weak, strong = (said[f"unlabelled.{v}"]["distance"][b] for v in ("weak", "strong"))
+    weak, strong = (
+      outputs[f"unlabelled.{v}"]["distance"][b] for v in ("weak", "strong")
+    )
     sure = float(result.assigned.weight[b])
     kinds.add((sure, nearness(strong, weak) > 0))
     for d in range(WIDTH):
@@ -88,10 +90,10 @@ def test_the_strong_features_are_driven_from_the_weak_ones_of_sure_texts():
   assert not np.any(result.gradient["unlabelled.weak"]["distance"])
 
 
-def test_features_of_length_0_give_no_infinite_gradient():
-  said = speech(np.random.default_rng(0), 3)
+def test_features_of_norm_0_have_a_finite_gradient():
+  outputs = speech(np.random.default_rng(0), 3)
   for view in ("weak", "strong"):
-    said[f"unlabelled.{view}"]["distance"][:2] = 0
-  result = fake.stepper(crmatch.make(0.0))((), said, np.eye(3)[[0] * B], range(U))
+    outputs[f"unlabelled.{view}"]["distance"][:2] = 0
+  result = fake.stepper(crmatch.make(0.0))((), outputs, np.eye(3)[[0] * B], range(U))
   assert np.isfinite(result.totals["distance"])
   assert np.isfinite(result.gradient["unlabelled.strong"]["distance"]).all()

@@ -1,4 +1,4 @@
-"""Dash against the equations of arXiv 2109.00650, a text and a class at a time."""
+"""Dash against the equations of arXiv 2109.00650, in plain Python."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ U, B = 24, 6
 
 
 class Reference:
-  """The labelled losses of the warm-up, and the threshold after it."""
+  """Keeps the labelled losses of the warm-up, and computes the threshold."""
 
   def __init__(self, classes, warmup, cuts, least):
     self.classes, self.warmup, self.cuts, self.least = classes, warmup, cuts, least
@@ -29,16 +29,16 @@ class Reference:
     """(target, passes) of each text."""
     rho = self.rho(progress)
     if rho is None:
-      self.losses.append(fake.mean_surprise(known, label))
+      self.losses.append(fake.mean_cross_entropy(known, label))
     found = []
     for row in weak:
       q = fake.softmax(row)
       if rho is not None and rho <= self.least:
-        target = fake.one_hot(fake.first_largest(q), self.classes)
+        target = fake.one_hot(fake.argmax(q), self.classes)
       else:
         powers = [p**2 for p in q]  # T = 1/2
         target = [power / sum(powers) for power in powers]
-      loss = fake.surprise(row, target)
+      loss = fake.cross_entropy(row, target)
       assert rho is None or abs(loss - rho) > 1e-6  # no matter of rounding
       found.append((target, rho is not None and loss <= rho))
     return found
@@ -54,17 +54,17 @@ def test_equals_the_equations(classes, least):
   selected, hard = {}, {}
   for step in range(20):
     progress = step / 20
-    said = fake.speech(random, classes, B, U)
-    known = said["labelled.weak"]["logits"]
-    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    outputs = fake.random_outputs(random, classes, B, U)
+    known = outputs["labelled.weak"]["logits"]
+    weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
     weak[:, -1] -= 9 * (step == 6)  # a class nobody predicts
     if step == 8:  # nobody knows anything
-      weak[:] = fake.logits(random, U, classes, spread=0.1)
+      weak[:] = fake.random_logits(random, U, classes, spread=0.1)
     if step == 9:  # all are sure
       weak[:] = 20 * np.eye(classes)[np.arange(U) % classes]
-    label = fake.labels(random, B, classes)
+    label = fake.random_labels(random, B, classes)
     known += label * (step < 4) * 3  # so that not everything passes
-    result = take(state, said, label, np.arange(U), step, progress)
+    result = take(state, outputs, label, np.arange(U), step, progress)
     state = result.state
 
     taught = reference.step(known, label, weak, progress)
@@ -75,12 +75,12 @@ def test_equals_the_equations(classes, least):
           result.assigned.target[u], target, rtol=1e-5, atol=1e-12
         )
       assert result.assigned.weight[u] == passes
-      loss += passes * fake.surprise(strong[u], target)
-      slopes[u] = passes * np.array(fake.slope(strong[u], target))
+      loss += passes * fake.cross_entropy(strong[u], target)
+      slopes[u] = passes * np.array(fake.ce_gradient(strong[u], target))
     selected[step] = sum(passes for _, passes in taught)
     hard[step] = max(taught[0][0]) == 1.0
     assert result.totals == pytest.approx(
-      {"labelled": fake.mean_surprise(known, label), "unlabelled": 0.7 * loss / U},
+      {"labelled": fake.mean_cross_entropy(known, label), "unlabelled": 0.7 * loss / U},
       rel=1e-5,
     )
     np.testing.assert_allclose(
@@ -109,25 +109,25 @@ def test_the_threshold_is_the_labelled_loss_of_the_warm_up(known):
   loss = np.log(1 + np.exp(-known))
   # One text a little under the threshold, one a little over it.
   weak = [[-np.log(np.exp(loss * share) - 1), 0.0] for share in (0.99, 1.01)]
-  said = {"labelled.weak": {"logits": np.array([[known, 0.0]])}}
-  said |= {f"unlabelled.{v}": {"logits": np.array(weak)} for v in ("weak", "strong")}
-  first = take(state, said, np.eye(2)[:1], [0, 1], 0, 0.0)
+  outputs = {"labelled.weak": {"logits": np.array([[known, 0.0]])}}
+  outputs |= {f"unlabelled.{v}": {"logits": np.array(weak)} for v in ("weak", "strong")}
+  first = take(state, outputs, np.eye(2)[:1], [0, 1], 0, 0.0)
   np.testing.assert_array_equal(first.assigned.weight, [0, 0])
   assert first.totals["unlabelled"] == 0
   # The labelled loss after the warm-up is not asked.
-  said["labelled.weak"] = {"logits": np.array([[-9.0, 0.0]])}
-  second = take(first.state, said, np.eye(2)[:1], [0, 1], 1, 0.5)
+  outputs["labelled.weak"] = {"logits": np.array([[-9.0, 0.0]])}
+  second = take(first.state, outputs, np.eye(2)[:1], [0, 1], 1, 0.5)
   np.testing.assert_array_equal(second.assigned.weight, [1, 0])
 
 
-def test_without_a_warm_up_the_first_step_is_one():
+def test_without_warmup_the_first_step_is_the_warmup():
   method = dash.make(warmup=0.0)
   state = method.init(Sizes(2, 12, U, B, U, 10))
   random = np.random.default_rng(0)
-  said, label = fake.speech(random, 2), fake.labels(random, 6, 2)
-  first = fake.stepper(method)(state, said, label, np.arange(U), 0, 0.0)
+  outputs, label = fake.random_outputs(random, 2), fake.random_labels(random, 6, 2)
+  first = fake.stepper(method)(state, outputs, label, np.arange(U), 0, 0.0)
   assert first.state.steps == 1
   assert not np.any(first.assigned.weight)
-  second = fake.stepper(method)(first.state, said, label, np.arange(U), 1, 0.1)
+  second = fake.stepper(method)(first.state, outputs, label, np.arange(U), 1, 0.1)
   assert second.state.steps == 1
   assert np.any(second.assigned.weight)

@@ -12,29 +12,29 @@ THRESHOLD, SCALE = 0.8, 0.7
 
 
 def votes(weak):
-  """(label, 1 if it is sure) of each text."""
+  """(label, 1 if it is confident) for each text."""
   q = [fake.softmax(row) for row in weak]
-  return [(fake.first_largest(p), float(max(p) >= THRESHOLD)) for p in q]
+  return [(fake.argmax(p), float(max(p) >= THRESHOLD)) for p in q]
 
 
 def fixmatch(weak, strong):
-  """FixMatch's term, a mean over all texts; `weak` is what the voting pass said."""
+  """The mean of FixMatch's term; `weak` is from the pass without gradient."""
   pairs = zip(votes(weak), strong, strict=True)
-  losses = [m * fake.surprise(z, fake.one_hot(c, len(z))) for (c, m), z in pairs]
+  losses = [m * fake.cross_entropy(z, fake.one_hot(c, len(z))) for (c, m), z in pairs]
   return sum(losses) / len(losses)
 
 
 def speech(random, classes, spread):
   # A sixteenth more to each next class: no tie, so that all can be sure.
   rise = np.arange(classes) / 16
-  said = {
-    "labelled.weak": fake.logits(random, B, classes),
-    "labelled.weak/vote": fake.logits(random, B, classes, spread=spread) + rise,
-    "labelled.strong": fake.logits(random, B, classes),
-    "unlabelled.weak": fake.logits(random, U, classes, spread=spread) + rise,
-    "unlabelled.strong": fake.logits(random, U, classes),
+  outputs = {
+    "labelled.weak": fake.random_logits(random, B, classes),
+    "labelled.weak/vote": fake.random_logits(random, B, classes, spread=spread) + rise,
+    "labelled.strong": fake.random_logits(random, B, classes),
+    "unlabelled.weak": fake.random_logits(random, U, classes, spread=spread) + rise,
+    "unlabelled.strong": fake.random_logits(random, U, classes),
   }
-  return {name: {"logits": logits} for name, logits in said.items()}
+  return {name: {"logits": logits} for name, logits in outputs.items()}
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -48,16 +48,17 @@ def test_equals_the_equations(classes, spread, least, most):
   take = fake.stepper(method)
   state = method.init(Sizes(classes, B, U, B, U))
   for step in range(3):
-    said = speech(random, classes, spread)
+    outputs = speech(random, classes, spread)
     for name in ("labelled.weak/vote", "unlabelled.weak"):
-      said[name]["logits"][:, -1] -= 9 * (step == 1)  # a class nobody predicts
-    label = fake.labels(random, B, classes)
-    result = take(state, said, label, np.arange(U), step, step / 3, step)
+      outputs[name]["logits"][:, -1] -= 9 * (step == 1)  # a class nobody predicts
+    label = fake.random_labels(random, B, classes)
+    result = take(state, outputs, label, np.arange(U), step, step / 3, step)
     state = result.state
 
-    x, vote, x_strong, u, u_strong = (view["logits"] for view in said.values())
+    x, vote, x_strong, u, u_strong = (view["logits"] for view in outputs.values())
     own = [
-      (fake.surprise(x[b], label[b]) + fake.surprise(x_strong[b], label[b])) / 2
+      (fake.cross_entropy(x[b], label[b]) + fake.cross_entropy(x_strong[b], label[b]))
+      / 2
       for b in range(B)
     ]
     assert result.totals == pytest.approx(
@@ -75,15 +76,15 @@ def test_equals_the_equations(classes, spread, least, most):
       assert least <= sum(sure for _, sure in votes(u) + votes(vote)) <= most
 
 
-def test_both_labelled_views_learn_and_the_control_is_of_the_strong_one():
-  """Published text code has no strong labelled view: then there is no control."""
+def test_both_labelled_views_are_trained_and_the_control_is_strong():
+  """Published code for text has no strong labelled view, and so no control."""
   random = np.random.default_rng(0)
-  said = speech(random, 3, 2.0)
-  label = fake.labels(random, B, 3)
+  outputs = speech(random, 3, 2.0)
+  label = fake.random_labels(random, B, 3)
   take = fake.stepper(defixmatch.make(threshold=THRESHOLD, scale=SCALE))
-  gradient = take((), said, label, np.arange(U)).gradient
+  gradient = take((), outputs, label, np.arange(U)).gradient
   weak, vote, strong = (
-    said[f"labelled.{v}"]["logits"] for v in ("weak", "weak/vote", "strong")
+    outputs[f"labelled.{v}"]["logits"] for v in ("weak", "weak/vote", "strong")
   )
   for b, (c, sure) in enumerate(votes(vote)):
     p = np.array(fake.softmax(strong[b]))
@@ -97,12 +98,12 @@ def test_both_labelled_views_learn_and_the_control_is_of_the_strong_one():
   assert not np.any(gradient["unlabelled.weak"]["logits"])
 
 
-def test_were_the_unlabelled_texts_the_labelled_ones_it_would_be_supervised():
+def test_with_labelled_texts_as_unlabelled_ones_it_is_supervised():
   random = np.random.default_rng(0)
-  said = speech(random, 3, 4.0)
-  said["unlabelled.weak"] = said["labelled.weak/vote"]
-  said["unlabelled.strong"] = said["labelled.strong"]
+  outputs = speech(random, 3, 4.0)
+  outputs["unlabelled.weak"] = outputs["labelled.weak/vote"]
+  outputs["unlabelled.strong"] = outputs["labelled.strong"]
   take = fake.stepper(defixmatch.make(threshold=THRESHOLD, scale=SCALE))
-  totals = take((), said, fake.labels(random, B, 3), np.arange(B)).totals
+  totals = take((), outputs, fake.random_labels(random, B, 3), np.arange(B)).totals
   assert totals["unlabelled"] > 0
   assert totals["unlabelled"] + totals["control"] == pytest.approx(0, abs=1e-6)

@@ -1,4 +1,4 @@
-"""A model that says what it is told, and a step taken with it."""
+"""A fake model with given outputs, a step with it, and plain NumPy helpers."""
 
 import functools
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from ssljax.batch import Batch, Labelled, Unlabelled
 from ssljax.method import Clock, Outputs
 
 
-class Said(NamedTuple):
-  """Logits of one step: f32 [n, C], or [n, H, C] of voters."""
+class Logits(NamedTuple):
+  """Logits of one step: f32 [n, C], or [n, H, C] for voters."""
 
   labelled: np.ndarray
   weak: np.ndarray
@@ -27,79 +27,80 @@ class Result(NamedTuple):
 
 
 class Model:
-  """Says of a view what `said` has under its name; a `Forward` for any method.
+  """A `Forward` with given outputs, for any method.
 
-  `said["unlabelled.strong"]` is {"logits": f32 [n, C]} and, where a method reads them,
-  {"features": f32 [n, D]} and what its heads say by their names. A view that is read
-  by the teacher is "teacher.weak"; "unlabelled.weak/vote" is what a pass without
-  gradient hears, where that differs, "labelled.weak/alone" what a pass hears that no
-  unlabelled text is in. Features are classified by `said["kernel"]`.
+  `outputs["unlabelled.strong"]` is {"logits": f32 [n, C]} and, if the method reads
+  them, {"features": f32 [n, D]} and the outputs of its heads by name. "teacher.weak" is
+  the teacher's view. "unlabelled.weak/vote" is for passes without gradient, if it
+  differs, and "labelled.weak/alone" for passes without any unlabelled text. Features
+  are classified by `outputs["kernel"]`.
   """
 
   depth = 12
 
-  def __init__(self, said, votes=()):
-    self.said, self.votes = said, votes
+  def __init__(self, outputs, votes=()):
+    self.outputs, self.votes = outputs, votes
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
     alone = not any(name.startswith("unlabelled") for name in texts)
-    found = tuple(self._one(name, teacher, gradient, alone) for name in texts)
-    return found if len(texts) > 1 else found[0]
+    outputs = tuple(self._view(name, teacher, gradient, alone) for name in texts)
+    return outputs if len(texts) > 1 else outputs[0]
 
-  def _one(self, name, teacher, gradient, alone):
-    assert not (gradient and name in self.votes), f"{name} only votes"
+  def _view(self, name, teacher, gradient, alone):
+    assert not (gradient and name in self.votes), f"{name} must have no gradient"
     name = name.replace("unlabelled", "teacher") if teacher else name
-    heard = self.said.get(f"{name}/vote") if not gradient else None
-    heard = heard or (self.said.get(f"{name}/alone") if alone else None)
-    heard = dict(heard or self.said[name])
-    said, features = heard.pop("logits"), heard.pop("features", None)
+    heads = self.outputs.get(f"{name}/vote") if not gradient else None
+    heads = heads or (self.outputs.get(f"{name}/alone") if alone else None)
+    heads = dict(heads or self.outputs[name])
+    logits, features = heads.pop("logits"), heads.pop("features", None)
     if features is None:
-      features = jnp.zeros((said.shape[0], 1), jnp.float32)
-    found = Outputs(said, features, heard)
-    # A teacher, and a pass without gradient, give none.
-    return found if gradient and not teacher else jax.lax.stop_gradient(found)
+      features = jnp.zeros((logits.shape[0], 1), jnp.float32)
+    outputs = Outputs(logits, features, heads)
+    return outputs if gradient and not teacher else jax.lax.stop_gradient(outputs)
 
   def classify(self, features):
-    return Outputs(features @ self.said["kernel"], features, {})
+    return Outputs(features @ self.outputs["kernel"], features, {})
 
   def mix(self, a, b, share, layer, key):
-    """Logits mixed, and 1 + layer times as large: a stand-in that a test can undo."""
+    """Mixes logits and scales them by 1 + layer, which tests can invert."""
     views = (a,) if isinstance(a, str) else a
-    said = jnp.concatenate([self.said[name]["logits"] for name in views])
-    share = jnp.broadcast_to(share, said.shape[:1])[:, None]
-    mixed = (1.0 + layer) * (share * said + (1.0 - share) * said[b])
+    logits = jnp.concatenate([self.outputs[name]["logits"] for name in views])
+    share = jnp.broadcast_to(share, logits.shape[:1])[:, None]
+    mixed = (1.0 + layer) * (share * logits + (1.0 - share) * logits[b])
     return Outputs(mixed, jnp.zeros_like(mixed), {})
 
 
 def stepper(method, votes=()):
-  """A compiled step: (state, said, label, index, step, progress, epoch) -> Result.
+  """A compiled step: (state, outputs, label, index, step, progress, epoch) -> Result.
 
-  For a method that reads any views and heads: `said` as `Model` has it. The totals are
-  those of the terms; `Result.gradient` is that of their sum with respect to all that
-  was said. The views of `votes` may be read without gradient only.
+  For methods with any views and heads; `outputs` as in `Model`. `Result.gradient` is
+  that of the sum of all terms with respect to `outputs`. The views in `votes` may be
+  read without gradient only.
   """
   needs = method.needs
 
-  # Compiled in half of the time, and run a few times.
+  # Halves the time for compilation; it runs a few times only.
   @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-  def run(state, said, label, index, rows, clock):
+  def run(state, outputs, label, index, rows, clock):
     batch = Batch(
       Labelled({v: f"labelled.{v}" for v in needs.labelled_views}, label, rows),
       Unlabelled({v: f"unlabelled.{v}" for v in needs.views}, index),
     )
 
-    def total(said):
-      terms, after, assigned = method.loss(Model(said, votes), batch, state, clock)
+    def total(outputs):
+      terms, after, assigned = method.loss(Model(outputs, votes), batch, state, clock)
       totals = {
         name: jnp.mean(jnp.asarray(term.weight) * term.loss) * term.scale
         for name, term in terms.items()
       }
       return sum(totals.values()), (totals, after, assigned)
 
-    gradient, found = jax.grad(total, has_aux=True)(said)
-    return (*found, gradient)
+    gradient, results = jax.grad(total, has_aux=True)(outputs)
+    return (*results, gradient)
 
-  def take(state, said, label, index, step=0, progress=0.0, epoch=0, rows=None):
+  def take_step(
+    state, outputs, label, index, step=0, progress=0.0, epoch=0, rows=None
+  ) -> Result:
     clock = Clock(
       jnp.int32(step),
       jnp.float32(progress),
@@ -110,7 +111,7 @@ def stepper(method, votes=()):
     rows = np.arange(len(label)) if rows is None else rows
     totals, state, assigned, gradient = run(
       state,
-      jax.tree.map(as_f32, said),
+      jax.tree.map(as_f32, outputs),
       as_f32(label),
       jnp.asarray(index, jnp.int32),
       jnp.asarray(rows, jnp.int32),
@@ -119,45 +120,48 @@ def stepper(method, votes=()):
     totals = {name: float(total) for name, total in totals.items()}
     return Result(totals, state, assigned, gradient)
 
-  return take
+  return take_step
 
 
-def taker(method, voters: bool = False):
-  """`stepper` for the three common views: (state, Said, label, index, step, epoch)."""
-  step_with = stepper(method, votes=("unlabelled.weak",))
+def simple_stepper(method, voters: bool = False):
+  """`stepper` for the three common views.
 
-  def spoken(logits):
-    return (
-      {"logits": logits.mean(1), "voters": logits} if voters else {"logits": logits}
-    )
+  Takes (state, Logits, label, index, step, epoch).
+  """
+  take_step = stepper(method, votes=("unlabelled.weak",))
 
-  def take(state, said, label, index, step=0, epoch=0) -> Result:
-    views = {
-      "labelled.weak": spoken(said.labelled),
-      "unlabelled.weak": spoken(said.weak),
-      "unlabelled.strong": spoken(said.strong),
+  def heads(logits):
+    if voters:
+      return {"logits": logits.mean(1), "voters": logits}
+    return {"logits": logits}
+
+  def take_simple_step(state, logits, label, index, step=0, epoch=0) -> Result:
+    outputs = {
+      "labelled.weak": heads(logits.labelled),
+      "unlabelled.weak": heads(logits.weak),
+      "unlabelled.strong": heads(logits.strong),
     }
-    return step_with(state, views, label, index, step, epoch=epoch)
+    return take_step(state, outputs, label, index, step, epoch=epoch)
 
-  return take
+  return take_simple_step
 
 
-def speech(random, classes, labelled=6, unlabelled=24, spread=2.0):
-  """What `Model` says of the three common views and of the teacher's weak one."""
+def random_outputs(random, classes, labelled=6, unlabelled=24, spread=2.0):
+  """`Model.outputs` for the three common views and the teacher's weak one."""
   sizes = {"labelled.weak": labelled, "unlabelled.weak": unlabelled}
   sizes |= {"unlabelled.strong": unlabelled, "teacher.weak": unlabelled}
   return {
-    name: {"logits": logits(random, size, classes, spread=spread)}
+    name: {"logits": random_logits(random, size, classes, spread=spread)}
     for name, size in sizes.items()
   }
 
 
-def logits(random, *shape, spread=2.0):
-  """Random logits in steps of 1/4, so that ties are common."""
+def random_logits(random, *shape, spread=2.0):
+  """Random multiples of 1/4, so that ties are common."""
   return np.round(random.normal(size=shape) * spread * 4) / 4
 
 
-def labels(random, count: int, classes: int, width: int | None = None):
+def random_labels(random, count: int, classes: int, width: int | None = None):
   """One-hot labels [count, width]."""
   return np.eye(width or classes)[random.integers(classes, size=count)]
 
@@ -167,29 +171,30 @@ def softmax(row) -> list[float]:
   return [power / sum(powers) for power in powers]
 
 
-def surprise(row, target) -> float:
-  """CE(target, softmax(row))."""
+def cross_entropy(row, target) -> float:
+  """H(target, softmax(row))."""
   top = float(max(row))
-  whole = top + np.log(sum(np.exp(float(z) - top) for z in row))
-  return sum(float(t) * (whole - float(z)) for t, z in zip(target, row, strict=True))
+  log_sum = top + np.log(sum(np.exp(float(z) - top) for z in row))
+  return sum(float(t) * (log_sum - float(z)) for t, z in zip(target, row, strict=True))
 
 
-def supervised(said: Said, label) -> float:
+def supervised_loss(logits: Logits, label) -> float:
   """Mean cross-entropy of the labelled texts."""
-  return mean_surprise(said.labelled, label)
+  return mean_cross_entropy(logits.labelled, label)
 
 
-def mean_surprise(rows, targets) -> float:
+def mean_cross_entropy(rows, targets) -> float:
   pairs = list(zip(rows, targets, strict=True))
-  return sum(surprise(*pair) for pair in pairs) / len(pairs)
+  return sum(cross_entropy(*pair) for pair in pairs) / len(pairs)
 
 
-def slope(row, target) -> list[float]:
-  """The gradient of `surprise` with respect to the logits; targets sum to 1."""
+def ce_gradient(row, target) -> list[float]:
+  """With respect to the logits; targets sum to 1."""
   return [p - float(t) for p, t in zip(softmax(row), target, strict=True)]
 
 
-def first_largest(row) -> int:
+def argmax(row) -> int:
+  """The first one of equal values."""
   return max(range(len(row)), key=lambda c: (row[c], -c))
 
 
@@ -198,7 +203,7 @@ def one_hot(c: int, classes: int) -> list[float]:
 
 
 def pseudo_margins(row) -> list[float]:
-  """Of each class: its logit less the largest of the others."""
+  """For each class, its logit minus the largest other one."""
   return [
     float(row[c]) - max(float(row[i]) for i in range(len(row)) if i != c)
     for c in range(len(row))
@@ -208,7 +213,7 @@ def pseudo_margins(row) -> list[float]:
 def quantile(values: list[float], share: float) -> float:
   """Linear interpolation between order statistics."""
   ordered = sorted(values)
-  place = share * (len(ordered) - 1)
-  low = int(place)
+  position = share * (len(ordered) - 1)
+  low = int(position)
   high = min(low + 1, len(ordered) - 1)
-  return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+  return ordered[low] + (position - low) * (ordered[high] - ordered[low])

@@ -15,40 +15,40 @@ from tests.golden import fake
 def test_equals_the_equations(classes, spread, least, most):
   random = np.random.default_rng(classes)
   method = fixmatch.make(threshold=0.8, scale=0.7)
-  take = fake.taker(method)
+  take = fake.simple_stepper(method)
   state = method.init(Sizes(classes, 6, 24, 6, 24))
   for step in range(3):
-    said = fake.Said(
-      fake.logits(random, 6, classes),
+    outputs = fake.Logits(
+      fake.random_logits(random, 6, classes),
       # A sixteenth more to each next class: no tie, so that all can be sure.
-      fake.logits(random, 24, classes, spread=spread) + np.arange(classes) / 16,
-      fake.logits(random, 24, classes),
+      fake.random_logits(random, 24, classes, spread=spread) + np.arange(classes) / 16,
+      fake.random_logits(random, 24, classes),
     )
-    said.weak[:, -1] -= 9 * (step == 1)  # a class nobody predicts
-    label = fake.labels(random, 6, classes)
-    result = take(state, said, label, np.arange(24), step)
+    outputs.weak[:, -1] -= 9 * (step == 1)  # a class nobody predicts
+    label = fake.random_labels(random, 6, classes)
+    result = take(state, outputs, label, np.arange(24), step)
     state = result.state
 
     loss = selected = 0
     for u in range(24):
-      q = fake.softmax(said.weak[u])
-      target = fake.one_hot(fake.first_largest(q), classes)
+      q = fake.softmax(outputs.weak[u])
+      target = fake.one_hot(fake.argmax(q), classes)
       passes = max(q) >= 0.8
       selected += passes
       np.testing.assert_array_equal(result.assigned.target[u], target)
       assert result.assigned.weight[u] == passes
-      loss += passes * fake.surprise(said.strong[u], target)
+      loss += passes * fake.cross_entropy(outputs.strong[u], target)
     if step != 1:
       assert least <= selected <= most
     assert result.totals == pytest.approx(
-      {"labelled": fake.supervised(said, label), "unlabelled": 0.7 * loss / 24},
+      {"labelled": fake.supervised_loss(outputs, label), "unlabelled": 0.7 * loss / 24},
       rel=1e-5,
     )
 
 
-def test_a_tie_takes_the_first_class_and_the_threshold_itself_passes():
-  take = fake.taker(fixmatch.make(threshold=0.5))
-  said = fake.Said(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
-  result = take((), said, np.eye(2)[:1], [0])
+def test_ties_take_the_first_class_and_the_threshold_is_inclusive():
+  take = fake.simple_stepper(fixmatch.make(threshold=0.5))
+  outputs = fake.Logits(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)))
+  result = take((), outputs, np.eye(2)[:1], [0])
   np.testing.assert_array_equal(result.assigned.target, [[1, 0]])
   np.testing.assert_array_equal(result.assigned.weight, [1])

@@ -11,11 +11,11 @@ N, U, B = 24, 12, 6
 
 
 def step(learned, weak, index):
-  """(label, passes) of each text; then the texts are remembered."""
+  """(label, passes) for each text; then records the texts."""
   cuts, found = [learned.level(c) for c in range(learned.classes)], []
   for row in weak:
     q = fake.softmax(row)
-    c = fake.first_largest(q)
+    c = fake.argmax(q)
     assert abs(q[c] - cuts[c]) > 1e-6  # no matter of rounding
     found.append((c, q[c] > cuts[c]))
   for row, u in zip(weak, index, strict=True):
@@ -33,15 +33,15 @@ def test_equals_the_equations(classes, warmup):
   learned = plain.Learned(classes, N, 0.8, warmup)
   selected = []
   for t in range(9):
-    said = fake.speech(random, classes, B, U, spread=3.0)
-    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    outputs = fake.random_outputs(random, classes, B, U, spread=3.0)
+    weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
     weak[:, -1] -= 30 * (t < 3)  # a class nobody predicts
     if t == 7:  # all are for the class that is learned best, and none is sure
       counts = learned.counts()
       weak[:] = 0.25 * np.eye(classes)[counts.index(max(counts))]
-    label = fake.labels(random, B, classes)
+    label = fake.random_labels(random, B, classes)
     index = random.permutation(N)[:U]
-    result = take(state, said, label, index, t)
+    result = take(state, outputs, label, index, t)
     state = result.state
 
     loss, slopes = 0.0, np.zeros((U, classes))
@@ -50,12 +50,12 @@ def test_equals_the_equations(classes, warmup):
       target = fake.one_hot(c, classes)
       np.testing.assert_array_equal(result.assigned.target[u], target)
       assert result.assigned.weight[u] == passes
-      loss += passes * fake.surprise(strong[u], target)
-      slopes[u] = passes * np.array(fake.slope(strong[u], target))
+      loss += passes * fake.cross_entropy(strong[u], target)
+      slopes[u] = passes * np.array(fake.ce_gradient(strong[u], target))
     selected.append(sum(passes for _, passes in taught))
     assert result.totals == pytest.approx(
       {
-        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "labelled": fake.mean_cross_entropy(outputs["labelled.weak"]["logits"], label),
         "unlabelled": 0.7 * loss / U,
       },
       rel=1e-5,
@@ -76,13 +76,13 @@ def test_equals_the_equations(classes, warmup):
 
 
 def two_texts(*confidences):
-  """Texts of two classes, that say the first with these probabilities."""
+  """Logits of two classes with these probabilities of the first."""
   weak = np.array([[np.log(q / (1 - q)), 0.0] for q in confidences])
-  said = {"labelled.weak": {"logits": np.zeros((1, 2))}}
-  return said | {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
+  outputs = {"labelled.weak": {"logits": np.zeros((1, 2))}}
+  return outputs | {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
 
 
-def test_the_thresholds_are_of_before_the_batch():
+def test_thresholds_are_from_before_the_batch():
   method = flexmatch.make()
   take = fake.stepper(method)
   state = method.init(Sizes(2, 1, 2, 1, 2))
@@ -93,7 +93,7 @@ def test_the_thresholds_are_of_before_the_batch():
   np.testing.assert_array_equal(second.assigned.weight, [1, 0])
 
 
-def test_rows_that_nobody_was_sure_of_hold_the_thresholds_down():
+def test_unused_rows_keep_thresholds_low():
   # 1 of 11 rows learned: beta = 1/10 with the 10 others, 1 without them.
   for warmup, expected in [(True, [1, 1]), (False, [1, 0])]:
     method = flexmatch.make(warmup=warmup)

@@ -1,4 +1,4 @@
-"""FreeMatch against the equations of arXiv 2205.07246, a text and a class at a time."""
+"""FreeMatch against the equations of arXiv 2205.07246, in plain Python."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ U, B = 24, 6
 
 
 class Reference:
-  """The three running averages, with plain loops."""
+  """Keeps the three running averages, with plain loops."""
 
   def __init__(self, classes, momentum):
     self.classes, self.momentum = classes, momentum
@@ -25,7 +25,7 @@ class Reference:
   def step(self, weak):
     """(label, passes) of each text, by the averages as this batch leaves them."""
     q = [fake.softmax(row) for row in weak]
-    votes = [fake.first_largest(row) for row in q]
+    votes = [fake.argmax(row) for row in q]
     self.tau = self.move(self.tau, sum(max(row) for row in q) / len(q))
     for c in range(self.classes):
       self.mean[c] = self.move(self.mean[c], sum(row[c] for row in q) / len(q))
@@ -41,7 +41,7 @@ class Reference:
     if not rows:
       return 0.0
     p = [fake.softmax(row) for row in rows]
-    votes = [fake.first_largest(row) for row in p]
+    votes = [fake.argmax(row) for row in p]
     mean = [sum(row[c] for row in p) / len(p) for c in range(self.classes)]
     seen = [votes.count(c) / len(votes) for c in range(self.classes)]
     of_all, of_these = sum_norm(self.mean, self.seen), sum_norm(mean, seen)
@@ -63,17 +63,17 @@ def test_equals_the_equations(classes):
   reference = Reference(classes, 0.8)
   selected = []
   for step in range(8):
-    said = fake.speech(random, classes, B, U, spread=[4000.0, 3.0][step > 0])
-    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    outputs = fake.random_outputs(random, classes, B, U, spread=[4000.0, 3.0][step > 0])
+    weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
     if step == 0:  # all are sure, and there is no strong probability of 0
-      strong[:] = fake.logits(random, U, classes)
+      strong[:] = fake.random_logits(random, U, classes)
     weak[:, -1] -= 30 * (step in (2, 3))  # a class no weak view is for,
     strong[:, 0] -= 30 * (step in (3, 4))  # and one no strong view is for
     if step == 6:  # all are for the class with the highest threshold, and unsure
       mean = reference.mean
       weak[:] = 0.25 * np.eye(classes)[mean.index(max(mean))]
-    label = fake.labels(random, B, classes)
-    result = take(state, said, label, np.arange(U), step)
+    label = fake.random_labels(random, B, classes)
+    result = take(state, outputs, label, np.arange(U), step)
     state = result.state
 
     taught = reference.step(weak)
@@ -82,11 +82,11 @@ def test_equals_the_equations(classes):
       target = fake.one_hot(c, classes)
       np.testing.assert_array_equal(result.assigned.target[u], target)
       assert result.assigned.weight[u] == passes
-      loss += passes * fake.surprise(strong[u], target)
+      loss += passes * fake.cross_entropy(strong[u], target)
     selected.append(sum(passes for _, passes in taught))
     assert result.totals == pytest.approx(
       {
-        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "labelled": fake.mean_cross_entropy(outputs["labelled.weak"]["logits"], label),
         "unlabelled": 0.7 * loss / U,
         "fairness": 0.3 * reference.fairness(strong, taught),
       },
@@ -105,23 +105,23 @@ def test_equals_the_equations(classes):
   assert any(0 < count < U for count in selected)
 
 
-def test_the_gradient_of_fairness_is_its_slope():
+def test_the_gradient_of_fairness_is_correct():
   random = np.random.default_rng(0)
-  said = fake.speech(random, 3, B, U)
-  label = fake.labels(random, B, 3)
+  outputs = fake.random_outputs(random, 3, B, U)
+  label = fake.random_labels(random, B, 3)
   method = freematch.make(scale=0.0, fairness=1.0, momentum=0.5)
   result = fake.stepper(method)(
-    method.init(Sizes(3, 12, U, B, U)), said, label, np.arange(U)
+    method.init(Sizes(3, 12, U, B, U)), outputs, label, np.arange(U)
   )
   reference = Reference(3, 0.5)
-  strong = said["unlabelled.strong"]["logits"]
-  taught = reference.step(said["unlabelled.weak"]["logits"])
+  strong = outputs["unlabelled.strong"]["logits"]
+  taught = reference.step(outputs["unlabelled.weak"]["logits"])
   assert 0 < sum(passes for _, passes in taught) < U
   for u, c in [(u, c) for u in range(U) for c in range(3)]:
     near = [strong.copy(), strong.copy()]
     for sign, place in zip([1, -1], near, strict=True):
       place[u, c] += sign * 1e-5
-    if len({fake.first_largest(row[u]) for row in [*near, strong]}) > 1:
+    if len({fake.argmax(row[u]) for row in [*near, strong]}) > 1:
       continue  # a tie: the histogram has a step there
     after, before = (reference.fairness(place, taught) for place in near)
     assert result.gradient["unlabelled.strong"]["logits"][u, c] == pytest.approx(
@@ -130,16 +130,16 @@ def test_the_gradient_of_fairness_is_its_slope():
 
 
 @pytest.mark.parametrize(("weakly", "strongly"), [(1, 2), (2, 2), (0, 1)])
-def test_a_class_that_no_text_is_of_counts_as_0_on_its_side(weakly, strongly):
+def test_a_class_missing_from_a_histogram_counts_as_0(weakly, strongly):
   random = np.random.default_rng(0)
-  said = fake.speech(random, 3, B, U)
-  weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+  outputs = fake.random_outputs(random, 3, B, U)
+  weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
   weak[:, weakly] -= 5
   strong[:, strongly] -= 5
-  label = fake.labels(random, B, 3)
+  label = fake.random_labels(random, B, 3)
   method = freematch.make(fairness=1.0, momentum=0.0)  # h~ is the batch's
   state = method.init(Sizes(3, 12, U, B, U))
-  result = fake.stepper(method)(state, said, label, np.arange(U))
+  result = fake.stepper(method)(state, outputs, label, np.arange(U))
   reference = Reference(3, 0.0)
   expected = reference.fairness(strong, reference.step(weak))
   assert reference.seen[weakly] == 0
@@ -147,12 +147,12 @@ def test_a_class_that_no_text_is_of_counts_as_0_on_its_side(weakly, strongly):
   assert np.all(np.isfinite(result.gradient["unlabelled.strong"]["logits"]))
 
 
-def test_the_averages_move_before_they_are_used():
+def test_averages_are_updated_before_they_are_used():
   # 1/2 would let the last text pass, (1/2 + 0.95) / 2 does not.
   weak = np.array([[np.log(q / (1 - q)), 0.0] for q in [0.99] * 9 + [0.6]])
-  said = {"labelled.weak": {"logits": np.zeros((1, 2))}}
-  said |= {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
+  outputs = {"labelled.weak": {"logits": np.zeros((1, 2))}}
+  outputs |= {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
   method = freematch.make(momentum=0.5)
   state = method.init(Sizes(2, 1, 10, 1, 10))
-  result = fake.stepper(method)(state, said, np.eye(2)[:1], np.arange(10))
+  result = fake.stepper(method)(state, outputs, np.eye(2)[:1], np.arange(10))
   np.testing.assert_array_equal(result.assigned.weight, [1] * 9 + [0])

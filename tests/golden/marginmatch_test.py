@@ -14,7 +14,7 @@ RUN = 2**20  # steps of the paper's run
 
 
 class Reference:
-  """The paper's bookkeeping; `wrong` and the schedule's events come from outside."""
+  """The paper's tables; `wrong` and the schedule's events are given."""
 
   def __init__(self, classes, cut, virtual=False, ages="visits", rows=N):
     self.classes, self.cut, self.virtual, self.rows = classes, cut, virtual, rows
@@ -28,12 +28,12 @@ class Reference:
     share = self.smoothness / (1 + age)
     return new * share + old * (1 - share)
 
-  def step(self, said, index, epoch, wrong):
+  def step(self, outputs, index, epoch, wrong):
     """Targets and weights; all levels are those of before this batch."""
     levels = [self.learned.level(c) for c in range(self.classes)]
     cut, found = self.cut, {}
     for place, u in enumerate(index):
-      row = said.weak[place]
+      row = outputs.weak[place]
       age = self.visits[u] if self.ages == "visits" else epoch
       margins = fake.pseudo_margins(row)
       self.average[u] = [
@@ -41,7 +41,7 @@ class Reference:
       ]
       self.visits[u] += 1
       q = fake.softmax(row[: self.classes])
-      c = fake.first_largest(q)
+      c = fake.argmax(q)
       if u in wrong:
         age = self.wrong_visits.get(u, 0)
         self.wrong_average[u] = self.blend(
@@ -57,14 +57,18 @@ class Reference:
     return [fake.one_hot(c, width) for c, _ in chosen], [w for _, w in chosen]
 
 
-def check(result, reference, said, label, target, weight, scale):
+def check(result, reference, outputs, label, target, weight, scale):
   np.testing.assert_array_equal(result.assigned.target, target)
   np.testing.assert_allclose(result.assigned.weight, weight, rtol=1e-6)
   loss = [
-    w * fake.surprise(z, t) for z, t, w in zip(said.strong, target, weight, strict=True)
+    w * fake.cross_entropy(z, t)
+    for z, t, w in zip(outputs.strong, target, weight, strict=True)
   ]
   assert result.totals == pytest.approx(
-    {"labelled": fake.supervised(said, label), "unlabelled": scale * np.mean(loss)},
+    {
+      "labelled": fake.supervised_loss(outputs, label),
+      "unlabelled": scale * np.mean(loss),
+    },
     rel=1e-5,
   )
   state = result.state
@@ -75,10 +79,11 @@ def check(result, reference, said, label, target, weight, scale):
 
 
 def speech(random, classes, width, spread=2.0):
-  return fake.Said(
-    fake.logits(random, B, width),
-    fake.logits(random, U, width, spread=spread) - np.eye(width)[classes - 1] * 3,
-    fake.logits(random, U, width),
+  return fake.Logits(
+    fake.random_logits(random, B, width),
+    fake.random_logits(random, U, width, spread=spread)
+    - np.eye(width)[classes - 1] * 3,
+    fake.random_logits(random, U, width),
   )
 
 
@@ -88,61 +93,61 @@ def speech(random, classes, width, spread=2.0):
 def test_fixed_cutoff(classes, ages, cut):
   random = np.random.default_rng(classes)
   method = marginmatch.make(threshold=0.8, cut_off=cut, scale=0.5, clock=ages)
-  take = fake.taker(method)
+  take = fake.simple_stepper(method)
   state = method.init(Sizes(classes, B, N, B, U, 100, 4))
   reference = Reference(classes, cut, ages=ages)
   used = []
   for step in range(14):
-    said = speech(random, classes, classes, spread=[2.0, 0.1, 9.0][step % 3])
-    label = fake.labels(random, B, classes)
+    outputs = speech(random, classes, classes, spread=[2.0, 0.1, 9.0][step % 3])
+    label = fake.random_labels(random, B, classes)
     index = random.permutation(N)[:U]
-    result = take(state, said, label, index, step, step // 4)
-    target, weight = reference.step(said, index, step // 4, wrong=())
-    check(result, reference, said, label, target, weight, 0.5)
+    result = take(state, outputs, label, index, step, step // 4)
+    target, weight = reference.step(outputs, index, step // 4, wrong=())
+    check(result, reference, outputs, label, target, weight, 0.5)
     state = result.state
     used += weight
   assert 0 < sum(used) < len(used)
 
 
-def test_nothing_learned_lets_every_class_pass_and_a_learned_class_must_be_sure():
+def test_thresholds_are_0_at_first_and_high_for_learned_classes():
   method = marginmatch.make(cut_off=-100.0)
-  take = fake.taker(method)
+  take = fake.simple_stepper(method)
   state = method.init(Sizes(2, B, U, B, U))
   nothing, label = np.zeros((U, 2)), np.eye(2)[[0] * B]
   weak = np.array([[0.5, 0]] * U)
-  first = take(state, fake.Said(np.zeros((B, 2)), weak, nothing), label, range(U))
+  first = take(state, fake.Logits(np.zeros((B, 2)), weak, nothing), label, range(U))
   assert np.all(first.assigned.weight == 1)
-  sure = fake.Said(np.zeros((B, 2)), weak * 20, nothing)
+  sure = fake.Logits(np.zeros((B, 2)), weak * 20, nothing)
   second = take(first.state, sure, label, range(U), 1)
   unsure = sure._replace(weak=weak)
   third = take(second.state, unsure, label, range(U), 2)
   assert np.all(third.assigned.weight == 0)  # 0.62 < 0.95
 
 
-def test_a_batch_is_held_to_the_levels_from_before_it():
+def test_thresholds_are_from_before_the_batch():
   method = marginmatch.make()
-  take = fake.taker(method)
+  take = fake.simple_stepper(method)
   weak = np.array([[9.0, 0.0]] * (U - 1) + [[0.5, 0.0]])
-  said = fake.Said(np.zeros((B, 2)), weak, np.zeros((U, 2)))
+  outputs = fake.Logits(np.zeros((B, 2)), weak, np.zeros((U, 2)))
   label = np.eye(2)[[0] * B]
-  first = take(method.init(Sizes(2, B, U, B, U)), said, label, range(U))
+  first = take(method.init(Sizes(2, B, U, B, U)), outputs, label, range(U))
   np.testing.assert_array_equal(first.assigned.weight, [1] * U)
-  second = take(first.state, said, label, range(U), 1)
+  second = take(first.state, outputs, label, range(U), 1)
   np.testing.assert_array_equal(second.assigned.weight, [1] * (U - 1) + [0])
 
 
-def test_the_runner_up_of_all_negative_logits_is_no_zero():
+def test_the_runner_up_of_negative_logits_is_negative():
   method = marginmatch.make(cut_off=0.5, smoothness=1.0)
-  take = fake.taker(method)
+  take = fake.simple_stepper(method)
   weak = np.array([[-4.0, -6.0, -7.0]])
-  said = fake.Said(np.zeros((1, 3)), weak, np.zeros((1, 3)))
-  result = take(method.init(Sizes(3, 1, 1, 1, 1)), said, np.eye(3)[:1], [0])
+  outputs = fake.Logits(np.zeros((1, 3)), weak, np.zeros((1, 3)))
+  result = take(method.init(Sizes(3, 1, 1, 1, 1)), outputs, np.eye(3)[:1], [0])
   np.testing.assert_allclose(result.state.margin, [[2, -2, -3]])
   np.testing.assert_array_equal(result.assigned.weight, [1])
 
 
 def events(step):
-  """What the paper does at a step of its 2**20: (redraw, end of warm-up, new cut)."""
+  """The paper's events at a step of its 2**20: (redraw, end of warm-up, new cut)."""
   over = step >= 0.9 * RUN
   settled = step % 50_000 >= 1_000
   return (
@@ -158,7 +163,7 @@ STEPS += [151_000, 151_200, 943_600, 943_700, 943_800, 950_000, 951_000]
 
 
 def mask_of(state, rows):
-  """Which rows are declared wrong, bool [rows]."""
+  """bool [rows], which rows are declared wrong."""
   return np.isin(np.arange(rows), state.wrong.rows)
 
 
@@ -167,7 +172,7 @@ def test_virtual_class(classes):
   random = np.random.default_rng(classes)
   method = marginmatch.make("virtual_class", threshold=0.8, scale=0.5)
   assert method.needs.virtual_classes == 1
-  take = fake.taker(method)
+  take = fake.simple_stepper(method)
   rows = 1200
   state = method.init(Sizes(classes, B, rows, B, U, RUN, 4))
   reference = Reference(classes, -np.inf, virtual=True, rows=rows)
@@ -175,11 +180,11 @@ def test_virtual_class(classes):
   for step in STEPS:
     redraw, warm, recut = events(step)
     over = step >= 0.9 * RUN
-    said = speech(random, classes, classes + 1)
-    label = fake.labels(random, B, classes, classes + 1)
+    outputs = speech(random, classes, classes + 1)
+    label = fake.random_labels(random, B, classes, classes + 1)
     # Which rows are wrong is a draw: look at it, then take some of them.
     before = mask_of(state, rows)
-    mask = mask_of(take(state, said, label, np.arange(U), step).state, rows)
+    mask = mask_of(take(state, outputs, label, np.arange(U), step).state, rows)
     assert mask.sum() == (0 if over else min(rows // 100, rows // (classes + 1)))
     if redraw:
       drawn.append(mask)
@@ -190,9 +195,9 @@ def test_virtual_class(classes):
     right = random.permutation(np.flatnonzero(~mask)[:20])[: U - len(wrong)]
     index = np.concatenate([wrong, right])
 
-    result = take(state, said, label, index, step)
-    target, weight = reference.step(said, index, 0, set(wrong))
-    check(result, reference, said, label, target, weight, 0.5)
+    result = take(state, outputs, label, index, step)
+    target, weight = reference.step(outputs, index, 0, set(wrong))
+    check(result, reference, outputs, label, target, weight, 0.5)
     state = result.state
     if warm:
       reference.cut = 0.0
@@ -211,17 +216,17 @@ def test_virtual_class(classes):
 
 def test_the_percentile_is_the_95th():
   method = marginmatch.make("virtual_class")
-  take = fake.taker(method)
+  take = fake.simple_stepper(method)
   rows = 20_000  # 200 wrong ones
   state = method.init(Sizes(2, B, rows, B, U, RUN, 4))
-  said = fake.Said(np.zeros((B, 3)), np.zeros((U, 3)), np.zeros((U, 3)))
+  outputs = fake.Logits(np.zeros((B, 3)), np.zeros((U, 3)), np.zeros((U, 3)))
   label = np.eye(3)[[0] * B]
-  wrong = take(state, said, label, range(U)).state.wrong
+  wrong = take(state, outputs, label, range(U)).state.wrong
   values = np.random.default_rng(0).normal(size=200).astype(np.float32)
   state = state._replace(
     wrong=wrong._replace(margin=values, visits=np.full(200, 3, np.int32))
   )
   index = np.flatnonzero(~mask_of(state, rows))[:U]
-  cut = float(take(state, said, label, index, 90_000).state.cut)
+  cut = float(take(state, outputs, label, index, 90_000).state.cut)
   assert cut == pytest.approx(np.quantile(values, 0.95), rel=1e-5)
   assert cut < np.quantile(values, 0.97)

@@ -1,4 +1,4 @@
-"""Mean Teacher against the loss of arXiv 1703.01780, a text and a class at a time."""
+"""Mean Teacher against the loss of arXiv 1703.01780, in plain Python."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,13 @@ def test_equals_the_equation(classes):
   state = method.init(Sizes(classes, 6, U, 6, U))
   ramps = [(0.0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.4, 1.0), (0.9, 1.0)]
   for step, (progress, ramp) in enumerate(ramps):
-    said = fake.speech(random, classes, spread=[2.0, 2.0, 0.1, 2.0, 4000.0][step])
-    teacher, student = said["teacher.weak"], said["unlabelled.strong"]
+    outputs = fake.random_outputs(
+      random, classes, spread=[2.0, 2.0, 0.1, 2.0, 4000.0][step]
+    )
+    teacher, student = outputs["teacher.weak"], outputs["unlabelled.strong"]
     teacher["logits"][:, -1] -= 9 * (step == 3)  # a class nobody predicts
-    label = fake.labels(random, 6, classes)
-    result = take(state, said, label, np.arange(U), step, progress)
+    label = fake.random_labels(random, 6, classes)
+    result = take(state, outputs, label, np.arange(U), step, progress)
     state = result.state
 
     loss, slopes = 0.0, np.zeros((U, classes))
@@ -38,7 +40,7 @@ def test_equals_the_equation(classes):
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
     assert result.totals == pytest.approx(
       {
-        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "labelled": fake.mean_cross_entropy(outputs["labelled.weak"]["logits"], label),
         "unlabelled": 5.0 * ramp * loss / U,
       },
       rel=1e-5,
@@ -51,29 +53,29 @@ def test_equals_the_equation(classes):
     )
 
 
-def test_the_student_learns_and_the_teacher_does_not():
-  said = fake.speech(np.random.default_rng(0), 3)
-  label = fake.labels(np.random.default_rng(0), 6, 3)
+def test_only_the_student_has_a_gradient():
+  outputs = fake.random_outputs(np.random.default_rng(0), 3)
+  label = fake.random_labels(np.random.default_rng(0), 6, 3)
   take = fake.stepper(mean_teacher.make())
-  result = take((), said, label, np.arange(U), progress=1.0)
+  result = take((), outputs, label, np.arange(U), progress=1.0)
   assert result.totals["unlabelled"] > 0
   assert np.all(np.any(result.gradient["unlabelled.strong"]["logits"], axis=1))
   assert not np.any(result.gradient["teacher.weak"]["logits"])
   # The student's weak view is not asked: the target is the teacher's.
   assert not np.any(result.gradient["unlabelled.weak"]["logits"])
-  other = dict(said) | {"unlabelled.weak": said["unlabelled.strong"]}
+  other = dict(outputs) | {"unlabelled.weak": outputs["unlabelled.strong"]}
   assert take((), other, label, np.arange(U), progress=1.0).totals == result.totals
 
 
-def test_a_student_that_says_what_the_teacher_says_costs_nothing():
-  said = fake.speech(np.random.default_rng(0), 3)
-  said["unlabelled.strong"] = said["teacher.weak"]
-  label = fake.labels(np.random.default_rng(0), 6, 3)
+def test_the_loss_is_0_if_student_and_teacher_agree():
+  outputs = fake.random_outputs(np.random.default_rng(0), 3)
+  outputs["unlabelled.strong"] = outputs["teacher.weak"]
+  label = fake.random_labels(np.random.default_rng(0), 6, 3)
   take = fake.stepper(mean_teacher.make())
-  result = take((), said, label, np.arange(U), progress=1.0)
+  result = take((), outputs, label, np.arange(U), progress=1.0)
   assert result.totals["unlabelled"] == pytest.approx(0, abs=1e-12)
 
 
-def test_the_teacher_is_an_average_not_the_student():
+def test_the_teacher_is_the_average_not_the_student():
   assert mean_teacher.make().needs.teacher
   assert config.get_config().ema == 0.99

@@ -19,34 +19,34 @@ KEY = jax.random.key(0)
 
 @functools.cache
 def stepping(mix):
-  """The method and its step, compiled once for all tests."""
+  """The method and its step, compiled once."""
   method = mixmatch.make(mix, ALPHA, TEMPERATURE, SCALE, RAMP)
   return method, fake.stepper(method)
 
 
 def speech(random, classes, spread=2.0):
-  """A pass without gradient, which guesses, hears other logits."""
-  said = {"kernel": random.normal(size=(WIDTH, classes))}
+  """Gives other logits to the pass without gradient, which guesses."""
+  outputs = {"kernel": random.normal(size=(WIDTH, classes))}
   for name, n in zip(VIEWS, (B, U, U), strict=True):
     features = random.normal(size=(n, WIDTH))
-    logits = fake.logits(random, n, classes)
-    said[name] = {"logits": logits, "features": features}
-    vote = fake.logits(random, n, classes, spread=spread)
-    said[f"{name}/vote"] = {"logits": vote}
-  return said
+    logits = fake.random_logits(random, n, classes)
+    outputs[name] = {"logits": logits, "features": features}
+    vote = fake.random_logits(random, n, classes, spread=spread)
+    outputs[f"{name}/vote"] = {"logits": vote}
+  return outputs
 
 
 def draws(step):
-  """Partners and shares, as the method draws them."""
+  """Draws partners and shares like the method."""
   key = jax.random.fold_in(jax.random.key(5), step)
   rows = [np.arange(n, dtype=np.int32) for n in (B, U, U)]
   pairs = mixing.pairs(jax.random.split(key, 3)[1], rows, ALPHA)
   return [np.asarray(one) for one in pairs]
 
 
-def guesses(said):
-  """The mean of what is said of the two views, sharpened."""
-  both = [said[f"{name}/vote"]["logits"] for name in VIEWS[1:]]
+def guesses(outputs):
+  """The mean prediction for the two views, sharpened."""
+  both = [outputs[f"{name}/vote"]["logits"] for name in VIEWS[1:]]
   return [
     plain.sharpened(plain.mean([fake.softmax(a), fake.softmax(b)]), TEMPERATURE)
     for a, b in zip(*both, strict=True)
@@ -54,24 +54,24 @@ def guesses(said):
 
 
 def losses(mixed, label, guess, partner, share):
-  """(labelled, unlabelled before its weight) of the logits of mixed texts."""
+  """(labelled, unlabelled without its weight) losses of mixed logits."""
   targets = plain.mixture([*label, *guess, *guess], partner, share)
   pairs = list(zip(mixed, targets, strict=True))
   square = [
     len(y) / 2 * sum((p - t) ** 2 for p, t in zip(fake.softmax(z), y, strict=True))
     for z, y in pairs[B:]
   ]
-  return sum(fake.surprise(*pair) for pair in pairs[:B]) / B, sum(square) / (2 * U)
+  return sum(fake.cross_entropy(*pair) for pair in pairs[:B]) / B, sum(square) / (2 * U)
 
 
-def pooled(said, partner, share):
-  features = np.concatenate([said[name]["features"] for name in VIEWS])
-  kernel = np.asarray(said["kernel"], np.float64)
+def pooled(outputs, partner, share):
+  features = np.concatenate([outputs[name]["features"] for name in VIEWS])
+  kernel = np.asarray(outputs["kernel"], np.float64)
   return [row @ kernel for row in plain.mixture(features, partner, share)]
 
 
-def hidden(said, partner, share, layer):
-  logits = np.concatenate([said[name]["logits"] for name in VIEWS])
+def hidden(outputs, partner, share, layer):
+  logits = np.concatenate([outputs[name]["logits"] for name in VIEWS])
   return [(1 + layer) * row for row in plain.mixture(logits, partner, share)]
 
 
@@ -88,14 +88,14 @@ def test_equals_the_equations(mix, classes):
   state = method.init(Sizes(classes, B, U, B, U))
   layers = set()
   for step, (progress, spread) in enumerate(STEPS):
-    said = speech(random, classes, spread)
+    outputs = speech(random, classes, spread)
     for name in VIEWS[1:]:
-      said[f"{name}/vote"]["logits"][:, 0] -= 9 * (step == 2)  # nobody's class
-    label = fake.labels(random, B, classes)
-    result = take(state, said, label, np.arange(U), step, progress, step)
+      outputs[f"{name}/vote"]["logits"][:, 0] -= 9 * (step == 2)  # nobody's class
+    label = fake.random_labels(random, B, classes)
+    result = take(state, outputs, label, np.arange(U), step, progress, step)
     state = result.state
 
-    guess, (partner, share) = guesses(said), draws(step)
+    guess, (partner, share) = guesses(outputs), draws(step)
     np.testing.assert_allclose(result.assigned.target, guess, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
     ramp = min(progress / RAMP, 1.0)
@@ -103,9 +103,9 @@ def test_equals_the_equations(mix, classes):
     fits = []
     for layer in depths:
       mixed = (
-        pooled(said, partner, share)
+        pooled(outputs, partner, share)
         if layer is None
-        else hidden(said, partner, share, layer)
+        else hidden(outputs, partner, share, layer)
       )
       own, square = losses(mixed, label, guess, partner, share)
       expected = {"labelled": own, "unlabelled": SCALE * ramp * square}
@@ -116,15 +116,15 @@ def test_equals_the_equations(mix, classes):
   assert len(layers) > 1 or mix == "pooled"
 
 
-def test_mixed_features_have_a_gradient_into_the_encoder_and_guesses_have_none():
-  """Published text code takes unlabelled features from the pass without gradient."""
+def test_mixed_features_have_a_gradient_and_guesses_have_none():
+  """Published code for text takes the features from the pass without gradient."""
   random = np.random.default_rng(0)
-  said, label = speech(random, 5), fake.labels(random, B, 5)
-  result = stepping("pooled")[1]((), said, label, np.arange(U), 7, 0.3)
-  guess, (partner, share) = guesses(said), draws(7)
+  outputs, label = speech(random, 5), fake.random_labels(random, B, 5)
+  result = stepping("pooled")[1]((), outputs, label, np.arange(U), 7, 0.3)
+  guess, (partner, share) = guesses(outputs), draws(7)
 
   def total(view, features):
-    changed = said | {view: said[view] | {"features": features}}
+    changed = outputs | {view: outputs[view] | {"features": features}}
     mixed = pooled(changed, partner, share)
     own, square = losses(mixed, label, guess, partner, share)
     return own + SCALE * 0.75 * square
@@ -133,15 +133,15 @@ def test_mixed_features_have_a_gradient_into_the_encoder_and_guesses_have_none()
     found = result.gradient[view]["features"]
     for place in ((0, 0), (1, 2), (4, 3)):
       here = functools.partial(total, view)
-      slope = plain.slope(here, said[view]["features"], place)
+      slope = plain.slope(here, outputs[view]["features"], place)
       assert found[place] == pytest.approx(slope, rel=1e-3, abs=1e-6)
       assert np.abs(found).max() > 1e-3
     for name in (view, f"{view}/vote"):
       assert not np.any(result.gradient[name]["logits"])
 
 
-def test_the_layer_is_one_of_the_three_best_of_the_mixing_paper():
-  """7, 9 and 12 of BERT's twelve, and as deep in other encoders."""
+def test_the_layer_is_one_of_the_three_of_tmix():
+  """7, 9 and 12 of BERT's twelve layers, scaled to other depths."""
 
   class Deep:
     def mix(self, views, partner, share, layer, key):

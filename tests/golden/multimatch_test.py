@@ -12,7 +12,7 @@ N, U, B, HEADS = 24, 10, 4, range(3)
 
 
 class Reference:
-  """Three voters' tables, a row and a head at a time."""
+  """The tables of three voters, by row and head."""
 
   def __init__(self, classes, no_low=False, ages="visits", share=0.05, momentum=0.9):
     self.classes, self.no_low, self.ages = classes, no_low, ages
@@ -34,7 +34,7 @@ class Reference:
         margins = fake.pseudo_margins(weak[b][h])
         for c in range(self.classes):
           self.average[h, u][c] = d * margins[c] + (1 - d) * self.average[h, u][c]
-        self.vote[h, u] = fake.first_largest(weak[b][h])
+        self.vote[h, u] = fake.argmax(weak[b][h])
       tops = [max(q[b][h]) for b in range(len(index))]
       self.tau[h] = self.move(self.tau[h], sum(tops) / len(index))
       for c in range(self.classes):
@@ -80,13 +80,13 @@ class Reference:
 
 
 def speech(random, classes, spread=2.0):
-  """Three voters that mostly agree; class 1 of five is never predicted."""
-  common = fake.logits(random, U, 1, classes, spread=spread)
+  """Logits of three voters that mostly agree; of five classes, 1 is never predicted."""
+  common = fake.random_logits(random, U, 1, classes, spread=spread)
   never = np.eye(classes)[1] * -30 * (classes > 2)
-  return fake.Said(
-    fake.logits(random, B, 3, classes),
-    common + fake.logits(random, U, 3, classes, spread=spread / 2) + never,
-    fake.logits(random, U, 3, classes),
+  return fake.Logits(
+    fake.random_logits(random, B, 3, classes),
+    common + fake.random_logits(random, U, 3, classes, spread=spread / 2) + never,
+    fake.random_logits(random, U, 3, classes),
   )
 
 
@@ -99,27 +99,28 @@ def test_equals_the_equations(classes, no_low, ages):
   method = multimatch.make(
     scale=0.5, percentile=share, no_low=no_low, momentum=0.9, clock=ages
   )
-  take = fake.taker(method, voters=True)
+  take = fake.simple_stepper(method, voters=True)
   state = method.init(Sizes(classes, 12, N, B, U, 100, epoch_steps=3))
   reference = Reference(classes, no_low, ages, share)
   counts, cuts = {}, []
   for step in range(14):
-    said = speech(random, classes, spread=[2.0, 0.5][step % 2])
-    label = fake.labels(random, B, classes)
+    outputs = speech(random, classes, spread=[2.0, 0.5][step % 2])
+    label = fake.random_labels(random, B, classes)
     index = random.permutation(N)[:U]
-    result = take(state, said, label, index, step, step // 3)
+    result = take(state, outputs, label, index, step, step // 3)
     state = result.state
-    taught = reference.step(said.weak, index, step // 3)
+    taught = reference.step(outputs.weak, index, step // 3)
 
     heads = [
       [
-        w * fake.surprise(z, fake.one_hot(c, classes)) if w else 0.0
+        w * fake.cross_entropy(z, fake.one_hot(c, classes)) if w else 0.0
         for z, (c, w) in row
       ]
-      for row in (zip(said.strong[b], taught[b], strict=True) for b in range(U))
+      for row in (zip(outputs.strong[b], taught[b], strict=True) for b in range(U))
     ]
     supervised = [
-      sum(fake.surprise(z, label[b]) for z in said.labelled[b]) for b in range(B)
+      sum(fake.cross_entropy(z, label[b]) for z in outputs.labelled[b])
+      for b in range(B)
     ]
     assert result.totals == pytest.approx(
       {
@@ -168,7 +169,7 @@ def compare(state, reference):
 
 
 METHOD = multimatch.make(momentum=1.0)  # the thresholds stay as set
-TAKE = fake.taker(METHOD, voters=True)
+TAKE = fake.simple_stepper(METHOD, voters=True)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ TAKE = fake.taker(METHOD, voters=True)
 )
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("sure", [(1, 1), (1, 0), (0, 1), (0, 0)])
-def test_the_table_of_peers(votes, passes, label, weight, head, sure):
+def test_labels_and_weights_from_two_peers(votes, passes, label, weight, head, sure):
   peers = [h for h in HEADS if h != head]
   state = METHOD.init(Sizes(2, 4, 1, 4, 1, 100, 100))
   margin, weak = np.zeros((3, 1, 2), np.float32), np.zeros((1, 3, 2))
@@ -203,23 +204,23 @@ def test_the_table_of_peers(votes, passes, label, weight, head, sure):
     confidence=confidence,
     visits=jnp.array([10**6], jnp.int32),
   )
-  said = fake.Said(np.zeros((4, 3, 2)), weak, np.zeros((1, 3, 2)))
-  taught = TAKE(state, said, np.eye(2)[[0] * 4], [0]).assigned.more
+  outputs = fake.Logits(np.zeros((4, 3, 2)), weak, np.zeros((1, 3, 2)))
+  taught = TAKE(state, outputs, np.eye(2)[[0] * 4], [0]).assigned.more
   assert taught.weight[0, head] == weight * any(sure)
   assert label is None or taught.label[0, head] == label
 
 
-def test_a_class_that_nobody_calls_leaves_the_classes_after_it_their_cut_offs():
-  take = fake.taker(multimatch.make(percentile=0.0), voters=True)
+def test_a_class_without_texts_does_not_affect_later_cut_offs():
+  take = fake.simple_stepper(multimatch.make(percentile=0.0), voters=True)
   state = multimatch.make().init(Sizes(3, 4, U, 4, U, 100, epoch_steps=1))
   weak = np.zeros((U, 3, 3))
   weak[: U // 2, :, 0], weak[U // 2 :, :, 2] = 4.0, 7.0  # nothing of class 1
-  said = fake.Said(np.zeros((4, 3, 3)), weak, np.zeros((U, 3, 3)))
-  cut = take(state, said, np.eye(3)[[0] * 4], range(U)).state.cut
+  outputs = fake.Logits(np.zeros((4, 3, 3)), weak, np.zeros((U, 3, 3)))
+  cut = take(state, outputs, np.eye(3)[[0] * 4], range(U)).state.cut
   np.testing.assert_allclose(cut, [[0.997 * 4, 0, 0.997 * 7]] * 3, rtol=1e-6)
 
 
-def test_the_prediction_is_the_mean_of_the_voters():
+def test_predictions_average_the_voters():
   voters = np.random.default_rng(0).normal(size=(4, 3, 2))
   predicted = METHOD.predict(Outputs(None, None, {"voters": voters}))
   np.testing.assert_allclose(

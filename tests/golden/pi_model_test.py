@@ -1,4 +1,4 @@
-"""Pi-Model against the loss of arXiv 1610.02242, a text and a class at a time."""
+"""Pi-Model against the loss of arXiv 1610.02242, in plain Python."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,13 @@ def test_equals_the_equation(classes):
   state = method.init(Sizes(classes, 6, U, 6, U))
   ramps = [(0.0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.4, 1.0), (0.9, 1.0)]
   for step, (progress, ramp) in enumerate(ramps):
-    said = fake.speech(random, classes, spread=[2.0, 2.0, 0.1, 2.0, 4000.0][step])
-    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    outputs = fake.random_outputs(
+      random, classes, spread=[2.0, 2.0, 0.1, 2.0, 4000.0][step]
+    )
+    weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
     weak[:, -1] -= 9 * (step == 3)  # a class nobody predicts
-    label = fake.labels(random, 6, classes)
-    result = take(state, said, label, np.arange(U), step, progress)
+    label = fake.random_labels(random, 6, classes)
+    result = take(state, outputs, label, np.arange(U), step, progress)
     state = result.state
 
     loss, slopes = 0.0, np.zeros((U, classes))
@@ -37,7 +39,7 @@ def test_equals_the_equation(classes):
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
     assert result.totals == pytest.approx(
       {
-        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "labelled": fake.mean_cross_entropy(outputs["labelled.weak"]["logits"], label),
         "unlabelled": 3.0 * ramp * loss / U,
       },
       rel=1e-5,
@@ -53,19 +55,21 @@ def test_equals_the_equation(classes):
     assert not np.any(result.gradient["teacher.weak"]["logits"])
 
 
-def test_looks_that_agree_cost_nothing():
-  said = fake.speech(np.random.default_rng(0), 3)
-  said["unlabelled.strong"] = said["unlabelled.weak"]
-  label = fake.labels(np.random.default_rng(0), 6, 3)
-  result = fake.stepper(pi_model.make())((), said, label, np.arange(U), progress=1.0)
+def test_the_loss_is_0_if_the_passes_agree():
+  outputs = fake.random_outputs(np.random.default_rng(0), 3)
+  outputs["unlabelled.strong"] = outputs["unlabelled.weak"]
+  label = fake.random_labels(np.random.default_rng(0), 6, 3)
+  result = fake.stepper(pi_model.make())((), outputs, label, np.arange(U), progress=1.0)
   assert result.totals["unlabelled"] == pytest.approx(0, abs=1e-12)
 
 
-def test_without_a_ramp_the_whole_weight_counts_from_the_first_step():
-  said = fake.speech(np.random.default_rng(0), 3)
-  label = fake.labels(np.random.default_rng(0), 6, 3)
+def test_without_a_ramp_the_first_step_has_the_full_weight():
+  outputs = fake.random_outputs(np.random.default_rng(0), 3)
+  label = fake.random_labels(np.random.default_rng(0), 6, 3)
   first, last = (
-    fake.stepper(pi_model.make(ramp=ramp))((), said, label, np.arange(U), 0, progress)
+    fake.stepper(pi_model.make(ramp=ramp))(
+      (), outputs, label, np.arange(U), 0, progress
+    )
     for ramp, progress in [(0.0, 0.0), (0.4, 1.0)]
   )
   assert first.totals == pytest.approx(last.totals)

@@ -1,4 +1,4 @@
-"""Pieces that several papers share, in plain NumPy: a text and a class at a time."""
+"""What several papers have in common, in plain NumPy, by text and class."""
 
 import numpy as np
 
@@ -6,14 +6,16 @@ from tests.golden import fake
 
 
 def sharpened(p, temperature) -> list[float]:
-  """p ** (1 / temperature), to a sum of 1."""
+  """p ** (1 / temperature), normalised."""
   powers = [float(x) ** (1 / temperature) for x in p]
   return [power / sum(powers) for power in powers]
 
 
 def divergence(target, row) -> float:
   """KL(target || softmax(row))."""
-  return fake.surprise(row, target) + sum(float(t) * np.log(t) for t in target if t > 0)
+  return fake.cross_entropy(row, target) + sum(
+    float(t) * np.log(t) for t in target if t > 0
+  )
 
 
 def mean(rows) -> list[float]:
@@ -22,7 +24,7 @@ def mean(rows) -> list[float]:
 
 
 def aligned(p, wanted, seen) -> list[float]:
-  """p * wanted / seen, to a sum of 1; 1e-6 more of each mean, as ReMixMatch's code."""
+  """p * wanted / seen, normalised; 1e-6 is added to means, as by ReMixMatch."""
   ratios = [(w + 1e-6) / (s + 1e-6) for w, s in zip(wanted, seen, strict=True)]
   scaled = [float(x) * ratio for x, ratio in zip(p, ratios, strict=True)]
   return [x / sum(scaled) for x in scaled]
@@ -46,14 +48,14 @@ def mixture(rows, partner, share) -> list[np.ndarray]:
 
 
 class Learned:
-  """FlexMatch: a row's last sure label, and the threshold of each class."""
+  """FlexMatch: the last confident labels of rows, and thresholds of classes."""
 
   def __init__(self, classes, rows, threshold, warmup=True):
     self.classes, self.rows, self.threshold = classes, rows, threshold
     self.warmup, self.label = warmup, {}
 
   def labels(self) -> list[int]:
-    """Of all rows, -1 where none was sure yet."""
+    """For all rows, -1 if none was confident yet."""
     return [self.label.get(u, -1) for u in range(self.rows)]
 
   def counts(self) -> list[int]:
@@ -67,11 +69,11 @@ class Learned:
 
   def remember(self, u, q) -> None:
     if max(q) >= self.threshold:
-      self.label[u] = fake.first_largest(q)
+      self.label[u] = fake.argmax(q)
 
 
 class FixMatch:
-  """The first largest class of each text, counted where its q is large enough."""
+  """The most likely class of each text, used if its q is large enough."""
 
   def __init__(self, threshold):
     self.threshold = threshold
@@ -80,8 +82,8 @@ class FixMatch:
     """(label, weight) of each text."""
     q = [fake.softmax(row) for row in weak]
     for row in q:
-      assert abs(max(row) - self.threshold) > 1e-6  # no matter of rounding
-    return [(fake.first_largest(row), float(max(row) >= self.threshold)) for row in q]
+      assert abs(max(row) - self.threshold) > 1e-6  # or rounding could matter
+    return [(fake.argmax(row), float(max(row) >= self.threshold)) for row in q]
 
 
 class SoftMatch:
@@ -111,7 +113,7 @@ class SoftMatch:
     self.mu = self.move(self.mu, middle)
     self.variance = self.move(self.variance, spread)
     return [
-      (fake.first_largest(row), self.weigh(max(even)))
+      (fake.argmax(row), self.weigh(max(even)))
       for row, even in zip(q, aligned, strict=True)
     ]
 
@@ -130,7 +132,7 @@ class SoftMatch:
 
 
 class Window:
-  """The mean of the last `length` means of a batch."""
+  """The mean of the last `length` batch means."""
 
   def __init__(self, length):
     self.length, self.means = length, []

@@ -19,23 +19,26 @@ VIEWS = ("labelled.weak", *(f"unlabelled.{v}" for v in ("strong", "strong_2", "w
 
 @functools.cache
 def stepping(mix):
-  """The method and its step, compiled once for all tests."""
+  """The method and its step, compiled once."""
   method = remixmatch.make(mix, ALPHA, TEMPERATURE, SCALE, ANCHOR, WINDOW, RAMP)
   return method, fake.stepper(method)
 
 
 def speech(random, classes, spread=2.0):
-  """A pass without gradient, which guesses, hears other logits."""
-  said = {"kernel": random.normal(size=(WIDTH, classes))}
+  """Gives other logits to the pass without gradient, which guesses."""
+  outputs = {"kernel": random.normal(size=(WIDTH, classes))}
   for name, n in zip(VIEWS, (B, U, U, U), strict=True):
     features = random.normal(size=(n, WIDTH))
-    said[name] = {"logits": fake.logits(random, n, classes), "features": features}
-  vote = fake.logits(random, U, classes, spread=spread)
-  return said | {"unlabelled.weak/vote": {"logits": vote}}
+    outputs[name] = {
+      "logits": fake.random_logits(random, n, classes),
+      "features": features,
+    }
+  vote = fake.random_logits(random, U, classes, spread=spread)
+  return outputs | {"unlabelled.weak/vote": {"logits": vote}}
 
 
 def draws(step):
-  """Partners and shares, as the method draws them."""
+  """Draws partners and shares like the method."""
   key = jax.random.fold_in(jax.random.key(5), step)
   rows = [np.arange(n, dtype=np.int32) for n in (B, U, U, U)]
   pairs = mixing.pairs(jax.random.split(key, 4)[1], rows, ALPHA)
@@ -43,36 +46,36 @@ def draws(step):
 
 
 class Reference:
-  """The mean of the last batches, and the guesses it corrects; `counts` of labels."""
+  """Keeps the mean of the last batches, and aligns guesses; `counts` of labels."""
 
   def __init__(self, counts):
     self.labelled = [n / sum(counts) for n in counts]
     self.window = plain.Window(WINDOW)
 
-  def guess(self, said):
-    q = [fake.softmax(row) for row in said["unlabelled.weak/vote"]["logits"]]
+  def guess(self, outputs):
+    q = [fake.softmax(row) for row in outputs["unlabelled.weak/vote"]["logits"]]
     seen = self.window.see(q)
     even = [plain.aligned(p, self.labelled, seen) for p in q]
     return [plain.sharpened(p, TEMPERATURE) for p in even]
 
 
-def losses(said, mixed, label, guess, partner, share):
-  """(labelled, unlabelled, anchor), the last two before their weights."""
+def losses(outputs, mixed, label, guess, partner, share):
+  """(labelled, unlabelled, anchor) losses, the last two without their weights."""
   targets = plain.mixture([*label, *guess * 3], partner, share)
-  error = [fake.surprise(*pair) for pair in zip(mixed, targets, strict=True)]
-  pairs = zip(said["unlabelled.strong"]["logits"], guess, strict=True)
-  anchor = [fake.surprise(*pair) for pair in pairs]
+  error = [fake.cross_entropy(*pair) for pair in zip(mixed, targets, strict=True)]
+  pairs = zip(outputs["unlabelled.strong"]["logits"], guess, strict=True)
+  anchor = [fake.cross_entropy(*pair) for pair in pairs]
   return sum(error[:B]) / B, sum(error[B:]) / (3 * U), sum(anchor) / U
 
 
-def pooled(said, partner, share):
-  features = np.concatenate([said[name]["features"] for name in VIEWS])
-  kernel = np.asarray(said["kernel"], np.float64)
+def pooled(outputs, partner, share):
+  features = np.concatenate([outputs[name]["features"] for name in VIEWS])
+  kernel = np.asarray(outputs["kernel"], np.float64)
   return [row @ kernel for row in plain.mixture(features, partner, share)]
 
 
-def hidden(said, partner, share, layer):
-  logits = np.concatenate([said[name]["logits"] for name in VIEWS])
+def hidden(outputs, partner, share, layer):
+  logits = np.concatenate([outputs[name]["logits"] for name in VIEWS])
   return [(1 + layer) * row for row in plain.mixture(logits, partner, share)]
 
 
@@ -90,16 +93,16 @@ def test_equals_the_equations(mix, classes):
   state = method.init(Sizes(classes, sum(counts), U, B, U, labelled_counts=counts))
   reference = Reference(counts)
   for step, (progress, spread) in enumerate(STEPS):
-    said = speech(random, classes, spread)
+    outputs = speech(random, classes, spread)
     # A class nobody predicts.
-    said["unlabelled.weak/vote"]["logits"][:, 0] -= 9 * (step in (0, 2))
-    label = fake.labels(random, B, classes)
+    outputs["unlabelled.weak/vote"]["logits"][:, 0] -= 9 * (step in (0, 2))
+    label = fake.random_labels(random, B, classes)
     label[:, 0] *= step != 2  # nor is it among the labels: then a label is missing
     label[label.sum(1) == 0, -1] = 1
-    result = take(state, said, label, np.arange(U), step, progress, step)
+    result = take(state, outputs, label, np.arange(U), step, progress, step)
     state = result.state
 
-    guess, (partner, share) = reference.guess(said), draws(step)
+    guess, (partner, share) = reference.guess(outputs), draws(step)
     np.testing.assert_allclose(result.assigned.target, guess, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
     np.testing.assert_allclose(state.labelled, reference.labelled, rtol=1e-6)
@@ -110,11 +113,11 @@ def test_equals_the_equations(mix, classes):
     fits = 0
     for layer in depths:
       mixed = (
-        pooled(said, partner, share)
+        pooled(outputs, partner, share)
         if layer is None
-        else hidden(said, partner, share, layer)
+        else hidden(outputs, partner, share, layer)
       )
-      own, rest, anchor = losses(said, mixed, label, guess, partner, share)
+      own, rest, anchor = losses(outputs, mixed, label, guess, partner, share)
       fits += result.totals == pytest.approx(
         {
           "labelled": own,
@@ -126,17 +129,17 @@ def test_equals_the_equations(mix, classes):
     assert fits == 1
 
 
-def test_mixed_features_have_a_gradient_into_the_encoder_and_guesses_have_none():
-  """Published text code takes unlabelled features from the pass without gradient."""
+def test_mixed_features_have_a_gradient_and_guesses_have_none():
+  """Published code for text takes the features from the pass without gradient."""
   random = np.random.default_rng(0)
-  said, label = speech(random, 5), fake.labels(random, B, 5)
+  outputs, label = speech(random, 5), fake.random_labels(random, B, 5)
   method, take = stepping("pooled")
   state = method.init(Sizes(5, B, U, B, U))
-  result = take(state, said, label, np.arange(U), 7, 0.125)
-  guess, (partner, share) = Reference([1] * 5).guess(said), draws(7)
+  result = take(state, outputs, label, np.arange(U), 7, 0.125)
+  guess, (partner, share) = Reference([1] * 5).guess(outputs), draws(7)
 
   def total(view, features):
-    changed = said | {view: said[view] | {"features": features}}
+    changed = outputs | {view: outputs[view] | {"features": features}}
     mixed = pooled(changed, partner, share)
     own, rest, anchor = losses(changed, mixed, label, guess, partner, share)
     return own + 0.5 * (SCALE * rest + ANCHOR * anchor)
@@ -145,12 +148,12 @@ def test_mixed_features_have_a_gradient_into_the_encoder_and_guesses_have_none()
     found = result.gradient[view]["features"]
     for place in ((0, 0), (1, 2), (4, 3)):
       here = functools.partial(total, view)
-      slope = plain.slope(here, said[view]["features"], place)
+      slope = plain.slope(here, outputs[view]["features"], place)
       assert found[place] == pytest.approx(slope, rel=1e-3, abs=1e-6)
     assert np.abs(found).max() > 1e-3
   # The anchor teaches the first strong view; all else learns by its features.
   for b in range(U):
-    p = np.array(fake.softmax(said["unlabelled.strong"]["logits"][b]))
+    p = np.array(fake.softmax(outputs["unlabelled.strong"]["logits"][b]))
     found = result.gradient["unlabelled.strong"]["logits"][b]
     np.testing.assert_allclose(found, 0.5 * ANCHOR * (p - guess[b]) / U, atol=1e-6)
   for name in (*VIEWS, "unlabelled.weak/vote"):
@@ -158,32 +161,32 @@ def test_mixed_features_have_a_gradient_into_the_encoder_and_guesses_have_none()
       assert not np.any(result.gradient[name]["logits"])
 
 
-def test_guesses_are_aligned_to_the_labels_and_not_to_those_of_a_batch():
-  """One prediction for all, as often as one likes: it becomes the labels' frequency."""
+def test_guesses_are_aligned_to_the_class_frequency_of_all_labels():
+  """If all predictions are the same, they become the class frequency."""
   random = np.random.default_rng(0)
   method, take = stepping("pooled")
   state = method.init(Sizes(5, 20, U, B, U, labelled_counts=(4, 8, 8, 0, 0)))
   for step in range(3):
-    said = speech(random, 5)
-    said["unlabelled.weak/vote"]["logits"] = np.array([[2.0, 0, 0, 1, 0]] * U)
-    result = take(state, said, np.eye(5)[[0, 0, 0, 0, 3]], np.arange(U), step)
+    outputs = speech(random, 5)
+    outputs["unlabelled.weak/vote"]["logits"] = np.array([[2.0, 0, 0, 1, 0]] * U)
+    result = take(state, outputs, np.eye(5)[[0, 0, 0, 0, 3]], np.arange(U), step)
     state = result.state
   expected = plain.sharpened([0.2, 0.4, 0.4, 0, 0], TEMPERATURE)
   np.testing.assert_allclose(result.assigned.target, [expected] * U, atol=1e-4)
 
 
-def test_a_model_that_has_learned_the_frequency_is_left_alone():
-  """An exponential mean that begins with the untrained model's scaled it once more."""
+def test_predictions_with_the_class_frequency_are_unchanged():
+  """An exponential mean from the untrained model on would scale them once more."""
   random = np.random.default_rng(0)
   method = remixmatch.make(window=4)
   take = fake.stepper(method)
   counts = (18, 2)
   state = method.init(Sizes(2, 20, U, B, U, labelled_counts=counts))
   for step in range(6):
-    said = speech(random, 2)
+    outputs = speech(random, 2)
     trained = np.log(counts) if step > 1 else np.zeros(2)
-    said["unlabelled.weak/vote"]["logits"] = np.array([trained] * U)
-    result = take(state, said, np.eye(2)[[0, 0, 0, 0, 1]], np.arange(U), step)
+    outputs["unlabelled.weak/vote"]["logits"] = np.array([trained] * U)
+    result = take(state, outputs, np.eye(2)[[0, 0, 0, 0, 1]], np.arange(U), step)
     state = result.state
   expected = plain.sharpened([0.9, 0.1], 0.5)
   np.testing.assert_allclose(result.assigned.target, [expected] * U, atol=1e-4)

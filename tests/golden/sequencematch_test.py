@@ -15,13 +15,13 @@ def speech(random, classes, spread=2.0):
   names = ["labelled.weak", *(f"unlabelled.{v}" for v in ("weak", "medium", "strong"))]
   rows = [B, U, U, U]
   return {
-    name: {"logits": fake.logits(random, n, classes, spread=spread)}
+    name: {"logits": fake.random_logits(random, n, classes, spread=spread)}
     for name, n in zip(names, rows, strict=True)
   }
 
 
 def divergences(weak, medium, strong, temperature):
-  """Each view's from the weaker ones."""
+  """The divergences of each view from the weaker ones."""
   s_weak = plain.sharpened(fake.softmax(weak), temperature)
   s_medium = plain.sharpened(fake.softmax(medium), temperature)
   return (
@@ -43,34 +43,34 @@ def test_equals_the_equations(classes, warmup, temperature):
   shares = []
   for step in range(12):
     # Nobody is sure in the first step: all levels are 0, and all texts pass.
-    said = speech(random, classes, spread=[0.1, 2.0, 0.3, 4.0][step % 4])
-    weak = said["unlabelled.weak"]["logits"]
+    outputs = speech(random, classes, spread=[0.1, 2.0, 0.3, 4.0][step % 4])
+    weak = outputs["unlabelled.weak"]["logits"]
     weak[:, 0] -= 9 * (step % 5 == 2)  # a class nobody predicts
     weak[:, -1] += 90 * (step == 9)  # all are sure
-    label = fake.labels(random, B, classes)
+    label = fake.random_labels(random, B, classes)
     index = random.permutation(N)[:U]
-    result = take(state, said, label, index, step, step / 12, step // 3)
+    result = take(state, outputs, label, index, step, step / 12, step // 3)
     state = result.state
 
     levels = [learned.level(c) for c in range(classes)]
     hard = soft = 0
     for b, u in enumerate(index):
       q = fake.softmax(weak[b])
-      c = fake.first_largest(q)
+      c = fake.argmax(q)
       passes = float(max(q) >= levels[c])
       target = fake.one_hot(c, classes)
-      views = [said[f"unlabelled.{v}"]["logits"][b] for v in ("weak", "medium")]
-      strong = said["unlabelled.strong"]["logits"][b]
-      hard += passes * fake.surprise(strong, target)
+      views = [outputs[f"unlabelled.{v}"]["logits"][b] for v in ("weak", "medium")]
+      strong = outputs["unlabelled.strong"]["logits"][b]
+      hard += passes * fake.cross_entropy(strong, target)
       soft += passes * divergences(*views, strong, temperature)
       np.testing.assert_array_equal(result.assigned.target[b], target)
       assert result.assigned.weight[b] == passes
       learned.remember(u, q)
     shares.append(float(np.mean(result.assigned.weight)))
-    pairs = zip(said["labelled.weak"]["logits"], label, strict=True)
+    pairs = zip(outputs["labelled.weak"]["logits"], label, strict=True)
     assert result.totals == pytest.approx(
       {
-        "labelled": sum(fake.surprise(*pair) for pair in pairs) / B,
+        "labelled": sum(fake.cross_entropy(*pair) for pair in pairs) / B,
         "unlabelled": SCALE * hard / U,
         "divergence": SCALE * soft / U,
       },
@@ -82,41 +82,41 @@ def test_equals_the_equations(classes, warmup, temperature):
   assert shares[0] == shares[9] == 1 > min(shares)
 
 
-def test_nothing_is_learned_from_texts_below_their_level():
+def test_texts_below_their_threshold_are_not_used():
   method = sequencematch.make()
   take = fake.stepper(method)
   state = method.init(Sizes(2, 1, 4, 1, 4))
-  said = {
+  outputs = {
     "labelled.weak": {"logits": np.zeros((1, 2))},
     "unlabelled.weak": {"logits": np.array([[20.0, 0.0]] * 4)},
     "unlabelled.medium": {"logits": np.array([[0.0, 1.0]] * 4)},
     "unlabelled.strong": {"logits": np.array([[0.0, 2.0]] * 4)},
   }
-  state = take(state, said, np.eye(2)[:1], range(4)).state
-  said["unlabelled.weak"]["logits"] /= 40
-  result = take(state, said, np.eye(2)[:1], range(4), 1)
+  state = take(state, outputs, np.eye(2)[:1], range(4)).state
+  outputs["unlabelled.weak"]["logits"] /= 40
+  result = take(state, outputs, np.eye(2)[:1], range(4), 1)
   assert result.totals["unlabelled"] == result.totals["divergence"] == 0
   np.testing.assert_array_equal(result.assigned.weight, np.zeros(4))
 
 
-def test_each_view_is_drawn_to_the_weaker_ones_which_stay():
+def test_each_view_moves_towards_the_weaker_ones_which_have_no_gradient():
   random = np.random.default_rng(0)
-  said = speech(random, 3)
+  outputs = speech(random, 3)
   method = sequencematch.make(THRESHOLD, 0.5, SCALE)
   take = fake.stepper(method)
   state = method.init(Sizes(3, B, N, B, U))
-  label = fake.labels(random, B, 3)
+  label = fake.random_labels(random, B, 3)
   state = take(state, speech(random, 3, 90.0), label, np.arange(N)[-U:]).state
   state = take(state, speech(random, 3, 90.0), label, np.arange(U)).state
-  result = take(state, said, label, np.arange(U), 1)
+  result = take(state, outputs, label, np.arange(U), 1)
   assert 0 < np.sum(result.assigned.weight) < U
   for b in range(U):
     weak, medium, strong = (
-      np.array(fake.softmax(said[f"unlabelled.{v}"]["logits"][b]))
+      np.array(fake.softmax(outputs[f"unlabelled.{v}"]["logits"][b]))
       for v in ("weak", "medium", "strong")
     )
     s_weak, s_medium = (np.array(plain.sharpened(p, 0.5)) for p in (weak, medium))
-    hard = fake.one_hot(fake.first_largest(weak), 3)
+    hard = fake.one_hot(fake.argmax(weak), 3)
     share = SCALE * float(result.assigned.weight[b]) / U
     for view, pull in (
       ("weak", 0 * weak),
@@ -128,12 +128,14 @@ def test_each_view_is_drawn_to_the_weaker_ones_which_stay():
 
 
 def test_targets_are_sharpened_not_flattened():
-  """Published code takes a softmax of the probabilities: 0.88 at most at T = 0.5."""
+  """Published code applies a softmax to the probabilities: 0.88 at most for T = 0.5."""
   views = {"weak": 9.0, "medium": 18.0, "strong": 36.0}  # each the one before, sharp
-  said = {f"unlabelled.{v}": {"logits": np.array([[z, 0]])} for v, z in views.items()}
-  said["labelled.weak"] = {"logits": np.zeros((1, 2))}
+  outputs = {
+    f"unlabelled.{v}": {"logits": np.array([[z, 0]])} for v, z in views.items()
+  }
+  outputs["labelled.weak"] = {"logits": np.zeros((1, 2))}
   method = sequencematch.make(temperature=0.5)
   totals = fake.stepper(method)(
-    method.init(Sizes(2, 1, 1, 1, 1)), said, np.eye(2)[:1], [0]
+    method.init(Sizes(2, 1, 1, 1, 1)), outputs, np.eye(2)[:1], [0]
   ).totals
   assert totals["divergence"] == pytest.approx(0, abs=1e-5)

@@ -28,16 +28,16 @@ def method(**changed):
 
 
 def speech(random, classes, spread=2.0):
-  said = {}
+  outputs = {}
   for name, n in VIEWS.items():
-    logits = fake.logits(random, n, classes, spread=spread)
+    logits = fake.random_logits(random, n, classes, spread=spread)
     units = [plain.unit(row) for row in random.normal(size=(n, WIDTH))]
-    said[name] = {"logits": logits, "projection": np.array(units)}
-  return said
+    outputs[name] = {"logits": logits, "projection": np.array(units)}
+  return outputs
 
 
 class Reference:
-  """The bank: row -> (embedding, class); and the window of mean predictions."""
+  """The bank, row -> (embedding, class), and the window of mean predictions."""
 
   def __init__(self, classes):
     self.classes, self.bank, self.window = classes, {}, plain.Window(WINDOW)
@@ -70,12 +70,12 @@ class Reference:
       if k in self.bank:
         old = self.bank[k][0]
         f = [MOMENTUM * a + (1 - MOMENTUM) * b for a, b in zip(old, f, strict=True)]
-      self.bank[k] = plain.unit(f), fake.first_largest(y)
+      self.bank[k] = plain.unit(f), fake.argmax(y)
 
   def alike(self, f, s):
     """CE(s, softmax(f . bank / T))."""
     dots = [plain.dot(f, other) / TEMPERATURE for other, _ in self.bank.values()]
-    return fake.surprise(dots, [s[k] for k in self.bank])
+    return fake.cross_entropy(dots, [s[k] for k in self.bank])
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -84,7 +84,7 @@ def test_equals_the_equations(classes):
   made = method()
   take = fake.stepper(made)
   state = made.init(Sizes(classes, LABELLED, 40, B, U))
-  labels = fake.labels(random, LABELLED, classes)
+  labels = fake.random_labels(random, LABELLED, classes)
   reference, selected = Reference(classes), []
   for step in range(12):
     epoch = step // 3
@@ -92,29 +92,29 @@ def test_equals_the_equations(classes):
       order = random.permutation(LABELLED)
     row = order[step % 3 * B :][:B]
     label = labels[row]
-    said = speech(random, classes, spread=[2.0, 0.1, 4.0][step % 3])
-    weak = said["unlabelled.weak"]["logits"]
+    outputs = speech(random, classes, spread=[2.0, 0.1, 4.0][step % 3])
+    weak = outputs["unlabelled.weak"]["logits"]
     weak[:, 0] -= 9 * (step == 3)  # a class nobody predicts
     if step == 2:  # all are sure
       weak += 90 * np.eye(classes)[np.arange(U) % classes]
-    result = take(state, said, label, np.arange(U), step, step / 12, epoch, rows=row)
+    result = take(state, outputs, label, np.arange(U), step, step / 12, epoch, rows=row)
     state = result.state
 
-    lessons = reference.lessons(said["unlabelled.weak"], epoch)
-    strong = said["unlabelled.strong"]
+    lessons = reference.lessons(outputs["unlabelled.weak"], epoch)
+    strong = outputs["unlabelled.strong"]
     sure = [float(max(q) >= THRESHOLD) for q, _ in lessons]
     hard = [
-      m * fake.surprise(z, q)
+      m * fake.cross_entropy(z, q)
       for m, z, (q, _) in zip(sure, strong["logits"], lessons, strict=True)
     ]
     soft = [
       reference.alike(f, s) if s else 0.0
       for f, (_, s) in zip(strong["projection"], lessons, strict=True)
     ]
-    own = zip(said["labelled.weak"]["logits"], label, strict=True)
+    own = zip(outputs["labelled.weak"]["logits"], label, strict=True)
     assert result.totals == pytest.approx(
       {
-        "labelled": sum(fake.surprise(*pair) for pair in own) / B,
+        "labelled": sum(fake.cross_entropy(*pair) for pair in own) / B,
         "unlabelled": SCALE * sum(hard) / U,
         "instances": INSTANCES * sum(soft) / U,
       },
@@ -127,7 +127,7 @@ def test_equals_the_equations(classes):
     np.testing.assert_array_equal(result.assigned.weight, sure)
     selected.append(sum(sure))
 
-    reference.remember(said["labelled.weak"], label, row)
+    reference.remember(outputs["labelled.weak"], label, row)
     for k in range(LABELLED):
       f, c = reference.bank.get(k, (np.zeros(WIDTH), None))
       np.testing.assert_allclose(state.feature[k], f, rtol=1e-5, atol=1e-6)
@@ -143,51 +143,51 @@ def test_equals_the_equations(classes):
   assert max(selected) == U
 
 
-def test_rows_not_visited_have_no_part():
-  """An epoch leaves rows out if the batch does not divide it."""
+def test_rows_that_were_not_visited_are_ignored():
+  """If the batch size does not divide it, an epoch leaves rows out."""
   made, random = method(), np.random.default_rng(0)
   take, state = fake.stepper(made), made.init(Sizes(2, LABELLED, 40, B, U))
   reference = Reference(2)
   for epoch, row in enumerate([[4, 7, 1], [7, 0, 2]]):
-    said, label = speech(random, 2), fake.labels(random, B, 2)
-    result = take(state, said, label, np.arange(U), epoch=epoch, rows=row)
+    outputs, label = speech(random, 2), fake.random_labels(random, B, 2)
+    result = take(state, outputs, label, np.arange(U), epoch=epoch, rows=row)
     state = result.state
-    lessons = reference.lessons(said["unlabelled.weak"], epoch)
-    reference.remember(said["labelled.weak"], label, row)
+    lessons = reference.lessons(outputs["unlabelled.weak"], epoch)
+    reference.remember(outputs["labelled.weak"], label, row)
   np.testing.assert_allclose(
     result.assigned.target, [q for q, _ in lessons], rtol=1e-4, atol=1e-6
   )
   np.testing.assert_array_equal(np.flatnonzero(state.label.any(1)), [0, 1, 2, 4, 7])
 
 
-def test_a_row_that_a_batch_repeats_moves_once_by_the_mean():
+def test_repeated_rows_are_updated_once_by_their_mean():
   made, random = method(), np.random.default_rng(0)
   take, state = fake.stepper(made), made.init(Sizes(2, 2, 40, B, U))
   label, rows = np.eye(2)[[0, 1, 0]], [0, 1, 0]
   old = None
   for step in range(2):
-    said = speech(random, 2)
-    f = said["labelled.weak"]["projection"]
-    state = take(state, said, label, np.arange(U), step, rows=rows).state
+    outputs = speech(random, 2)
+    f = outputs["labelled.weak"]["projection"]
+    state = take(state, outputs, label, np.arange(U), step, rows=rows).state
     new = (f[0] + f[2]) / 2
     old = plain.unit(new if old is None else MOMENTUM * old + (1 - MOMENTUM) * new)
     old = np.array(old)
     np.testing.assert_allclose(state.feature[0], old, rtol=1e-5, atol=1e-6)
 
 
-def test_the_strong_embedding_learns_and_nothing_else_of_the_bank():
+def test_only_the_strong_embedding_has_a_gradient():
   made, random = method(), np.random.default_rng(0)
   take, state = fake.stepper(made), made.init(Sizes(3, LABELLED, 40, B, U))
-  labels, reference = fake.labels(random, LABELLED, 3), Reference(3)
+  labels, reference = fake.random_labels(random, LABELLED, 3), Reference(3)
   for step in range(4):
     row = np.arange(step * B, (step + 1) * B) % LABELLED
-    said = speech(random, 3)
-    lessons = reference.lessons(said["unlabelled.weak"], step // 3)
-    result = take(state, said, labels[row], np.arange(U), step, 0, step // 3, row)
+    outputs = speech(random, 3)
+    lessons = reference.lessons(outputs["unlabelled.weak"], step // 3)
+    result = take(state, outputs, labels[row], np.arange(U), step, 0, step // 3, row)
     state, before = result.state, reference.bank.copy()
-    reference.remember(said["labelled.weak"], labels[row], row)
+    reference.remember(outputs["labelled.weak"], labels[row], row)
   reference.bank = before  # as the last step found it
-  f = said["unlabelled.strong"]["projection"]
+  f = outputs["unlabelled.strong"]["projection"]
   found = result.gradient["unlabelled.strong"]["projection"]
   for b, d in ((0, 0), (2, 1), (5, 3)):
     s = lessons[b][1]

@@ -1,4 +1,4 @@
-"""SoftMatch against the equations of arXiv 2301.10921, a text and a class at a time."""
+"""SoftMatch against the equations of arXiv 2301.10921, in plain Python."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ def test_equals_the_equations(classes, moments, deviations):
   state = method.init(Sizes(classes, 12, U, B, U))
   reference = plain.SoftMatch(classes, 0.6, moments, deviations)
   for step in range(8):
-    said = fake.speech(random, classes, B, U, spread=[3.0, 0.5][step % 2])
-    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    outputs = fake.random_outputs(random, classes, B, U, spread=[3.0, 0.5][step % 2])
+    weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
     weak[:, -1] -= 30 * (step in (2, 3))  # a class nobody predicts
     if step == 5:  # nobody knows anything
       weak[:] = 0
@@ -32,21 +32,21 @@ def test_equals_the_equations(classes, moments, deviations):
       weak[1:] /= 10
     if step == 7:
       weak[:] = 50 * np.eye(classes)[np.arange(U) % classes]
-    label = fake.labels(random, B, classes)
-    result = take(state, said, label, np.arange(U), step)
+    label = fake.random_labels(random, B, classes)
+    result = take(state, outputs, label, np.arange(U), step)
     state = result.state
 
     loss, slopes, weights = 0.0, np.zeros((U, classes)), []
     for u, (c, weight) in enumerate(reference.step(weak)):
       target = fake.one_hot(c, classes)
       np.testing.assert_array_equal(result.assigned.target[u], target)
-      loss += weight * fake.surprise(strong[u], target)
-      slopes[u] = weight * np.array(fake.slope(strong[u], target))
+      loss += weight * fake.cross_entropy(strong[u], target)
+      slopes[u] = weight * np.array(fake.ce_gradient(strong[u], target))
       weights.append(weight)
     np.testing.assert_allclose(result.assigned.weight, weights, rtol=1e-5)
     assert result.totals == pytest.approx(
       {
-        "labelled": fake.mean_surprise(said["labelled.weak"]["logits"], label),
+        "labelled": fake.mean_cross_entropy(outputs["labelled.weak"]["logits"], label),
         "unlabelled": 0.7 * loss / U,
       },
       rel=1e-5,
@@ -67,13 +67,13 @@ def test_equals_the_equations(classes, moments, deviations):
 
 
 def skewed():
-  """Nine sure texts for the first class, one less sure for the second."""
+  """Nine confident texts of the first class, a less confident one of the second."""
   weak = np.array([[3.0, 0.0]] * 9 + [[0.0, 1.0]])
-  said = {"labelled.weak": {"logits": np.zeros((1, 2))}}
-  return said | {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
+  outputs = {"labelled.weak": {"logits": np.zeros((1, 2))}}
+  return outputs | {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
 
 
-def test_the_moments_are_of_predictions_before_the_alignment():
+def test_moments_are_from_before_the_alignment():
   method = softmatch.make(momentum=0.5)
   state = method.init(Sizes(2, 1, 10, 1, 10))
   result = fake.stepper(method)(state, skewed(), np.eye(2)[:1], np.arange(10))
@@ -84,30 +84,35 @@ def test_the_moments_are_of_predictions_before_the_alignment():
   assert result.state.variance == pytest.approx(0.5 + 0.5 * variance)
 
 
-def test_the_alignment_weighs_a_rare_class_up_and_relabels_nothing():
+def test_alignment_weights_rare_classes_up_and_keeps_labels():
   method = softmatch.make(momentum=0.5)
   state = method.init(Sizes(2, 1, 10, 1, 10))
-  said = skewed()
-  said["unlabelled.weak"]["logits"][8] = [0.5, 0.0]  # aligned it is of the other class
-  result = fake.stepper(method)(state, said, np.eye(2)[:1], np.arange(10))
+  outputs = skewed()
+  outputs["unlabelled.weak"]["logits"][8] = [
+    0.5,
+    0.0,
+  ]  # aligned, the other class
+  result = fake.stepper(method)(state, outputs, np.eye(2)[:1], np.arange(10))
   np.testing.assert_array_equal(result.assigned.target.argmax(-1), [0] * 9 + [1])
   assert result.assigned.weight[9] == 1
 
 
-def test_texts_that_are_all_alike_count_in_full():
+def test_identical_texts_have_weight_1():
   method = softmatch.make(momentum=0.0)  # so that the variance is 0
   state = method.init(Sizes(2, 1, U, 1, U))
-  said = {"labelled.weak": {"logits": np.zeros((1, 2))}}
-  said |= {f"unlabelled.{v}": {"logits": np.zeros((U, 2))} for v in ("weak", "strong")}
-  result = fake.stepper(method)(state, said, np.eye(2)[:1], np.arange(U))
+  outputs = {"labelled.weak": {"logits": np.zeros((1, 2))}}
+  outputs |= {
+    f"unlabelled.{v}": {"logits": np.zeros((U, 2))} for v in ("weak", "strong")
+  }
+  result = fake.stepper(method)(state, outputs, np.eye(2)[:1], np.arange(U))
   assert result.state.variance == 0
   np.testing.assert_array_equal(result.assigned.weight, np.ones(U))
 
 
-def test_a_batch_of_one_text_has_no_variance_and_is_no_mishap():
+def test_a_batch_of_one_text_has_variance_0():
   method = softmatch.make()
   state = method.init(Sizes(2, 1, 1, 1, 1))
-  said = fake.speech(np.random.default_rng(0), 2, 1, 1)
-  result = fake.stepper(method)(state, said, np.eye(2)[:1], [0])
+  outputs = fake.random_outputs(np.random.default_rng(0), 2, 1, 1)
+  result = fake.stepper(method)(state, outputs, np.eye(2)[:1], [0])
   assert np.isfinite(result.state.variance)
   assert np.isfinite(result.totals["unlabelled"])

@@ -9,19 +9,19 @@ from tests.golden import fake
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_is_the_cross_entropy_of_the_labelled_texts(classes):
+def test_equals_the_cross_entropy_of_the_labelled_texts(classes):
   random = np.random.default_rng(classes)
   method = supervised.make()
-  take = fake.taker(method)
-  said = fake.Said(
-    fake.logits(random, 6, classes),
+  take = fake.simple_stepper(method)
+  outputs = fake.Logits(
+    fake.random_logits(random, 6, classes),
     np.full((4, classes), np.nan),
     np.full((4, classes), np.nan),
   )
-  label = fake.labels(random, 6, classes)
+  label = fake.random_labels(random, 6, classes)
   state = method.init(Sizes(classes, 6, 4, 6, 4))
-  result = take(state, said, label, np.arange(4))
-  expected = fake.supervised(said, label)
+  result = take(state, outputs, label, np.arange(4))
+  expected = fake.supervised_loss(outputs, label)
   assert result.totals == pytest.approx({"labelled": expected}, rel=1e-5)
   assert result.assigned.target.shape == (0, classes)
   assert method.needs.views == ()

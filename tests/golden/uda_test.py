@@ -1,4 +1,4 @@
-"""UDA against the equations of arXiv 1904.12848, a text and a class at a time."""
+"""UDA against the equations of arXiv 1904.12848, in plain Python."""
 
 import numpy as np
 import pytest
@@ -30,16 +30,18 @@ def test_equals_the_equations(classes, annealing):
   state = method.init(Sizes(classes, 12, U, B, U))
   selected, kept = [], []
   for step, progress in enumerate([0.0, 0.1, 0.3, 0.6, 0.8, 0.97]):
-    said = fake.speech(random, classes, B, U, spread=[2.0, 0.1, 4000.0][step % 3])
-    known = said["labelled.weak"]["logits"]
-    known[:] = fake.logits(random, B, classes)
-    weak, strong = (said[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
-    strong[:] = fake.logits(random, U, classes)
+    outputs = fake.random_outputs(
+      random, classes, B, U, spread=[2.0, 0.1, 4000.0][step % 3]
+    )
+    known = outputs["labelled.weak"]["logits"]
+    known[:] = fake.random_logits(random, B, classes)
+    weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
+    strong[:] = fake.random_logits(random, U, classes)
     weak += np.arange(classes) / 16  # no tie, so that all can be sure
     weak[:, -1] -= 9 * (step == 3)  # a class nobody predicts
-    label = fake.labels(random, B, classes)
+    label = fake.random_labels(random, B, classes)
     known += 9 * label * (step == 4)  # all are known: nothing is left but at the end
-    result = take(state, said, label, np.arange(U), step, progress)
+    result = take(state, outputs, label, np.arange(U), step, progress)
     state = result.state
 
     eta = SCHEDULES[annealing](progress) * (1 - 1 / classes) + 1 / classes
@@ -49,15 +51,15 @@ def test_equals_the_equations(classes, annealing):
       assert abs(right - eta) > 1e-6 or right == 1 / classes
       stays.append(right <= eta or annealing == "off")
     supervised = [
-      fake.surprise(known[b], label[b]) if stays[b] else 0.0 for b in range(B)
+      fake.cross_entropy(known[b], label[b]) if stays[b] else 0.0 for b in range(B)
     ]
     loss, slopes = 0.0, np.zeros((U, classes))
     for u in range(U):
       q = fake.softmax(weak[u])
       target = sharpen(q, 0.4)
       passes = max(q) >= 0.8
-      loss += passes * fake.surprise(strong[u], target)
-      slopes[u] = passes * np.array(fake.slope(strong[u], target))
+      loss += passes * fake.cross_entropy(strong[u], target)
+      slopes[u] = passes * np.array(fake.ce_gradient(strong[u], target))
       np.testing.assert_allclose(
         result.assigned.target[u], target, rtol=1e-5, atol=1e-12
       )
@@ -80,7 +82,7 @@ def test_equals_the_equations(classes, annealing):
     )
     assert not np.any(result.gradient["unlabelled.weak"]["logits"])
     for b in range(B):
-      expected = np.array(fake.slope(known[b], label[b])) / max(sum(stays), 1)
+      expected = np.array(fake.ce_gradient(known[b], label[b])) / max(sum(stays), 1)
       np.testing.assert_allclose(
         result.gradient["labelled.weak"]["logits"][b],
         stays[b] * expected,
@@ -107,36 +109,38 @@ def speech(known, weak, strong):
 
 
 def test_predictions_are_sharpened():
-  said = speech([[0.0, 0.0]], [[2.0, 0.0]], [[1.0, 0.0]])
+  outputs = speech([[0.0, 0.0]], [[2.0, 0.0]], [[1.0, 0.0]])
   take = fake.stepper(uda.make(temperature=0.4, annealing="off"))
-  result = take((), said, np.eye(2)[:1], [0])
+  result = take((), outputs, np.eye(2)[:1], [0])
   sharp = 1 / (1 + np.exp(-2.0 / 0.4))
   np.testing.assert_allclose(result.assigned.target, [[sharp, 1 - sharp]], rtol=1e-5)
   assert sharp > 1 / (1 + np.exp(-2.0)) + 0.1
   # The threshold is held against the prediction as it was.
   take = fake.stepper(uda.make(threshold=0.95, temperature=0.4))
-  assert take((), said, np.eye(2)[:1], [0]).assigned.weight[0] == 0
+  assert take((), outputs, np.eye(2)[:1], [0]).assigned.weight[0] == 0
 
 
-def test_annealing_asks_for_the_probability_of_the_correct_class():
+def test_annealing_uses_the_probability_of_the_correct_class():
   # Both are sure; the first is right, the second wrong and has all to learn.
-  said = speech([[4.0, 0.0], [4.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]])
+  outputs = speech([[4.0, 0.0], [4.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]])
   take = fake.stepper(uda.make(annealing="linear"))
-  result = take((), said, np.eye(2), [0], progress=0.5)
+  result = take((), outputs, np.eye(2), [0], progress=0.5)
   gradient = result.gradient["labelled.weak"]["logits"]
   assert not np.any(gradient[0])
-  np.testing.assert_allclose(gradient[1], fake.slope([4.0, 0.0], [0, 1]), rtol=1e-5)
+  np.testing.assert_allclose(
+    gradient[1], fake.ce_gradient([4.0, 0.0], [0, 1]), rtol=1e-5
+  )
   assert result.totals["labelled"] == pytest.approx(4 + np.log(1 + np.exp(-4)))
 
 
-def test_where_no_labelled_text_is_left_its_loss_is_0():
-  said = speech([[9.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]])
-  result = fake.stepper(uda.make())((), said, np.eye(2)[:1], [0], progress=0.5)
+def test_the_labelled_loss_is_0_if_annealing_drops_all_texts():
+  outputs = speech([[9.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]])
+  result = fake.stepper(uda.make())((), outputs, np.eye(2)[:1], [0], progress=0.5)
   assert result.totals["labelled"] == 0
   assert not np.any(result.gradient["labelled.weak"]["logits"])
 
 
 def test_at_temperature_0_the_target_is_hard():
-  said = speech([[0.0, 0.0]], [[0.5, 0.0]], [[0.0, 0.0]])
-  result = fake.stepper(uda.make(temperature=0.0))((), said, np.eye(2)[:1], [0])
+  outputs = speech([[0.0, 0.0]], [[0.5, 0.0]], [[0.0, 0.0]])
+  result = fake.stepper(uda.make(temperature=0.0))((), outputs, np.eye(2)[:1], [0])
   np.testing.assert_array_equal(result.assigned.target, [[1, 0]])

@@ -1,6 +1,7 @@
-"""What the tests of the wrappers share: wrapped methods, scenes, and how they are told.
+"""What the tests of the wrappers share: wrapped methods, inputs and expected results.
 
-Texts are told apart by their weak view, and learn by their labelled and strong views.
+The wrapped methods compute targets from the weak view, and train on the labelled and
+the strong view.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ INNER = ("fixmatch", "softmatch")
 
 
 def method(name):
-  """The method that is wrapped."""
+  """The method to wrap."""
   if name == "fixmatch":
     return fixmatch.make(threshold=0.8, scale=SCALE)
   return softmatch.make(scale=SCALE, momentum=0.6)
@@ -33,84 +34,88 @@ def sizes(classes, counts=None, **more) -> Sizes:
 
 
 def scenes(random, classes, features=0):
-  """(said, label, index) of six steps.
+  """(outputs, label, index) of six steps.
 
-  As it comes; a class nobody predicts; nobody sure of anything; all sure; as it comes,
-  twice. Ties are common.
+  Random; one class never predicted; no confidence; full confidence; random, twice. Ties
+  are common.
   """
   for step in range(6):
-    said = fake.speech(random, classes, B, U)
-    del said["teacher.weak"]
-    weak = said["unlabelled.weak"]["logits"]
+    outputs = fake.random_outputs(random, classes, B, U)
+    del outputs["teacher.weak"]
+    weak = outputs["unlabelled.weak"]["logits"]
     weak[:, -1] -= 30 * (step == 1)
     if step == 2:
       weak[:] = 0
     if step == 3:
       weak[:] = 50 * np.eye(classes)[np.arange(U) % classes]
-    for heard in said.values():
+    for view in outputs.values():
       if features:
-        many = len(heard["logits"])
-        heard["features"] = random.normal(size=(many, features))
-    yield said, fake.labels(random, B, classes), random.permutation(ROWS)[:U]
+        count = len(view["logits"])
+        view["features"] = random.normal(size=(count, features))
+    yield outputs, fake.random_labels(random, B, classes), random.permutation(ROWS)[:U]
 
 
 class Expected:
-  """What a method of hard labels must give: `taught` is (label, weight) of each text.
+  """Expected results of a method with hard labels.
 
-  `heard` of "labelled.weak" and "unlabelled.strong" are the logits that it learns by,
-  `own` and `more` weigh the labelled and the unlabelled texts.
+  Args:
+    assigned: (label, weight) of each unlabelled text.
+    trained: logits of "labelled.weak" and "unlabelled.strong" in the loss.
+    labelled_weight, unlabelled_weight: further weights of the texts, by default 1.
   """
 
-  def __init__(self, taught, heard, label, own=None, more=None):
+  def __init__(
+    self, assigned, trained, label, labelled_weight=None, unlabelled_weight=None
+  ):
     classes = label.shape[1]
-    own = np.ones(B) if own is None else own
-    more = np.ones(U) if more is None else more
-    self.target = [fake.one_hot(c, classes) for c, _ in taught]
-    self.weight = np.array([weight for _, weight in taught])
+    labelled_weight = np.ones(B) if labelled_weight is None else labelled_weight
+    unlabelled_weight = np.ones(U) if unlabelled_weight is None else unlabelled_weight
+    self.target = [fake.one_hot(c, classes) for c, _ in assigned]
+    self.weight = np.array([weight for _, weight in assigned])
     views = {
-      "labelled.weak": (label, own, 1.0),
-      "unlabelled.strong": (self.target, self.weight * more, SCALE),
+      "labelled.weak": (label, labelled_weight, 1.0),
+      "unlabelled.strong": (self.target, self.weight * unlabelled_weight, SCALE),
     }
-    self.totals, self.slopes = {}, {"unlabelled.weak": np.zeros((U, classes))}
+    self.totals, self.gradients = {}, {"unlabelled.weak": np.zeros((U, classes))}
     for view, (target, weight, scale) in views.items():
-      told = list(zip(heard[view], target, weight, strict=True))
-      loss = sum(w * fake.surprise(z, t) for z, t, w in told)
-      self.totals[view.partition(".")[0]] = scale * loss / len(told)
-      slopes = [w * np.array(fake.slope(z, t)) for z, t, w in told]
-      self.slopes[view] = scale * np.array(slopes) / len(told)
+      texts = list(zip(trained[view], target, weight, strict=True))
+      loss = sum(w * fake.cross_entropy(z, t) for z, t, w in texts)
+      self.totals[view.partition(".")[0]] = scale * loss / len(texts)
+      rows = [w * np.array(fake.ce_gradient(z, t)) for z, t, w in texts]
+      self.gradients[view] = scale * np.array(rows) / len(texts)
 
   def check(self, result, **more):
     """`more` are totals of other terms."""
     np.testing.assert_array_equal(result.assigned.target, self.target)
     np.testing.assert_allclose(result.assigned.weight, self.weight, rtol=1e-3)
     assert result.totals == pytest.approx(self.totals | more, rel=3e-4, abs=1e-6)
-    for view, slopes in self.slopes.items():
-      found = result.gradient[view]["logits"]
-      np.testing.assert_allclose(found, slopes, rtol=1e-3, atol=1e-6)
+    for view, expected in self.gradients.items():
+      gradient = result.gradient[view]["logits"]
+      np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-6)
 
 
-def heard(said, labelled=0.0, strong=0.0):
-  """Logits of the two views that learn, shifted."""
+def trained_logits(outputs, labelled=0.0, strong=0.0):
+  """Logits of the two views that are trained, shifted."""
   return {
-    "labelled.weak": said["labelled.weak"]["logits"] + labelled,
-    "unlabelled.strong": said["unlabelled.strong"]["logits"] + strong,
+    "labelled.weak": outputs["labelled.weak"]["logits"] + labelled,
+    "unlabelled.strong": outputs["unlabelled.strong"]["logits"] + strong,
   }
 
 
-def same(wrapped, inner, counts, **more):
-  """That two methods say the same of all scenes, to the last digit."""
+def assert_same(wrapped, inner, counts, **more):
+  """Checks that two methods give identical results in all scenes."""
   classes, random = len(counts), np.random.default_rng(3)
-  takes = [fake.stepper(one) for one in (wrapped, inner)]
-  states = [one.init(sizes(classes, counts, **more)) for one in (wrapped, inner)]
-  for step, (said, label, index) in enumerate(scenes(random, classes)):
+  take_step = [fake.stepper(method) for method in (wrapped, inner)]
+  states = [method.init(sizes(classes, counts, **more)) for method in (wrapped, inner)]
+  for step, (outputs, label, index) in enumerate(scenes(random, classes)):
     results = [
-      take(state, said, label, index, step)
-      for take, state in zip(takes, states, strict=True)
+      take(state, outputs, label, index, step)
+      for take, state in zip(take_step, states, strict=True)
     ]
     states = [result.state for result in results]
-    found, expected = results
-    assert found.totals == expected.totals
-    np.testing.assert_array_equal(found.assigned.target, expected.assigned.target)
-    np.testing.assert_array_equal(found.assigned.weight, expected.assigned.weight)
-    for view, one in expected.gradient.items():
-      np.testing.assert_array_equal(found.gradient[view]["logits"], one["logits"])
+    result, expected = results
+    assert result.totals == expected.totals
+    np.testing.assert_array_equal(result.assigned.target, expected.assigned.target)
+    np.testing.assert_array_equal(result.assigned.weight, expected.assigned.weight)
+    for view, gradient in expected.gradient.items():
+      np.testing.assert_array_equal(result.gradient[view]["logits"], gradient["logits"])

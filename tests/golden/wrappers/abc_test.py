@@ -1,4 +1,4 @@
-"""ABC around methods, against arXiv 2110.10368, a text and a class at a time."""
+"""ABC over methods against arXiv 2110.10368, in plain Python."""
 
 import numpy as np
 import pytest
@@ -18,10 +18,10 @@ def head(method) -> str:
   return name
 
 
-def balanced(random, said, name, classes, step):
-  """Adds what the extra head says of each view, in scenes of its own."""
-  for view, heard in said.items():
-    heard[name] = fake.logits(random, len(heard["logits"]), classes)
+def balanced(random, outputs, name, classes, step):
+  """Adds outputs of the extra head for each view."""
+  for view, heard in outputs.items():
+    heard[name] = fake.random_logits(random, len(heard["logits"]), classes)
     # So that no gradient is 0 but of a text that is not in.
     heard[name] = heard[name] + np.arange(classes) / 16
     if view == "unlabelled.weak":
@@ -32,12 +32,11 @@ def balanced(random, said, name, classes, step):
 
 
 def chances(label, q, counts, progress):
-  """With what probability each text is in the balanced sample."""
+  """The probability of each text to be in the balanced sample."""
   share = [min(counts) / count for count in counts]
-  own = [share[fake.first_largest(y)] for y in label]
+  own = [share[fake.argmax(y)] for y in label]
   more = [
-    (max(p) >= THRESHOLD) * (1 - progress * (1 - share[fake.first_largest(p)]))
-    for p in q
+    (max(p) >= THRESHOLD) * (1 - progress * (1 - share[fake.argmax(p)])) for p in q
   ]
   return own, more
 
@@ -51,28 +50,30 @@ def test_equals_the_equations(inner, classes):
   state = method.init(wrapped.sizes(classes, counts))
   np.testing.assert_allclose(state.share, [min(counts) / n for n in counts], rtol=1e-6)
   rule, drawn = wrapped.reference(inner, classes), 0
-  for step, (said, label, index) in enumerate(wrapped.scenes(random, classes)):
-    balanced(random, said, name, classes, step)
+  for step, (outputs, label, index) in enumerate(wrapped.scenes(random, classes)):
+    balanced(random, outputs, name, classes, step)
     progress = step / 5
-    result = take(state, said, label, index, step, progress)
+    result = take(state, outputs, label, index, step, progress)
     state = result.state
-    q = [fake.softmax(row) for row in said["unlabelled.weak"][name]]
+    q = [fake.softmax(row) for row in outputs["unlabelled.weak"][name]]
     own, more = chances(label, q, counts, progress)
     loss = 0.0
     views = {"labelled.weak": (label, own), "unlabelled.strong": (q, more)}
     for view, (target, chance) in views.items():
-      rows, found = said[view][name], np.asarray(result.gradient[view][name])
+      rows, found = outputs[view][name], np.asarray(result.gradient[view][name])
       taken = np.any(found != 0, axis=-1)
       for i, is_in in enumerate(taken):
         assert is_in or chance[i] < 1
         assert not is_in or chance[i] > 0
-        slope = SHARE * is_in * np.array(fake.slope(rows[i], target[i])) / len(rows)
+        slope = (
+          SHARE * is_in * np.array(fake.ce_gradient(rows[i], target[i])) / len(rows)
+        )
         np.testing.assert_allclose(found[i], slope, rtol=1e-3, atol=1e-6)
-        loss += SHARE * is_in * fake.surprise(rows[i], target[i]) / len(rows)
+        loss += SHARE * is_in * fake.cross_entropy(rows[i], target[i]) / len(rows)
         drawn += 0 < chance[i] < 1
     assert not np.any(result.gradient["unlabelled.weak"][name])
-    taught = rule.step(said["unlabelled.weak"]["logits"])
-    expected = wrapped.Expected(taught, wrapped.heard(said), label)
+    taught = rule.step(outputs["unlabelled.weak"]["logits"])
+    expected = wrapped.Expected(taught, wrapped.trained_logits(outputs), label)
     added = {key: result.totals[key] for key in result.totals.keys() - expected.totals}
     assert sum(added.values()) == pytest.approx(loss, rel=1e-4)
     expected.check(result, **added)
@@ -83,7 +84,7 @@ def test_equals_the_equations(inner, classes):
 
 
 def sample(progress, sure=True, threshold=0.95, steps=60):
-  """Who is in the balanced sample: bool [steps, U] of labelled and unlabelled texts.
+  """Which texts are in the balanced sample: bool [steps, U], labelled and unlabelled.
 
   Text i is of class i % 4; text i of both sets is of row i.
   """
@@ -92,15 +93,15 @@ def sample(progress, sure=True, threshold=0.95, steps=60):
   take, name = fake.stepper(method), head(method)
   state = method.init(wrapped.sizes(classes, counts))
   random = np.random.default_rng(0)
-  said, _, _ = next(wrapped.scenes(random, classes))
+  outputs, _, _ = next(wrapped.scenes(random, classes))
   label = np.eye(classes)[np.arange(U) % classes]
-  said["labelled.weak"]["logits"] = said["unlabelled.weak"]["logits"]
-  for heard in said.values():
+  outputs["labelled.weak"]["logits"] = outputs["unlabelled.weak"]["logits"]
+  for heard in outputs.values():
     heard[name] = 0.25 * np.arange(classes) + np.zeros((U, 1))
-  said["unlabelled.weak"][name] = (9.0 if sure else 1.0) * label
+  outputs["unlabelled.weak"][name] = (9.0 if sure else 1.0) * label
   taken = {"labelled.weak": [], "unlabelled.strong": []}
   for step in range(steps):
-    result = take(state, said, label, np.arange(U), step, progress)
+    result = take(state, outputs, label, np.arange(U), step, progress)
     for view, rows in taken.items():
       rows.append(np.any(np.asarray(result.gradient[view][name]) != 0, axis=-1))
   return [np.array(rows) for rows in taken.values()]
@@ -110,7 +111,7 @@ def by_class(taken):
   return [taken[:, c::4].mean() for c in range(4)]
 
 
-def test_labelled_texts_are_drawn_so_that_classes_are_alike():
+def test_labelled_samples_are_balanced():
   own, _ = sample(0.0)
   # 360 draws each: four times the deviation.
   np.testing.assert_allclose(by_class(own), [1 / 8, 1 / 4, 1 / 2, 1], atol=0.11)
@@ -118,7 +119,7 @@ def test_labelled_texts_are_drawn_so_that_classes_are_alike():
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
-def test_unlabelled_texts_are_drawn_the_more_evenly_the_later(progress):
+def test_unlabelled_samples_get_more_balanced_over_the_run(progress):
   own, more = sample(progress)
   share = np.array([1 / 8, 1 / 4, 1 / 2, 1])
   found = by_class(more)
@@ -135,35 +136,35 @@ def test_unlabelled_texts_are_drawn_the_more_evenly_the_later(progress):
     assert alike < 0.95
 
 
-def test_the_chance_is_that_of_the_likeliest_class():
+def test_the_probability_is_that_of_the_predicted_class():
   _, more = sample(1.0, sure=False, threshold=0.4)  # q is 0.475 of it
   np.testing.assert_allclose(by_class(more), [1 / 8, 1 / 4, 1 / 2, 1], atol=0.11)
 
 
-def test_unlabelled_texts_that_are_not_sure_are_out():
+def test_unconfident_unlabelled_texts_are_not_sampled():
   _, more = sample(0.0, sure=False, steps=2)
   assert not np.any(more)
 
 
 def test_the_extra_head_predicts():
   method = abc.make(wrapped.method("fixmatch"))
-  said = np.random.default_rng(0).normal(size=(2, 4, 3))
-  outputs = Outputs(said[0], None, {head(method): said[1]})
-  np.testing.assert_array_equal(method.predict(outputs), said[1])
+  outputs = np.random.default_rng(0).normal(size=(2, 4, 3))
+  model_outputs = Outputs(outputs[0], None, {head(method): outputs[1]})
+  np.testing.assert_array_equal(method.predict(model_outputs), outputs[1])
 
 
-def test_the_method_learns_as_if_alone():
-  """The extra head adds a term; it changes nothing that the method reads."""
+def test_the_method_itself_is_unchanged():
+  """The extra head adds terms, and changes nothing that the method reads."""
   random = np.random.default_rng(0)
   method = abc.make(wrapped.method("softmatch"), scale=0.0)
   take, name = fake.stepper(method), head(method)
   state = method.init(wrapped.sizes(3))
   plainly = fake.stepper(wrapped.method("softmatch"))
   alone = wrapped.method("softmatch").init(wrapped.sizes(3))
-  for step, (said, label, index) in enumerate(wrapped.scenes(random, 3)):
-    expected = plainly(alone, said, label, index, step)
-    balanced(random, said, name, 3, step)
-    result = take(state, said, label, index, step)
+  for step, (outputs, label, index) in enumerate(wrapped.scenes(random, 3)):
+    expected = plainly(alone, outputs, label, index, step)
+    balanced(random, outputs, name, 3, step)
+    result = take(state, outputs, label, index, step)
     state, alone = result.state, expected.state
     added = dict.fromkeys(result.totals.keys() - expected.totals, 0.0)
     assert result.totals == expected.totals | added

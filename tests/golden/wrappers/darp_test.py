@@ -1,4 +1,4 @@
-"""DARP around methods, against arXiv 2007.08844, in plain NumPy."""
+"""DARP over methods against arXiv 2007.08844, in plain NumPy."""
 
 import functools
 
@@ -19,7 +19,7 @@ def entropy(rows):
 
 
 def refined(rows, multiplier):
-  """y exp(-H(y) nu), to a sum of 1: where the slope of the Lagrangian is 0."""
+  """Normalise(y exp(-H(y) nu)), where the gradient of the Lagrangian is 0."""
   found = np.zeros_like(rows)
   for n, sure in enumerate(entropy(rows)):
     powers = rows[n] * np.exp(-sure * (multiplier - multiplier.min()))
@@ -28,7 +28,7 @@ def refined(rows, multiplier):
 
 
 def solved(rows, wanted):
-  """The multipliers of whose rows the sums are `wanted`; of mean 0."""
+  """The multipliers of mean 0 whose rows have the sums `wanted`."""
   classes = len(wanted)
   multiplier, sure = np.zeros(classes), entropy(rows)
   for _ in range(200):
@@ -43,7 +43,7 @@ def solved(rows, wanted):
 
 
 class Reference:
-  """The last prediction of each row; who is kept; the multipliers."""
+  """Keeps the last prediction of each row, the kept classes and the multipliers."""
 
   def __init__(self, counts, alpha):
     self.share, self.alpha = np.array(counts) / sum(counts), alpha
@@ -74,12 +74,12 @@ class Reference:
 
 
 def scenes(random, counts):
-  """As `wrapped.scenes`, of texts whose frequency is not too far from the wanted."""
+  """`wrapped.scenes` with class frequencies close to the wanted ones."""
   classes = len(counts)
   for step, scene in enumerate(wrapped.scenes(random, classes, features=4)):
-    said, _, _ = scene
-    weak = said["unlabelled.weak"]["logits"]
-    weak[:] = fake.logits(random, wrapped.U, classes, spread=1.0)
+    outputs, _, _ = scene
+    weak = outputs["unlabelled.weak"]["logits"]
+    weak[:] = fake.random_logits(random, wrapped.U, classes, spread=1.0)
     weak[:, -1] -= 4 * (step == 1)  # a class nobody predicts
     weak[:, 0] += random.normal(size=wrapped.U) / 8  # no two rows alike
     if step == 2:
@@ -87,7 +87,7 @@ def scenes(random, counts):
     if step == 3:
       of = np.repeat(np.arange(classes), counts)[np.arange(wrapped.U) % sum(counts)]
       weak += 5 * np.eye(classes)[of]
-    said["kernel"] = random.normal(size=(4, classes))
+    outputs["kernel"] = random.normal(size=(4, classes))
     yield scene
 
 
@@ -101,13 +101,13 @@ def test_equals_the_equations(inner, classes, alpha):
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(classes, counts))
   reference, rule = Reference(counts, alpha), wrapped.reference(inner, classes)
-  for step, (said, label, index) in enumerate(scenes(random, counts)):
-    result = take(state, said, label, index, step, step / 5)
+  for step, (outputs, label, index) in enumerate(scenes(random, counts)):
+    result = take(state, outputs, label, index, step, step / 5)
     state = result.state
-    weak = said["unlabelled.weak"]["logits"]
+    weak = outputs["unlabelled.weak"]["logits"]
     told = reference.told(step, step / 5, weak, index)
     taught = rule.step(np.log(np.maximum(told, 1e-30)))
-    wrapped.Expected(taught, wrapped.heard(said), label).check(result)
+    wrapped.Expected(taught, wrapped.trained_logits(outputs), label).check(result)
     np.testing.assert_allclose(state.wanted, reference.share, rtol=1e-5)
     np.testing.assert_allclose(state.least, reference.least, rtol=1e-4)
     assert result.assigned.scalars["class_gap"] == state.gap < 1e-4
@@ -129,14 +129,14 @@ def bending(alpha):
 
 
 def soft(counts, rows, alpha=100.0, steps=1):
-  """What is heard of `rows` after `steps` steps that see them: (x, state)."""
+  """(x, state) for `rows` after `steps` steps with them."""
   classes = len(counts)
   method, take = bending(alpha)
   state = method.init(wrapped.sizes(classes, counts))
-  said, label, _ = next(wrapped.scenes(np.random.default_rng(0), classes))
-  said["unlabelled.weak"]["logits"] = np.log(np.maximum(rows, 1e-30))
+  outputs, label, _ = next(wrapped.scenes(np.random.default_rng(0), classes))
+  outputs["unlabelled.weak"]["logits"] = np.log(np.maximum(rows, 1e-30))
   for step in range(steps):
-    result = take(state, said, label, np.arange(wrapped.U), step, 0.5)
+    result = take(state, outputs, label, np.arange(wrapped.U), step, 0.5)
     state = result.state
   return np.asarray(result.assigned.target, np.float64), state
 
@@ -146,8 +146,8 @@ def votes(random, classes, spread=1.0):
   return np.array([fake.softmax(row) for row in logits])
 
 
-def test_refined_rows_are_the_nearest_that_have_the_wanted_counts():
-  """No step that keeps the sums of rows and of classes leads to less divergence."""
+def test_refined_rows_are_the_nearest_with_the_wanted_counts():
+  """No change that keeps the sums of rows and of classes reduces the divergence."""
   random, counts = np.random.default_rng(1), (8, 5, 3)
   y = votes(random, 3)
   x, _ = soft(counts, y)
@@ -164,8 +164,8 @@ def test_refined_rows_are_the_nearest_that_have_the_wanted_counts():
   assert np.abs(x - y).max() > 0.1
 
 
-def test_rows_that_are_all_but_sure_have_the_wanted_counts_too():
-  """Their multipliers are of another size: entropies are small."""
+def test_very_confident_rows_reach_the_wanted_counts():
+  """Their entropies are small, so the multipliers are large."""
   for counts in ((1, 3), (8, 5, 3)):
     y = votes(np.random.default_rng(6), len(counts), spread=3.0)
     x, _ = soft(counts, y)
@@ -179,8 +179,8 @@ def test_rows_that_are_all_but_sure_have_the_wanted_counts_too():
 
 
 @pytest.mark.parametrize(("classes", "spread"), [(2, 20), (15, 8)])
-def test_many_sure_rows_come_to_the_wanted_counts(classes, spread):
-  """As an encoder says them that has been trained: most are of one class and sure."""
+def test_many_confident_rows_reach_the_wanted_counts(classes, spread):
+  """Like predictions of a trained encoder: most are confident."""
   logits = np.random.default_rng(0).normal(size=(2000, classes)) * spread
   logits[:, 0] += spread / 2
   y = np.array([fake.softmax(row) for row in logits], np.float32)
@@ -193,7 +193,7 @@ def test_many_sure_rows_come_to_the_wanted_counts(classes, spread):
   assert gap < 1e-4
 
 
-def test_a_sure_row_moves_less_than_one_that_is_not():
+def test_confident_rows_change_less():
   y = votes(np.random.default_rng(2), 2)
   y[:2] = [[0.98, 0.02], [0.6, 0.4]]
   x, _ = soft((1, 3), y)
@@ -202,7 +202,7 @@ def test_a_sure_row_moves_less_than_one_that_is_not():
   assert moved[0] < 0.25 * moved[1]
 
 
-def test_only_its_surest_rows_are_left_to_a_class():
+def test_a_class_keeps_only_its_most_confident_rows():
   random, counts = np.random.default_rng(3), (1, 1)
   y = votes(random, 2)
   y = y[np.argsort(y[:, 0])]
@@ -211,7 +211,7 @@ def test_only_its_surest_rows_are_left_to_a_class():
   np.testing.assert_allclose(x, np.repeat(np.eye(2)[::-1], 12, axis=0), atol=1e-5)
 
 
-def test_a_row_that_no_class_keeps_stays_with_its_vote():
+def test_a_row_that_all_classes_drop_is_unchanged():
   y = np.array([[0.7, 0.3], [0.3, 0.7]] * (wrapped.U // 2 - 2))
   y = np.concatenate([y, [[0.9, 0.1], [0.1, 0.9]] * 2])
   x, state = soft((1, 1), y, alpha=0.1)
@@ -220,7 +220,7 @@ def test_a_row_that_no_class_keeps_stays_with_its_vote():
   np.testing.assert_allclose(x[-4:], [[1, 0], [0, 1]] * 2, atol=1e-5)
 
 
-def test_rows_that_are_all_sure_are_left_alone():
+def test_fully_confident_rows_are_unchanged():
   """No multipliers can move them to the wanted counts."""
   y = np.eye(3)[np.arange(wrapped.U) % 3]
   x, state = soft((8, 5, 3), y, steps=2)
@@ -230,15 +230,15 @@ def test_rows_that_are_all_sure_are_left_alone():
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
-def test_before_the_warmup_it_is_the_method_itself(inner):
-  """But for what a probability loses as a logarithm."""
+def test_before_the_warmup_the_method_is_unchanged(inner):
+  """Up to rounding in the logarithm of a probability."""
   random, method = np.random.default_rng(5), wrapped.method(inner)
   around = darp.make(method, 1.0, 1)
   takes = [fake.stepper(one) for one in (around, method)]
   states = [one.init(wrapped.sizes(3)) for one in (around, method)]
-  for step, (said, label, index) in enumerate(wrapped.scenes(random, 3)):
+  for step, (outputs, label, index) in enumerate(wrapped.scenes(random, 3)):
     found, expected = (
-      take(state, said, label, index, step, step / 6)
+      take(state, outputs, label, index, step, step / 6)
       for take, state in zip(takes, states, strict=True)
     )
     states = [found.state, expected.state]

@@ -1,4 +1,4 @@
-"""DASO around methods, against arXiv 2106.05682, a text and a class at a time."""
+"""DASO over methods against arXiv 2106.05682, in plain Python."""
 
 import functools
 
@@ -14,7 +14,7 @@ B, U = wrapped.B, wrapped.U
 
 
 class Reference:
-  """Fading sums of the labelled features of each class, and how it is voted for."""
+  """Keeps decaying sums of labelled features, and frequencies of predictions."""
 
   def __init__(self, classes):
     self.classes = classes
@@ -28,21 +28,21 @@ class Reference:
     one = plain.unit(feature)
     return [plain.dot(one, plain.unit(row)) / HEAT for row in self.sums]
 
-  def told(self, started, said):
+  def told(self, started, outputs):
     """What the method hears of the weak view, as probabilities."""
-    rows = [np.array(fake.softmax(row)) for row in said["logits"]]
+    rows = [np.array(fake.softmax(row)) for row in outputs["logits"]]
     if started:
       for u, row in enumerate(rows):
-        top = self.vote[fake.first_largest(row)] / max(self.vote)
+        top = self.vote[fake.argmax(row)] / max(self.vote)
         share = top ** (1 / SPREAD)
-        like = np.array(fake.softmax(self.likeness(said["features"][u])))
+        like = np.array(fake.softmax(self.likeness(outputs["features"][u])))
         rows[u] = (1 - share) * row + share * like
     return rows
 
   def drawn(self, weak, strong) -> float:
     """CE(likeness of the strong features, likeness of the weak)."""
     target = fake.softmax(self.likeness(weak))
-    return fake.surprise(self.likeness(strong), target)
+    return fake.cross_entropy(self.likeness(strong), target)
 
   def see(self, features, label, told):
     """After the step: newer texts push older ones out, and votes are counted."""
@@ -51,7 +51,7 @@ class Reference:
       left = (1 - 1 / NEWEST) ** len(of)
       self.sums[c] = left * self.sums[c] + sum(of)
       self.count[c] = left * self.count[c] + len(of)
-    votes = [fake.first_largest(row) for row in told]
+    votes = [fake.argmax(row) for row in told]
     now = [votes.count(c) / len(votes) for c in range(self.classes)]
     self.vote = MOMENTUM * self.vote + (1 - MOMENTUM) * np.array(now)
 
@@ -71,22 +71,22 @@ def test_equals_the_equations(inner, classes):
   state = method.init(wrapped.sizes(classes, width=WIDTH))
   reference, rule = Reference(classes), wrapped.reference(inner, classes)
   scenes = wrapped.scenes(random, classes, features=WIDTH)
-  for step, (said, label, index) in enumerate(scenes):
+  for step, (outputs, label, index) in enumerate(scenes):
     if step < 2:
       label = np.eye(classes)[np.arange(B) % classes]  # all have a prototype
     if step == 2:  # like nothing: nobody is sure
-      said["unlabelled.weak"]["features"][:] = 0
+      outputs["unlabelled.weak"]["features"][:] = 0
     if step == 3:  # like the prototypes: all are sure
-      said["unlabelled.weak"]["features"] = reference.sums[np.arange(U) % classes]
-    result = take(state, said, label, index, step, step / 5)
+      outputs["unlabelled.weak"]["features"] = reference.sums[np.arange(U) % classes]
+    result = take(state, outputs, label, index, step, step / 5)
     state, started = result.state, step / 5 >= WARMUP
-    weak, strong = (said[f"unlabelled.{view}"] for view in ("weak", "strong"))
+    weak, strong = (outputs[f"unlabelled.{view}"] for view in ("weak", "strong"))
     told = reference.told(started, weak)
     taught = rule.step(np.log(told))
     features = [weak["features"], strong["features"]]
     pairs = list(zip(*features, strict=True))
     total = sum(reference.drawn(*pair) for pair in pairs) if started else 0.0
-    expected = wrapped.Expected(taught, wrapped.heard(said), label)
+    expected = wrapped.Expected(taught, wrapped.trained_logits(outputs), label)
     expected.check(result, likeness=SCALE * total / U)
     for u, d in [(0, 0), (7, 2), (U - 1, 3)] if started else []:
       ahead = functools.partial(reference.drawn, features[0][u])
@@ -95,7 +95,7 @@ def test_equals_the_equations(inner, classes):
       assert found == pytest.approx(slope, rel=1e-2, abs=1e-6)
     for view in ("labelled.weak", "unlabelled.weak"):
       assert not np.any(result.gradient[view]["features"])
-    reference.see(said["labelled.weak"]["features"], label, told)
+    reference.see(outputs["labelled.weak"]["features"], label, told)
     np.testing.assert_allclose(state.feature, reference.sums, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state.count, reference.count, rtol=1e-5)
     np.testing.assert_allclose(state.vote, reference.vote, rtol=1e-5)
@@ -103,68 +103,68 @@ def test_equals_the_equations(inner, classes):
       assert {weight for _, weight in taught} == {step - 2.0}
 
 
-def one_step(label, said, before=1, **more):
+def one_step(label, outputs, before=1, **more):
   """The second of two steps, or a later one."""
   method = make(wrapped.method("fixmatch"), **{"warmup": 0.0} | more)
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(label.shape[1], width=WIDTH))
   for step in range(before):
-    state = take(state, said, label, np.arange(U), step, 0.5).state
-  return take(state, said, label, np.arange(U), before, 0.5)
+    state = take(state, outputs, label, np.arange(U), step, 0.5).state
+  return take(state, outputs, label, np.arange(U), before, 0.5)
 
 
-def test_it_waits_for_a_prototype_of_each_class():
-  said, _, _ = next(wrapped.scenes(np.random.default_rng(0), 3, features=WIDTH))
+def test_it_starts_once_each_class_has_a_prototype():
+  outputs, _, _ = next(wrapped.scenes(np.random.default_rng(0), 3, features=WIDTH))
   lacking, whole = np.eye(3)[np.arange(B) % 2], np.eye(3)[np.arange(B) % 3]
-  assert one_step(lacking, said).totals["likeness"] == 0
-  assert one_step(whole, said, before=0).totals["likeness"] == 0
-  assert one_step(whole, said).totals["likeness"] > 0
+  assert one_step(lacking, outputs).totals["likeness"] == 0
+  assert one_step(whole, outputs, before=0).totals["likeness"] == 0
+  assert one_step(whole, outputs).totals["likeness"] > 0
 
 
-def test_votes_for_a_class_that_has_too_many_are_checked_the_most():
-  """The most voted for class believes likeness alone, a rare one its own votes."""
-  said = {v: {} for v in ("labelled.weak", "unlabelled.weak", "unlabelled.strong")}
-  for view, heard in said.items():
+def test_frequent_predictions_are_blended_most():
+  """The most frequent class uses the similarity alone, a rare one the prediction."""
+  outputs = {v: {} for v in ("labelled.weak", "unlabelled.weak", "unlabelled.strong")}
+  for view, heard in outputs.items():
     many = B if view == "labelled.weak" else U
     heard["features"] = np.zeros((many, WIDTH))
     heard["logits"] = np.zeros((many, 2))
   label = np.eye(2)[np.arange(B) % 2]
-  said["labelled.weak"]["features"][:, :2] = label
-  weak = said["unlabelled.weak"]
+  outputs["labelled.weak"]["features"][:, :2] = label
+  weak = outputs["unlabelled.weak"]
   weak["logits"][:] = [6.0, 0.0]
   weak["logits"][0] = [0.0, 6.0]
   weak["features"][:, 1] = 1.0  # all like the second class ...
   weak["features"][0] = [1, 0, 0, 0]  # ... but the one that is voted into it
-  target = np.asarray(one_step(label, said, before=1, momentum=0.0).assigned.target)
+  target = np.asarray(one_step(label, outputs, before=1, momentum=0.0).assigned.target)
   assert np.all(target[1:, 1] == 1)
   assert target[0, 1] == 1
 
 
-def test_prototypes_are_of_the_newest_texts():
-  """Of as many texts each, those of the last batch weigh the most."""
+def test_prototypes_favour_the_newest_texts():
+  """For equal numbers, the texts of the last batch have the highest weight."""
   random = np.random.default_rng(0)
-  said, _, _ = next(wrapped.scenes(random, 2, features=WIDTH))
+  outputs, _, _ = next(wrapped.scenes(random, 2, features=WIDTH))
   label = np.eye(2)[np.arange(B) % 2]
   method = make(wrapped.method("fixmatch"), newest=2)
   take, state = fake.stepper(method), method.init(wrapped.sizes(2, width=WIDTH))
   for step in range(12):
-    said["labelled.weak"]["features"] = np.full((B, WIDTH), float(step))
-    state = take(state, said, label, np.arange(U), step).state
+    outputs["labelled.weak"]["features"] = np.full((B, WIDTH), float(step))
+    state = take(state, outputs, label, np.arange(U), step).state
   found = np.asarray(state.feature) / np.asarray(state.count)[:, None]
   assert np.all((found > 10.8) & (found < 11))
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
-def test_before_the_warmup_it_is_the_method_itself(inner):
-  """But for what a probability loses as a logarithm."""
+def test_before_the_warmup_the_method_is_unchanged(inner):
+  """Up to rounding in the logarithm of a probability."""
   random, method = np.random.default_rng(5), wrapped.method(inner)
   around = make(method, warmup=1.0)
   takes = [fake.stepper(one) for one in (around, method)]
   states = [one.init(wrapped.sizes(3, width=WIDTH)) for one in (around, method)]
   scenes = wrapped.scenes(random, 3, features=WIDTH)
-  for step, (said, label, index) in enumerate(scenes):
+  for step, (outputs, label, index) in enumerate(scenes):
     found, expected = (
-      take(state, said, label, index, step, step / 6)
+      take(state, outputs, label, index, step, step / 6)
       for take, state in zip(takes, states, strict=True)
     )
     states = [found.state, expected.state]

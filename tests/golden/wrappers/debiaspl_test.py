@@ -1,4 +1,4 @@
-"""DebiasPL around methods, against arXiv 2201.01490, a text and a class at a time."""
+"""DebiasPL over methods against arXiv 2201.01490, in plain Python."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ TAU, MOMENTUM = 0.9, 0.6
 
 
 class Reference:
-  """The running mean of the weak predictions, and what is read in its light."""
+  """Keeps the running mean of the weak predictions, and shifts logits."""
 
   def __init__(self, classes):
     self.mean = [1 / classes] * classes
@@ -35,12 +35,12 @@ def test_equals_the_equations(inner, classes):
   state = method.init(wrapped.sizes(classes))
   np.testing.assert_allclose(state.mean, np.full(classes, 1 / classes), rtol=1e-6)
   reference, rule = Reference(classes), wrapped.reference(inner, classes)
-  for step, (said, label, index) in enumerate(wrapped.scenes(random, classes)):
-    result = take(state, said, label, index, step)
+  for step, (outputs, label, index) in enumerate(wrapped.scenes(random, classes)):
+    result = take(state, outputs, label, index, step)
     state, shift = result.state, reference.shift()
-    weak = said["unlabelled.weak"]["logits"]
+    weak = outputs["unlabelled.weak"]["logits"]
     taught = rule.step(weak - shift)
-    heard = wrapped.heard(said, strong=shift)
+    heard = wrapped.trained_logits(outputs, strong=shift)
     wrapped.Expected(taught, heard, label).check(result)
     reference.see(weak)
     np.testing.assert_allclose(state.mean, reference.mean, rtol=1e-5)
@@ -49,14 +49,14 @@ def test_equals_the_equations(inner, classes):
 
 
 def lopsided():
-  """Nine texts of the first class, and one that leans to it a little."""
+  """Nine texts of the first class, and one with a slight preference for it."""
   weak = np.array([[4.0, 0.0]] * (wrapped.U - 1) + [[0.25, 0.0]])
   views = {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
   return views | {"labelled.weak": {"logits": np.zeros((1, 2))}}
 
 
-def test_the_mean_is_of_each_class_and_not_one_number():
-  """Published code averages over all entries: one number, which moves no vote."""
+def test_the_mean_is_by_class():
+  """Published code averages over all entries to one number, which has no effect."""
   method = debiaspl.make(wrapped.method("fixmatch"), 0.5, 0.0)
   take = fake.stepper(method)
   state, votes = method.init(wrapped.sizes(2)), []
@@ -69,36 +69,40 @@ def test_the_mean_is_of_each_class_and_not_one_number():
   assert state.mean[0] > 0.9 > 0.1 > state.mean[1]
 
 
-def test_the_first_step_is_not_shifted_and_the_second_by_the_first_alone():
+def test_a_step_is_shifted_by_the_steps_before_it():
   method = debiaspl.make(wrapped.method("fixmatch"), 0.5, 0.0)
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(2))
-  said, label = lopsided(), np.eye(2)[[0] * wrapped.B]
-  said["labelled.weak"]["logits"] = np.zeros((wrapped.B, 2))
-  weak = said["unlabelled.weak"]["logits"]
+  outputs, label = lopsided(), np.eye(2)[[0] * wrapped.B]
+  outputs["labelled.weak"]["logits"] = np.zeros((wrapped.B, 2))
+  weak = outputs["unlabelled.weak"]["logits"]
   shift = np.zeros(2)
   for step in range(2):
-    result = take(state, said, label, np.arange(wrapped.U), step)
+    result = take(state, outputs, label, np.arange(wrapped.U), step)
     state = result.state
     taught = plain.FixMatch(0.8).step(weak - shift)
-    wrapped.Expected(taught, wrapped.heard(said, strong=shift), label).check(result)
+    wrapped.Expected(
+      taught, wrapped.trained_logits(outputs, strong=shift), label
+    ).check(result)
     shift = 0.5 * np.log(plain.mean([fake.softmax(row) for row in weak]))
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
-def test_without_strength_it_is_the_method_itself(inner):
+def test_with_strength_0_the_method_is_unchanged(inner):
   method = wrapped.method(inner)
-  wrapped.same(debiaspl.make(method, tau=0.0, momentum=0.5), method, (7, 2, 1))
+  wrapped.assert_same(debiaspl.make(method, tau=0.0, momentum=0.5), method, (7, 2, 1))
 
 
-def test_a_class_of_which_nothing_is_left_is_no_mishap():
+def test_a_class_with_mean_0_gives_finite_logits():
   method = debiaspl.make(wrapped.method("fixmatch"), TAU, 0.0)
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(3))
-  said = fake.speech(np.random.default_rng(0), 3, wrapped.B, wrapped.U)
-  said["unlabelled.weak"]["logits"][:, 1] = -1e4
+  outputs = fake.random_outputs(np.random.default_rng(0), 3, wrapped.B, wrapped.U)
+  outputs["unlabelled.weak"]["logits"][:, 1] = -1e4
   for step in range(3):
-    result = take(state, said, np.eye(3)[[0] * wrapped.B], np.arange(wrapped.U), step)
+    result = take(
+      state, outputs, np.eye(3)[[0] * wrapped.B], np.arange(wrapped.U), step
+    )
     state = result.state
     assert all(np.isfinite(total) for total in result.totals.values())
     assert np.all(np.isfinite(result.gradient["unlabelled.strong"]["logits"]))
@@ -110,6 +114,6 @@ def test_a_class_of_which_nothing_is_left_is_no_mishap():
 
 def test_predictions_are_not_shifted():
   method = wrapped.method("fixmatch")
-  said = Outputs(np.arange(6.0).reshape(2, 3), None, {})
-  found = debiaspl.make(method).predict(said)
-  np.testing.assert_array_equal(found, said.logits)
+  outputs = Outputs(np.arange(6.0).reshape(2, 3), None, {})
+  found = debiaspl.make(method).predict(outputs)
+  np.testing.assert_array_equal(found, outputs.logits)

@@ -1,4 +1,4 @@
-"""Logit adjustment around methods, against arXiv 2007.07314, in plain NumPy."""
+"""Logit adjustment over methods against arXiv 2007.07314, in plain NumPy."""
 
 import numpy as np
 import pytest
@@ -24,11 +24,11 @@ def test_equals_the_equations(inner, classes):
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(classes, COUNTS[classes]))
   rule, by = wrapped.reference(inner, classes), shift(COUNTS[classes])
-  for step, (said, label, index) in enumerate(wrapped.scenes(random, classes)):
-    result = take(state, said, label, index, step)
+  for step, (outputs, label, index) in enumerate(wrapped.scenes(random, classes)):
+    result = take(state, outputs, label, index, step)
     state = result.state
-    taught = rule.step(said["unlabelled.weak"]["logits"])
-    heard = wrapped.heard(said, by, by)
+    taught = rule.step(outputs["unlabelled.weak"]["logits"])
+    heard = wrapped.trained_logits(outputs, by, by)
     wrapped.Expected(taught, heard, label).check(result)
     np.testing.assert_allclose(TAU * np.asarray(state.prior), by, rtol=1e-5)
     if step in (2, 3) and inner == "fixmatch":
@@ -45,29 +45,29 @@ def test_the_prior_is_that_of_the_labelled_texts():
   np.testing.assert_allclose(prior((1, 1)), [0.5, 0.5], rtol=1e-5)
 
 
-def test_a_class_without_labelled_texts_counts_as_one_text():
+def test_a_class_without_labelled_texts_counts_as_having_one():
   found = prior((30, 0, 1))
   assert found[1] == found[2] == pytest.approx(found[0] / 30, rel=1e-5)
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
-def test_without_strength_it_is_the_method_itself(inner):
+def test_with_strength_0_the_method_is_unchanged(inner):
   method = wrapped.method(inner)
-  wrapped.same(logit_adjustment.make(method, tau=0.0), method, (7, 0, 1))
+  wrapped.assert_same(logit_adjustment.make(method, tau=0.0), method, (7, 0, 1))
 
 
-def test_classes_of_one_size_change_nothing():
+def test_balanced_classes_change_nothing():
   method = logit_adjustment.make(wrapped.method("fixmatch"), TAU)
-  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 3))
+  outputs, label, index = next(wrapped.scenes(np.random.default_rng(0), 3))
   found = fake.stepper(method)(
-    method.init(wrapped.sizes(3, (4, 4, 4))), said, label, index
+    method.init(wrapped.sizes(3, (4, 4, 4))), outputs, label, index
   )
-  taught = plain.FixMatch(0.8).step(said["unlabelled.weak"]["logits"])
-  wrapped.Expected(taught, wrapped.heard(said), label).check(found)
+  taught = plain.FixMatch(0.8).step(outputs["unlabelled.weak"]["logits"])
+  wrapped.Expected(taught, wrapped.trained_logits(outputs), label).check(found)
 
 
 def test_predictions_are_not_shifted():
   method = wrapped.method("fixmatch")
-  said = Outputs(np.arange(6.0).reshape(2, 3), None, {})
-  found = logit_adjustment.make(method, TAU).predict(said)
-  np.testing.assert_array_equal(found, said.logits)
+  outputs = Outputs(np.arange(6.0).reshape(2, 3), None, {})
+  found = logit_adjustment.make(method, TAU).predict(outputs)
+  np.testing.assert_array_equal(found, outputs.logits)

@@ -1,4 +1,4 @@
-"""SAW around methods, against Lai et al. 2022, a text and a class at a time."""
+"""SAW over methods against Lai et al. 2022, in plain Python."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +14,13 @@ COUNTS = {2: (13, 3), 5: (20, 9, 9, 1, 2)}
 
 
 def weights(counts, beta=BETA):
-  """(1 - beta) / (1 - beta^n), of mean 1; a class without texts counts as one text."""
+  """(1 - beta) / (1 - beta^n), of mean 1; a count of 0 is taken as 1."""
   raw = [(1 - beta) / (1 - beta ** max(count, 1)) for count in counts]
   return [len(raw) * one / sum(raw) for one in raw]
 
 
 class Reference:
-  """The last prediction of each row, and the weights of the classes."""
+  """Keeps the last prediction of each row, and the weights of the classes."""
 
   def __init__(self, counts):
     self.classes = len(counts)
@@ -29,7 +29,7 @@ class Reference:
 
   def see(self, step, weak, index):
     for row, u in zip(weak, index, strict=True):
-      self.vote[int(u)] = fake.first_largest(row)
+      self.vote[int(u)] = fake.argmax(row)
     if (step + 1) % EPOCH == 0:
       votes = list(self.vote.values())
       self.unlabelled = weights([votes.count(c) for c in range(self.classes)])
@@ -43,15 +43,17 @@ def test_equals_the_equations(inner, classes):
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(classes, COUNTS[classes], epoch_steps=EPOCH))
   reference, rule = Reference(COUNTS[classes]), wrapped.reference(inner, classes)
-  for step, (said, label, index) in enumerate(wrapped.scenes(random, classes)):
-    result = take(state, said, label, index, step, epoch=step // EPOCH)
-    state, weak = result.state, said["unlabelled.weak"]["logits"]
+  for step, (outputs, label, index) in enumerate(wrapped.scenes(random, classes)):
+    result = take(state, outputs, label, index, step, epoch=step // EPOCH)
+    state, weak = result.state, outputs["unlabelled.weak"]["logits"]
     taught = rule.step(weak)
     if step in (2, 3) and inner == "fixmatch":
       assert {weight for _, weight in taught} == {step - 2.0}
-    own = [reference.labelled[fake.first_largest(y)] for y in label]
+    own = [reference.labelled[fake.argmax(y)] for y in label]
     more = [reference.unlabelled[c] for c, _ in taught]
-    wrapped.Expected(taught, wrapped.heard(said), label, own, more).check(result)
+    wrapped.Expected(taught, wrapped.trained_logits(outputs), label, own, more).check(
+      result
+    )
     reference.see(step, weak, index)
     np.testing.assert_allclose(state.labelled, reference.labelled, rtol=1e-5)
     np.testing.assert_allclose(state.unlabelled, reference.unlabelled, rtol=1e-5)
@@ -59,41 +61,41 @@ def test_equals_the_equations(inner, classes):
     np.testing.assert_array_equal(state.vote, votes)
 
 
-def test_every_loss_of_a_text_is_weighed():
-  """Nobody is sure, so that all that unlabelled texts learn by is ReFixMatch's KL."""
-  counts, (said, label, index) = (
+def test_every_loss_per_text_is_weighted():
+  """No text is confident, so the only unlabelled loss is ReFixMatch's divergence."""
+  counts, (outputs, label, index) = (
     (13, 3),
     next(wrapped.scenes(np.random.default_rng(0), 2)),
   )
-  said["unlabelled.weak"]["logits"][:] = [0.5, 0.0]
+  outputs["unlabelled.weak"]["logits"][:] = [0.5, 0.0]
   inner = refixmatch.make(threshold=0.95)
   around = saw.make(inner, BETA)
   state = around.init(wrapped.sizes(2, counts))
   state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
-  found = fake.stepper(around)(state, said, label, index)
-  plain = fake.stepper(inner)((), said, label, index)
+  found = fake.stepper(around)(state, outputs, label, index)
+  plain = fake.stepper(inner)((), outputs, label, index)
   assert plain.totals["divergence"] > 0
   assert found.totals["divergence"] == pytest.approx(
     0.25 * plain.totals["divergence"], rel=1e-5
   )
 
 
-def test_a_loss_of_the_batch_is_not_weighed():
-  """FreeMatch's fairness is one number, and stays what it is."""
-  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
+def test_a_loss_per_batch_is_not_weighted():
+  """FreeMatch's fairness is one number, and stays the same."""
+  outputs, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
   inner = freematch.make(fairness=0.5)
   around = saw.make(inner, BETA)
   sizes = wrapped.sizes(2, (13, 3))
   state = around.init(sizes)._replace(unlabelled=np.array([0.25, 1.75], np.float32))
-  found = fake.stepper(around)(state, said, label, index)
-  plain = fake.stepper(inner)(inner.init(sizes), said, label, index)
+  found = fake.stepper(around)(state, outputs, label, index)
+  plain = fake.stepper(inner)(inner.init(sizes), outputs, label, index)
   assert plain.totals["fairness"] != 0
   assert found.totals["fairness"] == plain.totals["fairness"]
   assert found.totals["unlabelled"] != pytest.approx(plain.totals["unlabelled"])
 
 
-def test_a_virtual_class_weighs_one():
-  """A text that is of no class, as MarginMatch has some, is of no size of a class."""
+def test_a_virtual_class_has_weight_1():
+  """MarginMatch assigns some texts to a class that is not counted."""
   counts, random = (13, 3), np.random.default_rng(0)
   target = jnp.eye(3)[jnp.arange(wrapped.U) % 3]
 
@@ -104,23 +106,26 @@ def test_a_virtual_class_weighs_one():
   around = saw.make(inner, BETA)
   state = around.init(wrapped.sizes(2, counts))
   state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
-  said, label = fake.speech(random, 3, wrapped.B, wrapped.U), np.eye(3)[[0, 1] * 3]
-  found = fake.stepper(around)(state, said, label, np.arange(wrapped.U))
-  strong = said["unlabelled.strong"]["logits"]
-  losses = [fake.surprise(z, t) for z, t in zip(strong, target, strict=True)]
+  outputs, label = (
+    fake.random_outputs(random, 3, wrapped.B, wrapped.U),
+    np.eye(3)[[0, 1] * 3],
+  )
+  found = fake.stepper(around)(state, outputs, label, np.arange(wrapped.U))
+  strong = outputs["unlabelled.strong"]["logits"]
+  losses = [fake.cross_entropy(z, t) for z, t in zip(strong, target, strict=True)]
   expected = np.mean(np.array([0.25, 1.75, 1.0] * 8) * losses)
   assert found.totals["unlabelled"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_is_counted_is_the_prediction_and_not_the_label_that_came_of_it():
-  """AdaMatch's labels are aligned: of a text that it says 0 of, the label may be 1."""
-  said, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
-  said["unlabelled.weak"]["logits"][:] = [2.0, 0.0]
-  said["unlabelled.weak"]["logits"][0] = [0.1, 0.0]
-  said["labelled.weak"]["logits"][:] = [0.0, 0.0]
+def test_predictions_are_counted_not_pseudo_labels():
+  """AdaMatch's labels are aligned, so they may differ from the prediction."""
+  outputs, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
+  outputs["unlabelled.weak"]["logits"][:] = [2.0, 0.0]
+  outputs["unlabelled.weak"]["logits"][0] = [0.1, 0.0]
+  outputs["labelled.weak"]["logits"][:] = [0.0, 0.0]
   method = saw.make(adamatch.make(interpolation=False), BETA)
   state = method.init(wrapped.sizes(2, (13, 3)))
-  result = fake.stepper(method)(state, said, label, index)
+  result = fake.stepper(method)(state, outputs, label, index)
   assert result.assigned.target[0, 1] == 1
   assert result.state.vote[index[0]] == 0
 
@@ -130,7 +135,7 @@ def first(beta, counts):
   return method.init(wrapped.sizes(len(counts), counts)).labelled
 
 
-def test_weights_go_from_one_to_the_inverse_of_the_count():
+def test_weights_range_from_equal_to_inverse_counts():
   counts = (50, 10, 1)
   np.testing.assert_array_equal(first(0.0, counts), [1, 1, 1])
   inverse = np.array([1 / 50, 1 / 10, 1])
@@ -141,12 +146,12 @@ def test_weights_go_from_one_to_the_inverse_of_the_count():
   np.testing.assert_allclose(first(0.999, counts), weights(counts, 0.999), rtol=1e-4)
 
 
-def test_a_class_without_texts_counts_as_one_text():
+def test_a_class_without_texts_counts_as_having_one():
   found = first(0.9, (5, 0, 1))
   assert found[1] == found[2] > found[0]
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
-def test_without_strength_it_is_the_method_itself(inner):
+def test_with_strength_0_the_method_is_unchanged(inner):
   method = wrapped.method(inner)
-  wrapped.same(saw.make(method, beta=0.0), method, (7, 2, 1), epoch_steps=2)
+  wrapped.assert_same(saw.make(method, beta=0.0), method, (7, 2, 1), epoch_steps=2)
