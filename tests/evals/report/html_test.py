@@ -1,0 +1,26 @@
+"""Report pages are written only to new files and over other reports."""
+
+import pytest
+
+from ssljax.evals.report import html
+
+
+def test_write_report_replaces_nothing_but_reports(tmp_path):
+  other = tmp_path / "index.html"
+  other.write_text("<html><head></head></html>")
+  with pytest.raises(OSError, match="is not a report of ssljax"):
+    html.write_report(other, "new")
+  assert other.read_text() == "<html><head></head></html>"
+  report = tmp_path / "new" / "report.html"
+  page = f"<html><head>{html.MARKS[0].decode()}</head>{{}}</html>"
+  html.write_report(report, page.format("first"))
+  html.write_report(report, page.format("second \ud83d"))
+  assert report.read_text() == page.format("second ?")  # half a surrogate pair
+  assert list(report.parent.iterdir()) == [report]
+
+
+def test_numbers_are_formatted_with_enough_digits():
+  assert html.interval([0.12345, 1]) == "[0.123, 1.000]"
+  assert html.number(None) == html.threshold(None) == "–"
+  assert html.threshold(0.1234567) == "0.1235"
+  assert html.threshold(0.9999876543) == "0.9999877"
