@@ -20,6 +20,7 @@ from ssljax.errors import UserError
 from ssljax.options import Option
 from tests import runs
 
+pytestmark = pytest.mark.slow
 ARCHIVE = Path(__file__).parent / "old_version" / "v0.1.0.tar.xz"
 # The command that started the killed run.
 COMMAND = [
