@@ -1,7 +1,7 @@
 """Translates with Apertium: rule-based, in a local process, without network or weights.
 
 It needs Debian's packages `apertium` and `apertium-eng-spa`, or other language pairs.
-Each batch starts a process of its own, which takes a quarter of a second.
+Each batch starts a new process, which takes a quarter of a second.
 """
 
 import os

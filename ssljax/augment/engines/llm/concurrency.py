@@ -1,6 +1,6 @@
-"""Runs coroutines for many jobs in a background thread and yields results as they come.
+"""Runs coroutines for many jobs and yields results as soon as they are ready.
 
-The engine interface is synchronous, so the event loop has a thread of its own.
+The engine interface is synchronous, so the event loop runs in a background thread.
 """
 
 import asyncio

@@ -18,6 +18,15 @@ WORDS = "the a cat dog bread baker sells bakes eats likes good old warm loaf"
 PAIRS = ("en-de", "de-en", "en-ro", "roa-en")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def single_thread():
+  """Threads slow down models this small, above all on a busy machine."""
+  threads = torch.get_num_threads()
+  torch.set_num_threads(1)
+  yield
+  torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
   """A folder for --config.models, with four models of random weights."""

@@ -244,18 +244,3 @@ def test_statistics_of_parquet_and_json_are_equal(folder, tmp_path):
   records.write_parquet(records.from_rows(rows), path)
   from_parquet = tfidf.load_statistics(str(path))
   assert from_parquet.digest == tfidf.load_statistics(folder).digest
-
-
-# WordNet.
-
-
-def test_replacement_by_wordnet_synonyms():
-  from ssljax.augment.engines.eda import wordnet
-
-  if not (wordnet.DEBIAN / "data.noun").is_file():
-    pytest.skip(reason="apt-get install -y wordnet-base")
-  keywords = {"operations": ("replace",), "synonyms": "wordnet"}
-  new = augment("The angry doctor laughed.", alpha_replace=1.0, **keywords)
-  assert re.fullmatch(r"The \S+ [\w .]+ \S+\.", new)
-  assert "angry" not in new
-  assert "wordnet" in make_engine(**keywords).settings["synonyms"]

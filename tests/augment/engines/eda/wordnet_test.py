@@ -1,11 +1,28 @@
 """WordNet synonyms: installed, in incomplete folders, from npm, or missing."""
 
+import gc
+import re
 import shutil
+import warnings
 
 import pytest
 
+from ssljax.augment import engines
+from ssljax.augment.engine import Source
 from ssljax.augment.engines.eda import wordnet
 from ssljax.errors import UserError
+
+# nltk never closes its files.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collect_readers():
+  """Collects nltk's open files here, so that they don't fail a later test."""
+  yield
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ResourceWarning)
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +40,16 @@ def test_real_synonyms(synonyms):
   assert "doctor" not in synonyms_of("doctor")
   assert synonyms_of("guns")  # by its lemma
   assert synonyms_of("xyzzy") == ()
+
+
+def test_eda_with_wordnet(synonyms):
+  keywords = {"operations": ("replace",), "synonyms": "wordnet", "alpha_replace": 1.0}
+  engine = engines.make("eda", keywords)
+  source = Source("0", "The angry doctor laughed.")
+  ((_, (view,)),) = engine.make([source], 0)
+  assert re.fullmatch(r"The \S+ [\w .]+ \S+\.", view.text)
+  assert "angry" not in view.text
+  assert engine.settings["synonyms"] == "wordnet 3.0"
 
 
 def test_rare_senses_are_omitted(synonyms):
