@@ -28,7 +28,9 @@ STEPS = 24
 TIMEOUT = 300  # seconds
 
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["tests.runs", "ssljax.train", "ssljax.evals.report.page"])
+FORK.set_forkserver_preload(
+  ["tests.runs", "ssljax.train", "ssljax.evals.report.run_page"]
+)
 
 
 class Command:

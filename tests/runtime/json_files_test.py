@@ -1,4 +1,4 @@
-"""JSON that is written whole or not at all."""
+"""Tests of writing JSON files atomically."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from ssljax.runtime.json_files import write_json
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
+def test_json_is_written_completely_or_the_old_file_stays(tmp_path):
   path = tmp_path / "new" / "result.json"
   write_json(path, {"a": float("nan"), "b": np.float32(0.5), "c": (1, np.arange(2))})
   assert json.loads(path.read_text()) == {"a": None, "b": 0.5, "c": [1, [0, 1]]}

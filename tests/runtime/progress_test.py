@@ -66,7 +66,7 @@ def test_units_can_be_added_to_the_total(clock, capsys):
   assert lines[-1] == "answer 16/16 requests 3 ETA 0s"
 
 
-def test_the_rate_is_that_of_the_last_ten_minutes(clock, capsys):
+def test_the_rate_is_computed_over_the_last_ten_minutes(clock, capsys):
   shown = Progress(2000, "answer", settle=30)
   for seconds in [1] * 900 + [2] * 400:
     clock[0] += seconds
