@@ -44,7 +44,7 @@ PHRASES = {
   "for ever": "forever",
   "(say|says|said) of (a|an|the|n|it|them|its|each|labelled|texts?)": "predict for",
   "what (is|was) said|what was heard": "the answer, the output",
-  "(one|two|a) (line|text|row|vector|request) a (row|line|text|file|case|step)": "one per",
+  "(one|two|a) (line|text|row|vector) a (row|line|text|file|case|step)": "one per",
   "unlike sizes?": "imbalanced",
   "methods around methods|line to beat|the first to try": "wrapper, baseline",
   "that which": "the one that",
