@@ -34,8 +34,9 @@ def read_metrics(workdir):
 
 
 def wait_for_checkpoint(process, workdir):
+  """Waits until a checkpoint is complete; before, its name has a suffix."""
   deadline = time.monotonic() + 200
-  while not list((workdir / "checkpoints").glob("[0-9]*")):
+  while not any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
     assert process.poll() is None, process.communicate()
     assert time.monotonic() < deadline
     time.sleep(0.01)
