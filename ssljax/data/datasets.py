@@ -10,7 +10,6 @@ import numpy as np
 
 from ssljax.assets.encoders import resolve
 from ssljax.batch import SecondCandidate
-from ssljax.config import method_name
 from ssljax.data import split, views
 from ssljax.data.batches import tokenize
 from ssljax.data.batches.loader import TrainSet
@@ -62,23 +61,15 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
   unlabelled = splits.train.take(budget.unlabelled)
   notes = [*splits.notes, *budget.notes]
 
-  coverage = views.Coverage(config["missing_view"], method_name(config), dropped)
-  for name in needs.labelled_views:
-    # Labelled rows are too valuable to drop: without the view, the text itself is used.
-    option = views.config_key(name)
-    covered = coverage.check(labelled, config[option], option, "labelled")
-    if not covered.all():
-      notes.append(
-        f"{(~covered).sum()} labelled rows have no {option} view: using the text"
-      )
-  if needs.views:
-    options = dict.fromkeys(map(views.config_key, needs.views))
-    covered = np.logical_and.reduce(
-      [coverage.check(unlabelled, config[o], o, "unlabelled") for o in options]
-    )
-    if not covered.all():
-      notes.append(f"dropped {(~covered).sum()} unlabelled rows that lack a view")
-      unlabelled = unlabelled.take(np.flatnonzero(covered))
+  covered = views.covered_rows(
+    labelled, needs.labelled_views, config, "labelled", dropped
+  )
+  if not covered.all():  # labelled rows are too valuable to drop
+    notes.append(f"{(~covered).sum()} labelled rows lack a view and use their text")
+  covered = views.covered_rows(unlabelled, needs.views, config, "unlabelled", dropped)
+  if not covered.all():
+    notes.append(f"dropped {(~covered).sum()} unlabelled rows that lack a view")
+    unlabelled = unlabelled.take(np.flatnonzero(covered))
 
   encoder = resolve(config["encoder"])
   tokenize_views = lambda rows, names, seed: {

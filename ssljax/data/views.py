@@ -8,11 +8,12 @@ A view is a list of candidate texts per row, from the kinds that `--config.weak`
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ssljax.batch import SecondCandidate
+from ssljax.config import method_name
 from ssljax.data.batches import tftext, tokenize, word_noise
 from ssljax.data.batches.loader import View
 from ssljax.data.records.records import Records
@@ -27,49 +28,41 @@ def config_key(view: str) -> str:
   return view.first if isinstance(view, SecondCandidate) else view
 
 
-class Coverage(NamedTuple):
-  """Checks which rows have a view stored."""
+def covered_rows(
+  rows: Records, names: Sequence[str], config: Mapping[str, Any], which: str, note: str
+) -> np.ndarray:
+  """bool [n], False for rows that lack a view, if config.missing_view is "drop".
 
-  missing: str  # config.missing_view
-  method: str  # its name, for errors
-  dropped: str  # note on dropped overlaps, for errors
+  Args:
+    names: of the views.
+    which: "labelled" or "unlabelled", for errors.
+    note: what was dropped before, for errors; may be "".
 
-  def check(
-    self, rows: Records, kinds: Sequence[str], option: str, which: str
-  ) -> np.ndarray:
-    """bool [n], False for rows that lack the view, if `missing` is "drop"; else True.
-
-    Args:
-      kinds: of the view.
-      option: config key of the view, for errors.
-      which: "labelled" or "unlabelled", for errors.
-
-    Raises:
-      UserError: a kind isn't stored for every row, and `missing` is "error".
-    """
-    covered = np.ones(len(rows), bool)
-    for kind in (kind for kind in kinds if kind not in COMPUTED_VIEWS):
-      has_kind = np.array(
-        [any(v["kind"] == kind for v in views or ()) for views in rows.column("views")],
-        bool,
+  Raises:
+    UserError: a kind isn't stored for every row, and config.missing_view is "error".
+  """
+  covered = np.ones(len(rows), bool)
+  stored = rows.column("views")
+  options = dict.fromkeys(map(config_key, names))
+  kinds = [(option, kind) for option in options for kind in config[option]]
+  for option, kind in kinds:
+    if kind in COMPUTED_VIEWS:
+      continue
+    has_kind = np.array(
+      [any(view["kind"] == kind for view in views or ()) for views in stored], bool
+    )
+    if not has_kind.all() and config["missing_view"] == "error":
+      present = {view["kind"] for views in stored for view in views or ()}
+      listed = f" (stored kinds: {', '.join(sorted(present))})" if present else ""
+      raise UserError(
+        f"{method_name(config)} reads a {option} view (--config.{option}), but the view "
+        f"{kind!r} is stored for only {has_kind.mean():.1%} of the {len(rows)} "
+        f"{which} rows{note and f' ({note})'}{listed}; create it with "
+        "python -m ssljax.augment, or set --config.missing_view=words|self|drop"
       )
-      if not has_kind.all() and self.missing == "error":
-        dropped = f" ({self.dropped})" if self.dropped else ""
-        raise UserError(
-          f"{self.method} reads a {option} view (--config.{option}), but the view "
-          f"{kind!r} is stored for only {has_kind.mean():.1%} of the {len(rows)} "
-          f"{which} rows{dropped}{_stored_kinds(rows)}; create it with "
-          "python -m ssljax.augment, or set --config.missing_view=words|self|drop"
-        )
-      if self.missing == "drop":
-        covered &= has_kind
-    return covered
-
-
-def _stored_kinds(rows: Records) -> str:
-  """The kinds that are stored, for an error."""
-  kinds = {v["kind"] for views in rows.column("views") for v in views or ()}
-  return f" (stored kinds: {', '.join(sorted(kinds))})" if kinds else ""
+    if config["missing_view"] == "drop":
+      covered &= has_kind
+  return covered
 
 
 def tokenize_view(

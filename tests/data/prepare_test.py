@@ -85,7 +85,7 @@ def test_copies_across_splits_are_removed(tmp_path):
   dev = write_csv(tmp_path / "dev.csv", 12, first=50)  # 10 from train, 2 new
   test = write_csv(
     tmp_path / "test.csv", 12, first=60
-  )  # 2 of validation, 10 of its own
+  )  # 2 of validation, 10 new
   about = make(f"{train},{dev},{test}", tmp_path / "out")
   splits = read_splits(tmp_path / "out")
   assert not texts(splits.train) & (texts(splits.validation) | texts(splits.test))

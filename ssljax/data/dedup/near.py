@@ -48,25 +48,19 @@ def find_overlaps(
   indices = {name: _SetIndex(other, threshold) for name, other in others.items()}
   overlaps = []
   for id_, view, text, response in _train_texts(train):
-    query = _Query(text, response)
+    prompt = _Sketch(text)
+    pair = _Sketch(f"{text} {response}") if response else None
     for name, index in indices.items():
-      row, is_exact, similarity = index.nearest(query)
+      row, is_exact, similarity = index.nearest(text, response, prompt, pair)
       if row is not None:
         other_id = index.ids[row]
         overlaps.append(Overlap(id_, view, name, other_id, is_exact, similarity))
   return overlaps
 
 
-class _Query:
-  """A text of train with its n-grams and MinHash, shared by all comparisons."""
-
-  def __init__(self, text: str, response: str | None):
-    self.text, self.response = text, response or None
-    self.prompt = _Sketch(text)
-    self.pair = _Sketch(f"{text} {response}") if response else None
-
-
 class _Sketch:
+  """The n-grams and MinHash of a text, shared by all comparisons."""
+
   def __init__(self, text: str):
     self.grams = character_ngrams(text)
     self.hashes = minhash(self.grams)
@@ -89,16 +83,17 @@ class _SetIndex:
       else:
         self._prompts.add(row, character_ngrams(text))
 
-  def nearest(self, query: _Query) -> tuple[int | None, bool, float]:
+  def nearest(
+    self, text: str, response: str | None, prompt: _Sketch, pair: _Sketch | None
+  ) -> tuple[int | None, bool, float]:
     """(row, whether it is exact, similarity); row is None if none is near."""
-    match = exact.find_duplicate(self._exact, query.text, query.response)
+    match = exact.find_duplicate(self._exact, text, response)
     if match:
       return match[1], True, 1.0
-    candidates = [self._prompts.nearest(query.prompt)]
-    if query.pair:
-      candidates.append(self._pairs.nearest(query.pair))
-    else:
-      candidates.append(self._pair_prompts.nearest(query.prompt))
+    candidates = [
+      self._prompts.nearest(prompt),
+      self._pairs.nearest(pair) if pair else self._pair_prompts.nearest(prompt),
+    ]
     row, similarity = max(candidates, key=lambda candidate: candidate[1])
     return row, False, similarity
 

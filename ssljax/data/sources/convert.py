@@ -37,13 +37,13 @@ def collect_records(
     dropped: counts the dropped rows by reason.
   """
   tables, paths, path, line = [], {}, [], []
-  location = lambda i: files.location(list(paths)[path[i]], line[i])
   count = 0
   for chunk in files.chunked(rows, files.BATCH):
-    records = []
+    records, locations = [], []
     for file, number, row in chunk:
       count += 1
-      record = convert(row, files.location(file, number))
+      location = files.location(file, number)
+      record = convert(row, location)
       if isinstance(record, str):
         dropped[record] += 1
         continue
@@ -57,13 +57,11 @@ def collect_records(
           "source": prefix,
         }
       )
+      locations.append(location)
       path.append(paths.setdefault(file, len(paths)))
       line.append(number)
-    first = len(line) - len(records)
     columns = [
-      schema.to_column(
-        name, [r.get(name) for r in records], lambda i, first=first: location(first + i)
-      )
+      schema.to_column(name, [r.get(name) for r in records], locations.__getitem__)
       for name in SCHEMA.names
     ]
     tables.append(pa.table(columns, SCHEMA))

@@ -97,7 +97,7 @@ def test_aegis():
     assert convert("aegis", AEGIS, part="test", **uncertain)["label"] == 1
   assert convert("aegis", AEGIS, prompt="REDACTED") == named.REDACTED
   assert convert("aegis", AEGIS, "response") == named.NO_LABEL
-  # The label is that of the response, not that of the prompt.
+  # The response task uses the label of the response, not that of the prompt.
   pair = {"prompt_label": "unsafe", "response": "No.", "response_label": "safe"}
   record = convert("aegis", AEGIS, "response", **pair)
   assert (record["label"], record["response"]) == (0, "No.")
