@@ -1,18 +1,18 @@
-"""The time of each method's own arithmetic, apart from the encoder.
+"""Measures the time of each method's own arithmetic, without the encoder.
 
   python -m benchmarks.method_overhead
   python -m benchmarks.method_overhead --methods=multimatch,comatch --texts=100000
 
-A method is given logits and features of a model that does nothing, U = 48 unlabelled
-texts of N = 1,000,000, C = 2 and 15 classes, and takes value and gradient of its loss
-with its state donated, as in the middle of a run of 1,300 steps, where all rows have
-been visited. `fixmatch/darp` is a method in a wrapper.
+A method gets the logits and features of a fake model, for U = 48 unlabelled texts of
+N = 1,000,000 and C = 2 and 15 classes. Timed are value and gradient of its loss with a
+donated state, as in the middle of a run of 1,300 steps in which all rows have been
+visited. `fixmatch/darp` is a method in a wrapper.
 
-The median is that of a step, the mean that of whole epochs, some of whose steps look at
-all rows (MultiMatch's cut-offs are of all margins, at an epoch's end, DARP refines all
-votes at each tenth step). Tables must be written in place: the last column is the
-median over that at N / 100, in which a copy of a table would show. `--step` is what a
-whole step takes, for the mean to be a share of: benchmarks/step.py.
+The median is over steps, the mean over whole epochs, some of whose steps read all rows
+(at an epoch's end MultiMatch computes its cut-offs from all margins, and DARP refines
+all predictions every ten steps). Tables must be written in place: the last column is
+the ratio of the medians for N and N / 100, which would show a copy of a table. `--step`
+is the time of a whole step (benchmarks/step.py), to report the mean as a share of it.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from ssljax.method import Clock, Outputs, Sizes
 
 B, U, D, LABELLED = 16, 48, 384, 200
 EPOCH, RUN = 13, 1300  # steps
-MIXED_INSIDE = ("vat",)  # whose arithmetic is passes through the encoder
+SKIPPED = ("vat",)  # its arithmetic is passes through the encoder
 
 
 class Model:
-  """Says of any view what it was made with; heads of the kinds that `needs` names.
+  """A `Forward` with given outputs, and the heads in `needs`.
 
-  A view is (its name, how many texts it has).
+  A view is (name, number of texts).
   """
 
   depth = 6
@@ -44,28 +44,28 @@ class Model:
     self._needs, self._logits, self._features = needs, logits, features
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
-    found = tuple(self._one(many) for _, many in texts)
+    outputs = tuple(self._outputs(count) for _, count in texts)
     if teacher or not gradient:
-      found = jax.lax.stop_gradient(found)
-    return found if len(texts) > 1 else found[0]
+      outputs = jax.lax.stop_gradient(outputs)
+    return outputs if len(texts) > 1 else outputs[0]
 
-  def _one(self, many: int) -> Outputs:
-    logits, features = self._logits[:many], self._features[:many]
+  def _outputs(self, count: int) -> Outputs:
+    logits, features = self._logits[:count], self._features[:count]
     heads = {}
     for name, head in self._needs.heads.items():
       if head.kind == "classifier":
         heads[name] = jnp.stack([logits] * head.count, axis=1)
       else:
-        whole = D if head.kind == "projection" else logits.shape[-1]
-        heads[name] = features[:, : head.width or whole]
+        width = D if head.kind == "projection" else logits.shape[-1]
+        heads[name] = features[:, : head.width or width]
     return Outputs(logits, features, heads)
 
   def classify(self, features):
     return Outputs(features[:, : self._logits.shape[-1]], features, {})
 
 
-def prepared(case: str, classes: int, rows: int):
-  """(jitted step with its state donated, first state, step -> its other arguments).
+def prepare(case: str, classes: int, rows: int):
+  """Returns (jitted step with donated state, initial state, step -> other arguments).
 
   Args:
     case: a method, "marginmatch:virtual_class" or "fixmatch/darp".
@@ -103,40 +103,40 @@ def prepared(case: str, classes: int, rows: int):
     index = jnp.asarray(rng.choice(rows, U, replace=False), jnp.int32)
     return jax.block_until_ready((logits, features, index, clock))
 
-  state = visited(method.init(sizes), rows, classes, rng)
+  state = fill_tables(method.init(sizes), rows, classes, rng)
   return jax.jit(step, donate_argnums=0), state, arguments
 
 
-def visited(state, rows: int, classes: int, rng: np.random.Generator):
-  """The state with something in the tables of all rows."""
+def fill_tables(state, rows: int, classes: int, rng: np.random.Generator):
+  """Fills all rows of the tables in the state."""
 
-  def filled(path, leaf):
+  def fill(path, leaf):
     if rows not in leaf.shape:
-      return jnp.copy(leaf)  # donated: its own
+      return jnp.copy(leaf)  # donated, so not shared
     if leaf.dtype == jnp.int32:  # votes, and numbers of visits
       return jnp.asarray(rng.integers(classes, size=leaf.shape), jnp.int32)
     values = jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
     return jax.nn.softmax(values) if path[-1].name == "seen" else values
 
-  return jax.tree_util.tree_map_with_path(filled, state)
+  return jax.tree_util.tree_map_with_path(fill, state)
 
 
 def all_cases() -> list[str]:
-  """Methods, MarginMatch's other variant, and wrappers; not what is MIXED_INSIDE."""
-  some = [name for name in methods.names() if name not in MIXED_INSIDE]
+  """Methods except SKIPPED, MarginMatch's other variant, and wrappers."""
+  names = [name for name in methods.names() if name not in SKIPPED]
   wrapped = [f"fixmatch/{name}" for name in wrappers.names()]
-  return [*some, "marginmatch:virtual_class", *wrapped]
+  return [*names, "marginmatch:virtual_class", *wrapped]
 
 
-def seconds(case: str, classes: int, rows: int, epochs: int) -> tuple[float, float]:
-  """Median and mean over the steps of some epochs, after one that compiles."""
-  run, state, arguments = prepared(case, classes, rows)
+def measure(case: str, classes: int, rows: int, epochs: int) -> tuple[float, float]:
+  """Median and mean over the steps of some epochs, after one to compile."""
+  run, state, arguments = prepare(case, classes, rows)
   times = []
   for t in range(EPOCH * (1 + epochs)):
-    given = arguments(t)
-    began = time.perf_counter()
-    state, _ = jax.block_until_ready(run(state, *given))
-    times.append(time.perf_counter() - began)
+    inputs = arguments(t)
+    start = time.perf_counter()
+    state, _ = jax.block_until_ready(run(state, *inputs))
+    times.append(time.perf_counter() - start)
   return statistics.median(times[EPOCH:]), statistics.mean(times[EPOCH:])
 
 
@@ -145,7 +145,7 @@ def main() -> None:
   parser.add_argument("--methods", default="", help="default: all")
   parser.add_argument("--texts", type=int, default=1_000_000)
   parser.add_argument("--epochs", type=int, default=4)
-  parser.add_argument("--step", type=float, default=0.0, help="seconds of a whole step")
+  parser.add_argument("--step", type=float, default=0.0, help="seconds per train step")
   options = parser.parse_args()
   cases = options.methods.split(",") if options.methods else all_cases()
   print(
@@ -153,11 +153,11 @@ def main() -> None:
   )
   for case in cases:
     for classes in (2, 15):
-      median, mean = seconds(case, classes, options.texts, options.epochs)
-      few, _ = seconds(case, classes, options.texts // 100, options.epochs)
+      median, mean = measure(case, classes, options.texts, options.epochs)
+      small, _ = measure(case, classes, options.texts // 100, options.epochs)
       share = f"{mean / options.step:10.2%}" if options.step else " " * 10
       times = f"{1e3 * median:9.3f} {1e3 * mean:13.3f}"
-      print(f"{case:26} {classes:7} {times} {share} {median / few:11.2f}", flush=True)
+      print(f"{case:26} {classes:7} {times} {share} {median / small:11.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/methods.md against the code: no row without a file, no file without a row."""
+"""docs/methods.md agrees with the code: its rows, states, defaults and papers."""
 
 import math
 import re
@@ -20,23 +20,25 @@ SIZES = [
 
 
 def tables() -> list[list[dict[str, str]]]:
-  """The rows of each table by the names of its columns."""
-  found = []
+  """The rows of each table, as column -> cell."""
+  tables = []
   for block in re.findall(r"(?:^\|.*\n)+", PAGE, flags=re.MULTILINE):
     names, _, *rows = [
       [cell.strip() for cell in line.strip("|").split("|")]
       for line in block.splitlines()
     ]
-    found.append([dict(zip(names, row, strict=True)) for row in rows])
-  return found
+    tables.append([dict(zip(names, row, strict=True)) for row in rows])
+  return tables
 
 
-def rows(kind: str) -> dict[str, dict[str, str]]:
-  return {row[kind].strip("`"): row for some in tables() for row in some if kind in row}
+def rows(column: str) -> dict[str, dict[str, str]]:
+  """All rows of the tables with this column, by its cell."""
+  rows = (row for table in tables() for row in table if column in row)
+  return {row[column].strip("`"): row for row in rows}
 
 
 def value(formula: str, sizes: Sizes, width: int) -> int:
-  """What "3 N C + 2" comes to."""
+  """Evaluates formulas such as "3 N C + 2"."""
   letters = {
     "N": sizes.unlabelled,
     "n": sizes.labelled,
@@ -50,17 +52,17 @@ def value(formula: str, sizes: Sizes, width: int) -> int:
   return eval(product or "0", {"__builtins__": {}, "min": min}, letters)
 
 
-def numbers(state) -> int:
+def count(state) -> int:
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
 
 
-def test_each_file_has_a_row_and_each_row_a_file():
+def test_each_file_has_a_row():
   assert sorted(rows("method")) == methods.names()
   assert sorted(rows("wrapper")) == wrappers.names()
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_views_heads_and_state_are_those_of_the_code(name):
+def test_views_heads_and_state(name):
   method, row = methods.make({"name": name}), rows("method")[name]
   assert row["views"] == ", ".join(method.needs.views)
   assert row["heads"] == ", ".join(method.needs.heads)
@@ -70,63 +72,64 @@ def test_views_heads_and_state_are_those_of_the_code(name):
   widths = [head.width for head in method.needs.heads.values()]
   for sizes in SIZES:
     state = jax.eval_shape(lambda sizes=sizes: method.init(sizes))
-    assert value(row["state"], sizes, max(widths, default=0)) == numbers(state)
+    assert value(row["state"], sizes, max(widths, default=0)) == count(state)
 
 
-def test_the_virtual_class_carries_what_is_told():
-  told = re.search(r"`variant=virtual_class`\s+carries (.+) numbers", PAGE)[1]
+def test_the_state_with_a_virtual_class():
+  formula = re.search(r"`variant=virtual_class`\s+has (.+) numbers", PAGE)[1]
   method = methods.make({"name": "marginmatch", "variant": "virtual_class"})
   for sizes in SIZES:
     state = jax.eval_shape(lambda sizes=sizes: method.init(sizes))
-    assert int(value(told, sizes, 0)) == numbers(state)
+    assert int(value(formula, sizes, 0)) == count(state)
 
 
-def test_defaults_are_those_of_the_code():
+def test_defaults():
   assert sorted(rows("with")) == methods.names()
   for name, row in (rows("with") | rows("wrapper")).items():
     kind = wrappers if name in wrappers.names() else methods
-    known = kind.defaults(name)
-    shown = [f"{k} {v:g}" if type(v) is float else f"{k} {v}" for k, v in known.items()]
+    defaults = kind.defaults(name)
+    shown = [
+      f"{k} {v:g}" if type(v) is float else f"{k} {v}" for k, v in defaults.items()
+    ]
     assert row["defaults"] == ", ".join(shown), name
 
 
 @pytest.mark.parametrize("name", wrappers.names())
-def test_a_wrapper_adds_the_state_that_is_told(name):
+def test_the_state_that_a_wrapper_adds(name):
   inner = methods.make({"name": "fixmatch"})
   method, row = wrappers.wrap(inner, {"name": name}), rows("wrapper")[name]
   for sizes in SIZES:
     state = jax.eval_shape(lambda sizes=sizes: method.init(sizes))
-    assert value(row["state"], sizes, 0) == numbers(state)
+    assert value(row["state"], sizes, 0) == count(state)
 
 
-def test_papers_are_those_of_the_files():
+def test_papers():
   for name, row in (rows("method") | rows("wrapper")).items():
     kind = methods if name in methods.names() else wrappers
-    head = (Path(kind.__file__).parent / f"{name}.py").read_text().split('"""')[1]
+    docstring = (Path(kind.__file__).parent / f"{name}.py").read_text().split('"""')[1]
     for number in re.findall(r"\[(\d{4}\.\d{5})\]", row["paper"]):
-      assert number in head, name
+      assert number in docstring, name
 
 
-def taken(name: str, wrapper: str) -> bool:
-  """`name`: a method; its `variant=virtual_class` is one that has it."""
+def supports(wrapper: str, name: str) -> bool:
+  """`name`: a method, or `variant=virtual_class` for the one that has it."""
   case = "marginmatch:virtual_class" if name.startswith("variant=") else name
-  method = tiny.method(case)
   try:
-    wrappers.wrap(method, {"name": wrapper})
+    wrappers.wrap(tiny.method(case), {"name": wrapper})
   except UserError:
     return False
   return True
 
 
-def test_wrappers_take_and_refuse_what_the_page_says():
-  sentence = re.search(r"All take ([^.]*)\.", PAGE)[1]
+def test_which_methods_the_wrappers_support():
+  sentence = re.search(r"All wrappers support\s([^.]*)\.", PAGE)[1]
   for case in re.findall(r"`(\S+)`", sentence):
-    assert all(taken(case, name) for name in wrappers.names()), case
-  refused = rows("wrappers")
-  named = {name: cell for cell in refused for name in re.findall(r"\w+", cell)}
-  assert sorted(named) == wrappers.names()
-  for name, cell in named.items():
-    plain = re.sub(r"`marginmatch` with ", "", refused[cell]["do not take"])
-    cases = re.findall(r"`(\S+)`", plain)
+    assert all(supports(wrapper, case) for wrapper in wrappers.names()), case
+  unsupported = rows("wrappers")
+  cells = {name: cell for cell in unsupported for name in re.findall(r"\w+", cell)}
+  assert sorted(cells) == wrappers.names()
+  for wrapper, cell in cells.items():
+    text = unsupported[cell]["do not support"].replace("`marginmatch` with ", "")
+    cases = re.findall(r"`(\S+)`", text)
     assert cases
-    assert not [case for case in cases if taken(case, name)], name
+    assert not [case for case in cases if supports(wrapper, case)], wrapper
