@@ -39,7 +39,7 @@ def several(place):
     if parallel not in workdirs:
       workdir = workdirs[parallel] = place / f"several-{parallel}"
       process = launch(place, workdir, f"--config.parallel={parallel}")
-      printed, _ = process.communicate(timeout=400)
+      printed, _ = process.communicate(timeout=runs.TIMEOUT)
       assert process.returncode == 0, printed
     return workdirs[parallel]
 
@@ -73,18 +73,18 @@ def test_sigterm_saves_one_step_and_the_run_continues_to_identical_bits(place, s
   workdir = place / "terminated"
   process = launch(place, workdir)
   try:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + runs.TIMEOUT
     while not list((workdir / "checkpoints").glob("[0-9]*")):
       assert process.poll() is None
       assert time.monotonic() < deadline
       time.sleep(0.01)
   finally:
     process.terminate()
-    printed, _ = process.communicate(timeout=200)
+    printed, _ = process.communicate(timeout=runs.TIMEOUT)
   assert process.returncode == 143, printed
   assert not (workdir / "result.json").exists()
   process = launch(place, workdir)
-  printed, _ = process.communicate(timeout=200)
+  printed, _ = process.communicate(timeout=runs.TIMEOUT)
   assert process.returncode == 0, printed
   assert int(re.search(r"resumed at step (\d+)", printed)[1]) > 0
   straight, resumed = (runs.result(w) for w in (several("jit"), workdir))

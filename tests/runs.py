@@ -25,7 +25,7 @@ from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 STEPS = 24
-TIMEOUT = 300  # seconds
+TIMEOUT = 600  # seconds
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(

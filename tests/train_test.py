@@ -35,7 +35,7 @@ def read_metrics(workdir):
 
 def wait_for_checkpoint(process, workdir):
   """Waits until a checkpoint is complete; before, its name has a suffix."""
-  deadline = time.monotonic() + 200
+  deadline = time.monotonic() + runs.TIMEOUT
   while not any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
     assert process.poll() is None, process.communicate()
     assert time.monotonic() < deadline
