@@ -5,7 +5,6 @@ view depends on its text alone, not on the process that made it.
 """
 
 import contextlib
-import functools
 import multiprocessing
 import os
 import signal
@@ -14,19 +13,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.augment import engines, storage
-from ssljax.augment.cache import Cache
-from ssljax.augment.filters.encoder import load_filters
-from ssljax.augment.query import CachedEngine, Stopped
-from ssljax.augment.rows import DROPPED, ShardResult, augment_shard
-from ssljax.augment.runner import Job, Task
+from ssljax.augment import storage
+from ssljax.augment.query import Stopped
+from ssljax.augment.rows import DROPPED, ShardResult
+from ssljax.augment.runner import Augmenter, Job, Task
 from ssljax.augment.settings import worker_count
 from ssljax.data.records import checks
 from ssljax.data.records.records import Records
@@ -54,19 +51,24 @@ def write_views(job: Job) -> Counter[str]:
     def on_progress(answers: int, more: int) -> None:
       progress.update(answers, job.engine.usage(), added=more)
 
-    workers: _InProcess | _Processes
+    augment: Callable[[Iterable[pa.Table]], Iterator[ShardResult]]
+    engine_counts: Counter[str] = Counter()  # worker processes don't report them
     if processes > 1:
-      workers = _Processes(job, processes, on_progress)
+      pool = _WorkerPool(job, processes, on_progress)
+      stack.callback(pool.close)
+      augment = pool.map
     else:
-      workers = _InProcess(job, on_progress)
-    stack.callback(workers.close)
+      augmenter = Augmenter(job.task, job.engine, job.stop)
+      stack.callback(augmenter.close)
+      augment = partial(map, partial(augmenter, on_progress=on_progress))
+      engine_counts = augmenter.counts
     writer = stack.enter_context(
       pq.ParquetWriter(job.dropped, DROPPED, compression="zstd")
     )
 
     def add_views(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
       tables, rest = _validated(tables, path), []
-      for result in workers(_take(tables, job.total - counts["texts"], rest)):
+      for result in augment(_take(tables, job.total - counts["texts"], rest)):
         counts.update(result.counts)
         if result.dropped.num_rows:
           writer.write_table(result.dropped)
@@ -75,39 +77,13 @@ def write_views(job: Job) -> Counter[str]:
       yield from tables
 
     for source, target in job.files:
-      change = functools.partial(add_views, path=source)
+      change = partial(add_views, path=source)
       storage.rewrite_parquet(source, target, rows, change)
-    return counts + workers.counts
+    return counts + engine_counts
 
 
-class _InProcess:
-  """Makes views in this process, one table after the other."""
-
-  def __init__(self, job: Job, on_progress: Callable[[int, int], None]):
-    self._task, self._on_progress = job.task, on_progress
-    self._filters = load_filters(job.task.settings)
-    cache = Cache() if job.engine.stored else None
-    self._engine = CachedEngine(job.engine, cache, job.stop)
-    self.counts = self._engine.counts
-
-  def __call__(self, tables: Iterable[pa.Table]) -> Iterator[ShardResult]:
-    for table in tables:
-      yield augment_shard(
-        table,
-        self._engine,
-        self._task.settings,
-        self._task.origin,
-        self._filters,
-        self._task.vocabulary,
-        self._on_progress,
-      )
-
-  def close(self) -> None:
-    self._engine.close()
-
-
-class _Processes:
-  """Makes views in worker processes, which have a few tables in flight."""
+class _WorkerPool:
+  """Worker processes with a few tables in flight."""
 
   def __init__(self, job: Job, processes: int, on_progress: Callable[[int, int], None]):
     self._pool = ProcessPoolExecutor(
@@ -115,9 +91,9 @@ class _Processes:
     )
     self._max_in_flight, self._stop = 2 * processes, job.stop
     self._on_progress = on_progress
-    self.counts: Counter[str] = Counter()  # of engines; workers don't report them
 
-  def __call__(self, tables: Iterable[pa.Table]) -> Iterator[ShardResult]:
+  def map(self, tables: Iterable[pa.Table]) -> Iterator[ShardResult]:
+    """Augments the tables in their order."""
     in_flight: deque[Future[ShardResult]] = deque()
     try:
       for table in tables:
@@ -152,21 +128,17 @@ class _Processes:
     self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker: dict[str, Any] = {}  # state of a worker process
+_worker: list[Augmenter] = []  # of this worker process
 
 
 def _start_worker(task: Task) -> None:
   signals.ignore()  # a terminal sends Ctrl-C to workers as well; the parent ends them
   threading.Thread(target=_exit_with_parent, daemon=True).start()
-  engine = engines.make(task.settings.engine, task.keywords, task.shared)
-  _worker.update(task=task, engine=CachedEngine(engine))
+  _worker.append(Augmenter(task))
 
 
 def _augment_in_worker(table: pa.Table) -> ShardResult:
-  task = _worker["task"]
-  return augment_shard(
-    table, _worker["engine"], task.settings, task.origin, vocabulary=task.vocabulary
-  )
+  return _worker[0](table)
 
 
 def _exit_with_parent() -> None:

@@ -18,12 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.augment import engines, storage
-from ssljax.augment.cache import Cache
-from ssljax.augment.filters.encoder import load_filters
-from ssljax.augment.query import CachedEngine, Stopped
-from ssljax.augment.rows import DROPPED, augment_shard
-from ssljax.augment.runner import Job, Task
+from ssljax.augment import storage
+from ssljax.augment.query import Stopped
+from ssljax.augment.rows import DROPPED
+from ssljax.augment.runner import Augmenter, Job, Task
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import RunError, UserError
 
@@ -150,14 +148,12 @@ def _ordered_sink(ray, folder: Path):
 
 
 class Worker:
-  """A Ray actor with its own engine, filters and cache."""
+  """A Ray actor."""
 
   def __init__(self, task: Task):
-    self._task, self._error = task, None
+    self._error = None
     try:
-      engine = engines.make(task.settings.engine, task.keywords, task.shared)
-      self._filters = load_filters(task.settings)
-      self._engine = CachedEngine(engine, Cache() if engine.stored else None)
+      self._augmenter = Augmenter(task)
     except UserError as error:
       self._error = error
 
@@ -166,7 +162,10 @@ class Worker:
     table, counts, dropped = table.select(SCHEMA.names).cast(SCHEMA), {}, []
     if self._error is None:
       try:
-        table, counts, dropped = self._augment(table)
+        result = self._augmenter(table)
+        table, dropped = result.table, result.dropped.to_pylist()
+        counts = result.counts + self._augmenter.counts
+        self._augmenter.counts.clear()
       except UserError as error:
         self._error = error
     # An exception that crosses Ray keeps only its text, so it travels as data.
@@ -175,12 +174,3 @@ class Worker:
     return table.append_column(
       SIDE_COLUMN, pa.array(column[: table.num_rows], pa.large_string())
     )
-
-  def _augment(self, table: pa.Table) -> tuple[pa.Table, Counter[str], list[dict]]:
-    task = self._task
-    result = augment_shard(
-      table, self._engine, task.settings, task.origin, self._filters, task.vocabulary
-    )
-    counts = result.counts + self._engine.counts
-    self._engine.counts.clear()
-    return result.table, counts, result.dropped.to_pylist()

@@ -45,7 +45,7 @@ def augment_shard(
   origin: str,
   encoder_filters: EncoderFilters = EncoderFilters(),  # noqa: B008 (a tuple)
   vocabulary: Vocabulary | None = None,
-  on_progress: Callable[[int, int], None] = lambda answers, more: None,
+  on_progress: Callable[[int, int], None] | None = None,
 ) -> ShardResult:
   """Gives each row of `table` up to `settings.views` views of `settings.kind`.
 
@@ -57,6 +57,7 @@ def augment_shard(
     on_progress: called with the number of new answers, and the number of further
       answers that a retry waits for.
   """
+  on_progress = on_progress or (lambda answers, more: None)
   sources = [
     Source(*row)
     for row in zip(
