@@ -55,7 +55,7 @@ def covered_rows(
       present = {view["kind"] for views in stored for view in views or ()}
       listed = f" (stored kinds: {', '.join(sorted(present))})" if present else ""
       raise UserError(
-        f"{method_name(config)} reads a {option} view (--config.{option}), but the view "
+        f"{method_name(config)} reads a {option} view (--config.{option}), but view "
         f"{kind!r} is stored for only {has_kind.mean():.1%} of the {len(rows)} "
         f"{which} rows{note and f' ({note})'}{listed}; create it with "
         "python -m ssljax.augment, or set --config.missing_view=words|self|drop"

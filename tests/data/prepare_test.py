@@ -83,9 +83,7 @@ def test_a_single_test_file_gives_only_a_test_split(tmp_path):
 def test_copies_across_splits_are_removed(tmp_path):
   train = write_csv(tmp_path / "train.csv", 60)
   dev = write_csv(tmp_path / "dev.csv", 12, first=50)  # 10 from train, 2 new
-  test = write_csv(
-    tmp_path / "test.csv", 12, first=60
-  )  # 2 of validation, 10 new
+  test = write_csv(tmp_path / "test.csv", 12, first=60)  # 2 of validation, 10 new
   about = make(f"{train},{dev},{test}", tmp_path / "out")
   splits = read_splits(tmp_path / "out")
   assert not texts(splits.train) & (texts(splits.validation) | texts(splits.test))
@@ -334,3 +332,11 @@ def test_dropped_views_are_counted(tmp_path):
   path.write_text("\n".join(map(json.dumps, rows)))
   about = build.build_from_files(str(path), tmp_path / "plain", {})
   assert not any("views" in note for note in about["notes"])
+
+
+def test_invalid_unicode_reports_the_line(tmp_path):
+  path = tmp_path / "all.jsonl"
+  texts = ["a", " ", "b", "x\ud800"]  # the second row is dropped
+  path.write_text("\n\n".join(json.dumps({"text": text}) for text in texts))
+  with pytest.raises(UserError, match="line 7: text contains half a surrogate pair"):
+    build.build_from_files(str(path), tmp_path / "out", {})
