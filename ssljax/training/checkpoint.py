@@ -216,7 +216,7 @@ class Checkpoints:
     """(tree, meta, None), or (None, None, the problem in one line)."""
     tree, meta, expected, problem = None, None, None, None
     _silence_dropped_reads()
-    # From JSON to TensorStore, each kind of damage raises a type of its own.
+    # From JSON to TensorStore, each kind of damage raises a different type.
     try:
       record = self._read_record(step)
       meta = record["meta"]

@@ -11,7 +11,7 @@ from ssljax.training import assemble
 
 
 def view(*rows):
-  """A view; `rows` say of each candidate of each row whether it is truncated."""
+  """A view; `rows` has a flag per candidate: whether it is truncated."""
   flat = np.array([c for row in rows for c in row])
   offset = np.arange(len(flat) + 1)
   ones = np.ones(len(flat), np.int32)
