@@ -17,12 +17,8 @@ from ssljax.evals.runs import Run
 
 # Keys that don't define a method: where it ran, and how often it reported.
 IGNORED = (
-  "seed",
-  "distributed",
-  "dry_run",
-  "resolved",
-  "log_every",
-  "checkpoint_every",
+  *("seed", "distributed", "dry_run", "resolved"),
+  *("log_every", "checkpoint_every"),
 )
 BUDGET, DATA = "labels", "data"
 BASELINE = "supervised"
