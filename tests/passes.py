@@ -1,4 +1,4 @@
-"""A small model, texts laid for it, and passes over them."""
+"""A small model, texts for it, and passes over them."""
 
 import functools
 
@@ -16,18 +16,20 @@ from ssljax.testing import tiny
 KEY = jax.random.key(0, impl="rbg")
 CLASSES, LAYERS, LONGEST = 3, 2, 24
 LIMIT = 1e-5
-# Compiled in a third of the time, and run once.
+# Takes a third of the time to compile; results run once.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def texts(seed: int, rows: int = 6, packed: bool = True, shards: int = 1, lengths=None):
-  """Random texts in rows of LONGEST tokens, their lengths 3 to LONGEST."""
+  """Random texts of 3 to LONGEST tokens, in rows of LONGEST."""
   random = np.random.default_rng(seed)
   if lengths is None:
-    # Longest first, so that every seed is laid out alike.
+    # Longest first, so that all seeds have the same layout.
     lengths = np.tile([LONGEST, 16, 9, 7, 4, 3], -(-rows // 6))[:rows]
-  made = [(random.integers(5, tiny.VOCABULARY, n).astype(np.int32), n) for n in lengths]
-  parts = [made[s * rows // shards :][: rows // shards] for s in range(shards)]
+  drawn = [
+    (random.integers(5, tiny.VOCABULARY, n).astype(np.int32), n) for n in lengths
+  ]
+  parts = [drawn[s * rows // shards :][: rows // shards] for s in range(shards)]
   plans = [
     pack.plan_rows(np.array([len(ids) for ids, _ in part]), (LONGEST,), packed)
     for part in parts
@@ -37,8 +39,8 @@ def texts(seed: int, rows: int = 6, packed: bool = True, shards: int = 1, length
 
 
 @functools.cache
-def made(head: str = "mlp", dropout: float = 0.0):
-  """A model, its parameters, and others, as of a teacher."""
+def build_model(head: str = "mlp", dropout: float = 0.0):
+  """A model, its parameters, and those of a teacher."""
   config = from_json(tiny.CONFIG | {"num_hidden_layers": LAYERS}, "tiny")
   heads = {"voters": Head("classifier", 2), "unit": Head("projection")}
   model = Classifier(Encoder(config, dropout=dropout), CLASSES, head, heads, dropout)
@@ -48,19 +50,21 @@ def made(head: str = "mlp", dropout: float = 0.0):
   return model, jax.tree.map(draw, shapes), jax.tree.map(draw, shapes)
 
 
-def passing(dropout: float = 0.0, **options):
-  """`run(params, teacher, views, key)`: a pass with these options."""
-  model = made(dropout=dropout)[0]
-  of_call = {k: options.pop(k) for k in ("teacher", "gradient") if k in options}
+def make_pass(dropout: float = 0.0, **options):
+  """A function (params, teacher, views, key) that runs a pass with these options."""
+  model = build_model(dropout=dropout)[0]
+  call_options = {k: options.pop(k) for k in ("teacher", "gradient") if k in options}
 
   def run(params, teacher, views, key):
     forward = ModelForward(model, params, teacher, **options)
-    return forward(*views, key=key, **of_call)
+    return forward(*views, key=key, **call_options)
 
   return run
 
 
-runner = functools.cache(lambda *args, **options: jit(passing(*args, **options)))
+compiled_pass = functools.cache(
+  lambda *args, **options: jit(make_pass(*args, **options))
+)
 
 
 def assert_alike(a, b):
@@ -72,12 +76,12 @@ def assert_alike(a, b):
 
 @functools.cache
 def plain(head: str):
-  model, params, _ = made(head)
+  model, params, _ = build_model(head)
   return jit(lambda view: ModelForward(model, params)(view, key=KEY))
 
 
 def on_two_devices(run, *views):
-  """`run(*views)` under pmap, each device with its shard; outputs of the first."""
+  """Runs `run(*views)` under pmap, a shard per device; returns one device's outputs."""
   expand = lambda tree: jax.tree.map(lambda a: a[None], tree)
   both = jax.pmap(
     lambda *mine: run(*(expand(view) for view in mine)),

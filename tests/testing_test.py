@@ -13,7 +13,6 @@ from ssljax import methods, testing, wrappers
 from ssljax.errors import UserError
 from ssljax.method import Assignment, Needs, Rule, consistency, stateless
 from ssljax.methods import fixmatch
-from ssljax.ops import draws
 from ssljax.testing import checks
 from ssljax.testing.tiny import TinyRun
 from tests import tiny
@@ -109,10 +108,6 @@ def by_position(q, state, clock, index):
   return jax.random.uniform(clock.key, q.shape[:1])
 
 
-def by_row(q, state, clock, index):
-  return draws.by_row(clock.key, index, jax.random.uniform)
-
-
 @pytest.mark.parametrize(
   ("method", "check", "message"),
   [
@@ -131,7 +126,7 @@ def by_row(q, state, clock, index):
     (
       rule(weight=lambda q, *_: -q.max(-1)),
       checks.targets_are_sound,
-      "",
+      "some weights are negative",
     ),
     (
       tiny.method("multimatch")._replace(
@@ -145,10 +140,6 @@ def by_row(q, state, clock, index):
 def test_a_check_fails_for_a_method_that_breaks_it(method, check, message):
   with pytest.raises(AssertionError, match=message):
     check(TinyRun(method))
-
-
-def test_draws_by_row_pass_where_draws_by_position_fail():
-  checks.row_order_is_ignored(TinyRun(rule(weight=by_row)))
 
 
 def test_check_method_needs_eight_devices(monkeypatch):

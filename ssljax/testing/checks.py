@@ -150,8 +150,8 @@ def targets_are_sound(run: TinyRun) -> None:
     "targets or weights have a gradient; use jax.lax.stop_gradient"
   )
   np.testing.assert_allclose(assigned.target.sum(-1), 1.0, rtol=1e-6)
-  assert np.isfinite(assigned.weight).all()
-  assert (assigned.weight >= 0).all()
+  assert np.isfinite(assigned.weight).all(), "some weights are not finite"
+  assert (assigned.weight >= 0).all(), "some weights are negative"
 
 
 def predict_reads_the_head_it_declares(run: TinyRun) -> None:

@@ -45,8 +45,8 @@ def contrast(f, f_2, q, agreement=AGREEMENT):
   for i in range(U):
     weight = [1.0 if i == j else plain.dot(q[i], q[j]) for j in range(U)]
     weight = [w if w >= agreement else 0.0 for w in weight]
-    near = [plain.dot(f[i], f_2[j]) / TEMPERATURE for j in range(U)]
-    loss += fake.cross_entropy(near, [w / sum(weight) for w in weight])
+    similarity = [plain.dot(f[i], f_2[j]) / TEMPERATURE for j in range(U)]
+    loss += fake.cross_entropy(similarity, [w / sum(weight) for w in weight])
   return loss / U
 
 
@@ -73,10 +73,12 @@ class Reference:
 
   def smooth(self, f, p):
     a = fake.softmax([plain.dot(f, other) / TEMPERATURE for other, _ in self.queue])
-    near = [
+    similarity = [
       plain.dot(a, [outputs[c] for _, outputs in self.queue]) for c in range(len(p))
     ]
-    return [SMOOTHING * x + (1 - SMOOTHING) * y for x, y in zip(p, near, strict=True)]
+    return [
+      SMOOTHING * x + (1 - SMOOTHING) * y for x, y in zip(p, similarity, strict=True)
+    ]
 
 
 def rows(features, outputs):
@@ -102,13 +104,13 @@ def test_equals_the_equations(classes):
     state = result.state
 
     q = reference.step(outputs, label)
-    sure = [float(max(row) >= THRESHOLD) for row in q]
+    confident = [float(max(row) >= THRESHOLD) for row in q]
     np.testing.assert_allclose(result.assigned.target, q, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(result.assigned.weight, sure)
+    np.testing.assert_array_equal(result.assigned.weight, confident)
     strong, strong_2 = outputs["unlabelled.strong"], outputs["unlabelled.strong_2"]
     loss = [
       m * fake.cross_entropy(z, t)
-      for m, z, t in zip(sure, strong["logits"], q, strict=True)
+      for m, z, t in zip(confident, strong["logits"], q, strict=True)
     ]
     own = zip(outputs["labelled.weak"]["logits"], label, strict=True)
     assert result.totals == pytest.approx(
@@ -120,7 +122,7 @@ def test_equals_the_equations(classes):
       },
       rel=1e-5,
     )
-    selected.append(sum(sure))
+    selected.append(sum(confident))
     edges.add(sum(plain.dot(a, b) >= AGREEMENT for a in q for b in q))
 
     filled = np.any(np.asarray(state.queue.feature), axis=1)

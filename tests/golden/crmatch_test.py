@@ -48,21 +48,21 @@ def test_equals_the_equations(classes, spread, least, most):
     result = take(state, outputs, label, np.arange(U), step, step / 3, step)
     state = result.state
 
-    loss = near = selected = 0
+    loss = similarity = selected = 0
     for b in range(U):
       q = fake.softmax(weak["logits"][b])
-      target, sure = fake.one_hot(fake.argmax(q), classes), max(q) >= THRESHOLD
-      selected += sure
-      loss += sure * fake.cross_entropy(strong["logits"][b], target)
-      near += sure * nearness(strong["distance"][b], weak["distance"][b])
+      target, confident = fake.one_hot(fake.argmax(q), classes), max(q) >= THRESHOLD
+      selected += confident
+      loss += confident * fake.cross_entropy(strong["logits"][b], target)
+      similarity += confident * nearness(strong["distance"][b], weak["distance"][b])
       np.testing.assert_array_equal(result.assigned.target[b], target)
-      assert result.assigned.weight[b] == sure
+      assert result.assigned.weight[b] == confident
     pairs = zip(outputs["labelled.weak"]["logits"], label, strict=True)
     assert result.totals == pytest.approx(
       {
         "labelled": sum(fake.cross_entropy(*pair) for pair in pairs) / B,
         "unlabelled": SCALE * loss / U,
-        "distance": DISTANCE * near / U,
+        "distance": DISTANCE * similarity / U,
       },
       rel=1e-5,
     )
@@ -80,12 +80,12 @@ def test_strong_features_of_confident_texts_move_away_from_weak_ones():
     weak, strong = (
       outputs[f"unlabelled.{v}"]["distance"][b] for v in ("weak", "strong")
     )
-    sure = float(result.assigned.weight[b])
-    kinds.add((sure, nearness(strong, weak) > 0))
+    confident = float(result.assigned.weight[b])
+    kinds.add((confident, nearness(strong, weak) > 0))
     for d in range(WIDTH):
       slope = plain.slope(lambda values, w=weak: nearness(values, w), strong, d)
       found = result.gradient["unlabelled.strong"]["distance"][b, d]
-      assert found == pytest.approx(DISTANCE * sure * slope / U, abs=1e-5)
+      assert found == pytest.approx(DISTANCE * confident * slope / U, abs=1e-5)
   assert len(kinds) == 4
   assert not np.any(result.gradient["unlabelled.weak"]["distance"])
 

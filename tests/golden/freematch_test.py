@@ -118,12 +118,12 @@ def test_the_gradient_of_fairness_is_correct():
   taught = reference.step(outputs["unlabelled.weak"]["logits"])
   assert 0 < sum(passes for _, passes in taught) < U
   for u, c in [(u, c) for u in range(U) for c in range(3)]:
-    near = [strong.copy(), strong.copy()]
-    for sign, place in zip([1, -1], near, strict=True):
+    nearby = [strong.copy(), strong.copy()]
+    for sign, place in zip([1, -1], nearby, strict=True):
       place[u, c] += sign * 1e-5
-    if len({fake.argmax(row[u]) for row in [*near, strong]}) > 1:
+    if len({fake.argmax(row[u]) for row in [*nearby, strong]}) > 1:
       continue  # a tie: the histogram has a step there
-    after, before = (reference.fairness(place, taught) for place in near)
+    after, before = (reference.fairness(place, taught) for place in nearby)
     assert result.gradient["unlabelled.strong"]["logits"][u, c] == pytest.approx(
       (after - before) / 2e-5, rel=1e-3, abs=1e-6
     )

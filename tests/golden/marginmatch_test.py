@@ -117,9 +117,9 @@ def test_thresholds_are_0_at_first_and_high_for_learned_classes():
   weak = np.array([[0.5, 0]] * U)
   first = take(state, fake.Logits(np.zeros((B, 2)), weak, nothing), label, range(U))
   assert np.all(first.assigned.weight == 1)
-  sure = fake.Logits(np.zeros((B, 2)), weak * 20, nothing)
-  second = take(first.state, sure, label, range(U), 1)
-  unsure = sure._replace(weak=weak)
+  confident = fake.Logits(np.zeros((B, 2)), weak * 20, nothing)
+  second = take(first.state, confident, label, range(U), 1)
+  unsure = confident._replace(weak=weak)
   third = take(second.state, unsure, label, range(U), 2)
   assert np.all(third.assigned.weight == 0)  # 0.62 < 0.95
 

@@ -11,12 +11,12 @@ B, U, HEADS = 5, 16, range(3)
 SCALE = 0.7
 
 
-def speech(random, classes, spread=2.0, apart=0.5):
+def speech(random, classes, spread=2.0, disagreement=0.5):
   """Logits of three voters that mostly agree."""
   outputs = {}
   for name, n in (("labelled.weak", B), ("unlabelled.weak", U)):
     common = fake.random_logits(random, n, 1, classes, spread=spread)
-    own = fake.random_logits(random, n, 3, classes, spread=spread * apart)
+    own = fake.random_logits(random, n, 3, classes, spread=spread * disagreement)
     outputs[name] = {"voters": common + own}
   outputs["unlabelled.strong"] = {"voters": fake.random_logits(random, U, 3, classes)}
   return {
@@ -29,8 +29,8 @@ def taught(voters, head, threshold):
   i, j = (h for h in HEADS if h != head)
   q = {h: fake.softmax(voters[h]) for h in (i, j)}
   labels = {h: fake.argmax(q[h]) for h in (i, j)}
-  sure = all(max(q[h]) >= threshold for h in (i, j))
-  return labels[i], float(labels[i] == labels[j] and sure)
+  confident = all(max(q[h]) >= threshold for h in (i, j))
+  return labels[i], float(labels[i] == labels[j] and confident)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -42,8 +42,8 @@ def test_equals_the_equations(classes, threshold):
   state = method.init(Sizes(classes, B, U, B, U))
   counts = []
   for step in range(6):
-    spread, apart = [(2, 0.5), (0.1, 1), (8, 0), (2, 1), (0, 0), (3, 0.3)][step]
-    outputs = speech(random, classes, spread, apart)
+    spread, disagreement = [(2, 0.5), (0.1, 1), (8, 0), (2, 1), (0, 0), (3, 0.3)][step]
+    outputs = speech(random, classes, spread, disagreement)
     voters = outputs["unlabelled.weak"]["voters"]
     voters[..., 0] -= 9 * (step == 3)  # a class nobody predicts
     voters[..., -1] += 90 * (step == 2)  # all agree, and are sure

@@ -43,11 +43,11 @@ def test_equals_the_equations(classes, temperature, spread, least, most):
     hard = soft = selected = 0
     for b in range(U):
       q = fake.softmax(weak[b])
-      target, sure = fake.one_hot(fake.argmax(q), classes), max(q) >= THRESHOLD
-      selected += sure
+      target, confident = fake.one_hot(fake.argmax(q), classes), max(q) >= THRESHOLD
+      selected += confident
       np.testing.assert_array_equal(result.assigned.target[b], target)
-      assert result.assigned.weight[b] == sure
-      if sure:
+      assert result.assigned.weight[b] == confident
+      if confident:
         hard += fake.cross_entropy(strong[b], target)
       else:
         soft += plain.divergence(plain.sharpened(q, temperature), strong[b])
@@ -72,8 +72,8 @@ def test_only_unsure_texts_have_the_divergence():
   for b in range(U):
     q = fake.softmax(outputs["unlabelled.weak"]["logits"][b])
     p = np.array(fake.softmax(outputs["unlabelled.strong"]["logits"][b]))
-    sure = max(q) >= THRESHOLD
-    target = fake.one_hot(fake.argmax(q), 3) if sure else plain.sharpened(q, 0.5)
+    confident = max(q) >= THRESHOLD
+    target = fake.one_hot(fake.argmax(q), 3) if confident else plain.sharpened(q, 0.5)
     found = result.gradient["unlabelled.strong"]["logits"][b]
     np.testing.assert_allclose(found, SCALE * (p - target) / U, atol=1e-6)
   assert not np.any(result.gradient["unlabelled.weak"]["logits"])

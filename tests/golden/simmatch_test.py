@@ -102,10 +102,10 @@ def test_equals_the_equations(classes):
 
     lessons = reference.lessons(outputs["unlabelled.weak"], epoch)
     strong = outputs["unlabelled.strong"]
-    sure = [float(max(q) >= THRESHOLD) for q, _ in lessons]
+    confident = [float(max(q) >= THRESHOLD) for q, _ in lessons]
     hard = [
       m * fake.cross_entropy(z, q)
-      for m, z, (q, _) in zip(sure, strong["logits"], lessons, strict=True)
+      for m, z, (q, _) in zip(confident, strong["logits"], lessons, strict=True)
     ]
     soft = [
       reference.alike(f, s) if s else 0.0
@@ -124,8 +124,8 @@ def test_equals_the_equations(classes):
     np.testing.assert_allclose(
       result.assigned.target, [q for q, _ in lessons], rtol=1e-4, atol=1e-6
     )
-    np.testing.assert_array_equal(result.assigned.weight, sure)
-    selected.append(sum(sure))
+    np.testing.assert_array_equal(result.assigned.weight, confident)
+    selected.append(sum(confident))
 
     reference.remember(outputs["labelled.weak"], label, row)
     for k in range(LABELLED):

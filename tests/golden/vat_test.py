@@ -1,8 +1,8 @@
 """VAT on text against arXiv 1704.03976 and 1605.07725, in plain NumPy.
 
-Two models: a smooth one, small enough to write again in NumPy, whose derivatives are
-taken there by central differences; and the tiny real one, for where r enters. One file,
-since both are held to the same r.
+There are two models: a smooth one that is also written in NumPy, for derivatives by
+central differences, and the tiny real one, to see where r is added. One file, since r
+is the same in both.
 """
 
 import functools
@@ -13,16 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssljax.batch import Batch, Labelled, Unlabelled
 from ssljax.data.batches import pack
-from ssljax.method import (
-  Assignment,
-  Batch,
-  Clock,
-  Labelled,
-  Outputs,
-  Term,
-  Unlabelled,
-)
+from ssljax.method import Assignment, Clock, Outputs, Term
 from ssljax.methods import vat
 from ssljax.models.forward import ModelForward
 from tests import passes
@@ -35,7 +28,7 @@ VOCABULARY, E, D = 90, 3, 4
 KEY = jax.random.key(3)
 
 
-def laid(ids, packed=True, row_lengths=ROWS):
+def lay_out(ids, packed=True, row_lengths=ROWS):
   """Lays out texts with these token ids in one shard."""
   ids = [np.asarray(one, np.int32) for one in ids]
   row_lengths = row_lengths if packed else ROWS[-1:]
@@ -46,7 +39,7 @@ def laid(ids, packed=True, row_lengths=ROWS):
 
 
 def text_of(texts, i, values):
-  """Of `values` [S, R, L, ...] of each row length those of text i's tokens."""
+  """The part of `values`, [S, R, L, ...] for each row length, for text i's tokens."""
   slot = int(texts.where[0, i])
   for rows, value in zip(texts.rows, values, strict=True):
     count, slots = rows.first.shape[1:]
@@ -61,19 +54,19 @@ def words(texts):
   return [rows.embedding for rows in texts.rows]
 
 
-class Noted:
+class Recorder:
   """Records the texts that a forward gets; the perturbed ones come last."""
 
   def __init__(self):
-    self.asked = []
+    self.inputs = []
 
   def change(self, clean):
-    """What was added to the word embeddings, of each row length."""
-    pairs = zip(words(self.asked[-1]), words(clean), strict=True)
+    """What was added to the word embeddings, for each row length."""
+    pairs = zip(words(self.inputs[-1]), words(clean), strict=True)
     return [a - b for a, b in pairs]
 
 
-class Smooth(Noted):
+class Smooth(Recorder):
   """logits = tanh(mean over a text's tokens of tanh(e W)) V."""
 
   def __init__(self, params):
@@ -86,7 +79,7 @@ class Smooth(Noted):
     return texts._replace(rows=rows)
 
   def __call__(self, texts, *, key, teacher=False, gradient=True):
-    self.asked.append(texts)
+    self.inputs.append(texts)
     filled = texts if texts.rows[0].embedding is not None else self.embed(texts)
     params = self.params if gradient else jax.lax.stop_gradient(self.params)
     slots = []
@@ -96,12 +89,12 @@ class Smooth(Noted):
         of_text = jnp.asarray(rows.segment == k, jnp.float32)[..., None]
         mean = (hidden * of_text).sum(-2) / jnp.maximum(of_text.sum(-2), 1)
         slots.append((rows.first.shape[-1], k, jnp.tanh(mean)))
-    by_row = []
+    by_length = []
     while slots:
-      many = slots[0][0]
-      here, slots = slots[:many], slots[many:]
-      by_row.append(jnp.stack([one[2] for one in here], axis=2))  # [S, R, M, D]
-    flat = jnp.concatenate([one.reshape(-1, D) for one in by_row])
+      group_slots = slots[0][0]
+      group, slots = slots[:group_slots], slots[group_slots:]
+      by_length.append(jnp.stack([one[2] for one in group], axis=2))  # [S, R, M, D]
+    flat = jnp.concatenate([one.reshape(-1, D) for one in by_length])
     features = flat[filled.where.reshape(-1)]
     return Outputs(features @ params["outer"], features, {})
 
@@ -128,21 +121,21 @@ def batch_of(unlabelled, labelled, label):
 class Run(NamedTuple):
   terms: dict
   assigned: Assignment
-  change: list  # what was added, of each row length
-  start: list  # the direction that the method began with, of each row length
+  change: list  # what was added, for each row length
+  start: list  # the initial direction, for each row length
 
 
 @functools.partial(passes.jit, static_argnums=0)
-def run(made, params, texts, own, label, progress):
-  """One step of VAT with the forward that `made` builds from the parameters."""
+def run(make_forward, params, texts, labelled, label, progress):
+  """One step of VAT with the forward that `make_forward` builds from the parameters."""
   clock = Clock(jnp.int32(3), progress, jnp.int32(1), KEY)
-  forward = made(params)
+  forward = make_forward(params)
   method = vat.make(EPSILON, SCALE, ENTROPY, RAMP)
-  terms, _, assigned = method.loss(forward, batch_of(texts, own, label), (), clock)
-  clean = made(params).embed(texts)
+  terms, _, assigned = method.loss(forward, batch_of(texts, labelled, label), (), clock)
+  clean = make_forward(params).embed(texts)
   draw = jax.random.split(KEY, 3)[0]
   start = [vat.noise(rows, draw) for rows in clean.rows]
-  terms = {  # a scale alone is no array
+  terms = {  # a scale may be a plain number
     name: Term(*(jnp.asarray(a, jnp.float32) for a in term))
     for name, term in terms.items()
   }
@@ -181,7 +174,7 @@ def differences(function, values):
 
 @pytest.mark.parametrize(
   ("classes", "packed", "size", "sure"),
-  # The last is all but sure: of sums of order 1 only rounding would be left.
+  # The last is very confident, where sums of order 1 would leave rounding errors only.
   [(2, True, 1.0, 1), (5, True, 0.02, 1), (5, False, 1.0, 1), (5, True, 1.0, 15)],
 )
 def test_equals_the_equations(classes, packed, size, sure):
@@ -190,31 +183,31 @@ def test_equals_the_equations(classes, packed, size, sure):
   params["outer"][:, -1] -= 3 * (classes > 2)  # a class nobody predicts
   params["outer"] *= sure
   ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
-  own = [random.integers(VOCABULARY, size=4) for _ in range(3)]
-  texts, label = laid(ids, packed), fake.random_labels(random, 3, classes)
+  labelled = [random.integers(VOCABULARY, size=4) for _ in range(3)]
+  texts, label = lay_out(ids, packed), fake.random_labels(random, 3, classes)
   assert (len(texts.rows[0].first[0, 0]) > 1) == packed
-  found = run(Smooth, as_f32(params), texts, laid(own), label, np.float32(0.1))
+  result = run(Smooth, as_f32(params), texts, lay_out(labelled), label, np.float32(0.1))
 
   table, apart, entropies = params["table"], [], []
   for i, one in enumerate(ids):
     logits = functools.partial(smooth_logits, params)
     p = fake.softmax(logits(table[one]))
-    d = np.asarray(text_of(texts, i, found.start), np.float64)
+    d = np.asarray(text_of(texts, i, result.start), np.float64)
     s = length(table[one]) / np.sqrt(len(one) * E)
     g = directed(differences(logits, table[one]), p, d.ravel())
-    change = np.asarray(text_of(texts, i, found.change), np.float64)
+    change = np.asarray(text_of(texts, i, result.change), np.float64)
     assert length(change) == pytest.approx(EPSILON * s, rel=1e-4)
     np.testing.assert_allclose(change.ravel(), EPSILON * s * g, atol=2e-3 * EPSILON * s)
     apart.append(plain.divergence(p, logits(table[one] + change)))
     entropies.append(-sum(x * np.log(x) for x in p))
-    np.testing.assert_allclose(found.assigned.target[i], p, rtol=1e-4)
-  np.testing.assert_array_equal(found.assigned.weight, np.ones(len(ids)))
-  for rows, value in zip(texts.rows, found.change, strict=True):
+    np.testing.assert_allclose(result.assigned.target[i], p, rtol=1e-4)
+  np.testing.assert_array_equal(result.assigned.weight, np.ones(len(ids)))
+  for rows, value in zip(texts.rows, result.change, strict=True):
     assert not np.any(np.asarray(value)[rows.segment == 0])
 
-  answers = [smooth_logits(params, table[one]) for one in own]
+  answers = [smooth_logits(params, table[one]) for one in labelled]
   pairs = zip(answers, label, strict=True)
-  assert totals(found.terms) == pytest.approx(
+  assert totals(result.terms) == pytest.approx(
     {
       "labelled": sum(fake.cross_entropy(*pair) for pair in pairs) / 3,
       "unlabelled": SCALE * 0.25 * sum(apart) / len(apart),
@@ -229,16 +222,18 @@ def smooth_run():
   random = np.random.default_rng(0)
   params = parameters(random, 5)
   ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
-  own = [random.integers(VOCABULARY, size=4) for _ in range(3)]
-  return params, ids, own, fake.random_labels(random, 3, 5)
+  labelled = [random.integers(VOCABULARY, size=4) for _ in range(3)]
+  return params, ids, labelled, fake.random_labels(random, 3, 5)
 
 
 @functools.partial(passes.jit, static_argnums=0)
-def slopes(made, params, texts, own, label):
-  """Value and gradient of the three terms' sum, a quarter up the ramp."""
+def value_and_gradient(make_forward, params, texts, labelled, label):
+  """Value and gradient of the sum of the terms, at a quarter of the ramp."""
 
   def total(params):
-    terms = run.__wrapped__(made, params, texts, own, label, jnp.float32(0.1)).terms
+    terms = run.__wrapped__(
+      make_forward, params, texts, labelled, label, jnp.float32(0.1)
+    ).terms
     return sum(
       jnp.mean(term.weight * term.loss) * term.scale for term in terms.values()
     )
@@ -247,67 +242,78 @@ def slopes(made, params, texts, own, label):
 
 
 def test_target_and_r_have_no_gradient_but_the_entropy_has():
-  params, ids, own, label = smooth_run()
-  texts = laid(ids)
-  change = run(Smooth, as_f32(params), texts, laid(own), label, np.float32(0.1)).change
+  params, ids, labelled, label = smooth_run()
+  texts = lay_out(ids)
+  change = run(
+    Smooth, as_f32(params), texts, lay_out(labelled), label, np.float32(0.1)
+  ).change
   fixed = [np.asarray(text_of(texts, i, change)) for i in range(len(ids))]
   targets = [fake.softmax(smooth_logits(params, params["table"][one])) for one in ids]
 
-  def written_again(name, values):
-    mine = params | {name: values}
+  def reference_loss(name, values):
+    changed_params = params | {name: values}
     loss = 0.0
-    for one, y in zip(own, label, strict=True):
-      loss += fake.cross_entropy(smooth_logits(mine, mine["table"][one]), y) / 3
+    for one, y in zip(labelled, label, strict=True):
+      loss += (
+        fake.cross_entropy(
+          smooth_logits(changed_params, changed_params["table"][one]), y
+        )
+        / 3
+      )
     for one, r, p in zip(ids, fixed, targets, strict=True):
-      clean = mine["table"][one]
-      q = fake.softmax(smooth_logits(mine, clean))
-      far = plain.divergence(p, smooth_logits(mine, clean + r))
+      clean = changed_params["table"][one]
+      q = fake.softmax(smooth_logits(changed_params, clean))
+      far = plain.divergence(p, smooth_logits(changed_params, clean + r))
       entropy = -sum(x * np.log(x) for x in q)
       loss += (SCALE * 0.25 * far + ENTROPY * entropy) / len(ids)
     return loss
 
-  _, gradient = slopes(Smooth, as_f32(params), texts, laid(own), label)
+  _, gradient = value_and_gradient(
+    Smooth, as_f32(params), texts, lay_out(labelled), label
+  )
   seen = ids[0][0]
   places = {"table": [(seen, 0), (seen, 2)], "inner": [(0, 0), (2, 1)]}
   for name, where in (places | {"outer": [(1, 2), (3, 0)]}).items():
     for place in where:
-      slope = plain.slope(functools.partial(written_again, name), params[name], place)
+      slope = plain.slope(functools.partial(reference_loss, name), params[name], place)
       assert gradient[name][place] == pytest.approx(slope, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize(("progress", "share"), [(0, 0), (0.2, 0.5), (0.4, 1), (1, 1)])
 def test_the_divergence_ramps_up_and_the_entropy_does_not(progress, share):
-  params, ids, own, label = smooth_run()
-  args = as_f32(params), laid(ids), laid(own), label, np.float32(progress)
+  params, ids, labelled, label = smooth_run()
+  args = as_f32(params), lay_out(ids), lay_out(labelled), label, np.float32(progress)
   terms = run(Smooth, *args).terms
   assert float(terms["unlabelled"].scale) == pytest.approx(SCALE * share)
   assert float(terms["entropy"].scale) == pytest.approx(ENTROPY)
 
 
 def test_a_constant_model_has_no_divergence():
-  params, ids, own, label = smooth_run()
-  deaf = as_f32(params | {"outer": params["outer"] * 0})
-  value, gradient = slopes(Smooth, deaf, laid(ids), laid(own), label)
+  params, ids, labelled, label = smooth_run()
+  constant = as_f32(params | {"outer": params["outer"] * 0})
+  value, gradient = value_and_gradient(
+    Smooth, constant, lay_out(ids), lay_out(labelled), label
+  )
   assert value == pytest.approx((1 + ENTROPY) * np.log(5), rel=1e-5)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-class Real(ModelForward, Noted):
+class Real(ModelForward, Recorder):
   """The tiny real model."""
 
   def __init__(self, params):
-    ModelForward.__init__(self, passes.made()[0], params)
-    Noted.__init__(self)
+    ModelForward.__init__(self, passes.build_model()[0], params)
+    Recorder.__init__(self)
 
   def __call__(self, *texts, **options):
-    self.asked += texts
+    self.inputs += texts
     return super().__call__(*texts, **options)
 
 
 @functools.cache
 def real_params():
   """Its parameters, scaled for confident predictions, so that changes are visible."""
-  params = passes.made()[1]
+  params = passes.build_model()[1]
   return params | {"classifier": jax.tree.map(lambda a: a * 40, params["classifier"])}
 
 
@@ -316,38 +322,38 @@ def real_run():
   """A step of VAT on it: (ids, texts, Run). No token is repeated."""
   random = np.random.default_rng(0)
   ids = np.split(5 + random.permutation(90)[: sum(LENGTHS)], np.cumsum(LENGTHS)[:-1])
-  texts, own = (laid(some, row_lengths=ROWS[-1:]) for some in (ids, ids[:3]))
+  texts, labelled = (lay_out(some, row_lengths=ROWS[-1:]) for some in (ids, ids[:3]))
   label = np.eye(passes.CLASSES)[:3]
-  return ids, texts, run(Real, real_params(), texts, own, label, np.float32(1.0))
+  return ids, texts, run(Real, real_params(), texts, labelled, label, np.float32(1.0))
 
 
 def test_r_is_added_once_to_the_word_embeddings():
-  """Published code adds it to what positions and LayerNorm made, and does both again.
+  """Published code adds it after positions and LayerNorm, and applies both again.
 
-  As no token stands twice, other word embeddings say the same.
+  As no token is repeated, other word embeddings have the same effect.
   """
-  ids, texts, found = real_run()
+  ids, texts, result = real_run()
   params = real_params()
   table = np.array(params["encoder"]["embeddings"]["word"]["embedding"])
   for i, one in enumerate(ids):
-    table[one] += text_of(texts, i, found.change)
-  moved = jax.tree.map(lambda leaf: leaf, params)  # dictionaries of its own
+    table[one] += text_of(texts, i, result.change)
+  moved = jax.tree.map(lambda leaf: leaf, params)  # a copy
   moved["encoder"]["embeddings"]["word"]["embedding"] = table
   answer = passes.jit(lambda params: Real(params)(texts, key=KEY).logits)
   clean, changed = answer(params), answer(moved)
   assert np.abs(clean - changed).max() > 0.3
   for i in range(len(ids)):
     far = plain.divergence(fake.softmax(clean[i]), changed[i])
-    loss = float(found.terms["unlabelled"].loss[i])
+    loss = float(result.terms["unlabelled"].loss[i])
     assert loss == pytest.approx(far, rel=1e-3, abs=1e-6)
 
 
 def test_r_of_the_real_model_follows_from_its_jacobian():
-  ids, texts, found = real_run()
+  ids, texts, result = real_run()
   params = real_params()
 
   @passes.jit
-  def all_of_it(params):
+  def logits_and_jacobian(params):
     forward = Real(params)
     clean = forward.embed(texts)
 
@@ -358,35 +364,35 @@ def test_r_of_the_real_model_follows_from_its_jacobian():
 
     return answer(words(clean)), jax.jacrev(answer)(words(clean))
 
-  logits, jacobian = all_of_it(params)
+  logits, jacobian = logits_and_jacobian(params)
   jacobian = [np.asarray(one, np.float64) for one in jacobian]
   table = np.asarray(params["encoder"]["embeddings"]["word"]["embedding"])
   for i, one in enumerate(ids):
     p = fake.softmax(logits[i])
-    own = [text_of(texts, i, [j[i, c] for j in jacobian]) for c in range(len(p))]
-    d = np.asarray(text_of(texts, i, found.start), np.float64)
+    rows = [text_of(texts, i, [j[i, c] for j in jacobian]) for c in range(len(p))]
+    d = np.asarray(text_of(texts, i, result.start), np.float64)
     s = length(table[one]) / np.sqrt(table[one].size)
-    g = directed(np.array([row.ravel() for row in own]), p, d.ravel())
-    change = text_of(texts, i, found.change)
+    g = directed(np.array([row.ravel() for row in rows]), p, d.ravel())
+    change = text_of(texts, i, result.change)
     assert length(change) == pytest.approx(EPSILON * s, rel=1e-4)
     np.testing.assert_allclose(change.ravel(), EPSILON * s * g, atol=2e-3 * EPSILON * s)
-  for rows, value in zip(texts.rows, found.change, strict=True):
+  for rows, value in zip(texts.rows, result.change, strict=True):
     assert not np.any(np.asarray(value)[rows.segment == 0])
 
 
 class Dropping(Smooth):
-  """Half of the features are dropped, by the key of a pass."""
+  """Drops half of the features, depending on the key of the pass."""
 
   def __call__(self, texts, *, key, **options):
-    found = super().__call__(texts, key=key, **options)
-    kept = found.features * jax.random.bernoulli(key, 0.5, found.features.shape)
+    result = super().__call__(texts, key=key, **options)
+    kept = result.features * jax.random.bernoulli(key, 0.5, result.features.shape)
     return Outputs(kept @ self.params["outer"], kept, {})
 
 
 def test_clean_and_perturbed_texts_share_their_dropout():
   """So without a perturbation there is no divergence."""
-  params, ids, own, label = smooth_run()
-  batch = batch_of(laid(ids), laid(own), label)
+  params, ids, labelled, label = smooth_run()
+  batch = batch_of(lay_out(ids), lay_out(labelled), label)
   clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), KEY)
   method = vat.make(epsilon=0.0)
   loss = passes.jit(
@@ -397,12 +403,12 @@ def test_clean_and_perturbed_texts_share_their_dropout():
 
 def test_the_direction_depends_on_the_position_in_a_text():
   """It is the same in packed and in padded rows."""
-  params, ids, own, label = smooth_run()
-  found = []
+  params, ids, labelled, label = smooth_run()
+  result = []
   for packed in (True, False):
-    texts = laid(ids, packed)
-    args = as_f32(params), texts, laid(own), label, np.float32(1.0)
+    texts = lay_out(ids, packed)
+    args = as_f32(params), texts, lay_out(labelled), label, np.float32(1.0)
     start = run(Smooth, *args).start
-    found.append([text_of(texts, i, start) for i in range(len(ids))])
-  for a, b in zip(*found, strict=True):
+    result.append([text_of(texts, i, start) for i in range(len(ids))])
+  for a, b in zip(*result, strict=True):
     np.testing.assert_array_equal(a, b)

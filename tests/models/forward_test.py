@@ -11,19 +11,19 @@ from ssljax.models.forward import ModelForward
 from tests.passes import (
   KEY,
   assert_alike,
+  build_model,
+  compiled_pass,
   jit,
-  made,
+  make_pass,
   on_two_devices,
-  passing,
   plain,
-  runner,
   texts,
 )
 
 
 def test_several_views_in_one_call_equal_single_calls():
-  _, params, _ = made()
-  run = runner()
+  _, params, _ = build_model()
+  run = compiled_pass()
   views = texts(1), texts(2), texts(3)
   together = run(params, None, views, KEY)
   assert isinstance(together, tuple)
@@ -33,28 +33,28 @@ def test_several_views_in_one_call_equal_single_calls():
 
 
 def test_micro_batches_equal_one_batch():
-  _, params, _ = made()
+  _, params, _ = build_model()
   views = [texts(1), texts(2)]
   stacked = jax.tree.map(lambda *a: np.stack(a), *views)
-  run = runner(micro=True)
+  run = compiled_pass(micro=True)
   outputs = run(params, None, (stacked, stacked), KEY)
-  alone = [runner()(params, None, (view,), KEY) for view in views]
+  alone = [compiled_pass()(params, None, (view,), KEY) for view in views]
   whole = jax.tree.map(lambda *a: jnp.concatenate(a), *alone)
   assert_alike(outputs, (whole, whole))
   assert_alike(run(params, None, (stacked,), KEY), whole)
 
 
 def test_micro_batches_have_different_dropout():
-  _, params, _ = made(dropout=0.5)
+  _, params, _ = build_model(dropout=0.5)
   twice = jax.tree.map(lambda a: np.stack([a, a]), texts(1))
-  outputs = runner(0.5, micro=True)(params, None, (twice,), KEY)
+  outputs = compiled_pass(0.5, micro=True)(params, None, (twice,), KEY)
   first, second = np.asarray(outputs.features).reshape(2, 6, -1)
   assert np.abs(first - second).max() > 0.1
 
 
 @pytest.mark.parametrize("head", ["mlp", "hf"])
 def test_classify_maps_the_features_of_a_pass_to_its_outputs(head):
-  model, params, _ = made(head)
+  model, params, _ = build_model(head)
   forward = ModelForward(model, params)
   outputs = jit(lambda view: forward(view, key=KEY))(texts(1))
   assert set(outputs.heads) == {"voters", "unit"}
@@ -62,7 +62,7 @@ def test_classify_maps_the_features_of_a_pass_to_its_outputs(head):
 
 
 def test_classify_has_gradients_for_features_and_heads():
-  model, params, _ = made()
+  model, params, _ = build_model()
   features = np.random.default_rng(1).standard_normal((4, 16), np.float32)
   total = lambda p, f: (ModelForward(model, p).classify(f).logits ** 2).sum()
   to_params, to_features = jit(jax.grad(total, (0, 1)))(params, features)
@@ -73,7 +73,7 @@ def test_classify_has_gradients_for_features_and_heads():
 @functools.cache
 def embedded():
   """Outputs through `embed`, the embeddings, and the gradient with respect to them."""
-  model, params, _ = made()
+  model, params, _ = build_model()
 
   def run(params, view):
     forward = ModelForward(model, params)
@@ -93,9 +93,9 @@ def embedded():
 
 
 def test_a_pass_over_the_embeddings_of_its_texts_gives_the_same_outputs():
-  _, params, _ = made()
+  _, params, _ = build_model()
   outputs, embedding, _ = embedded()
-  assert_alike(outputs, runner()(params, None, (texts(1),), KEY))
+  assert_alike(outputs, compiled_pass()(params, None, (texts(1),), KEY))
   table = params["encoder"]["embeddings"]["word"]["embedding"]
   np.testing.assert_array_equal(embedding, table[texts(1).rows[0].ids])
   assert embedding.dtype == jnp.float32
@@ -111,7 +111,7 @@ def test_all_tokens_but_no_padding_have_a_gradient():
 
 
 def test_changed_embeddings_change_the_outputs():
-  model, params, _ = made()
+  model, params, _ = build_model()
   forward = ModelForward(model, params)
 
   def run(noise):
@@ -124,7 +124,7 @@ def test_changed_embeddings_change_the_outputs():
 
 
 def test_a_missing_teacher_is_an_error():
-  model, params, _ = made()
+  model, params, _ = build_model()
   with pytest.raises(ValueError, match=r"Needs\(teacher=True\)"):
     ModelForward(model, params)(texts(1), key=KEY, teacher=True)
 
@@ -132,8 +132,8 @@ def test_a_missing_teacher_is_an_error():
 @functools.cache
 def gradients(dropout: float = 0.0, **of_call):
   """(outputs, largest gradient of the parameters, largest of the teacher's)."""
-  run = passing(dropout, **of_call)
-  _, *both = made(dropout=dropout)
+  run = make_pass(dropout, **of_call)
+  _, *both = build_model(dropout=dropout)
 
   def total(params, teacher):
     outputs = run(params, teacher, (texts(1),), KEY)
@@ -145,13 +145,15 @@ def gradients(dropout: float = 0.0, **of_call):
 
 
 def test_the_teacher_uses_its_own_parameters_and_has_no_gradient():
-  _, params, teacher = made()
+  _, params, teacher = build_model()
   outputs, student, teachers = gradients(teacher=True)
   assert student == teachers == 0
   # The default, gradient=True, does not apply to the teacher.
-  assert_alike(outputs, runner()(teacher, None, (texts(1),), KEY))
+  assert_alike(outputs, compiled_pass()(teacher, None, (texts(1),), KEY))
   assert (
-    np.abs(outputs.logits - runner()(params, None, (texts(1),), KEY).logits).max()
+    np.abs(
+      outputs.logits - compiled_pass()(params, None, (texts(1),), KEY).logits
+    ).max()
     > 0.01
   )
 
@@ -167,27 +169,27 @@ def test_a_pass_without_gradient_has_the_same_outputs():
 
 @pytest.mark.parametrize("which", [{"gradient": False}, {"teacher": True}], ids=str)
 def test_without_weak_dropout_passes_without_gradient_have_no_dropout(which):
-  _, *both = made(dropout=0.5)
+  _, *both = build_model(dropout=0.5)
   views, other = (texts(1),), jax.random.fold_in(KEY, 1)
-  still = runner(0.5, weak_dropout=False, **which)
+  still = compiled_pass(0.5, weak_dropout=False, **which)
   assert_alike(still(*both, views, KEY), still(*both, views, other))
   # The outputs are those of a model without dropout.
   params = both[1 if "teacher" in which else 0]
-  assert_alike(still(*both, views, KEY), runner()(params, None, views, KEY))
-  moving = runner(0.5, **which)
+  assert_alike(still(*both, views, KEY), compiled_pass()(params, None, views, KEY))
+  moving = compiled_pass(0.5, **which)
   moved = moving(*both, views, KEY).logits - moving(*both, views, other).logits
   assert np.abs(moved).max() > 0.01
 
 
 def test_without_weak_dropout_passes_with_gradient_have_dropout():
-  _, *both = made(dropout=0.5)
-  run = runner(0.5, weak_dropout=False)
+  _, *both = build_model(dropout=0.5)
+  run = compiled_pass(0.5, weak_dropout=False)
   one, two = (run(*both, (texts(1),), jax.random.fold_in(KEY, k)) for k in range(2))
   assert np.abs(one.logits - two.logits).max() > 0.01
 
 
 def test_under_pmap_each_device_sees_the_global_batch():
-  model, params, _ = made()
+  model, params, _ = build_model()
   forward = ModelForward(model, params, axis="data")
   views = texts(1, shards=2), texts(2, shards=2)
   outputs = on_two_devices(lambda *shard: forward(*shard, key=KEY), *views)
@@ -195,7 +197,7 @@ def test_under_pmap_each_device_sees_the_global_batch():
 
 
 def test_under_pmap_dropout_differs_by_device():
-  model, params, _ = made(dropout=0.5)
+  model, params, _ = build_model(dropout=0.5)
   forward = ModelForward(model, params, axis="data")
   half = texts(1, rows=3)
   twice = jax.tree.map(lambda a: np.concatenate([a, a]), half)

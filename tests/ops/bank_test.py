@@ -1,4 +1,4 @@
-"""The queue against a list that forgets its head, likeness against its formula."""
+"""The queue against a deque, and cosine similarity against its formula."""
 
 from collections import deque
 
@@ -13,7 +13,7 @@ from ssljax.ops import bank
 @pytest.mark.parametrize(
   ("length", "n"), [(6, 2), (6, 6), (7, 3), (5, 4), (1, 1), (8, 1)]
 )
-def test_the_newest_rows_stand_in_the_queue_and_no_others(length, n):
+def test_the_queue_holds_the_newest_rows(length, n):
   random = np.random.default_rng(0)
   state, newest = bank.queue_init(length, 3, 2), deque(maxlen=length)
   push = jax.jit(bank.queue_push)
@@ -41,22 +41,22 @@ def test_the_newest_rows_stand_in_the_queue_and_no_others(length, n):
     assert state.count < 2 * length  # it never overflows
 
 
-def test_an_empty_queue_holds_nothing():
+def test_an_empty_queue_is_not_filled():
   state = bank.queue_init(4, 3, 2)
   assert not np.any(bank.queue_filled(state))
   assert not np.any(state.feature)
   assert state.count.dtype == jnp.int32
 
 
-def test_likeness_is_the_cosine_and_0_where_there_is_nothing_to_compare():
+def test_cosine_is_0_for_zeros():
   random = np.random.default_rng(0)
   a, b = random.normal(size=(2, 6, 3)).astype(np.float32)
   b[1], b[2], b[3] = 2 * a[1], -a[2], 0.0
-  for row, other, found in zip(a, b, bank.cosine(a, b), strict=True):
+  for row, other, result in zip(a, b, bank.cosine(a, b), strict=True):
     size = np.sqrt(sum(x * x for x in row) * sum(y * y for y in other))
     product = sum(x * y for x, y in zip(row, other, strict=True))
     expected = product / size if size else 0.0
-    assert float(found) == pytest.approx(expected, rel=1e-5, abs=1e-6)
-  slope = jax.grad(lambda b: bank.cosine(a, b).sum())(jnp.asarray(b))
-  assert np.all(np.isfinite(slope))
-  assert not np.any(slope[3])
+    assert float(result) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+  gradient = jax.grad(lambda b: bank.cosine(a, b).sum())(jnp.asarray(b))
+  assert np.all(np.isfinite(gradient))
+  assert not np.any(gradient[3])

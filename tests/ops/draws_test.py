@@ -1,4 +1,4 @@
-"""Draws that belong to a text: the same wherever it stands, another for each text."""
+"""Random draws by row: the same at any position, different for each row."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from ssljax.ops import draws
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
-def test_a_row_keeps_its_draw_and_rows_and_keys_have_their_own(impl):
+def test_draws_depend_on_row_and_key_only(impl):
   key = jax.random.key(3, impl=impl)
   index = np.random.default_rng(0).permutation(500).astype(np.int32)
   drawn = np.asarray(draws.by_row(key, index, jax.random.uniform))
@@ -22,7 +22,7 @@ def test_a_row_keeps_its_draw_and_rows_and_keys_have_their_own(impl):
   assert not np.any(np.asarray(other) == drawn)
 
 
-def test_a_draw_may_have_any_shape():
+def test_draws_may_have_any_shape():
   key = jax.random.key(0)
   drawn = draws.by_row(key, np.arange(4), lambda key: jax.random.normal(key, (3, 2)))
   assert drawn.shape == (4, 3, 2)

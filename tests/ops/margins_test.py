@@ -1,4 +1,4 @@
-"""Pseudo-margins and their averages, by hand."""
+"""Pseudo-margins and their averages, on examples."""
 
 import jax.numpy as jnp
 import numpy as np

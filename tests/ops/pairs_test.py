@@ -1,4 +1,4 @@
-"""Who is mixed with whom: draws that hang on the rows and on nothing else."""
+"""Pairs and shares for mixing depend on the rows only."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ def rows(*counts):
   return [np.arange(n, dtype=np.int32) * 3 for n in counts]
 
 
-def test_partners_are_a_circle_and_the_own_share_is_the_larger():
+def test_partners_form_a_circle_and_own_shares_are_larger():
   partner, share = mixing.pairs(KEY, rows(5, 12, 12), 0.5)
   at, seen = 0, []
   for _ in range(29):
@@ -23,17 +23,17 @@ def test_partners_are_a_circle_and_the_own_share_is_the_larger():
   assert (share <= 1).all()
 
 
-def test_copies_of_a_row_are_drawn_apart():
+def test_repeated_rows_get_different_draws():
   index = np.array([0, 1, 0, 1, 0, 1], np.int32)
-  apart = 0
+  divergence = 0
   for seed in range(20):
     partner, share = mixing.pairs(jax.random.key(seed), [index], 0.75)
     assert len({*share.tolist()}) == 6
-    apart += sum(index[i] != index[int(p)] for i, p in enumerate(partner))
-  assert 50 < apart < 100  # 3 / 5 of 120 by chance
+    divergence += sum(index[i] != index[int(p)] for i, p in enumerate(partner))
+  assert 50 < divergence < 100  # 3 / 5 of 120 by chance
 
 
-def test_shares_are_of_the_beta_distribution():
+def test_shares_follow_the_beta_distribution():
   _, share = mixing.pairs(KEY, rows(4000), 0.75)
   # Beta(a, a) has variance 1 / (4 (2 a + 1)); its larger side as far from a half.
   assert np.isclose(np.mean((share - 0.5) ** 2), 1 / (4 * 2.5), rtol=0.05)
@@ -44,7 +44,7 @@ def test_an_alpha_of_0_mixes_nothing():
   np.testing.assert_array_equal(share, np.ones(9))
 
 
-def test_a_text_keeps_its_draw_wherever_it_stands():
+def test_the_order_of_the_texts_makes_no_difference():
   index = rows(20)[0]
   order = np.random.default_rng(0).permutation(20)
   for impl in ("threefry2x32", "rbg"):
@@ -57,7 +57,7 @@ def test_a_text_keeps_its_draw_wherever_it_stands():
     )
 
 
-def test_views_of_one_row_draw_apart():
+def test_views_of_a_row_get_different_draws():
   _, share = mixing.pairs(KEY, [rows(10)[0]] * 2, 0.5)
   assert not np.isclose(share[:10], share[10:]).any()
 
@@ -65,7 +65,7 @@ def test_views_of_one_row_draw_apart():
 def test_a_mixture_is_linear():
   values = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
   partner, share = np.array([2, 0, 3, 1]), np.array([1, 0.5, 0.75, 0], np.float32)
-  found = mixing.mixed(values, partner, share)
+  result = mixing.mixed(values, partner, share)
   for i in range(4):
-    wanted = share[i] * values[i] + (1 - share[i]) * values[partner[i]]
-    np.testing.assert_allclose(found[i], wanted, rtol=1e-6)
+    expected = share[i] * values[i] + (1 - share[i]) * values[partner[i]]
+    np.testing.assert_allclose(result[i], expected, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Quantiles by class against NumPy's."""
+"""Quantiles by class agree with NumPy's."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from ssljax.ops import quantiles
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_class_quantiles_are_numpys(seed):
+def test_class_quantiles_equal_numpys(seed):
   random = np.random.default_rng(seed)
   count, classes = random.integers(1, 60), int(random.integers(1, 7))
   share = random.choice([0.0, 0.05, 0.5, 0.95, 1.0, random.random()])
@@ -16,32 +16,32 @@ def test_class_quantiles_are_numpys(seed):
   if seed % 2:
     value = np.round(value)  # ties
   label = random.integers(-1, classes + 2, size=count)  # some of no class
-  found, counts = quantiles.class_quantiles(
+  result, counts = quantiles.class_quantiles(
     jnp.asarray(value), jnp.asarray(label), classes, float(share)
   )
   for c in range(classes):
     mine = value[label == c]
     assert counts[c] == len(mine)
     expected = np.quantile(mine, share) if len(mine) else 0.0
-    assert float(found[c]) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert float(result[c]) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_the_smallest_of_each_class_are_exact_whatever_their_size():
+def test_smallest_is_exact_for_values_of_any_magnitude():
   random = np.random.default_rng(0)
   value = random.normal(size=400) * 10.0 ** random.integers(-30, 30, size=400)
   value = np.concatenate([value, [0.0, -0.0, np.inf, -np.inf]]).astype(np.float32)
   label = random.integers(0, 3, size=404).astype(np.int32)
   ordered = [np.sort(value[label == c]) for c in range(3)]
   for rank in (0, 1, 60, 100):
-    found = quantiles.smallest(value, label, np.full(3, rank, np.int32))
-    np.testing.assert_array_equal(found, [mine[rank] for mine in ordered])
+    result = quantiles.smallest(value, label, np.full(3, rank, np.int32))
+    np.testing.assert_array_equal(result, [mine[rank] for mine in ordered])
   last = np.array([len(mine) - 1 for mine in ordered], np.int32)
-  found = quantiles.smallest(value, label, last)
-  np.testing.assert_array_equal(found, [mine[-1] for mine in ordered])
+  result = quantiles.smallest(value, label, last)
+  np.testing.assert_array_equal(result, [mine[-1] for mine in ordered])
 
 
-def test_class_quantiles_without_any_row_of_a_class():
+def test_class_quantiles_of_empty_classes_are_0():
   nobody = jnp.full(4, -1, jnp.int32)
-  found, counts = quantiles.class_quantiles(jnp.ones(4), nobody, 3, 0.95)
-  np.testing.assert_array_equal(found, [0, 0, 0])
+  result, counts = quantiles.class_quantiles(jnp.ones(4), nobody, 3, 0.95)
+  np.testing.assert_array_equal(result, [0, 0, 0])
   np.testing.assert_array_equal(counts, [0, 0, 0])

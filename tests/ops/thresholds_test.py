@@ -1,4 +1,4 @@
-"""FlexMatch's memory and FreeMatch's averages against a recount."""
+"""FlexMatch's counts against a recount, and FreeMatch's averages."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +27,7 @@ def test_learned_counts_equal_a_recount():
     np.testing.assert_allclose(thresholds.learned_status(state), status, rtol=1e-6)
 
 
-def test_the_adaptive_threshold_of_the_likeliest_class_is_the_mean_confidence():
+def test_the_adaptive_threshold_of_the_top_class_is_the_mean_confidence():
   state = thresholds.adaptive_init(2)
   q = jnp.array([[0.9, 0.1], [0.7, 0.3]])
   state = thresholds.adaptive_update(state, q, 0.0)

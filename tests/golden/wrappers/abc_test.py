@@ -20,15 +20,17 @@ def head(method) -> str:
 
 def balanced(random, outputs, name, classes, step):
   """Adds outputs of the extra head for each view."""
-  for view, heard in outputs.items():
-    heard[name] = fake.random_logits(random, len(heard["logits"]), classes)
+  for view, view_outputs in outputs.items():
+    view_outputs[name] = fake.random_logits(
+      random, len(view_outputs["logits"]), classes
+    )
     # So that no gradient is 0 but of a text that is not in.
-    heard[name] = heard[name] + np.arange(classes) / 16
+    view_outputs[name] = view_outputs[name] + np.arange(classes) / 16
     if view == "unlabelled.weak":
-      heard[name][:, 0] -= 30 * (step == 1)  # a class nobody predicts
-      heard[name] *= [1, 1, 0.01, 1, 1, 1][step % 6]  # nobody sure
+      view_outputs[name][:, 0] -= 30 * (step == 1)  # a class nobody predicts
+      view_outputs[name] *= [1, 1, 0.01, 1, 1, 1][step % 6]  # nobody sure
       if step == 3:
-        heard[name] = 50 * np.eye(classes)[np.arange(U) % classes]  # all
+        view_outputs[name] = 50 * np.eye(classes)[np.arange(U) % classes]  # all
 
 
 def chances(label, q, counts, progress):
@@ -77,13 +79,13 @@ def test_equals_the_equations(inner, classes):
     added = {key: result.totals[key] for key in result.totals.keys() - expected.totals}
     assert sum(added.values()) == pytest.approx(loss, rel=1e-4)
     expected.check(result, **added)
-    sure = {max(p) >= THRESHOLD for p in q}
+    confident = {max(p) >= THRESHOLD for p in q}
     if step in (2, 3):
-      assert sure == {step == 3}
+      assert confident == {step == 3}
   assert drawn > 20
 
 
-def sample(progress, sure=True, threshold=0.95, steps=60):
+def sample(progress, confident=True, threshold=0.95, steps=60):
   """Which texts are in the balanced sample: bool [steps, U], labelled and unlabelled.
 
   Text i is of class i % 4; text i of both sets is of row i.
@@ -96,9 +98,9 @@ def sample(progress, sure=True, threshold=0.95, steps=60):
   outputs, _, _ = next(wrapped.scenes(random, classes))
   label = np.eye(classes)[np.arange(U) % classes]
   outputs["labelled.weak"]["logits"] = outputs["unlabelled.weak"]["logits"]
-  for heard in outputs.values():
-    heard[name] = 0.25 * np.arange(classes) + np.zeros((U, 1))
-  outputs["unlabelled.weak"][name] = (9.0 if sure else 1.0) * label
+  for view_outputs in outputs.values():
+    view_outputs[name] = 0.25 * np.arange(classes) + np.zeros((U, 1))
+  outputs["unlabelled.weak"][name] = (9.0 if confident else 1.0) * label
   taken = {"labelled.weak": [], "unlabelled.strong": []}
   for step in range(steps):
     result = take(state, outputs, label, np.arange(U), step, progress)
@@ -137,12 +139,12 @@ def test_unlabelled_samples_get_more_balanced_over_the_run(progress):
 
 
 def test_the_probability_is_that_of_the_predicted_class():
-  _, more = sample(1.0, sure=False, threshold=0.4)  # q is 0.475 of it
+  _, more = sample(1.0, confident=False, threshold=0.4)  # q is 0.475 of it
   np.testing.assert_allclose(by_class(more), [1 / 8, 1 / 4, 1 / 2, 1], atol=0.11)
 
 
 def test_unconfident_unlabelled_texts_are_not_sampled():
-  _, more = sample(0.0, sure=False, steps=2)
+  _, more = sample(0.0, confident=False, steps=2)
   assert not np.any(more)
 
 

@@ -76,8 +76,8 @@ class Reference:
 def scenes(random, counts):
   """`wrapped.scenes` with class frequencies close to the wanted ones."""
   classes = len(counts)
-  for step, scene in enumerate(wrapped.scenes(random, classes, features=4)):
-    outputs, _, _ = scene
+  for step, inputs in enumerate(wrapped.scenes(random, classes, features=4)):
+    outputs, _, _ = inputs
     weak = outputs["unlabelled.weak"]["logits"]
     weak[:] = fake.random_logits(random, wrapped.U, classes, spread=1.0)
     weak[:, -1] -= 4 * (step == 1)  # a class nobody predicts
@@ -88,7 +88,7 @@ def scenes(random, counts):
       of = np.repeat(np.arange(classes), counts)[np.arange(wrapped.U) % sum(counts)]
       weak += 5 * np.eye(classes)[of]
     outputs["kernel"] = random.normal(size=(4, classes))
-    yield scene
+    yield inputs
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ def test_fully_confident_rows_are_unchanged():
 def test_before_the_warmup_the_method_is_unchanged(inner):
   """Up to rounding in the logarithm of a probability."""
   random, method = np.random.default_rng(5), wrapped.method(inner)
-  around = darp.make(method, 1.0, 1)
-  takes = [fake.stepper(one) for one in (around, method)]
-  states = [one.init(wrapped.sizes(3)) for one in (around, method)]
+  wrapped_method = darp.make(method, 1.0, 1)
+  takes = [fake.stepper(one) for one in (wrapped_method, method)]
+  states = [one.init(wrapped.sizes(3)) for one in (wrapped_method, method)]
   for step, (outputs, label, index) in enumerate(wrapped.scenes(random, 3)):
     found, expected = (
       take(state, outputs, label, index, step, step / 6)

@@ -124,10 +124,10 @@ def test_it_starts_once_each_class_has_a_prototype():
 def test_frequent_predictions_are_blended_most():
   """The most frequent class uses the similarity alone, a rare one the prediction."""
   outputs = {v: {} for v in ("labelled.weak", "unlabelled.weak", "unlabelled.strong")}
-  for view, heard in outputs.items():
+  for view, view_outputs in outputs.items():
     many = B if view == "labelled.weak" else U
-    heard["features"] = np.zeros((many, WIDTH))
-    heard["logits"] = np.zeros((many, 2))
+    view_outputs["features"] = np.zeros((many, WIDTH))
+    view_outputs["logits"] = np.zeros((many, 2))
   label = np.eye(2)[np.arange(B) % 2]
   outputs["labelled.weak"]["features"][:, :2] = label
   weak = outputs["unlabelled.weak"]
@@ -158,9 +158,9 @@ def test_prototypes_favour_the_newest_texts():
 def test_before_the_warmup_the_method_is_unchanged(inner):
   """Up to rounding in the logarithm of a probability."""
   random, method = np.random.default_rng(5), wrapped.method(inner)
-  around = make(method, warmup=1.0)
-  takes = [fake.stepper(one) for one in (around, method)]
-  states = [one.init(wrapped.sizes(3, width=WIDTH)) for one in (around, method)]
+  wrapped_method = make(method, warmup=1.0)
+  takes = [fake.stepper(one) for one in (wrapped_method, method)]
+  states = [one.init(wrapped.sizes(3, width=WIDTH)) for one in (wrapped_method, method)]
   scenes = wrapped.scenes(random, 3, features=WIDTH)
   for step, (outputs, label, index) in enumerate(scenes):
     found, expected = (

@@ -40,8 +40,8 @@ def test_equals_the_equations(inner, classes):
     state, shift = result.state, reference.shift()
     weak = outputs["unlabelled.weak"]["logits"]
     taught = rule.step(weak - shift)
-    heard = wrapped.trained_logits(outputs, strong=shift)
-    wrapped.Expected(taught, heard, label).check(result)
+    trained = wrapped.trained_logits(outputs, strong=shift)
+    wrapped.Expected(taught, trained, label).check(result)
     reference.see(weak)
     np.testing.assert_allclose(state.mean, reference.mean, rtol=1e-5)
     if step in (2, 3) and inner == "fixmatch":

@@ -27,12 +27,12 @@ def test_equals_the_equations(inner, classes):
   for step, (outputs, label, index) in enumerate(wrapped.scenes(random, classes)):
     result = take(state, outputs, label, index, step)
     state = result.state
-    taught = rule.step(outputs["unlabelled.weak"]["logits"])
-    heard = wrapped.trained_logits(outputs, by, by)
-    wrapped.Expected(taught, heard, label).check(result)
+    assigned = rule.step(outputs["unlabelled.weak"]["logits"])
+    trained = wrapped.trained_logits(outputs, by, by)
+    wrapped.Expected(assigned, trained, label).check(result)
     np.testing.assert_allclose(TAU * np.asarray(state.prior), by, rtol=1e-5)
     if step in (2, 3) and inner == "fixmatch":
-      assert {weight for _, weight in taught} == {step - 2.0}
+      assert {weight for _, weight in assigned} == {step - 2.0}
 
 
 def prior(counts):
@@ -62,8 +62,8 @@ def test_balanced_classes_change_nothing():
   found = fake.stepper(method)(
     method.init(wrapped.sizes(3, (4, 4, 4))), outputs, label, index
   )
-  taught = plain.FixMatch(0.8).step(outputs["unlabelled.weak"]["logits"])
-  wrapped.Expected(taught, wrapped.trained_logits(outputs), label).check(found)
+  assigned = plain.FixMatch(0.8).step(outputs["unlabelled.weak"]["logits"])
+  wrapped.Expected(assigned, wrapped.trained_logits(outputs), label).check(found)
 
 
 def test_predictions_are_not_shifted():

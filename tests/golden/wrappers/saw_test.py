@@ -69,10 +69,10 @@ def test_every_loss_per_text_is_weighted():
   )
   outputs["unlabelled.weak"]["logits"][:] = [0.5, 0.0]
   inner = refixmatch.make(threshold=0.95)
-  around = saw.make(inner, BETA)
-  state = around.init(wrapped.sizes(2, counts))
+  wrapped_method = saw.make(inner, BETA)
+  state = wrapped_method.init(wrapped.sizes(2, counts))
   state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
-  found = fake.stepper(around)(state, outputs, label, index)
+  found = fake.stepper(wrapped_method)(state, outputs, label, index)
   plain = fake.stepper(inner)((), outputs, label, index)
   assert plain.totals["divergence"] > 0
   assert found.totals["divergence"] == pytest.approx(
@@ -84,10 +84,12 @@ def test_a_loss_per_batch_is_not_weighted():
   """FreeMatch's fairness is one number, and stays the same."""
   outputs, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
   inner = freematch.make(fairness=0.5)
-  around = saw.make(inner, BETA)
+  wrapped_method = saw.make(inner, BETA)
   sizes = wrapped.sizes(2, (13, 3))
-  state = around.init(sizes)._replace(unlabelled=np.array([0.25, 1.75], np.float32))
-  found = fake.stepper(around)(state, outputs, label, index)
+  state = wrapped_method.init(sizes)._replace(
+    unlabelled=np.array([0.25, 1.75], np.float32)
+  )
+  found = fake.stepper(wrapped_method)(state, outputs, label, index)
   plain = fake.stepper(inner)(inner.init(sizes), outputs, label, index)
   assert plain.totals["fairness"] != 0
   assert found.totals["fairness"] == plain.totals["fairness"]
@@ -103,14 +105,14 @@ def test_a_virtual_class_has_weight_1():
     return Assignment(target, jnp.ones(wrapped.U)), state
 
   inner = consistency(Rule(lambda sizes: (), assign), 1.0, Needs(virtual_classes=1))
-  around = saw.make(inner, BETA)
-  state = around.init(wrapped.sizes(2, counts))
+  wrapped_method = saw.make(inner, BETA)
+  state = wrapped_method.init(wrapped.sizes(2, counts))
   state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
   outputs, label = (
     fake.random_outputs(random, 3, wrapped.B, wrapped.U),
     np.eye(3)[[0, 1] * 3],
   )
-  found = fake.stepper(around)(state, outputs, label, np.arange(wrapped.U))
+  found = fake.stepper(wrapped_method)(state, outputs, label, np.arange(wrapped.U))
   strong = outputs["unlabelled.strong"]["logits"]
   losses = [fake.cross_entropy(z, t) for z, t in zip(strong, target, strict=True)]
   expected = np.mean(np.array([0.25, 1.75, 1.0] * 8) * losses)
