@@ -15,7 +15,7 @@ Imbalance = Annotated[float, Range(-math.inf)]  # 0, or a ratio of at least 1 ei
 
 
 class Keys:
-  """Every key with its default. `method` and `wrapper` have keywords of their own.
+  """Every key with its default. `method` and `wrapper` have further keywords.
 
   The defaults are the settings of arXiv 2512.21107, as far as its authors published
   them.

@@ -1,11 +1,11 @@
-"""The one exception for mistakes of the user: shown as one line, exit code 2."""
+"""Exit codes, and the exceptions that end a command with one line."""
 
 FINISHED, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143  # exit codes
-CUT_OFF = 141  # nobody reads what is printed
+CUT_OFF = 141  # the reader of the output has closed the pipe
 
 
 class UserError(Exception):
-  """Input that the user can mend. The message is one line: what, where, the way out."""
+  """An error in the input. The message is one line: what, where, how to fix it."""
 
   code = MISTAKE
 
@@ -14,6 +14,6 @@ class UserError(Exception):
 
 
 class RunError(UserError):
-  """A run that cannot go on though its input was in order: exit code 1."""
+  """A run can't continue although its input was valid: exit code 1."""
 
   code = 1

@@ -5,8 +5,8 @@ options, and so are the attributes of `config.Keys`:
 
   threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95
 
-`describe` reads such annotations, `check` holds values to them, and the command line,
-the docs and error messages list them from there.
+`describe` reads such annotations, and `check` checks values against them. The command
+line, the docs and error messages list them from there.
 """
 
 import difflib

@@ -27,7 +27,7 @@ def slice_metrics(
 ) -> list[dict[str, Any]]:
   """Error rates of all slices, the worst slice first.
 
-  The order is that of the lower end of the interval of the error rate, so that a
+  Slices are ordered by the lower end of the interval of the error rate, so that a
   handful of texts never comes first by chance.
 
   Args:

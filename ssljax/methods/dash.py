@@ -9,8 +9,8 @@ rho_hat is the mean labelled loss over the warm-up, which is supervised (publish
 uses validation texts for it, the authors' own code the unlabelled texts). k counts the
 `cuts` equal parts of the rest of the run: 10, as in published code for text; the
 authors cut every 9 epochs. Targets are softened to q^(1/T) until rho_k has come down to
-`least`, then hard. The weak loss is that of the target in use (in the authors' code, of
-the hard one).
+`least`, then hard. The weak loss uses the current target (in the authors' code, the
+hard one).
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """DeFixMatch (Schmutz et al. 2023, arXiv 2203.07512): FixMatch without its bias.
 
 Subtracts from the loss of labelled texts what FixMatch would add if they were
-unlabelled (a control variate: its mean is that of the unlabelled term):
+unlabelled (a control variate: its mean equals the unlabelled term's):
 
   m(u) = 1[max p(weak(u)) >= threshold] CE(p(strong(u)), argmax p(weak(u)))
   loss = (mean CE(weak(x)) + mean CE(strong(x))) / 2 + scale * (mean m(u) - mean m(x))

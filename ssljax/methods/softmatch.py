@@ -5,8 +5,9 @@
 (a Gaussian truncated at its mean; lambda_max 1), mu and sigma^2 running averages of the
 mean and the unbiased variance of max q over the batch, which start at 1/C and 1. They
 are updated before they are used. Uniform alignment affects the weight only: there, max
-q is that of q scaled to a uniform running mean; the label is the argmax of q itself. In
-a run of hundreds of steps all three averages are still close to their initial values.
+q is taken of q scaled to a uniform running mean; the label is the argmax of q itself.
+In a run of hundreds of steps all three averages are still close to their initial
+values.
 
   loss = CE(x) + scale * mean weight * CE(p(strong(u)), argmax q)
 

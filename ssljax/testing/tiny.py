@@ -85,7 +85,7 @@ class TinyRun:
     init_heads = jax.jit(functools.partial(self.model.init, method="classify"))
     heads = init_heads(key, features)["params"]
     params = heads | {"encoder": initial_encoder()}
-    # The initial logits are all but equal; with these, some texts pass thresholds.
+    # The initial logits are almost equal; with these, some texts pass thresholds.
     self.params = params | {
       "classifier": jax.tree.map(lambda a: a * 40, params["classifier"])
     }

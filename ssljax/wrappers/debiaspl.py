@@ -5,11 +5,11 @@ With m the running mean of the weak predictions for each class (equations 5 to 7
   targets are computed from  z(weak(u)) - tau log m
   unlabelled texts train     z(strong(u)) + tau log m
 
-m is that of the previous steps, known before the model runs. With tau = 0 this is the
-method itself. Labelled texts are unchanged. Only for methods with hard targets: if the
-target were the predicted distribution, each visit would learn the shift once more until
-all classes are equally likely. (Published code averages over all entries to a single
-number, which shifts nothing.)
+m is the mean over the previous steps, known before the model runs. With tau = 0 this is
+the method itself. Labelled texts are unchanged. Only for methods with hard targets: if
+the target were the predicted distribution, each visit would learn the shift once more
+until all classes are equally likely. (Published code averages over all entries to a
+single number, which shifts nothing.)
 """
 
 from typing import Any, NamedTuple

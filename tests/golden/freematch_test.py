@@ -95,7 +95,7 @@ def test_equals_the_equations(classes):
     gradient = np.array(result.gradient["unlabelled.strong"]["logits"])
     assert np.all(np.isfinite(gradient))
     passed = np.array([passes for _, passes in taught], bool)
-    assert not np.any(gradient[~passed])  # fairness too is of those that passed
+    assert not np.any(gradient[~passed])  # fairness counts only those that passed
     assert not np.any(result.gradient["unlabelled.weak"]["logits"])
     np.testing.assert_allclose(state.confidence, reference.tau, rtol=1e-5)
     np.testing.assert_allclose(state.probability, reference.mean, rtol=1e-5)

@@ -99,7 +99,7 @@ def is_soft(array, like) -> bool:
 def test_targets_depend_on_what_needs_declares(case):
   needs, unchanged = tiny.method(case).needs, assignments(case)
   for target, _, more in unchanged:
-    # With several voters the mean is reported, and each has labels of its own.
+    # With several voters the mean is reported, and each has its own labels.
     targets = [] if "voters" in needs.heads else [target]
     targets += jax.tree.leaves(more)
     assert needs.soft or not any(is_soft(array, target) for array in targets)

@@ -115,7 +115,7 @@ def test_predictions_are_sharpened():
   sharp = 1 / (1 + np.exp(-2.0 / 0.4))
   np.testing.assert_allclose(result.assigned.target, [[sharp, 1 - sharp]], rtol=1e-5)
   assert sharp > 1 / (1 + np.exp(-2.0)) + 0.1
-  # The threshold is held against the prediction as it was.
+  # The threshold applies to the prediction before sharpening.
   take = fake.stepper(uda.make(threshold=0.95, temperature=0.4))
   assert take((), outputs, np.eye(2)[:1], [0]).assigned.weight[0] == 0
 

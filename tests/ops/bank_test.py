@@ -35,7 +35,7 @@ def test_the_queue_holds_the_newest_rows(length, n):
       expected = row or (np.zeros(3), np.zeros(2))
       np.testing.assert_array_equal(state.feature[k], expected[0])
       np.testing.assert_array_equal(state.probability[k], expected[1])
-    # What stands there is what a list of that length would hold.
+    # The filled slots hold what a list of that length would.
     here = {tuple(row) for row in np.asarray(state.feature)[filled].tolist()}
     assert here == {tuple(row.tolist()) for row, _ in newest}
     assert state.count < 2 * length  # it never overflows

@@ -26,7 +26,7 @@ def test_the_report_is_complete_and_escapes_texts(tmp_path):
   f1, (low, high) = run.result["test"]["f1"], run.result["test"]["f1_interval"]
   assert f"{f1:.3f}" in page.text
   assert f"[{low:.3f}, {high:.3f}]" in page.text
-  # The hash is that of the last step, not of the chosen one.
+  # The hash belongs to the last step, not to the chosen one.
   assert (run.result["step"], run.result["steps"]) == (20, 30)
   assert "SHA-256 of parameters after step 30" in page.text
   assert render_run(run) == content  # equal runs give equal bytes

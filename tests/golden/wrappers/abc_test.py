@@ -138,7 +138,7 @@ def test_unlabelled_samples_get_more_balanced_over_the_run(progress):
     assert alike < 0.95
 
 
-def test_the_probability_is_that_of_the_predicted_class():
+def test_the_probability_belongs_to_the_predicted_class():
   _, more = sample(1.0, confident=False, threshold=0.4)  # q is 0.475 of it
   np.testing.assert_allclose(by_class(more), [1 / 8, 1 / 4, 1 / 2, 1], atol=0.11)
 

@@ -40,7 +40,7 @@ def prior(counts):
   return np.exp(method.init(wrapped.sizes(len(counts), counts)).prior)
 
 
-def test_the_prior_is_that_of_the_labelled_texts():
+def test_the_prior_is_estimated_from_the_labelled_texts():
   np.testing.assert_allclose(prior((30, 6, 4)), [0.75, 0.15, 0.1], rtol=1e-5)
   np.testing.assert_allclose(prior((1, 1)), [0.5, 0.5], rtol=1e-5)
 
