@@ -6,30 +6,15 @@ validation by maximum likelihood. It changes neither predicted classes nor ranki
 Expected calibration error (ECE): Naeini et al. 2015, with bins of equal width.
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special
 
 from ssljax.evals.classification import HARMFUL, ONE_CLASS, softmax
 
-METRICS = ("ece", "brier")
 BINS = 15
 LOWEST, HIGHEST = 0.05, 20.0  # a few hundred texts support no value beyond
-AT_BOUND = (
-  "the temperature could not be fitted: validation has almost no errors, or almost "
-  "only errors, and the best value would lie beyond {}; scores are not calibrated"
-)
-
-
-class Bin(NamedTuple):
-  """Texts whose score lies in (low, high]; the first bin includes 0."""
-
-  low: float
-  high: float
-  count: int
-  score: float | None  # mean; None if the bin is empty
-  share: float | None  # fraction of positive outcomes; None if the bin is empty
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str | None]:
@@ -57,7 +42,11 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str |
   temperature = float(np.exp(best.x))
   for bound in (LOWEST, HIGHEST):
     if np.isclose(temperature, bound, rtol=1e-3):
-      return 1.0, AT_BOUND.format(bound)
+      return 1.0, (
+        "the temperature could not be fitted: validation has almost no errors, or "
+        f"almost only errors, and the best value would lie beyond {bound}; scores are "
+        "not calibrated"
+      )
   return temperature, None
 
 
@@ -66,25 +55,24 @@ def scores_and_outcomes(
 ) -> tuple[np.ndarray, np.ndarray]:
   """(score f64 [n], outcome bool [n]): the two sides that calibration compares.
 
-  With two classes, the probability of harm and whether the text is harmful. With more,
-  the probability of the predicted class and whether the prediction is correct.
+  With two classes: the probability of harm, and whether the text is harmful. With more:
+  the probability of the predicted class, and whether the prediction is correct.
   """
   if probability.shape[1] == 2:
     return probability[:, HARMFUL], label == HARMFUL
-  predicted = probability.argmax(1)
-  return probability.max(1), predicted == label
+  return probability.max(1), probability.argmax(1) == label
 
 
 def calibration_errors(
   logits: np.ndarray, label: np.ndarray, temperature: float
 ) -> dict[str, float]:
-  """ECE, Brier score and mean negative log likelihood at a temperature.
+  """Expected calibration error, Brier score and log loss at a temperature.
 
-  ECE is a sum of absolute values, which resampling can only increase, so it has no
-  bootstrap interval here.
+  The Brier score (Brier 1950) is defined as in scikit-learn: with two classes, the mean
+  squared error of the probability of harm; with more, the sum over the classes.
 
-  The Brier score (Brier 1950) is defined as in scikit-learn: with two classes the mean
-  squared error of the probability of harm, with more the sum over the classes.
+  Returns:
+    `ece`, `brier` and `nll`.
   """
   probability = softmax(logits, temperature)
   score, outcome = scores_and_outcomes(probability, label)
@@ -110,18 +98,25 @@ def bin_index(score: np.ndarray) -> np.ndarray:
 
 def reliability_bins(
   logits: np.ndarray, label: np.ndarray, temperature: float
-) -> list[Bin]:
-  """Computes the bins of a reliability diagram."""
+) -> list[dict[str, Any]]:
+  """Computes the bins of a reliability diagram.
+
+  Returns:
+    `low`, `high`, `count`, `score` (mean) and `share` (of positive outcomes) of each
+    bin. A bin has the texts with a score in (low, high], and the first bin also those
+    with score 0. In an empty bin, `score` and `share` are None.
+  """
   score, outcome = scores_and_outcomes(softmax(logits, temperature), label)
   index = bin_index(score)
   count = np.bincount(index, minlength=BINS)
-  sums = np.bincount(index, score, BINS), np.bincount(index, outcome, BINS)
+  scores, outcomes = np.bincount(index, score, BINS), np.bincount(index, outcome, BINS)
   return [
-    Bin(
-      b / BINS,
-      (b + 1) / BINS,
-      int(count[b]),
-      *(float(values[b] / count[b]) if count[b] else None for values in sums),
-    )
+    {
+      "low": b / BINS,
+      "high": (b + 1) / BINS,
+      "count": int(count[b]),
+      "score": float(scores[b] / count[b]) if count[b] else None,
+      "share": float(outcomes[b] / count[b]) if count[b] else None,
+    }
     for b in range(BINS)
   ]

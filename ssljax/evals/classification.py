@@ -1,8 +1,7 @@
 """Computes classification metrics from logits, with scikit-learn's definitions.
 
 `classification_metrics` computes the metrics of one set with scikit-learn itself.
-`resampled_metrics` computes the same metrics for many resamples at once, for bootstrap
-intervals.
+`resampled_metrics` computes them for many resamples at once, for bootstrap intervals.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,8 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from sklearn import metrics
 
-from ssljax.evals import bootstrap
-from ssljax.evals.bootstrap import ratio
+from ssljax.evals.bootstrap import RankingMetrics, ratio
 
 METRICS = (
   *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "macro_f1"),
@@ -36,10 +34,10 @@ def classification_metrics(
   """The metrics of n texts by name, in the order of METRICS.
 
   With two classes, precision, recall, F1, AUROC and AUPRC refer to the harmful class.
-  With more, they are unweighted means over the classes that occur in `label` (AUROC is
-  one against the rest). `balanced_accuracy` and `macro_f1` are always such means. In a
-  mean, a class that was never predicted has a precision of 0. An undefined metric is
-  None; `undefined_reasons` says why.
+  With more, they are unweighted means over the classes that occur in `label` (for AUROC
+  and AUPRC, of each class against the rest). `balanced_accuracy` and `macro_f1` are
+  always such means. In a mean, a class that was never predicted has a precision of 0.
+  An undefined metric is None; `undefined_reasons` says why.
 
     >>> logits = np.array([[2, 0], [0, 1], [3, 0]], np.float32)
     >>> classification_metrics(logits, np.array([0, 1, 1]))["recall"]
@@ -49,15 +47,13 @@ def classification_metrics(
     logits: f32 [n, C].
     label: i64 [n].
   """
-  classes = logits.shape[-1]
-  predicted = logits.argmax(-1)
-  present = np.unique(label)
+  predicted, ranked = logits.argmax(-1), np.unique(label)
   undefined = undefined_reasons(logits, label)
-  macro = {"labels": present, "average": "macro", "zero_division": 0.0}
+  macro = {"labels": ranked, "average": "macro", "zero_division": 0.0}
   average = macro
-  if classes == 2:
+  if logits.shape[-1] == 2:
     average = {"pos_label": HARMFUL, "average": "binary", "zero_division": 0.0}
-  ranked = [HARMFUL] if classes == 2 else present
+    ranked = [HARMFUL]
   one_hot = (label[:, None] == ranked).astype(int)
   score = softmax(logits)[:, ranked]
   functions: dict[str, Callable[[], float]] = {
@@ -78,17 +74,15 @@ def classification_metrics(
 
 def undefined_reasons(logits: np.ndarray, label: np.ndarray) -> dict[str, str]:
   """Why metrics of `classification_metrics` are None, by name."""
+  means = ("balanced_accuracy", "macro_f1", "auroc", "auprc")
+  rates = ("precision", "recall", "f1")
+  two_classes = logits.shape[-1] == 2
   reasons: dict[str, str] = {}
   if len(np.unique(label)) == 1:
-    means = ("balanced_accuracy", "macro_f1", "auroc", "auprc")
-    reasons = dict.fromkeys(means, ONE_CLASS)
-  if logits.shape[-1] > 2:
-    if reasons:
-      reasons |= dict.fromkeys(("precision", "recall", "f1"), ONE_CLASS)
-    return reasons
-  if not (label == HARMFUL).any():
-    reasons |= dict.fromkeys(("precision", "recall", "f1"), NOT_HARMFUL)
-  elif not (logits.argmax(-1) == HARMFUL).any():
+    reasons = dict.fromkeys(means if two_classes else means + rates, ONE_CLASS)
+  if two_classes and not (label == HARMFUL).any():
+    reasons |= dict.fromkeys(rates, NOT_HARMFUL)
+  elif two_classes and not (logits.argmax(-1) == HARMFUL).any():
     reasons["precision"] = NOT_FLAGGED
   return reasons
 
@@ -107,17 +101,17 @@ def resampled_metrics(
   """
   classes = logits.shape[-1]
   probability = softmax(logits)
-  cell = label * classes + logits.argmax(-1)
+  cells = np.eye(classes**2)[label * classes + logits.argmax(-1)]
   ranked = [HARMFUL] if classes == 2 else range(classes)
-  rankings = [bootstrap.RankingMetrics(probability[:, c], label == c) for c in ranked]
+  rankings = [RankingMetrics(probability[:, c], label == c) for c in ranked]
   by_block: list[dict[str, np.ndarray]] = []
   for counts in blocks:
-    confusion = bootstrap.count_cells(counts, cell, classes**2)
-    values = confusion_metrics(confusion.reshape(-1, classes, classes))
+    values = confusion_metrics((counts @ cells).reshape(-1, classes, classes))
     ranks = np.array([ranking(counts) for ranking in rankings])  # [ranked, 2, r]
     drawn = ~np.isnan(ranks)  # NaN: the class was not drawn
-    means = ratio(np.where(drawn, ranks, 0).sum(0), drawn.sum(0))
-    values["auroc"], values["auprc"] = means
+    values["auroc"], values["auprc"] = ratio(
+      np.where(drawn, ranks, 0).sum(0), drawn.sum(0)
+    )
     by_block.append(values)
   return {
     name: np.concatenate([values[name] for values in by_block]) for name in by_block[0]
@@ -136,29 +130,28 @@ def confusion_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
   correct = np.diagonal(confusion, axis1=1, axis2=2)
   labelled, predicted = confusion.sum(2), confusion.sum(1)
   present = labelled > 0
+  count = present.sum(1)
   precision = ratio(correct, predicted, 0.0)
   recall = ratio(correct, labelled, 0.0)
   f1 = ratio(2 * correct, labelled + predicted, 0.0)
 
   def macro(values: np.ndarray) -> np.ndarray:
-    count = present.sum(1)
     return ratio((values * present).sum(1), np.where(count > 1, count, 0))
 
-  values = {
+  if confusion.shape[-1] == 2:
+    harmful, flagged = present[:, HARMFUL], predicted[:, HARMFUL] > 0
+    average = lambda values: np.where(harmful, values[:, HARMFUL], np.nan)
+    mean_precision = np.where(flagged, average(precision), np.nan)
+  else:
+    average, mean_precision = macro, macro(precision)
+  return {
     "accuracy": ratio(correct.sum(1), labelled.sum(1)),
     "balanced_accuracy": macro(recall),
-    "precision": macro(precision),
-    "recall": macro(recall),
-    "f1": macro(f1),
+    "precision": mean_precision,
+    "recall": average(recall),
+    "f1": average(f1),
     "macro_f1": macro(f1),
   }
-  if confusion.shape[-1] == 2:
-    harmful = present[:, HARMFUL]
-    flagged = predicted[:, HARMFUL] > 0
-    values["precision"] = np.where(harmful & flagged, precision[:, HARMFUL], np.nan)
-    values["recall"] = np.where(harmful, recall[:, HARMFUL], np.nan)
-    values["f1"] = np.where(harmful, f1[:, HARMFUL], np.nan)
-  return values
 
 
 def per_class_metrics(
@@ -166,8 +159,8 @@ def per_class_metrics(
 ) -> list[dict[str, float | None]]:
   """Precision, recall, F1 and the number of texts (`support`) of each class.
 
-  Precision is None for a class that was never predicted; all three are None for a class
-  without texts.
+  Precision is None for a class that was never predicted. For a class without texts,
+  precision, recall and F1 are None.
   """
   predicted, classes = logits.argmax(-1), list(range(logits.shape[-1]))
   columns = metrics.precision_recall_fscore_support(

@@ -1,7 +1,7 @@
 """Compares methods on one dataset by paired bootstrap over its test texts.
 
 All runs are evaluated on the same resamples of the test texts, so texts that are hard
-for both methods don't widen the interval of their difference.
+for both methods don't widen the interval of the difference between them.
 """
 
 import itertools
@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssljax.evals import bootstrap, classification
+from ssljax.evals import bootstrap
+from ssljax.evals.classification import resampled_metrics
 from ssljax.evals.groups import Group
 
 
@@ -23,9 +24,9 @@ class Difference(NamedTuple):
 
   method: str
   other: str
-  value: float  # difference of the means over seeds
+  value: float  # difference between the means over seeds
   interval: list[float] | None  # 95%, over texts
-  p_value: float | None  # two-sided, of no difference; None if the interval is None
+  p_value: float | None  # two-sided, for the hypothesis of no difference
 
 
 def paired_differences(groups: Sequence[Group], metric: str = "f1") -> list[Difference]:
@@ -38,28 +39,24 @@ def paired_differences(groups: Sequence[Group], metric: str = "f1") -> list[Diff
     DifferentTexts: the runs were not tested on the same texts.
     UserError: predictions cannot be read.
   """
-  means = resampled_means(groups, metric)
+  resampled = resampled_means(groups, metric)
   differences = []
   for b, a in itertools.combinations(range(len(groups)), 2):
-    gap = means[a] - means[b]
     value = np.mean(groups[a].values(metric)) - np.mean(groups[b].values(metric))
-    interval, defined = bootstrap.percentile_interval(gap), gap[~np.isnan(gap)]
-    p_value = None
+    gap = resampled[a] - resampled[b]
+    interval, p_value = bootstrap.percentile_interval(gap), None
     if interval:
-      below, above = np.mean(defined <= 0), np.mean(defined >= 0)
-      # At least one resample: a p-value of 0 would claim more than they can show.
-      p_value = float(min(1.0, 2 * max(min(below, above), 1 / len(defined))))
+      defined = gap[~np.isnan(gap)]
+      opposite = min(np.mean(defined <= 0), np.mean(defined >= 0))
+      # At least one resample: n resamples cannot show a p-value below 2 / n.
+      p_value = float(min(1.0, 2 * max(opposite, 1 / len(defined))))
     names = groups[a].name, groups[b].name
     differences.append(Difference(*names, float(value), interval, p_value))
   return differences
 
 
 def resampled_means(groups: Sequence[Group], metric: str) -> np.ndarray:
-  """The mean over the seeds of each group on the same resamples, f64 [groups, R].
-
-  Raises:
-    DifferentTexts: the runs were not tested on the same texts.
-  """
+  """The mean over the seeds of each group on the same resamples, f64 [groups, R]."""
   first, means = None, []
   for group in groups:
     values = []
@@ -72,7 +69,6 @@ def resampled_means(groups: Sequence[Group], metric: str) -> np.ndarray:
           "cannot be compared text by text"
         )
       blocks = bootstrap.draw_resamples(len(test.label))
-      resampled = classification.resampled_metrics(test.logits, test.label, blocks)
-      values.append(resampled[metric])
+      values.append(resampled_metrics(test.logits, test.label, blocks)[metric])
     means.append(np.mean(values, axis=0))
   return np.array(means)

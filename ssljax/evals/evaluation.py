@@ -1,7 +1,7 @@
 """Computes the metrics of a set of texts, as result.json and metrics.json hold them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,15 +9,9 @@ import numpy as np
 
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
-from ssljax.evals import (
-  bootstrap,
-  calibration,
-  classification,
-  slices,
-  thresholds,
-  wilson,
-)
+from ssljax.evals import bootstrap, calibration, classification, slices, thresholds
 from ssljax.evals.classification import HARMFUL, softmax
+from ssljax.evals.wilson import f1_interval, proportion
 
 TWO_CLASSES_ONLY = "thresholds exist only for two classes"
 TOO_FEW_RESAMPLES = "more than 5% of the bootstrap resamples do not define it"
@@ -56,11 +50,11 @@ class ScoredTexts(NamedTuple):
 
 
 class DecisionRule(NamedTuple):
-  """What validation determines: how to calibrate scores, and where to flag."""
+  """The temperature and the thresholds, both determined on validation."""
 
   temperature: float
   thresholds: dict[str, dict[str, Any]]  # see `thresholds.choose_thresholds`
-  undefined: dict[str, str]  # by name, why there is no temperature or no threshold
+  undefined: dict[str, str]  # why there is no temperature or no threshold, by name
 
 
 def fit_decision_rule(validation: ScoredTexts) -> DecisionRule:
@@ -76,19 +70,20 @@ def fit_decision_rule(validation: ScoredTexts) -> DecisionRule:
 
 
 def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
-  """Reads the decision rule of a finished run; an unfinished one has none yet.
+  """Reads the decision rule of a run; for an unfinished run, everything is undefined.
 
   Args:
     workdir: folder of the run.
-    step: of the checkpoint that the rule will be applied to.
+    step: step of the checkpoint that the rule will be applied to.
 
   Raises:
     UserError: result.json cannot be read, or belongs to another checkpoint.
   """
   path = workdir / "result.json"
   if not path.exists():
-    undefined = dict.fromkeys(("temperature", "thresholds"), UNFINISHED)
-    return DecisionRule(1.0, {}, undefined)
+    return DecisionRule(
+      1.0, {}, dict.fromkeys(("temperature", "thresholds"), UNFINISHED)
+    )
   try:
     result = json.loads(path.read_text(encoding="utf-8"))
     keys = ("threshold", "warning", "validation")
@@ -96,16 +91,16 @@ def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
       target: {key: values[key] for key in keys}
       for target, values in result["thresholds"].items()
     }
-    chosen_step = result["step"]
+    rule_step = result["step"]
     rule = DecisionRule(result["temperature"], chosen, result["undefined"])
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
       f"{path}: cannot be read ({error!r}), so the thresholds are unknown; run the "
       "training command again to write it"
     ) from None
-  if chosen_step != step:
+  if rule_step != step:
     raise UserError(
-      f"{workdir}: result.json belongs to the checkpoint of step {chosen_step}, which "
+      f"{workdir}: result.json belongs to the checkpoint of step {rule_step}, which "
       f"cannot be read, and its thresholds do not apply to step {step}; train again in "
       "a new folder"
     )
@@ -145,113 +140,100 @@ def set_metrics(
   """The metrics of one set, each with its 95% interval over texts.
 
   Proportions (accuracy; with two classes also precision and recall) have Wilson's
-  interval, the other metrics a bootstrap interval. F1 has one derived from Wilson's if
-  all resamples would agree; see `_f1_interval`.
+  interval, the other metrics a bootstrap interval. For F1, see `_f1_interval`.
 
   Returns:
-    The metrics of `classification` and `calibration`, each with `<name>_interval`
-    except ECE; `undefined` with the reason why a metric or its interval is None;
-    `rows`, `truncated`, `by_class` and `confusion_matrix`.
+    The metrics of `classification_metrics`, `ece` and `brier`, each with
+    `<name>_interval` except ECE; `undefined` with the reason why a metric or its
+    interval is None; `rows`, `truncated`, `by_class` and `confusion_matrix`.
   """
   logits, label = texts.logits, texts.label
-  values: dict[str, Any] = dict(classification.classification_metrics(logits, label))
   errors = calibration.calibration_errors(logits, label, rule.temperature)
-  values |= {name: errors[name] for name in calibration.METRICS}
+  undefined = classification.undefined_reasons(logits, label)
   intervals = _intervals(texts, rule, seed)
   metrics: dict[str, Any] = {}
-  for name, value in values.items():
+  for name, value in (
+    *classification.classification_metrics(logits, label).items(),
+    ("ece", errors["ece"]),
+    ("brier", errors["brier"]),
+  ):
     metrics[name] = value
-    if name != "ece":
-      interval = None if value is None else intervals[f"{name}_interval"]
-      metrics[f"{name}_interval"] = interval
-  metrics["undefined"] = classification.undefined_reasons(logits, label) | {
-    name: TOO_FEW_RESAMPLES
-    for name, interval in intervals.items()
-    if interval is None and values.get(name.removesuffix("_interval")) is not None
+    if name == "ece":  # no interval: resampling can only increase absolute values
+      continue
+    interval = None if value is None else intervals[name]
+    metrics[f"{name}_interval"] = interval
+    if value is not None and interval is None:
+      undefined[f"{name}_interval"] = TOO_FEW_RESAMPLES
+  return {
+    **metrics,
+    "undefined": undefined,
+    "rows": len(label),
+    "truncated": texts.truncated,
+    "by_class": classification.per_class_metrics(logits, label),
+    "confusion_matrix": classification.confusion_matrix(logits, label),
   }
-  metrics |= {"rows": len(label), "truncated": texts.truncated}
-  metrics["by_class"] = classification.per_class_metrics(logits, label)
-  metrics["confusion_matrix"] = classification.confusion_matrix(logits, label)
-  return metrics
 
 
 def _intervals(
   texts: ScoredTexts, rule: DecisionRule, seed: int
 ) -> dict[str, list[float] | None]:
-  """`<name>_interval` of each metric of a set."""
+  """The interval of each metric of a set."""
   logits, label = texts.logits, texts.label
   squared = calibration.squared_errors(softmax(logits, rule.temperature), label)
-  squared_sums: list[np.ndarray] = []
-
-  def blocks() -> Iterator[np.ndarray]:  # drawn once for all metrics
-    for counts in bootstrap.draw_resamples(len(label), seed=seed):
-      squared_sums.append(counts @ squared)
-      yield counts
-
+  blocks = lambda: bootstrap.draw_resamples(len(label), seed=seed)
   resampled = classification.resampled_metrics(logits, label, blocks())
-  resampled["brier"] = np.concatenate(squared_sums) / len(label)
+  resampled["brier"] = np.concatenate([counts @ squared for counts in blocks()])
+  resampled["brier"] /= len(label)
   intervals = {
-    f"{name}_interval": bootstrap.percentile_interval(values)
-    for name, values in resampled.items()
+    name: bootstrap.percentile_interval(values) for name, values in resampled.items()
   }
   predicted = logits.argmax(1)
-  correct = (predicted == label).sum()
-  intervals["accuracy_interval"] = wilson.proportion(correct, len(label))[1]
+  intervals["accuracy"] = proportion((predicted == label).sum(), len(label))[1]
   if logits.shape[1] == 2:
     flagged, harmful = predicted == HARMFUL, label == HARMFUL
     caught = (flagged & harmful).sum()
-    intervals["precision_interval"] = wilson.proportion(caught, flagged.sum())[1]
-    intervals["recall_interval"] = wilson.proportion(caught, harmful.sum())[1]
-    intervals["f1_interval"] = _f1_interval(flagged, harmful, resampled["f1"])
+    intervals["precision"] = proportion(caught, flagged.sum())[1]
+    intervals["recall"] = proportion(caught, harmful.sum())[1]
+    intervals["f1"] = _f1_interval(flagged, harmful, resampled["f1"])
   return intervals
 
 
 def _f1_interval(flagged, harmful, resampled) -> list[float] | None:
-  """The interval of F1: by bootstrap from `resampled` [R] where resamples can differ.
+  """The bootstrap interval of F1 from `resampled` [R], or one derived from Wilson's.
 
-  If nothing was caught, F1 is 0 in every resample, and if nothing is wrong it is 1;
-  neither is certain.
+  If nothing was caught, F1 is 0 in every resample. If nothing is wrong, it is 1. The
+  bootstrap would claim certainty in both cases.
   """
   caught, wrong = (flagged & harmful).sum(), (flagged ^ harmful).sum()
   if caught and wrong:
     return bootstrap.percentile_interval(resampled)
-  return wilson.f1_interval(caught, wrong)
+  return f1_interval(caught, wrong)
 
 
 def threshold_metrics(
   texts: ScoredTexts, rule: DecisionRule, seed: int = 0
 ) -> dict[str, Any]:
-  """Measures the thresholds on a set that they were not chosen on.
+  """Measures the thresholds on a set other than the one they were chosen on.
 
   Returns:
     For each of `thresholds.TARGETS`: `threshold`, `warning`, `validation`, and the
     rates of `thresholds.threshold_rates` with their intervals; {} with more than two
     classes.
   """
-  if not rule.thresholds:
-    return {}
+  metrics = {target: dict(chosen) for target, chosen in rule.thresholds.items()}
+  existing = [m for m in metrics.values() if m["threshold"] is not None]
+  if not existing:
+    return metrics
   score = softmax(texts.logits, rule.temperature)[:, HARMFUL]
   harmful = texts.label == HARMFUL
-  existing = {
-    target: chosen["threshold"]
-    for target, chosen in rule.thresholds.items()
-    if chosen["threshold"] is not None
-  }
-  blocks = bootstrap.draw_resamples(len(texts.label), seed=seed)
-  resampled = dict(
-    zip(
-      existing,
-      thresholds.resampled_rates(score, harmful, existing.values(), blocks),
-      strict=True,
-    )
-  )
-  metrics = {target: dict(chosen) for target, chosen in rule.thresholds.items()}
-  for target, threshold in existing.items():
-    f1 = _f1_interval(score >= threshold, harmful, resampled[target]["f1"])
-    metrics[target] |= {
+  values = [m["threshold"] for m in existing]
+  blocks = bootstrap.draw_resamples(len(harmful), seed=seed)
+  resampled = thresholds.resampled_f1(score, harmful, values, blocks)
+  for target_metrics, threshold, f1 in zip(existing, values, resampled, strict=True):
+    target_metrics |= {
       **thresholds.threshold_rates(score, harmful, threshold),
       **thresholds.rate_intervals(score, harmful, threshold),
-      "f1_interval": f1,
+      "f1_interval": _f1_interval(score >= threshold, harmful, f1),
     }
   return metrics
 
@@ -262,10 +244,7 @@ def calibration_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any
   return {
     name: {
       **calibration.calibration_errors(logits, label, temperature),
-      "bins": [
-        reliability_bin._asdict()
-        for reliability_bin in calibration.reliability_bins(logits, label, temperature)
-      ],
+      "bins": calibration.reliability_bins(logits, label, temperature),
     }
     for name, temperature in (("before", 1.0), ("after", rule.temperature))
   }

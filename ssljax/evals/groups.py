@@ -27,43 +27,41 @@ BASELINE = "supervised"
 class Group(NamedTuple):
   """Runs of one method on one dataset with one budget, one for each seed."""
 
-  name: str  # of the method, with the options that tell it from others
+  name: str  # the method, with the options in which its groups differ
   data: str
   labels: int
   runs: list[Run]
 
   def values(self, metric: str) -> list[float]:
-    """The metric on test of each run that defines it."""
-    values = [run.result["test"][metric] for run in self.runs]
+    """The metric on test of each run in which it is defined."""
+    values = (run.result["test"][metric] for run in self.runs)
     return [value for value in values if value is not None]
+
+  def options(self) -> dict[str, Any]:
+    """The config without IGNORED, as dotted options."""
+    return _flatten(self.runs[0].config)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
   """Groups in the order of the runs, with `supervised` first.
 
-  The name of a method includes the options in which its runs differ on one dataset with
-  one budget. Options that vary only with the dataset or the budget are not included;
-  see `varying_options`.
+  If runs of a method differ in an option on one dataset with one budget, that option is
+  part of the group's name. Options that vary only with the dataset or the budget are
+  not; see `varying_options`.
 
   Raises:
     UserError: two runs of one group have the same seed, or predictions cannot be read.
   """
+  names = dataset_names(runs)
   configs = [_flatten(run.config) for run in runs]
-  methods = [run.result["method"] for run in runs]
-  budgets = (config[BUDGET] for config in configs)
-  places = list(zip(dataset_names(runs), budgets, strict=True))
-  options = {
-    method: _distinguishing_options(
-      [
-        (place, config)
-        for name, place, config in zip(methods, places, configs, strict=True)
-        if name == method
-      ]
-    )
-    for method in dict.fromkeys(methods)
-  }
+  places = [(name, c[BUDGET]) for name, c in zip(names, configs, strict=True)]
+  by_method: dict[str, list[tuple[tuple, dict[str, Any]]]] = {}
+  for run, place, config in zip(runs, places, configs, strict=True):
+    by_method.setdefault(run.result["method"], []).append((place, config))
+  options = {method: _distinguishing_options(m) for method, m in by_method.items()}
   groups: dict[tuple, Group] = {}
-  for run, config, method, place in zip(runs, configs, methods, places, strict=True):
+  for run, place, config in zip(runs, places, configs, strict=True):
+    method = run.result["method"]
     name = " ".join([method, *(f"{o}={config.get(o)}" for o in options[method])])
     group = groups.setdefault((name, *place), Group(name, *place, []))
     for other in group.runs:
@@ -76,44 +74,36 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
   return sorted(groups.values(), key=lambda group: group.name.split()[0] != BASELINE)
 
 
-def _distinguishing_options(
-  runs: Sequence[tuple[tuple, Mapping[str, Any]]],
-) -> list[str]:
-  """The options in which runs (place, config) of a method differ at the same place."""
-  by_place: dict[tuple, list[Mapping[str, Any]]] = {}
-  for place, config in runs:
-    by_place.setdefault(place, []).append(config)
+def _distinguishing_options(runs: Sequence[tuple[tuple, dict[str, Any]]]) -> list[str]:
+  """The options in which runs (place, config) of a method differ at one place."""
+  places = {place for place, _ in runs}
   return [
     option
-    for option in dict.fromkeys(itertools.chain.from_iterable(c for _, c in runs))
+    for option in dict.fromkeys(option for _, config in runs for option in config)
     if option not in (DATA, BUDGET, "method.name")
-    and any(
-      len({repr(config.get(option)) for config in configs}) > 1
-      for configs in by_place.values()
-    )
+    and len({(place, repr(config.get(option))) for place, config in runs}) > len(places)
   ]
 
 
 def dataset_names(runs: Sequence[Run]) -> list[str]:
   """A short name for the dataset of each run.
 
-  Runs with the same path share a dataset, even though each seed splits a single file
-  differently. Runs with the same test texts do as well, whatever their paths.
+  Runs share a dataset if they have the same path, although each seed splits a single
+  file differently. They also share it if they have the same test texts.
   """
-  datasets: list[set] = []  # of paths and hashes of test sets
+  datasets: list[set] = []  # each has the paths and the test set hashes of one dataset
   for run in runs:
-    keys = {run.config["data"], run.test_set_hash()}
+    keys = {run.config[DATA], run.test_set_hash()}
     same = [dataset for dataset in datasets if dataset & keys]
     datasets = [dataset for dataset in datasets if not dataset & keys]
     datasets.append(keys.union(*same))
   # The shortest path gives the name, so that the order of the runs doesn't matter.
-  paths = [
-    sorted((key for key in dataset if isinstance(key, str)), key=lambda p: (len(p), p))
-    for dataset in datasets
-  ]
-  names = short_names([spellings[0] for spellings in paths])
-  name_of = {path: names[spellings[0]] for spellings in paths for path in spellings}
-  return [name_of[run.config["data"]] for run in runs]
+  shortest = {}
+  for dataset in datasets:
+    paths = sorted(key for key in dataset if isinstance(key, str))
+    shortest |= dict.fromkeys(paths, min(paths, key=len))
+  names = short_names([*shortest.values()])
+  return [names[shortest[run.config[DATA]]] for run in runs]
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
@@ -144,38 +134,35 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | N
 
 
 def config_differences(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
-  """Options that differ between methods: option -> name of the group -> its value.
+  """Options that differ between methods: option -> name of the group -> value.
 
-  The groups share a dataset and a budget. Options of `method` and `wrapper` define the
-  method and are left out; if they differ between runs of one method, its name shows it.
+  The groups share a dataset and a budget. Options of `method` and `wrapper` are left
+  out because they define the method. If they differ between runs of one method, the
+  group's name shows it.
   """
-  configs = {group.name: _flatten(group.runs[0].config) for group in groups}
-  options = dict.fromkeys(itertools.chain.from_iterable(configs.values()))
+  configs = {group.name: group.options() for group in groups}
   differences = {}
-  for option in options:
-    if option in (DATA, BUDGET, "name") or option.startswith(("method.", "wrapper.")):
-      continue
+  for option in dict.fromkeys(itertools.chain.from_iterable(configs.values())):
     values = {name: str(config.get(option)) for name, config in configs.items()}
-    if len(set(values.values())) > 1:
+    defines = option in (DATA, BUDGET, "name") or option.startswith(
+      ("method.", "wrapper.")
+    )
+    if not defines and len(set(values.values())) > 1:
       differences[option] = values
   return differences
 
 
-class VaryingOption(NamedTuple):
-  """An option that varies with the dataset or the budget."""
-
-  option: str
-  methods: list[str]
-  values: dict[tuple[str, int], str]  # by dataset and budget
-
-
-def varying_options(groups: Sequence[Group]) -> list[VaryingOption]:
+def varying_options(
+  groups: Sequence[Group],
+) -> list[tuple[str, list[str], dict[tuple[str, int], str]]]:
   """Options that a method sets differently for other datasets or budgets.
 
-  Methods that vary an option in the same way share one entry.
+  Returns:
+    (option, methods, value by dataset and budget). Methods that vary an option in the
+    same way share one entry.
   """
-  configs = [_flatten(group.runs[0].config) for group in groups]
-  varying: dict[tuple, VaryingOption] = {}
+  configs = [group.options() for group in groups]
+  varying: dict[tuple, tuple] = {}
   for option in dict.fromkeys(itertools.chain.from_iterable(configs)):
     if option in (DATA, BUDGET):
       continue
@@ -187,6 +174,6 @@ def varying_options(groups: Sequence[Group]) -> list[VaryingOption]:
       }
       if len(set(values.values())) > 1:
         key = (option, *sorted(values.items()))
-        entry = varying.setdefault(key, VaryingOption(option, [], values))
-        entry.methods.append(name)
+        _, methods, _ = varying.setdefault(key, (option, [], values))
+        methods.append(name)
   return list(varying.values())

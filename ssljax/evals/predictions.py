@@ -1,4 +1,4 @@
-"""Writes and reads the table of predictions, with the texts themselves."""
+"""Writes and reads the table of predictions and the texts that belong to them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ COLUMNS = ("text", "response", "category", "source")  # copied from the records
 
 
 class Predictions(NamedTuple):
-  """The predictions for n texts, as read from disk."""
+  """The predictions for n texts."""
 
   id: list[str]
   label: np.ndarray  # i64 [n]
@@ -30,8 +30,8 @@ class Predictions(NamedTuple):
 def score_of(logits: np.ndarray, temperature: float) -> np.ndarray:
   """The calibrated score, f64 [n].
 
-  With two classes this is the probability of the harmful class, with more that of the
-  predicted class.
+  The score is the probability of the harmful class, or with more than two classes the
+  probability of the predicted class.
   """
   probability = softmax(logits, temperature)
   return probability[:, HARMFUL] if logits.shape[1] == 2 else probability.max(-1)
@@ -40,12 +40,12 @@ def score_of(logits: np.ndarray, temperature: float) -> np.ndarray:
 def write_predictions(
   path: Path, rows: Records, logits: np.ndarray, temperature: float = 1.0
 ) -> None:
-  """Writes `id`, `label`, `score`, `logits` and COLUMNS, complete or not at all.
+  """Writes `id`, `label`, `score`, `logits` and COLUMNS atomically, as Parquet.
 
   Args:
-    path: a Parquet file.
+    path: file to write.
     rows: n labelled texts.
-    logits: f32 [n, C], written as they are.
+    logits: f32 [n, C], written unchanged.
     temperature: calibrates the score.
   """
   columns = {

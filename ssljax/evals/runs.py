@@ -1,5 +1,6 @@
-"""Finds finished runs and reads what they left on disk; loads no model."""
+"""Finds finished runs and reads their files; loads no model."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -28,13 +29,13 @@ class Run(NamedTuple):
     return read_predictions(self.workdir / "predictions" / f"{split}.parquet")
 
   def test_set_hash(self) -> bytes:
-    """A hash that is equal for runs with the same test texts and labels."""
+    """SHA-256 that is equal for runs with the same test texts and labels."""
     test = self.predictions()
     content = [test.id, test.label.tolist(), test.text, test.response]
     return hashlib.sha256(json.dumps(content).encode()).digest()
 
   def history(self) -> dict[str, list[dict[str, Any]]]:
-    """Reads the lines of metrics.jsonl by split, in the order of the steps."""
+    """Reads the lines of metrics.jsonl: split -> its lines in the order of steps."""
     lines: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "test": []}
     path = self.workdir / "metrics.jsonl"
     try:
@@ -50,13 +51,10 @@ class Run(NamedTuple):
 
 
 def find_runs(paths: Sequence[str]) -> list[Run]:
-  """Finds the finished runs in folders.
-
-  Args:
-    paths: each the folder of a run, or a folder with runs at any depth.
+  """Finds the finished runs at any depth in folders.
 
   Raises:
-    UserError: a path is not a folder or contains no run; no run is finished; a run
+    UserError: a path is not a folder or contains no run, no run is finished, or a run
       cannot be read.
   """
   runs = []
@@ -79,14 +77,11 @@ def find_unfinished(paths: Sequence[str]) -> list[Path]:
   workdirs = {}
   for path in paths:
     for config in sorted(Path(path).expanduser().rglob("config.json")):
-      workdir = config.parent
-      if (workdir / "result.json").exists():
-        continue
-      try:
-        run_config.read(workdir)
-      except UserError:  # not the config of a run; perhaps of an exported model
-        continue
-      workdirs[workdir.resolve()] = workdir
+      if not (config.parent / "result.json").exists():
+        # Another config.json may belong to an exported model.
+        with contextlib.suppress(UserError):
+          run_config.read(config.parent)
+          workdirs[config.parent.resolve()] = config.parent
   return list(workdirs.values())
 
 

@@ -1,8 +1,8 @@
 """Computes error rates of slices of a test set, to show where a classifier fails.
 
-A slice may contain one class only (a category of harm, harmless look-alikes), so it
-gets the rates that every slice has: errors, missed harm and false alarms. Wilson's
-intervals hold for small counts and rates near 0.
+A slice may contain only one class, such as a category of harm or harmless look-alikes.
+Its metrics are therefore rates of errors, missed harm and false alarms. Their Wilson
+intervals are valid for small counts and rates near 0.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from ssljax.evals.wilson import proportion
 
 LENGTHS = (0, 8, 32, 128, 512)  # lower bounds of the length classes, in words
 MIN_TEXTS = 10  # smaller slices are not reported
-MAX_VALUES = 50  # of one column
+MAX_VALUES = 50  # columns with more values are skipped
 MISSING = "(none)"
 
 
@@ -27,7 +27,7 @@ def slice_metrics(
 ) -> list[dict[str, Any]]:
   """Error rates of all slices, the worst slice first.
 
-  Slices are ordered by the lower end of the interval of the error rate, so that a
+  Slices are sorted by the lower end of the interval of their error rate, so that a
   handful of texts never comes first by chance.
 
   Args:
@@ -37,17 +37,31 @@ def slice_metrics(
     harmful: bool [n]; None with more than two classes.
 
   Returns:
-    `column`, `value`, `count`, `harmful` and, each with its `_interval`, `error_rate`,
-    `miss_rate` and `false_alarm_rate`; None if the denominator is 0.
+    `column`, `value`, `count` and `harmful` of each slice, and its `error_rate`,
+    `miss_rate` and `false_alarm_rate`, each with its `_interval`. A rate is None if its
+    denominator is 0.
   """
+  nothing = np.zeros_like(wrong)
+  denominators = {
+    "error_rate": ~nothing,
+    "miss_rate": nothing if harmful is None else harmful,
+    "false_alarm_rate": nothing if harmful is None else ~harmful,
+  }
   slices = []
-  for name, values in columns.items():
+  for column, values in columns.items():
     if skip_reason(values):
       continue
     for value, rows in _rows_by_value(values).items():
-      if len(rows) >= MIN_TEXTS:
-        rates = _rates(wrong[rows], None if harmful is None else harmful[rows])
-        slices.append({"column": name, "value": value, **rates})
+      if len(rows) < MIN_TEXTS:
+        continue
+      metrics = {"column": column, "value": value, "count": len(rows)}
+      metrics["harmful"] = None if harmful is None else int(harmful[rows].sum())
+      for name, among in denominators.items():
+        count = (wrong & among)[rows].sum()
+        metrics[name], metrics[f"{name}_interval"] = proportion(
+          count, among[rows].sum()
+        )
+      slices.append(metrics)
   return sorted(slices, key=lambda metrics: -metrics["error_rate_interval"][0])
 
 
@@ -66,47 +80,23 @@ def skip_reason(values: Sequence[Any]) -> str:
 def _rows_by_value(values: Sequence[Any]) -> dict[str, list[int]]:
   rows: dict[str, list[int]] = {}
   for i, value in enumerate(values):
-    for name in _split(value):
+    names = [name.strip() for name in ("" if value is None else str(value)).split(";")]
+    for name in dict.fromkeys(filter(None, names)) or [MISSING]:
       rows.setdefault(name, []).append(i)
   return rows
 
 
-def _split(value: Any) -> list[str]:
-  names = [name.strip() for name in ("" if value is None else str(value)).split(";")]
-  return list(dict.fromkeys(filter(None, names))) or [MISSING]
-
-
 def slice_columns(rows: Records, extra: Mapping[str, Sequence[Any]]) -> dict[str, list]:
-  """The columns to slice by: those of every record, then `extra`."""
-  texts, responses = rows.column("text"), rows.column("response")
-  columns = {name: rows.column(name) for name in ("category", "source")}
-  return {**columns, "words": length_classes(texts, responses), **extra}
+  """The columns to slice by: `category`, `source` and `words`, then `extra`.
 
-
-def length_classes(texts: Sequence[str], responses: Sequence[str | None]) -> list[str]:
-  """The length class of each text, with its response, in words."""
+  `words` is the length class of each text together with its response.
+  """
   words = [
     len(text.split()) + len((response or "").split())
-    for text, response in zip(texts, responses, strict=True)
+    for text, response in zip(rows.column("text"), rows.column("response"), strict=True)
   ]
-  names = [
-    *(f"{low} to {high - 1}" for low, high in itertools.pairwise(LENGTHS)),
-    f"{LENGTHS[-1]} or more",
-  ]
-  return [names[k] for k in np.searchsorted(LENGTHS, words, side="right") - 1]
-
-
-def _rates(wrong: np.ndarray, harmful: np.ndarray | None) -> dict[str, Any]:
-  everything, nothing = np.ones_like(wrong), np.zeros_like(wrong)
-  rates: dict[str, Any] = {
-    "count": len(wrong),
-    "harmful": None if harmful is None else int(harmful.sum()),
-  }
-  for name, among in (
-    ("error_rate", everything),
-    ("miss_rate", nothing if harmful is None else harmful),
-    ("false_alarm_rate", nothing if harmful is None else ~harmful),
-  ):
-    value, interval = proportion((wrong & among).sum(), among.sum())
-    rates |= {name: value, f"{name}_interval": interval}
-  return rates
+  classes = [f"{low} to {high - 1}" for low, high in itertools.pairwise(LENGTHS)]
+  classes.append(f"{LENGTHS[-1]} or more")
+  columns = {name: rows.column(name) for name in ("category", "source")}
+  index = np.searchsorted(LENGTHS, words, side="right") - 1
+  return {**columns, "words": [classes[k] for k in index], **extra}

@@ -1,16 +1,14 @@
 """Chooses thresholds for stated targets on validation and measures them on other sets.
 
 A text is flagged if its score is at least the threshold. A threshold lies midway
-between two neighbouring validation scores, so that no validation text lies exactly on
-it.
+between two neighbouring validation scores, so no validation text lies exactly on it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ssljax.evals import bootstrap
 from ssljax.evals.bootstrap import ratio
 from ssljax.evals.wilson import proportion
 
@@ -18,8 +16,7 @@ FALSE_POSITIVE_RATES = {"fpr_0.1%": 0.001, "fpr_1%": 0.01, "fpr_5%": 0.05}
 PRECISIONS = {"precision_90%": 0.9, "precision_95%": 0.95}
 BEST_F1 = "best_f1"
 TARGETS = (*FALSE_POSITIVE_RATES, *PRECISIONS, BEST_F1)
-
-EXPECTED = 5  # errors a target must allow on validation to be more than chance
+EXPECTED = 5  # a target that allows fewer errors on validation depends on chance
 
 
 def describe_target(target: str) -> str:
@@ -42,59 +39,59 @@ def choose_thresholds(
 
   Returns:
     For each name in TARGETS: `threshold` (None if no threshold meets the target),
-    `warning` (None, or why the threshold is unreliable) and `validation`, the rates of
-    the threshold there.
+    `warning` (None, or why the threshold is unreliable) and `validation` (its rates on
+    validation, as in `threshold_rates`).
   """
   harmless = int((~harmful).sum())
   if not harmless or harmless == len(harmful):
     reason = "validation contains texts of one class only"
     return {target: _no_threshold(reason) for target in TARGETS}
   order = np.argsort(-score, kind="stable")
-  ordered, ordered_harmful = score[order], harmful[order]
+  ordered = score[order]
   # Cut c flags the first `flagged[c]` texts; texts with equal scores stay together.
   last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
   flagged = np.r_[0, last + 1]
-  caught = np.r_[0, ordered_harmful.cumsum()[last]]
-  false = flagged - caught
-  precision = ratio(caught.astype(float), flagged.astype(float), 1.0)
+  caught = np.r_[0, harmful[order].cumsum()[last]]
   f1 = 2 * caught / (flagged + harmful.sum())
   ends = np.r_[1.0, ordered, np.minimum(0.0, np.nextafter(ordered[-1], -1))]
   above, below = ends[flagged], ends[flagged + 1]
   thresholds = np.maximum((above + below) / 2, np.nextafter(below, 2))
 
-  def at(cut: int, warning: str | None) -> dict[str, Any]:
+  def at(cut: int, reliable: bool, warning: str) -> dict[str, Any]:
     threshold = float(thresholds[cut])
     rates = threshold_rates(score, harmful, threshold)
+    warning = None if reliable else warning
     return {"threshold": threshold, "warning": warning, "validation": rates}
 
   chosen = {}
   for target, limit in FALSE_POSITIVE_RATES.items():
-    cut = int(np.flatnonzero(false <= limit * harmless + 1e-9)[-1])
-    warning = None
-    if limit * harmless < EXPECTED:
-      warning = (
-        f"validation has only {harmless} harmless texts, which allow "
-        f"{limit * harmless:.2g} false alarms at this rate; about "
-        f"{EXPECTED / limit:.0f} are needed for a reliable threshold"
-      )
-    chosen[target] = at(cut, warning)
+    allowed = limit * harmless
+    chosen[target] = at(
+      np.flatnonzero(flagged - caught <= allowed + 1e-9)[-1],
+      allowed >= EXPECTED,
+      f"validation has only {harmless} harmless texts, which allow {allowed:.2g} false "
+      f"alarms at this rate; about {EXPECTED / limit:.0f} are needed for a reliable "
+      "threshold",
+    )
   for target, limit in PRECISIONS.items():
-    cuts = np.flatnonzero((precision >= limit - 1e-12) & (flagged > 0))
-    if not len(cuts):
+    precise = ratio(caught, flagged) >= limit - 1e-12  # False if nothing is flagged
+    if not precise.any():
       reason = f"no threshold reaches a precision of {limit:.0%} on validation"
       chosen[target] = _no_threshold(reason)
       continue
-    cut, warning = int(cuts[-1]), None
-    if (1 - limit) * flagged[cut] < EXPECTED:
-      warning = (
-        f"based on only {flagged[cut]} flagged validation texts, of which "
-        f"{(1 - limit) * flagged[cut]:.2g} may be harmless"
-      )
-    chosen[target] = at(cut, warning)
-  cut, warning = int(f1.argmax()), None
-  if harmful.sum() < 10 * EXPECTED:
-    warning = f"validation has only {harmful.sum()} harmful texts"
-  chosen[BEST_F1] = at(cut, warning)
+    cut = np.flatnonzero(precise)[-1]
+    allowed = (1 - limit) * flagged[cut]
+    chosen[target] = at(
+      cut,
+      allowed >= EXPECTED,
+      f"based on only {flagged[cut]} flagged validation texts, of which "
+      f"{allowed:.2g} may be harmless",
+    )
+  chosen[BEST_F1] = at(
+    f1.argmax(),
+    harmful.sum() >= 10 * EXPECTED,
+    f"validation has only {harmful.sum()} harmful texts",
+  )
   return chosen
 
 
@@ -116,11 +113,9 @@ def threshold_rates(
     `false_positive_rate`, `precision`, `recall`, `f1` and `flagged`, the share of all
     texts that are flagged.
   """
-  counts = np.ones((1, len(score)))
-  rates = _rates(_outcome_counts(score, harmful, threshold, counts))
   return {
-    name: None if np.isnan(value[0]) else float(value[0])
-    for name, value in rates.items()
+    name: float(count / total) if total else None
+    for name, (count, total) in _rate_counts(score, harmful, threshold).items()
   }
 
 
@@ -128,46 +123,35 @@ def rate_intervals(
   score: np.ndarray, harmful: np.ndarray, threshold: float
 ) -> dict[str, list[float] | None]:
   """`<name>_interval` for `threshold_rates`, except F1, which is not a proportion."""
-  flagged = score >= threshold
   return {
-    f"{name}_interval": proportion((selected & among).sum(), among.sum())[1]
-    for name, selected, among in (
-      ("false_positive_rate", flagged, ~harmful),
-      ("precision", harmful, flagged),
-      ("recall", flagged, harmful),
-      ("flagged", flagged, np.ones_like(flagged)),
-    )
+    f"{name}_interval": proportion(count, total)[1]
+    for name, (count, total) in _rate_counts(score, harmful, threshold).items()
+    if name != "f1"
   }
 
 
-def resampled_rates(
+def _rate_counts(score, harmful, threshold: float) -> dict[str, tuple[int, int]]:
+  """The numerator and denominator of each rate."""
+  flagged = score >= threshold
+  caught = (flagged & harmful).sum()
+  return {
+    "false_positive_rate": ((flagged & ~harmful).sum(), (~harmful).sum()),
+    "precision": (caught, flagged.sum()),
+    "recall": (caught, harmful.sum()),
+    "f1": (2 * caught, flagged.sum() + harmful.sum()),
+    "flagged": (flagged.sum(), len(flagged)),
+  }
+
+
+def resampled_f1(
   score: np.ndarray,
   harmful: np.ndarray,
-  thresholds: Iterable[float],
+  thresholds: Sequence[float],
   blocks: Iterable[np.ndarray],
-) -> list[dict[str, np.ndarray]]:
-  """`threshold_rates` for R resamples, [R] each, one dict for each threshold."""
-  thresholds = list(thresholds)
-  outcomes: list[list[np.ndarray]] = [[] for _ in thresholds]
-  for counts in blocks:
-    for by_block, threshold in zip(outcomes, thresholds, strict=True):
-      by_block.append(_outcome_counts(score, harmful, threshold, counts))
-  return [_rates(np.concatenate(by_block)) for by_block in outcomes]
-
-
-def _outcome_counts(score, harmful, threshold: float, counts: np.ndarray) -> np.ndarray:
-  """[R, 4]: harmless texts (not flagged, flagged), then harmful ones."""
-  return bootstrap.count_cells(counts, 2 * harmful + (score >= threshold), 4)
-
-
-def _rates(outcomes: np.ndarray) -> dict[str, np.ndarray]:
-  """[R] each; NaN if the denominator is 0."""
-  passed, false, missed, caught = outcomes.T
-  flagged = false + caught
-  return {
-    "false_positive_rate": ratio(false, passed + false),
-    "precision": ratio(caught, flagged),
-    "recall": ratio(caught, missed + caught),
-    "f1": ratio(2 * caught, flagged + missed + caught),
-    "flagged": ratio(flagged, outcomes.sum(1)),
-  }
+) -> np.ndarray:
+  """F1 of each threshold for R resamples, f64 [thresholds, R]; NaN if undefined."""
+  flagged = score[:, None] >= np.array(thresholds)
+  columns = np.c_[flagged & harmful[:, None], flagged, harmful].astype(np.float64)
+  sums = np.concatenate([counts @ columns for counts in blocks])
+  caught, drawn_flagged, drawn_harmful = np.split(sums, [len(thresholds), -1], axis=1)
+  return ratio(2 * caught, drawn_flagged + drawn_harmful).T

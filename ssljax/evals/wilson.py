@@ -2,7 +2,7 @@
 
 Accuracy, recall and the false-positive rate are proportions. If only a few texts fail,
 many bootstrap resamples contain no failure at all, and an interval of [0, 0] would
-claim that failures never happen. Wilson's interval is still valid there.
+claim that failures never happen. Wilson's interval remains valid for such small counts.
 """
 
 from scipy import stats
@@ -22,12 +22,12 @@ def proportion(count: int, total: int) -> tuple[float | None, list[float] | None
 def f1_interval(caught: int, wrong: int) -> list[float] | None:
   """95% interval of F1; None if both counts are 0.
 
-  Of the texts that are harmful or flagged, a proportion J = caught / (caught + wrong)
-  is both, and F1 = 2 J / (1 + J). An interval of J therefore gives one of F1.
+  Among the texts that are harmful or flagged, J = caught / (caught + wrong) is the
+  proportion that are both. F1 is 2 J / (1 + J), so an interval of J gives one of F1.
 
   Args:
     caught: harmful texts that are flagged.
-    wrong: harmful texts that are missed plus harmless texts that are flagged.
+    wrong: missed harmful texts plus flagged harmless texts.
   """
   _, interval = proportion(caught, caught + wrong)
   return None if interval is None else [2 * j / (1 + j) for j in interval]

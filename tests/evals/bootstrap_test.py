@@ -81,7 +81,6 @@ def test_resampled_metrics_equal_scikit_learn_with_weights(classes):
 def test_the_percentile_interval_tolerates_5_percent_undefined_resamples():
   values = np.arange(1001) / 1000
   assert bootstrap.percentile_interval(values) == pytest.approx([0.025, 0.975])
-  assert bootstrap.percentile_interval(values, 0.5) == pytest.approx([0.25, 0.75])
   values[:50] = np.nan
   low, high = bootstrap.percentile_interval(values)
   assert 0.05 < low < high < 1
@@ -98,8 +97,8 @@ def test_95_percent_of_the_intervals_of_f1_contain_the_true_value():
   for i in range(500):
     logits, label = sample_population(random, 300)
     blocks = bootstrap.draw_resamples(300, 400, seed=i)
-    cell = 2 * label + logits.argmax(1)
-    confusion = np.concatenate([bootstrap.count_cells(c, cell, 4) for c in blocks])
+    cells = np.eye(4)[2 * label + logits.argmax(1)]
+    confusion = np.concatenate([counts @ cells for counts in blocks])
     f1 = classification.confusion_metrics(confusion.reshape(-1, 2, 2))["f1"]
     low, high = bootstrap.percentile_interval(f1)
     contained += low <= truth <= high

@@ -71,12 +71,12 @@ def test_options_that_vary_with_the_dataset_do_not_make_another_method(tmp_path)
   (ranking,) = ranks.average_ranks(members)
   assert (set(ranking.methods), ranking.data) == (set(METHODS), ["harm", "tox"])
   assert ranks.reasons_without_ranks(members) == []
-  varying = {entry.option: entry for entry in groups.varying_options(members)}
+  varying = {option: entry for option, *entry in groups.varying_options(members)}
   assert list(varying) == ["balance", "method.threshold"]
-  assert set(varying["balance"].methods) == set(METHODS)
-  expected = {("harm", 200): "balanced", ("tox", 200): "stratified"}
-  assert varying["balance"].values == expected
-  assert varying["method.threshold"].methods == ["fixmatch"]
+  methods, values = varying["balance"]
+  assert set(methods) == set(METHODS)
+  assert values == {("harm", 200): "balanced", ("tox", 200): "stratified"}
+  assert varying["method.threshold"][0] == ["fixmatch"]
   page = render_comparison(runs.find_runs([str(tmp_path)]))
   assert "Ranks over datasets, 200 labels" in page
   assert "<td>balanced</td><td>stratified</td>" in page
@@ -90,9 +90,9 @@ def test_options_that_vary_with_the_budget_do_not_make_another_method(tmp_path):
   assert {group.name for group in members} == {"fixmatch"}
   curves, reasons = _budget_plots(members, "f1")
   assert (len(curves), reasons) == (1, [])
-  (entry,) = groups.varying_options(members)
-  assert (entry.option, entry.methods) == ("steps", ["fixmatch"])
-  assert [entry.values["data", n] for n in (50, 200, 500)] == ["100", "300", "600"]
+  ((option, methods, values),) = groups.varying_options(members)
+  assert (option, methods) == ("steps", ["fixmatch"])
+  assert [values["data", n] for n in (50, 200, 500)] == ["100", "300", "600"]
   page = render_comparison(runs.find_runs([str(tmp_path)]))
   assert "Options that vary with the dataset or the number of labels" in page
 

@@ -79,7 +79,7 @@ def test_one_class_has_no_thresholds(harmful):
   assert all("one class" in values["warning"] for values in chosen.values())
 
 
-def test_rates_equal_counts_also_for_resamples():
+def test_rates_equal_counts():
   score, harmful = random_scores(3)
   for threshold in (0.0, 0.35, 0.5, 1.1):
     rate, precision, recall, f1 = count_rates(score, harmful, threshold)
@@ -92,15 +92,18 @@ def test_rates_equal_counts_also_for_resamples():
         "flagged": (score >= threshold).mean(),
       }
     )
+
+
+def test_f1_of_resamples_equals_f1_of_the_drawn_texts():
+  score, harmful = random_scores(3)
   counts = np.random.default_rng(0).integers(0, 3, (4, len(score)))
   pair = [0.35, 0.5]
-  blocks = [counts[:1], counts[1:]]
-  resampled = thresholds.resampled_rates(score, harmful, pair, blocks)
-  for threshold, rates in zip(pair, resampled, strict=True):
-    for r, count in enumerate(counts):
+  f1 = thresholds.resampled_f1(score, harmful, pair, [counts[:1], counts[1:]])
+  for threshold, values in zip(pair, f1, strict=True):
+    for count, value in zip(counts, values, strict=True):
       rows = np.repeat(np.arange(len(score)), count)
-      expected = threshold_rates(score[rows], harmful[rows], threshold)
-      assert {name: v[r] for name, v in rates.items()} == pytest.approx(expected)
+      expected = threshold_rates(score[rows], harmful[rows], threshold)["f1"]
+      assert value == pytest.approx(expected)
 
 
 def test_every_target_is_described():
