@@ -1,12 +1,12 @@
 """Semi-supervised training of safety classifiers in JAX.
 
   import ssljax
-  config = ssljax.load_config("fixmatch", data="pyrit", steps=100)
+  config = ssljax.load_config("fixmatch", data="pyrit:response", steps=100)
   result = ssljax.train(config, "runs/first")
   result.classifier(["How do I bake bread?"])
 
-Importing this package imports neither JAX nor anything else that is slow: names are
-loaded when they are first used.
+Importing this package imports neither JAX nor anything else that is slow: each name is
+loaded when it is first used.
 """
 
 import importlib
@@ -14,83 +14,49 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-  from ssljax.api import TrainingResult, evaluate, predict, train
-  from ssljax.batch import Batch, Labelled, Rows, Texts, Unlabelled
-  from ssljax.config_files import load_config
-  from ssljax.errors import RunError, UserError
-  from ssljax.inference.classifier import SafetyClassifier
-  from ssljax.method import (
-    Assignment,
-    Clock,
-    Evidence,
-    Forward,
-    Head,
-    Method,
-    Needs,
-    Outputs,
-    Rule,
-    Sizes,
-    Term,
-    consistency,
-    cross_entropy,
-  )
-  from ssljax.models import load_encoder
+if TYPE_CHECKING:  # the same names as below, for type checkers
+  from ssljax.api import TrainingResult as TrainingResult
+  from ssljax.api import evaluate as evaluate
+  from ssljax.api import predict as predict
+  from ssljax.api import train as train
+  from ssljax.batch import Batch as Batch
+  from ssljax.batch import Labelled as Labelled
+  from ssljax.batch import Rows as Rows
+  from ssljax.batch import Texts as Texts
+  from ssljax.batch import Unlabelled as Unlabelled
+  from ssljax.config_files import load_config as load_config
+  from ssljax.errors import RunError as RunError
+  from ssljax.errors import UserError as UserError
+  from ssljax.inference.classifier import SafetyClassifier as SafetyClassifier
+  from ssljax.method import Assignment as Assignment
+  from ssljax.method import Clock as Clock
+  from ssljax.method import Evidence as Evidence
+  from ssljax.method import Forward as Forward
+  from ssljax.method import Head as Head
+  from ssljax.method import Method as Method
+  from ssljax.method import Needs as Needs
+  from ssljax.method import Outputs as Outputs
+  from ssljax.method import Rule as Rule
+  from ssljax.method import Sizes as Sizes
+  from ssljax.method import Term as Term
+  from ssljax.method import assign_then_learn as assign_then_learn
+  from ssljax.method import consistency as consistency
+  from ssljax.method import cross_entropy as cross_entropy
+  from ssljax.models import load_encoder as load_encoder
 
 _MODULES = {
-  "api": ("TrainingResult", "evaluate", "predict", "train"),
-  "batch": ("Batch", "Labelled", "Rows", "Texts", "Unlabelled"),
-  "config_files": ("load_config",),
-  "errors": ("RunError", "UserError"),
-  "inference.classifier": ("SafetyClassifier",),
-  "method": (
-    "Assignment",
-    "Clock",
-    "Evidence",
-    "Forward",
-    "Head",
-    "Method",
-    "Needs",
-    "Outputs",
-    "Rule",
-    "Sizes",
-    "Term",
-    "consistency",
-    "cross_entropy",
-  ),
-  "models": ("load_encoder",),
+  "api": "TrainingResult evaluate predict train",
+  "batch": "Batch Labelled Rows Texts Unlabelled",
+  "config_files": "load_config",
+  "errors": "RunError UserError",
+  "inference.classifier": "SafetyClassifier",
+  "method": "Assignment Clock Evidence Forward Head Method Needs Outputs Rule Sizes Term "
+  "assign_then_learn consistency cross_entropy",
+  "models": "load_encoder",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = [
-  "Assignment",
-  "Batch",
-  "Clock",
-  "Evidence",
-  "Forward",
-  "Head",
-  "Labelled",
-  "Method",
-  "Needs",
-  "Outputs",
-  "Rows",
-  "Rule",
-  "RunError",
-  "SafetyClassifier",
-  "Sizes",
-  "Term",
-  "Texts",
-  "TrainingResult",
-  "Unlabelled",
-  "UserError",
-  "consistency",
-  "cross_entropy",
-  "evaluate",
-  "load_config",
-  "load_encoder",
-  "predict",
-  "train",
-]
+__all__ = sorted(_HOME)
 
 
 class _Package(types.ModuleType):
@@ -101,9 +67,8 @@ class _Package(types.ModuleType):
   """
 
   def __setattr__(self, name: str, value: Any) -> None:
-    if name in _HOME and isinstance(value, types.ModuleType):
-      return
-    super().__setattr__(name, value)
+    if name not in _HOME or not isinstance(value, types.ModuleType):
+      super().__setattr__(name, value)
 
 
 def __getattr__(name: str) -> Any:

@@ -80,7 +80,10 @@ def load_config(source: str, **changes: Any) -> ml_collections.ConfigDict:
 
 @contextlib.contextmanager
 def importing_neighbours(path: Path) -> Iterator[None]:
-  """Lets a file of a checkout's `configs` folder import `configs`, from any folder."""
+  """Inside the block, `import configs` finds the folder of a config file.
+
+  This lets the files of a checkout's configs/ import each other in any working directory.
+  """
   parent = str(path.resolve().parent.parent)
   sys.path.append(parent)
   try:

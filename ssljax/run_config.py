@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssljax import methods, options, wrappers
+from ssljax import options
 from ssljax.config import KEYS
 from ssljax.errors import UserError
 from ssljax.options import Option
@@ -106,6 +106,8 @@ def difference(
 
 def _keywords(config: Mapping[str, Any]) -> dict[str, dict[str, Option]]:
   """The options of the config's method and wrapper."""
+  from ssljax import methods, wrappers  # here: they load JAX
+
   described = {}
   for module, package in (("method", methods), ("wrapper", wrappers)):
     name = config.get(module, {}).get("name")
