@@ -1,7 +1,7 @@
 """Creates views with a user's Python function, named `package.module:function`.
 
-The function takes a list of texts (`Source`: id, text, response) and returns a list of
-views for each of them. A view is a string (the new text), a pair (text, response) or a
+The function takes a list of `Source` (id, text, response) and returns a list of views
+for each of them. A view is a string (the new text), a pair (text, response) or a
 `Candidate`.
 """
 
@@ -10,9 +10,10 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from ssljax.augment.engine import Candidate, Engine, Source
+from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
 
 
@@ -22,32 +23,31 @@ def make(
   """Creates the engine.
 
   Args:
-    function: import path of the function. If it has a parameter `attempt`, it is called
-      again with attempt 1, 2, … for texts that lack views; otherwise only once.
+    function: import path of the function. A function with a parameter `attempt` is
+      called again with attempt 1, 2, … for texts that lack views, any other only once.
     version: change it when the function changes, so that cached views are ignored.
-    stored: False if the function is faster than the cache. It may then run in several
-      processes.
-    batch: texts in one call. Its views are stored before the next call.
+    stored: False if the function is faster than the cache. The function may then run in
+      several processes.
+    batch: number of texts in one call. Their views are stored before the next call.
 
   Raises:
-    UserError: the function cannot be imported, or (later) it fails or its result is not
-      a list of views for each text.
+    UserError: the function cannot be imported, or (later) it fails or doesn't return a
+      list of views for each text.
   """
   call = _import(function)
   takes_attempt = "attempt" in inspect.signature(call).parameters
   if batch < 1:
     raise UserError(f"--config.batch={batch}: must be at least 1")
 
-  def make_views(
-    sources: Sequence[Source], number: int
-  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+  def make_views(sources: Sequence[Source], number: int):
     if number and not takes_attempt:
       yield from ((i, []) for i in range(len(sources)))
       return
-    for first in range(0, len(sources), batch):
-      texts = list(sources[first : first + batch])
+    keywords = {"attempt": number} if takes_attempt else {}
+    for rows in chunked(range(len(sources)), batch):
+      texts = [sources[i] for i in rows]
       try:
-        results = call(texts, attempt=number) if takes_attempt else call(texts)
+        results = call(texts, **keywords)
       except UserError:
         raise
       except Exception as error:
@@ -55,18 +55,18 @@ def make(
           f"{function} failed on {len(texts)} texts, the first with id {texts[0].id}:"
           f" {_describe(error)}"
         ) from error
-      if not isinstance(results, Sequence) or len(results) != len(texts):
-        sized = isinstance(results, Sequence)
+      count = len(results) if isinstance(results, Sequence) else type(results).__name__
+      if count != len(texts):
         raise UserError(
-          f"{function} returned {len(results) if sized else type(results).__name__} for"
-          f" {len(texts)} texts; return a list of views for each text"
+          f"{function} returned {count} for {len(texts)} texts; return a list of views"
+          " for each text"
         )
-      for k, views in enumerate(results):
+      for i, views in zip(rows, results, strict=True):
         if isinstance(views, str) or not isinstance(views, Sequence):
           raise UserError(
             f"{function} returned {views!r:.60} for a text; return a list of views"
           )
-        yield first + k, [_candidate(function, texts[k], view) for view in views]
+        yield i, [_candidate(function, sources[i], view) for view in views]
 
   settings = {"function": function, "version": version}
   return Engine("custom", settings, make_views, stored=stored)
@@ -83,17 +83,13 @@ def _import(path: str) -> Callable:
     sys.path.insert(0, os.getcwd())
   try:
     module = importlib.import_module(module_name)
-  except ModuleNotFoundError as error:
-    if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-      raise UserError(
-        f"--config.function={path}: {module_name} imports a module that is missing:"
-        f" {error}"
-      ) from None
-    raise UserError(
-      f"--config.function={path}: {error}; run the command in the folder that contains"
-      " it, or install it"
-    ) from None
   except Exception as error:
+    missing = isinstance(error, ModuleNotFoundError) and error.name
+    if missing and f"{module_name}.".startswith(f"{missing}."):
+      raise UserError(
+        f"--config.function={path}: {error}; run the command in the folder that"
+        f" contains {missing}, or install it"
+      ) from None
     raise UserError(f"--config.function={path}: {_describe(error)}") from error
   function = getattr(module, name, None)
   if not callable(function):
@@ -108,17 +104,13 @@ def _describe(error: Exception) -> str:
 
 
 def _candidate(function: str, source: Source, view: object) -> Candidate:
-  if isinstance(view, Candidate):
-    return view
-  if isinstance(view, str):
-    return Candidate(view, source.response)
-  if (
-    isinstance(view, tuple)
-    and len(view) == 2
-    and isinstance(view[0], str)
-    and isinstance(view[1], str | None)
-  ):
-    return Candidate(*view)
+  match view:
+    case Candidate():
+      return view
+    case str():
+      return Candidate(view, source.response)
+    case tuple((str(), str() | None)):
+      return Candidate(*view)
   raise UserError(
     f"{function} returned {view!r:.60} as a view; return a string, a pair (text,"
     " response) or a Candidate"

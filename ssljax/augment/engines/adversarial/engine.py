@@ -1,26 +1,14 @@
 """Obfuscates prompts the way attackers do to evade a filter.
 
-obfuscations.py has the techniques. Only the prompt is obfuscated, since attackers don't
-write the response.
+Only the prompt is obfuscated, since attackers don't write the response.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ssljax.augment import seeded
 from ssljax.augment.engine import Candidate, Engine, Source
-from ssljax.augment.engines.adversarial import obfuscations
+from ssljax.augment.engines.adversarial.obfuscations import OBFUSCATIONS
 from ssljax.errors import UserError
-
-OBFUSCATIONS = {
-  "leet": obfuscations.leet,
-  "homoglyphs": obfuscations.homoglyphs,
-  "zero_width": obfuscations.zero_width,
-  "spacing": obfuscations.spacing,
-  "case": obfuscations.case,
-  "base64": obfuscations.base64,
-  "rot13": obfuscations.rot13,
-  "template": obfuscations.template,
-}
 
 
 def make(*, forms: Sequence[str] = tuple(OBFUSCATIONS), seed: int = 0) -> Engine:
@@ -31,14 +19,11 @@ def make(*, forms: Sequence[str] = tuple(OBFUSCATIONS), seed: int = 0) -> Engine
       random one.
 
   Raises:
-    UserError: an obfuscation is unknown, or there is none.
+    UserError: an obfuscation is unknown, or `forms` is empty.
   """
-  unknown = [name for name in forms if name not in OBFUSCATIONS]
-  if unknown or not forms:
-    raise UserError(
-      f"config.forms: {unknown[0] if unknown else 'none'}; choose from"
-      f" {', '.join(OBFUSCATIONS)}"
-    )
+  for form in forms or ("none",):
+    if form not in OBFUSCATIONS:
+      raise UserError(f"config.forms: {form}; choose from {', '.join(OBFUSCATIONS)}")
 
   def candidates(source: Source, number: int) -> list[Candidate]:
     first = seeded.number(seed, source.text)
@@ -50,11 +35,8 @@ def make(*, forms: Sequence[str] = tuple(OBFUSCATIONS), seed: int = 0) -> Engine
         return [Candidate(text, source.response)]
     return [] if number else [Candidate(problem="nothing to change")]
 
-  def make_views(
-    sources: Sequence[Source], number: int
-  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
-    for i, source in enumerate(sources):
-      yield i, candidates(source, number)
+  def make_views(sources: Sequence[Source], number: int):
+    return ((i, candidates(source, number)) for i, source in enumerate(sources))
 
   settings = {"forms": list(forms), "seed": seed}
   return Engine("adversarial", settings, make_views, stored=False)

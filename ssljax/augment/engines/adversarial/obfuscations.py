@@ -1,7 +1,7 @@
-"""Text obfuscations against safety filters: leetspeak, homoglyphs, Base64, templates.
+"""Obfuscates texts against safety filters: leetspeak, homoglyphs, Base64, templates.
 
 Each function takes (text, rng). Every obfuscation is reversible, because the attacked
-model has to be able to read the text. The share of characters that change is random.
+model has to be able to read the text. The share of changed characters is random.
 """
 
 import base64 as encoding
@@ -12,8 +12,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-
-TEMPLATES = Path(__file__).with_name("templates")
 
 LEET = str.maketrans("aeiostbgAEIOSTBG", "4310578943105789")
 # Look-alike Cyrillic, Greek and Armenian letters (Unicode TR 39).
@@ -40,12 +38,12 @@ def leet(text: str, rng: np.random.Generator) -> str:
 def homoglyphs(text: str, rng: np.random.Generator) -> str:
   """Replaces some or all letters by look-alikes of other scripts."""
   chosen = _choose([char in HOMOGLYPHS for char in text], rng)
+  letters = [HOMOGLYPHS[c] if hit else c for c, hit in zip(text, chosen, strict=True)]
   draws = rng.random(len(text)).tolist()
-  replaced = []
-  for char, hit, draw in zip(text, chosen, draws, strict=True):
-    choices = HOMOGLYPHS[char] if hit else char
-    replaced.append(choices[int(draw * len(choices))])
-  return "".join(replaced)
+  return "".join(
+    choices[int(draw * len(choices))]
+    for choices, draw in zip(letters, draws, strict=True)
+  )
 
 
 def zero_width(text: str, rng: np.random.Generator) -> str:
@@ -62,15 +60,15 @@ def zero_width(text: str, rng: np.random.Generator) -> str:
 def spacing(text: str, rng: np.random.Generator) -> str:
   """Separates the letters of some or all words: "b a k e   i t" or "b.a.k.e i.t"."""
   parts = LONG_WORD.split(text)
-  gaps, words = parts[::2], parts[1::2]
+  words = parts[1::2]
   separator = " .-_"[int(rng.random() * 4)]
-  if separator == " ":  # otherwise word boundaries would be lost
-    gaps = [gap.replace(" ", "   ") for gap in gaps]
+  if separator == " ":  # wider gaps, so that the word boundaries aren't lost
+    parts[::2] = [gap.replace(" ", "   ") for gap in parts[::2]]
   chosen = _choose([True] * len(words), rng)
-  spaced = [
+  parts[1::2] = [
     separator.join(w) if hit else w for w, hit in zip(words, chosen, strict=True)
   ]
-  return "".join(x for pair in zip(gaps, [*spaced, ""], strict=True) for x in pair)
+  return "".join(parts)
 
 
 def case(text: str, rng: np.random.Generator) -> str:
@@ -80,7 +78,7 @@ def case(text: str, rng: np.random.Generator) -> str:
     upper = _choose([char.isalpha() for char in text], rng)
   else:
     upper = [kind == 1 or i % 2 == 1 for i in range(len(text))]
-  # Kept if the other case has two characters (ß: SS), which is not reversible.
+  # ß is kept, for example: its capital SS has two characters and isn't reversible.
   return "".join(
     new if len(new := char.upper() if hit else char.lower()) == 1 else char
     for char, hit in zip(text, upper, strict=True)
@@ -103,10 +101,17 @@ def template(text: str, rng: np.random.Generator) -> str:
   return _fill_template("jailbreak", text, rng)
 
 
+OBFUSCATIONS = {
+  function.__name__: function
+  for function in (leet, homoglyphs, zero_width, spacing, case, base64, rot13, template)
+}
+
+
 @functools.cache
 def load_templates(name: str) -> tuple[str, ...]:
   """Reads templates/<name>.txt, where lines of three dashes separate the templates."""
-  content = (TEMPLATES / f"{name}.txt").read_text(encoding="utf-8")
+  path = Path(__file__).parent / "templates" / f"{name}.txt"
+  content = path.read_text(encoding="utf-8")
   return tuple(part.strip("\n") for part in content.split("\n---\n"))
 
 
@@ -120,5 +125,5 @@ def _choose(eligible: list[bool], rng: np.random.Generator) -> list[bool]:
   """Chooses a random share, between a third and all, of the eligible items."""
   share = 1 / 3 + 2 / 3 * rng.random()
   draws = np.where(eligible, rng.random(len(eligible)), 2.0)  # 2: never chosen
-  # At least the smallest draw, so that something changes.
+  # The threshold is at least the smallest draw, so that something changes.
   return (draws <= min(max(share, draws.min(initial=1.0)), 1.0)).tolist()

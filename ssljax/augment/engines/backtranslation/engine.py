@@ -1,12 +1,12 @@
-"""Back-translation: into a pivot language and back (Sennrich et al. 2016).
+"""Translates texts into a pivot language and back (Sennrich et al. 2016).
 
 There are two translators: `apertium` is rule-based and easy to install on Debian;
 `marian` is neural. Each pivot language gives one view, of both text and response. The
 first pivot of a text is random, so that all pivots are used equally often even if there
-are more of them than views.
+are more pivots than views.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ssljax.augment import seeded
@@ -18,6 +18,7 @@ from ssljax.augment.engines.backtranslation.translator import (
   TranslatorError,
   back_translate,
 )
+from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
 
 GROUP = 64  # texts in one call of the translator
@@ -38,12 +39,13 @@ def make(
 
   Args:
     translator: "apertium" or "marian".
-    pivots: ISO 639-1 language codes; each gives at most one view.
+    pivots: ISO 639-1 codes of languages; each language gives at most one view.
     source: language of the texts.
     models, device, batch: for marian; see marian.py.
 
   Raises:
-    UserError: the translator is unknown or not installed, or a pivot is invalid.
+    UserError: the translator is unknown or not installed, a pivot is invalid or `batch`
+      is less than 1.
   """
   if not pivots or len(set(pivots)) < len(pivots) or source in pivots:
     raise UserError(
@@ -58,32 +60,27 @@ def make(
     chosen = marian.make_translator(source, pivots, models, device, batch)
   else:
     raise UserError(f"config.translator={translator}: choose apertium or marian")
-  split_sentences(PROBE)  # fails now if nltk is missing
+  split_sentences(PROBE)  # raises UserError now if nltk is missing
 
   def pivot_of(source: Source, number: int) -> str:
     return pivots[(seeded.number(seed, source.text) + number) % len(pivots)]
 
-  def make_views(
-    sources: Sequence[Source], number: int
-  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+  def make_views(sources: Sequence[Source], number: int):
     if number >= len(pivots):
       yield from ((i, []) for i in range(len(sources)))
       return
-    for first in range(0, len(sources), GROUP):
-      group = sources[first : first + GROUP]
-      group_pivots = [pivot_of(each, number) for each in group]
+    for group in chunked(range(len(sources)), GROUP):
       for pivot in pivots:
-        rows = [k for k, group_pivot in enumerate(group_pivots) if group_pivot == pivot]
-        candidates = _translate([group[k] for k in rows], chosen, source, pivot)
-        for k, candidate in zip(rows, candidates, strict=True):
-          yield first + k, [candidate]
+        rows = [i for i in group if pivot_of(sources[i], number) == pivot]
+        candidates = _translate([sources[i] for i in rows], chosen, source, pivot)
+        for i, candidate in zip(rows, candidates, strict=True):
+          yield i, [candidate]
 
   def asks(text: Source, number: int) -> dict[str, Any]:
-    if number >= len(pivots):  # no more views: depends on the number of pivots only
+    if number >= len(pivots):  # the text has no such view, whatever the pivots are
       return {"pivots": len(pivots), "number": number}
     pivot = pivot_of(text, number)
-    pairs = [(source, pivot), (pivot, source)]
-    models = [chosen.models[pair] for pair in pairs]
+    models = [chosen.models[source, pivot], chosen.models[pivot, source]]
     return {"translator": chosen.name, "models": models}
 
   settings = {
@@ -101,7 +98,7 @@ def _translate(
 ) -> list[Candidate]:
   """Returns a candidate for each source.
 
-  If a text crashes the translator, the sources are bisected to save all the others.
+  If the translator crashes, bisects the sources to find the text that crashes it.
   """
   texts = [s.text for s in sources]
   texts += [s.response for s in sources if s.response is not None]
@@ -113,20 +110,20 @@ def _translate(
       return [failure] * len(sources)
     half = len(sources) // 2
     return [
-      *_translate(sources[:half], translator, language, pivot),
-      *_translate(sources[half:], translator, language, pivot),
+      candidate
+      for part in (sources[:half], sources[half:])
+      for candidate in _translate(part, translator, language, pivot)
     ]
   responses = iter(results[len(sources) :])
-  return [
-    _candidate(s, text, None if s.response is None else next(responses))
-    for s, text in zip(sources, results, strict=False)
+  views = [
+    Candidate(text, None if source.response is None else next(responses))
+    for source, text in zip(sources, results, strict=False)
   ]
-
-
-def _candidate(source: Source, text: str, response: str | None) -> Candidate:
-  if (text, response) == (source.text, source.response):
-    return Candidate(problem="nothing to translate")
-  return Candidate(text, response)
+  unchanged = Candidate(problem="nothing to translate")
+  return [
+    unchanged if view[:2] == source[1:] else view
+    for source, view in zip(sources, views, strict=True)
+  ]
 
 
 def _works(translator: Translator, language: str, pivot: str) -> bool:

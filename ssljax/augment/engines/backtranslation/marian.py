@@ -1,7 +1,7 @@
-"""Translates with MarianMT: neural, on torch, with models from a folder or the hub.
+"""Translates with MarianMT, neural models in torch, from a folder or the hub.
 
 The models are Helsinki-NLP's opus-mt (Tiedemann & Thottingal 2020). The reference used
-them with the pivots ru, de, fr and ro.
+the pivots ru, de, fr and ro.
 """
 
 import functools
@@ -13,13 +13,13 @@ from ssljax.augment.engines.backtranslation.translator import (
   Translator,
   TranslatorError,
 )
+from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
 
-OWNER = "Helsinki-NLP"
-# Only a model for all Romance languages translates from Romanian into English.
+# Romanian to English needs the model for all Romance languages.
 NAMES = {("ro", "en"): "opus-mt-roa-en"}
 REQUIRED = ("config.json", "source.spm", "target.spm", "vocab.json")
-MAX_TOKENS = 512  # of a sentence and of its translation, as in the reference
+MAX_TOKENS = 512  # in a sentence and in its translation, as in the reference
 
 
 def make_translator(
@@ -32,14 +32,14 @@ def make_translator(
   """Creates a translator between a language and each of the pivots.
 
   Args:
-    models: folder with one subfolder for each model (`opus-mt-en-de`); "" loads them
-      from the hub or its cache.
+    models: folder with a subfolder for each model (`opus-mt-en-de`); "" loads the
+      models from the hub or its cache.
     device: torch device; "" uses a GPU if there is one.
     batch: sentences translated together.
 
   Raises:
-    UserError: torch or a model's folder is missing. The first translation raises it if
-      a model cannot be loaded.
+    UserError: torch or a model's folder is missing, or (during the first translation) a
+      model cannot be loaded.
   """
   try:
     import torch
@@ -49,17 +49,14 @@ def make_translator(
       "config.translator=marian needs torch: `pip install -e '.[marian]'`, or use"
       " --config.translator=apertium"
     ) from None
-  names = {}
-  for pivot in pivots:
-    for pair in ((language, pivot), (pivot, language)):
-      names[pair] = _model_name(pair, models)
+  pairs = [pair for p in pivots for pair in ((language, p), (p, language))]
+  names = {pair: _model_name(pair, models) for pair in pairs}
   device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
   @functools.cache
   def load(name: str):
     try:
-      # The model comes first: without a network, its error is clear; the tokenizer's
-      # isn't.
+      # The model is loaded first, since its error without a network is clearer.
       model = MarianMTModel.from_pretrained(name, dtype=torch.float32)
       with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the advice to install sacremoses
@@ -75,8 +72,7 @@ def make_translator(
     tokenizer, model = load(names[source, target])
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # less padding
     translations = [""] * len(texts)
-    for first in range(0, len(order), batch):
-      rows = order[first : first + batch]
+    for rows in chunked(order, batch):
       inputs = tokenizer(
         [texts[i] for i in rows],
         return_tensors="pt",
@@ -105,10 +101,10 @@ def make_translator(
 
 
 def _model_name(pair: tuple[str, str], models: str) -> str:
-  """The model's name on the hub, or its path in the folder `models`."""
+  """Returns the model's name on the hub, or its path in the folder `models`."""
   name = NAMES.get(pair, "opus-mt-{}-{}".format(*pair))
   if not models:
-    return f"{OWNER}/{name}"
+    return f"Helsinki-NLP/{name}"
   folder = Path(models).expanduser() / name
   for file in REQUIRED:
     if not (folder / file).is_file():

@@ -11,7 +11,7 @@ import re
 from ssljax.augment.word_edits import Pieces
 from ssljax.errors import UserError
 
-MAX_LENGTH = 400  # characters; longer sentences are cut between words
+MAX_LENGTH = 400  # of a sentence in characters; longer ones are cut between words
 LIST_MARKER = re.compile(r"\s*(?:(?:[-*+•>#]+|\(?(?:\d{1,3}|\w)[.)])\s+)*")
 FENCE = re.compile(r"\s*(?:```|~~~)")
 LETTER = re.compile(r"[^\W\d_]")
@@ -22,10 +22,10 @@ ABBREVIATIONS = (
 
 
 def split_sentences(text: str, max_length: int = MAX_LENGTH) -> Pieces:
-  """Returns the sentences (as `words`) and the gaps; joined, they are the text."""
+  """Returns the sentences (as `words`) and the gaps, which make up the text."""
   tokenizer = _tokenizer()
   gaps, sentences, end = [], [], 0
-  line_start, fenced = 0, False  # code is never translated
+  line_start, fenced = 0, False  # fenced code belongs to the gaps
   for line in text.splitlines(keepends=True):
     fence = FENCE.match(line) is not None
     fenced ^= fence
@@ -42,15 +42,15 @@ def split_sentences(text: str, max_length: int = MAX_LENGTH) -> Pieces:
 
 
 def _cut(body: str, first: int, last: int, max_length: int):
-  """Yields (start, end) of the parts of a sentence, cut at spaces."""
+  """Cuts a sentence at spaces; yields (start, end) of the parts."""
   while last - first > max_length:
     space = body.rfind(" ", first + 1, first + max_length + 1)
-    if space < 0:  # so long without a space: code, which isn't translated
+    if space >= 0:
+      yield first, space
+    else:  # a word of this length is code, which isn't translated
       space = body.find(" ", first, last)
       if space < 0:
         return
-    else:
-      yield first, space
     first = space + 1
   # The tokenizer leaves whitespace at the end of the last sentence.
   sentence = body[first:last]

@@ -1,4 +1,4 @@
-"""Defines the interface of a translator, and translates texts to a pivot and back."""
+"""Defines the interface of a translator, and translates texts into a pivot and back."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,9 @@ class TranslatorError(Exception):
 class Translator(NamedTuple):
   """Translates sentences.
 
-  `translate(texts, source, target)` returns as many texts as it got, in the same order;
-  languages are ISO 639-1 codes ("en"). It raises TranslatorError, after which another
-  attempt may succeed.
+  `translate(texts, source, target)` returns the translation of each text, in the same
+  order. Languages are ISO 639-1 codes ("en"). After a TranslatorError, another attempt
+  may succeed.
   """
 
   name: str
@@ -30,25 +30,21 @@ def back_translate(
 ) -> list[str]:
   """Translates texts into the pivot language and back, sentence by sentence.
 
-  Everything between sentences is kept. Duplicate sentences are translated once. A
-  sentence stays unchanged if the translation would alter a URL or e-mail address in it.
+  Everything between sentences is kept. Duplicate sentences are translated once. If the
+  translation would alter a URL or e-mail address, the sentence stays unchanged.
 
   Raises:
     TranslatorError: see `Translator`.
   """
-  split = [split_sentences(text) for text in texts]
+  split = list(map(split_sentences, texts))
   unique = list(dict.fromkeys(word for pieces in split for word in pieces.words))
   pivoted = translator.translate(unique, language, pivot)
   returned = translator.translate(pivoted, pivot, language)
   results = {
-    old: new.strip() if _addresses(old) == _addresses(new) else old
+    old: new.strip() if re.findall(ADDRESS, old) == re.findall(ADDRESS, new) else old
     for old, new in zip(unique, returned, strict=True)
   }
   return [
     Pieces(pieces.gaps, [results[word] for word in pieces.words]).joined()
     for pieces in split
   ]
-
-
-def _addresses(sentence: str) -> list[str]:
-  return re.findall(ADDRESS, sentence)

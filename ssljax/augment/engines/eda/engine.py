@@ -1,18 +1,17 @@
 """Easy data augmentation: random word replacement, insertion, swaps and deletion.
 
 EDA (Wei & Zou 2019, arXiv 1901.11196) has `replace`, `insert`, `swap` and `delete`. A
-view uses one of them on a share `alpha` of the words. Two operations are added: `span`
-deletes consecutive words, and `tfidf` is UDA's word replacement (Xie et al. 2020, arXiv
-1904.12848), which mostly replaces words with a low TF-IDF.
+view uses one of them on a share `alpha` of the words. This engine adds two operations:
+`span` deletes consecutive words, and `tfidf` is UDA's word replacement (Xie et al.
+2020, arXiv 1904.12848), which mostly replaces words with a low TF-IDF.
 
-Unlike the authors' code, this engine changes words in place: punctuation,
-capitalization and line breaks are kept, and URLs, e-mail addresses and numbers never
-change. WordNet synonyms come from frequent senses only, and GloVe is another source of
-synonyms.
+Unlike the authors' code, this engine keeps punctuation, capitalization and line breaks,
+and never changes URLs, e-mail addresses and numbers. It takes WordNet synonyms from
+frequent senses only, and can use GloVe neighbours instead.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,7 +24,6 @@ from ssljax.data.batches.word_noise import MIN_WORDS
 from ssljax.errors import UserError
 
 OPERATIONS = ("replace", "insert", "swap", "delete", "span", "tfidf")
-Operation = Callable[[Pieces, list[int], np.random.Generator], bool]
 Synonyms = Callable[[str], Sequence[str]]  # of a lower-case word
 
 
@@ -47,50 +45,45 @@ def make(
   """Creates the engine.
 
   Args:
-    operations: operations to use. The views of a text cycle through them, starting with
-      a random one.
+    operations: the views of a text cycle through them, starting with a random one.
     alpha_replace, …: share of the words that an operation changes, above 0, at most 1.
     synonyms: "glove" or "wordnet".
     threshold: minimum cosine similarity of GloVe neighbours.
     wordnet: folder of WordNet; "" searches the usual places.
-    data: dataset in which `tfidf` counts words; the pipeline sets it.
+    data: dataset whose words `tfidf` counts; the pipeline sets it.
 
   Raises:
     UserError: a name is unknown, an alpha is out of range or a resource is missing.
   """
-  alphas = {
-    "replace": alpha_replace,
-    "insert": alpha_insert,
-    "swap": alpha_swap,
-    "delete": alpha_delete,
-    "span": alpha_span,
-    "tfidf": alpha_tfidf,
-  }
-  unknown = [name for name in operations if name not in OPERATIONS]
-  if unknown or not operations:
-    raise UserError(
-      f"config.operations: {unknown[0] if unknown else 'none'}; choose from"
-      f" {', '.join(OPERATIONS)}"
-    )
-  for name in operations:
+  values = (
+    alpha_replace,
+    alpha_insert,
+    alpha_swap,
+    alpha_delete,
+    alpha_span,
+    alpha_tfidf,
+  )
+  alphas = dict(zip(OPERATIONS, values, strict=True))
+  for name in operations or ("none",):
+    if name not in alphas:
+      raise UserError(f"config.operations: {name}; choose from {', '.join(OPERATIONS)}")
     if not 0 < alphas[name] <= 1:
       raise UserError(
-        f"config.alpha_{name}={alphas[name]}: must be above 0 and at most 1; to turn it"
-        f" off, remove {name} from config.operations"
+        f"config.alpha_{name}={alphas[name]}: must be above 0 and at most 1; to turn"
+        f" {name} off, remove it from config.operations"
       )
   settings = {
     "operations": list(operations),
     "alpha": {name: alphas[name] for name in operations},
     "seed": seed,
   }
-  synonyms_of: Synonyms = lambda word: ()
+  synonyms_of = statistics = None
   if "replace" in operations or "insert" in operations:
     synonyms_of, settings["synonyms"] = _load_synonyms(synonyms, threshold, wordnet)
-  statistics = None
   if "tfidf" in operations:
     statistics = tfidf.load_statistics(data)
     settings["counted"] = statistics.digest
-  functions: dict[str, Operation] = {
+  functions = {
     "replace": lambda p, at, rng: replace_words(p, at, rng, alpha_replace, synonyms_of),
     "insert": lambda p, at, rng: insert_words(p, at, rng, alpha_insert, synonyms_of),
     "swap": lambda p, at, rng: swap_words(p, at, rng, alpha_swap),
@@ -113,9 +106,7 @@ def make(
         return pieces.joined()
     return text
 
-  def make_views(
-    sources: Sequence[Source], number: int
-  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+  def make_views(sources: Sequence[Source], number: int):
     for i, (id, text, response) in enumerate(sources):
       new = Source(id, augment(text, number), response and augment(response, number))
       if new != sources[i]:
@@ -146,34 +137,23 @@ def _load_synonyms(name: str, threshold: float, folder: str) -> tuple[Synonyms, 
 def replace_words(
   pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
 ) -> bool:
-  """Replaces random words by a synonym, at every occurrence; stop words are kept."""
-  replaced = 0
-  lower = {i: pieces.words[i].lower() for i in positions}
-  for old, synonyms in _shuffled_synonyms(lower, rng, synonyms_of):
-    new = synonyms[int(rng.random() * len(synonyms))]
-    for i, word in lower.items():
-      if word == old:
-        pieces.words[i] = word_edits.match_case(new, pieces.words[i])
-    replaced += 1
-    if replaced >= _share(alpha, len(pieces.words)):
-      break
-  return replaced > 0
+  """Replaces every occurrence of random words by a synonym; stop words are kept."""
+  synonyms = _draw_synonyms(pieces, positions, rng, alpha, synonyms_of)
+  for i in positions:
+    word = pieces.words[i]
+    if synonym := synonyms.get(word.lower()):
+      pieces.words[i] = word_edits.match_case(synonym, word)
+  return bool(synonyms)
 
 
 def insert_words(
   pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
 ) -> bool:
   """Inserts synonyms of random words at random positions; stop words have none."""
-  new = []
-  count = _share(alpha, len(pieces.words))
-  lower = {i: pieces.words[i].lower() for i in positions}
-  for _, synonyms in _shuffled_synonyms(lower, rng, synonyms_of):
-    new.append(synonyms[int(rng.random() * len(synonyms))])
-    if len(new) == count:
-      break
-  for word in new:
+  synonyms = _draw_synonyms(pieces, positions, rng, alpha, synonyms_of)
+  for word in synonyms.values():
     word_edits.insert(pieces, int(rng.random() * (len(pieces.words) + 1)), word)
-  return bool(new)
+  return bool(synonyms)
 
 
 def swap_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
@@ -187,7 +167,7 @@ def swap_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
 
 
 def delete_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
-  """Deletes each word with probability alpha: at least one, but never all of them."""
+  """Deletes each word with probability alpha, but at least one and never all words."""
   draws = rng.random(len(positions))
   deleted = np.flatnonzero(draws < alpha)
   if not len(deleted):
@@ -199,7 +179,7 @@ def delete_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
 
 
 def delete_span(pieces: Pieces, positions, rng, alpha: float) -> bool:
-  """Deletes a share alpha of the words, all of them consecutive."""
+  """Deletes consecutive words, a share alpha of all."""
   length = min(_share(alpha, len(pieces.words)), len(positions) - 1)
   first = int(rng.random() * (len(positions) - length + 1))
   word_edits.delete(pieces, positions[first : first + length])
@@ -212,27 +192,24 @@ def replace_by_tfidf(
   """Replaces words with a probability that falls with their TF-IDF, as UDA does.
 
   The probability of word i of n is alpha n (C - s_i) / sum_j (C - s_j), where s_i is
-  its TF-IDF in this text and C the maximum of them.
+  the TF-IDF of word i in this text and C = max_j s_j.
   """
   if not statistics.words:
     return False
   lower = [pieces.words[i].lower() for i in positions]
-  counts = Counter(lower)
+  n, counts = len(lower), Counter(lower)
   scores = np.array(
     [counts[w] * statistics.idf.get(w, statistics.unknown) for w in lower]
   )
   weights = scores.max() - scores
   if not weights.any():
-    weights = np.ones(len(positions))
-  n = len(positions)
+    weights = np.ones(n)
   replaced = np.flatnonzero(rng.random(n) < alpha * n * weights / weights.sum())
   draws = rng.random(len(replaced))
   new = np.searchsorted(statistics.cumulative, draws, side="right")
-  for i, k in zip(replaced.tolist(), new.tolist(), strict=True):
-    position = positions[i]
-    pieces.words[position] = word_edits.match_case(
-      statistics.words[k], pieces.words[position]
-    )
+  for i, k in zip(replaced, new, strict=True):
+    old = pieces.words[positions[i]]
+    pieces.words[positions[i]] = word_edits.match_case(statistics.words[k], old)
   return len(replaced) > 0
 
 
@@ -240,14 +217,18 @@ def _share(alpha: float, count: int) -> int:
   return max(1, int(alpha * count))
 
 
-def _shuffled_synonyms(lower: dict[int, str], rng, synonyms_of: Synonyms):
-  """Yields (word, its synonyms) for each distinct word, in random order."""
-  shuffled = list(lower.values())
-  seen = set()
-  for k in rng.random(len(shuffled)).argsort().tolist():
-    word = shuffled[k]
-    if word in seen or is_stop_word(word):
+def _draw_synonyms(
+  pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
+) -> dict[str, str]:
+  """Draws a synonym for each of a share alpha of the words, in random order."""
+  words = [pieces.words[i].lower() for i in positions]
+  drawn = {}
+  for k in rng.random(len(words)).argsort():
+    word = words[k]
+    if word in drawn or is_stop_word(word):
       continue
-    seen.add(word)
     if synonyms := synonyms_of(word):
-      yield word, synonyms
+      drawn[word] = synonyms[int(rng.random() * len(synonyms))]
+      if len(drawn) == _share(alpha, len(pieces.words)):
+        break
+  return drawn

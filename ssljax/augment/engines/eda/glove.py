@@ -1,9 +1,9 @@
-"""Finds near-synonyms of words by GloVe vectors, which need nothing beyond pip.
+"""Finds near-synonyms of words by GloVe vectors, which pip can install.
 
 GloVe (Pennington et al. 2014) gives similar vectors to words that occur in similar
 contexts. Most neighbours mean nearly the same (stupid: dumb, silly), but some only
-share a topic or mean the opposite (hide: expose). A higher threshold gives fewer of the
-latter and fewer neighbours overall.
+share a topic or mean the opposite (hide: expose). A higher threshold removes neighbours
+of both kinds, more of the wrong ones.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from ssljax.augment.engines.eda.stop_words import STOP_WORDS
 from ssljax.runtime.atomic import atomic_path
 
 ASSET = "glove-6b-50d"
-MAX_WORDS = 40_000  # the most frequent ones; vectors of rarer words are poor
+MAX_WORDS = 40_000  # the most frequent words; vectors of rarer words are poor
 MAX_NEIGHBOURS = 8  # of each word
 BLOCK = 500  # rows in one matrix product: 80 MB
 FORMAT = 1  # version of the table on disk; raise it when its meaning changes
 
 
 def load_neighbours(threshold: float) -> dict[str, tuple[str, ...]]:
-  """Maps each word to its neighbours, nearest first; words without any are left out.
+  """Maps words to their neighbours, nearest first; omits words without neighbours.
 
-  The first call with a threshold takes a few seconds, then the table is cached on disk.
+  The first call with a threshold takes a few seconds and caches the table on disk.
 
   Args:
     threshold: minimum cosine similarity of two vectors, 0 to 1.
@@ -86,7 +86,8 @@ def _nearest(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndar
     row, near = np.nonzero(cosine >= threshold)
     order = np.lexsort((near, -cosine[row, near], row))
     row, near = row[order], near[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)  # within its row
-    rows.append((first + row)[rank < MAX_NEIGHBOURS].astype(np.int32))
-    nears.append(near[rank < MAX_NEIGHBOURS].astype(np.int32))
+    # A neighbour's rank within its row is its distance from the row's first entry.
+    kept = np.arange(len(row)) - np.searchsorted(row, row) < MAX_NEIGHBOURS
+    rows.append((first + row[kept]).astype(np.int32))
+    nears.append(near[kept].astype(np.int32))
   return np.concatenate(rows), np.concatenate(nears)

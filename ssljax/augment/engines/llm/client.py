@@ -1,8 +1,8 @@
 """Sends requests to a chat endpoint, with retries, budgets and usage counts.
 
-`Client` holds what all sessions share: budgets, counts and consecutive failures. A
-session holds the connections of one event loop. The openai package sends the requests;
-its own retries are off, so that every request is counted.
+All sessions of a `Client` share its budgets, counts and consecutive failures. A session
+holds the connections of one event loop. The openai package sends the requests, without
+retries of its own, so that every request is counted.
 """
 
 import asyncio
@@ -16,21 +16,15 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ssljax.augment.engine import TOO_LONG
-from ssljax.augment.engines.llm.completion import (
-  Answer,
-  parse_completion,
-  retry_after,
-)
+from ssljax.augment.engines.llm.completion import Answer, parse_completion, retry_after
 from ssljax.errors import RunError, UserError
 
-BACKOFF, MAX_BACKOFF = 1.0, 60.0  # seconds before the first retry, and at most
-MAX_WAIT = 300.0  # seconds; a server that asks for a longer pause counts as failed
-# Retries before the first answer of a server that is silent: its address is probably
-# wrong.
-FIRST_RETRIES = 2
+BACKOFF, MAX_BACKOFF = 1.0, 60.0  # seconds before the first and before any retry
+MAX_WAIT = 300.0  # seconds; if the server asks for a longer pause, the request fails
+FIRST_RETRIES = 2  # if a server has never answered; its address is probably wrong
 SILENT = ("no connection", "timed out")
 NOT_CHAT = ("malformed answer", "no choices", "no content")
-STOPPED = "stopped"  # problem of a request that was given up because the run stops
+STOPPED = "stopped"  # problem of a request that isn't sent because the run stops
 RERUN = "run the same command again; finished views are kept"
 
 
@@ -54,7 +48,7 @@ class Client:
     """Sends nothing yet.
 
     Args:
-      base_url: address of the endpoint, without credentials: errors show it.
+      base_url: address of the endpoint, without credentials, since errors contain it.
       key: API key; "" if the endpoint needs none.
       key_env: environment variable of the key, for error messages.
     """
@@ -72,13 +66,13 @@ class Client:
     self._wake: Callable[[], None] = lambda: None
 
   def stop(self) -> None:
-    """Sends nothing more but awaits requests in flight; safe in a signal handler."""
+    """Sends nothing more but awaits requests in flight; signal handlers may call it."""
     self.stopped = True
     with contextlib.suppress(RuntimeError):  # the event loop has just closed
       self._wake()
 
   def usage(self) -> dict[str, float]:
-    """Counts so far; `full` is the share of the time when all slots were busy."""
+    """Returns counts; `full` is the share of the time when all slots were busy."""
     limits = self.limits
     cost = self.prompt_tokens * limits.price_in
     cost += self.completion_tokens * limits.price_out
@@ -97,7 +91,7 @@ class Client:
     """Opens connections in the running event loop; yields `ask(body) -> Answer`."""
     import openai
 
-    # Proxies from the environment are for remote hosts only.
+    # Local hosts are reached without the proxies that the environment names.
     local = urlsplit(self.base_url).hostname in ("127.0.0.1", "localhost", "::1")
     async with (
       openai.DefaultAsyncHttpxClient(trust_env=not local) as http,
@@ -120,11 +114,11 @@ class Client:
   async def _ask(
     self, connection: Any, stopping: asyncio.Event, body: Mapping[str, Any]
   ) -> Answer:
-    """Sends a request, and again while it fails for a temporary reason.
+    """Sends a request, and repeats it while it fails for a temporary reason.
 
     Raises:
       UserError: a budget is spent, the endpoint permanently refuses requests, or too
-        many consecutive requests failed. Requests that wait for a retry are given up.
+        many consecutive requests failed. Requests that wait for a retry then stop, too.
     """
     try:
       for attempt in range(self.limits.retries + 1):
@@ -156,8 +150,7 @@ class Client:
     """Sends one request.
 
     Returns:
-      The answer, and the seconds that the server asks to wait before a retry; None if
-      there should be no retry.
+      The answer, and the seconds to wait before a retry or None for no retry.
     """
     import openai
 
@@ -186,27 +179,27 @@ class Client:
     finally:
       self._update_seconds()
       self.in_flight -= 1
-    # Not in the except block: an error raised there would be chained to the server's,
-    # which may contain the key.
+    # An error raised in the except block would be chained to the server's error, which
+    # may contain the key.
     return self._handle_status(status_error)
 
   def _handle_status(self, error: Any) -> tuple[Answer, float | None]:
-    """Returns the same as `_send`, or raises if every request would fail like this."""
+    """Returns what `_send` does, or raises if every request would fail like this."""
     status, code = error.status_code, f"{error.code or ''} {error.type or ''}"
-    self._last_error = message = self._message(error)
+    body = error.body if isinstance(error.body, dict) else {}
+    message = " ".join(str(body.get("message") or "").split())
+    if self.key:
+      message = message.replace(self.key, "…")
+    self._last_error = message = f": {message[:200]}" if message else ""
     if "content_filter" in code or "content_policy" in code:
       return Answer(problem="content filter"), None
     if status == 400 and re.search(r"context.(length|size)", f"{code} {message}"):
       return Answer(problem=TOO_LONG), None
-    if status in (401, 403) and not self.key:
-      raise UserError(
-        f"{self.base_url} requires a key ({status}{message}): set the environment"
-        f" variable {self.key_env}, which config.key_env names"
-      )
     if status in (401, 403):
       raise UserError(
-        f"{self.base_url} rejects the key ({status}{message}): put a valid one into the"
-        f" environment variable {self.key_env}, or name another with config.key_env"
+        f"{self.base_url} {'rejects the' if self.key else 'requires a'} key"
+        f" ({status}{message}): put a valid key into the environment variable"
+        f" {self.key_env}, or name another variable with config.key_env"
       )
     if status == 404:
       raise UserError(
@@ -224,11 +217,11 @@ class Client:
         self._not_before = max(self._not_before, time.monotonic() + wait)
       problem = "rate limit" if status == 429 else f"error {status}"
       return Answer(problem=problem, transient=True), wait
-    # Usually a setting that the server doesn't support, sometimes only this text.
+    # Usually the server doesn't support a setting, sometimes it only rejects this text.
     return Answer(problem=f"error {status}", transient=True), None
 
   def _count_failures(self, answer: Answer, gave_up: bool) -> None:
-    """Counts consecutive failures and raises RunError at too many."""
+    """Counts consecutive failures; raises RunError if there are too many."""
     problem = answer.problem
     if not (gave_up or problem in NOT_CHAT or problem.startswith("error ")):
       self.failures, self.answered = 0, True
@@ -238,34 +231,29 @@ class Client:
       return
     count, self.failures = self.failures, 0
     if problem in SILENT:
-      advice = (
-        f"no answer from {self.base_url} ({problem}); start the server and {RERUN}"
-      )
+      reason, advice = f"doesn't answer ({problem})", f"start the server and {RERUN}"
     elif problem == "rate limit":
-      advice = (
-        f"{self.base_url} limits the rate; lower config.concurrency, or wait, and"
-      )
-      advice += f" {RERUN}"
+      reason = "limits the rate"
+      advice = f"lower config.concurrency, or wait, and {RERUN}"
     elif problem in NOT_CHAT:
-      advice = f"{self.base_url} is not a chat endpoint ({problem}); check"
-      advice += " config.base_url, which usually ends in /v1"
+      reason = f"is not a chat endpoint ({problem})"
+      advice = "check config.base_url, which usually ends in /v1"
     else:
-      advice = f"{self.base_url} keeps failing ({problem}{self._last_error}); fix the"
-      advice += f" server or the setting it complains about and {RERUN}"
-    raise RunError(f"{count} consecutive requests failed: {advice}")
+      reason = f"keeps failing ({problem}{self._last_error})"
+      advice = f"fix the server or the setting in this message and {RERUN}"
+    raise RunError(
+      f"{count} consecutive requests failed: {self.base_url} {reason}; {advice}"
+    )
 
   def _check_budgets(self) -> None:
-    limits, tokens = self.limits, self.prompt_tokens + self.completion_tokens
-    if limits.request_budget and self.requests >= limits.request_budget:
-      raise UserError(
-        f"the budget of {limits.request_budget} requests is spent; raise"
-        f" config.request_budget and {RERUN}"
-      )
-    if limits.token_budget and tokens >= limits.token_budget:
-      raise UserError(
-        f"the budget of {limits.token_budget} tokens is spent ({tokens} used); raise"
-        f" config.token_budget and {RERUN}"
-      )
+    tokens = self.prompt_tokens + self.completion_tokens
+    for unit, used in (("request", self.requests), ("token", tokens)):
+      budget = getattr(self.limits, f"{unit}_budget")
+      if budget and used >= budget:
+        raise UserError(
+          f"the budget of {budget} {unit}s is spent ({used} used); raise"
+          f" config.{unit}_budget and {RERUN}"
+        )
 
   def _update_seconds(self) -> None:
     now = time.monotonic()
@@ -274,14 +262,6 @@ class Client:
       if self.in_flight >= self.limits.concurrency:
         self.full_seconds += now - self._last_update
     self._last_update = now
-
-  def _message(self, error: Any) -> str:
-    """The server's error message, shortened and with the key removed."""
-    body = error.body if isinstance(error.body, dict) else {}
-    message = " ".join(str(body.get("message") or "").split())
-    if self.key:
-      message = message.replace(self.key, "…")
-    return f": {message[:200]}" if message else ""
 
 
 async def _sleep(seconds: float, stopping: asyncio.Event) -> None:

@@ -1,5 +1,6 @@
 """Parses chat completions and Retry-After headers of OpenAI-compatible servers."""
 
+import contextlib
 import email.utils
 import json
 from collections.abc import Mapping
@@ -26,8 +27,8 @@ def parse_completion(
     request: body of the request, for its `messages` and `max_tokens`.
 
   Returns:
-    The answer and the numbers of prompt and completion tokens. A server that doesn't
-    report tokens is charged one for every three characters.
+    The answer and the numbers of prompt and completion tokens. If the server doesn't
+    report them, three characters count as a token.
   """
   malformed = Answer(problem="malformed answer", transient=True), 0, 0
   try:
@@ -40,26 +41,27 @@ def parse_completion(
   if not isinstance(choice, dict | None):
     return malformed
   message = choice.get("message") if choice else None
-  text = message.get("content") if isinstance(message, dict) else None
+  message = message if isinstance(message, dict) else {}
+  text = message.get("content")
+  content = text if isinstance(text, str) else ""
   length = sum(len(part["content"]) for part in request["messages"])
   prompt_tokens = _tokens(usage, "prompt_tokens", length)
-  length = len(text) if isinstance(text, str) else 0
-  completion_tokens = _tokens(usage, "completion_tokens", length)
+  completion_tokens = _tokens(usage, "completion_tokens", len(content))
   if choice is None:
     answer = Answer(problem="no choices", transient=True)
   elif choice.get("finish_reason") == "content_filter":
     answer = Answer(problem="content filter")
-  elif isinstance(message, dict) and message.get("refusal"):
+  elif message.get("refusal"):
     answer = Answer(problem="refusal")
   elif choice.get("finish_reason") == "length":
-    # An answer shorter than max_tokens was cut off by the server's context length.
+    # If the answer is shorter than max_tokens, the context length cut it off.
     truncated = completion_tokens >= (request.get("max_tokens") or 0)
     problem = "truncated" if truncated else TOO_LONG
-    answer = Answer(text if isinstance(text, str) else "", problem)
+    answer = Answer(content, problem)
   elif not isinstance(text, str):
     answer = Answer(problem="no content", transient=True)
   else:
-    answer = Answer(text)
+    answer = Answer(content)
   return answer, prompt_tokens, completion_tokens
 
 
@@ -69,16 +71,12 @@ def _tokens(usage: Any, name: str, characters: int) -> int:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-  """Seconds in a Retry-After header, a number or a date; 0 without a valid one."""
+  """Returns the seconds of a Retry-After header; 0 if it's missing or invalid."""
   value = headers.get("retry-after", "")
-  try:
+  with contextlib.suppress(ValueError):
     return max(0.0, float(value))
-  except ValueError:
-    pass
-  try:
+  with contextlib.suppress(ValueError):
     date = email.utils.parsedate_to_datetime(value)
-  except ValueError:
-    return 0.0
-  if date.tzinfo is None:
-    date = date.replace(tzinfo=UTC)
-  return max(0.0, (date - datetime.now(UTC)).total_seconds())
+    date = date.replace(tzinfo=date.tzinfo or UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+  return 0.0

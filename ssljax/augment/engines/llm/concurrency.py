@@ -13,31 +13,33 @@ from typing import Any, TypeVar
 
 from ssljax.errors import UserError
 
+Session = TypeVar("Session")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-Work = Callable[[Job], Awaitable[Result | None]]
 
-MAX_UNREAD = 4  # results per worker that the consumer hasn't read; workers then wait
+MAX_UNREAD = 4  # per worker; with as many unread results, workers wait
 
 
 def run_concurrently(
   jobs: Sequence[Job],
-  open_session: Callable[[], AbstractAsyncContextManager[Work]],
+  open_session: Callable[[], AbstractAsyncContextManager[Session]],
+  work: Callable[[Session, Job], Awaitable[Result | None]],
   concurrency: int,
   stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
-  """Yields `await work(job)` for each job, in the order in which they finish.
+  """Yields the result of `work` for each job, in the order in which the jobs finish.
 
-  If `work` raises UserError, no new job starts; results of jobs in progress are yielded
-  before the error is raised. Any other exception cancels them, and so does closing the
-  iterator, which then waits until the session is closed and the thread has ended.
+  If `work` raises UserError, no new job starts, and the results of jobs in progress are
+  yielded before the error is raised. Any other exception cancels the jobs in progress.
+  Closing the iterator cancels them as well, and waits until the session is closed and
+  the thread has ended.
 
   Args:
     jobs: started in order, each as soon as a worker is free.
-    open_session: returns the context manager in which jobs run; it yields `work`. A job
-      for which `work` returns None yields nothing.
+    open_session: returns a context manager for the session, which all jobs share.
+    work: called as `work(session, job)`; returns None if the job has no result.
     concurrency: number of workers.
-    stopped: once it returns True, no new job starts.
+    stopped: once `stopped()` is true, no new job starts.
   """
   if not jobs:
     return
@@ -53,26 +55,21 @@ def run_concurrently(
     remaining = iter(jobs)
     errors: list[UserError] = []
 
-    async def worker(work: Work) -> None:
-      while not errors:
-        await unread.acquire()
+    async def worker(session: Session) -> None:
+      await unread.acquire()
+      for job in remaining:
         if errors or stopped():
           return
         try:
-          job = next(remaining)
-        except StopIteration:
-          return
-        try:
-          if (result := await work(job)) is None:
-            unread.release()
-          else:
+          if (result := await work(session, job)) is not None:
             messages.put(("result", result))
+            await unread.acquire()
         except UserError as error:
           errors.append(error)
 
-    async with open_session() as work, asyncio.TaskGroup() as group:
+    async with open_session() as session, asyncio.TaskGroup() as group:
       for _ in range(min(concurrency, len(jobs))):
-        group.create_task(worker(work))
+        group.create_task(worker(session))
     if errors:
       raise errors[0]
 
@@ -80,7 +77,7 @@ def run_concurrently(
     try:
       asyncio.run(run())
       messages.put(("end", None))
-    except asyncio.CancelledError:  # the consumer has left and won't read this
+    except asyncio.CancelledError:  # usually after the iterator was closed
       messages.put(("error", RuntimeError("the requests were cancelled")))
     except BaseException as error:
       while isinstance(error, BaseExceptionGroup):
@@ -93,7 +90,7 @@ def run_concurrently(
     with contextlib.suppress(RuntimeError):  # the loop has ended
       running["loop"].call_soon_threadsafe(function)
 
-  # A daemon, so that the interpreter can exit while the iterator is open.
+  # A daemon thread doesn't keep the interpreter from exiting.
   thread = threading.Thread(target=run_thread, name="augment-requests", daemon=True)
   thread.start()
   started.wait()

@@ -1,13 +1,12 @@
 """Creates views with a language model behind any OpenAI-compatible endpoint.
 
-The prompts are in prompts/*.md. A view takes one request; a view of both sides of a
-pair takes two. Labels are never sent.
+The prompts are in prompts/*.md. A view takes one request, or two if it changes both the
+text and the response. Labels are never sent.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from ssljax.augment.engine import Candidate, Engine, Source
@@ -58,20 +57,20 @@ def make(
       candidates of a text cycle through them.
     part: part of a pair to rewrite: "text", "response" or "both".
     temperature: one for each round of `views` candidates: the first round, the round
-      that replaces dropped candidates, and so on; the last is used from then on.
-    top_p: nucleus sampling, above 0, at most 1.
-    max_tokens: of an answer; 0 derives it from the length of the text.
+      that replaces dropped candidates, and so on; further rounds use the last one.
+    top_p: for nucleus sampling, above 0, at most 1.
+    max_tokens: of an answer; 0 for a limit that depends on the length of the text.
     body: JSON object with more fields of a request; null removes a field, for example
       '{"seed": null}'.
     key_env: environment variable of the API key; it may be unset.
-    concurrency: requests in flight at once.
+    concurrency: number of requests in flight at once.
     timeout: seconds for one request.
     retries: of a request that failed for a temporary reason.
-    failures: consecutive failed requests that stop the run.
-    request_budget, token_budget: for one run, 0 for unlimited. Requests in flight are
-      still awaited when the tokens are spent.
+    failures: number of consecutive failed requests that stops the run.
+    request_budget, token_budget: for one run, 0 for unlimited. When a budget is spent,
+      requests in flight still finish.
     price_in, price_out: per million tokens, to report the cost.
-    views: wanted for each text.
+    views: number of views that each text needs.
 
   Raises:
     UserError: the openai package is missing or a setting is invalid.
@@ -89,8 +88,6 @@ def make(
     raise UserError(f"config.part: {part!r}; choose from {', '.join(PARTS)}")
   if not 0 < top_p <= 1:
     raise UserError(f"config.top_p: {top_p}; must be above 0 and at most 1")
-  if max_tokens < 0:
-    raise UserError(f"config.max_tokens: {max_tokens}; must be at least 0")
   limits = Limits(
     concurrency,
     timeout,
@@ -101,16 +98,15 @@ def make(
     price_in,
     price_out,
   )
-  validation.check_limits(limits)
+  validation.check_minimums(limits._asdict() | {"max_tokens": max_tokens})
   temperatures = validation.check_temperatures(temperature)
   extra_fields = validation.parse_body(body)
   text_prompts, response_prompts = [], []
+  read_prompts = validation.read_prompts
   if part != "response":
-    text_prompts = validation.read_prompts("prompt", prompt, pair=False)
+    text_prompts = read_prompts("prompt", prompt, pair=False)
   if part != "text":
-    response_prompts = validation.read_prompts(
-      "response_prompt", response_prompt, pair=True
-    )
+    response_prompts = read_prompts("response_prompt", response_prompt, pair=True)
   client = Client(base_url, validation.read_key(key_env), key_env, limits)
 
   def temperature_of(number: int) -> float:
@@ -123,18 +119,23 @@ def make(
     prompt = prompts[number % len(prompts)]
     response = source.response if prompt.pair else None
     if CONTROL_TOKENS.search(source.text + " " + (response or "")):
-      # They could end the user's turn and start a system turn.
+      # These tokens could end the user's turn and start a system turn.
       return Candidate(problem=HAS_CONTROL_TOKENS)
     request = build_request(prompt, source.text, response, seed)
     original = source.text if response is None else response
+    # Enough for a rewrite about three times as long as the original, in most scripts.
+    default = 64 + len(original.encode("utf-8", "surrogatepass")) * 3 // 4
+    # A 31-bit hash, so that different requests have different, reproducible seeds.
+    key = (seed, prompt.sha256, number, source.text, source.response)
+    digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=4).digest()
     answer = await ask(
       {
         "model": model,
         "messages": request.messages,
         "temperature": temperature_of(number),
         "top_p": top_p,
-        "max_tokens": max_tokens or _default_max_tokens(original),
-        "seed": _request_seed(seed, prompt, source, number),
+        "max_tokens": max_tokens or default,
+        "seed": int.from_bytes(digest, "big") >> 1,
       }
       | extra_fields
     )
@@ -159,26 +160,18 @@ def make(
       response = new.text
     return Candidate(text, response)
 
-  def make_views(
-    sources: Sequence[Source], number: int
-  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
-    @asynccontextmanager
-    async def open_session():
-      async with client.session() as ask:
+  def make_views(sources: Sequence[Source], number: int):
+    async def work(ask: Any, i: int) -> tuple[int, list[Candidate]] | None:
+      result = await candidate(ask, sources[i], number)
+      if result.problem == STOPPED:
+        return None
+      # Problems of the text itself are reported for its first candidate only.
+      permanent = result.problem in (HAS_CONTROL_TOKENS, NO_RESPONSE)
+      return i, [] if number and permanent else [result]
 
-        async def work(i: int) -> tuple[int, list[Candidate]] | None:
-          result = await candidate(ask, sources[i], number)
-          if result.problem == STOPPED:
-            return None
-          # Problems of the text itself are reported for its first candidate only.
-          permanent = result.problem in (HAS_CONTROL_TOKENS, NO_RESPONSE)
-          return i, [] if number and permanent else [result]
-
-        yield work
-
-    return run_concurrently(
-      range(len(sources)), open_session, concurrency, lambda: client.stopped
-    )
+    indices = range(len(sources))
+    stopped = lambda: client.stopped
+    return run_concurrently(indices, client.session, work, concurrency, stopped)
 
   shared = {
     "model": model,
@@ -206,15 +199,3 @@ def make(
   return Engine(
     "llm", settings, make_views, usage=client.usage, stop=client.stop, asks=asks
   )
-
-
-def _default_max_tokens(text: str) -> int:
-  """Tokens for a rewrite about three times as long as the text, in most scripts."""
-  return 64 + len(text.encode("utf-8", "surrogatepass")) * 3 // 4
-
-
-def _request_seed(seed: int, prompt: Prompt, source: Source, number: int) -> int:
-  """A 31-bit hash, so that different requests have different, reproducible seeds."""
-  key = (seed, prompt.sha256, number, source.text, source.response)
-  digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=4).digest()
-  return int.from_bytes(digest, "big") >> 1

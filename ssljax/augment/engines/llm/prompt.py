@@ -1,15 +1,16 @@
 """Reads prompt files and builds chat messages that contain the text as data.
 
-The first line of a prompt file describes it. Sections follow, each under a heading:
-`## system`; `## user` with the slots `{open}` and `{close}` for the markers around
-data, `{text}` and, in a prompt for responses, `{response}`; then any number of
-examples, `## text` (`## response`) and `## rewrite`, which become turns of the
-conversation.
+The first line of a prompt file describes the prompt. These sections follow:
+  `## system`
+  `## user`, with the slots `{open}` and `{close}` for the markers around data, `{text}`
+    and, in a prompt for responses, `{response}`
+  any number of examples, `## text` (`## response`) and `## rewrite`, which become turns
+    of the conversation
 
-Protection against prompt injection: markers contain a pseudo-random number that doesn't
-occur in the text, so that no text can close its own markers, and all slots are filled
-at once, so that a slot inside a text stays as it is. Only the last message depends on
-the text, which lets servers cache the others as a prefix.
+Against prompt injection, markers contain a pseudo-random number that isn't in the text,
+so that no text can close its own markers. All slots are filled at once, so that a slot
+inside a text stays as it is. Only the last message depends on the text, so that servers
+can cache the other messages as a prefix.
 """
 
 import hashlib
@@ -23,11 +24,11 @@ FOLDER = Path(__file__).with_name("prompts")
 SLOT = re.compile(r"\{(open|close|text|response)\}")
 HEADING = re.compile(r"^## (system|user|text|response|rewrite)\n", re.MULTILINE)
 
-DIGITS = 6  # in a marker; small models make mistakes when they copy longer ones
+DIGITS = 6  # in a marker; small models make mistakes when they copy longer numbers
 MARKER = re.compile(r"</?data-\d+>")
 
 # Tokens that common chat templates write between turns. Some servers, such as
-# llama.cpp, also parse them inside a message, where no marker can neutralize them.
+# llama.cpp, also parse these tokens inside a message, in spite of the markers.
 CONTROL_TOKENS = re.compile(
   r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<</?SYS>>|</s>|<(?:bos|eos)>|</?think>"
   r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\]"
@@ -46,17 +47,17 @@ class Prompt(NamedTuple):
 
   @property
   def pair(self) -> bool:
-    """Whether the prompt rewrites a response, with its text as context."""
+    """Whether the prompt rewrites a response; the text is the context."""
     return "{response}" in self.user
 
 
 class Request(NamedTuple):
-  """The messages of a request and what is needed to parse the answer."""
+  """The messages of a request, and what `parse_rewrite` needs to know about them."""
 
   messages: list[dict[str, str]]
   open: str  # marker before data
   close: str  # marker after data
-  cue: str  # last words of the prompt if they end in a colon, otherwise ""
+  cue: str  # last words of the prompt if a colon follows them, otherwise ""
 
 
 def load_prompt(name: str) -> Prompt:
@@ -83,9 +84,8 @@ def load_prompt(name: str) -> Prompt:
     raise UserError(f"{path}: cannot read the prompt: {error}") from None
   headings, bodies = parts[::2], [body.strip() for body in parts[1::2]]
   slots = SLOT.findall(bodies[1]) if headings[:2] == ["system", "user"] else []
-  example = ["text", "response", "rewrite"]
-  if "response" not in slots:
-    example.remove("response")
+  pair = "response" in slots
+  example = ["text", "response", "rewrite"] if pair else ["text", "rewrite"]
   expected = ["system", "user"] + example * ((len(headings) - 2) // len(example))
   if headings != expected or not all(bodies) or SLOT.search(bodies[0]):
     raise UserError(
@@ -95,7 +95,7 @@ def load_prompt(name: str) -> Prompt:
       " contain slots"
     )
   once = slots.count("text") == 1 and slots.count("response") <= 1
-  if not once or not {"open", "close"} <= set(slots):
+  if not (once and {"open", "close"} <= set(slots)):
     raise UserError(
       f"{path}: `## user` must contain {{open}}, {{close}} and, exactly once, {{text}}"
     )
@@ -157,17 +157,17 @@ def _marker_number(data: str, seed: int) -> str:
 
 
 def parse_rewrite(content: str, request: Request) -> str | None:
-  """Extracts the rewrite from an answer; None if there are markers inside it.
+  """Extracts the rewrite from an answer; returns None if the rewrite contains markers.
 
   It removes leading thoughts, a repetition of the prompt's last words, markers around
-  the rewrite (with any number) and surrounding whitespace. Comments of the model are
-  left to the filters.
+  the rewrite (with any number) and surrounding whitespace. The filters have to drop
+  comments of the model.
   """
   content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()
   if request.cue:
     words = r"\s+".join(map(re.escape, request.cue.split()))
     content = re.sub(rf"\A[\W_]*{words}[\s*_]*", "", content, flags=re.IGNORECASE)
-  # Markers that the text itself contains belong to it.
+  # A rewrite may repeat the markers that its text contains.
   in_text = set(MARKER.findall(request.messages[-1]["content"]))
   in_text -= {request.open, request.close}
   markers = [MARKER.match(content), *list(MARKER.finditer(content))[-1:]]

@@ -1,19 +1,18 @@
-"""Validates the settings of the LLM engine; reads the key and prompts they name."""
+"""Validates the settings of the LLM engine; reads its API key and prompts."""
 
 import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from ssljax.augment import report
-from ssljax.augment.engines.llm.client import Limits
 from ssljax.augment.engines.llm.prompt import Prompt, load_prompt
 from ssljax.errors import UserError
 
-MINIMUM = {"concurrency": 1, "timeout": 0.1, "failures": 1}  # 0 for all other limits
+MINIMUM = {"concurrency": 1, "timeout": 0.1, "failures": 1}  # 0 for other settings
 RESERVED = {"model", "messages", "stream", "n"}  # fields that config.body must not set
 
 
@@ -21,7 +20,7 @@ def check_url(base_url: str) -> None:
   try:
     url = urlsplit(base_url)
     valid = url.scheme in ("http", "https") and bool(url.hostname)
-    valid = valid and url.port != 0  # the property raises if it isn't a number
+    valid = valid and url.port != 0  # `port` raises ValueError if it isn't a number
   except ValueError:
     valid = False
   if not valid:
@@ -29,7 +28,7 @@ def check_url(base_url: str) -> None:
       "config.base_url must be the address of an endpoint, such as"
       " http://127.0.0.1:8000/v1"
     )
-  # It isn't repeated, since it may be a secret.
+  # The error doesn't repeat the address, which may contain a secret.
   if url.username or url.password or url.query or url.fragment:
     raise UserError(
       "config.base_url must not contain a key or password; put the key into the"
@@ -37,8 +36,8 @@ def check_url(base_url: str) -> None:
     )
 
 
-def check_limits(limits: Limits) -> None:
-  for name, value in limits._asdict().items():
+def check_minimums(settings: Mapping[str, float]) -> None:
+  for name, value in settings.items():
     minimum = MINIMUM.get(name, 0)
     if not minimum <= value < math.inf:
       raise UserError(f"config.{name}: {value}; must be finite and at least {minimum}")
@@ -62,8 +61,8 @@ def read_key(variable: str) -> str:
   """Returns the key in an environment variable; "" if it isn't set.
 
   Raises:
-    UserError: the name is no variable name, or the key cannot be sent in a header. The
-      message contains neither of the two: the name may be a key by mistake.
+    UserError: the name isn't valid, or the key can't be sent in a header. The message
+      contains neither an invalid name, which may be the key itself, nor the key.
   """
   if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
     raise UserError(
@@ -80,7 +79,12 @@ def read_key(variable: str) -> str:
 
 
 def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Prompt]:
-  """Reads prompts for texts, or for responses if `pair`; `key` is their config key."""
+  """Reads prompts for texts, or for responses if `pair`.
+
+  Args:
+    key: config key of the prompts, for error messages.
+    names: a sequence, or a string with commas between the names.
+  """
   if isinstance(names, str):
     names = [name.strip() for name in names.split(",") if name.strip()]
   prompts = [load_prompt(name) for name in names]
@@ -97,7 +101,7 @@ def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Promp
 
 
 def parse_body(body: str) -> dict[str, Any]:
-  """Returns the user's fields of a request; None removes a field."""
+  """Parses the user's fields of a request; None means that a field is removed."""
   names: list[str] = []  # at any depth
 
   def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from ssljax.augment import engines
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.engines.adversarial import obfuscations
-from ssljax.augment.engines.adversarial.engine import OBFUSCATIONS
+from ssljax.augment.engines.adversarial.obfuscations import OBFUSCATIONS
 from ssljax.errors import UserError
 
 TEXT = "Please explain, in detail: how do I bake Zoe's quick brown loaf?\nJust verbs!"

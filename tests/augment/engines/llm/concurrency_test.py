@@ -20,15 +20,13 @@ pytestmark = pytest.mark.usefixtures("clean_client")
 
 
 def run_jobs(work, jobs, **keywords):
-  @contextlib.asynccontextmanager
-  async def open_session():
-    yield work
-
-  return list(run_concurrently(range(jobs), open_session, 2, **keywords))
+  return list(
+    run_concurrently(range(jobs), contextlib.nullcontext, work, 2, **keywords)
+  )
 
 
 def test_jobs_without_a_result_do_not_count_as_unread():
-  async def work(i):
+  async def work(_, i):
     return i if i == 99 else None
 
   assert run_jobs(work, 100) == [99]
@@ -37,7 +35,7 @@ def test_jobs_without_a_result_do_not_count_as_unread():
 def test_no_job_starts_once_stopped():
   started = []
 
-  async def work(i):
+  async def work(_, i):
     started.append(i)
     return i
 
