@@ -3,8 +3,8 @@
   python -m ssljax.evaluate --workdir=DIR                  # the run's own test texts
   python -m ssljax.evaluate --workdir=DIR --data=FILE --slices=language,turn
 
-Temperature and thresholds are those that the run chose on its validation texts. The
-output folder gets `metrics.json`, `predictions.parquet` and `report.html`.
+The run has chosen the temperature and the thresholds on its validation texts. Writes
+`metrics.json`, `predictions.parquet` and `report.html` to the output folder.
 """
 
 import json
@@ -59,22 +59,25 @@ def evaluate(
     The content of `metrics.json`.
 
   Raises:
-    UserError: the run or the data cannot be read, the data has labels that the run
-      does not know, or the output folder holds something else.
+    UserError: the run or the data cannot be read, the run doesn't know a label of the
+      data, or the output folder holds something else.
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
+  columns: dict[str, list] = {name: [] for name in slices}
   if data is None:
     if slices:
       raise UserError("--slices are columns of a file: set --data to that file")
-    name, source, columns = "test", f"test of {config['data']}", {}
+    name, source = "test", f"test of {config['data']}"
     rows = _own_test_texts(config, workdir)
   else:
     data = Path(data).expanduser()
     name = data.name if data.is_dir() else files.stem(data)
     source = str(data.resolve())
     rows = read_labelled(data, config["resolved"]["labels"])
-    columns = _read_columns(data, slices)
+    for path in split_files.find_test_files(data) if slices else ():
+      for column, values in schema.read_extra_columns(path, slices).items():
+        columns[column] += values
   output = Path(output or workdir / "evaluations" / name).expanduser()
   identity = {"data": source, "workdir": str(workdir.resolve())}
   _claim(output, identity)
@@ -84,6 +87,7 @@ def evaluate(
   scorer = score.make_scorer(trained.eval_step, trained.params, row_lengths)
   texts = ScoredTexts.from_records(rows, scorer(tokens), tokens.truncated, columns)
   rule = evaluation.read_decision_rule(workdir, trained.step)
+  ids, predicted = rows.column("id"), texts.logits.argmax(1)
   metrics = {
     **identity,
     "rows": len(rows),
@@ -92,27 +96,30 @@ def evaluate(
     "temperature": rule.temperature,
     "undefined": rule.undefined,
     **evaluation.held_out_metrics(texts, rule),
-    "errors": _confident_errors(rows, texts),
+    "errors": [  # predictions.parquet has the texts
+      {"id": ids[i], "label": int(texts.label[i]), "predicted": int(predicted[i])}
+      for i in evaluation.most_confident_errors(texts.logits, texts.label)
+    ],
   }
-  # metrics.json first: after a kill it says whose folder this is.
+  # metrics.json first: if the command is killed, it says what the folder belongs to.
   write_json(output / "metrics.json", metrics)
   write_predictions(output / PREDICTIONS, rows, texts.logits, rule.temperature)
   if (workdir / "result.json").exists():
-    _write_report(workdir, output)
-  print(_summary(metrics, config["max_length"]))
-  for name, values in columns.items():
+    try:
+      page = run_page.render_evaluation(runs.read_run(workdir), output)
+      html.write_report(output / REPORT, page)
+    except Exception as error:  # the metrics are already written and remain valid
+      print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
+  _print_summary(metrics, config["max_length"])
+  for column, values in columns.items():
     if reason := skip_reason(values):
-      print(f"--slices={name}: the column {reason}, so it is left out")
+      print(f"--slices={column}: the column {reason}, so it is left out")
   print(f"results in {output}")
   return metrics
 
 
 def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> Records:
-  """The texts that the run was tested on.
-
-  Raises:
-    UserError: they cannot be read, or have changed since.
-  """
+  """The texts that the run was tested on; UserError if they have changed."""
   splits = read_splits(resolve_data(config["data"]), config["seed"])
   same = list(splits.labels) == config["resolved"]["labels"]
   if same and (workdir / "result.json").exists():
@@ -129,32 +136,12 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> Records:
   return splits.test
 
 
-def _read_columns(data: Path, names: Sequence[str]) -> dict[str, list]:
-  columns: dict[str, list] = {name: [] for name in names}
-  for path in split_files.find_test_files(data) if names else ():
-    for name, values in schema.read_extra_columns(path, names).items():
-      columns[name] += values
-  return columns
-
-
-def _confident_errors(rows: Records, texts: ScoredTexts) -> list[dict[str, Any]]:
-  """The most confident errors by id; predictions.parquet has their texts."""
-  ids, predicted = rows.column("id"), texts.logits.argmax(1)
-  return [
-    {"id": ids[i], "label": int(texts.label[i]), "predicted": int(predicted[i])}
-    for i in evaluation.most_confident_errors(texts.logits, texts.label)
-  ]
-
-
 def _claim(output: Path, identity: Mapping[str, str]) -> None:
-  """Creates the output folder, unless it holds something else.
+  """Creates the output folder; UserError if it holds something else.
 
   Args:
     output: the folder.
     identity: `data` and `workdir` as in metrics.json.
-
-  Raises:
-    UserError: the folder holds another evaluation, or cannot be written.
   """
   try:
     output.mkdir(parents=True, exist_ok=True)
@@ -176,27 +163,18 @@ def _claim(output: Path, identity: Mapping[str, str]) -> None:
     )
 
 
-def _write_report(workdir: Path, output: Path) -> None:
-  try:
-    page = run_page.render_evaluation(runs.read_run(workdir), output)
-    html.write_report(output / REPORT, page)
-  except Exception as error:  # the metrics are already written and remain valid
-    print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
-
-
-def _summary(metrics: Mapping[str, Any], max_length: int) -> str:
+def _print_summary(metrics: Mapping[str, Any], max_length: int) -> None:
   test = metrics["test"]
   values = ", ".join(
     f"{name} {test[name]:.3f}"
     for name in METRICS
     if name != "balanced_accuracy" and test[name] is not None
   )
-  lines = [f"{metrics['data']} ({test['rows']} rows, step {metrics['step']}): {values}"]
+  print(f"{metrics['data']} ({test['rows']} rows, step {metrics['step']}): {values}")
   if test["truncated"]:
-    lines.append(f"{test['truncated']} texts were cut at {max_length} tokens")
+    print(f"{test['truncated']} texts were cut at {max_length} tokens")
   if "temperature" in metrics["undefined"]:
-    lines.append(f"temperature: {metrics['undefined']['temperature']}")
-  return "\n".join(lines)
+    print(f"temperature: {metrics['undefined']['temperature']}")
 
 
 def define_flags() -> None:

@@ -46,7 +46,7 @@ def write_predictions(
     path: file to write.
     rows: n labelled texts.
     logits: f32 [n, C], written unchanged.
-    temperature: calibrates the score.
+    temperature: divides the logits before the score is computed.
   """
   columns = {
     "id": rows.table["id"],
@@ -60,20 +60,12 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> Predictions:
-  """Reads what `write_predictions` wrote.
-
-  Raises:
-    UserError: the file cannot be read.
-  """
+  """Reads a file of `write_predictions`; UserError if it cannot be read."""
   try:
     table = pq.read_table(path)
-    return Predictions(
-      table["id"].to_pylist(),
-      table["label"].to_numpy(),
-      table["score"].to_numpy(),
-      np.stack(table["logits"].to_numpy(zero_copy_only=False)),
-      table["text"].to_pylist(),
-      table["response"].to_pylist(),
-    )
+    logits = np.stack(table["logits"].to_numpy(zero_copy_only=False))
+    label, score = table["label"].to_numpy(), table["score"].to_numpy()
+    texts = (table[name].to_pylist() for name in ("text", "response"))
+    return Predictions(table["id"].to_pylist(), label, score, logits, *texts)
   except (OSError, ValueError, KeyError) as error:
     raise UserError(f"{path}: cannot be read ({error})") from None

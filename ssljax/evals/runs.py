@@ -36,18 +36,17 @@ class Run(NamedTuple):
 
   def history(self) -> dict[str, list[dict[str, Any]]]:
     """Reads the lines of metrics.jsonl: split -> its lines in the order of steps."""
-    lines: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "test": []}
+    history: dict[str, list] = {"train": [], "validation": [], "test": []}
     path = self.workdir / "metrics.jsonl"
     try:
       with open(path, encoding="utf-8") as file:
-        for text in file:
-          line = json.loads(text)
+        for line in map(json.loads, file):
           if not isinstance(line["step"], int):
             raise ValueError(f"the step {line['step']!r} is not an integer")
-          lines.setdefault(line["split"], []).append(line)
+          history.setdefault(line["split"], []).append(line)
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise UserError(f"{path}: cannot be read ({error!r})") from None
-    return lines
+    return history
 
 
 def find_runs(paths: Sequence[str]) -> list[Run]:
@@ -86,11 +85,7 @@ def find_unfinished(paths: Sequence[str]) -> list[Path]:
 
 
 def read_run(workdir: Path) -> Run:
-  """Reads one finished run.
-
-  Raises:
-    UserError: the run is not finished or cannot be read.
-  """
+  """Reads one finished run; UserError if it isn't finished or cannot be read."""
   try:
     config = run_config.read(workdir)
     result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))

@@ -12,7 +12,6 @@ from ssljax.evals.classification import METRICS
 from ssljax.evals.groups import Group, mean_and_deviation
 from ssljax.evals.report import plots
 from ssljax.evals.report.html import METRIC_NAMES, render
-from ssljax.evals.report.plots import Plot
 from ssljax.evals.runs import Run
 
 TARGETS = ("fpr_1%", "fpr_5%", "best_f1")  # the thresholds that are compared
@@ -22,12 +21,12 @@ Cells = list[tuple[float | None, float | None]]  # (mean, standard deviation)
 def render_comparison(
   runs: Sequence[Run], metric: str = "f1", unfinished: Sequence[Path] = ()
 ) -> str:
-  """Renders the report of several runs: per dataset, over datasets, over budgets.
+  """Renders the report of several runs.
 
   Args:
     runs: finished runs.
     metric: name of the metric to compare methods by.
-    unfinished: folders of requested runs that have no result.
+    unfinished: folders of unfinished runs, to be listed.
 
   Raises:
     UserError: two runs are the same, or a file of a run cannot be read.
@@ -69,7 +68,16 @@ def _count(number: int, noun: str) -> str:
 def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
   """The section of one dataset and budget."""
   two_classes = all(len(run.labels) == 2 for group in members for run in group.runs)
-  section = {
+  complete = [g for g in members if len(g.values(metric)) == len(g.runs)]
+  differences, remark = [], ""
+  if len(complete) > 1:
+    try:
+      differences = comparison.paired_differences(complete, metric)
+    except comparison.DifferentTexts as error:
+      remark = f"{error}."
+  elif len(members) > 1:
+    remark = f"{METRIC_NAMES[metric]} is undefined in some runs: no comparison."
+  return {
     "data": members[0].data,
     "labels": members[0].labels,
     "two_classes": two_classes,
@@ -85,22 +93,11 @@ def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
       }
       for group in members
     ],
-    "differences": [],
-    "remark": "",
+    "differences": differences,
+    "remark": remark,
     "config_differences": groups.config_differences(members),
-    "plots": [],
+    "plots": _difference_plots(differences, metric),
   }
-  complete = [g for g in members if len(g.values(metric)) == len(g.runs)]
-  if len(complete) > 1:
-    try:
-      section["differences"] = comparison.paired_differences(complete, metric)
-    except comparison.DifferentTexts as error:
-      section["remark"] = f"{error}."
-    section["plots"] = _difference_plots(section["differences"], complete[0], metric)
-  elif len(members) > 1:
-    name = METRIC_NAMES[metric]
-    section["remark"] = f"{name} is undefined in some runs: no comparison."
-  return section
 
 
 def _threshold_cells(group: Group) -> Cells:
@@ -109,8 +106,7 @@ def _threshold_cells(group: Group) -> Cells:
   for target, rate in itertools.product(TARGETS, ("recall", "false_positive_rate")):
     values = [run.result["thresholds"].get(target, {}).get(rate) for run in group.runs]
     # A mean over only the runs that met the target would be misleading.
-    complete = all(value is not None for value in values)
-    cells.append(mean_and_deviation(values if complete else []))
+    cells.append(mean_and_deviation([] if None in values else values))
   return cells
 
 
@@ -123,23 +119,24 @@ def _calibration_cells(group: Group) -> Cells:
 
 
 def _difference_plots(
-  differences: Sequence[comparison.Difference], baseline: Group, metric: str
-) -> list[Plot]:
-  """The differences to the first group, if they have intervals."""
-  shown = [d for d in differences if d.interval and d.other == baseline.name]
+  differences: Sequence[comparison.Difference], metric: str
+) -> list[tuple[str, str]]:
+  """The differences from the first group that have an interval."""
+  baseline = differences[0].other if differences else None
+  shown = [d for d in differences if d.interval and d.other == baseline]
   if not shown:
     return []
-  label = f"difference in {METRIC_NAMES[metric]} from {baseline.name}"
+  label = f"difference in {METRIC_NAMES[metric]} from {baseline}"
   lows, highs = zip(*(d.interval for d in shown), strict=True)
   methods, values = [d.method for d in shown], [d.value for d in shown]
-  svg = plots.interval_plot(methods, values, lows, highs, label)
-  return [Plot(svg, f"{label[0].upper()}{label[1:]}, with 95% intervals")]
+  caption = f"{label[0].upper()}{label[1:]}, with 95% intervals"
+  return [plots.interval_plot(caption, methods, values, lows, highs, label)]
 
 
 def _budget_plots(
   members: Sequence[Group], metric: str
-) -> tuple[list[Plot], list[str]]:
-  """A curve for each dataset with several budgets, and why some have none."""
+) -> tuple[list[tuple[str, str]], list[str]]:
+  """Curves of the datasets with several budgets, and reasons for missing curves."""
   curves, reasons = [], []
   name = METRIC_NAMES[metric]
   for data in dict.fromkeys(group.data for group in members):
@@ -156,8 +153,7 @@ def _budget_plots(
       else:
         all_labels[f"{group.name}, all labels"] = mean
     if series and (all_labels or any(len(points) > 1 for points in series.values())):
-      svg = plots.budget_curves(series, all_labels, name)
-      curves.append(Plot(svg, f"{name} on {data}"))
+      curves.append(plots.budget_curves(f"{name} on {data}", series, all_labels, name))
     elif len({group.labels for group in on_data}) > 1:
       reasons.append(
         f"No curve over budgets for {data}: no method has {name} with two budgets."

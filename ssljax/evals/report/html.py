@@ -6,8 +6,8 @@ from typing import Any
 
 from ssljax.runtime.atomic import atomic_file
 
-# One of these is in the head of every report; the second identifies reports written
-# before the first was added.
+# The head of every report contains one of these. Reports of early versions contain
+# only the second.
 MARKS = (
   b'<meta name="generator" content="ssljax">',
   b"content=\"default-src 'none'; style-src 'unsafe-inline'\"",
@@ -27,7 +27,7 @@ METRIC_NAMES = {
 
 
 def render(template: str, **values: Any) -> str:
-  """Fills in a template of this package; values are escaped in HTML templates."""
+  """Fills in a template of this package; HTML templates escape the values."""
   import jinja2
 
   environment = jinja2.Environment(
@@ -36,8 +36,8 @@ def render(template: str, **values: Any) -> str:
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
   )
-  filters = {"number": number, "interval": interval, "signed": signed}
-  environment.filters |= {**filters, "threshold": threshold}
+  environment.filters |= {"number": number, "interval": interval}
+  environment.filters["threshold"] = threshold
   return environment.get_template(template).render(values)
 
 
@@ -54,16 +54,12 @@ def interval(ends: Sequence[float] | None) -> str:
   return "" if ends is None else "[{:.3f}, {:.3f}]".format(*ends)
 
 
-def signed(value: float) -> str:
-  return f"{value:+.3f}"
-
-
 def check_report_path(path: Path) -> None:
   """Checks that `write_report` may write to `path`.
 
   Raises:
-    OSError: the path is a folder, doesn't end in .html, or is a file that is not a
-      report.
+    OSError: the path is a folder, a file that is not a report, or doesn't end in
+      .html.
   """
   if path.is_dir():
     raise IsADirectoryError("it is a folder")
@@ -77,7 +73,7 @@ def check_report_path(path: Path) -> None:
 
 
 def write_report(path: Path, content: str) -> None:
-  """Writes a page, complete or not at all; raises OSError as `check_report_path`."""
+  """Writes a page atomically; raises OSError like `check_report_path`."""
   check_report_path(path)
   with atomic_file(path) as file:
     file.write(content.encode("utf-8", errors="replace"))

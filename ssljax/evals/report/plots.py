@@ -1,15 +1,16 @@
-"""Draws the plots of a report as SVG that adapts to the page, light or dark.
+"""Draws the plots of a report as SVG for light and dark pages.
 
-Text and axes take the page's own colour. Series have colours that can be told apart on
-both backgrounds and by colour-blind readers, and they also differ in line style.
+Text and axes have the text colour of the page. Series have colours that colour-blind
+readers can tell apart on both backgrounds, and they also differ in line style.
 """
 
 import functools
+import html
 import io
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn import metrics
@@ -19,55 +20,38 @@ COLOURS = ("#4a90d9", "#e0752d", "#2fa37c", "#b565a7", "#c2a01e", "#7f8c9b")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = "osD^v<>"
 STYLE = {
-  "axes.edgecolor": INK,
-  "axes.facecolor": "none",
+  **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "grid.color"), INK),
+  **dict.fromkeys(("text.color", "xtick.color", "ytick.color"), INK),
+  **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "none"),
+  **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
   "axes.grid": True,
-  "axes.labelcolor": INK,
-  "axes.spines.right": False,
-  "axes.spines.top": False,
-  "axes.titlecolor": INK,
-  "axes.titlesize": "medium",
-  "figure.facecolor": "none",
-  "font.family": "sans-serif",
   "font.size": 9,
   "grid.alpha": 0.2,
-  "grid.color": INK,
-  "legend.frameon": False,
-  "legend.labelcolor": INK,
-  "savefig.facecolor": "none",
   "svg.fonttype": "none",  # keep text as text
-  "text.color": INK,
   "text.parse_math": False,  # class names may contain $
-  "xtick.color": INK,
-  "ytick.color": INK,
 }
 
 
-class Plot(NamedTuple):
-  """A drawing with its caption."""
-
-  svg: str
-  caption: str
-
-
 def series_style(k: int) -> dict[str, Any]:
-  """Colour and line style of series k; both repeat, but not in the same rhythm."""
+  """Colour and line style of series k; no two of 30 series share both."""
   colours = len(COLOURS)
   line = LINES[(k + k // colours) % colours]
   return {"color": COLOURS[k % colours], "linestyle": line}
 
 
 def svg_plot(width: float = 4.6, height: float = 3.0) -> Callable:
-  """Decorates a function that draws on axes; it then returns SVG.
+  """Decorates a function that draws on axes, so that it returns (SVG, caption).
+
+  The decorated function takes the caption in place of the axes.
 
   Args:
     width: inches.
     height: inches.
   """
 
-  def decorate(draw: Callable) -> Callable[..., str]:
+  def decorate(draw: Callable) -> Callable[..., tuple[str, str]]:
     @functools.wraps(draw)
-    def plot(*args: Any, **keywords: Any) -> str:
+    def plot(caption: str, *args: Any, **keywords: Any) -> tuple[str, str]:
       import matplotlib
       from matplotlib.figure import Figure
 
@@ -77,61 +61,53 @@ def svg_plot(width: float = 4.6, height: float = 3.0) -> Callable:
         draw(figure.add_subplot(), *args, **keywords)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-      return _inline(file.getvalue(), draw.__name__)
+      return _inline(file.getvalue(), draw.__name__, caption), caption
 
     return plot
 
   return decorate
 
 
-def _inline(svg: str, name: str) -> str:
-  """The bare <svg> element, sized by the page, with ids that are unique on it."""
+def _inline(svg: str, name: str, caption: str) -> str:
+  """The bare <svg> element, without a size, with ids that are unique on the page."""
   prefix = f"{name}-{zlib.crc32(svg.encode()):x}"
   svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-  svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-  svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+  svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
   svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
   svg = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", svg)
-  label = name.replace("_", " ")
+  label = html.escape(caption)
   return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
 @svg_plot()
-def loss_curves(
-  axes, steps: Sequence[int], series: Mapping[str, Sequence[float | None]]
+def step_curves(
+  axes,
+  steps: Sequence[int],
+  series: Mapping[str, Sequence[float | None]],
+  label: str = "",
+  ylim: tuple[float | None, float | None] = (None, None),
+  chosen: int | None = None,
 ) -> None:
-  """The loss and its terms over steps."""
-  _draw_lines(axes, steps, series)
-  axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
-  axes.legend()
+  """Curves over steps, without the steps at which a value is None.
 
-
-@svg_plot()
-def validation_curves(axes, steps, series, chosen: int) -> None:
-  """Metrics on validation over steps, with the step of the chosen checkpoint."""
-  _draw_lines(axes, steps, series, marker="o")
-  axes.axvline(chosen, color=INK, alpha=0.5, linewidth=1)
-  axes.annotate(
-    "chosen", (chosen, 1), (3, -3), ("data", "axes fraction"), "offset points", va="top"
-  )
-  axes.set(xlabel="step", ylabel="validation")
-  axes.legend(loc="lower right")
-
-
-@svg_plot()
-def share_curves(axes, steps, series, label: str) -> None:
-  """Shares of the unlabelled texts over steps, overall and by class."""
-  _draw_lines(axes, steps, series)
-  axes.set(xlabel="step", ylabel=label, ylim=(0, 1.02))
-  axes.legend(fontsize="x-small")
-
-
-@svg_plot()
-def method_curves(axes, steps, series) -> None:
-  """Values reported by the method over steps, such as thresholds and margins."""
-  _draw_lines(axes, steps, series)
-  axes.set(xlabel="step")
+  Args:
+    steps: the step of each value.
+    series: name -> values.
+    label: label of the y axis.
+    ylim: limits of the y axis.
+    chosen: step of the chosen checkpoint, which is marked.
+  """
+  for k, (name, values) in enumerate(series.items()):
+    points = [(t, v) for t, v in zip(steps, values, strict=True) if v is not None]
+    if points:
+      style = {**series_style(k), "marker": "o" if chosen else "", "markersize": 3}
+      axes.plot(*zip(*points, strict=True), label=name, **style)
+  if chosen:
+    axes.axvline(chosen, color=INK, alpha=0.5, linewidth=1)
+    corner = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate("chosen", (chosen, 1), (3, -3), **corner, va="top")
+  axes.set(xlabel="step", ylabel=label, ylim=ylim)
   axes.legend(fontsize="x-small")
 
 
@@ -166,10 +142,10 @@ def reliability_diagram(
     axes.plot(
       [values["score"] for values in filled],
       [values["share"] for values in filled],
+      label=f"{name} calibration",
       marker=MARKERS[k],
       markersize=3,
       **series_style(k),
-      label=f"{name} calibration",
     )
   axes.set(xlabel="mean score", ylabel="actual share", xlim=(0, 1), ylim=(0, 1))
   axes.legend(loc="upper left")
@@ -188,12 +164,11 @@ def score_histogram(axes, score, label, names: Sequence[str]) -> None:
 
 @svg_plot(5.2, 2.4)
 def interval_plot(axes, names: Sequence[str], values, lows, highs, label: str) -> None:
-  """Values with their intervals, a row each, the first at the top."""
+  """Values with their intervals in rows, the first value at the top."""
   rows = np.arange(len(names))[::-1]
   values, lows, highs = (np.array(v, float) for v in (values, lows, highs))
-  axes.errorbar(
-    values, rows, xerr=(values - lows, highs - values), fmt="o", color=COLOURS[0]
-  )
+  errors = (values - lows, highs - values)
+  axes.errorbar(values, rows, xerr=errors, fmt="o", color=COLOURS[0])
   axes.axvline(0, color=INK, alpha=0.6, linewidth=1)
   axes.set_yticks(rows, names)
   axes.set(xlabel=label, ylim=(-0.6, len(names) - 0.4))
@@ -208,12 +183,12 @@ def budget_curves(
   Args:
     series: name -> (labels, mean, standard deviation) for each budget.
     all_labels: name -> value, drawn as horizontal lines.
-    label: of the metric.
+    label: name of the metric.
   """
   for k, (name, points) in enumerate(series.items()):
     labels, mean, deviation = (np.array(v, float) for v in zip(*points, strict=True))
-    style = {**series_style(k), "marker": "o"}
-    axes.errorbar(labels, mean, deviation, label=name, capsize=3, **style)
+    style = {"label": name, "marker": "o", "capsize": 3, **series_style(k)}
+    axes.errorbar(labels, mean, deviation, **style)
   for name, value in all_labels.items():
     axes.axhline(value, color=INK, alpha=0.6, linewidth=1)
     axes.annotate(
@@ -224,15 +199,6 @@ def budget_curves(
   axes.set_xticks(budgets, map(str, budgets))
   axes.minorticks_off()
   axes.legend()
-
-
-def _draw_lines(axes, steps, series: Mapping[str, Sequence], marker: str = "") -> None:
-  """A line for each series; None is left out."""
-  for k, (name, values) in enumerate(series.items()):
-    points = [(t, v) for t, v in zip(steps, values, strict=True) if v is not None]
-    if points:
-      style = {**series_style(k), "marker": marker, "markersize": 3}
-      axes.plot(*zip(*points, strict=True), label=name, **style)
 
 
 def _draw_points(axes, points: Mapping[str, tuple[float, float]]) -> None:

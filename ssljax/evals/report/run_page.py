@@ -1,6 +1,6 @@
 """Renders the report of one run as a single HTML file.
 
-The page needs no network and no script, and texts never become markup.
+The page needs neither a network nor scripts. Texts are escaped.
 """
 
 import datetime
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ssljax.evals import evaluation
+from ssljax.evals.classification import HARMFUL
 from ssljax.evals.predictions import PREDICTIONS, Predictions, read_predictions
 from ssljax.evals.report import plots
 from ssljax.evals.report.html import METRIC_NAMES, render
-from ssljax.evals.report.plots import Plot
 from ssljax.evals.runs import Run
 from ssljax.evals.thresholds import describe_target
 
@@ -25,7 +25,7 @@ SHARES = {
   "mask_rate": "Share of unlabelled texts used, overall and by pseudo-label",
   "pseudo_label_accuracy": "Share of the used pseudo-labels that are correct",
 }
-# The keys of every train line in metrics.jsonl; all others come from the method.
+# Keys of train lines in metrics.jsonl that don't come from the method.
 COMMON_KEYS = (
   *("step", "split", *LOSSES, *SHARES, "pseudo_label_weight", "gradient_norm"),
   *("update_norm", "real_token_share", "step_seconds", "examples_per_second"),
@@ -34,11 +34,11 @@ COMMON_KEYS = (
 
 
 def render_evaluation(run: Run, folder: Path) -> str:
-  """Renders the report of a run on other texts, from the output of `evaluate`.
+  """Renders the report of a run on other texts.
 
   Args:
     run: a finished run.
-    folder: the output folder of the evaluation.
+    folder: the output folder of `ssljax.evaluate`.
   """
   metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
   keys = ("test", "thresholds", "calibration", "slices", "undefined")
@@ -48,12 +48,12 @@ def render_evaluation(run: Run, folder: Path) -> str:
 
 
 def render_run(run: Run, predictions: Predictions | None = None, data: str = "") -> str:
-  """Renders the report of one run from what it left in its folder.
+  """Renders the report of one run from the files in its folder.
 
   Args:
     run: a finished run.
     predictions: for the texts that `run.result` describes; by default the test texts.
-    data: name of these texts; by default that of the training data.
+    data: name of these texts; by default the name of the training data.
 
   Raises:
     UserError: a file of the run cannot be read.
@@ -61,8 +61,8 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
   predictions = predictions or run.predictions()
   result, names, select = run.result, run.labels, run.config["select"]
   test, calibration = result["test"], result["calibration"]
-  two_classes = len(names) == 2
-  outcome = "harmful" if two_classes else "correctly classified"
+  predicted = predictions.logits.argmax(1)
+  outcome = "harmful" if len(names) == 2 else "correctly classified"
   bins = (calibration[name]["bins"] for name in ("before", "after"))
   return render(
     "run.html",
@@ -70,7 +70,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     result=result,
     select=METRIC_NAMES[select],
     names=names,
-    two_classes=two_classes,
+    two_classes=len(names) == 2,
     headline=[_metric(name, result) for name in HEADLINE],
     thresholds=[
       {"name": target, "description": describe_target(target), **values}
@@ -85,17 +85,26 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
       )
     ],
     calibration_plots=[
-      Plot(
-        plots.reliability_diagram(*bins),
-        f"Reliability: the share of each bin's texts that is {outcome}",
+      plots.reliability_diagram(
+        f"Reliability: the share of each bin's texts that is {outcome}", *bins
       ),
-      Plot(
-        plots.score_histogram(predictions.score, predictions.label, names),
+      plots.score_histogram(
         "Distribution of the scores on test, by class",
+        *(predictions.score, predictions.label, names),
       ),
     ],
     slices=result["slices"][:MAX_SLICES],
-    errors=_confident_errors(predictions, names),
+    errors=[
+      {
+        "id": predictions.id[i],
+        "label": names[predictions.label[i]],
+        "predicted": names[predicted[i]],
+        "score": predictions.score[i],
+        "text": predictions.text[i],
+        "response": predictions.response[i],
+      }
+      for i in evaluation.most_confident_errors(predictions.logits, predictions.label)
+    ],
     training_plots=_training_plots(run.history(), result["step"], select, names),
     facts=_facts(run),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
@@ -103,7 +112,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
 
 
 def _metric(name: str, result: dict[str, Any]) -> dict[str, Any]:
-  metric: dict[str, Any] = {
+  metric = {
     "name": METRIC_NAMES[name],
     "reason": result["test"]["undefined"].get(name, ""),
   }
@@ -115,86 +124,58 @@ def _metric(name: str, result: dict[str, Any]) -> dict[str, Any]:
 
 def _threshold_plots(
   predictions: Predictions, thresholds: dict[str, dict[str, Any]]
-) -> list[Plot]:
-  """ROC and precision-recall curves; none unless there are both of two classes."""
-  score, label = predictions.score, predictions.label
-  if predictions.logits.shape[1] != 2 or not 0 < label.sum() < len(label):
+) -> list[tuple[str, str]]:
+  """ROC and precision-recall curves, if both of two classes occur."""
+  score, harmful = predictions.score, predictions.label == HARMFUL
+  if predictions.logits.shape[1] != 2 or not 0 < harmful.sum() < len(harmful):
     return []
-  existing = {n: t for n, t in thresholds.items() if t["threshold"] is not None}
-  roc_points = {n: (t["false_positive_rate"], t["recall"]) for n, t in existing.items()}
-  precision_points = {
-    n: (t["recall"], t["precision"])
-    for n, t in existing.items()
-    if t["precision"] is not None  # nothing is flagged
-  }
-  harmful = label == 1
+  roc_points, precision_points = {}, {}
+  for name, rates in thresholds.items():
+    if rates["threshold"] is not None:
+      roc_points[name] = rates["false_positive_rate"], rates["recall"]
+      if rates["precision"] is not None:  # None if nothing is flagged
+        precision_points[name] = rates["recall"], rates["precision"]
   return [
-    Plot(plots.roc_curve(score, harmful, roc_points), "ROC curve on test"),
-    Plot(
-      plots.precision_recall_curve(score, harmful, precision_points),
+    plots.roc_curve("ROC curve on test", score, harmful, roc_points),
+    plots.precision_recall_curve(
       "Precision and recall on test; the horizontal line is random guessing",
+      *(score, harmful, precision_points),
     ),
-  ]
-
-
-def _confident_errors(
-  predictions: Predictions, names: Sequence[str]
-) -> list[dict[str, Any]]:
-  predicted = predictions.logits.argmax(1)
-  return [
-    {
-      "id": predictions.id[i],
-      "label": names[predictions.label[i]],
-      "predicted": names[predicted[i]],
-      "score": predictions.score[i],
-      "text": predictions.text[i],
-      "response": predictions.response[i],
-    }
-    for i in evaluation.most_confident_errors(predictions.logits, predictions.label)
   ]
 
 
 def _training_plots(
   history: dict[str, list], chosen: int, select: str, classes: Sequence[str]
-) -> list[Plot]:
+) -> list[tuple[str, str]]:
   """Plots of metrics.jsonl over steps; `chosen` is the step of the final model."""
   train, validation = history["train"], history["validation"]
-  steps = [line["step"] for line in train]
   keys = list(dict.fromkeys(itertools.chain.from_iterable(train)))
-  result = []
-  if series := _series(train, LOSSES):
-    result.append(Plot(plots.loss_curves(steps, series), "Loss and its terms"))
-  if series := _series(validation, dict.fromkeys((select, "auroc", "accuracy"))):
-    series = {METRIC_NAMES[name]: values for name, values in series.items()}
-    evaluated = [line["step"] for line in validation]
-    svg = plots.validation_curves(evaluated, series, chosen)
-    result.append(Plot(svg, "Metrics on validation"))
-  for share, caption in SHARES.items():
-    series = _series(train, [key for key in keys if key.split(".")[0] == share])
+
+  def class_name(key: str) -> str:  # of a key such as mask_rate.1
+    number = key.partition(".")[2]
+    return classes[int(number)] if number.isdigit() else "all classes"
+
+  def draw(caption: str, lines: list[dict], names: dict[str, str], *args, **kwargs):
+    """Draws the values of `names` (key -> name) that occur in `lines`."""
+    series = {
+      name: [line.get(key) for line in lines]
+      for key, name in names.items()
+      if any(line.get(key) is not None for line in lines)
+    }
     if series:
-      series = {_class_name(key, classes): values for key, values in series.items()}
-      svg = plots.share_curves(steps, series, share.replace("_", " "))
-      result.append(Plot(svg, caption))
-  method_keys = [key for key in keys if key.split(".")[0] not in COMMON_KEYS]
-  if series := _series(train, method_keys):
-    svg = plots.method_curves(steps, series)
-    result.append(Plot(svg, "Values reported by the method"))
-  return result
+      steps = [line["step"] for line in lines]
+      curves.append(plots.step_curves(caption, steps, series, *args, **kwargs))
 
-
-def _series(lines: Sequence[dict], keys: Sequence[str]) -> dict[str, list]:
-  """The values of each key that occurs, with None for lines without it."""
-  return {
-    key: [line.get(key) for line in lines]
-    for key in keys
-    if any(line.get(key) is not None for line in lines)
-  }
-
-
-def _class_name(key: str, classes: Sequence[str]) -> str:
-  """The class of a key such as `mask_rate.1`."""
-  _, _, number = key.partition(".")
-  return classes[int(number)] if number.isdigit() else "all classes"
+  curves: list[tuple[str, str]] = []
+  draw("Loss and its terms", train, {key: key for key in LOSSES}, "loss", (0, None))
+  names = {name: METRIC_NAMES[name] for name in (select, "auroc", "accuracy")}
+  draw("Metrics on validation", validation, names, "validation", chosen=chosen)
+  for share, caption in SHARES.items():
+    names = {key: class_name(key) for key in keys if key.split(".")[0] == share}
+    draw(caption, train, names, share.replace("_", " "), (0, 1.02))
+  names = {key: key for key in keys if key.split(".")[0] not in COMMON_KEYS}
+  draw("Values reported by the method", train, names)
+  return curves
 
 
 def _facts(run: Run) -> list[tuple[str, Any]]:
