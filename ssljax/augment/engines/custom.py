@@ -1,7 +1,7 @@
 """Creates views with a user's Python function, named `package.module:function`.
 
 The function takes a list of `Source` (id, text, response) and returns a list of views
-for each of them. A view is a string (the new text), a pair (text, response) or a
+for each source. A view is a string (the new text), a pair (text, response) or a
 `Candidate`.
 """
 
@@ -98,7 +98,7 @@ def _import(path: str) -> Callable:
 
 
 def _describe(error: Exception) -> str:
-  """The error in one line, with the innermost file and line."""
+  """Describes an error in one line, with the innermost file and line."""
   frame = traceback.extract_tb(error.__traceback__)[-1]
   return f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
 

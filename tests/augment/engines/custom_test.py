@@ -114,7 +114,7 @@ def test_errors_of_the_function_name_its_file_and_line(tmp_path, monkeypatch):
 def test_an_unknown_engine_suggests_the_nearest_name():
   with pytest.raises(UserError, match="did you mean 'custom'"):
     engines.make("costum", {})
-  with pytest.raises(UserError, match="there are .*custom"):
+  with pytest.raises(UserError, match=r"there are .*custom"):
     engines.make("zzz", {})
 
 

@@ -78,7 +78,7 @@ def case(text: str, rng: np.random.Generator) -> str:
     upper = _choose([char.isalpha() for char in text], rng)
   else:
     upper = [kind == 1 or i % 2 == 1 for i in range(len(text))]
-  # ß is kept, for example: its capital SS has two characters and isn't reversible.
+  # Letters such as ß are kept: its capital is SS, which isn't reversible.
   return "".join(
     new if len(new := char.upper() if hit else char.lower()) == 1 else char
     for char, hit in zip(text, upper, strict=True)

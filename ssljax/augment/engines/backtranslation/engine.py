@@ -77,7 +77,7 @@ def make(
           yield i, [candidate]
 
   def asks(text: Source, number: int) -> dict[str, Any]:
-    if number >= len(pivots):  # the text has no such view, whatever the pivots are
+    if number >= len(pivots):  # no view: depends on the number of pivots only
       return {"pivots": len(pivots), "number": number}
     pivot = pivot_of(text, number)
     models = [chosen.models[source, pivot], chosen.models[pivot, source]]
@@ -115,15 +115,12 @@ def _translate(
       for candidate in _translate(part, translator, language, pivot)
     ]
   responses = iter(results[len(sources) :])
-  views = [
-    Candidate(text, None if source.response is None else next(responses))
-    for source, text in zip(sources, results, strict=False)
-  ]
-  unchanged = Candidate(problem="nothing to translate")
-  return [
-    unchanged if view[:2] == source[1:] else view
-    for source, view in zip(sources, views, strict=True)
-  ]
+  candidates = []
+  for source, text in zip(sources, results, strict=False):
+    view = Candidate(text, None if source.response is None else next(responses))
+    unchanged = view[:2] == (source.text, source.response)
+    candidates.append(Candidate(problem="nothing to translate") if unchanged else view)
+  return candidates
 
 
 def _works(translator: Translator, language: str, pivot: str) -> bool:

@@ -71,7 +71,7 @@ def make_translator(
   def translate(texts: list[str], source: str, target: str) -> list[str]:
     tokenizer, model = load(names[source, target])
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # less padding
-    translations = [""] * len(texts)
+    translations = {}
     for rows in chunked(order, batch):
       inputs = tokenizer(
         [texts[i] for i in rows],
@@ -91,11 +91,10 @@ def make_translator(
           f" (now {batch}) and run the same command again: finished views are kept"
         ) from error
       decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
-      for i, text in zip(rows, decoded, strict=True):
-        translations[i] = text
-    return translations
+      translations.update(zip(rows, decoded, strict=True))
+    return [translations[i] for i in range(len(texts))]
 
-  # Without owner or folder, so that both sources give the same cache keys.
+  # Names without owner or folder, so that the hub and a folder give equal cache keys.
   short_names = {pair: name.rsplit("/", 1)[-1] for pair, name in names.items()}
   return Translator("marian", short_names, translate)
 

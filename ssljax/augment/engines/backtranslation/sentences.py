@@ -1,8 +1,8 @@
 """Splits a text into sentences and the gaps between them, for translators.
 
 Translators expect single sentences: they lose the line breaks of a longer text, and
-neural ones truncate it. Gaps are line breaks, list markers, fenced code and anything
-without letters.
+neural translators truncate it. Gaps are line breaks, list markers, fenced code and
+anything without letters.
 """
 
 import functools
@@ -15,6 +15,7 @@ MAX_LENGTH = 400  # of a sentence in characters; longer ones are cut between wor
 LIST_MARKER = re.compile(r"\s*(?:(?:[-*+•>#]+|\(?(?:\d{1,3}|\w)[.)])\s+)*")
 FENCE = re.compile(r"\s*(?:```|~~~)")
 LETTER = re.compile(r"[^\W\d_]")
+STRIPPED = re.compile(r"\S(?:.*\S)?", re.DOTALL)  # a text without outer whitespace
 ABBREVIATIONS = (
   "a.m al approx cf co corp dept dr e.g ed est etc fig gen gov i.e inc jr ltd max min"
   " mr mrs ms no nos p p.m ph.d pp prof rev sen sr st u.k u.n u.s vol vs"
@@ -53,16 +54,13 @@ def _cut(body: str, first: int, last: int, max_length: int):
         return
     first = space + 1
   # The tokenizer leaves whitespace at the end of the last sentence.
-  sentence = body[first:last]
-  length = len(sentence.rstrip())
-  indent = len(sentence) - len(sentence.lstrip())
-  if length > indent:
-    yield first + indent, first + length
+  if sentence := STRIPPED.search(body, first, last):
+    yield sentence.span()
 
 
 @functools.cache
 def _tokenizer():
-  """Punkt (Kiss & Strunk 2006), with a list of abbreviations instead of training."""
+  """Creates Punkt (Kiss & Strunk 2006) with known abbreviations, without training."""
   try:
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
   except ImportError:

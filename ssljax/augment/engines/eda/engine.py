@@ -55,15 +55,8 @@ def make(
   Raises:
     UserError: a name is unknown, an alpha is out of range or a resource is missing.
   """
-  values = (
-    alpha_replace,
-    alpha_insert,
-    alpha_swap,
-    alpha_delete,
-    alpha_span,
-    alpha_tfidf,
-  )
-  alphas = dict(zip(OPERATIONS, values, strict=True))
+  alpha = alpha_replace, alpha_insert, alpha_swap, alpha_delete, alpha_span, alpha_tfidf
+  alphas = dict(zip(OPERATIONS, alpha, strict=True))
   for name in operations or ("none",):
     if name not in alphas:
       raise UserError(f"config.operations: {name}; choose from {', '.join(OPERATIONS)}")
@@ -130,13 +123,11 @@ def _load_synonyms(name: str, threshold: float, folder: str) -> tuple[Synonyms, 
   return lambda word: neighbours.get(word, ()), f"{glove.ASSET} {threshold}"
 
 
-# Each operation changes `pieces` in place, only at the given positions of its words,
-# and returns whether anything changed.
+# Each operation changes a share `alpha` of the words in place, only at `positions`, and
+# returns whether anything changed.
 
 
-def replace_words(
-  pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
-) -> bool:
+def replace_words(pieces: Pieces, positions, rng, alpha, synonyms_of) -> bool:
   """Replaces every occurrence of random words by a synonym; stop words are kept."""
   synonyms = _draw_synonyms(pieces, positions, rng, alpha, synonyms_of)
   for i in positions:
@@ -146,9 +137,7 @@ def replace_words(
   return bool(synonyms)
 
 
-def insert_words(
-  pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
-) -> bool:
+def insert_words(pieces: Pieces, positions, rng, alpha, synonyms_of) -> bool:
   """Inserts synonyms of random words at random positions; stop words have none."""
   synonyms = _draw_synonyms(pieces, positions, rng, alpha, synonyms_of)
   for word in synonyms.values():
@@ -156,7 +145,7 @@ def insert_words(
   return bool(synonyms)
 
 
-def swap_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
+def swap_words(pieces: Pieces, positions, rng, alpha) -> bool:
   """Swaps random pairs of words."""
   before = list(pieces.words)
   draws = rng.random((_share(alpha, len(before)), 2)) * len(positions)
@@ -166,7 +155,7 @@ def swap_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
   return pieces.words != before
 
 
-def delete_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
+def delete_words(pieces: Pieces, positions, rng, alpha) -> bool:
   """Deletes each word with probability alpha, but at least one and never all words."""
   draws = rng.random(len(positions))
   deleted = np.flatnonzero(draws < alpha)
@@ -178,17 +167,15 @@ def delete_words(pieces: Pieces, positions, rng, alpha: float) -> bool:
   return True
 
 
-def delete_span(pieces: Pieces, positions, rng, alpha: float) -> bool:
-  """Deletes consecutive words, a share alpha of all."""
+def delete_span(pieces: Pieces, positions, rng, alpha) -> bool:
+  """Deletes consecutive words."""
   length = min(_share(alpha, len(pieces.words)), len(positions) - 1)
   first = int(rng.random() * (len(positions) - length + 1))
   word_edits.delete(pieces, positions[first : first + length])
   return True
 
 
-def replace_by_tfidf(
-  pieces: Pieces, positions, rng, alpha: float, statistics: tfidf.Statistics
-) -> bool:
+def replace_by_tfidf(pieces: Pieces, positions, rng, alpha, statistics) -> bool:
   """Replaces words with a probability that falls with their TF-IDF, as UDA does.
 
   The probability of word i of n is alpha n (C - s_i) / sum_j (C - s_j), where s_i is
@@ -203,7 +190,7 @@ def replace_by_tfidf(
   )
   weights = scores.max() - scores
   if not weights.any():
-    weights = np.ones(n)
+    weights += 1.0
   replaced = np.flatnonzero(rng.random(n) < alpha * n * weights / weights.sum())
   draws = rng.random(len(replaced))
   new = np.searchsorted(statistics.cumulative, draws, side="right")
@@ -218,9 +205,9 @@ def _share(alpha: float, count: int) -> int:
 
 
 def _draw_synonyms(
-  pieces: Pieces, positions, rng, alpha: float, synonyms_of: Synonyms
+  pieces: Pieces, positions, rng, alpha, synonyms_of
 ) -> dict[str, str]:
-  """Draws a synonym for each of a share alpha of the words, in random order."""
+  """Maps random words, a share `alpha` of all, to a random synonym."""
   words = [pieces.words[i].lower() for i in positions]
   drawn = {}
   for k in rng.random(len(words)).argsort():

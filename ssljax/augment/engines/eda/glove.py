@@ -1,9 +1,9 @@
-"""Finds near-synonyms of words by GloVe vectors, which pip can install.
+"""Finds near-synonyms of words by GloVe vectors, which come from a pip package.
 
 GloVe (Pennington et al. 2014) gives similar vectors to words that occur in similar
 contexts. Most neighbours mean nearly the same (stupid: dumb, silly), but some only
-share a topic or mean the opposite (hide: expose). A higher threshold removes neighbours
-of both kinds, more of the wrong ones.
+share a topic or mean the opposite (hide: expose). A higher threshold leaves fewer but
+better neighbours.
 """
 
 import contextlib
@@ -37,10 +37,8 @@ def load_neighbours(threshold: float) -> dict[str, tuple[str, ...]]:
     UserError: the vectors cannot be fetched.
   """
   folder = fetch.fetch(ASSET)
-  key = (
-    f"{FORMAT} {folder.name} {threshold!r} {MAX_WORDS} {MAX_NEIGHBOURS}"
-    f" {sorted(STOP_WORDS)}"
-  )
+  key = f"{FORMAT} {folder.name} {threshold!r} {MAX_WORDS} {MAX_NEIGHBOURS}"
+  key += f" {sorted(STOP_WORDS)}"
   name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
   file = fetch.folder() / "glove" / f"{name}.npz"
   try:

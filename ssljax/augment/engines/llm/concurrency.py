@@ -1,4 +1,4 @@
-"""Runs coroutines for many jobs and yields results as soon as they are ready.
+"""Runs coroutines for many jobs and yields each result as soon as it is ready.
 
 The engine interface is synchronous, so the event loop runs in a background thread.
 """
@@ -17,7 +17,7 @@ Session = TypeVar("Session")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-MAX_UNREAD = 4  # per worker; with as many unread results, workers wait
+MAX_UNREAD = 4  # results per worker; workers wait while so many are unread
 
 
 def run_concurrently(
@@ -44,38 +44,37 @@ def run_concurrently(
   if not jobs:
     return
   messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-  started = threading.Event()
-  running: dict[str, Any] = {}  # filled by the thread before `started` is set
+  unread = asyncio.Semaphore(MAX_UNREAD * concurrency)
+  remaining = iter(jobs)
+  errors: list[UserError] = []
+
+  async def worker(session: Session) -> None:
+    await unread.acquire()
+    for job in remaining:
+      if errors or stopped():
+        return
+      try:
+        if (result := await work(session, job)) is not None:
+          messages.put(("result", result))
+          await unread.acquire()
+      except UserError as error:
+        errors.append(error)
 
   async def run() -> None:
-    running["loop"] = asyncio.get_running_loop()
-    running["task"] = asyncio.current_task()
-    running["unread"] = unread = asyncio.Semaphore(MAX_UNREAD * concurrency)
-    started.set()
-    remaining = iter(jobs)
-    errors: list[UserError] = []
-
-    async def worker(session: Session) -> None:
-      await unread.acquire()
-      for job in remaining:
-        if errors or stopped():
-          return
-        try:
-          if (result := await work(session, job)) is not None:
-            messages.put(("result", result))
-            await unread.acquire()
-        except UserError as error:
-          errors.append(error)
-
     async with open_session() as session, asyncio.TaskGroup() as group:
       for _ in range(min(concurrency, len(jobs))):
         group.create_task(worker(session))
     if errors:
       raise errors[0]
 
+  runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+  loop = runner.get_loop()
+  task = loop.create_task(run())
+
   def run_thread() -> None:
     try:
-      asyncio.run(run())
+      with runner:
+        loop.run_until_complete(task)
       messages.put(("end", None))
     except asyncio.CancelledError:  # usually after the iterator was closed
       messages.put(("error", RuntimeError("the requests were cancelled")))
@@ -83,17 +82,14 @@ def run_concurrently(
       while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
       messages.put(("error", error))
-    finally:
-      started.set()
 
   def call_in_loop(function: Callable[[], Any]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop has ended
-      running["loop"].call_soon_threadsafe(function)
+      loop.call_soon_threadsafe(function)
 
   # A daemon thread doesn't keep the interpreter from exiting.
   thread = threading.Thread(target=run_thread, name="augment-requests", daemon=True)
   thread.start()
-  started.wait()
   try:
     while True:
       kind, value = messages.get()
@@ -101,9 +97,8 @@ def run_concurrently(
         return
       if kind == "error":
         raise value
-      call_in_loop(running["unread"].release)
+      call_in_loop(unread.release)
       yield value
   finally:
-    if running:
-      call_in_loop(running["task"].cancel)
+    call_in_loop(task.cancel)
     thread.join()

@@ -48,7 +48,7 @@ def make(
   views: int = 1,
   seed: int = 0,
 ) -> Engine:
-  """Creates the engine. It sends nothing until its `make` is iterated over.
+  """Creates the engine, which sends nothing until its `make` is iterated over.
 
   Args:
     base_url: address of the endpoint, which usually ends in /v1.

@@ -57,7 +57,7 @@ class Request(NamedTuple):
   messages: list[dict[str, str]]
   open: str  # marker before data
   close: str  # marker after data
-  cue: str  # last words of the prompt if a colon follows them, otherwise ""
+  cue: str  # the prompt's last words if it ends in a colon, otherwise ""
 
 
 def load_prompt(name: str) -> Prompt:
@@ -89,10 +89,9 @@ def load_prompt(name: str) -> Prompt:
   expected = ["system", "user"] + example * ((len(headings) - 2) // len(example))
   if headings != expected or not all(bodies) or SLOT.search(bodies[0]):
     raise UserError(
-      f"{path}: a prompt file consists of a description, `## system`, `## user` and"
-      " examples, each with `## text` and `## rewrite` (and `## response` between them"
-      " in a prompt for responses); sections must not be empty, and only `## user` may"
-      " contain slots"
+      f"{path}: a prompt file needs a description, `## system`, `## user` and examples,"
+      " each with `## text`, `## response` (only in a prompt for responses) and"
+      " `## rewrite`; no section may be empty, and only `## user` may contain slots"
     )
   once = slots.count("text") == 1 and slots.count("response") <= 1
   if not (once and {"open", "close"} <= set(slots)):
@@ -141,11 +140,10 @@ def _fill_slots(
 
 
 def _marker_number(data: str, seed: int) -> str:
-  """A pseudo-random number that doesn't occur in the data."""
-  digest = hashlib.blake2b(
-    f"{seed} {data}".encode("utf-8", "surrogatepass"), digest_size=8
-  )
-  first, count = int.from_bytes(digest.digest(), "big"), 10**DIGITS
+  """Returns a pseudo-random number that doesn't occur in the data."""
+  key = f"{seed} {data}".encode("utf-8", "surrogatepass")
+  first = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+  count = 10**DIGITS
   for i in range(count):
     number = f"{(first + i) % count:0{DIGITS}d}"
     if number not in data:
@@ -170,8 +168,8 @@ def parse_rewrite(content: str, request: Request) -> str | None:
   # A rewrite may repeat the markers that its text contains.
   in_text = set(MARKER.findall(request.messages[-1]["content"]))
   in_text -= {request.open, request.close}
-  markers = [MARKER.match(content), *list(MARKER.finditer(content))[-1:]]
-  first, last = markers[0], markers[-1]
+  first = MARKER.match(content)
+  *_, last = None, *MARKER.finditer(content)
   if last and last.end() == len(content) and last[0] not in in_text:
     content = content[: last.start()].rstrip()
   if first and first[0] not in in_text:

@@ -19,20 +19,16 @@ RESERVED = {"model", "messages", "stream", "n"}  # fields that config.body must 
 def check_url(base_url: str) -> None:
   try:
     url = urlsplit(base_url)
-    valid = url.scheme in ("http", "https") and bool(url.hostname)
-    valid = valid and url.port != 0  # `port` raises ValueError if it isn't a number
+    # `port` raises ValueError if it isn't a number.
+    valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    secret = url.username or url.password or url.query or url.fragment
   except ValueError:
-    valid = False
-  if not valid:
+    valid = secret = False
+  if secret or not valid:  # the error doesn't repeat the address: it may be secret
     raise UserError(
       "config.base_url must be the address of an endpoint, such as"
-      " http://127.0.0.1:8000/v1"
-    )
-  # The error doesn't repeat the address, which may contain a secret.
-  if url.username or url.password or url.query or url.fragment:
-    raise UserError(
-      "config.base_url must not contain a key or password; put the key into the"
-      " environment variable that config.key_env names"
+      " http://127.0.0.1:8000/v1, and must not contain a key or password; put the key"
+      " into the environment variable that config.key_env names"
     )
 
 
@@ -87,9 +83,9 @@ def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Promp
   """
   if isinstance(names, str):
     names = [name.strip() for name in names.split(",") if name.strip()]
-  prompts = [load_prompt(name) for name in names]
-  if not prompts:
+  if not names:
     raise UserError(f"config.{key}: name at least one prompt")
+  prompts = [load_prompt(name) for name in names]
   for prompt in prompts:
     if prompt.pair != pair:
       raise UserError(
@@ -102,9 +98,9 @@ def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Promp
 
 def parse_body(body: str) -> dict[str, Any]:
   """Parses the user's fields of a request; None means that a field is removed."""
-  names: list[str] = []  # at any depth
+  names = []  # at any depth
 
-  def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  def collect(pairs):
     names.extend(name for name, _ in pairs)
     return dict(pairs)
 

@@ -76,7 +76,7 @@ def test_a_given_folder(synonyms, tmp_path):
   with pytest.raises(UserError, match=r"WordNet in .* cannot be read: .*data\.adj"):
     wordnet.load_synonyms(str(tmp_path))
   (tmp_path / "data.noun").unlink()
-  with pytest.raises(UserError, match=r"no file data\.noun in it"):
+  with pytest.raises(UserError, match=r"no file data\.noun in this folder"):
     wordnet.load_synonyms(str(tmp_path))
 
 
