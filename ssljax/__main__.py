@@ -5,6 +5,7 @@
 is `python -m ssljax.main --config=fixmatch --config.data=FOLDER`.
 """
 
+import os
 import runpy
 import sys
 
@@ -35,6 +36,7 @@ def main() -> None:
     print(f"error: no command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
     sys.exit(MISTAKE)
   del sys.argv[1]
+  sys.path.append(os.getcwd())  # as with python -m, for modules of the user
   module = COMMANDS[name][0]
   runpy.run_module(
     f"{module}.__main__" if module == "ssljax.augment" else module,

@@ -56,11 +56,18 @@ def train(
   SIGINT and SIGTERM save a checkpoint before they interrupt, if this is the main
   thread; signal handlers are restored at the end.
 
-  Example:
-    config = ssljax.load_config("fixmatch", data="pyrit", steps=100)
-    result = ssljax.train(config, "runs/first")
-    result.metrics["test"]["f1"]
-    result.classifier(["How do I bake bread?"])  # scores, f64 [1]
+  >>> import ssljax
+  >>> config = ssljax.load_config(
+  ...   "fixmatch", data="data/mine", encoder="encoders/tiny", labels=16, batch=8,
+  ...   steps=4, max_length=32,
+  ... )
+  >>> result = ssljax.train(config, "runs/first")
+  fixmatch: ... labelled and ... unlabelled texts, ...
+  results in runs/first
+  >>> 0 <= result.metrics["test"]["accuracy"] <= 1
+  True
+  >>> result.classifier(["How do I bake bread?"]).shape  # scores, f64 [1]
+  (1,)
 
   Args:
     config: from `load_config`, or what `load_config` takes.
@@ -96,6 +103,13 @@ def evaluate(
 ) -> dict[str, Any]:
   """Scores a run's chosen checkpoint on labelled texts, as `ssljax.evaluate` does.
 
+  >>> import ssljax
+  >>> metrics = ssljax.evaluate("runs/demo")
+  test of data/mine (24 rows, step ...): ...
+  results in runs/demo/evaluations/test
+  >>> metrics["test"]["auroc"]
+  0.9...
+
   Args:
     workdir: folder of a run.
     data: labelled file or folder; by default the run's test texts.
@@ -120,6 +134,10 @@ def predict(
   threshold: str | float = "",
 ) -> str:
   """Scores a file of texts, as `ssljax.predict` does.
+
+  >>> import ssljax
+  >>> ssljax.predict("runs/demo", "texts.jsonl", "scored.jsonl", threshold=0.5)
+  '3 rows scored, 3 flagged at 0.5'
 
   Args:
     model: a run, an exported folder, or a classifier.

@@ -1,18 +1,23 @@
 """Trains a classifier: python -m ssljax.main --config=configs/fixmatch.py."""
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from ssljax import cli, config_files, methods, options, wrappers
-from ssljax.config import KEYS, new_workdir, validate
+from ssljax.config import KEYS, MODULES, new_workdir, validate
 from ssljax.errors import UserError
 
 config_flags.DEFINE_config_file("config", None, "a config: its name or its file")
 flags.DEFINE_string("workdir", None, "folder of the run; default runs/<name>-<time>")
 flags.DEFINE_bool("list_keys", False, "print the keys of the config and stop")
+
+# Flags of a method or wrapper that replaces the config's: {"method": {"name": …}}.
+_MODULE_FLAGS: dict[str, dict[str, str]] = {}
 
 
 def main() -> int:
@@ -26,7 +31,7 @@ def main() -> int:
       "no config: give --config=configs/fixmatch.py, or a name: "
       f"{', '.join(sorted(set(names) - {'base'}))}"
     )
-  config = config.to_dict()
+  config = config.to_dict() | _chosen_modules()
   config["wrapper"] = wrappers.complete(config.get("wrapper", {"name": ""}))
   validate(config)  # before the slow imports
   workdir = Path(flags.FLAGS.workdir or new_workdir(config["name"])).expanduser()
@@ -40,6 +45,39 @@ def main() -> int:
   from ssljax.train import run  # after jax.distributed, which must come first
 
   return run(config, workdir)
+
+
+def take_module_flags(argv: list[str]) -> list[str]:
+  """Removes the flags of a method or wrapper that is chosen by a flag.
+
+  The keywords of --config.method.name=NAME are those of NAME, and not of the config's
+  method, so they can't be parsed as changes to the config.
+  """
+  for key in MODULES:
+    prefix = f"--config.{key}."
+    words = [word for word in argv if word.startswith(prefix)]
+    flags_of = dict(word.removeprefix(prefix).partition("=")[::2] for word in words)
+    if "name" in flags_of:
+      _MODULE_FLAGS[key] = flags_of
+      argv = [word for word in argv if word not in words]
+  return argv
+
+
+def _chosen_modules() -> dict[str, dict[str, Any]]:
+  """Name and keywords of each method or wrapper that is chosen by a flag."""
+  chosen = {}
+  for key, texts in _MODULE_FLAGS.items():
+    package = {"method": methods, "wrapper": wrappers}[key]
+    described = package.describe(texts["name"])
+    try:
+      given = {
+        name: options.parse(described[name], text) if name in described else text
+        for name, text in texts.items()
+      }
+    except ValueError as error:
+      raise UserError(f"--config.{key}.{error}") from None
+    chosen[key] = {name: o.default for name, o in described.items()} | given
+  return chosen
 
 
 def list_keys(config) -> list[str]:
@@ -78,4 +116,5 @@ def join_processes() -> None:
 
 
 if __name__ == "__main__":
+  sys.argv = take_module_flags(sys.argv)
   cli.run(main)

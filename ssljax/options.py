@@ -95,6 +95,25 @@ def check(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
       raise ValueError(f"{name}={value!r}: {problem}")
 
 
+def parse(option: Option, text: str) -> Any:
+  """The value that `text` stands for on the command line.
+
+  Raises:
+    ValueError: it isn't of the option's type.
+  """
+  if option.type is bool:
+    if text.lower() not in ("true", "false"):
+      raise ValueError(f"{option.name}={text}: it must be true or false")
+    return text.lower() == "true"
+  if option.type in (int, float):
+    try:
+      return option.type(text)
+    except ValueError:
+      kind = "an integer" if option.type is int else "a number"
+      raise ValueError(f"{option.name}={text}: it must be {kind}") from None
+  return tuple(text.split(",")) if _is_tuple(option) else text
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
   """A hint for an unknown name: "; did you mean 'steps'?", or all names."""
   names = sorted(names)
@@ -154,13 +173,17 @@ def _problem(option: Option, value: Any) -> str:
       return "it must be finite"
   if option.type is str and not isinstance(value, str):
     return "it must be a string"
-  if isinstance(option.type, types.GenericAlias) and not (
+  if _is_tuple(option) and not (
     isinstance(value, tuple | list)
     and value
     and all(isinstance(item, str) and item for item in value)
   ):
     return f"give one name or several, {option.name}=\"('first','second')\""
   return ""
+
+
+def _is_tuple(option: Option) -> bool:
+  return isinstance(option.type, types.GenericAlias)
 
 
 def _bounds(limits: Range) -> str:

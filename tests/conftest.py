@@ -138,3 +138,18 @@ def unused(classifier, monkeypatch):
 
   monkeypatch.setattr(classifier, "logits", score)
   return classifier
+
+
+@pytest.fixture(scope="module")
+def old_runs(tmp_path_factory):
+  """Folder of two runs of version 0.1.0, with their encoder.
+
+  `finished` is a MultiMatch run; `killed` is a FreeMatch run that keeps a moving
+  average of the parameters.
+  """
+  from tests import old_files
+
+  folder = old_files.extract(tmp_path_factory.mktemp("old"))
+  for name in ("finished", "killed"):
+    old_files.set_keys(folder / name, encoder=str(folder / "encoder"))
+  return folder

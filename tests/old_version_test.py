@@ -5,7 +5,6 @@ import json
 import platform
 import re
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,9 @@ from ssljax import run_config
 from ssljax.data.records.read import read_splits
 from ssljax.errors import UserError
 from ssljax.options import Option
-from tests import runs
+from tests import old_files, runs
 
 pytestmark = pytest.mark.slow
-ARCHIVE = Path(__file__).parent / "old_version" / "v0.1.0.tar.xz"
 # The command that started the killed run.
 COMMAND = [
   f"--config={runs.ROOT}/configs/freematch.py",
@@ -43,10 +41,7 @@ COMMAND = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("old")
-  with tarfile.open(ARCHIVE) as archive:
-    archive.extractall(folder, filter="data")
-  return folder / "v0.1.0"
+  return old_files.extract(tmp_path_factory.mktemp("old"))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """SafetyClassifier: maps texts to calibrated scores with a trained model."""
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -27,26 +28,27 @@ Text = str | tuple[str, str | None]  # a prompt, or a prompt and its response
 
 
 class ClassifierOutput(NamedTuple):
-  """Model outputs for n texts, before calibration."""
+  """Model outputs for n texts."""
 
-  logits: np.ndarray  # f32 [n, C]; NaN for texts without content
+  logits: np.ndarray  # f32 [n, C], before calibration; NaN for texts without content
   truncated: np.ndarray  # bool [n], whether the text was cut at `max_length` tokens
 
 
 class SafetyClassifier:
   """Scores texts with a trained model. Safe to share between threads.
 
-    from ssljax import SafetyClassifier
-
-    classifier = SafetyClassifier.load("runs/demo")  # a run or an exported folder
-    scores = classifier(["a prompt", ("a prompt", "its response")])  # f64 [2], 0 to 1
-    flagged = scores >= classifier.threshold("fpr_1%")
+  >>> from ssljax import SafetyClassifier
+  >>> classifier = SafetyClassifier.load("runs/demo")  # a run or an exported folder
+  >>> scores = classifier(["a prompt", ("a prompt", "its response")])  # f64 [2], 0 to 1
+  >>> flagged = scores >= classifier.threshold(0.5)  # or a name, such as "fpr_1%"
+  >>> flagged.shape
+  (2,)
 
   Attributes:
-    labels: class names by id. With two classes, the second one is the harmful one.
-    temperature: logits are divided by it to calibrate the scores.
-    thresholds: operating points chosen on validation data, by name, such as "fpr_1%";
-      None where the data didn't allow one.
+    labels: class names by id. With two classes, the second class is the harmful one.
+    temperature: divides the logits, which calibrates the scores.
+    thresholds: chosen on validation data, by name, such as "fpr_1%". A threshold is
+      None if the data didn't allow it.
     max_length: tokens after which a text is cut.
     identity: SHA-256 of everything that scores depend on.
   """
@@ -61,7 +63,7 @@ class SafetyClassifier:
     temperature: float,
     thresholds: Mapping[str, float | None],
   ):
-    """Called by `load`. `eval_step(params, texts)` returns logits f32 [n, C]."""
+    """Use `load` instead. `eval_step(params, texts)` returns logits f32 [n, C]."""
     self.labels, self.temperature = tuple(labels), temperature
     self.thresholds, self.max_length = dict(thresholds), max_length
     facts = [pytrees.sha256(params), self.labels, temperature, max_length]
@@ -73,16 +75,16 @@ class SafetyClassifier:
 
   @classmethod
   def load(cls, folder: str | Path) -> "SafetyClassifier":
-    """Loads a run (its best checkpoint) or a folder of `python -m ssljax.export`.
+    """Loads the best checkpoint of a run, or a folder of `python -m ssljax.export`.
 
       classifier = SafetyClassifier.load("runs/demo")
 
     Raises:
-      UserError: the folder is neither, or can't be read.
+      UserError: the folder is neither a run nor an exported folder, or can't be read.
     """
     folder = Path(folder).expanduser()
     if (folder / CARD).is_file():
-      return cls(*load_exported(folder))
+      return cls(**load_exported(folder))
     if not (folder / "checkpoints").is_dir():
       raise UserError(
         f"{folder}: neither a run of ssljax nor a folder of `python -m ssljax.export`"
@@ -91,14 +93,9 @@ class SafetyClassifier:
 
   @classmethod
   def of_run(cls, workdir: str | Path, dtype: str | None = None) -> "SafetyClassifier":
-    """Loads the best checkpoint of a run.
+    """Loads the best checkpoint of a run; `dtype` replaces the config's dtype.
 
-    An unfinished run has no temperature or thresholds yet; a note on standard error
-    says so.
-
-    Args:
-      workdir: folder of the run.
-      dtype: dtype of the computation; by default that of the run.
+    Prints a note if the run is unfinished, and has no temperature or thresholds yet.
 
     Raises:
       UserError: the folder holds no run, or can't be read.
@@ -118,28 +115,23 @@ class SafetyClassifier:
     )
 
   def __call__(self, texts: Sequence[Text]) -> np.ndarray:
-    """Computes calibrated scores, f64 [n].
+    """Computes calibrated scores, f64 [n], of prompts or (prompt, response) pairs.
 
-    With two classes, the score is the probability of the harmful one; with more, that
-    of the predicted class. A text that is empty or only white space has no score: it
-    gets NaN, which no threshold flags. So does a pair with such a prompt, whatever the
-    response.
+    With two classes, the score is the probability of the harmful class. With more
+    classes, it is the probability of the predicted class. An empty prompt, or one of
+    white space only, gets NaN with or without a response. No threshold flags NaN.
 
       scores = classifier(["a prompt", ("a prompt", "its response")])
 
-    Args:
-      texts: prompts, or pairs of prompt and response.
-
     Raises:
-      TypeError: an element is neither, such as None.
+      TypeError: an element is neither a prompt nor a pair, such as None.
     """
     return score_of(self.logits(texts).logits, self.temperature)
 
   def logits(self, texts: Sequence[Text]) -> ClassifierOutput:
-    """Computes the model's logits, before calibration.
+    """Computes the model's logits; takes and raises the same as `__call__`.
 
-    Unpaired surrogates, such as the JSON string "\\ud83d", are read as U+FFFD. See
-    `__call__` for the arguments, errors and texts without content.
+    Unpaired surrogates, such as the JSON string "\\ud83d", are read as U+FFFD.
     """
     if isinstance(texts, str):
       raise TypeError("give a list of texts, not a single text")
@@ -148,70 +140,51 @@ class SafetyClassifier:
     truncated = np.zeros(len(pairs), bool)
     scored = [i for i, (prompt, _) in enumerate(pairs) if has_content(prompt)]
     if scored:
-      prompts = [_valid(pairs[i][0]) for i in scored]
-      responses = [text and _valid(text) for text in (pairs[i][1] for i in scored)]
+      prompts, responses = zip(*(pairs[i] for i in scored), strict=True)
       tokens = tokenize.encode(self._tokenizer, prompts, responses, self.max_length)
       with self._lock:  # concurrent calls would only compete for the same cores
         logits[scored] = self._score(tokens)
       truncated[scored] = tokens.truncated
     return ClassifierOutput(logits, truncated)
 
-  def scores_and_classes(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps logits f32 [n, C] to calibrated scores f64 [n] and classes i64 [n]."""
-    return score_of(logits, self.temperature), logits.argmax(-1)
-
   def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
     """Computes the calibrated probabilities of all classes, f64 [n, C]."""
     return softmax(self.logits(texts).logits, self.temperature)
 
   def threshold(self, name: str | float) -> float:
-    """Looks up a threshold by its name, or checks one that is given as a number.
+    """Returns a threshold by its name, or checks a threshold given as a number.
 
       classifier.threshold("fpr_1%")  # such as 0.83
       classifier.threshold(0.5)  # 0.5
 
     Raises:
-      UserError: an unknown name, a threshold that validation didn't define, a number
-        outside 0 to 1, or a classifier with more than two classes.
+      UserError: the name is unknown, validation didn't define the threshold, the
+        number isn't from 0 to 1, or the classifier has more than two classes.
     """
     if len(self.labels) != 2:
       raise UserError(f"{evaluation.TWO_CLASSES_ONLY}; leave --threshold out")
-    try:
-      value = float(name)
-    except ValueError:
-      return self._named_threshold(str(name))
-    if not 0 <= value <= 1:
-      raise UserError(f"--threshold={name}: give a number from 0 to 1")
-    return value
-
-  def _named_threshold(self, name: str) -> float:
-    value = self.thresholds.get(name)
-    if value is not None:
-      return value
-    if name not in thresholds.TARGETS:
-      problem = "no such threshold"
-    elif not self.thresholds:
-      problem = "the run isn't finished, so it has no thresholds"
-    else:
+    with contextlib.suppress(ValueError):
+      if 0 <= (value := float(name)) <= 1:
+        return value
+    defined = {n: value for n, value in self.thresholds.items() if value is not None}
+    if name in defined:
+      return defined[name]
+    problem = "no such threshold"
+    if name in thresholds.TARGETS:
       problem = "the validation data didn't allow this threshold"
-    defined = [name for name, value in self.thresholds.items() if value is not None]
-    accepted = f"a number from 0 to 1, or one of {', '.join(defined)}"
-    if not defined:
-      accepted = "a number from 0 to 1"
-    raise UserError(f"--threshold={name}: {problem}; give {accepted}")
+      if not self.thresholds:
+        problem = "the run isn't finished, so it has no thresholds"
+    names = f", or one of {', '.join(defined)}" if defined else ""
+    raise UserError(f"--threshold={name}: {problem}; give a number from 0 to 1{names}")
 
   def moderate(
     self, conversations: Sequence[Sequence[Mapping[str, str]]], **_: Any
   ) -> list[float]:
-    """Scores conversations, as GuardBench's `benchmark(moderate=...)` expects.
+    """Computes probabilities of harm, for GuardBench's `benchmark(moderate=...)`.
 
-    Args:
-      conversations: lists of {"role": "user" | "assistant", "content": text}. The last
-        user turn is scored, together with the answer if there is one.
-
-    Returns:
-      The probability of harm of each conversation. It is 0 for an empty user turn,
-      since GuardBench's metrics don't accept NaN.
+    A conversation is a list of {"role": "user" | "assistant", "content": text}. Its
+    last user turn is scored, with the answer if it has one. An empty user turn gets 0,
+    since GuardBench's metrics don't accept NaN.
 
     Raises:
       UserError: the classifier has more than two classes.
@@ -233,14 +206,14 @@ def _as_pair(text: Text, where: str) -> tuple[str, str | None]:
   if isinstance(pair, tuple | list) and len(pair) == 2:
     prompt, response = pair
     if isinstance(prompt, str) and isinstance(response, str | None):
-      return prompt, response
+      return _replace_surrogates(prompt), response and _replace_surrogates(response)
   raise TypeError(
     f"{where}: {files.shorten(text)}; give a text, or a pair of prompt and response"
   )
 
 
-def _valid(text: str) -> str:
-  """Replaces unpaired surrogates, which tokenizers reject."""
+def _replace_surrogates(text: str) -> str:
+  """Replaces unpaired surrogates, which tokenizers reject, by U+FFFD."""
   return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -24,10 +24,13 @@ def load_encoder(
 ) -> tuple[Encoder, dict[str, Any]]:
   """Loads a pretrained encoder, a Linen module, and its parameters.
 
-    encoder, params = load_encoder("sentence-transformers/all-MiniLM-L6-v2")
-    hidden = encoder.apply({"params": params}, ids, mask)  # f32 [n, L, D]
+  >>> encoder, params = load_encoder("encoders/tiny")  # or a name on the Hub
+  >>> ids = np.ones((2, 8), np.int32)
+  >>> hidden = encoder.apply({"params": params}, ids, mask=np.ones_like(ids))
+  >>> hidden.shape  # [n, L, D]
+  (2, 8, 16)
 
-  `apply` runs in evaluation mode unless told otherwise.
+  `apply` runs in evaluation mode by default.
 
   Args:
     folder_or_name: a folder with config.json and safetensors, or the name of an encoder

@@ -17,7 +17,6 @@ from ssljax.models import load_encoder
 from tests import tiny
 from tests.augment import folders
 from tests.augment.command import make_config
-from tests.inference.conftest import old_runs  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_similarity_compiles_once_for_each_row_length(encoder):
 
 
 def test_the_label_check_agrees_with_the_predictions_of_the_run(
-  old_runs,  # noqa: F811
+  old_runs,
   monkeypatch,
 ):
   workdir = old_runs / "finished"
@@ -80,7 +79,7 @@ def test_the_label_check_agrees_with_the_predictions_of_the_run(
     for text, view in zip(texts, np.roll(texts, 1, axis=0).tolist(), strict=True)
   ]
   settings, _ = parse_config(make_config(label_check=str(workdir)))
-  same_label = load_filters(settings).same_label(pairs)
+  same_label = load_filters(settings)["label flips"](pairs)
   assert same_label.tolist() == (classes == np.roll(classes, 1)).tolist()
   assert set(same_label) == {True, False}
 
