@@ -115,7 +115,7 @@ def make(
   async def rewrite(
     ask: Any, prompts: Sequence[Prompt], source: Source, number: int
   ) -> Candidate:
-    """Sends one request; the candidate's `text` is the new text or response."""
+    """Sends one request; returns the new text or response as the candidate's text."""
     prompt = prompts[number % len(prompts)]
     response = source.response if prompt.pair else None
     if CONTROL_TOKENS.search(source.text + " " + (response or "")):
@@ -128,17 +128,15 @@ def make(
     # A 31-bit hash, so that different requests have different, reproducible seeds.
     key = (seed, prompt.sha256, number, source.text, source.response)
     digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=4).digest()
-    answer = await ask(
-      {
-        "model": model,
-        "messages": request.messages,
-        "temperature": temperature_of(number),
-        "top_p": top_p,
-        "max_tokens": max_tokens or default,
-        "seed": int.from_bytes(digest, "big") >> 1,
-      }
-      | extra_fields
-    )
+    fields = {
+      "model": model,
+      "messages": request.messages,
+      "temperature": temperature_of(number),
+      "top_p": top_p,
+      "max_tokens": max_tokens or default,
+      "seed": int.from_bytes(digest, "big") >> 1,
+    }
+    answer = await ask(fields | extra_fields)
     if answer.problem:
       return Candidate(answer.content, None, answer.problem, answer.transient)
     new = parse_rewrite(answer.content, request)
