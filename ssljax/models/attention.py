@@ -1,12 +1,13 @@
 """Self-attention within the texts of a packed row, with DeBERTa's relative positions.
 
-The relative terms depend on content and distance only: for query i and key j they are
-x_i . t(i - j). They are computed as one matrix product with the position vectors in
-order of distance; a reshape then shifts each row of the result into place. Neither the
-forward nor the backward pass needs a gather or a scatter over [n, H, L, L].
+The relative terms depend on content and distance only: for query i and key j, the term
+is x_i . t(i - j). One matrix product with the position vectors, in order of distance,
+computes all of them; a reshape then shifts each row of the result into place. Neither
+the forward nor the backward pass needs a gather or a scatter over [n, H, L, L].
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +23,6 @@ _BLOCK = 128  # queries that share a window of position vectors
 _LOWEST = float(np.finfo(np.float32).min)
 
 
-def attention_mask(segment: Array) -> Array:
-  """Which query sees which key, bool [n, 1, L, L]: tokens of the same text.
-
-  Args:
-    segment: i32 [n, L], 0 = padding.
-  """
-  same = segment[:, :, None] == segment[:, None, :]
-  return (same & (segment > 0)[:, None, :])[:, None]
-
-
 class SelfAttention(nn.Module):
   """Multi-head attention without the output projection."""
 
@@ -45,7 +36,7 @@ class SelfAttention(nn.Module):
     segment: Array,
     relative: Array | None,
     rates: tuple[float, float],
-    keys: Array | None,
+    keys: Sequence[Array | None],
   ) -> Array:
     """Returns the concatenated heads, [n, L, D] like x.
 
@@ -54,61 +45,45 @@ class SelfAttention(nn.Module):
       segment: i32 [n, L], 0 = padding.
       relative: [2 span, D], embeddings of the distances -span .. span - 1, or None.
       rates: dropout rates of the relative embeddings and of the attention weights.
-      keys: typed keys [2] for the two; None in evaluation mode.
+      keys: one typed key for each rate; None turns that dropout off.
     """
     config = self.config
-    position_key, weight_key = (None, None) if keys is None else keys
-    query = self.dense(config.hidden_size, name="query")
-    key = self.dense(config.hidden_size, name="key")
-    value = self.dense(config.hidden_size, name="value")
-    q, k, v = (self._heads(dense(x)) for dense in (query, key, value))  # [n, L, H, d]
+    dense = functools.partial(self.dense, config.hidden_size)
+    heads = lambda x: x.reshape(*x.shape[:-1], config.num_attention_heads, -1)
+    query, key, value = dense(name="query"), dense(name="key"), dense(name="value")
+    # Heads first: batched products of contiguous matrices take half the time on CPU.
+    q, k, v = (heads(f(x)).swapaxes(1, 2) for f in (query, key, value))  # [n, H, L, d]
 
     # As in transformers, the scale depends on the number of terms.
     scale = 1 / np.sqrt(q.shape[-1] * (1 + len(set(config.pos_att_type))))
-    # Heads first: batched products of contiguous matrices take half the time on CPU.
-    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # [n, H, L, d]
     score = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=jnp.float32)
     if relative is not None:
-      relative = dropout(relative, rates[0], position_key)
-      if config.share_att_key:
-        position_k, position_q = key, query
-      else:
-        position_k = position_q = None
-        if "c2p" in config.pos_att_type:
-          position_k = self.dense(config.hidden_size, name="position_key")
-        if "p2c" in config.pos_att_type:
-          position_q = self.dense(config.hidden_size, name="position_query")
-      distances = _distances(config)
+      relative = dropout(relative, rates[0], keys[0])
+      rows = functools.partial(_table_rows, config)
       if "c2p" in config.pos_att_type:
-        table = self._heads(position_k(relative))  # [2 span, H, d]
-        score += by_distance(q, table, distances)
+        project = key if config.share_att_key else dense(name="position_key")
+        score += by_distance(q, heads(project(relative)), rows)
       if "p2c" in config.pos_att_type:
-        table = self._heads(position_q(relative))
+        project = query if config.share_att_key else dense(name="position_query")
         # Here the key j comes first, and i - j = -(j - i).
-        mirrored = lambda d: distances(-d)
-        score += by_distance(k, table, mirrored).swapaxes(-1, -2)
-    score = jnp.where(attention_mask(segment), score * scale, _LOWEST)
+        mirrored = by_distance(k, heads(project(relative)), lambda d: rows(-d))
+        score += mirrored.swapaxes(-1, -2)
+    same_text = segment[:, :, None] == segment[:, None, :]
+    visible = same_text & (segment > 0)[:, None, :]  # [n, query, key]
+    score = jnp.where(visible[:, None], score * scale, _LOWEST)
     # For padding the softmax is uniform: finite, and never used.
     weight = jax.nn.softmax(score, axis=-1).astype(x.dtype)  # [n, H, L, L]
-    weight = dropout(weight, rates[1], weight_key)
+    weight = dropout(weight, rates[1], keys[1])
     return jnp.matmul(weight, v).swapaxes(1, 2).reshape(x.shape)
 
-  def _heads(self, x: Array) -> Array:
-    return x.reshape(*x.shape[:-1], self.config.num_attention_heads, -1)
 
-
-def _distances(config: EncoderConfig) -> Callable[[np.ndarray], np.ndarray]:
-  """Maps distances (query - key) to rows of the relative embeddings."""
+def _table_rows(config: EncoderConfig, distance: np.ndarray) -> np.ndarray:
+  """Maps distances (query - key) to rows of the table of relative embeddings."""
+  if config.position_buckets > 0:
+    limit = config.max_relative_positions
+    distance = buckets(distance, config.position_buckets, limit)
   span = config.relative_span
-
-  def rows(distance: np.ndarray) -> np.ndarray:
-    if config.position_buckets > 0:
-      distance = buckets(
-        distance, config.position_buckets, config.max_relative_positions
-      )
-    return np.clip(distance + span, 0, 2 * span - 1)
-
-  return rows
+  return np.clip(distance + span, 0, 2 * span - 1)
 
 
 def buckets(distance: np.ndarray, count: int, limit: int) -> np.ndarray:
@@ -120,8 +95,8 @@ def buckets(distance: np.ndarray, count: int, limit: int) -> np.ndarray:
     limit: distance that falls into the last bucket.
 
   Returns:
-    i64 of the same shape. Computed in float32 as in transformers, since rounding
-    decides which bucket a distance at an edge falls into.
+    i64 of the same shape. The logarithm is in float32 as in transformers, since
+    rounding decides which bucket a distance at an edge falls into.
   """
   middle = count // 2
   size = np.maximum(np.abs(distance), middle - 1)
@@ -135,13 +110,13 @@ def buckets(distance: np.ndarray, count: int, limit: int) -> np.ndarray:
 def by_distance(
   x: Array, table: Array, rows: Callable[[np.ndarray], np.ndarray]
 ) -> Array:
-  """out[n, h, i, j] = x[n, h, i] . table[rows(i - j), h].
+  """Computes out[n, h, i, j] = x[n, h, i] . table[rows(i - j), h].
 
   Args:
     x: [n, H, L, d].
     table: [R, H, d].
-    rows: maps distances to rows of the table, in NumPy: the result is a constant of
-      the compiled program.
+    rows: maps distances to rows of the table. It uses NumPy, so its result is a
+      constant of the compiled program.
 
   Returns:
     f32 [n, H, L, L].
@@ -153,15 +128,15 @@ def by_distance(
   x = x.reshape(n, heads, blocks, block, width)
   # In the block that starts at query s, column c is the distance s + block - 1 - c.
   window = length + block
-  start = np.arange(blocks)[:, None] * block
-  distance = start + block - 1 - np.arange(window)
+  last = block * np.arange(1, blocks + 1) - 1  # the last query of each block
+  distance = last[:, None] - np.arange(window)
   index = rows(np.clip(distance, 1 - length, length - 1))  # [blocks, window]
   score = jnp.einsum(
     "nhbid,bwhd->nhbiw", x, table[index], preferred_element_type=jnp.float32
   )  # f32 [n, H, blocks, block, window]
-  # Row i of a block needs the columns block - 1 - i + j. In the flattened block, their
-  # index is i (window - 1) + (block - 1) + j: rows shorter by one entry, starting at
-  # block - 1.
+  # Row i of a block needs the columns block - 1 - i + j. In the flattened block, these
+  # entries have the index (block - 1) + i (window - 1) + j. So we drop the first
+  # block - 1 entries and reshape to rows of window - 1 entries.
   flat = score.reshape(n, heads, blocks, block * window)
   flat = flat[..., block - 1 : block - 1 + block * (window - 1)]
   shifted = flat.reshape(n, heads, blocks, block, window - 1)[..., :length]

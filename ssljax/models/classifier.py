@@ -1,8 +1,8 @@
 """The classifier: an encoder and its classification heads, over packed texts.
 
-There are two kinds of main head. "mlp", of the MultiMatch paper (arXiv 2512.21107):
-masked mean pooling, dropout, dense, GELU, dense. "hf", of the encoder's own
-`ForSequenceClassification`, which `transformers` loads unchanged. `Needs.heads` adds
+There are two main heads. "mlp" is the head of the MultiMatch paper (arXiv 2512.21107):
+masked mean pooling, dropout, dense, GELU, dense. "hf" is the head of the encoder's
+`ForSequenceClassification`, and `transformers` loads it unchanged. `Needs.heads` adds
 further heads; voters (kind "classifier") replace the single classifier.
 """
 
@@ -11,11 +11,13 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssljax.batch import Rows, Texts
 from ssljax.method import Head, Outputs
+from ssljax.models.activations import ACTIVATIONS
 from ssljax.models.dropout import dropout
-from ssljax.models.encoder import Encoder, activation
+from ssljax.models.encoder import Encoder
 from ssljax.ops import bank
 
 Array = jax.Array
@@ -25,7 +27,7 @@ class Classifier(nn.Module):
   """Maps texts to `Outputs`.
 
   Attributes:
-    encoder: of the texts.
+    encoder: encodes the texts.
     classes: number of classes, virtual classes included.
     head: "mlp" or "hf".
     heads: further heads by name, see `Needs.heads`.
@@ -61,17 +63,18 @@ class Classifier(nn.Module):
   def __call__(self, texts: tuple[Texts, ...], deterministic: bool = True) -> Outputs:
     """Runs several views in one pass; returns Outputs of all texts, view by view.
 
-    Rows of the same length are concatenated across views, so the encoder runs once per
-    row length. Features are pooled within rows, so that only [n, D] has to cross data
-    shards.
+    The rows of all views that have the same length are concatenated, so the encoder
+    runs once per row length. Features are pooled within rows, so that only [n, D] has
+    to cross data shards.
     """
+    rows = [rows for view in texts for rows in view.rows]
     pooled: dict[int, list[Array]] = {}
-    for length in sorted({r.ids.shape[-1] for view in texts for r in view.rows}):
-      members = [r for view in texts for r in view.rows if r.ids.shape[-1] == length]
+    for length in sorted({r.ids.shape[-1] for r in rows}):
+      members = [r for r in rows if r.ids.shape[-1] == length]
       pooled[length] = self.pool(members, deterministic)
     features = []
     for view in texts:
-      by_length = [pooled[rows.ids.shape[-1]].pop(0) for rows in view.rows]
+      by_length = [pooled[r.ids.shape[-1]].pop(0) for r in view.rows]
       slots = jnp.concatenate(by_length, axis=1)  # [S, slots, D]
       # A shard gathers from its own slots only.
       texts_of_view = jnp.take_along_axis(slots, view.where[..., None], axis=1)
@@ -79,16 +82,12 @@ class Classifier(nn.Module):
     return self.classify(self.drop(jnp.concatenate(features), deterministic))
 
   def pool(self, members: list[Rows], deterministic: bool) -> list[Array]:
-    """Encodes and pools rows of one length: f32 [S, R M, D] for each of `members`."""
+    """Encodes and pools rows of one length; f32 [S, R M, D] for each of `members`."""
     shards = members[0].ids.shape[0]
     joined = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *members)
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), joined)  # [S sum R, ...]
     hidden = self.encoder(
-      flat.ids,
-      flat.segment,
-      flat.kind,
-      embedding=flat.embedding,
-      deterministic=deterministic,
+      flat.ids, flat.segment, flat.kind, flat.embedding, deterministic
     )
     slots = flat.first.shape[-1]
     if self.head == "hf":
@@ -96,21 +95,17 @@ class Classifier(nn.Module):
       vectors = self.first_token(vectors, deterministic)
     else:
       vectors = mean_by_text(hidden, flat.segment, slots)
-    vectors = vectors.reshape(shards, -1, slots, vectors.shape[-1])
-    pooled, begin = [], 0
-    for rows in members:
-      end = begin + rows.ids.shape[1]
-      pooled.append(vectors[:, begin:end].reshape(shards, -1, vectors.shape[-1]))
-      begin = end
-    return pooled
+    vectors = vectors.reshape(shards, -1, vectors.shape[-1])  # [S, sum R M, D]
+    ends = np.cumsum([slots * rows.ids.shape[1] for rows in members])
+    return jnp.split(vectors, ends[:-1], axis=1)
 
   def first_token(self, hidden: Array, deterministic: bool) -> Array:
     """Applies the pooler: dense and tanh (BERT), or dropout, dense, activation."""
     config = self.encoder.config
     if config.model_type == "bert":
       return jnp.tanh(self.pooler(hidden))
-    hidden = self.drop(hidden, deterministic)
-    return activation(self.pooler(hidden), config.pooler_hidden_act)
+    hidden = self.pooler(self.drop(hidden, deterministic))
+    return ACTIVATIONS[config.pooler_hidden_act](hidden)
 
   def classify(self, features: Array) -> Outputs:
     """Applies the heads to features, f32 [n, D]."""
@@ -125,29 +120,23 @@ class Classifier(nn.Module):
     return Outputs(logits, features, heads)
 
   def mix(
-    self,
-    texts: tuple[Texts, ...],
-    partner: Array,
-    share: Array,
-    layer: Array,
-    deterministic: bool,
+    self, texts: tuple[Texts, ...], mix: tuple[Array, Array, Array], deterministic: bool
   ) -> Outputs:
-    """Mixes hidden states after a layer (see `Encoder`); padded layout, one length.
+    """Mixes hidden states after a layer; pools the tokens of both texts.
 
-    Pools over the tokens that are real in either of the two texts.
+    Args:
+      texts: views in the padded layout, with rows of one length.
+      mix: (partner, share, layer), see `Encoder`.
+      deterministic: turns dropout off.
     """
     rows = jax.tree.map(lambda *a: jnp.concatenate(a), *map(rows_in_text_order, texts))
     hidden = self.encoder(
-      rows.ids,
-      rows.segment,
-      rows.kind,
-      deterministic=deterministic,
-      mix=(partner, share, layer),
+      rows.ids, rows.segment, rows.kind, deterministic=deterministic, mix=mix
     )
     if self.head == "hf":
       vectors = self.first_token(hidden[:, 0], deterministic)
     else:
-      union = jnp.maximum(rows.segment, rows.segment[partner])
+      union = jnp.maximum(rows.segment, rows.segment[mix[0]])
       vectors = mean_by_text(hidden, union, 1)[:, 0]
     return self.classify(self.drop(vectors, deterministic))
 
@@ -173,10 +162,10 @@ def rows_in_text_order(texts: Texts) -> Rows:
 
 
 class Dense(nn.Module):
-  """A dense layer, or H in parallel: f32 [n, D] or [n, H, D] -> [n, (H,) W]."""
+  """A dense layer, or H in parallel; f32 [n, D] or [n, H, D] -> [n, (H,) W]."""
 
   width: int
-  count: tuple[int, ...] = ()  # (H,), or () for one
+  count: tuple[int, ...] = ()  # (H,), or () for a single layer
 
   @nn.compact
   def __call__(self, x: Array) -> Array:

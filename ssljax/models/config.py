@@ -5,22 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssljax.errors import UserError
+from ssljax.models.activations import ACTIVATIONS
 
-FAMILIES = ("bert", "deberta-v2")  # model_type; that of DeBERTa-v3 is deberta-v2
-ACTIVATIONS = (
-  "gelu",
-  "gelu_new",
-  "gelu_pytorch_tanh",
-  "gelu_fast",
-  "gelu_python",
-  "quick_gelu",
-  "relu",
-  "silu",
-  "swish",
-  "tanh",
-  "sigmoid",
-  "linear",
-)
+FAMILIES = ("bert", "deberta-v2")  # DeBERTa-v3 has the model_type of DeBERTa-v2
 
 _COUNTS = (
   "vocab_size",
@@ -42,19 +29,32 @@ _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
   "talking_head": (None, False),
 }
 
-# Defaults that differ from those of EncoderConfig, as in transformers.
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-  "bert": {},
-  "deberta-v2": {
-    "vocab_size": 128100,
-    "hidden_size": 1536,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 24,
-    "intermediate_size": 6144,
-    "type_vocab_size": 0,
-    "layer_norm_eps": 1e-7,
-    "pooler_hidden_act": "gelu",
-  },
+# Where transformers' defaults for DeBERTa differ from those of EncoderConfig.
+_DEBERTA_DEFAULTS: Mapping[str, Any] = {
+  "vocab_size": 128100,
+  "hidden_size": 1536,
+  "num_hidden_layers": 24,
+  "num_attention_heads": 24,
+  "intermediate_size": 6144,
+  "type_vocab_size": 0,
+  "layer_norm_eps": 1e-7,
+  "pooler_hidden_act": "gelu",
+}
+
+_DEBERTA_ONLY = {
+  "embedding_size",
+  "position_biased_input",
+  "relative_attention",
+  "pos_att_type",
+  "position_buckets",
+  "max_relative_positions",
+  "share_att_key",
+  "norm_rel_ebd",
+  "conv_kernel_size",
+  "conv_groups",
+  "conv_act",
+  "pooler_hidden_act",
+  "pooler_dropout",
 }
 
 
@@ -137,22 +137,22 @@ class EncoderConfig:
         f" {' or '.join(FAMILIES)}"
       )
     for name in _COUNTS:
-      if getattr(self, name) < 1:
-        raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+      if (count := getattr(self, name)) < 1:
+        raise UserError(f"{name}={count} must be at least 1")
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-      if not 0 <= getattr(self, name) <= 0.998:  # 1 would drop everything
-        raise UserError(f"{name}={getattr(self, name)} must be in [0, 0.998]")
-    if self.hidden_size % self.num_attention_heads:
-      raise UserError(
-        f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads"
-        f" {self.num_attention_heads}"
-      )
+      if not 0 <= (rate := getattr(self, name)) <= 0.998:  # 1 would drop everything
+        raise UserError(f"{name}={rate} must be in [0, 0.998]")
     for name in ("hidden_act", "conv_act", "pooler_hidden_act"):
       if getattr(self, name) not in ACTIVATIONS:
         raise UserError(
           f"{name} {getattr(self, name)!r} is not supported; it must be one of"
           f" {', '.join(ACTIVATIONS)}"
         )
+    if self.hidden_size % self.num_attention_heads:
+      raise UserError(
+        f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads"
+        f" {self.num_attention_heads}"
+      )
     if unknown := set(self.pos_att_type) - {"c2p", "p2c"}:
       raise UserError(
         f"pos_att_type {sorted(unknown)} is not supported; use c2p and p2c"
@@ -161,15 +161,11 @@ class EncoderConfig:
       raise UserError("pos_att_type needs relative_attention=true")
     if self.relative_attention and 0 < self.position_buckets < 4:
       raise UserError(f"position_buckets={self.position_buckets} must be at least 4")
-    if self.conv_kernel_size and (
-      self.conv_kernel_size % 2 == 0
-      or self.hidden_size % self.conv_groups
-      or self.conv_groups < 1
-    ):
+    size, groups = self.conv_kernel_size, self.conv_groups
+    if size and (size % 2 == 0 or groups < 1 or self.hidden_size % groups):
       raise UserError(
-        f"conv_kernel_size {self.conv_kernel_size} with conv_groups"
-        f" {self.conv_groups}: the kernel size must be odd, and the groups must divide"
-        f" hidden_size {self.hidden_size}"
+        f"conv_kernel_size {size} with conv_groups {groups}: the kernel size must be"
+        f" odd, and the groups must divide hidden_size {self.hidden_size}"
       )
     if self.norm_rel_ebd not in ("none", "layer_norm"):
       raise UserError(
@@ -181,54 +177,50 @@ def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
   """Reads a parsed config.json.
 
   Args:
-    values: the JSON object; keys that do not affect the computation are ignored.
+    values: the JSON object. Keys that do not affect the computation are ignored.
     where: name of the file, for errors.
 
   Raises:
     UserError: an unsupported family or option, or a value of the wrong type.
   """
-  family = values.get("model_type")
-  if family not in FAMILIES:
-    raise UserError(
-      f"{where}: model_type {family!r} is not supported; use an encoder of type"
-      f" {' or '.join(FAMILIES)}"
-    )
   for key, accepted in _UNSUPPORTED.items():
     if values.get(key) not in accepted:
       raise UserError(
         f"{where}: {key}={values[key]!r} is not supported; use another encoder"
       )
-  size = values.get("attention_head_size")
-  fields: dict[str, Any] = {"model_type": family, **_DEFAULTS[family]}
-  deberta = family == "deberta-v2"
-  for field in dataclasses.fields(EncoderConfig):
-    if field.name in ("model_type", "labels", "classifier_dropout", "pos_att_type"):
-      continue
-    if not deberta and field.name in _DEBERTA_ONLY:
-      continue  # BertModel ignores them
-    value = values.get(field.name)
-    if value is not None:
-      fields[field.name] = _typed(value, field.type, f"{where}: {field.name}")
+  deberta = values.get("model_type") == "deberta-v2"
+  converted = {"model_type", "pos_att_type", "labels", "classifier_dropout"}
+  # BertModel ignores the keys of DeBERTa.
+  skipped = converted if deberta else converted | _DEBERTA_ONLY
+  fields: dict[str, Any] = dict(_DEBERTA_DEFAULTS) if deberta else {}
+  fields |= {
+    field.name: _typed(values[field.name], field.type, f"{where}: {field.name}")
+    for field in dataclasses.fields(EncoderConfig)
+    if field.name not in skipped and values.get(field.name) is not None
+  }
   if deberta:
-    fields["norm_rel_ebd"] = _norm(fields.get("norm_rel_ebd", "none"))
+    # Several norms may be joined by "|"; transformers looks for layer_norm only.
+    norm = fields.get("norm_rel_ebd", "none").lower().strip()
+    layer_norm = "layer_norm" in map(str.strip, norm.split("|"))
+    fields["norm_rel_ebd"] = "layer_norm" if layer_norm else norm
     fields["pos_att_type"] = _pos_att_type(values.get("pos_att_type"), where)
   dropout = values.get("cls_dropout" if deberta else "classifier_dropout")
   if dropout is not None:
     fields["classifier_dropout"] = _typed(dropout, float, f"{where}: dropout")
-  fields["labels"] = _labels(values, where)
+  labels = _labels(values, where)
   try:
-    config = EncoderConfig(**fields)
+    config = EncoderConfig(values.get("model_type"), labels=labels, **fields)
   except UserError as error:
     raise UserError(f"{where}: {error}") from None
-  pooler = values.get("pooler_hidden_size")
+  pooler, head = values.get("pooler_hidden_size"), values.get("attention_head_size")
   if deberta and pooler not in (None, config.hidden_size):
     raise UserError(
       f"{where}: pooler_hidden_size={pooler} must equal"
       f" hidden_size={config.hidden_size}"
     )
-  if size is not None and size * config.num_attention_heads != config.hidden_size:
+  if head is not None and head * config.num_attention_heads != config.hidden_size:
     raise UserError(
-      f"{where}: attention_head_size={size} times num_attention_heads must equal"
+      f"{where}: attention_head_size={head} times num_attention_heads must equal"
       f" hidden_size={config.hidden_size}"
     )
   return config
@@ -245,51 +237,23 @@ def to_json(config: EncoderConfig, architecture: str) -> dict[str, Any]:
   labels = values.pop("labels")
   dropout = values.pop("classifier_dropout")
   if config.model_type == "deberta-v2":
-    values["pos_att_type"] = list(config.pos_att_type)
-    values["cls_dropout"] = dropout
-    values["pooler_hidden_size"] = config.hidden_size
+    values |= {"cls_dropout": dropout, "pooler_hidden_size": config.hidden_size}
   else:
-    for key in _DEBERTA_ONLY | {"pos_att_type"}:
-      values.pop(key)
+    values = {key: v for key, v in values.items() if key not in _DEBERTA_ONLY}
     values["classifier_dropout"] = dropout
-  values["architectures"] = [architecture]
-  values["id2label"] = {str(i): label for i, label in enumerate(labels)}
-  values["label2id"] = {label: i for i, label in enumerate(labels)}
-  return values
+  return values | {
+    "architectures": [architecture],
+    "id2label": {str(i): label for i, label in enumerate(labels)},
+    "label2id": {label: i for i, label in enumerate(labels)},
+  }
 
 
-_DEBERTA_ONLY = {
-  "embedding_size",
-  "position_biased_input",
-  "relative_attention",
-  "position_buckets",
-  "max_relative_positions",
-  "share_att_key",
-  "norm_rel_ebd",
-  "conv_kernel_size",
-  "conv_groups",
-  "conv_act",
-  "pooler_hidden_act",
-  "pooler_dropout",
-}
-
-
-def _typed(value: Any, kind: Any, where: str) -> Any:
-  matches = {
-    int: isinstance(value, int) and not isinstance(value, bool),
-    float: isinstance(value, int | float) and not isinstance(value, bool),
-    bool: isinstance(value, bool),
-    str: isinstance(value, str),
-  }[kind]
-  if not matches:
+def _typed(value: Any, kind: type, where: str) -> Any:
+  accepted = (int, float) if kind is float else kind
+  # In Python, a bool is an int.
+  if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
     raise UserError(f"{where}={value!r} must be of type {kind.__name__}")
   return kind(value)
-
-
-def _norm(value: str) -> str:
-  # Values may be joined by "|"; transformers only looks for layer_norm among them.
-  norms = [norm.strip() for norm in value.lower().split("|")]
-  return "layer_norm" if "layer_norm" in norms else value.lower().strip()
 
 
 def _pos_att_type(value: Any, where: str) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
     python -m ssljax.models.convert microsoft/deberta-v3-base encoders/deberta-v3-base
 
-Training never unpickles. This command does so once, with torch's `weights_only=True`,
-which runs no code from the file. It needs torch (the extra `parity`).
+Training never unpickles a file. This command does so once, with torch's option
+`weights_only=True`, which runs no code from the file. It needs torch (the extra
+`parity`).
 """
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ from ssljax.runtime.atomic import atomic_folder
 def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
   """Writes model.safetensors, config.json and the tokenizer files to `target`.
 
-  Tensors that share memory are copied, as safetensors requires, and LayerNorm names of
-  old checkpoints (gamma, beta) are modernised.
+  Tensors that share memory are copied, as safetensors requires. The LayerNorms' gamma
+  and beta of old checkpoints become weight and bias.
 
   Args:
     folder_or_name: a folder with config.json and pytorch_model.bin (or its shards), or
@@ -32,7 +32,7 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
     target: a new or empty folder.
 
   Returns:
-    Names of the tensors that the encoder does not use.
+    The names of the tensors that the encoder does not use.
 
   Raises:
     UserError: torch is missing, there is nothing to convert, a file is unreadable, the
@@ -50,19 +50,24 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
     raise UserError(f"{target}: exists and is not empty; give a new folder")
   source = resolve(folder_or_name, pickled=True)
   config = hf.read_config(source)
+  files = hf.weight_files(source, *hf.PICKLED)
+  if not files and hf.weight_files(source):
+    raise UserError(f"{source}: already has safetensors; use this folder as it is")
+  if not files:
+    raise UserError(f"{source}: no {hf.PICKLED[0]} to convert")
   tensors = {}
-  for file in _pickles(source):
+  for file in files:
     try:
       content = torch.load(file, map_location="cpu", weights_only=True)
-      named = {name: value for name, value in content.items() if torch.is_tensor(value)}
+      for name, value in content.items():
+        if torch.is_tensor(value):
+          tensors[modern_name(name)] = value.detach().clone().contiguous()
     except Exception as error:  # each kind of damage raises a different type
       reason = str(error).strip().split("\n")[0]
       raise UserError(
         f"{file}: truncated, or contains more than weights ({reason}); download it"
         " again"
       ) from None
-    for name, value in named.items():
-      tensors[modern_name(name)] = value.detach().clone().contiguous()
 
   with atomic_folder(target) as folder:
     save_file(tensors, folder / hf.WEIGHTS, metadata={"format": "pt"})
@@ -71,21 +76,6 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
         shutil.copyfile(file, folder / file.name)
     _, ignored = hf.load_params(folder, config)  # checks the weights
   return ignored
-
-
-def _pickles(folder: Path) -> list[Path]:
-  whole, index = (folder / name for name in hf.PICKLED)
-  if whole.is_file():
-    return [whole]
-  if index.is_file():
-    try:
-      names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    except (ValueError, KeyError, TypeError, AttributeError):
-      raise UserError(f"{index}: not an index of shards; download it again") from None
-    return [folder / Path(name).name for name in sorted(set(names))]
-  if (folder / hf.WEIGHTS).is_file() or (folder / hf.INDEX).is_file():
-    raise UserError(f"{folder}: already has safetensors; use this folder as it is")
-  raise UserError(f"{folder}: no {whole.name} to convert")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,20 +20,16 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
   drop = round(rate * 256)
   if key is None or drop == 0:
     return x
-  keep = _bytes(key, x.shape) >= drop
+  # Splits 32-bit words: asking jax.random.bits for uint8 takes a whole word per byte
+  # (rbg) or slow shifts (threefry). The leading axes are kept, so that arrays sharded
+  # over them need no communication.
+  *lead, last = x.shape
+  words = jax.random.bits(key, (*lead, -(-last // 4)), jnp.uint32)
+  split = jax.lax.bitcast_convert_type(words, jnp.uint8)  # u8 [..., last / 4, 4]
+  keep = split.reshape(*lead, -1)[..., :last] >= drop
   return jnp.where(keep, x * jnp.asarray(256 / (256 - drop), x.dtype), 0)
 
 
 def quantised(rate: float) -> float:
   """The probability that `dropout` applies for `rate`."""
   return round(rate * 256) / 256
-
-
-def _bytes(key: Array, shape: tuple[int, ...]) -> Array:
-  # Splits 32-bit words: asking jax.random.bits for uint8 takes a whole word per byte
-  # (rbg) or slow shifts (threefry). The leading axes are kept, so that arrays sharded
-  # over them need no communication.
-  *lead, last = shape
-  words = jax.random.bits(key, (*lead, -(-last // 4)), jnp.uint32)
-  split = jax.lax.bitcast_convert_type(words, jnp.uint8)  # u8 [..., last / 4, 4]
-  return split.reshape(*lead, -1)[..., :last]

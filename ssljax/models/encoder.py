@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.scipy.special import erf
 
 from ssljax.errors import UserError
+from ssljax.models.activations import ACTIVATIONS
 from ssljax.models.attention import SelfAttention
 from ssljax.models.config import EncoderConfig
 from ssljax.models.dropout import dropout
@@ -18,8 +18,8 @@ Array = jax.Array
 class Encoder(nn.Module):
   """Maps token ids to hidden states.
 
-  Parameters are float32. The leaves below `layers` have a leading axis [layers]:
-  `embeddings/{word,position,type}/embedding`, `embeddings/norm`, `embeddings/project`;
+  Parameters are float32. Those below `layers` have a leading axis [layers]. Paths:
+  `embeddings/{word,position,type}/embedding`, `embeddings/{norm,project}`;
   `layers/attention/{query,key,value,position_key,position_query}`,
   `layers/{attention_out,attention_norm,up,down,norm}`; `relative/embedding`,
   `relative_norm`; `conv`, `conv_norm`.
@@ -29,8 +29,8 @@ class Encoder(nn.Module):
     dtype: compute dtype, float32 or bfloat16. Norms, softmax and the result are
       float32.
     remat: recompute each layer in the backward pass to save memory.
-    dropout: dropout rate of hidden states and attention weights; None for the rates in
-      the config.
+    dropout: dropout rate of hidden states and attention weights; None uses the two
+      rates in the config.
   """
 
   config: EncoderConfig
@@ -41,9 +41,8 @@ class Encoder(nn.Module):
   def setup(self):
     config = self.config
     self.embeddings = _Embeddings(config)
-    layer = nn.remat(_Layer, prevent_cse=False) if self.remat else _Layer
     self.layers = nn.scan(
-      layer,
+      nn.remat(_Layer, prevent_cse=False) if self.remat else _Layer,
       variable_axes={"params": 0},
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast),
@@ -89,16 +88,16 @@ class Encoder(nn.Module):
         that the token belongs to. Attention stays within a text and positions restart
         with each text; the tokens of a text are contiguous. In the padded layout, the
         mask is 0 and 1.
-      kind: i32 [n, L], token types; None for all 0. Ignored by models without types.
+      kind: i32 [n, L], token types; None for all 0. Models without types ignore it.
       embedding: f32 [n, L, E], replaces `embed(ids)`.
-      deterministic: turns dropout off. Otherwise `rngs={"dropout": key}` is required.
+      deterministic: turns dropout off. If False, `rngs={"dropout": key}` is required.
       mix: (partner i32 [n], share f32 [] or [n], layer i32 []). After layer `layer` (0
         for the embeddings), row i becomes share * row i + (1 - share) * row
-        partner[i], with padding as zeros; from there on, its mask is the union of the
-        two. Padded layout only.
+        partner[i], where padding counts as zeros. The later layers use the union of
+        the two masks. Padded layout only.
 
     Returns:
-      f32 [n, L, D]; the values at padding are finite but meaningless.
+      f32 [n, L, D]. The values at padding are finite but meaningless.
 
     Raises:
       UserError: L exceeds the number of position embeddings.
@@ -110,21 +109,19 @@ class Encoder(nn.Module):
         f"rows of {ids.shape[-1]} tokens, but the encoder has positions for {limit};"
         f" set max_length to {limit} or less, or use a DeBERTa-v3"
       )
-    segment = mask.astype(jnp.int32)
-    layers = config.num_hidden_layers
-    keys = None
+    segment, layers = mask.astype(jnp.int32), config.num_hidden_layers
+    per_layer = {"layer": jnp.arange(1, layers + 1, dtype=jnp.int32)}
+    keys = None, None  # of the embeddings and of the convolution
     if not deterministic and any(self._rates):
-      # One key per use of dropout: 4 in each layer, and 2 before the layers.
-      keys = jax.random.split(self.make_rng("dropout"), 4 * layers + 2)
-    first = None if keys is None else keys[0]
+      # One key per use of dropout: 2 before the layers, and 4 in each layer.
+      keys = jax.random.split(self.make_rng("dropout"), 2 + 4 * layers)
+      per_layer["keys"] = keys[2:].reshape(layers, 4)
     x = self.embeddings(ids, segment, kind, embedding)  # f32 [n, L, D]
-    x = dropout(x, self._rates[0], first).astype(self.dtype)
+    x = dropout(x, self._rates[0], keys[0]).astype(self.dtype)
 
     shared = {}
     if config.conv_kernel_size:
-      shared["conv"] = self.conv(
-        x, segment, self._rates[0], None if keys is None else keys[1]
-      )
+      shared["conv"] = self.conv(x, segment, self._rates[0], keys[1])
       shared["conv_norm"] = self.conv_norm()
     if config.relative_attention:
       table = self.relative.embedding  # f32 [2 span, D]
@@ -134,9 +131,6 @@ class Encoder(nn.Module):
     if mix is not None:
       shared["mix"] = mix
       x, segment = _mix(x, segment, jnp.int32(0), mix)
-    per_layer = {"layer": jnp.arange(1, layers + 1, dtype=jnp.int32)}
-    if keys is not None:
-      per_layer["keys"] = keys[2:].reshape(layers, 4)
     (x, _), _ = self.layers((x, segment), per_layer, shared)
     return x.astype(jnp.float32)
 
@@ -146,10 +140,9 @@ class _Embeddings(nn.Module):
 
   def setup(self):
     config = self.config
+    init = nn.initializers.normal(config.initializer_range)
     table = functools.partial(
-      nn.Embed,
-      features=config.embedding_size,
-      embedding_init=nn.initializers.normal(config.initializer_range),
+      nn.Embed, features=config.embedding_size, embedding_init=init
     )
     self.word = table(config.vocab_size)
     if config.position_biased_input:
@@ -157,11 +150,7 @@ class _Embeddings(nn.Module):
     if config.type_vocab_size:
       self.type = table(config.type_vocab_size)
     if config.embedding_size != config.hidden_size:
-      self.project = nn.Dense(
-        config.hidden_size,
-        use_bias=False,
-        kernel_init=nn.initializers.normal(config.initializer_range),
-      )
+      self.project = nn.Dense(config.hidden_size, use_bias=False, kernel_init=init)
     self.norm = _norm(config)
 
   def __call__(self, ids, segment, kind, embedding):
@@ -187,31 +176,21 @@ class _Layer(nn.Module):
 
   @nn.compact
   def __call__(self, carry, per_layer, shared):
-    config, (hidden_rate, weight_rate) = self.config, self.rates
+    config, rates = self.config, self.rates
     x, segment = carry  # [n, L, D], i32 [n, L]
-    keys = per_layer.get("keys")
-    key = lambda i: None if keys is None else keys[i]
-    dense = functools.partial(
-      nn.Dense,
-      dtype=self.dtype,
-      kernel_init=nn.initializers.normal(config.initializer_range),
-    )
-    attention = SelfAttention(config, dense, name="attention")(
-      x,
-      segment,
-      shared.get("relative"),
-      (hidden_rate, weight_rate),
-      None if keys is None else keys[:2],
-    )
-    y = dense(config.hidden_size, name="attention_out")(attention)
-    y = _norm(config, "attention_norm")(x + dropout(y, hidden_rate, key(2)))
-    y = y.astype(self.dtype)
-    z = activation(dense(config.intermediate_size, name="up")(y), config.hidden_act)
-    z = dense(config.hidden_size, name="down")(z)
-    x = _norm(config, "norm")(y + dropout(z, hidden_rate, key(3)))  # f32
+    keys = per_layer.get("keys", [None] * 4)
+    init = nn.initializers.normal(config.initializer_range)
+    dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init)
+    attention = SelfAttention(config, dense, name="attention")
+    y = attention(x, segment, shared.get("relative"), rates, keys[:2])
+    y = dropout(dense(config.hidden_size, name="attention_out")(y), rates[0], keys[2])
+    y = _norm(config, "attention_norm")(x + y).astype(self.dtype)
+    z = ACTIVATIONS[config.hidden_act](dense(config.intermediate_size, name="up")(y))
+    z = dropout(dense(config.hidden_size, name="down")(z), rates[0], keys[3])
+    x = _norm(config, "norm")(y + z)  # f32
     if "conv" in shared:
-      # The convolution of the embeddings is added after the first layer. A select keeps
-      # the layers identical for the scan.
+      # The first layer adds the convolution of the embeddings. `where` keeps all layers
+      # the same program, as the scan requires.
       joined = _normalise(x + shared["conv"], *shared["conv_norm"], config)
       x = jnp.where(per_layer["layer"] == 1, joined, x)
     x = x.astype(self.dtype)
@@ -223,8 +202,8 @@ class _Layer(nn.Module):
 class _Convolution(nn.Module):
   """DeBERTa-v2's convolution over the embeddings, masked at text borders.
 
-  Tokens of other texts and padding count as 0. transformers does the same for padding
-  by zeroing its embeddings.
+  Padding and the tokens of other texts count as 0. (transformers sets the embeddings of
+  padding to 0.)
   """
 
   config: EncoderConfig
@@ -233,18 +212,12 @@ class _Convolution(nn.Module):
   @nn.compact
   def __call__(self, x, segment, rate, key):
     config = self.config
-    size, groups, width = (
-      config.conv_kernel_size,
-      config.conv_groups,
-      config.hidden_size,
-    )
+    size, groups = config.conv_kernel_size, config.conv_groups
+    n, length, width = x.shape
     init = nn.initializers.normal(config.initializer_range)
     kernel = self.param("kernel", init, (size, width // groups, width))
-    bias = self.param("bias", nn.initializers.zeros, (width,))
-    n, length, _ = x.shape
-    kernel = kernel.reshape(size, width // groups, groups, width // groups)
-    kernel = kernel.astype(self.dtype)
-    total = bias
+    total = self.param("bias", nn.initializers.zeros, (width,))
+    kernel = kernel.reshape(size, width // groups, groups, -1).astype(self.dtype)
     half = size // 2
     padded = jnp.pad(x, ((0, 0), (half, half), (0, 0)))
     segments = jnp.pad(segment, ((0, 0), (half, half)))
@@ -255,11 +228,11 @@ class _Convolution(nn.Module):
       neighbour = neighbour.reshape(n, length, groups, -1)
       product = jnp.einsum("nlgi,igo->nlgo", neighbour, kernel[k])
       total = total + product.reshape(n, length, width)
-    return activation(dropout(total, rate, key), config.conv_act)  # f32 [n, L, D]
+    return ACTIVATIONS[config.conv_act](dropout(total, rate, key))  # f32 [n, L, D]
 
 
 class _Affine(nn.Module):
-  """Scale and bias of a layer norm that is computed elsewhere."""
+  """Scale and bias of a layer norm; `_normalise` applies them inside the scan."""
 
   width: int
 
@@ -279,38 +252,10 @@ def positions(segment: Array) -> Array:
   return jnp.where(segment > 0, index - start, 0)
 
 
-def activation(x: Array, name: str) -> Array:
-  """Applies the activation of this name in transformers; keeps the dtype."""
-  match name:
-    case "gelu" | "gelu_python":
-      # erf takes half the time of jax.nn.gelu's erfc on CPU. It needs float32, since
-      # 1 + erf cancels for negative x.
-      wide = x.astype(jnp.float32)
-      return (0.5 * wide * (1 + erf(wide * 0.5**0.5))).astype(x.dtype)
-    case "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast":
-      return jax.nn.gelu(x, approximate=True)
-    case "quick_gelu":
-      return x * jax.nn.sigmoid(1.702 * x)
-    case "relu":
-      return jax.nn.relu(x)
-    case "silu" | "swish":
-      return jax.nn.silu(x)
-    case "tanh":
-      return jnp.tanh(x)
-    case "sigmoid":
-      return jax.nn.sigmoid(x)
-    case "linear":
-      return x
-  raise ValueError(name)  # unreachable: checked by EncoderConfig
-
-
 def _norm(config: EncoderConfig, name: str | None = None) -> nn.LayerNorm:
-  # The fast variance, E x^2 - (E x)^2, is too imprecise for parity with torch.
+  # The fast variance, E x^2 - (E x)^2, is too imprecise to reproduce torch's outputs.
   return nn.LayerNorm(
-    epsilon=config.layer_norm_eps,
-    dtype=jnp.float32,
-    use_fast_variance=False,
-    name=name,
+    config.layer_norm_eps, dtype=jnp.float32, use_fast_variance=False, name=name
   )
 
 
@@ -323,7 +268,7 @@ def _normalise(x: Array, scale: Array, bias: Array, config: EncoderConfig) -> Ar
 def _mix(x: Array, segment: Array, layer: Array, mix) -> tuple[Array, Array]:
   partner, share, at = mix
   share = jnp.broadcast_to(share, x.shape[:1])[:, None, None].astype(x.dtype)
-  # Values at padding are meaningless and depend on the row length.
+  # The hidden states at padding are meaningless and depend on the row length.
   real = jnp.where(segment[..., None] > 0, x, 0)
   mixed = share * real + (1 - share) * real[partner]
   union = jnp.maximum(segment, segment[partner])

@@ -1,15 +1,15 @@
 """ModelForward: the model closed over its parameters, which methods call.
 
-It hides the distribution of the work from the methods. Under `jit` over a mesh there is
-nothing to do. Under `pmap`, each device runs its own shard of the texts and the outputs
-are gathered, so that the method sees the global batch. Micro-batches (a leading axis K
+Methods don't see how the work is distributed. Under `jit` over a mesh, XLA distributes
+it. Under `pmap`, each device runs its own shard of the texts and ModelForward gathers
+the outputs, so that the method sees the global batch. Micro-batches (a leading axis K
 of the texts) run one at a time.
 """
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.batch import Rows, Texts
+from ssljax.batch import Texts
 from ssljax.method import Outputs
 from ssljax.models.classifier import Classifier
 
@@ -35,8 +35,8 @@ class ModelForward:
       teacher: EMA parameters, for `teacher=True`.
       axis: name of the pmap axis, None under jit.
       micro: the texts have a leading axis of micro-batches.
-      weak_dropout: whether passes without gradient use dropout, as published code does,
-        or run in evaluation mode.
+      weak_dropout: passes without gradient use dropout, as in published code. If
+        False, they run in evaluation mode.
     """
     self.model, self.params, self.teacher = model, params, teacher
     self.axis, self.micro, self.weak_dropout = axis, micro, weak_dropout
@@ -49,28 +49,25 @@ class ModelForward:
     if not gradient:
       params = jax.lax.stop_gradient(params)
     dropout = gradient or self.weak_dropout
-
-    def run(views, key):
-      return self.apply(params, views, key if dropout else None)
-
     if self.micro:
-      count = texts[0].where.shape[0]
-      keys = jnp.arange(count, dtype=jnp.uint32)
-      stacked = jax.lax.map(
-        lambda pair: run(pair[0], jax.random.fold_in(key, pair[1])), (texts, keys)
-      )
+
+      def run(texts_and_number):
+        views, number = texts_and_number
+        micro_key = jax.random.fold_in(key, number) if dropout else None
+        return self.apply(params, views, micro_key)
+
+      numbers = jnp.arange(texts[0].where.shape[0], dtype=jnp.uint32)
+      stacked = jax.lax.map(run, (texts, numbers))
       outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), stacked)
     else:
-      outputs = run(texts, key)
+      outputs = self.apply(params, texts, key if dropout else None)
     return tuple(outputs) if len(texts) > 1 else outputs[0]
 
   def apply(self, params, texts: tuple[Texts, ...], key) -> list[Outputs]:
     """Runs one pass; returns the Outputs of the global batch for each of `texts`."""
-    if self.axis:
+    if self.axis and key is not None:
       # Dropout differs by device; all other random numbers are the same on each.
-      key = (
-        None if key is None else jax.random.fold_in(key, jax.lax.axis_index(self.axis))
-      )
+      key = jax.random.fold_in(key, jax.lax.axis_index(self.axis))
     rngs = {} if key is None else {"dropout": key}
     outputs = self.model.apply({"params": params}, texts, key is None, rngs=rngs)
     end, by_view = 0, []
@@ -89,38 +86,22 @@ class ModelForward:
     return self.model.encoder.config.num_hidden_layers
 
   def mix(
-    self,
-    a: Texts | tuple[Texts, ...],
-    b: Array,
-    share: Array,
-    layer: Array,
-    key: Array,
+    self, a: Texts | tuple[Texts, ...], b: Array, share: Array, layer: Array, key: Array
   ) -> Outputs:
     a = (a,) if isinstance(a, Texts) else a
-    if self.micro or any(
-      len(view.rows) > 1 or view.rows[0].first.shape[-1] > 1 for view in a
-    ):
+    padded = all(len(v.rows) == 1 and v.rows[0].first.shape[-1] == 1 for v in a)
+    if self.micro or not padded:
       raise ValueError(
         "mix requires Needs(layout='padded') and no gradient accumulation"
       )
     if self.axis:
       # Partners may be on other devices, so each device runs all texts.
       a = jax.lax.all_gather(a, self.axis, axis=0, tiled=True)
-    return self.model.apply(
-      {"params": self.params},
-      a,
-      b,
-      share,
-      layer,
-      False,
-      rngs={"dropout": key},
-      method="mix",
-    )
+    params, rngs, mix = {"params": self.params}, {"dropout": key}, (b, share, layer)
+    return self.model.apply(params, a, mix, False, rngs=rngs, method="mix")
 
   def embed(self, texts: Texts) -> Texts:
-    def with_embedding(rows: Rows) -> Rows:
-      return rows._replace(
-        embedding=self.model.apply({"params": self.params}, rows.ids, method="embed")
-      )
-
-    return texts._replace(rows=tuple(with_embedding(rows) for rows in texts.rows))
+    embed = lambda ids: self.model.apply({"params": self.params}, ids, method="embed")
+    return texts._replace(
+      rows=tuple(rows._replace(embedding=embed(rows.ids)) for rows in texts.rows)
+    )

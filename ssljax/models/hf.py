@@ -1,15 +1,15 @@
 """Reads and writes Hugging Face folders: config.json and safetensors.
 
-Every tensor of a checkpoint must be in the key table or in `IGNORED` (keys.py);
-otherwise loading fails with an error that lists all tensors that do not fit.
+Every tensor of a checkpoint must be in the key table or in `IGNORED` (keys.py).
+Otherwise loading fails with an error that lists all tensors that do not match.
 """
 
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,15 +68,16 @@ def load_params(
   """Reads the parameters from the safetensors of a folder, one file or shards.
 
   Args:
-    folder: of a Hugging Face checkpoint.
+    folder: a Hugging Face checkpoint.
     config: `read_config(folder)`.
     with_head: also read the pooler and classifier of ForSequenceClassification, if the
       checkpoint has them.
 
   Returns:
-    (params, ignored): float32 NumPy arrays, whatever the stored float type, as the
-    tree of `Encoder`, or with the head {"encoder": tree, "pooler", "classifier"}, each
-    head {"kernel", "bias"} and optional; and the names of the ignored tensors.
+    (params, ignored): the parameters and the names of the ignored tensors. Parameters
+    are float32 NumPy arrays in the tree of `Encoder`. With the head, they are
+    {"encoder": that tree, "pooler": {"kernel", "bias"}, "classifier": {"kernel",
+    "bias"}}, without the heads that the checkpoint lacks.
 
   Raises:
     UserError: no weights, or an unreadable file, or tensors that are missing, unknown,
@@ -86,29 +87,30 @@ def load_params(
   # Name in the key table -> (name in the file, tensor)
   tensors: dict[str, tuple[str, np.ndarray]] = {}
   ignored, problems = [], []
-  for file in _files(folder):
-    for name, tensor in _tensors(
-      file, lambda name: is_ignored(name, config, with_head)
-    ):
-      plain = plain_name(name, config)
-      if tensor is None:
-        ignored.append(name)
-      elif plain in tensors:
-        problems.append(f"{name} is a duplicate of {tensors[plain][0]}")
-      else:
-        tensors[plain] = (name, tensor)
+  for file in weight_files(folder) or _no_weights(folder):
+    try:
+      with safe_open(file, framework="np") as content:
+        for name in sorted(content.keys()):
+          plain = plain_name(name, config)
+          if is_ignored(name, config, with_head):
+            ignored.append(name)
+          elif plain in tensors:
+            problems.append(f"{name} is a duplicate of {tensors[plain][0]}")
+          else:
+            tensors[plain] = (name, content.get_tensor(name))
+    except (SafetensorError, OSError) as error:
+      raise UserError(
+        f"{file}: truncated or not a safetensors file ({error}); download it again"
+      ) from None
 
-  shapes = param_shapes(config)
-  params: dict[tuple[str, ...], np.ndarray] = {}
-  for part in ("encoder", "pooler", "classifier"):
-    table = [key for key in key_table(config) if key.part == part]
-    optional = part != "encoder"
-    if optional and not any(key.theirs in tensors for key in table):
-      continue
-    for key in table:
+  shapes, table = param_shapes(config), key_table(config)
+  present = {"encoder", *(key.part for key in table if key.theirs in tensors)}
+  params: dict[str, np.ndarray] = {}
+  for key in table:
+    if key.part in present:
       value = _take(key, tensors, shapes[key.ours], problems)
       if value is not None:
-        params[(part, *key.ours) if not optional else key.ours] = value
+        params[_path(key)] = value
   problems += [f"unknown key {name}" for name, _ in tensors.values()]
   if problems:
     raise UserError(
@@ -118,7 +120,7 @@ def load_params(
     )
   if ignored:
     log.info("%s: unused tensors: %s", folder, ", ".join(ignored))
-  tree = traverse_util.unflatten_dict(params)
+  tree = traverse_util.unflatten_dict(params, sep="/")
   return (tree if with_head else tree["encoder"]), tuple(ignored)
 
 
@@ -135,16 +137,17 @@ def save_params(
     config: of the encoder.
     params: the tree of `Encoder` (for AutoModel), or {"encoder", "pooler",
       "classifier"} (for AutoModelForSequenceClassification).
-    labels: class names of the classifier; by default those of the config, or LABEL_0,
-      LABEL_1, ... if their number differs.
+    labels: class names of the classifier. By default, the labels of the config, or
+      LABEL_0, LABEL_1, ... if the classifier has another number of classes.
 
   Raises:
     UserError: parameters that do not match the config; one error names all of them.
   """
   with_head = "encoder" in params
-  flat = traverse_util.flatten_dict(dict(params) if with_head else {"encoder": params})
-  if with_head and ("classifier", "bias") in flat:
-    count = len(flat["classifier", "bias"])
+  tree = dict(params) if with_head else {"encoder": params}
+  flat = traverse_util.flatten_dict(tree, sep="/")
+  if "classifier/bias" in flat:
+    count = len(flat["classifier/bias"])
     if labels is None and len(config.labels) != count:
       labels = tuple(f"LABEL_{i}" for i in range(count))
     config = dataclasses.replace(config, labels=tuple(labels or config.labels))
@@ -155,24 +158,19 @@ def save_params(
   shapes = param_shapes(config)
   tensors, problems = {}, []
   for key in key_table(config):
-    path = ("encoder", *key.ours) if key.part == "encoder" else key.ours
+    path = _path(key)
     value = flat.pop(path, None)
     if value is None:
       if key.part == "encoder" or with_head:
-        problems.append(f"missing {'/'.join(path)}")
-      continue
-    value = np.asarray(value, np.float32)
-    if value.shape != shapes[key.ours]:
-      problems.append(
-        f"{'/'.join(path)} has shape {value.shape}, not {shapes[key.ours]}"
-      )
-      continue
-    name = saved_name(key, config, with_head)
-    for i, array in enumerate(value) if "{layer}" in name else [(None, value)]:
-      tensors[name.format(layer=i)] = np.ascontiguousarray(
-        _transform(array, key.transform)
-      )
-  problems += [f"unknown {'/'.join(path)}" for path in flat]
+        problems.append(f"missing {path}")
+    elif np.shape(value) != shapes[key.ours]:
+      problems.append(f"{path} has shape {np.shape(value)}, not {shapes[key.ours]}")
+    else:
+      name, value = saved_name(key, config, with_head), np.asarray(value, np.float32)
+      for i, array in enumerate(value) if "{layer}" in name else [(None, value)]:
+        array = array.T if key.reverse else array
+        tensors[name.format(layer=i)] = np.ascontiguousarray(array)
+  problems += [f"unknown {path}" for path in flat]
   if problems:
     raise UserError(f"{folder}: cannot save these parameters: {'; '.join(problems)}")
 
@@ -185,43 +183,39 @@ def save_params(
   write_json(folder / "config.json", values)
 
 
-def _tensors(
-  file: Path, skip: Callable[[str], bool]
-) -> Iterator[tuple[str, np.ndarray | None]]:
-  """Yields (name, tensor) of a file, with None for skipped tensors."""
+def weight_files(folder: Path, whole: str = WEIGHTS, index: str = INDEX) -> list[Path]:
+  """The file `whole`, or the shards that `index` lists; [] if there is neither."""
+  if (folder / whole).is_file():
+    return [folder / whole]
+  if not (folder / index).is_file():
+    return []
   try:
-    with safe_open(file, framework="np") as tensors:
-      for name in sorted(tensors.keys()):
-        yield name, None if skip(name) else tensors.get_tensor(name)
-  except (SafetensorError, OSError) as error:
+    names = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"]
+    files = [folder / Path(name).name for name in sorted(set(names.values()))]
+  except (ValueError, KeyError, TypeError, AttributeError):
     raise UserError(
-      f"{file}: truncated or not a safetensors file ({error}); download it again"
+      f"{folder / index}: not an index of weight files; download it again"
     ) from None
+  if missing := [file.name for file in files if not file.is_file()]:
+    raise UserError(
+      f"{folder}: {', '.join(missing)} missing, but listed in {index}; download the"
+      " folder again"
+    )
+  return files
 
 
-def _files(folder: Path) -> list[Path]:
-  if (folder / WEIGHTS).is_file():
-    return [folder / WEIGHTS]
-  if (folder / INDEX).is_file():
-    try:
-      names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-      files = [folder / Path(name).name for name in sorted(set(names.values()))]
-    except (ValueError, KeyError, TypeError, AttributeError):
-      raise UserError(
-        f"{folder / INDEX}: not a safetensors index; download it again"
-      ) from None
-    if missing := [file.name for file in files if not file.is_file()]:
-      raise UserError(
-        f"{folder}: {', '.join(missing)} missing, but listed in {INDEX}; download the"
-        " folder again"
-      )
-    return files
+def _no_weights(folder: Path) -> NoReturn:
   if any((folder / name).is_file() for name in PICKLED):
     raise UserError(
       f"{folder}: has weights only as {PICKLED[0]}, a pickle, which can run code; run"
       f" python -m ssljax.models.convert {folder} FOLDER, and use FOLDER"
     )
   raise UserError(f"{folder}: no weights; give a folder with config.json and {WEIGHTS}")
+
+
+def _path(key: Key) -> str:
+  """The path of a parameter in a tree with a head."""
+  return f"encoder/{key.ours}" if key.part == "encoder" else key.ours
 
 
 def _take(
@@ -233,28 +227,22 @@ def _take(
   """Pops the tensors of `key` and returns its parameter, or None with a problem."""
   stacked = "{layer}" in key.theirs
   shape = param_shape[1:] if stacked else param_shape
-  shape = shape[::-1] if key.transform == "reverse" else shape
-  layers = range(param_shape[0]) if stacked else [None]
   arrays = []
-  for layer in layers:
+  for layer in range(param_shape[0] if stacked else 1):
     theirs = key.theirs.format(layer=layer)
     if theirs not in tensors:
       problems.append(f"missing key {theirs}")
       continue
     name, tensor = tensors.pop(theirs)
-    if tensor.shape != shape:
-      problems.append(f"{name} has shape {tensor.shape}, not {shape}")
+    expected = shape[::-1] if key.reverse else shape
+    if tensor.shape != expected:
+      problems.append(f"{name} has shape {tensor.shape}, not {expected}")
     elif not jnp.issubdtype(tensor.dtype, jnp.floating):
       problems.append(f"{name} has dtype {tensor.dtype}, not a float type")
-    elif not np.isfinite(np.asarray(tensor, np.float32)).all():
+    elif not np.isfinite(tensor := np.asarray(tensor, np.float32)).all():
       problems.append(f"{name} contains NaN or infinite values")
     else:
-      arrays.append(_transform(np.asarray(tensor, np.float32), key.transform))
-  if len(arrays) < len(layers):
-    return None
+      arrays.append(tensor.T if key.reverse else tensor)
+  if problems:
+    return None  # loading fails in the end
   return np.stack(arrays) if stacked else np.ascontiguousarray(arrays[0])
-
-
-def _transform(value: np.ndarray, transform: str) -> np.ndarray:
-  """Applies the transform of a `Key`; each one is its own inverse."""
-  return value.transpose() if transform == "reverse" else value

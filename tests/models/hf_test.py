@@ -219,7 +219,7 @@ def test_shards_are_joined(saved):
   with pytest.raises(UserError, match=r"model-00002-of-00002.safetensors missing"):
     load_params(folder, BERT)
   index.write_text("{}")
-  with pytest.raises(UserError, match="not a safetensors index"):
+  with pytest.raises(UserError, match="not an index of weight files"):
     load_params(folder, BERT)
 
 
