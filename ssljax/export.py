@@ -2,11 +2,11 @@
 
   python -m ssljax.export --workdir=DIR --output=FOLDER
 
-A run with head="hf" becomes a folder for `transformers`
-(AutoModelForSequenceClassification), one with head="mlp" a folder for
-`sentence-transformers` (mean pooling, dense, GELU, dense; its output are the logits).
-Several voters are folded into one head exactly. The folder contains no code.
-`ssljax.SafetyClassifier.load(FOLDER)` reads both.
+A run with head="hf" becomes a folder for AutoModelForSequenceClassification of
+`transformers`. A run with head="mlp" becomes a folder for `sentence-transformers` (mean
+pooling, dense, GELU, dense), whose output is the logits. Several voters are merged into
+one head without approximation. The folder contains no code.
+`ssljax.SafetyClassifier.load(FOLDER)` reads either folder.
 """
 
 import json
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from safetensors.numpy import save_file
@@ -33,8 +34,10 @@ from ssljax.runtime.atomic import atomic_folder
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
-TOLERANCE = 1e-4  # largest difference between exported logits and those of the run
-CHECKED = 32  # first validation texts, and as many of the longest, that are compared
+TOLERANCE = 1e-4  # largest difference between the logits of the run and of the export
+COMPARED = 32  # the first validation texts, and as many of the longest ones
+MODULES = ("Transformer", "Pooling", "Dense", "Dense")  # of sentence-transformers
+POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
 
 
 def define_flags() -> None:
@@ -48,13 +51,13 @@ def main() -> int:
 
 
 def export(workdir: str | Path, output: str | Path) -> None:
-  """Writes the folder and compares its logits with those of the run.
+  """Exports a run, and compares the exported model's logits with the run's.
 
     export("runs/demo", "demo-classifier")
 
   Raises:
     UserError: the run isn't finished; the output exists already, or can't be written.
-    RunError: the exported model has other logits than the run; nothing is written.
+    RunError: the exported model and the run have different logits. Nothing is written.
   """
   run = runs.read_run(Path(workdir).expanduser())
   output = Path(output).expanduser()
@@ -73,25 +76,31 @@ def export(workdir: str | Path, output: str | Path) -> None:
 
 def _write(run: runs.Run, folder: Path) -> None:
   trained = load_trained(run.workdir)
-  head, labels = run.config["head"], run.labels
-  max_length = run.config["max_length"]
+  head, max_length = run.config["head"], run.config["max_length"]
   voters = write_weights(
     folder,
     read_config(trained.encoder),
     trained.params,
     head,
-    labels,
+    run.labels,
     max_length,
     trained.method.needs.predicts,
   )
-  _write_tokenizer(trained.encoder, max_length, folder)
+  for pattern in TOKENIZER:
+    for file in trained.encoder.glob(pattern):
+      shutil.copyfile(file, folder / file.name)
+  path = folder / "tokenizer_config.json"
+  settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+  # Long texts are cut as in training.
+  truncation = {"model_max_length": max_length, "truncation_side": "left"}
+  write_json(path, settings | truncation)
   thresholds = run.result["thresholds"]
   write_json(
     folder / CARD,
     {
       "head": head,
       "voters": voters,
-      "labels": labels,
+      "labels": run.labels,
       "max_length": max_length,
       "temperature": run.result["temperature"],
       "thresholds": {name: point["threshold"] for name, point in thresholds.items()},
@@ -104,17 +113,6 @@ def _write(run: runs.Run, folder: Path) -> None:
   (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_tokenizer(encoder: Path, max_length: int, folder: Path) -> None:
-  """Copies the encoder's tokenizer, set to cut long texts as training did."""
-  for pattern in TOKENIZER:
-    for file in encoder.glob(pattern):
-      shutil.copyfile(file, folder / file.name)
-  path = folder / "tokenizer_config.json"
-  settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-  truncation = {"model_max_length": max_length, "truncation_side": "left"}
-  write_json(path, {**settings, **truncation})
-
-
 def write_weights(
   folder: Path,
   config: EncoderConfig,
@@ -124,50 +122,40 @@ def write_weights(
   max_length: int,
   predicts: str = "classifier",
 ) -> int:
-  """Writes encoder and head in the format for `head`.
+  """Writes encoder and head in the format for `head`, and returns the head's voters.
 
   Args:
-    params: of a `Classifier`; voters are a leading axis of its dense layers.
+    params: parameters of a `Classifier`; voters are a leading axis of its dense layers.
     head: "hf" or "mlp".
     labels: class names; later outputs of the head (virtual classes) are dropped.
     max_length: tokens after which a text is cut.
     predicts: the head that the method predicts with, see `Needs.predicts`.
-
-  Returns:
-    The number of voters in the written head.
   """
-  params = _with_predicting_head(params, predicts, head)
+  params, classes = jax.tree.map(np.asarray, params), len(labels)
+  linear = params.get(f"beside_{predicts}")  # an extra head; None for the classifier
   if head == "hf":
-    classifier = _average_voters(params["classifier"], len(labels))
-    weights = {"encoder": params["encoder"], "pooler": params["pooler"]}
-    save_params(folder, config, {**weights, "classifier": classifier}, tuple(labels))
+    dense = linear or params["classifier"]
+    kernel, bias = (dense[name].astype(np.float64) for name in ("kernel", "bias"))
+    if kernel.ndim == 3:  # linear voters, which their mean replaces exactly
+      kernel, bias = kernel.mean(0), bias.mean(0)
+    weights = {name: params[name] for name in ("encoder", "pooler")}
+    weights["classifier"] = {"kernel": kernel[:, :classes], "bias": bias[:classes]}
+    save_params(folder, config, weights, tuple(labels))
     return 1
-  kernel = params["classifier"]["kernel"]
-  voters = kernel.shape[0] if kernel.ndim == 3 else 1
   save_params(folder, config, params["encoder"])
-  _write_dense(params, voters, len(labels), max_length, folder)
-  return voters
+  dense_layers = _split_linear_head(linear) if linear else params
+  return _write_dense(dense_layers, classes, max_length, folder)
 
 
-def _with_predicting_head(
-  params: Mapping[str, Any], predicts: str, head: str
-) -> Mapping[str, Any]:
-  """Puts the head that predicts in the place of the classifier."""
-  linear = params.get(f"beside_{predicts}")
-  if linear is None:  # the classifier itself, or voters, which are in its place already
-    return params
-  if head == "hf":
-    return {**params, "classifier": linear}
-  # The format has a GELU between two dense layers. x = gelu(x) - gelu(-x), so the
-  # linear head is the mean of two voters.
-  kernel, bias = np.asarray(linear["kernel"]), np.asarray(linear["bias"])
-  identity = np.eye(len(kernel), dtype=np.float32)
+def _split_linear_head(linear: Mapping[str, Any]) -> dict[str, Any]:
+  """Writes a linear head as the mean of two voters with a GELU between dense layers.
+
+  This is exact, since x = gelu(x) - gelu(-x).
+  """
+  kernel, bias = linear["kernel"], linear["bias"]
+  eye = np.eye(len(kernel), dtype=np.float32)
   return {
-    **params,
-    "dense": {
-      "kernel": np.stack([identity, -identity]),
-      "bias": np.zeros((2, len(identity))),
-    },
+    "dense": {"kernel": np.stack([eye, -eye]), "bias": np.zeros((2, len(eye)))},
     "classifier": {
       "kernel": np.stack([2 * kernel, -2 * kernel]),
       "bias": np.stack([bias, bias]),
@@ -175,53 +163,42 @@ def _with_predicting_head(
   }
 
 
-def _average_voters(dense: Mapping[str, Any], classes: int) -> dict[str, Any]:
-  """Averages linear voters, which is exact, and drops virtual classes."""
-  kernel, bias = (np.asarray(dense[name], np.float64) for name in ("kernel", "bias"))
-  if kernel.ndim == 3:
-    kernel, bias = kernel.mean(0), bias.mean(0)
-  return {"kernel": kernel[:, :classes], "bias": bias[:classes]}
-
-
 def _write_dense(
-  params: Mapping[str, Any], voters: int, classes: int, max_length: int, folder: Path
-) -> None:
-  """Writes the modules after the encoder, as sentence-transformers names them."""
+  params: Mapping[str, Any], classes: int, max_length: int, folder: Path
+) -> int:
+  """Writes the modules of sentence-transformers after the encoder; returns voters."""
   hidden, output = params["dense"], params["classifier"]
-  kernel, bias = np.asarray(hidden["kernel"]), np.asarray(hidden["bias"])
-  last, last_bias = np.asarray(output["kernel"]), np.asarray(output["bias"])
+  kernel, bias = hidden["kernel"], hidden["bias"]
+  last, last_bias = output["kernel"], output["bias"]
+  voters = 1
   if kernel.ndim == 3:  # [H, D, W]: the voters' hidden layers become one wide layer
-    width = kernel.shape[1]
-    kernel = kernel.transpose(1, 0, 2).reshape(width, -1)
+    voters = len(kernel)
+    kernel = kernel.transpose(1, 0, 2).reshape(kernel.shape[1], -1)
     bias = bias.reshape(-1)
     last = last.reshape(-1, last.shape[-1]) / voters
     last_bias = last_bias.mean(0)
-  last, last_bias = last[:, :classes], last_bias[:classes]
-  names = ["", "1_Pooling", "2_Dense", "3_Dense"]
-  types = ["Transformer", "Pooling", "Dense", "Dense"]
   modules = [
-    {"idx": i, "name": str(i), "path": n, "type": f"sentence_transformers.models.{t}"}
-    for i, (n, t) in enumerate(zip(names, types, strict=True))
+    {
+      "idx": i,
+      "name": str(i),
+      "path": f"{i}_{name}" if i else "",
+      "type": f"sentence_transformers.models.{name}",
+    }
+    for i, name in enumerate(MODULES)
   ]
   write_json(folder / "modules.json", modules)
   write_json(
     folder / "sentence_bert_config.json",
     {"max_seq_length": max_length, "do_lower_case": False},
   )
+  pooling = {f"pooling_mode_{mode}": mode == "mean_tokens" for mode in POOLING_MODES}
   write_json(
     folder / "1_Pooling" / "config.json",
-    {
-      "word_embedding_dimension": kernel.shape[0],
-      "pooling_mode_cls_token": False,
-      "pooling_mode_mean_tokens": True,
-      "pooling_mode_max_tokens": False,
-      "pooling_mode_mean_sqrt_len_tokens": False,
-    },
+    {"word_embedding_dimension": kernel.shape[0], **pooling},
   )
-  torch = "torch.nn.modules"
   for name, weight, shift, activation in (
-    ("2_Dense", kernel, bias, f"{torch}.activation.GELU"),
-    ("3_Dense", last, last_bias, f"{torch}.linear.Identity"),
+    ("2_Dense", kernel, bias, "activation.GELU"),
+    ("3_Dense", last[:, :classes], last_bias[:classes], "linear.Identity"),
   ):
     write_json(
       folder / name / "config.json",
@@ -229,27 +206,28 @@ def _write_dense(
         "in_features": weight.shape[0],
         "out_features": weight.shape[1],
         "bias": True,
-        "activation_function": activation,
+        "activation_function": f"torch.nn.modules.{activation}",
       },
     )
-    tensors = {"linear.weight": np.ascontiguousarray(weight.T), "linear.bias": shift}
+    tensors = {"linear.weight": weight.T, "linear.bias": shift}
     tensors = {n: np.ascontiguousarray(t, np.float32) for n, t in tensors.items()}
     save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
+  return voters
 
 
 def _check_logits(run: runs.Run, folder: Path) -> None:
-  """Compares logits of the run and of the folder on validation texts, in float32."""
+  """Compares the logits of run and folder on some validation texts, in float32."""
   predictions = run.predictions("validation")
   texts = list(zip(predictions.text, predictions.response, strict=True))
   by_length = sorted(texts, key=lambda t: len(t[0]) + len(t[1] or ""))
-  texts = texts[:CHECKED] + by_length[-CHECKED:]
+  texts = texts[:COMPARED] + by_length[-COMPARED:]
   expected = SafetyClassifier.of_run(run.workdir, "float32").logits(texts).logits
   logits = SafetyClassifier.load(folder).logits(texts).logits
   difference = float(np.abs(logits - expected).max())
   if not difference <= TOLERANCE:
     raise RunError(
-      f"{folder}: the exported logits differ by {difference:.2g} from those of the "
-      "run, so nothing was exported; please report this"
+      f"{folder}: the logits of the run and of the exported model differ by "
+      f"{difference:.2g}, so nothing was exported; please report this"
     )
 
 

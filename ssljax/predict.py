@@ -3,41 +3,45 @@
   python -m ssljax.predict --model=DIR --input=texts.jsonl --output=scored.jsonl \\
     --threshold=fpr_1%
 
-`--model` is a run, or a folder of `python -m ssljax.export`. Input and output are JSONL
-(the input also `.jsonl.gz`) or Parquet; `-` is standard input or output, as JSONL.
+`--model` is a run, or a folder of `python -m ssljax.export`. The input is a JSONL,
+`.jsonl.gz` or Parquet file, the output a JSONL or Parquet file. `-` is standard input
+or output, as JSONL.
 
-The rows come out unchanged with three more columns: `score`, `flagged` and
+The rows are written unchanged, with three more columns: `score`, `flagged` and
 `label_name`. Input columns of these names are written as `input_score` and so on.
-Parquet columns keep their types in Parquet output. Rows whose text is null, empty or
-only white space get nulls, and are counted.
+Parquet columns keep their types in Parquet output. The summary counts rows whose text
+is null, empty or only white space; they get nulls.
 
-The whole file is checked before anything is scored, and is read in chunks, so it may be
-larger than memory. After a kill, the same command continues where it stopped; if the
-input or the model has changed since, it starts again. Another threshold is an error
-then, since scores don't depend on it. Standard input can't be read twice: it isn't
-checked first, shows no progress, and starts again after a kill.
+The whole file is checked before anything is scored. It is read in chunks, so it may be
+larger than memory. After a kill, the same command continues from the last finished
+chunk. If the input or the model has changed, it starts again. If the threshold has
+changed, it reports an error, since the finished scores are still valid. Standard input
+can't be read twice: it isn't checked first, shows no progress, and starts again after a
+kill.
 """
 
 import contextlib
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO
 
 from absl import flags
 
 from ssljax import cli
 from ssljax.data.records import files
 from ssljax.errors import UserError
+from ssljax.evals.predictions import score_of
 from ssljax.inference import rows
 from ssljax.inference.classifier import SafetyClassifier, has_content
 from ssljax.inference.rows import RowReader, columns
 from ssljax.inference.rows.jsonl import jsonl_to_parquet
 from ssljax.inference.rows.resume import OutputParts, parts_folder
-from ssljax.runtime.atomic import atomic_file
+from ssljax.runtime.atomic import atomic_file, flush
 from ssljax.runtime.progress import Progress
 
 CHUNK_SIZE = 8192  # rows that are read, scored and written together
@@ -57,8 +61,8 @@ def define_flags() -> None:
 def main() -> int:
   values = flags.FLAGS
   task = check_input(values.input, values.output)  # before the model is loaded
-  classifier = SafetyClassifier.load(values.model)
-  print(_run(task, Scorer(classifier, values.threshold)), file=sys.stderr)
+  scorer = Scorer(SafetyClassifier.load(values.model), values.threshold)
+  print(_run(*task, scorer), file=sys.stderr)
   return 0
 
 
@@ -79,28 +83,26 @@ def predict(
     A summary, such as "50 rows scored, 3 flagged at 0.5".
 
   Raises:
-    UserError: see `check_input`; the threshold is invalid, or differs from that of an
-      unfinished earlier call; the output can't be written. Rows scored so far are kept
-      for the next call, or with standard input, in a file that the error names.
+    UserError: `check_input` reports an error, the threshold is invalid or differs from
+      that of an unfinished earlier call, or the output can't be written.
   """
   scorer = Scorer(classifier, threshold)
-  return _run(check_input(source, target), scorer)
+  return _run(*check_input(source, target), scorer)
 
 
-class Task(NamedTuple):
-  """An input that was checked, and an output that can be written."""
-
-  reader: RowReader
-  target: Path | None  # None for standard output
-  fingerprint: list[str | int]  # of the input file, to notice changes
-
-
-def check_input(source: str, target: str) -> Task:
+def check_input(
+  source: str, target: str
+) -> tuple[RowReader, Path | None, list[str | int]]:
   """Checks the whole input, and that the output can be written.
 
+  Returns:
+    A reader, the output's path (None for standard output), and a fingerprint of the
+    input file.
+
   Raises:
-    UserError: an unsupported format; the input doesn't exist, a row can't be read, or
-      the output can't hold it; the output exists already, or can't be written.
+    UserError: the input doesn't exist, has an unsupported format, or has a row that
+      can't be read or that the output can't hold; the output exists already, has an
+      unsupported format, or can't be written.
   """
   path = None if source == "-" else Path(source).expanduser()
   if path and files.check_format(path) not in FORMATS:
@@ -112,69 +114,56 @@ def check_input(source: str, target: str) -> Task:
   if target == "-" and sys.stdout is None:
     raise UserError("--output=-: standard output is closed; name a file")
   output = None if target == "-" else _check_output(target)
-  fingerprint = _fingerprint(path) if path else []
   suffix = files.suffix(output) if output else ".jsonl"
-  reader = rows.open_reader(path, suffix, CHUNK_SIZE if path else STDIN_CHUNK_SIZE)
-  if path:
-    with Progress(reader.total, "row", label="checking") as progress:
-      for count in reader.check():
-        progress.update(count)
-  return Task(reader, output, fingerprint)
-
-
-class Counts(NamedTuple):
-  rows: int = 0
-  empty: int = 0
-  truncated: int = 0
-  flagged: int = 0
+  if not path:
+    return rows.open_reader(None, suffix, STDIN_CHUNK_SIZE), output, []
+  stat = path.stat()
+  reader = rows.open_reader(path, suffix, CHUNK_SIZE)
+  with Progress(reader.total, "row", label="checking") as progress:
+    for count in reader.check():
+      progress.update(count)
+  return reader, output, [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 class Scorer:
-  """Maps texts to score columns, and counts them."""
+  """Maps texts to their scores, and counts rows."""
 
   def __init__(self, classifier: SafetyClassifier, threshold: str):
-    """`threshold` is the value of the flag.
-
-    Raises:
-      UserError: the threshold is invalid.
-    """
-    self._classifier, self.model = classifier, classifier.identity
-    self.threshold = None
+    """Raises UserError if the threshold is invalid."""
+    self.classifier, self.threshold = classifier, None
     if threshold or len(classifier.labels) == 2:
       self.threshold = classifier.threshold(threshold or 0.5)
-    self.counts = Counts()
+    self.counts: Counter[str] = Counter()
 
-  def __call__(
-    self, texts: Sequence[tuple[str | None, str | None]]
-  ) -> columns.ScoreColumns:
+  def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> columns.Scores:
     scored = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
-    output = self._classifier.logits([texts[i] for i in scored])
-    scores, classes = self._classifier.scores_and_classes(output.logits)
-    result = columns.ScoreColumns(*([None] * len(texts) for _ in columns.ADDED))
-    for i, score, label in zip(scored, scores.tolist(), classes.tolist(), strict=True):
-      result.score[i] = score
+    output = self.classifier.logits([texts[i] for i in scored])
+    scores = score_of(output.logits, self.classifier.temperature).tolist()
+    result: columns.Scores = [dict.fromkeys(columns.ADDED) for _ in texts]
+    flagged = None
+    for i, score, label in zip(scored, scores, output.logits.argmax(-1), strict=True):
       if self.threshold is not None:
-        result.flagged[i] = score >= self.threshold
-        label = int(result.flagged[i])
-      result.label_name[i] = self._classifier.labels[label]
-    counts = Counts(
+        flagged = score >= self.threshold
+        label = int(flagged)
+      name = self.classifier.labels[label]
+      result[i] = {"score": score, "flagged": flagged, "label_name": name}
+    self.counts.update(
       rows=len(texts),
       empty=len(texts) - len(scored),
       truncated=int(output.truncated.sum()),
-      flagged=sum(map(bool, result.flagged)),
+      flagged=sum(row["flagged"] is True for row in result),
     )
-    self.counts = Counts(*map(sum, zip(self.counts, counts, strict=True)))
     return result
 
   def summary(self) -> str:
-    parts = [f"{self.counts.rows} rows scored"]
+    counts = self.counts
+    parts = [f"{counts['rows']} rows scored"]
     if self.threshold is not None:
-      parts.append(f"{self.counts.flagged} flagged at {self.threshold:.7g}")
-    if self.counts.empty:
-      parts.append(f"{self.counts.empty} without a text")
-    if self.counts.truncated:
-      limit = self._classifier.max_length
-      parts.append(f"{self.counts.truncated} cut at {limit} tokens")
+      parts.append(f"{counts['flagged']} flagged at {self.threshold:.7g}")
+    if counts["empty"]:
+      parts.append(f"{counts['empty']} without a text")
+    if counts["truncated"]:
+      parts.append(f"{counts['truncated']} cut at {self.classifier.max_length} tokens")
     return ", ".join(parts)
 
 
@@ -194,7 +183,7 @@ def _check_output(target: str) -> Path:
 def _write_errors(
   target: Path | str, hint: str = "name another file"
 ) -> Iterator[None]:
-  """Turns the errors of writing into a UserError."""
+  """Turns errors of writing into a UserError."""
   try:
     yield
   except BrokenPipeError:
@@ -203,35 +192,25 @@ def _write_errors(
     raise UserError(f"--output={target}: cannot be written ({error}); {hint}") from None
 
 
-def _fingerprint(path: Path) -> list[str | int]:
-  stat = path.stat()
-  return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-
-
-def _run(task: Task, scorer: Scorer) -> str:
-  reader, target, fingerprint = task
+def _run(
+  reader: RowReader, target: Path | None, fingerprint: list[str | int], scorer: Scorer
+) -> str:
   if not target:
-    _score_to_stdout(reader, scorer)
+    with _write_errors("-"), open(1, "wb", closefd=False) as file:
+      _score_into(file, reader, scorer)
   elif not reader.path:
     _score_stdin(reader, target, scorer)
   else:
     _score_in_parts(reader, target, fingerprint, scorer)
-  renamed = [
-    f"{name} is {new_name}"
-    for name, new_name in columns.RENAMED.items()
-    if name in reader.renamed
-  ]
-  if not renamed:
+  if not reader.renamed:
     return scorer.summary()
-  return f"{scorer.summary()}; the input's own {', '.join(renamed)}"
+  renamed = ", ".join(f"{name} is {columns.RENAMED[name]}" for name in reader.renamed)
+  return f"{scorer.summary()}; the input's own {renamed}"
 
 
-def _score_to_stdout(reader: RowReader, scorer: Scorer) -> None:
-  with (
-    _write_errors("-"),
-    open(1, "wb", closefd=False) as file,
-    _scoring_progress(reader) as progress,
-  ):
+def _score_into(file: BinaryIO, reader: RowReader, scorer: Scorer) -> None:
+  active = reader.path is not None
+  with Progress(reader.total, "row", active=active, label="scoring") as progress:
     for chunk in reader.chunks():
       reader.write(chunk, scorer(reader.texts(chunk)), file)
       file.flush()
@@ -239,53 +218,47 @@ def _score_to_stdout(reader: RowReader, scorer: Scorer) -> None:
 
 
 def _score_stdin(reader: RowReader, target: Path, scorer: Scorer) -> None:
-  """Writes JSONL beside the output first: Parquet types are known only at the end.
+  """Writes JSONL first, since the types of Parquet columns are known only at the end.
 
-  This is no atomic_file, since the rows that were scored before an error are kept.
+  An atomic_file doesn't fit: the rows that were scored before an error are kept.
   """
   lines = target.with_name(f".{target.name}.{os.getpid()}.jsonl")
-  kept = ""
+  keep = False
   try:
     with _write_errors(target):
       with open(lines, "wb") as file:
-        for chunk in reader.chunks():
-          reader.write(chunk, scorer(reader.texts(chunk)), file)
-        file.flush()
-        os.fsync(file.fileno())
+        _score_into(file, reader, scorer)
+      flush(lines)
       if reader.schema is None:
         os.replace(lines, target)
       else:
         with atomic_file(target) as file:
           jsonl_to_parquet(lines, file, reader.schema, CHUNK_SIZE)
   except UserError as error:
-    if not scorer.counts.rows:
+    if not scorer.counts["rows"]:
       raise
-    kept = f"; the rows scored before it are in {lines}"
-    raise UserError(f"{error}{kept}") from None
+    keep = True
+    raise UserError(f"{error}; the rows scored before it are in {lines}") from None
   finally:
-    if not kept:
+    if not keep:
       lines.unlink(missing_ok=True)
 
 
 def _score_in_parts(
   reader: RowReader, target: Path, fingerprint: list[str | int], scorer: Scorer
 ) -> None:
-  """Scores a file into a folder beside the output; the next call continues from it."""
-  identity = {"input": fingerprint, "model": scorer.model}
+  """Scores a file into a hidden folder, from which the next call continues."""
+  identity = {"input": fingerprint, "model": scorer.classifier.identity}
   with _write_errors(target, f"finished rows are kept in {parts_folder(target)}"):
     parts = OutputParts(target, identity, scorer.threshold)
-    scorer.counts = Counts(**parts.counts)
-    with _scoring_progress(reader, scorer.counts.rows) as progress:
-      for chunk in reader.chunks(scorer.counts.rows):
+    scorer.counts.update(parts.counts)
+    done = scorer.counts["rows"]
+    with Progress(reader.total, "row", done, label="scoring") as progress:
+      for chunk in reader.chunks(done):
         write = partial(reader.write, chunk, scorer(reader.texts(chunk)))
-        parts.add(write, scorer.counts._asdict())
+        parts.add(write, dict(scorer.counts))
         progress.update(len(chunk))
     parts.join(partial(rows.join_parts, schema=reader.schema))
-
-
-def _scoring_progress(reader: RowReader, done: int = 0) -> Progress:
-  active = reader.path is not None
-  return Progress(reader.total, "row", done, active, label="scoring")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
   python -m ssljax.report DIR DIR … --output=comparison.html
   python -m ssljax.report SWEEP                   # all finished runs below SWEEP
 
-Reads what the runs left in their folders and loads no model. Unfinished runs are left
-out and listed on the page and on stderr.
+The command reads the files of the runs and loads no model. It leaves out unfinished
+runs, and lists them on the page and on stderr.
 """
 
 import sys
@@ -26,42 +26,40 @@ METRICS = ("f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc")
 def report(
   paths: Sequence[str], output: str | Path | None = None, metric: str = "f1"
 ) -> Path:
-  """Writes the report of the finished runs in some folders.
+  """Writes the report of the finished runs in some folders, and returns its path.
 
     >>> report(["runs/fixmatch-0", "runs/multimatch-0"], "comparison.html")
 
   Args:
-    paths: each the folder of a run, or a folder with runs at any depth.
+    paths: folders of runs, or folders with runs at any depth.
     output: file to write, ending in .html; by default `report.html` in the folder of a
-      single run, or `comparison.html` in the current folder. Only a report is replaced.
-    metric: compares methods by this metric; one of METRICS.
-
-  Returns:
-    The path of the report.
+      single run, or `comparison.html` in the current folder. An existing file is
+      replaced only if it is a report.
+    metric: metric to compare methods by; one of METRICS.
 
   Raises:
-    UserError: there is no finished run, or the output cannot be written.
+    UserError: no run is finished, or the output cannot be written.
   """
   if not paths:
     raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
-  found, unfinished = runs.find_runs(paths), runs.find_unfinished(paths)
+  finished, unfinished = runs.find_runs(paths), runs.find_unfinished(paths)
   for workdir in unfinished:
     print(f"left out, not finished: {workdir}", file=sys.stderr)
-  single = len(found) == 1 and not unfinished
-  default = found[0].workdir / "report.html" if single else COMPARISON
+  single = len(finished) == 1 and not unfinished
+  default = finished[0].workdir / "report.html" if single else COMPARISON
   output = Path(output or default).expanduser()
   try:
     html.check_report_path(output)  # before minutes of work
     if single:
-      page = run_page.render_run(found[0])
+      page = run_page.render_run(finished[0])
     else:
-      page = comparison_page.render_comparison(found, metric, unfinished)
+      page = comparison_page.render_comparison(finished, metric, unfinished)
     html.write_report(output, page)
   except OSError as error:
     raise UserError(
       f"--output={output}: cannot be written ({error}); name another file"
     ) from None
-  print(f"{len(found)} {'run' if len(found) == 1 else 'runs'}: {output}")
+  print(f"{len(finished)} {'run' if len(finished) == 1 else 'runs'}: {output}")
   return output
 
 

@@ -1,4 +1,4 @@
-"""Finds the folder of a pretrained encoder by name: asset manifest, then the hub."""
+"""Finds a pretrained encoder by its name, in the asset manifest or on the hub."""
 
 import fnmatch
 import json
@@ -6,7 +6,9 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from ssljax.errors import UserError
 
 TIMEOUT = 5.0  # seconds to wait for the hub's answer
 
-_CONFIG = ("config.json",)
 # A tokenizer has at least one of these files.
 VOCABULARY = (
   "tokenizer.json",
@@ -26,28 +27,26 @@ VOCABULARY = (
   "sentencepiece*.model",
   "spiece.model",
 )
-TOKENIZER = (
+TOKENIZER = (  # all files of a tokenizer
   *VOCABULARY,
   "tokenizer_config.json",
   "special_tokens_map.json",
   "added_tokens.json",
   "merges.txt",
 )
-_SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
-_PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
 def resolve(folder_or_name: str | Path, pickled: bool = False) -> Path:
   """Returns the folder of an encoder: config, tokenizer files and weights.
 
-  An existing folder is returned as it is. Otherwise the name is looked up in the asset
-  manifest, then in the hub's cache on this machine, and only then on the hub.
+  An existing folder is returned as it is. Otherwise the function looks the name up in
+  the asset manifest, then in the hub's cache on this machine, and only then on the hub.
 
     resolve("sentence-transformers/all-MiniLM-L6-v2")
 
-  Args:
-    folder_or_name: a folder, or the name of an encoder.
-    pickled: look for pytorch_model.bin instead of safetensors, for `convert`.
+  `pickled` asks for pytorch_model.bin instead of safetensors, for `convert`.
 
   Raises:
     UserError: no such folder or name, no network, or a repository without safetensors.
@@ -73,13 +72,13 @@ def _from_hub(name: str, pickled: bool) -> Path:
 
   logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
   disable_progress_bars()
-  patterns = [*_CONFIG, *TOKENIZER, *(_PICKLED if pickled else _SAFETENSORS)]
+  weights, index = PICKLED if pickled else SAFETENSORS
+  patterns = ["config.json", *TOKENIZER, weights, index]
+  download = partial(huggingface_hub.snapshot_download, name, allow_patterns=patterns)
   try:
-    folder = huggingface_hub.snapshot_download(
-      name, allow_patterns=patterns, local_files_only=True
-    )
-    if _complete(Path(folder), pickled):
-      return Path(folder)
+    folder = Path(download(local_files_only=True))
+    if _is_complete(folder, weights, index):
+      return folder
   except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError):
     pass  # not in the hub's cache
 
@@ -87,83 +86,61 @@ def _from_hub(name: str, pickled: bool) -> Path:
     "give the folder of an encoder, or a name from the asset manifest, such as"
     " sentence-transformers/all-MiniLM-L6-v2, which does not need the hub"
   )
+  api = huggingface_hub.HfApi()
   try:
-    info = within(
-      TIMEOUT, lambda: huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)
-    )
+    info = within(TIMEOUT, lambda: api.model_info(name, timeout=TIMEOUT))
   except errors.GatedRepoError:
     raise UserError(
       f"{name}: is gated on the hub; request access there, then log in with"
       " `hf auth login`"
     ) from None
-  except errors.RepositoryNotFoundError:
-    raise UserError(
-      f"{name}: no such folder, and no such name on the hub; {fix}"
-    ) from None
-  except Exception:
+  except Exception as error:
     # httpx, sockets and proxies raise many types, all of which mean: no answer.
-    raise UserError(
-      f"{name}: no such folder, and the hub did not answer within"
-      f" {TIMEOUT:.0f} s; {fix}"
-    ) from None
-  files = [sibling.rfilename for sibling in info.siblings or ()]
-  if not pickled and not _any(files, r"model.*\.safetensors"):
-    if _any(files, r"pytorch_model.*\.bin"):
+    problem = f"the hub did not answer within {TIMEOUT:.0f} s"
+    if isinstance(error, errors.RepositoryNotFoundError):
+      problem = "no such name on the hub"
+    raise UserError(f"{name}: no such folder, and {problem}; {fix}") from None
+  names = [sibling.rfilename for sibling in info.siblings or ()]
+  if not pickled and not fnmatch.filter(names, weights):
+    if fnmatch.filter(names, PICKLED[0]):
       raise UserError(
         f"{name}: the hub has weights only as pytorch_model.bin, a pickle, which can"
         f" run code; run python -m ssljax.models.convert {name} FOLDER, and use FOLDER"
       )
     raise UserError(f"{name}: this repository on the hub has no weights; {fix}")
   try:
-    return Path(
-      huggingface_hub.snapshot_download(
-        name, allow_patterns=patterns, etag_timeout=TIMEOUT, revision=info.sha
-      )
-    )
+    return Path(download(etag_timeout=TIMEOUT, revision=info.sha))
   except Exception as error:
     raise UserError(
       f"{name}: the download from the hub failed ({error}); run again to resume it"
     ) from None
 
 
-def _complete(folder: Path, pickled: bool) -> bool:
-  # The cache may hold a part only, such as a tokenizer that another program needed.
-  names = [file.name for file in folder.iterdir()]
-  weights = r"pytorch_model.*\.bin" if pickled else r"model.*\.safetensors"
-  has_all_shards = True
-  if "model.safetensors.index.json" in names and not pickled:
-    index = json.loads((folder / "model.safetensors.index.json").read_text())
-    has_all_shards = set(index["weight_map"].values()) <= set(names)
-  has_tokenizer = any(fnmatch.filter(names, pattern) for pattern in VOCABULARY)
-  return (
-    has_all_shards and has_tokenizer and "config.json" in names and _any(names, weights)
+def _is_complete(folder: Path, weights: str, index: str) -> bool:
+  """Whether the cache has all files; another program may have needed only some."""
+  names = {file.name for file in folder.iterdir()}
+  needed = {"config.json"}
+  if index in names:
+    needed |= set(json.loads((folder / index).read_text())["weight_map"].values())
+  return needed <= names and all(
+    any(fnmatch.filter(names, pattern) for pattern in patterns)
+    for patterns in (VOCABULARY, [weights])
   )
-
-
-def _any(names: Iterable[str], pattern: str) -> bool:
-  return any(re.fullmatch(pattern, name) for name in names)
 
 
 def within(seconds: float, call: Callable[[], Any]) -> Any:
   """Returns or raises what `call()` does, or raises TimeoutError after `seconds`.
 
-  Uses a thread, since the hub client's own timeout covers neither DNS look-ups nor
-  retries. A thread that times out keeps running until the process ends.
+  The call runs in a thread, since the hub client's own timeout covers neither DNS
+  look-ups nor retries. After a timeout, the thread runs until the process ends.
   """
-  result: list[tuple[bool, Any]] = []
+  future: Future[Any] = Future()
 
   def run():
     try:
-      result.append((True, call()))
+      future.set_result(call())
     except BaseException as error:
-      result.append((False, error))
+      future.set_exception(error)
 
-  thread = threading.Thread(target=run, daemon=True)
-  thread.start()
-  thread.join(seconds)
-  if not result:
-    raise TimeoutError
-  succeeded, value = result[0]
-  if not succeeded:
-    raise value
-  return value
+  threading.Thread(target=run, daemon=True).start()
+  return future.result(seconds)

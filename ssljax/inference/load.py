@@ -1,4 +1,4 @@
-"""Loads the model that a run has trained, from the best checkpoint."""
+"""Loads the trained model of a run from its best checkpoint."""
 
 import sys
 from pathlib import Path
@@ -19,8 +19,8 @@ class TrainedModel(NamedTuple):
   workdir: Path
   config: dict[str, Any]  # config.json
   labels: tuple[str, ...]  # class names by id
-  step: int  # of the checkpoint
-  params: Any  # NumPy arrays; the moving average if the run keeps one
+  step: int  # step of the checkpoint
+  params: Any  # NumPy arrays; the moving average, if the run keeps one
   model: Classifier
   method: Method
   encoder: Path  # folder with the encoder's config.json and tokenizer
@@ -34,15 +34,13 @@ class TrainedModel(NamedTuple):
 def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   """Loads the best checkpoint of a run, or the newest one if none was evaluated yet.
 
-  Only the parameters are read, not the optimiser state or the method's tables. Damaged
-  checkpoints that had to be skipped are reported on standard error.
+  Reads only the parameters, not the optimiser state or the method's tables. Reports
+  skipped checkpoints, which are damaged, on standard error.
 
     trained = load_trained("runs/demo")
     logits = jax.jit(trained.eval_step)(trained.params, texts)
 
-  Args:
-    workdir: folder of the run.
-    dtype: dtype of the computation; by default that of the run.
+  `dtype` replaces the config's dtype of the computation.
 
   Raises:
     UserError: the folder holds no run, the run has no checkpoint yet, or its encoder
@@ -50,8 +48,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
-  if dtype:
-    config = {**config, "dtype": dtype}
+  config["dtype"] = dtype or config["dtype"]
   step, params, notes = checkpoint.restore_params(workdir / "checkpoints")
   labels = tuple(config["resolved"]["labels"])
   encoder = resolve(config["encoder"])

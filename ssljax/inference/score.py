@@ -1,4 +1,4 @@
-"""Computes the logits of many texts, packed densely into rows of few lengths."""
+"""Computes the logits of many texts, packed densely into rows of a few lengths."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,11 +23,7 @@ EvalStep = Callable[[Any, Texts], jax.Array]
 def make_scorer(
   eval_step: EvalStep, params: Any, row_lengths: Sequence[int], fit: bool = False
 ) -> Callable[[Tokens], np.ndarray]:
-  """Puts a model on all devices and compiles it; see `score` for the arguments.
-
-  Returns:
-    A function from tokens to their logits, f32 [n, C].
-  """
+  """Puts a model on all devices; returns `score` as a function of the tokens."""
   devices = sharding.make_devices()
   return partial(
     score,
@@ -44,8 +40,8 @@ def choose_row_lengths(
 ) -> tuple[int, ...]:
   """Returns the row lengths, ascending, for texts of up to `longest` tokens.
 
-  Rows are filled from the whole set, so several lengths waste no more space than one,
-  and short rows are cheaper: attention costs the square of the row length.
+  Short rows are cheaper, since the cost of attention grows with the square of the row
+  length. They waste no space, since rows are filled from the whole set.
   """
   return (*(length for length in shorter if length < longest), longest)
 
@@ -64,12 +60,11 @@ def score(
     eval_step: compiled `step.make_eval_step` with a replicated result.
     row_lengths: ascending. If a text is longer than all of them, its length is added.
     fit: gives a batch that isn't full the fewest rows, rounded up to a power of two.
-      Use it for calls with few texts. Otherwise each row length has one batch shape and
-      is compiled once.
+      Use this option for calls with few texts. By default, each row length has a single
+      batch shape and is compiled once.
   """
-  longest = int(tokens.lengths.max(initial=1))
   lengths = [*row_lengths]
-  if longest > lengths[-1]:
+  if (longest := int(tokens.lengths.max(initial=1))) > lengths[-1]:
     lengths.append(longest)  # not rounded up: the encoder may have no more positions
   batches = []  # dispatched to the devices without waiting for results
   for length, rows in _pack(tokens, lengths).items():

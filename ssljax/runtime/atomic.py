@@ -1,9 +1,9 @@
 """Writes files and folders that appear complete or not at all.
 
-Each function yields a temporary path (or open file) beside the target. When the block
-ends normally, the content is flushed to disk and renamed to the target; when it raises,
-the temporary is deleted and the target is left as it was. A killed process can leave a
-temporary behind: its name starts with a dot, and readers ignore it.
+Each function yields a temporary path (or open file) in the folder of the target. If the
+block succeeds, the content is flushed to disk and renamed to the target. If it raises,
+the temporary is deleted and the target stays unchanged. A killed process can leave a
+temporary behind. The name of a temporary starts with a dot, and readers ignore it.
 """
 
 import contextlib
@@ -16,20 +16,16 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-  """Opens a binary file that replaces `path` when the block ends.
-
-  Raises:
-    OSError: the file cannot be written.
-  """
+  """Opens a binary file that replaces `path` when the block ends."""
   with atomic_path(path) as temporary, open(temporary, "wb") as file:
     yield file
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-  """Yields a path for a library to write to; the file there replaces `path`.
+  """Yields a path where a library can write the file that replaces `path`.
 
-  The temporary keeps the target's suffix, since some libraries choose the format by it.
+  The path has the target's suffix, since some libraries choose the format by suffix.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
   """Yields an empty folder that is renamed to `path` when the block ends.
 
-  `path` must not exist by then, or be an empty folder.
+  By then, `path` must not exist, or must be an empty folder.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +57,6 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-  """Makes sure that the content of a file is on disk."""
+  """Waits until the content of a file is on disk."""
   with open(path, "rb") as file:
     os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Reads and writes JSON files; NaN and infinities are written as null."""
+"""Writes JSON files, with NaN and infinities as null."""
 
 import json
 import math
@@ -9,14 +9,14 @@ from ssljax.runtime.atomic import atomic_file
 
 
 def write_json(path: str | Path, value: Any) -> None:
-  """Writes `value` to `path`, complete or not at all."""
+  """Writes `value` to `path`, atomically."""
   text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
   with atomic_file(path) as file:
     file.write(f"{text}\n".encode())
 
 
 def plain(value: Any) -> Any:
-  """`value` as JSON types: arrays become lists, non-finite numbers become None."""
+  """Converts to JSON types: arrays become lists, non-finite numbers become None."""
   if isinstance(value, dict):
     return {str(k): plain(v) for k, v in value.items()}
   if isinstance(value, list | tuple):

@@ -1,5 +1,6 @@
-"""Progress on standard error: a bar on a terminal, otherwise a line now and then."""
+"""Shows progress on standard error: a bar on a terminal, otherwise regular lines."""
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -7,11 +8,11 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-EVERY = 30.0  # seconds between two lines without a terminal
-RECENT = 20  # lines back from which the remaining time is estimated
+EVERY = 30.0  # seconds between lines
+RECENT = 20  # the remaining time is estimated from this many lines
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager):
   """Counts finished units of work and shows the rate and the remaining time."""
 
   def __init__(
@@ -30,15 +31,15 @@ class Progress:
       unit: name of one unit, such as "step".
       initial: units that were finished earlier.
       active: False makes every call do nothing (processes other than the first).
-      label: shown in front.
-      settle: seconds at the start that say nothing about the rate, because units come
-        from a cache, for example.
+      label: text at the start of the line.
+      settle: seconds at the start that the rate leaves out, for example because the
+        first units come from a cache.
     """
     self._total, self._unit, self._done = total, unit, initial
     self._active, self._label = active, label
     self._values: dict[str, float] = {}
-    # (time, units) at each line. The time before the first line is left out: it is
-    # compilation, or a cache.
+    # (time, units) at each line. The time before the first line doesn't count: it may
+    # be compilation, or reading from a cache.
     self._marks: deque[tuple[float, int]] = deque(maxlen=RECENT + 1)
     self._next_line = time.monotonic() + settle
     self._bar = None
@@ -60,7 +61,7 @@ class Progress:
 
     Args:
       values: shown behind the counts, such as the loss.
-      added: units that were added to the total.
+      added: units to add to the total.
     """
     if not self._active:
       return
@@ -71,22 +72,17 @@ class Progress:
     now = time.monotonic()
     if self._bar is not None:
       self._bar.total = self._total
-      if self._values:
-        self._bar.set_postfix_str(self._shown(), refresh=False)
+      self._bar.set_postfix_str(self._format_values(), refresh=False)
       self._bar.update(count)
     elif now >= self._next_line or self._done == self._total:
       self._next_line = now + EVERY
       self._marks.append((now, self._done))
-      self._print(self._line())
+      self.note(self._line())
 
   def note(self, message: str) -> None:
-    """Prints one line above the bar."""
-    if not self._active:
-      return
-    if self._bar is not None:
-      self._bar.write(message, file=sys.stderr)
-    else:
-      self._print(message)
+    """Prints one line, above the bar if there is one."""
+    if self._active:
+      tqdm.write(message, file=sys.stderr)
 
   def close(self) -> None:
     """Ends the display; further calls do nothing."""
@@ -94,26 +90,20 @@ class Progress:
       self._bar.close()
     self._active = False
 
-  def __enter__(self) -> "Progress":
-    return self
-
   def __exit__(self, *error: object) -> None:
     self.close()
 
   def _line(self) -> str:
     total = "" if self._total is None else f"/{self._total}"
-    words = [self._label, f"{self._unit} {self._done}{total}", self._shown()]
+    words = [self._label, f"{self._unit} {self._done}{total}", self._format_values()]
     (began, before), (now, done) = self._marks[0], self._marks[-1]
     if self._total is not None and done > before:
       rest = (now - began) / (done - before) * max(self._total - done, 0)
       words.append(f"ETA {_duration(rest)}")
-    return " ".join(word for word in words if word)
+    return " ".join(filter(None, words))
 
-  def _shown(self) -> str:
+  def _format_values(self) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in self._values.items())
-
-  def _print(self, line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first signal asks to stop, the second stops at once."""
+"""Handles SIGINT and SIGTERM: the first asks to stop, the second stops at once."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class StopSignals:
-  """Inside `with`, a signal sets `code`, and the work stops at its next safe point.
+  """Sets `code` when a signal arrives, so that the work stops at a safe point.
 
-  Handlers are restored when the block ends. Outside the main thread Python delivers no
-  signals, so nothing is installed there.
+  The end of the `with` block restores the previous handlers. Outside the main thread,
+  Python delivers no signals, and the block does nothing.
 
     with StopSignals() as stop:
       for step in range(steps):
@@ -31,21 +31,21 @@ class StopSignals:
     abort: Callable[[int], Any] | None = None,
     signals: tuple[signal.Signals, ...] = tuple(EXIT_CODES),
   ):
-    """Creates an object that is not listening yet.
+    """`with` installs the handlers.
 
     Args:
       on_stop: called once, by the first signal.
       abort: called with the exit code by the second signal. By default the previous
-        handlers get it: SIGINT raises KeyboardInterrupt, SIGTERM ends the process.
+        handler gets this signal: SIGINT raises KeyboardInterrupt, and SIGTERM ends the
+        process.
       signals: which signals to handle.
     """
     self.code = 0  # exit code of the first signal; 0 before it
     self.on_stop = on_stop
     self._abort, self._signals = abort, signals
-    self._previous: dict[signal.Signals, Any] = {}
+    self._previous: dict[int, Any] = {}
 
   def __bool__(self) -> bool:
-    """Whether a signal has arrived."""
     return bool(self.code)
 
   def __enter__(self) -> "StopSignals":
@@ -60,25 +60,24 @@ class StopSignals:
     self._previous = {}
 
   def install(self) -> None:
-    """Takes the signals again after a library has taken them; only inside `with`."""
+    """Installs the handlers again, after a library has replaced them."""
     for number in self._previous:
       signal.signal(number, self._handle)
 
   def _handle(self, number: int, frame: FrameType | None) -> None:
-    code = EXIT_CODES[signal.Signals(number)]
-    if self.code:
-      if self._abort is not None:
-        self._abort(code)
-        return
-      signal.signal(number, self._previous[signal.Signals(number)])
+    code = EXIT_CODES[number]
+    if not self.code:
+      self.code = code
+      if self.on_stop is not None:
+        self.on_stop()
+    elif self._abort is not None:
+      self._abort(code)
+    else:
+      signal.signal(number, self._previous[number])
       os.kill(os.getpid(), number)
-      return
-    self.code = code
-    if self.on_stop is not None:
-      self.on_stop()
 
 
 def ignore() -> None:
-  """Ignores both signals, in a worker whose parent handles them."""
+  """Ignores both signals, in a worker process whose parent handles them."""
   for number in EXIT_CODES:
     signal.signal(number, signal.SIG_IGN)

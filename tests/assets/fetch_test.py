@@ -179,7 +179,8 @@ def test_an_unknown_package_is_an_error_with_the_last_line_of_pip(cache):
     cache,
     "ERROR: No matching distribution found for toy-data==1.0",
     "python -m pip download --no-deps --only-binary :all:",
-    f"-d {cache / 'wheels'} toy-data==1.0",
+    "toy-data==1.0` on a machine",
+    f"copy the file to {cache / 'wheels'}",
   )
 
 
@@ -187,7 +188,7 @@ def test_without_pip_the_error_names_alternatives(cache, tmp_path, monkeypatch):
   venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
   monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
   assert_fails(
-    cache, "uv pip install pip", "python -m ensurepip", f"-d {cache / 'wheels'}"
+    cache, "uv pip install pip", "python -m ensurepip", f"to {cache / 'wheels'}"
   )
 
 

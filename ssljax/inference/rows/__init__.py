@@ -1,8 +1,7 @@
 """Reads rows of texts from JSONL or Parquet in chunks, and writes them with scores.
 
-Rows come out unchanged, with three more columns. A reader checks its whole file first
-(`check`), so that a row that can't be read or written is reported before hours of
-scoring and not after them.
+The rows are written unchanged, with three more columns. A reader's `check` reads the
+whole file first, so an invalid row is reported before hours of scoring, not after.
 """
 
 import shutil
@@ -21,11 +20,10 @@ RowReader = JsonlReader | ParquetReader
 
 
 def open_reader(path: Path | None, output_suffix: str, chunk_size: int) -> RowReader:
-  """Opens a file, or standard input.
+  """Opens a file, or standard input if `path` is None.
 
   Args:
-    path: None for standard input.
-    output_suffix: suffix of the output file, ".jsonl" or ".parquet".
+    output_suffix: ".jsonl" or ".parquet".
     chunk_size: rows per chunk.
 
   Raises:
@@ -37,7 +35,7 @@ def open_reader(path: Path | None, output_suffix: str, chunk_size: int) -> RowRe
 
 
 def join_parts(parts: Iterable[Path], file: BinaryIO, schema: pa.Schema | None) -> None:
-  """Joins files written by a reader into one; `schema` is the reader's."""
+  """Joins the files that a reader with this `schema` wrote into one."""
   if schema is None:
     for part in parts:
       with open(part, "rb") as lines:

@@ -3,52 +3,59 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssljax.errors import UserError
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 USE_JSONL = "give an --output that ends in .jsonl"
 
 
 class TypeInference:
-  """Infers a schema that holds all rows added so far.
+  """Infers a schema that fits all rows added so far.
 
   Attributes:
-    mixed: chunks had different types, so a value may still not fit the common type,
-      such as a large integer in a column of floats.
+    mixed: whether chunks had different types. If so, a value may still not fit the
+      common type, such as a large integer in a column of floats.
   """
 
   def __init__(self, base: pa.Schema):
     """`base` holds the columns that exist even if no row has them."""
-    self._base, self._inferred, self.mixed = base, None, False
+    self._base, self._inferred, self.mixed = base, pa.schema([]), False
 
   @property
   def schema(self) -> pa.Schema:
-    return _unify([self._inferred, self._base] if self._inferred else [self._base])
+    return _unify(self._inferred, self._base)
 
-  def add(self, rows: Sequence[dict], where: Callable[[int], str]) -> None:
-    """Extends the schema for more rows; `where(i)` names row i in errors.
+  def add(self, rows: Sequence[dict], places: Sequence[str]) -> None:
+    """Extends the schema for more rows; `places` name the rows in errors.
 
     Raises:
-      UserError: Parquet can't hold the rows, or not together with the rows before.
+      UserError: Parquet can't hold the rows, or can't hold them together with earlier
+        rows.
     """
-    with _type_errors(f"{where(0)} and after"):
+    before = self._inferred
+    with _type_errors(f"{places[0]} and after"):
       try:
         inferred = _infer(rows)
       except UnicodeEncodeError:
-        first = next(i for i, row in enumerate(rows) if _has_surrogate(row))
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        first = next(i for i, line in enumerate(lines) if SURROGATE.search(line))
         raise UserError(
-          f"{where(first)}: an unpaired surrogate, which Parquet can't hold; "
+          f"{places[first]}: an unpaired surrogate, which Parquet can't hold; "
           f"{USE_JSONL}"
         ) from None
-      before = self._inferred
-      self._inferred = _unify([before, inferred] if before else [inferred])
-      self.mixed |= inferred != self._inferred or (before or inferred) != self._inferred
+      self._inferred = _unify(before, inferred)
+      self.mixed |= any(s != self._inferred for s in (before, inferred) if len(s))
       if before != self._inferred:
-        _try_parquet(self.schema)
+        # Parquet has no structs without fields, and can't read deeply nested ones back.
+        file = io.BytesIO()
+        pq.write_table(self.schema.empty_table(), file)
+        pq.ParquetFile(file)
 
 
 def to_table(rows: Sequence[dict], schema: pa.Schema, where: str) -> pa.Table:
@@ -82,20 +89,5 @@ def _infer(rows: Sequence[dict]) -> pa.Schema:
   return pa.schema(fields)
 
 
-def _unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
+def _unify(*schemas: pa.Schema) -> pa.Schema:
   return pa.unify_schemas(schemas, promote_options="permissive")
-
-
-def _try_parquet(schema: pa.Schema) -> None:
-  # Parquet has no structs without fields, and can't read deeply nested ones back.
-  file = io.BytesIO()
-  pq.write_table(schema.empty_table(), file)
-  pq.ParquetFile(file)
-
-
-def _has_surrogate(row: dict) -> bool:
-  try:
-    json.dumps(row, ensure_ascii=False).encode()
-  except UnicodeEncodeError:
-    return True
-  return False

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,8 +12,7 @@ from ssljax.data.records import files
 from ssljax.errors import UserError
 from ssljax.inference.rows import arrow_types, columns
 
-MAX_DEPTH = 200  # levels of lists and objects; json and Arrow recurse into them
-NESTED = (dict, list)
+MAX_DEPTH = 200  # levels of lists and objects, into which json and Arrow recurse
 RESERVED = {*columns.RENAMED, *columns.RENAMED.values()}
 
 
@@ -23,12 +22,13 @@ class JsonlReader:
   Attributes:
     total: number of rows; None until `check` has read the file.
     renamed: input columns that are renamed because the output needs their names.
-    schema: of Parquet output, complete once all rows were read; None for JSONL output.
+    schema: schema of Parquet output, complete after all rows were read; None for JSONL
+      output.
   """
 
   def __init__(self, path: Path | None, output_suffix: str, chunk_size: int):
-    self.path, self.total, self.renamed = path, None, frozenset()
-    self._chunk_size = chunk_size
+    self.path, self.total, self.renamed = path, None, ()
+    self._name, self._chunk_size = str(path or "standard input"), chunk_size
     self._reserved_used: set[str] = set()
     self._types = None
     if output_suffix == ".parquet":
@@ -40,10 +40,7 @@ class JsonlReader:
     return self._types and self._types.schema
 
   def check(self) -> Iterator[int]:
-    """Reads the whole file.
-
-    Yields:
-      The number of rows in each chunk.
+    """Reads the whole file; yields the number of rows in each chunk.
 
     Raises:
       UserError: a row can't be read, or the output can't hold it.
@@ -55,42 +52,40 @@ class JsonlReader:
     self.total = total
     if self._types and self._types.mixed:
       for chunk in self.chunks():
-        arrow_types.to_table(chunk, self.schema, str(self.path))
+        arrow_types.to_table(chunk, self.schema, self._name)
 
   def chunks(self, skip: int = 0, infer_types: bool = False) -> Iterator[list[dict]]:
     """Reads rows, starting after the first `skip`.
 
     Args:
-      infer_types: extends `schema`; always done for standard input.
+      infer_types: extend `schema`. Standard input always does.
 
     Raises:
       UserError: a row can't be read.
     """
-    # Up to the row that `check` reached, in case the file has grown since.
+    # Stops at the row that `check` reached, since the file may have grown.
     rows = itertools.islice(self._rows(), skip, self.total)
     for numbered in files.chunked(rows, self._chunk_size):
-      for number, row in numbered:
-        self._check_row(row, number)
+      places = [f"{self._name}, line {number}" for number, _ in numbered]
+      for where, (_, row) in zip(places, numbered, strict=True):
+        self._check_row(row, where)
       chunk = [columns.rename_columns(row) for _, row in numbered]
       if self._types and (infer_types or not self.path):
-        where = lambda i, numbered=numbered: self._where(numbered[i][0])
-        self._types.add(chunk, where)
+        self._types.add(chunk, places)
       yield chunk
 
   def texts(self, chunk: list[dict]) -> list[tuple[str | None, str | None]]:
     """Returns the pairs of text and response."""
     return [(row["text"], row.get("response")) for row in chunk]
 
-  def write(
-    self, chunk: list[dict], scores: columns.ScoreColumns, file: BinaryIO
-  ) -> None:
-    """Writes the rows in the output's format.
+  def write(self, chunk: list[dict], scores: columns.Scores, file: BinaryIO) -> None:
+    """Writes the rows with their scores in the output's format.
 
-    Rows of standard input are written as JSONL first; see `jsonl_to_parquet`.
+    Rows of standard input become JSONL in any case; see `jsonl_to_parquet`.
     """
-    rows = columns.add_scores(chunk, scores)
+    rows = [row | added for row, added in zip(chunk, scores, strict=True)]
     if self._types and self.path:
-      table = arrow_types.to_table(rows, self.schema, str(self.path))
+      table = arrow_types.to_table(rows, self.schema, self._name)
       pq.write_table(table, file, compression="zstd")
     else:
       file.writelines(map(columns.to_jsonl, rows))
@@ -98,15 +93,10 @@ class JsonlReader:
   def _rows(self) -> Iterator[tuple[int, dict]]:
     if self.path:
       return files.read_rows(self.path)
-    return files.read_jsonl_stream(open(0, "rb", closefd=False), "standard input")
+    return files.read_jsonl_stream(open(0, "rb", closefd=False), self._name)
 
-  def _where(self, number: int) -> str:
-    if self.path:
-      return files.location(self.path, number)
-    return f"standard input, line {number}"
-
-  def _check_row(self, row: dict, number: int) -> None:
-    """Refuses rows of the wrong form. An empty text is allowed; it gets no score."""
+  def _check_row(self, row: dict, where: str) -> None:
+    """Checks the form of a row. An empty text is allowed; it gets no score."""
     problem = None
     for name in ("text", "response"):
       value = row.get(name)
@@ -114,20 +104,20 @@ class JsonlReader:
         problem = f"{name}: {files.shorten(value)} should be a string"
     if "text" not in row:
       problem = f"text: no such column (others: {', '.join(row)})"
-    if _is_too_deep(row):
+    if _is_deeper(row, MAX_DEPTH):
       problem = f"nested deeper than {MAX_DEPTH} levels; make it flatter"
     if problem:
-      raise UserError(f"{self._where(number)}: {problem}")
+      raise UserError(f"{where}: {problem}")
     reserved = RESERVED.intersection(row)
     if not reserved <= self._reserved_used:
       self._reserved_used |= reserved
-      self.renamed = columns.columns_to_rename(self._reserved_used, self._where(number))
+      self.renamed = columns.columns_to_rename(self._reserved_used, where)
 
 
 def jsonl_to_parquet(
   path: Path, file: BinaryIO, schema: pa.Schema, chunk_size: int
 ) -> None:
-  """Converts JSONL written by `JsonlReader`, `chunk_size` rows at a time.
+  """Converts the JSONL that `JsonlReader` wrote, `chunk_size` rows at a time.
 
   Raises:
     UserError: a value doesn't fit its column.
@@ -138,11 +128,8 @@ def jsonl_to_parquet(
       writer.write_table(arrow_types.to_table(chunk, schema, str(path)))
 
 
-def _is_too_deep(row: dict[str, Any]) -> bool:
-  level = [value for value in row.values() if isinstance(value, NESTED)]
-  for _ in range(1, MAX_DEPTH):
-    if not level:
-      return False
-    members = (node.values() if isinstance(node, dict) else node for node in level)
-    level = [value for nodes in members for value in nodes if isinstance(value, NESTED)]
-  return bool(level)
+def _is_deeper(value: dict | list, limit: int) -> bool:
+  """Whether a value has more than `limit` levels of lists and objects."""
+  members = value.values() if isinstance(value, dict) else value
+  nested = (member for member in members if isinstance(member, dict | list))
+  return limit == 0 or any(_is_deeper(member, limit - 1) for member in nested)

@@ -1,6 +1,5 @@
-"""Reads rows with texts from Parquet, in chunks: Arrow tables that keep their types."""
+"""Reads rows with texts from Parquet, in chunks that are Arrow tables."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,10 +27,7 @@ class ParquetReader:
       self.schema = pa.schema([*fields, *pa.schema(columns.ADDED)], schema.metadata)
 
   def check(self) -> Iterator[int]:
-    """Reads what is converted to Python: the texts, or all columns for JSONL output.
-
-    Yields:
-      The number of rows in each chunk.
+    """Reads the texts, or all columns for JSONL output; yields the rows per chunk.
 
     Raises:
       UserError: a value can't be read.
@@ -62,31 +58,29 @@ class ParquetReader:
 
   def texts(self, chunk: pa.Table) -> list[tuple[str | None, str | None]]:
     """Returns the pairs of text and response."""
-    texts, responses = chunk.column("text").to_pylist(), itertools.repeat(None)
-    if "response" in chunk.column_names:
-      responses = chunk.column("response").to_pylist()
-    return list(zip(texts, responses, strict=False))
+    texts = chunk["text"].to_pylist()
+    if "response" not in chunk.column_names:
+      return [(text, None) for text in texts]
+    return list(zip(texts, chunk["response"].to_pylist(), strict=True))
 
-  def write(
-    self, chunk: pa.Table, scores: columns.ScoreColumns, file: BinaryIO
-  ) -> None:
-    """Writes the rows in the output's format."""
+  def write(self, chunk: pa.Table, scores: columns.Scores, file: BinaryIO) -> None:
+    """Writes the rows with their scores in the output's format."""
     if self.schema is None:
-      rows = [columns.rename_columns(row) for row in chunk.to_pylist()]
-      file.writelines(map(columns.to_jsonl, columns.add_scores(rows, scores)))
+      for row, added in zip(chunk.to_pylist(), scores, strict=True):
+        file.write(columns.to_jsonl(columns.rename_columns(row) | added))
     else:
-      added = map(pa.array, scores, columns.ADDED.values())
-      table = pa.Table.from_arrays([*chunk.columns, *added], schema=self.schema)
+      added = pa.Table.from_pylist(scores, pa.schema(columns.ADDED))
+      table = pa.Table.from_arrays([*chunk.columns, *added.columns], schema=self.schema)
       pq.write_table(table, file, compression="zstd")
 
   def _batches(self, skip: int) -> Iterator[pa.RecordBatch]:
-    metadata = self._file.metadata
-    for group in range(metadata.num_row_groups):
-      if skip >= metadata.row_group(group).num_rows:
-        skip -= metadata.row_group(group).num_rows
+    for group in range(self._file.num_row_groups):
+      count = self._file.metadata.row_group(group).num_rows
+      if skip >= count:
+        skip -= count
         continue
       try:
-        # Group by group: pyarrow can't form batches of nested dictionaries across them.
+        # pyarrow can't form batches of nested dictionaries across row groups.
         for batch in self._file.iter_batches(self._chunk_size, row_groups=[group]):
           skipped = min(skip, len(batch))
           skip -= skipped
@@ -97,7 +91,7 @@ class ParquetReader:
   def _try(
     self, read: Callable[[pa.Table], Any], chunk: pa.Table, first: int, hint: str
   ) -> None:
-    """Reads a chunk whose first row is number `first`; errors name the exact row."""
+    """Reads a chunk that starts at row `first`; errors name the exact row."""
     try:
       read(chunk)
     except (ValueError, OverflowError, pa.ArrowException) as error:
@@ -117,13 +111,8 @@ def _check_columns(schema: pa.Schema, path: Path) -> None:
     raise UserError(f"{path}: text: no such column (others: {', '.join(names)})")
   for name in {"text", "response"} & set(names):
     dtype = schema.field(name).type
-    if not _is_string(dtype):
+    values = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    if values not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
       raise UserError(
         f"{path}: {name}: the column has type {dtype}; it should hold strings"
       )
-
-
-def _is_string(dtype: pa.DataType) -> bool:
-  if pa.types.is_dictionary(dtype):
-    dtype = dtype.value_type
-  return dtype in (pa.string(), pa.large_string(), pa.string_view(), pa.null())

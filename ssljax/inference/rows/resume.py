@@ -1,7 +1,7 @@
 """Keeps finished parts of an output in a hidden folder, so that a killed run continues.
 
-A part counts once progress.json says so. That file is replaced atomically after the
-part is written, so parts and counts agree whenever the process is killed.
+The folder's progress.json says how many parts are finished. It is replaced atomically
+after a part is written, so parts and counts agree whenever the process is killed.
 """
 
 import json
@@ -22,19 +22,22 @@ class OutputParts:
   """The finished parts of one output file."""
 
   def __init__(self, target: Path, identity: dict[str, Any], threshold: float | None):
-    """Continues with the parts of the same identity, or starts without any.
+    """Continues with existing parts if they have this identity, or deletes them.
 
     Args:
       target: the output file.
       identity: everything that scores depend on.
-      threshold: scores from here on are flagged.
+      threshold: the lowest score that is flagged.
 
     Raises:
-      UserError: there are parts of the same identity with another threshold. They are
-        not deleted, since their scores are valid for any threshold.
+      UserError: existing parts have this identity but another threshold. They are not
+        deleted, since their scores are valid for any threshold.
     """
     self._folder, self._target = parts_folder(target), target
-    saved = _read(self._folder / PROGRESS)
+    try:
+      saved = json.loads((self._folder / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+      saved = {}
     if saved.get("identity") != identity:
       shutil.rmtree(self._folder, ignore_errors=True)
       self._folder.mkdir(parents=True)
@@ -50,11 +53,11 @@ class OutputParts:
 
   @property
   def counts(self) -> dict[str, int]:
-    """The counts given with the last part; {} before the first."""
+    """The counts that were added with the last part; {} before the first part."""
     return self._saved["counts"]
 
   def add(self, write: Callable[[BinaryIO], None], counts: dict[str, int]) -> None:
-    """Writes a part; `counts` cover all parts including this one."""
+    """Writes a part; `counts` cover all parts up to and including this one."""
     number = self._saved["parts"]
     with atomic_file(self._path(number)) as file:
       write(file)
@@ -63,7 +66,7 @@ class OutputParts:
 
   def join(self, merge: Callable[[Iterable[Path], BinaryIO], None]) -> None:
     """Merges the parts into the output file and removes the folder."""
-    joined = self._folder / "joined"  # in the folder: a kill leaves nothing beside it
+    joined = self._folder / "joined"  # a kill leaves no file outside the folder
     with open(joined, "wb") as file:
       merge(map(self._path, range(self._saved["parts"])), file)
     flush(joined)
@@ -76,10 +79,3 @@ class OutputParts:
 
 def parts_folder(target: Path) -> Path:
   return target.with_name(f".{target.name}.parts")
-
-
-def _read(path: Path) -> dict[str, Any]:
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError):
-    return {}
