@@ -1,13 +1,13 @@
 """Packs several texts into one row, so that batches waste little on padding.
 
-Texts of many lengths are packed into rows of a few lengths (say 128 and 512 tokens).
+Texts of many lengths are packed into rows of a few lengths, such as 128 and 512 tokens.
 Attention stays within a text (`Rows.segment`), positions restart with each text, and
-the pooled vectors are put back into the order of the texts (`Texts.where`). The padded
+`Texts.where` puts the pooled vectors back into the order of the texts. The padded
 layout, with one text per row, uses the same types with M = 1.
 
-Packing has two steps. `plan_rows` decides from the lengths where each text goes.
-`fill_rows` fills arrays with a given number of rows, so that a whole run uses only a
-few shapes (`choose_shapes`) and the step is compiled only a few times.
+`plan_rows` decides from the lengths where each text goes. `fill_rows` then fills arrays
+of a given number of rows. A run uses only a few shapes (`choose_shapes`), so the step
+is compiled only a few times.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ TOKENS_PER_SLOT = 8  # a row of L tokens has L / 8 slots; few texts are shorter
 
 
 class Plan(NamedTuple):
-  """The position of each text of one shard, and the rows needed."""
+  """The positions of the n texts of one shard."""
 
   group: np.ndarray  # i64 [n], index of the row length
   row: np.ndarray  # i64 [n]
@@ -42,10 +42,12 @@ def plan_rows(
 ) -> Plan:
   """Assigns texts to rows: best fit, longest text first.
 
+  A text goes into the row with the least room that still holds the text. If no row has
+  enough room, the text starts a row of the shortest possible length.
+
   Args:
     lengths: i64 [n], tokens of each text, at most the last row length.
-    row_lengths: ascending. A text goes into an open row of any length with enough room;
-      otherwise it opens a row of the shortest length that holds it.
+    row_lengths: ascending.
     packed: False gives each text its own row.
   """
   n = len(lengths)
@@ -54,20 +56,16 @@ def plan_rows(
   open_rows: list[list[int]] = []  # [free tokens, free slots, group, row]
   for i in np.argsort(-lengths, kind="stable"):
     length = int(lengths[i])
-    best = None
-    if packed:
-      for candidate in open_rows:
-        if (
-          candidate[0] >= length
-          and candidate[1]
-          and (best is None or candidate[0] < best[0])
-        ):
-          best = candidate
+    fitting = (
+      [row for row in open_rows if row[0] >= length and row[1]] if packed else ()
+    )
+    best = min(fitting, key=lambda row: row[0], default=None)
     if best is None:
       g = next(k for k, limit in enumerate(row_lengths) if limit >= length)
       best = [row_lengths[g], slots_per_row(row_lengths[g], packed), g, rows[g]]
       rows[g] += 1
-      open_rows.append(best)
+      if packed:
+        open_rows.append(best)
     free_tokens, free_slots, g, r = best
     group[i], row[i] = g, r
     slot[i] = slots_per_row(row_lengths[g], packed) - free_slots
@@ -87,9 +85,8 @@ def fill_rows(
 
   Args:
     plans: one per shard.
-    texts: the texts of each shard: token ids i32 [length], and how many of them belong
-      to the first segment (token type 0).
-    shape: (length, rows per shard) for each row length, with at least the rows that the
+    texts: for each shard, the texts as from `Tokens.text`.
+    shape: (length, rows per shard) for each row length; at least as many rows as the
       plans need.
     packed: as in `plan_rows`.
 
@@ -97,8 +94,7 @@ def fill_rows(
     Texts of NumPy arrays with S = len(plans).
   """
   groups = [empty_rows(len(plans), rows, length, packed) for length, rows in shape]
-  sizes = [rows * slots_per_row(length, packed) for length, rows in shape]
-  offset = np.concatenate([[0], np.cumsum(sizes)])
+  offset = np.cumsum([0] + [group.first[0].size for group in groups])
   where = np.zeros((len(plans), len(plans[0].row)), np.int32)
   for s, (plan, shard) in enumerate(zip(plans, texts, strict=True)):
     for i, (ids, prompt) in enumerate(shard):
@@ -130,8 +126,8 @@ def write_text(
 def choose_shapes(need: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:
   """Chooses a few row counts that serve many steps with little waste.
 
-  Each shape is a compilation, so this takes as few shapes as possible without costing
-  more than a fraction `WASTE` above the best choice of up to `limit` shapes.
+  Each shape is a compilation. Returns as few shapes as possible whose cost exceeds the
+  best choice of up to `limit` shapes by at most the fraction `WASTE`.
 
   Args:
     need: i64 [T, V], rows that each of T steps needs, for each view and row length.
@@ -139,9 +135,9 @@ def choose_shapes(need: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:
     limit: maximum number of shapes.
 
   Returns:
-    i64 [<= limit, V], ascending; the last serves every step of `need`. Steps are sorted
-    by cost and divided into equal parts; the shape of a part is the largest need of all
-    steps up to its end.
+    i64 [<= limit, V], ascending; the last serves every step of `need`. The steps are
+    sorted by cost and divided into equal parts. The shape of a part is the largest need
+    of all steps up to its end.
   """
   ordered = need[np.argsort(need @ cost, kind="stable")]
 
@@ -154,17 +150,13 @@ def choose_shapes(need: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:
 
   choices = [cut(count) for count in range(1, limit + 1)]
   costs = [total_cost(shapes) for shapes in choices]
-  return next(
-    shapes
-    for shapes, shapes_cost in zip(choices, costs, strict=True)
-    if shapes_cost <= (1 + WASTE) * min(costs)
-  )
+  return choices[np.argmax(np.array(costs) <= (1 + WASTE) * min(costs))]
 
 
 def cheapest_shape(
   shapes: np.ndarray, need: np.ndarray, cost: np.ndarray
 ) -> np.ndarray:
-  """The cheapest of `shapes` i64 [K, V] that holds `need` i64 [V]; else a new shape."""
+  """The cheapest of `shapes` i64 [K, V] that holds `need` i64 [V], or a new shape."""
   fits = (shapes >= need).all(axis=1)
   if not fits.any():
     return np.maximum(shapes.max(axis=0), need)

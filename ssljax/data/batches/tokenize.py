@@ -1,7 +1,7 @@
 """Tokenises each text once and caches the tokens on disk as flat integer arrays.
 
-The cache key covers the texts, the tokenizer and the settings, so a second run, or a
-resumed one, maps the arrays into memory without loading a tokenizer. Nothing is padded.
+The cache key covers the texts, the tokenizer and the settings. A second or resumed run
+maps the arrays into memory without loading a tokenizer. Nothing is padded.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ class Tokens(NamedTuple):
   ids: np.ndarray  # i32 [all tokens]
   offset: np.ndarray  # i64 [n + 1]
   prompt: np.ndarray  # i32 [n], tokens of the first segment ([CLS] ... [SEP])
-  truncated: np.ndarray  # bool [n], whether tokens were cut off
+  truncated: np.ndarray  # bool [n], whether the text was too long
 
   @property
   def lengths(self) -> np.ndarray:
     return np.diff(self.offset)
 
   def text(self, i: int) -> tuple[np.ndarray, int]:
-    """(ids of text i, number of them in the first segment)."""
+    """(ids of text i, how many of the ids belong to the first segment)."""
     return self.ids[self.offset[i] : self.offset[i + 1]], int(self.prompt[i])
 
 
@@ -43,8 +43,8 @@ def load_tokenizer(folder: Path):
   """Loads the fast tokenizer in `folder`, with padding and truncation switched off.
 
   Raises:
-    UserError: no tokenizer, one that cannot be loaded, or one without a fast version or
-      without [CLS] and [SEP].
+    UserError: no tokenizer, or one that cannot be loaded, has no fast version, or has
+      no [CLS] or [SEP].
   """
   from transformers import AutoTokenizer
 
@@ -52,8 +52,7 @@ def load_tokenizer(folder: Path):
     "put the encoder's tokenizer files (tokenizer.json, vocab.txt or spm.model) next "
     "to config.json"
   )
-  # Without these files, transformers silently creates a tokenizer that only knows
-  # special tokens.
+  # Without these files, transformers would create a tokenizer of special tokens only.
   if not any(any(Path(folder).glob(pattern)) for pattern in VOCABULARY):
     raise UserError(f"{folder}: there is no tokenizer here; {advice}")
   try:
@@ -64,9 +63,7 @@ def load_tokenizer(folder: Path):
       f"{folder}: the tokenizer cannot be loaded ({reason}); {advice}"
     ) from error
   backend = getattr(tokenizer, "backend_tokenizer", None)
-  if (
-    backend is None or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None
-  ):
+  if backend is None or None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
     raise UserError(
       f"{folder}: the tokenizer has no fast version, or no [CLS] or [SEP] token; use "
       "an encoder with a BERT or DeBERTa tokenizer"
@@ -85,9 +82,9 @@ def encode(
 ) -> Tokens:
   """Encodes texts as [CLS] text [SEP], or [CLS] text [SEP] response [SEP].
 
-  A text that is too long loses its beginning. In a pair, only the prompt is cut, from
-  the left; if the response leaves no room for it, the longer of the two is cut until
-  both fit, also from the left, as in the code of arXiv 2512.21107.
+  A text that is too long loses its beginning. In a pair, only the prompt loses tokens,
+  unless the response leaves no room for a prompt. Then the longer of the two loses its
+  beginning until both fit, as in the code of arXiv 2512.21107.
 
   Args:
     texts, responses: n strings; a response may be None.
@@ -95,11 +92,9 @@ def encode(
     encode_batch: texts to ids without special tokens; default: the tokenizer itself.
   """
   if encode_batch is None:
+    backend = tokenizer.backend_tokenizer
     encode_batch = lambda batch: [
-      encoding.ids
-      for encoding in tokenizer.backend_tokenizer.encode_batch(
-        batch, add_special_tokens=False
-      )
+      encoding.ids for encoding in backend.encode_batch(batch, add_special_tokens=False)
     ]
   start, separator = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
   ids, prompt, truncated = [], [], []
@@ -108,24 +103,20 @@ def encode(
     text_ids = encode_batch(list(texts[begin : begin + CHUNK]))
     response_ids = iter(encode_batch([r for r in chunk_responses if r is not None]))
     for a, response in zip(text_ids, chunk_responses, strict=True):
-      b = next(response_ids) if response is not None else None
-      space = max_length - (2 if b is None else 3)
-      total = len(a) + len(b or ())
-      if b is not None and total > space and len(b) >= space:
+      b = [] if response is None else next(response_ids)
+      space = max_length - (2 if response is None else 3)
+      total = len(a) + len(b)
+      if total > space and len(b) >= space and response is not None:
         # The longer one is cut first; if they are equally long, the response.
-        kept = max(space - len(a), space // 2)
-        b = b[len(b) - kept :]
-      a = a[max(0, len(a) - (space - len(b or ()))) :]
-      first_segment = start + a + separator
-      second_segment = b + separator if b is not None else []
+        b = b[len(b) - max(space - len(a), space // 2) :]
+      first_segment = start + a[max(0, len(a) + len(b) - space) :] + separator
+      second_segment = [] if response is None else b + separator
       ids.append(np.array(first_segment + second_segment, np.int32))
       prompt.append(len(first_segment))
       truncated.append(total > space)
-  offset = np.zeros(len(ids) + 1, np.int64)
-  np.cumsum([len(text) for text in ids], out=offset[1:])
   return Tokens(
-    np.concatenate(ids) if ids else np.zeros(0, np.int32),
-    offset,
+    np.concatenate([np.zeros(0, np.int32), *ids]),
+    np.cumsum([0, *map(len, ids)], dtype=np.int64),
     np.array(prompt, np.int32),
     np.array(truncated, bool),
   )
@@ -157,8 +148,8 @@ def encode_views_cached(
   Args:
     texts, responses: the cache key; they must determine the result of `make`.
     make: () -> (texts, responses, begin i64); not called if the result is cached.
-    backend: "hf" or "tftext". The ids are the same, so they share the cache.
-    modify: (tokens, tokenizer) -> tokens; `texts` must determine its result as well.
+    backend: "hf" or "tftext". Both give the same ids, so they share the cache.
+    modify: (tokens, tokenizer) -> tokens; also determined by `texts` and `responses`.
 
   Returns:
     The tokens and `begin`.
@@ -172,15 +163,13 @@ def encode_views_cached(
     tokens = modify(encode(tokenizer, *views, max_length, encode_batch), tokenizer)
     _check_ids(tokens, encoder)
     _store(folder, {**tokens._asdict(), "begin": begin})
-  *tokens, begin = (
-    np.load(folder / f"{name}.npy", mmap_mode="r")
-    for name in (*Tokens._fields, "begin")
-  )
+  names = (*Tokens._fields, "begin")
+  *tokens, begin = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
   return Tokens(*tokens), begin
 
 
 def _check_ids(tokens: Tokens, encoder: Path) -> None:
-  """Raises UserError for an id without an embedding, which would become NaN."""
+  """Raises UserError for an id without an embedding; its vector would be NaN."""
   rows = json.loads((encoder / "config.json").read_text()).get("vocab_size")
   highest = int(tokens.ids.max(initial=0))
   if rows is not None and highest >= rows:
@@ -191,20 +180,16 @@ def _check_ids(tokens: Tokens, encoder: Path) -> None:
 
 
 def _cache_key(
-  encoder: Path,
-  texts: Sequence[str],
-  responses: Sequence[str | None],
-  max_length: int,
+  encoder: Path, texts: Sequence[str], responses: Sequence[str | None], max_length: int
 ) -> str:
-  digest = hashlib.sha256()
-  digest.update(json.dumps([FORMAT, max_length]).encode())
+  digest = hashlib.sha256(json.dumps([FORMAT, max_length]).encode())
   # config.json may be the only file that names the tokenizer's class.
   patterns = ("config.json", *TOKENIZER)
   for file in sorted({f for pattern in patterns for f in encoder.glob(pattern)}):
     content = file.read_bytes()
     digest.update(json.dumps([file.name, len(content)]).encode() + content)
   for pair in zip(texts, responses, strict=True):
-    # Lengths precede the contents, so that no two lists of texts have the same bytes.
+    # Each text follows its length, so that different lists never give the same bytes.
     for text in pair:
       data = b"" if text is None else text.encode()
       digest.update(b"%d:" % (-1 if text is None else len(data)) + data)
@@ -218,7 +203,7 @@ def _store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.save(temporary / f"{name}.npy", array)
       (temporary / "done").touch()
   except OSError as error:
-    if not (folder / "done").exists():  # otherwise another process was faster
+    if not (folder / "done").exists():  # if it exists, another process was faster
       raise UserError(
         f"{folder}: cannot write the token cache ({error}); free some space, or set "
         "SSLJAX_CACHE to a writable folder"

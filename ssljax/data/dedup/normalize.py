@@ -1,6 +1,6 @@
-"""Decides when two texts are the same: one rule for splits, duplicates and overlaps.
+"""Decides when two texts are the same, for splits, duplicates and overlaps.
 
-Texts are the same if they differ only in case, white space, Unicode form (NFKC) or
+They are the same if they differ only in case, white space, Unicode form (NFKC) or
 invisible characters (Unicode category Cf, such as zero-width spaces).
 """
 
@@ -17,18 +17,16 @@ INVISIBLE = re.compile(
 
 
 def normalize_text(text: str) -> str:
-  """The text without the differences that don't count."""
+  """Removes the differences that don't count."""
   visible = unicodedata.normalize("NFKC", INVISIBLE.sub("", text))
   return " ".join(visible.casefold().split())
 
 
 def text_digest(text: str, response: str | None) -> bytes:
-  """A digest shared by all texts, or pairs, that count as the same.
+  """A digest that is equal for texts, or pairs, that are the same.
 
-  An empty response is no response.
+  An empty response counts as no response.
   """
   parts = [text, response] if response else [text]
-  joined = "\0".join(map(normalize_text, parts))
-  return hashlib.blake2b(
-    joined.encode("utf-8", "surrogatepass"), digest_size=16
-  ).digest()
+  content = "\0".join(map(normalize_text, parts)).encode("utf-8", "surrogatepass")
+  return hashlib.blake2b(content, digest_size=16).digest()

@@ -1,7 +1,7 @@
 """Reads rows of JSONL, CSV and Parquet files, with the line of each row.
 
-JSON and CSV are read with the standard library: pyarrow's readers are faster, but their
-errors name neither the line nor the value.
+JSON and CSV are read with the standard library. The readers of pyarrow are faster, but
+their errors name neither the line nor the value.
 """
 
 import csv
@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 
 
 def stem(path: Path) -> str:
-  """The file's name without its suffixes: `a/train.jsonl.gz` is `train`."""
+  """The file's name without suffixes: `train` for `a/train.jsonl.gz`."""
   name = path.name.removesuffix(".gz")
   return name.removesuffix(Path(name).suffix)
 
@@ -49,35 +49,34 @@ def location(path: Path, number: int) -> str:
 
 
 def shorten(value: object, limit: int = 40) -> str:
-  """`repr`, truncated to keep error messages on one readable line."""
+  """A truncated `repr`, for error messages of one readable line."""
   text = repr(value[: limit + 1] if isinstance(value, str) else value)
   return text if len(text) <= limit + 2 else text[:limit] + "…"
 
 
 def check_format(path: Path) -> str:
-  """Checks that a file exists and has a known format; returns its suffix."""
+  """Returns the suffix of a file; UserError if it doesn't exist or isn't supported."""
   if path.is_dir():
     raise UserError(f"{path} is a folder; give a file")
   if not path.exists():
     raise UserError(f"{path}: no such file; check the path")
-  format_ = suffix(path)
-  if not format_:
+  if not suffix(path):
     raise UserError(
       f"{path}: unknown format; the name must end in .jsonl, .jsonl.gz, .json, .csv, "
       ".csv.gz or .parquet"
     )
-  return format_
+  return suffix(path)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  """Reads rows as dicts from column to value (str for CSV).
+  """Reads rows as dicts from column to value; the values of CSV are strings.
 
   Yields:
-    (number, row): the line on which the row starts, 1-based; for Parquet, the row.
+    (number, row): the line where the row starts, or for Parquet its number, from 1.
 
   Raises:
-    UserError: the file is missing, truncated, of unknown format, not UTF-8, or a line
-      cannot be parsed; names file and line.
+    UserError: the file is missing, truncated, of unknown format or not UTF-8, or a line
+      cannot be parsed. The error names file and line.
   """
   format_ = check_format(path)
   if format_ == ".parquet":
@@ -88,10 +87,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def read_jsonl_stream(file: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
-  """Reads JSONL without a path, such as standard input; errors call it `name`.
-
-  Yields and raises the same as `read_rows`.
-  """
+  """Like `read_rows` for an open JSONL file, such as stdin; errors call it `name`."""
   where = lambda number: f"{name}, line {number}"
   try:
     yield from _json_rows(_decode_lines(file, where), where)
@@ -116,7 +112,6 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-  """The error for a file that cannot be read."""
   reason = (str(error).splitlines() or [type(error).__name__])[0]
   return UserError(
     f"{path}: cannot be read; it is truncated or not in the format that its name says "
@@ -125,13 +120,11 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  file = open_parquet(path)
+  batches = open_parquet(path).iter_batches(batch_size=BATCH)
   number = 0
   try:
-    for batch in file.iter_batches(batch_size=BATCH):
-      for row in batch.to_pylist():
-        number += 1
-        yield number, row
+    for number, row in enumerate((r for b in batches for r in b.to_pylist()), 1):
+      yield number, row
   except (pa.ArrowException, OSError) as error:
     raise unreadable(path, error) from error
   except UnicodeDecodeError as error:
@@ -153,10 +146,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _decode_lines(
   file: Iterable[bytes], where: Callable[[int], str]
 ) -> Iterator[tuple[int, str]]:
-  """Decodes line by line, so that an error can name the line."""
+  """Numbers and decodes lines, so that an error can name the line."""
   for number, line in enumerate(file, 1):
     try:
-      # Excel writes a byte order mark; it isn't part of the first column's name.
+      # Excel writes a byte order mark, which isn't part of the first column's name.
       yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
       bad = line[error.start : error.start + 1].hex()
@@ -188,7 +181,7 @@ def _json_rows(
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  csv.field_size_limit(sys.maxsize)  # the default refuses texts above 128 KiB
+  csv.field_size_limit(sys.maxsize)  # the default rejects texts above 128 KiB
   reader = csv.reader((line for _, line in _lines(path)), strict=True)
   header, start = None, 1
   try:

@@ -1,6 +1,6 @@
-"""`Records`: the rows of a dataset, one text and its label each.
+"""`Records` holds the rows of a dataset, each with a text and perhaps a label.
 
-Rows are stored as Arrow columns, so a million of them need no Python objects.
+Rows are stored as Arrow columns, so a million rows need no Python objects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class Records:
     return isinstance(other, Records) and self.table.equals(other.table)
 
   def column(self, name: str) -> list:
-    """Returns a column as Python objects, with None for null."""
+    """The column as Python objects; null becomes None."""
     return self.table[name].to_pylist()
 
   @property
@@ -60,22 +60,21 @@ class Splits(NamedTuple):
 
 def from_rows(rows: Sequence[Mapping], path: Path = Path("rows")) -> Records:
   """Builds Records from dicts with the keys of SCHEMA; absent keys are null."""
-  table = pa.Table.from_pylist(
-    [{name: row.get(name) for name in SCHEMA.names} for row in rows], SCHEMA
-  )
-  n = table.num_rows
+  n = len(rows)
+  table = pa.Table.from_pylist(list(rows), SCHEMA)
   return Records(table, (path,), np.zeros(n, np.int32), np.arange(1, n + 1))
 
 
 def concat(parts: Sequence[Records]) -> Records:
-  """All rows, in order."""
-  start = np.cumsum([0] + [len(part.paths) for part in parts])
-  return Records(
-    pa.concat_tables([part.table for part in parts]),
-    tuple(path for part in parts for path in part.paths),
-    np.concatenate([p.path + np.int32(s) for p, s in zip(parts, start, strict=False)]),
-    np.concatenate([part.line for part in parts]),
-  )
+  """All rows of all parts, in order."""
+  paths: list[Path] = []
+  path = []
+  for part in parts:
+    path.append(part.path + np.int32(len(paths)))
+    paths += part.paths
+  table = pa.concat_tables([part.table for part in parts])
+  line = np.concatenate([part.line for part in parts])
+  return Records(table, tuple(paths), np.concatenate(path), line)
 
 
 def write_parquet(records: Records, path: str | Path) -> None:

@@ -1,9 +1,10 @@
-"""The columns of a record: their types, and reading them from a file.
+"""The columns of a record: their types, and how to read them from a file.
 
-Values are converted to Arrow columns in chunks. Only if a column has a wrong type do
-we search for the first bad value, to report its line.
+Values are converted to Arrow columns in chunks. Only if a column has a wrong type is
+the first bad value searched for, to report its line.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def read_columns(
   """Reads the columns of SCHEMA that a file has.
 
   Args:
-    names: columns to read; the values of others are not checked.
+    names: columns to read; the values of other columns are not checked.
 
   Returns:
     (columns, line, ignored): the columns, cast to SCHEMA's types; the line of each
@@ -54,7 +55,7 @@ def read_columns(
 
 
 def read_extra_columns(path: Path, names: Sequence[str]) -> dict[str, list]:
-  """Reads columns that need not be in SCHEMA, without converting their values.
+  """Reads columns that needn't be in SCHEMA, without converting their values.
 
   Raises:
     UserError: an unreadable file (see `files.read_rows`) or a missing column.
@@ -62,44 +63,33 @@ def read_extra_columns(path: Path, names: Sequence[str]) -> dict[str, list]:
   if files.check_format(path) == ".parquet":
     file = files.open_parquet(path)
     present = file.schema_arrow.names
-    columns = {
-      name: file.read(columns=[name])[name].to_pylist()
-      for name in names
-      if name in present
-    }
+    read = lambda name: file.read(columns=[name])[name].to_pylist()
   else:
     rows = [row for _, row in files.read_rows(path)]
-    present = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
-    columns = {
-      name: [row.get(name) for row in rows] for name in names if name in present
-    }
+    present = dict.fromkeys(itertools.chain.from_iterable(rows))
+    read = lambda name: [row.get(name) for row in rows]
   for name in names:
-    if name not in columns:
+    if name not in present:
       raise UserError(
         f"{path}: no column {name!r}; the file has the columns {', '.join(present)}"
       )
-  return columns
+  return {name: read(name) for name in names}
 
 
 def _read_text_file(
   path: Path, names: Sequence[str]
 ) -> tuple[dict, np.ndarray, list[str]]:
   is_csv = files.suffix(path) == ".csv"
-  chunks, lines, ignored = [], [], {}
+  if is_csv:
+    names = [name for name in names if name != "views"]  # CSV cannot hold lists
+  chunks, lines, present = [], [], {}
   for numbered_rows in files.chunked(files.read_rows(path), files.BATCH):
-    numbers = [number for number, _ in numbered_rows]
+    numbers, rows = zip(*numbered_rows, strict=True)
     location = lambda i, numbers=numbers: files.location(path, numbers[i])
-    present = dict.fromkeys(
-      itertools.chain.from_iterable(row for _, row in numbered_rows)
-    )
-    # A list of structs cannot be written in CSV.
-    wanted = [
-      name for name in names if name in present and not (is_csv and name == "views")
-    ]
-    ignored.update(dict.fromkeys(name for name in present if name not in wanted))
+    present.update(dict.fromkeys(itertools.chain.from_iterable(rows)))
     chunk = {}
-    for name in wanted:
-      values = [row.get(name) for _, row in numbered_rows]
+    for name in names:
+      values = [row.get(name) for row in rows]
       if is_csv and name != "text":
         values = [value or None for value in values]  # an empty cell means null
       if is_csv and name == "label":
@@ -107,29 +97,27 @@ def _read_text_file(
       chunk[name] = to_column(name, values, location)
     chunks.append(chunk)
     lines.append(np.array(numbers, np.int64))
-  columns = {}
-  for name in [name for name in names if any(name in chunk for chunk in chunks)]:
-    type_ = SCHEMA.field(name).type
-    arrays = [
-      chunk[name] if name in chunk else pa.nulls(len(line), type_)
-      for chunk, line in zip(chunks, lines, strict=True)
-    ]
-    columns[name] = pa.chunked_array(arrays, type_)
-  return columns, np.concatenate(lines or [np.zeros(0, np.int64)]), list(ignored)
+  columns = {
+    name: pa.chunked_array([chunk[name] for chunk in chunks], SCHEMA.field(name).type)
+    for name in names
+    if name in present
+  }
+  ignored = [name for name in present if name not in names]
+  return columns, np.concatenate(lines or [np.zeros(0, np.int64)]), ignored
 
 
 def to_column(name: str, values: list, location: Callable[[int], str]) -> pa.Array:
   """Converts the values of one column to an Arrow array of SCHEMA's type.
 
   Args:
-    location: index of a value -> its location, for errors.
+    location: index of a value -> the location to name in errors.
 
   Raises:
     UserError: a value of the wrong type.
   """
   types = {type(value) for value in values} - {type(None)}
   if name == "label":
-    # Tools that represent null as NaN turn integer columns into floats.
+    # Integer columns become floats in tools that represent null as NaN.
     values = [int(v) if type(v) is float and v.is_integer() else v for v in values]
     if bad := _first(values, lambda v: type(v) is not int or abs(v) >= 1 << 31):
       raise label_error(location(bad[0]), bad[1])
@@ -165,13 +153,10 @@ def _ascii(value: object) -> str:
 
 
 def _parse_number(cell: str | None) -> int | float | str | None:
-  try:
-    return cell if cell is None else int(cell)
-  except ValueError:
-    try:
-      return float(cell)
-    except ValueError:
-      return cell
+  for parse in (int, float):
+    with contextlib.suppress(ValueError, TypeError):
+      return parse(cell)
+  return cell
 
 
 def _first(values: list, is_bad: Callable[[object], bool]) -> tuple[int, object] | None:
@@ -192,7 +177,7 @@ def _read_parquet(
   except (pa.ArrowException, OSError) as error:
     raise files.unreadable(path, error) from error
   columns = {name: _cast(path, name, table[name]) for name in present}
-  ignored = [name for name in names if name not in present]
+  ignored = [name for name in names if name not in columns]
   return columns, np.arange(1, table.num_rows + 1), ignored
 
 
@@ -236,11 +221,7 @@ def _is_castable(name: str, type_: pa.DataType) -> bool:
   if name == "id" and pa.types.is_integer(type_):
     return True
   value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
-  return (
-    pa.types.is_string(value_type)
-    or pa.types.is_large_string(value_type)
-    or pa.types.is_string_view(value_type)
-  )
+  return value_type in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _first_undecodable(column: pa.ChunkedArray) -> int | None:
@@ -253,7 +234,6 @@ def _first_undecodable(column: pa.ChunkedArray) -> int | None:
 
 
 def label_error(location: str, value: object) -> UserError:
-  """The error for a label that isn't a class id."""
   if isinstance(value, list):
     return UserError(
       f"{location}: label {files.shorten(value)} lists several classes, but a text has "
@@ -268,7 +248,6 @@ def label_error(location: str, value: object) -> UserError:
 
 
 def type_error(location: str, name: str, value: object, expected: str) -> UserError:
-  """The error for a value of the wrong type."""
   return UserError(
     f"{location}: {name} is {_ascii(value)}, but should be {expected}; correct it"
   )

@@ -28,42 +28,29 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
       split that is missing or given twice.
   """
   path = Path(data).expanduser()
-  if path.is_dir() and data:
-    paths, where = _folder_splits(path), str(path)
-  elif path.exists() or "," not in data:
-    if not data or not path.exists():
-      raise UserError(
-        f"{data or 'no data given'}: no such file or folder; give a folder or files "
-        "with train, validation and test, or write one with "
-        "`python -m ssljax.data.prepare`"
-      )
+  if not data or (not path.exists() and "," not in data):
+    raise UserError(
+      f"{data or 'no data given'}: no such file or folder; give a folder or files "
+      "with train, validation and test, or write one with "
+      "`python -m ssljax.data.prepare`"
+    )
+  if path.exists() and not path.is_dir():
     matches = [] if complete else _matching_splits(path)
     return {matches[0] if len(matches) == 1 else "train": [path]}
-  else:
-    paths, where = {}, data
-    for name in filter(None, (name.strip() for name in data.split(","))):
-      path = Path(name).expanduser()
-      files.check_format(path)
-      matches = _matching_splits(path)
-      if len(matches) != 1:
-        raise UserError(
-          f"{path}: the file name must contain exactly one of the words train, "
-          "validation (val, dev) and test, to say which split it is; rename the file"
-        )
-      _add(paths, matches[0], [path])
-  if complete or not paths:
-    missing = [name for name in SPLITS if name not in paths]
-    if missing:
-      present = ", ".join(name for name in SPLITS if name in paths) or "none"
-      raise UserError(
-        f"{where}: no {' and no '.join(missing)} split (found: {present}); add a file "
-        f"such as {missing[0]}.jsonl, or give a single file, which is split 70/10/20"
-      )
+  paths = _folder_splits(path) if path.is_dir() else _listed_splits(data)
+  missing = [name for name in SPLITS if name not in paths]
+  if missing and (complete or not paths):
+    present = ", ".join(name for name in SPLITS if name in paths) or "none"
+    where = path if path.is_dir() else data
+    raise UserError(
+      f"{where}: no {' and no '.join(missing)} split (found: {present}); add a file "
+      f"such as {missing[0]}.jsonl, or give a single file, which is split 70/10/20"
+    )
   return {name: paths[name] for name in SPLITS if name in paths}
 
 
 def match_names(names: Iterable[str]) -> dict[str, str]:
-  """Maps our split names to those of `names` that mean the same."""
+  """Maps each of our splits to the one of `names` that means the same."""
   return {
     split: name
     for split, words in SPLITS.items()
@@ -73,14 +60,10 @@ def match_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def find_test_files(path: Path) -> list[Path]:
-  """The file itself, or the files of a folder's test split.
-
-  Raises:
-    UserError: a folder without a test split.
-  """
+  """The file itself, or the files of a folder's test split; UserError without one."""
   if not path.is_dir():
     return [path]
-  paths = _folder_splits(path).get("test", [])
+  paths = _folder_splits(path).get("test")
   if not paths:
     raise UserError(
       f"{path}: no test split; give a file, or a folder with test/ or test.jsonl"
@@ -89,9 +72,25 @@ def find_test_files(path: Path) -> list[Path]:
 
 
 def _matching_splits(path: Path) -> list[str]:
-  """The splits that a word of the file's name stands for."""
+  """The splits that the words in the file's name stand for."""
   name_words = set(re.split(r"[\W_]+", files.stem(path).lower()))
   return [split for split, words in SPLITS.items() if name_words & set(words)]
+
+
+def _listed_splits(data: str) -> dict[str, list[Path]]:
+  """The splits of files separated by commas."""
+  splits: dict[str, list[Path]] = {}
+  for name in filter(None, (name.strip() for name in data.split(","))):
+    path = Path(name).expanduser()
+    files.check_format(path)
+    matches = _matching_splits(path)
+    if len(matches) != 1:
+      raise UserError(
+        f"{path}: the file name must contain exactly one of the words train, "
+        "validation (val, dev) and test, to say which split it is; rename the file"
+      )
+    _add(splits, matches[0], [path])
+  return splits
 
 
 def _folder_splits(folder: Path) -> dict[str, list[Path]]:

@@ -13,11 +13,11 @@ from ssljax.errors import UserError
 
 
 def resolve_data(data: str) -> str:
-  """The path for `--config.data`; named sources are first built in the cache.
+  """Returns the path of `--config.data`, after building a named source in the cache.
 
   Args:
     data: `name` or `name:task` of a named source, such as `pyrit` or `aegis:response`.
-      Anything else, and an existing path with that name, is returned unchanged.
+      Anything else is returned unchanged, and so is the name of an existing path.
   """
   name, _, task = data.partition(":")
   if name not in named.source_names() or Path(data).exists():
@@ -27,22 +27,19 @@ def resolve_data(data: str) -> str:
     try:
       build_named(name, output, task)
     except UserError:
-      if not output.exists():  # otherwise another process was faster
+      if not output.exists():  # if it exists, another process was faster
         raise
   return str(output)
 
 
 def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) -> dict:
-  """Writes a named source as a dataset folder.
+  """Writes a named source as a dataset folder and returns the content of dataset.json.
 
   Args:
     name: one of `named.source_names()`.
     output: the folder, which must not exist.
     task: "prompt" or "response"; "" is the source's default.
-    seed: for the validation split, if the source has none.
-
-  Returns:
-    The content of dataset.json.
+    seed: for drawing a validation split, if the source has none.
 
   Raises:
     UserError: a task without labels, an existing output, a source that cannot be
@@ -53,20 +50,18 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
   if name == named.PYRIT:
     return write.write_dataset(_read_pyrit(), output, named.PYRIT_SEED)
   source = named.SOURCES[name]
-  dropped = collections.Counter()
-  loaded: dict[str, Mapping[str, hub.HubSplit]] = {}  # by configuration
-  splits = {}
+  dropped, splits = collections.Counter(), {}
+  configs = dict.fromkeys(config for config, _ in source.splits.values())
+  loaded = {config: hub.load_hub_dataset(source.hub, config) for config in configs}
   for split, (config, hub_name) in source.splits.items():
-    if config not in loaded:
-      loaded[config] = hub.load_hub_dataset(source.hub, config)
     hub_split = _hub_split(source.hub, loaded[config], hub_name)
-    missing = [name for name in source.columns if name not in hub_split.columns]
-    if missing:
-      raise UserError(
-        f"{source.hub}: column {missing[0]!r} no longer exists (the columns are "
-        f"{', '.join(hub_split.columns)}); use --source={source.hub} with --columns "
-        "instead"
-      )
+    for column in source.columns:
+      if column not in hub_split.columns:
+        raise UserError(
+          f"{source.hub}: column {column!r} no longer exists (the columns are "
+          f"{', '.join(hub_split.columns)}); use --source={source.hub} with --columns "
+          "instead"
+        )
     splits[split] = convert.collect_records(
       _numbered(f"{source.hub} {hub_name}", hub_split.rows),
       lambda row, location, split=split: source.record(row, task, split),
@@ -94,27 +89,31 @@ def build_from_files(
   config: str = "",
   seed: int = 0,
 ) -> dict:
-  """Writes files, or any dataset of the Hub, as a dataset folder.
+  """Writes files or a Hub dataset as a dataset folder; returns dataset.json's content.
 
   Args:
     source: a file, a folder, files separated by commas, or `owner/name` on the Hub.
     output: the folder, which must not exist.
-    columns: our column -> the source's, for any of `convert.COLUMNS`.
+    columns: our column -> the source's column, for any of `convert.COLUMNS`.
     labels: class names by id; empty if the label column holds ids.
-    splits: our split -> the Hub's; by default splits are matched by name.
+    splits: our split -> the split on the Hub; by default, splits are matched by name.
     config: configuration of a Hub dataset.
-    seed: for splits that the source doesn't have.
-
-  Returns:
-    The content of dataset.json.
+    seed: for drawing the splits that the source doesn't have.
   """
   output = write.check_is_new(output)
-  _check_names("--columns", columns, convert.COLUMNS)
-  _check_names("--splits", splits or {}, split_files.SPLITS)
+  for flag, names, accepted in (
+    ("--columns", columns, convert.COLUMNS),
+    ("--splits", splits or {}, split_files.SPLITS),
+  ):
+    for name in names:
+      if name not in accepted:
+        raise UserError(f"{flag}: unknown name {name!r}; use {', '.join(accepted)}")
   all_columns = {name: columns.get(name, name) for name in convert.COLUMNS}
   if _is_path(source):
-    paths_of = split_files.find_splits(source, complete=False)
-    rows_of = {name: _file_rows(paths) for name, paths in paths_of.items()}
+    rows_of = {
+      name: ((path, *row) for path in paths for row in files.read_rows(path))
+      for name, paths in split_files.find_splits(source, complete=False).items()
+    }
   else:
     loaded = hub.load_hub_dataset(source, config)
     name_of = splits or split_files.match_names(loaded)
@@ -130,9 +129,9 @@ def build_from_files(
       split: _numbered(f"{source} {split}", hub_split.rows)
       for split, hub_split in hub_splits.items()
     }
-    # The class names of the dataset itself.
-    first = next(iter(hub_splits.values()))
-    labels = labels or first.classes.get(all_columns["label"], ())
+    if not labels:  # use the class names that the dataset declares
+      first = next(iter(hub_splits.values()))
+      labels = first.classes.get(all_columns["label"], ())
   convert_row = convert.column_converter(all_columns, labels, list(columns))
   dropped, with_views = collections.Counter(), 0
 
@@ -145,11 +144,7 @@ def build_from_files(
   stem = re.sub(r"[^\w.-]+", "_", "data" if "," in source else Path(source).name)
   records = {
     name: convert.collect_records(
-      rows,
-      count_views if name == "train" else convert.require_label(count_views),
-      f"{stem}-{name}",
-      labels,
-      dropped,
+      rows, count_views, f"{stem}-{name}", labels, dropped, name != "train"
     )
     for name, rows in rows_of.items()
   }
@@ -186,12 +181,6 @@ def _numbered(name: str, rows: Iterable[Mapping]) -> Iterator[convert.SourceRow]
   return ((Path(name), number, row) for number, row in enumerate(rows, 1))
 
 
-def _file_rows(paths: Sequence[Path]) -> Iterator[convert.SourceRow]:
-  for path in paths:
-    for number, row in files.read_rows(path):
-      yield path, number, row
-
-
 def _hub_split(
   source: str, loaded: Mapping[str, hub.HubSplit], name: str
 ) -> hub.HubSplit:
@@ -204,7 +193,7 @@ def _hub_split(
 
 
 def _is_path(source: str) -> bool:
-  """Whether a source is a file or folder, as opposed to a dataset on the Hub."""
+  """Whether a source is a path, not a Hub dataset; UserError if it is neither."""
   if Path(source).expanduser().exists() or "," in source or files.suffix(Path(source)):
     return True
   if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
@@ -215,9 +204,3 @@ def _is_path(source: str) -> bool:
     f"{f'; did you mean {nearest[0]}?' if nearest else ''} (named sources: "
     f"{', '.join(named.source_names())}; write a Hub dataset as owner/name)"
   )
-
-
-def _check_names(flag: str, names: Iterable[str], accepted: Iterable[str]) -> None:
-  for name in names:
-    if name not in accepted:
-      raise UserError(f"{flag}: unknown name {name!r}; use {', '.join(accepted)}")

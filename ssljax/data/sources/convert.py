@@ -1,6 +1,7 @@
-"""Converts rows of any layout to records: renames columns, maps labels to ids."""
+"""Converts rows of any layout to records: renames columns and maps labels to ids."""
 
 import collections
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ssljax.errors import UserError
 
 COLUMNS = ("id", "text", "response", "label", "category")  # that --columns can map
 
-SourceRow = tuple[Path, int, Mapping]  # (file, or dataset and split; line; the row)
+SourceRow = tuple[Path, int, Mapping]  # (file or name of the split, line, row)
 # (row, its location) -> a record, or the reason for dropping the row.
 Converter = Callable[[Mapping, str], dict | str]
 
@@ -26,15 +27,17 @@ def collect_records(
   prefix: str,
   labels: Sequence[str],
   dropped: collections.Counter,
+  drop_unlabelled: bool = False,
 ) -> Records:
   """Converts the rows of one split.
 
   Args:
-    rows: of one split.
+    rows: the rows with their locations.
     convert: returns a record without source, or the reason for dropping the row.
-    prefix: records without an id get `<prefix>:<row>`; also every record's source.
-    labels: class names by id, stored as label_name; empty keeps the records' own names.
+    prefix: the source of every record; records without an id get `<prefix>:<row>`.
+    labels: class names by id, stored as label_name; if empty, records keep their names.
     dropped: counts the dropped rows by reason.
+    drop_unlabelled: whether to drop rows without a label, as validation and test need.
   """
   tables, paths, path, line = [], {}, [], []
   count = 0
@@ -48,15 +51,13 @@ def collect_records(
         dropped[record] += 1
         continue
       label = record.get("label")
-      name = record.get("label_name")
-      records.append(
-        {
-          **record,
-          "id": record.get("id") or f"{prefix}:{count}",
-          "label_name": labels[label] if labels and label is not None else name,
-          "source": prefix,
-        }
-      )
+      if label is None and drop_unlabelled:
+        dropped[NO_LABEL] += 1
+        continue
+      id_ = record.get("id") or f"{prefix}:{count}"
+      records.append({**record, "id": id_, "source": prefix})
+      if labels and label is not None:
+        records[-1]["label_name"] = labels[label]
       locations.append(location)
       path.append(paths.setdefault(file, len(paths)))
       line.append(number)
@@ -78,12 +79,12 @@ def collect_records(
 def column_converter(
   columns: Mapping[str, str], labels: Sequence[str], required: Sequence[str]
 ) -> Converter:
-  """The conversion that --columns and --labels describe.
+  """Returns the conversion that --columns and --labels describe.
 
   Args:
-    columns: our column -> the source's, for all of COLUMNS.
+    columns: our column -> the source's column, for all of COLUMNS.
     labels: class names by id, or empty.
-    required: columns named by the user, which every row must have.
+    required: our columns that --columns maps; every row must have them.
   """
 
   def convert(row: Mapping, location: str) -> dict | str:
@@ -104,23 +105,11 @@ def column_converter(
       "response": _string(row, columns["response"], location) or None,
       "label": label,
       "category": _string(row, columns["category"], location) or None,
-      # Files that are in our layout already may have label names.
+      # Files in the layout of ssljax may have label names.
       "label_name": None if label is None else row.get("label_name") or None,
     }
 
   return convert
-
-
-def require_label(convert: Converter) -> Converter:
-  """Also drops rows without a label, for validation and test."""
-
-  def convert_labelled(row: Mapping, location: str) -> dict | str:
-    record = convert(row, location)
-    if not isinstance(record, str) and record.get("label") is None:
-      return NO_LABEL
-    return record
-
-  return convert_labelled
 
 
 def _string(row: Mapping, name: str, location: str) -> str | None:
@@ -138,23 +127,15 @@ def _label_id(
 ) -> int | None:
   if value is None or value == "" or value != value:  # NaN means null
     return None
-  if labels:
-    names = [name.casefold() for name in labels]
-    name = str(value).strip().casefold()
-    if name in names:
-      return names.index(name)
-  number = None
-  if not isinstance(value, bool):
-    try:
-      number = float(value)
-    except (TypeError, ValueError):
-      number = None
-  if (
-    number is None
-    or not number.is_integer()
-    or number < 0
-    or (labels and number >= len(labels))
-  ):
+  names = [name.casefold() for name in labels]
+  name = str(value).strip().casefold()
+  if name in names:
+    return names.index(name)
+  try:
+    number = math.nan if isinstance(value, bool) else float(value)
+  except (TypeError, ValueError):
+    number = math.nan
+  if not number.is_integer() or not 0 <= number < (len(labels) or math.inf):
     expected = f"one of {', '.join(labels)} or their ids" if labels else "a class id"
     raise UserError(
       f"{location}: {column} is {files.shorten(value)}, which is not {expected}; list "

@@ -1,7 +1,7 @@
 """Reads datasets of the Hugging Face Hub.
 
-`datasets` is imported inside the functions because the import takes a second and only
-`prepare` needs it.
+`datasets` is imported inside a function: the import takes a second, and most commands
+don't need it.
 """
 
 import logging
@@ -17,10 +17,8 @@ TIMEOUT = 5.0  # seconds to wait for the Hub's first answer
 
 
 class HubSplit(NamedTuple):
-  """One split: its rows, and the class names of its label columns."""
-
   rows: Iterator[dict]
-  classes: Mapping[str, tuple[str, ...]]  # by column
+  classes: Mapping[str, tuple[str, ...]]  # label column -> class names by id
   columns: tuple[str, ...]
 
 
@@ -29,11 +27,11 @@ def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
 
   Args:
     name: `owner/name`.
-    config: its configuration ("subset"), if it has several.
+    config: the configuration ("subset") to load, if the dataset has several.
 
   Raises:
-    UserError: the Hub doesn't answer in time, the dataset doesn't exist, its terms
-      haven't been accepted, or it cannot be loaded without running its own code.
+    UserError: the Hub doesn't answer in time; the dataset doesn't exist, needs its
+      terms accepted, or cannot be loaded without running its loading script.
   """
   _check_access(name)
   with warnings.catch_warnings():
@@ -62,7 +60,7 @@ def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
 
 
 def _check_access(name: str) -> None:
-  """Fails quickly; a download would retry for half a minute."""
+  """Fails quickly without access; a download would retry for half a minute."""
   from huggingface_hub import HfApi
 
   try:
@@ -79,7 +77,7 @@ def _iterate_rows(rows) -> Iterator[dict]:
 
 
 def _explain(name: str, error: Exception) -> UserError:
-  """Turns an error of `datasets` or `huggingface_hub` into one line with a remedy."""
+  """The UserError for an exception of `datasets` or `huggingface_hub`."""
   from huggingface_hub import errors
 
   chain = [error]  # `datasets` wraps the errors of `huggingface_hub`
@@ -103,10 +101,10 @@ def _explain(name: str, error: Exception) -> UserError:
   if any(word in types for word in ("Connect", "Timeout", "TransportError", "Offline")):
     return UserError(
       f"{name}: cannot reach the Hugging Face Hub ({reason}); check the network, or "
-      "download the files in another way and give them with --source=FILES"
+      "download the files another way and give them with --source=FILES"
     )
   return UserError(
-    f"{name}: cannot be loaded from the Hub ({reason}); it may need --config_name, or "
-    "a loading script, which is not run: download its files and give them with "
-    "--source=FILES"
+    f"{name}: cannot be loaded from the Hub ({reason}); if it has several "
+    "configurations, set --config_name; if it needs a loading script, which ssljax "
+    "doesn't run, download its files and give them with --source=FILES"
   )

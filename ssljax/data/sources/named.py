@@ -1,7 +1,7 @@
 """The named public datasets: where they are, their columns, and what labels mean.
 
-Each is an entry of SOURCES with a small function from a row of the source to a record,
-or to the reason for dropping the row. Column layouts are those on the Hugging Face Hub
+Each is an entry of SOURCES. A small function turns a row of the source into a record,
+or returns the reason for dropping the row. The columns are as on the Hugging Face Hub
 in November 2026.
 """
 
@@ -27,17 +27,15 @@ Record = dict[str, object]
 
 
 class NamedSource(NamedTuple):
-  """Where a dataset is and how to read its rows."""
-
   hub: str  # owner/name on the Hub
   splits: Mapping[str, tuple[str, str]]  # our split -> (configuration, its split)
-  columns: tuple[str, ...]  # columns read; an error if one is missing
+  columns: tuple[str, ...]  # the columns that `record` needs
   # (row, task, our split) -> a record without id, or the reason for dropping the row.
   record: Callable[[Row, str, str], Record | str]
   labels: tuple[str, ...]  # class names by id
   licence: str
   tasks: tuple[str, ...] = ("prompt",)  # the first is the default
-  validation: float = 0.1  # share of train, if the source has no validation split
+  validation: float = 0.1  # fraction of train to use if there is no validation split
 
 
 def clean(value: object) -> str:
@@ -47,40 +45,34 @@ def clean(value: object) -> str:
 
 def _pair(row: Row, task: str, label: int, category: str | None = None) -> Record | str:
   """A labelled prompt, with its response if the task is "response"."""
-  record = {"text": row["prompt"], "label": label, "category": category}
   if not clean(row["prompt"]):
     return NO_TEXT
-  if task == "response":
-    if not clean(row["response"]):
-      return NO_RESPONSE
-    record["response"] = row["response"]
-  return record
+  record = {"text": row["prompt"], "label": label, "category": category}
+  if task == "prompt":
+    return record
+  if not clean(row["response"]):
+    return NO_RESPONSE
+  return {**record, "response": row["response"]}
 
 
 def wildguardmix(row: Row, task: str, part: str) -> Record | str:
   label = row[f"{task}_harm_label"]
   if label not in HARM:
     return NO_LABEL
-  categories = [
-    clean(row["subcategory"]),
-    "adversarial" if row["adversarial"] else "",
-  ]
-  category = ";".join(filter(None, categories)) or None
-  return _pair(row, task, HARM.index(label), category)
+  categories = [clean(row["subcategory"]), "adversarial" if row["adversarial"] else ""]
+  return _pair(row, task, HARM.index(label), ";".join(filter(None, categories)) or None)
 
 
 def aegis(row: Row, task: str, part: str) -> Record | str:
-  # For the response task this is `response_label`; `prompt_label` is about the prompt.
   label = row[f"{task}_label"]
   if label not in ("safe", "unsafe"):
     return NO_LABEL
-  if row["prompt"] == "REDACTED":  # the source has only an id from another corpus
+  if row["prompt"] == "REDACTED":  # the source gives only the id in another corpus
     return REDACTED
   violated = clean(row["violated_categories"])
   if part == "train" and violated in ("Needs Caution", "Other"):
     return UNCERTAIN
-  category = ";".join(violated.split(", ")) or None
-  return _pair(row, task, int(label == "unsafe"), category)
+  return _pair(row, task, int(label == "unsafe"), violated.replace(", ", ";") or None)
 
 
 MODERATION = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
@@ -88,7 +80,7 @@ MODERATION = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
 
 def openai_moderation(row: Row, task: str, part: str) -> Record | str:
   flags = {name: row.get(name) for name in MODERATION}
-  # NaN, which differs from itself, is a missing value in a column of floats.
+  # A missing value in a column of floats is NaN, which differs from itself.
   missing = [name for name, flag in flags.items() if flag is None or flag != flag]
   harmful = [name for name, flag in flags.items() if flag == 1]
   if missing and not harmful:
@@ -99,13 +91,9 @@ def openai_moderation(row: Row, task: str, part: str) -> Record | str:
 def toxic_chat(row: Row, task: str, part: str) -> Record | str:
   if row["toxicity"] is None:
     return NO_LABEL
-  if not clean(row["user_input"]):
-    return NO_TEXT
-  return {
-    "text": row["user_input"],
-    "label": int(row["toxicity"]),
-    "category": "jailbreak" if row["jailbreaking"] else None,
-  }
+  category = "jailbreak" if row["jailbreaking"] else None
+  prompt = {"prompt": row["user_input"]}
+  return _pair(prompt, task, int(row["toxicity"]), category)
 
 
 def beaver_tails(row: Row, task: str, part: str) -> Record | str:
@@ -137,8 +125,17 @@ def yahoo(row: Row, task: str, part: str) -> Record | str:
   return _labelled_text(row["topic"], text)
 
 
+def _text_and_label_source(
+  hub: str, labels: tuple[str, ...], licence: str, validation: float
+) -> NamedSource:
+  columns = ("text", "label")
+  return NamedSource(
+    hub, TRAIN_AND_TEST, columns, text_and_label, labels, licence, validation=validation
+  )
+
+
 TRAIN_AND_TEST = {"train": ("", "train"), "test": ("", "test")}
-PAPERS = "none stated; made for research"
+UNSTATED = "none stated; made for research"
 SOURCES = {
   "wildguardmix": NamedSource(
     "allenai/wildguardmix",
@@ -194,35 +191,23 @@ SOURCES = {
     HARM,
     "CC-BY 4.0",
   ),
-  "ag_news": NamedSource(
+  "ag_news": _text_and_label_source(
     "fancyzhx/ag_news",
-    TRAIN_AND_TEST,
-    ("text", "label"),
-    text_and_label,
     ("world", "sports", "business", "sci_tech"),
-    PAPERS,
-    validation=10_000 / 120_000,
+    UNSTATED,
+    10_000 / 120_000,
   ),
-  "imdb": NamedSource(
-    "stanfordnlp/imdb",
-    TRAIN_AND_TEST,
-    ("text", "label"),
-    text_and_label,
-    ("negative", "positive"),
-    PAPERS,
-    validation=2_000 / 25_000,
+  "imdb": _text_and_label_source(
+    "stanfordnlp/imdb", ("negative", "positive"), UNSTATED, 2_000 / 25_000
   ),
-  "yelp": NamedSource(
+  "yelp": _text_and_label_source(
     "Yelp/yelp_review_full",
-    TRAIN_AND_TEST,
-    ("text", "label"),
-    text_and_label,
     STARS,
     "Yelp's data set terms: academic use",
-    validation=50_000 / 650_000,
+    50_000 / 650_000,
   ),
-  # The English part of the multilingual Amazon reviews, from a copy that needs no
-  # loading script. This isn't the larger "Amazon review full" of 2015.
+  # The English Amazon reviews of the multilingual corpus, from a copy without a loading
+  # script. The "Amazon review full" of 2015 is a larger dataset.
   "amazon": NamedSource(
     "mteb/AmazonReviewsClassification",
     {name: ("en", name) for name in ("train", "validation", "test")},
@@ -241,11 +226,11 @@ SOURCES = {
       *("computers_internet", "sports", "business_finance", "entertainment_music"),
       *("family_relationships", "politics_government"),
     ),
-    PAPERS,
+    UNSTATED,
     validation=50_000 / 1_400_000,
   ),
 }
-PYRIT = "pyrit"  # not on the Hub: human-scored responses inside the PyRIT package
+PYRIT = "pyrit"  # human-scored responses inside the PyRIT package, not on the Hub
 PYRIT_LICENCE = "MIT, of the PyRIT package (Microsoft)"
 PYRIT_SEED = 0  # fixed, so that everyone gets the same splits
 
@@ -256,11 +241,7 @@ def source_names() -> tuple[str, ...]:
 
 
 def check_task(name: str, task: str = "") -> str:
-  """The task to prepare a named source for; "" is its default.
-
-  Raises:
-    UserError: the source has no labels for `task`.
-  """
+  """Returns `task`, or the source's default for ""; UserError without such labels."""
   tasks = ("response",) if name == PYRIT else SOURCES[name].tasks
   if task and task not in tasks:
     raise UserError(
@@ -271,13 +252,13 @@ def check_task(name: str, task: str = "") -> str:
 
 
 def read_pyrit(folder: Path) -> dict[str, list[Record]]:
-  """Reads the responses of language models that people scored for harm, 0 to 1.
+  """Reads model responses that people scored for harm, from 0 to 1.
 
-  Duplicates are dropped (the first is kept). A mean score of 0.5 or more is harmful. An
-  objective is never in two splits.
+  A mean score of 0.5 or more is harmful. Only the first of several equal pairs is kept.
+  All responses to an objective are in one split.
 
   Args:
-    folder: the files of the PyRIT wheel, under their paths inside it.
+    folder: the unpacked PyRIT wheel.
 
   Returns:
     Records of train, validation and test: 70, 10 and 20 % of 984.
@@ -292,21 +273,20 @@ def read_pyrit(folder: Path) -> dict[str, list[Record]]:
         for name, value in row.items()
         if name and name.startswith("human_score") and value
       ]
-      key = (row["objective"], row["assistant_response"])
-      if key in records or not scores or not all(map(clean, key)):
-        continue
-      records[key] = {
-        "id": f"pyrit-{len(records)}",
-        "text": row["objective"],
-        "response": row["assistant_response"],
-        "label": int(sum(scores) / len(scores) >= 0.5),
-        "category": row["harm_category"].lower(),
-      }
+      text, response = row["objective"], row["assistant_response"]
+      if scores and clean(text) and clean(response) and (text, response) not in records:
+        records[text, response] = {
+          "id": f"pyrit-{len(records)}",
+          "text": text,
+          "response": response,
+          "label": int(sum(scores) / len(scores) >= 0.5),
+          "category": row["harm_category"].lower(),
+        }
   rows = list(records.values())
   if not rows:
     raise UserError(
-      f"{folder}: no scored responses of PyRIT 1.1.0 found; delete the folder, and it "
-      "will be fetched again"
+      f"{folder}: no scored responses of PyRIT 1.1.0 found; delete the folder to fetch "
+      "it again"
     )
   groups = split.group_texts([row["text"] for row in rows])
   labels = np.array([row["label"] for row in rows])
@@ -320,8 +300,7 @@ def read_pyrit(folder: Path) -> dict[str, list[Record]]:
 def _rows_after_comments(path: Path) -> Iterator[dict[str, str]]:
   with path.open(encoding="utf-8-sig", newline="") as file:
     line = file.readline()
-    # Only above the header: responses may contain lines that start with #.
+    # Skip comments only above the header: responses may have lines that start with #.
     while line.startswith("#") or (line and not line.strip(" ,\r\n")):
       line = file.readline()
-    header = next(csv.reader([line]))
-    yield from csv.DictReader(file, header)
+    yield from csv.DictReader(file, next(csv.reader([line])))

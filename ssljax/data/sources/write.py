@@ -1,4 +1,4 @@
-"""Writes a dataset folder: divides records into splits, removes duplicates, checks."""
+"""Divides records into splits, removes duplicates, and writes a dataset folder."""
 
 import collections
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ class RawDataset(NamedTuple):
   labels: tuple[str, ...]  # class names by id; () reads them from the records
   dropped: collections.Counter  # dropped rows by reason
   about: Mapping[str, object]  # for dataset.json: source, licence, columns, …
-  validation: float = 0.1  # share of train for validation, if there is no such split
+  validation: float = 0.1  # fraction of train to use if there is no validation split
   notes: tuple[str, ...] = ()  # for dataset.json and the log
 
 
 def check_is_new(output: str | Path) -> Path:
-  """The path of a folder to write; raises UserError if it exists."""
+  """Returns the path of a folder to write; UserError if the path exists."""
   output = Path(output).expanduser()
   if output.exists() or output.is_symlink():
     raise UserError(f"--output={output} already exists; remove it or use another name")
@@ -41,12 +41,12 @@ def check_is_new(output: str | Path) -> Path:
 
 
 def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
-  """Divides into splits, removes duplicates across splits, checks, and writes.
+  """Divides, deduplicates, checks and writes the records.
 
   Args:
     raw: the records and their description.
-    output: the folder, which must not exist. It appears only when it is complete.
-    seed: for splits that the source doesn't have.
+    output: the folder, which must not exist; it is written atomically.
+    seed: for drawing the splits that the source doesn't have.
 
   Returns:
     The content of dataset.json.
@@ -72,7 +72,17 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
     "dropped": dict(dropped),
     "notes": [*raw.notes, *notes],
   }
-  _write_folder(splits, about, output)
+  try:
+    with atomic_folder(output) as folder:
+      for name, rows in splits.items():
+        write_parquet(rows, folder / name / "part-0.parquet")
+      write_json(folder / "dataset.json", about)
+      check_is_new(output)  # it may have appeared while we wrote
+  except OSError as error:
+    raise UserError(
+      f"--output={output}: cannot be written ({error}); free some space or use another "
+      "folder"
+    ) from error
   return about
 
 
@@ -98,37 +108,31 @@ def _remove_copies(
 def _add_splits(
   splits: dict[str, Records], validation: float, seed: int
 ) -> tuple[dict[str, Records], list[str]]:
-  """Takes missing splits from train, keeping rows with the same text together."""
+  """Takes missing splits from train, and keeps rows with the same text together."""
   if list(splits) == ["test"]:
     return splits, ["only a test split: use it with python -m ssljax.evaluate"]
   if "train" not in splits:
     raise UserError(
       f"no train split (found: {', '.join(splits)}); name a file or split train"
     )
-  missing = {
-    name: share
-    for name, share in (
-      ("validation", validation if "test" in splits else SHARES[1]),
-      ("test", SHARES[2]),
-    )
-    if name not in splits
+  shares = {
+    "validation": validation if "test" in splits else SHARES[1],
+    "test": SHARES[2],
   }
+  missing = {name: share for name, share in shares.items() if name not in splits}
   if not missing:
     return splits, []
   train = splits["train"]
-  shares = (1 - sum(missing.values()), *missing.values())
   groups = split.group_texts(train.column("text"))
-  parts = split.divide(groups, train.label, shares, seed)
-  divided = {
-    name: train.take(rows)
-    for name, rows in zip(("train", *missing), parts, strict=True)
-  }
+  fractions = (1 - sum(missing.values()), *missing.values())
+  parts = split.divide(groups, train.label, fractions, seed)
+  divided = zip(("train", *missing), map(train.take, parts), strict=True)
   listed = " and ".join(f"{name} ({share:.1%})" for name, share in missing.items())
   note = (
     f"{listed} taken from train with seed {seed}, keeping rows with the same text "
     "together"
   )
-  return {**splits, **divided}, [note]
+  return {**splits, **dict(divided)}, [note]
 
 
 def _class_names(
@@ -158,17 +162,3 @@ def _count_rows(rows: Records, labels: tuple[str, ...]) -> dict:
   if (label < 0).any():
     counts["unlabelled"] = int((label < 0).sum())
   return {"all": len(rows), **counts}
-
-
-def _write_folder(splits: Mapping[str, Records], about: dict, output: Path) -> None:
-  try:
-    with atomic_folder(output) as folder:
-      for name, rows in splits.items():
-        write_parquet(rows, folder / name / "part-0.parquet")
-      write_json(folder / "dataset.json", about)
-      check_is_new(output)  # it may have appeared while we wrote
-  except OSError as error:
-    raise UserError(
-      f"--output={output}: cannot be written ({error}); free some space or use another "
-      "folder"
-    ) from error
