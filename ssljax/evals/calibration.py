@@ -14,7 +14,7 @@ from scipy import optimize, special
 from ssljax.evals.classification import HARMFUL, ONE_CLASS, softmax
 
 BINS = 15
-LOWEST, HIGHEST = 0.05, 20.0  # a few hundred texts support no value beyond
+LOWEST, HIGHEST = 0.05, 20.0  # more extreme values need more than a few hundred texts
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str | None]:
@@ -53,7 +53,7 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str |
 def scores_and_outcomes(
   probability: np.ndarray, label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(score f64 [n], outcome bool [n]): the two sides that calibration compares.
+  """(score f64 [n], outcome bool [n]), which agree if the score is calibrated.
 
   With two classes: the probability of harm, and whether the text is harmful. With more:
   the probability of the predicted class, and whether the prediction is correct.

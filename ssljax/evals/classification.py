@@ -73,7 +73,7 @@ def classification_metrics(
 
 
 def undefined_reasons(logits: np.ndarray, label: np.ndarray) -> dict[str, str]:
-  """Why metrics of `classification_metrics` are None, by name."""
+  """The reasons why metrics of `classification_metrics` are None, by metric."""
   means = ("balanced_accuracy", "macro_f1", "auroc", "auprc")
   rates = ("precision", "recall", "f1")
   two_classes = logits.shape[-1] == 2
@@ -92,7 +92,7 @@ def resampled_metrics(
 ) -> dict[str, np.ndarray]:
   """The metrics of `classification_metrics` for R resamples, f64 [R] each.
 
-  A metric that a resample does not define is NaN.
+  A metric is NaN in resamples that don't define it.
 
   Args:
     logits: f32 [n, C].
@@ -119,13 +119,9 @@ def resampled_metrics(
 
 
 def confusion_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
-  """The metrics that depend only on the confusion matrix.
+  """The metrics of `classification_metrics` except AUROC and AUPRC, f64 [R] each.
 
-  Args:
-    confusion: [R, C, C], rows are labels.
-
-  Returns:
-    f64 [R] each, equal to `classification_metrics`, with NaN instead of None.
+  An undefined metric is NaN. The rows of `confusion` [R, C, C] are labels.
   """
   correct = np.diagonal(confusion, axis1=1, axis2=2)
   labelled, predicted = confusion.sum(2), confusion.sum(1)

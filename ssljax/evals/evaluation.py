@@ -1,4 +1,4 @@
-"""Computes the metrics of a set of texts, as result.json and metrics.json hold them."""
+"""Computes the metrics that result.json and metrics.json contain."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class ScoredTexts(NamedTuple):
 
   logits: np.ndarray  # f32 [n, C]
   label: np.ndarray  # i64 [n]
-  columns: Mapping[str, Sequence[Any]] = {}  # to slice by, a value for each text
+  columns: Mapping[str, Sequence[Any]] = {}  # columns to slice by
   truncated: int = 0  # number of texts that were cut to the maximum length
 
   @classmethod
@@ -37,13 +37,12 @@ class ScoredTexts(NamedTuple):
     truncated: np.ndarray,
     columns: Mapping[str, Sequence[Any]] = {},
   ) -> "ScoredTexts":
-    """Combines labelled rows with their logits.
+    """Combines n labelled rows with their logits.
 
     Args:
-      rows: n labelled texts.
       logits: f32 [n, C].
       truncated: bool [n], which texts were cut.
-      columns: to slice by, in addition to those of the records.
+      columns: columns to slice by, in addition to the columns of the records.
     """
     columns = slices.slice_columns(rows, columns)
     return cls(logits, rows.label, columns, int(truncated.sum()))
@@ -81,9 +80,8 @@ def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
   """
   path = workdir / "result.json"
   if not path.exists():
-    return DecisionRule(
-      1.0, {}, dict.fromkeys(("temperature", "thresholds"), UNFINISHED)
-    )
+    undefined = {"temperature": UNFINISHED, "thresholds": UNFINISHED}
+    return DecisionRule(1.0, {}, undefined)
   try:
     result = json.loads(path.read_text(encoding="utf-8"))
     keys = ("threshold", "warning", "validation")
@@ -107,50 +105,44 @@ def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
   return rule
 
 
-def run_metrics(
-  validation: ScoredTexts, test: ScoredTexts, seed: int = 0
-) -> dict[str, Any]:
+def run_metrics(validation: ScoredTexts, test: ScoredTexts) -> dict[str, Any]:
   """The metrics of a finished run, as in result.json."""
   rule = fit_decision_rule(validation)
   return {
     "temperature": rule.temperature,
     "undefined": rule.undefined,
-    "validation": set_metrics(validation, rule, seed),
-    **held_out_metrics(test, rule, seed),
+    "validation": set_metrics(validation, rule),
+    **held_out_metrics(test, rule),
   }
 
 
-def held_out_metrics(
-  texts: ScoredTexts, rule: DecisionRule, seed: int = 0
-) -> dict[str, Any]:
+def held_out_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   """`test`, `thresholds`, `calibration` and `slices` of a set other than validation."""
   wrong = texts.logits.argmax(1) != texts.label
   harmful = texts.label == HARMFUL if texts.logits.shape[1] == 2 else None
   return {
-    "test": set_metrics(texts, rule, seed),
-    "thresholds": threshold_metrics(texts, rule, seed),
+    "test": set_metrics(texts, rule),
+    "thresholds": threshold_metrics(texts, rule),
     "calibration": calibration_metrics(texts, rule),
     "slices": slices.slice_metrics(texts.columns, wrong, harmful),
   }
 
 
-def set_metrics(
-  texts: ScoredTexts, rule: DecisionRule, seed: int = 0
-) -> dict[str, Any]:
+def set_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   """The metrics of one set, each with its 95% interval over texts.
 
   Proportions (accuracy; with two classes also precision and recall) have Wilson's
-  interval, the other metrics a bootstrap interval. For F1, see `_f1_interval`.
+  interval, and the other metrics have a bootstrap interval. For F1, see `_f1_interval`.
 
   Returns:
-    The metrics of `classification_metrics`, `ece` and `brier`, each with
-    `<name>_interval` except ECE; `undefined` with the reason why a metric or its
-    interval is None; `rows`, `truncated`, `by_class` and `confusion_matrix`.
+    The metrics of `classification_metrics`, `ece` and `brier`, each except `ece` with
+    `<name>_interval`; `undefined` with the reason why a metric or its interval is None;
+    `rows`, `truncated`, `by_class` and `confusion_matrix`.
   """
   logits, label = texts.logits, texts.label
   errors = calibration.calibration_errors(logits, label, rule.temperature)
   undefined = classification.undefined_reasons(logits, label)
-  intervals = _intervals(texts, rule, seed)
+  intervals = _intervals(texts, rule)
   metrics: dict[str, Any] = {}
   for name, value in (
     *classification.classification_metrics(logits, label).items(),
@@ -174,13 +166,11 @@ def set_metrics(
   }
 
 
-def _intervals(
-  texts: ScoredTexts, rule: DecisionRule, seed: int
-) -> dict[str, list[float] | None]:
+def _intervals(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   """The interval of each metric of a set."""
   logits, label = texts.logits, texts.label
   squared = calibration.squared_errors(softmax(logits, rule.temperature), label)
-  blocks = lambda: bootstrap.draw_resamples(len(label), seed=seed)
+  blocks = lambda: bootstrap.draw_resamples(len(label))
   resampled = classification.resampled_metrics(logits, label, blocks())
   resampled["brier"] = np.concatenate([counts @ squared for counts in blocks()])
   resampled["brier"] /= len(label)
@@ -210,9 +200,7 @@ def _f1_interval(flagged, harmful, resampled) -> list[float] | None:
   return f1_interval(caught, wrong)
 
 
-def threshold_metrics(
-  texts: ScoredTexts, rule: DecisionRule, seed: int = 0
-) -> dict[str, Any]:
+def threshold_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   """Measures the thresholds on a set other than the one they were chosen on.
 
   Returns:
@@ -227,7 +215,7 @@ def threshold_metrics(
   score = softmax(texts.logits, rule.temperature)[:, HARMFUL]
   harmful = texts.label == HARMFUL
   values = [m["threshold"] for m in existing]
-  blocks = bootstrap.draw_resamples(len(harmful), seed=seed)
+  blocks = bootstrap.draw_resamples(len(harmful))
   resampled = thresholds.resampled_f1(score, harmful, values, blocks)
   for target_metrics, threshold, f1 in zip(existing, values, resampled, strict=True):
     target_metrics |= {

@@ -1,6 +1,6 @@
 """Groups runs by method, dataset and budget, and lists how their configs differ.
 
-A group holds the runs whose configs, on one dataset with one budget of labels, differ
+The runs of a group have one dataset and one budget of labels, and their configs differ
 only in the seed.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from ssljax.errors import UserError
 from ssljax.evals.runs import Run
 
-# Keys that don't define a method: where it ran, and how often it reported.
+# Keys that don't define a method: its seed, where it ran, and how often it reported.
 IGNORED = (
   *("seed", "distributed", "dry_run", "resolved"),
   *("log_every", "checkpoint_every"),
@@ -25,7 +25,7 @@ BASELINE = "supervised"
 
 
 class Group(NamedTuple):
-  """Runs of one method on one dataset with one budget, one for each seed."""
+  """The runs of one method on one dataset with one budget; each has another seed."""
 
   name: str  # the method, with the options in which its groups differ
   data: str
@@ -88,8 +88,8 @@ def _distinguishing_options(runs: Sequence[tuple[tuple, dict[str, Any]]]) -> lis
 def dataset_names(runs: Sequence[Run]) -> list[str]:
   """A short name for the dataset of each run.
 
-  Runs share a dataset if they have the same path, although each seed splits a single
-  file differently. They also share it if they have the same test texts.
+  Runs share a dataset if they have the same path, even if their seeds split one file
+  differently, or if they have the same test texts.
   """
   datasets: list[set] = []  # each has the paths and the test set hashes of one dataset
   for run in runs:
@@ -126,7 +126,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
-  """Mean and sample standard deviation; None where there are too few values."""
+  """Mean and sample standard deviation; None if there are too few values for it."""
   if not values:
     return None, None
   deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -144,10 +144,10 @@ def config_differences(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
   differences = {}
   for option in dict.fromkeys(itertools.chain.from_iterable(configs.values())):
     values = {name: str(config.get(option)) for name, config in configs.items()}
-    defines = option in (DATA, BUDGET, "name") or option.startswith(
-      ("method.", "wrapper.")
-    )
-    if not defines and len(set(values.values())) > 1:
+    listed = option not in (DATA, BUDGET, "name")
+    if option.startswith(("method.", "wrapper.")):
+      listed = False
+    if listed and len(set(values.values())) > 1:
       differences[option] = values
   return differences
 

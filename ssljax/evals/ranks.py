@@ -10,7 +10,7 @@ from ssljax.evals.groups import Group, mean_and_deviation
 
 
 class Ranks(NamedTuple):
-  """Average ranks of methods over all datasets with one budget."""
+  """Average ranks of methods over all datasets, at one budget."""
 
   labels: int  # the budget
   methods: list[str]

@@ -21,7 +21,7 @@ class Run(NamedTuple):
 
   @property
   def labels(self) -> list[str]:
-    """Class names by id."""
+    """The class names, in the order of the class ids."""
     return self.config["resolved"]["labels"]
 
   def predictions(self, split: str = "test") -> Predictions:
@@ -77,7 +77,7 @@ def find_unfinished(paths: Sequence[str]) -> list[Path]:
   for path in paths:
     for config in sorted(Path(path).expanduser().rglob("config.json")):
       if not (config.parent / "result.json").exists():
-        # Another config.json may belong to an exported model.
+        # If it cannot be read, it may belong to an exported model.
         with contextlib.suppress(UserError):
           run_config.read(config.parent)
           workdirs[config.parent.resolve()] = config.parent
@@ -99,7 +99,7 @@ def read_run(workdir: Path) -> Run:
 
 
 def used_no_pseudo_labels(workdir: Path) -> bool:
-  """Whether a finished run computed pseudo-labels but no step used any."""
+  """Whether a finished run computed pseudo-labels but used none in any step."""
   try:
     lines = read_run(workdir).history()["train"]
   except UserError:  # a damaged metrics.jsonl is no reason for the run to fail

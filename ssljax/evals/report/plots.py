@@ -40,13 +40,9 @@ def series_style(k: int) -> dict[str, Any]:
 
 
 def svg_plot(width: float = 4.6, height: float = 3.0) -> Callable:
-  """Decorates a function that draws on axes, so that it returns (SVG, caption).
+  """Decorates a function that draws on axes; `width` and `height` are in inches.
 
-  The decorated function takes the caption in place of the axes.
-
-  Args:
-    width: inches.
-    height: inches.
+  The decorated function takes a caption instead of the axes and returns (SVG, caption).
   """
 
   def decorate(draw: Callable) -> Callable[..., tuple[str, str]]:
