@@ -4,6 +4,7 @@ docs/architecture.md has the same table with what is on each floor.
 """
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -109,3 +110,12 @@ def test_importing_a_method_pulls_in_no_data_and_no_training():
       reached.add(module)
       stack += imports()[module]
   assert {box(m) for m in reached} <= {"methods", "method", "batch", "options", "ops"}
+
+
+def test_the_page_on_the_architecture_names_every_box_and_only_files_that_exist():
+  page = (ROOT / "docs" / "architecture.md").read_text()
+  names = re.findall(r"`([\w/]+(?:\.py|/))`", page)
+  for name in names:
+    assert (ROOT / "ssljax" / name).exists() or (ROOT / name).exists(), name
+  named = {name.split("/")[0].removesuffix(".py") for name in names}
+  assert set(FLOOR) - named <= {"__init__", "__main__"}
