@@ -103,7 +103,13 @@ class Progress(contextlib.AbstractContextManager):
     return " ".join(filter(None, words))
 
   def _format_values(self) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in self._values.items())
+    return " ".join(f"{name} {_shown(value)}" for name, value in self._values.items())
+
+
+def _shown(value: float) -> str:
+  """Rounds to four digits, except whole numbers such as counts of tokens."""
+  is_count = float(value).is_integer() and abs(value) < 1e15
+  return f"{value:.0f}" if is_count else f"{value:.4g}"
 
 
 def _duration(seconds: float) -> str:

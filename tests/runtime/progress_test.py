@@ -76,6 +76,27 @@ def test_the_rate_is_computed_over_the_last_ten_minutes(clock, capsys):
 
 
 @pytest.mark.parametrize(
+  ("value", "text"),
+  [
+    (1_234_567, "1234567"),
+    (1_234_567.0, "1234567"),
+    (0, "0"),
+    (1.0, "1"),
+    (0.123456, "0.1235"),
+    (12345.6, "1.235e+04"),
+    (3e-5, "3e-05"),
+    (1e30, "1e+30"),
+    (float("nan"), "nan"),
+    (float("inf"), "inf"),
+  ],
+)
+def test_whole_numbers_have_all_their_digits(clock, capsys, value, text):
+  shown = Progress(1, "answer")
+  shown.update(1, {"tokens": value})
+  assert capsys.readouterr().err == f"answer 1/1 tokens {text}\n"
+
+
+@pytest.mark.parametrize(
   ("seconds", "text"), [(59.6, "1m00s"), (9, "9s"), (130, "2m10s"), (7500, "2h05m")]
 )
 def test_durations(seconds, text):
