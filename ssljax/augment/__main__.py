@@ -1,4 +1,4 @@
-"""Adds views to a dataset folder, or shows the ones it has.
+"""Adds views to a dataset folder, or shows the views of a dataset folder.
 
 python -m ssljax.augment --config=configs/augment/eda.py --data=FOLDER
 python -m ssljax.augment inspect --data=FOLDER --output=page.html
@@ -6,6 +6,7 @@ python -m ssljax.augment inspect --data=FOLDER --output=page.html
 
 import os
 import sys
+from functools import partial
 
 from absl import flags
 from ml_collections import config_flags
@@ -42,21 +43,20 @@ def main() -> int:
     print("\n".join(list_keys(values.config)))
     return 0
   if values.config is None:
+    names = ", ".join(engines.names())
     raise UserError(
-      "no config: give --config=configs/augment/eda.py, or a name: "
-      f"{', '.join(engines.names())}"
+      f"no config: give --config=configs/augment/eda.py, or a name: {names}"
     )
   if not values.data:
     raise UserError("no data: give --data=FOLDER, a dataset folder")
+  log = partial(print, file=sys.stderr, flush=True)
+  announce = "stopping after the requests in flight; press Ctrl-C again to exit at once"
   # The dataset folder is complete at any moment, so a second signal may exit at once.
-  with StopSignals(on_stop=_announce_stop, abort=os._exit) as stop:
+  with StopSignals(on_stop=partial(log, announce), abort=os._exit) as stop:
     try:
       result = run(values.config.to_dict(), values.data, stop, values.runner)
     except Stopped:
-      print(
-        f"stopped: {values.data} is unchanged; run the same command to continue",
-        file=sys.stderr,
-      )
+      log(f"stopped: {values.data} is unchanged; run the same command to continue")
       return stop.code
   print("\n".join(report.format_lines(result)))
   print(f"train with --config.data={values.data} --config.strong={result['kind']}")
@@ -64,30 +64,21 @@ def main() -> int:
 
 
 def list_keys(config) -> list[str]:
-  """A line for each key; also the keywords of the config's engine, if there is one."""
+  """Describes each config key, and each keyword of the engine if there is a config."""
   lines = options.listing(KEYS, "--config.")
   if config is None:
     return [*lines, "With --config=ENGINE its keywords are listed as well."]
   described = engines.describe(config.engine)
-  own = {key: option for key, option in described.items() if key not in KEYS}
-  return [*lines, "", f"engine {config.engine}:", *options.listing(own, "--config.")]
+  keywords = {key: option for key, option in described.items() if key not in KEYS}
+  lines += ["", f"engine {config.engine}:"]
+  return lines + options.listing(keywords, "--config.")
 
 
 def show() -> int:
   from ssljax.augment import inspect
 
-  values = flags.FLAGS
-  return inspect.show(
-    values.data, values.kind, values.rows, values.split, values.output
-  )
-
-
-def _announce_stop() -> None:
-  print(
-    "stopping after the requests in flight; press Ctrl-C again to exit at once",
-    file=sys.stderr,
-    flush=True,
-  )
+  v = flags.FLAGS
+  return inspect.show(v.data, v.kind, v.rows, v.split, v.output)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Defines the interface of an engine: texts in, candidate views out.
 
 An engine is a module `ssljax/augment/engines/<name>.py` with a function
-`make(**keywords) -> Engine`. `config.engine` names the module, and every key of the
-config that isn't in `configs/augment/base.py` is a keyword of its `make`. A `make` with
-parameters `seed`, `views` or `data` (the dataset folder) also gets those.
+`make(**keywords) -> Engine`. `config.engine` names the module. The keywords are all
+config keys that aren't in ssljax/augment/settings.py. If `make` has a parameter `seed`,
+`views` or `data` (the dataset folder), it also gets this value.
 
 Engines don't read files, cache, filter or retry: the pipeline does. They never see a
 label.
@@ -18,7 +18,7 @@ TOO_LONG = "too long for the model"
 
 
 class Source(NamedTuple):
-  """A text to rewrite, or a pair of text and response. Has no label on purpose."""
+  """A text, or a pair of text and response, to rewrite. It has no label on purpose."""
 
   id: str
   text: str
@@ -26,38 +26,40 @@ class Source(NamedTuple):
 
 
 class Candidate(NamedTuple):
-  """A candidate view, or the reason why there is none.
+  """A candidate view, or the reason why the engine has none.
 
-  For a pair an engine may change the text, the response or both, and repeats the part
-  that it doesn't change.
+  The view of a pair has a new text, a new response or both; the other part is repeated.
   """
 
   text: str = ""
   response: str | None = None
-  problem: str = ""  # "" for a view, else a short reason, such as "refusal"
+  problem: str = ""  # short reason, such as "refusal"; "" for a view
   transient: bool = False  # the problem may go away, so it isn't cached
+
+
+Answers = Iterator[tuple[int, Sequence[Candidate]]]
 
 
 class Engine(NamedTuple):
   """A way to make views.
 
-  `make(sources, number)` yields (i, candidates of sources[i]), each i once and in any
-  order, as soon as they are ready. Usually there is one candidate: number `number` of
-  that text. The pipeline asks for 0, 1, … until the text has its views, and `number`
-  lets an engine vary its prompt, temperature or seed. An empty list means that the text
-  has no more candidates. Equal arguments give equal candidates, unless a server
-  decides.
+  `make(sources, number)` yields (i, candidates of sources[i]) once for each i, in any
+  order, as soon as the candidates are ready. Usually there is one candidate. The
+  pipeline asks for number 0, 1, … until the text has its views, and an engine may vary
+  its prompt, temperature or seed with the number. An empty list means that the text has
+  no more candidates. Equal arguments give equal candidates, unless a server computes
+  the candidates.
   """
 
   name: str  # short; part of `origin` and of the report
-  settings: Mapping[str, Any]  # JSON: everything but the text that results depend on
-  make: Callable[[Sequence[Source], int], Iterator[tuple[int, Sequence[Candidate]]]]
+  settings: Mapping[str, Any]  # JSON: all that results depend on, except the text
+  make: Callable[[Sequence[Source], int], Answers]
   stored: bool = True  # False: making a view is cheaper than a cache look-up
   close: Callable[[], None] = lambda: None
   usage: Callable[[], Mapping[str, float]] = dict  # requests, tokens, cost, … so far
-  # JSON: everything but the text that candidate `number` of a source depends on. None:
-  # `settings` and the number.
+  # Returns JSON: all that candidate `number` depends on, except the text of the source.
+  # By default `settings` and the number.
   asks: Callable[[Source, int], Mapping[str, Any]] | None = None
-  # Called from a signal handler: start nothing new, and let `make` end once the
+  # Called from a signal handler. `make` must start no new request, and end when the
   # requests in flight have finished. None: requests in flight are abandoned.
   stop: Callable[[], None] | None = None

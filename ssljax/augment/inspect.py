@@ -4,7 +4,6 @@ Texts are untrusted: invisible and control characters are escaped, so that they 
 steer the terminal, and markup is escaped in the page.
 """
 
-import html
 import itertools
 import shutil
 import textwrap
@@ -16,36 +15,9 @@ import pyarrow.parquet as pq
 
 from ssljax.augment import report, storage
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import atomic_file
+from ssljax.evals.report.html import render, write_report
 
 MAX_CHARACTERS = 600  # of a text in the terminal; the page shows all of it
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 80em;
-  padding: 0 1em; }}
-table {{ border-collapse: collapse; width: 100%; table-layout: fixed; }}
-th, td {{ border: 1px solid #8886; padding: .5em .7em; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; white-space: pre-wrap; }}
-th {{ background: #8882; white-space: normal; }}
-.about {{ opacity: .7; font-size: 85%; display: block; }}
-.counts td {{ border: 0; padding: .1em .7em; }} .counts {{ width: auto; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
-"""
 
 
 def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
@@ -55,7 +27,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
     data: dataset folder.
     kind: kind of views; "" shows all kinds.
     rows: number of texts, evenly spaced over the split.
-    split: such as "train".
+    split: name of the split, such as "train".
     output: HTML file; "" is inspect.html.
 
   Returns:
@@ -70,20 +42,14 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
   files = storage.check_dataset_folder(folder, (split,))[split]
   records = sample(files, kind, rows)
   if not records:
-    kinds = dict.fromkeys(
-      view["kind"] for record in sample(files, "", 100) for view in record["views"]
-    )
-    available = ", ".join(kinds) or "none; add some with python -m ssljax.augment"
+    kinds = ", ".join(_kinds(sample(files, "", 100)))
     raise UserError(
       f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}; available "
-      f"kinds: {available}"
+      f"kinds: {kinds or 'none; add some with python -m ssljax.augment'}"
     )
   target = Path(output or "inspect.html").expanduser()
-  if target.suffix != ".html":
-    raise UserError(f"--output={output}: the name of the page must end in .html")
   try:
-    with atomic_file(target) as file:
-      file.write(render_page(folder, split, records).encode())
+    write_report(target, render_page(folder, split, records))
   except OSError as error:
     raise UserError(
       f"--output={target}: cannot be written ({error}); choose another file"
@@ -96,27 +62,23 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
 
 
 def sample(files: Sequence[Path], kind: str, rows: int) -> list[dict]:
-  """Reads up to `rows` evenly spaced rows that have views of a kind.
+  """Reads up to `rows` evenly spaced rows that have views of a kind ("": any).
 
-  Args:
-    kind: "" for any; other views of the rows are left out.
+  Views of other kinds are removed from these rows.
   """
   total = sum(pq.read_metadata(path).num_rows for path in files)
   wanted = np.linspace(0, total, rows, endpoint=False).astype(int).tolist()
   records, begin = [], 0
   for path in files:
-    with pq.ParquetFile(path, buffer_size=1 << 20) as file:
-      for batch in file.iter_batches(1024, columns=["id", "text", "response", "views"]):
-        if len(records) == rows:
-          return records
-        if begin + batch.num_rows > wanted[len(records)]:
-          for i, record in enumerate(batch.to_pylist(), begin):
-            views = [
-              v for v in record["views"] or () if v["kind"] == (kind or v["kind"])
-            ]
-            if len(records) < rows and i >= wanted[len(records)] and views:
-              records.append({**record, "views": views})
-        begin += batch.num_rows
+    for table in storage.read_tables(path, 1024, ["id", "text", "response", "views"]):
+      if len(records) == rows:
+        return records
+      if begin + table.num_rows > wanted[len(records)]:
+        for i, record in enumerate(table.to_pylist(), begin):
+          views = [v for v in record["views"] or () if kind in ("", v["kind"])]
+          if len(records) < rows and i >= wanted[len(records)] and views:
+            records.append({**record, "views": views})
+      begin += table.num_rows
   return records
 
 
@@ -133,26 +95,17 @@ def format_columns(record: dict, width: int) -> list[str]:
   column = max(20, (width - 3) // 2)
   lines = ["-" * (2 * column + 3)]
   for view in record["views"]:
-    left, right = (
-      [escape_invisible(title), *_wrap(row["text"], row["response"], column)]
-      for title, row in (
-        (record["id"], record),
-        (f"{view['kind']} ({view['origin']})", view),
-      )
-    )
+    left = _wrap(record["id"], record, column)
+    right = _wrap(f"{view['kind']} ({view['origin']})", view, column)
     for a, b in itertools.zip_longest(left, right, fillvalue=""):
       lines.append(f"{a[:column]:<{column}} | {b[:column]}".rstrip())
     lines.append("")
   return lines
 
 
-def _wrap(text: str, response: str | None, width: int) -> list[str]:
-  lines = []
-  for part in (text, response):
-    if part is None:
-      continue
-    if lines:
-      lines.append("  response:")
+def _wrap(title: str, row: dict, width: int) -> list[str]:
+  lines, text, response = [escape_invisible(title)], row["text"], row["response"]
+  for part in (text,) if response is None else (text, "  response:", response):
     short = part if len(part) <= MAX_CHARACTERS else part[:MAX_CHARACTERS] + " …"
     for line in escape_invisible(short).split("\n"):
       lines += textwrap.wrap(line, width) or [""]
@@ -161,56 +114,23 @@ def _wrap(text: str, response: str | None, width: int) -> list[str]:
 
 def render_page(folder: Path, split: str, records: Sequence[dict]) -> str:
   """Renders one self-contained HTML page without scripts."""
-  body = []
-  for kind in dict.fromkeys(v["kind"] for record in records for v in record["views"]):
-    body.append(f"<h2>{_escape(kind)}</h2>")
-    if counts := report.read(folder, kind).get("counts"):
-      cells = "".join(
-        f"<tr><td>{_escape(name)}</td><td>{_escape(str(n))}</td></tr>"
-        for name, n in counts.items()
-      )
-      body.append(f'<table class="counts">{cells}</table>')
-    body.append("<table><tr><th>text</th><th>view</th></tr>")
-    for record in records:
-      for view in record["views"]:
-        if view["kind"] == kind:
-          left = _cell(record["id"], record["text"], record["response"])
-          right = _cell(view["origin"], view["text"], view["response"])
-          body.append(f"<tr>{left}{right}</tr>")
-    body.append("</table>")
-    dropped = folder / report.FOLDER / f"{kind}-dropped.parquet"
-    body += _dropped_table(dropped, len(records))
-  title = f"Views of {_escape(folder.name)}, {_escape(split)}"
-  return PAGE.format(title=title, body="\n".join(body))
+  sections = []
+  for kind in _kinds(records):
+    counts, dropped = report.read(folder, kind).get("counts"), []
+    path = folder / report.FOLDER / f"{kind}-dropped.parquet"
+    if path.exists():
+      with pq.ParquetFile(path) as file:
+        for batch in itertools.islice(file.iter_batches(len(records)), 1):
+          dropped = batch.to_pylist()
+    sections.append({"kind": kind, "counts": counts, "dropped": dropped})
+  return render(
+    "views.html",
+    title=escape_invisible(f"Views of {folder.name}, {split}"),
+    sections=sections,
+    records=records,
+    visible=escape_invisible,
+  )
 
 
-def _dropped_table(path: Path, rows: int) -> list[str]:
-  """Renders the first `rows` dropped candidates; [] if there are none."""
-  if not path.exists():
-    return []
-  with pq.ParquetFile(path) as file:
-    batch = next(file.iter_batches(rows), None)
-  if batch is None or not batch.num_rows:
-    return []
-  lines = [
-    "<h3>First dropped candidates</h3>",
-    "<table><tr><th>reason</th><th>view</th></tr>",
-  ]
-  for row in batch.to_pylist():
-    caption = f"{row['id']}, candidate {row['number'] + 1}"
-    lines.append(
-      f"<tr>{_cell(caption, row['reason'], None)}"
-      f"{_cell(row['origin'], row['text'], row['response'])}</tr>"
-    )
-  return [*lines, "</table>"]
-
-
-def _cell(caption: str | None, text: str | None, response: str | None) -> str:
-  parts = [f'<span class="about">{_escape(caption or "")}</span>{_escape(text or "")}']
-  if response is not None:
-    parts.append(f'<span class="about">response</span>{_escape(response)}')
-  return f'<td dir="auto">{"".join(parts)}</td>'
-
-
-def _escape(text: str) -> str:
-  return html.escape(escape_invisible(text))
+def _kinds(records: Sequence[dict]) -> list[str]:
+  return list(dict.fromkeys(v["kind"] for record in records for v in record["views"]))

@@ -1,10 +1,11 @@
 """Adds views on this machine: in this process, or in several worker processes.
 
-The result doesn't depend on the number of processes: tables come back in order, and a
-view depends on its text alone, not on the process that made it.
+The number of processes doesn't change the result: tables come back in their order, and
+a view depends on its text, not on the process that made it.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -30,105 +31,96 @@ from ssljax.data.records.records import Records
 from ssljax.errors import RunError
 from ssljax.runtime import signals
 from ssljax.runtime.progress import Progress
+from ssljax.runtime.signals import StopSignals
 
-CACHE_SECONDS = 30.0  # the first answers often come from the cache, faster than later
+CACHE_SECONDS = 30.0  # at the start, when fast answers may come from the cache
 
 
 def write_views(job: Job) -> Counter[str]:
-  """Writes each file, its first rows (`job.total` over all files) with views.
+  """Adds views to the first `job.total` rows of the files, and copies the others.
 
   Raises:
     UserError: a row of the dataset is malformed, or the engine can't continue.
     Stopped: a signal arrived.
   """
-  counts: Counter[str] = Counter()
-  rows = job.task.settings.shard
-  processes = worker_count(job.task.settings, local=not job.engine.stored)
-  processes = min(processes, -(-job.total // rows))
+  counts, settings = Counter(), job.task.settings
+  processes = worker_count(settings, local=not job.engine.stored)
+  processes = min(processes, -(-job.total // settings.shard))
   with contextlib.ExitStack() as stack:
     progress = stack.enter_context(Progress(job.total, "answer", settle=CACHE_SECONDS))
 
     def on_progress(answers: int, more: int) -> None:
       progress.update(answers, job.engine.usage(), added=more)
 
-    augment: Callable[[Iterable[pa.Table]], Iterator[ShardResult]]
-    engine_counts: Counter[str] = Counter()  # worker processes don't report them
+    engine_counts = Counter()  # worker processes don't report these
     if processes > 1:
-      pool = _WorkerPool(job, processes, on_progress)
-      stack.callback(pool.close)
-      augment = pool.map
+      spawn = multiprocessing.get_context("spawn")
+      pool = ProcessPoolExecutor(processes, spawn, _start_worker, (job.task,))
+      stack.callback(pool.shutdown, cancel_futures=True)
+      augment = partial(_map_in_pool, pool, 2 * processes, job.stop, on_progress)
     else:
       augmenter = Augmenter(job.task, job.engine, job.stop)
       stack.callback(augmenter.close)
-      augment = partial(map, partial(augmenter, on_progress=on_progress))
+      augment = partial(map, partial(augmenter.augment, on_progress=on_progress))
       engine_counts = augmenter.counts
-    writer = stack.enter_context(
+    dropped = stack.enter_context(
       pq.ParquetWriter(job.dropped, DROPPED, compression="zstd")
     )
 
-    def add_views(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
-      tables, rest = _validated(tables, path), []
-      for result in augment(_take(tables, job.total - counts["texts"], rest)):
-        counts.update(result.counts)
-        if result.dropped.num_rows:
-          writer.write_table(result.dropped)
-        yield result.table
-      yield from rest
-      yield from tables
-
     for source, target in job.files:
-      change = partial(add_views, path=source)
-      storage.rewrite_parquet(source, target, rows, change)
+      with (
+        contextlib.closing(storage.read_tables(source, settings.shard)) as tables,
+        pq.ParquetWriter(target, pq.read_schema(source), compression="zstd") as file,
+      ):
+        tables, rest = _validated(tables, source), []
+        for result in augment(_take(tables, job.total - counts["texts"], rest)):
+          counts.update(result.counts)
+          if result.dropped.num_rows:
+            dropped.write_table(result.dropped)
+          file.write_table(result.table, row_group_size=settings.shard)
+        for table in itertools.chain(rest, tables):
+          file.write_table(table, row_group_size=settings.shard)
     return counts + engine_counts
 
 
-class _WorkerPool:
-  """Worker processes with a few tables in flight."""
+def _map_in_pool(
+  pool: ProcessPoolExecutor,
+  max_in_flight: int,
+  stop: StopSignals,
+  on_progress: Callable[[int, int], None],
+  tables: Iterable[pa.Table],
+) -> Iterator[ShardResult]:
+  """Augments the tables in worker processes, and yields the results in their order."""
+  in_flight: deque[Future[ShardResult]] = deque()
 
-  def __init__(self, job: Job, processes: int, on_progress: Callable[[int, int], None]):
-    self._pool = ProcessPoolExecutor(
-      processes, multiprocessing.get_context("spawn"), _start_worker, (job.task,)
-    )
-    self._max_in_flight, self._stop = 2 * processes, job.stop
-    self._on_progress = on_progress
-
-  def map(self, tables: Iterable[pa.Table]) -> Iterator[ShardResult]:
-    """Augments the tables in their order."""
-    in_flight: deque[Future[ShardResult]] = deque()
-    try:
-      for table in tables:
-        in_flight.append(self._submit(table))
-        if len(in_flight) > self._max_in_flight:
-          yield self._next(in_flight)
-      while in_flight:
-        yield self._next(in_flight)
-    except BrokenProcessPool:
-      raise RunError(
-        "a worker process died, possibly because memory ran out; try "
-        "--config.workers=1 or a smaller --config.shard"
-      ) from None
-
-  def _submit(self, table: pa.Table) -> Future[ShardResult]:
-    # This may start a process. It inherits the blocked signals, which would otherwise
-    # end it before it can ignore them.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals.EXIT_CODES)
-    try:
-      return self._pool.submit(_augment_in_worker, table)
-    finally:
-      signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-  def _next(self, in_flight: deque[Future[ShardResult]]) -> ShardResult:
-    if self._stop:
+  def next_result() -> ShardResult:
+    if stop:
       raise Stopped
     result = in_flight.popleft().result()
-    self._on_progress(result.table.num_rows, 0)
+    on_progress(result.table.num_rows, 0)
     return result
 
-  def close(self) -> None:
-    self._pool.shutdown(wait=True, cancel_futures=True)
+  try:
+    for table in tables:
+      # `submit` may start a process, which inherits the blocked signals. Otherwise a
+      # signal could end the process before it calls `signals.ignore`.
+      blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals.EXIT_CODES)
+      try:
+        in_flight.append(pool.submit(_augment_in_worker, table))
+      finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+      if len(in_flight) > max_in_flight:
+        yield next_result()
+    while in_flight:
+      yield next_result()
+  except BrokenProcessPool:
+    raise RunError(
+      "a worker process died, possibly because memory ran out; try --config.workers=1 "
+      "or a smaller --config.shard"
+    ) from None
 
 
-_worker: list[Augmenter] = []  # of this worker process
+_worker: list[Augmenter] = []  # holds the Augmenter of this worker process
 
 
 def _start_worker(task: Task) -> None:
@@ -138,21 +130,18 @@ def _start_worker(task: Task) -> None:
 
 
 def _augment_in_worker(table: pa.Table) -> ShardResult:
-  return _worker[0](table)
+  return _worker[0].augment(table)
 
 
 def _exit_with_parent() -> None:
-  multiprocessing.parent_process().join()  # also returns after kill -9 of the parent
+  multiprocessing.parent_process().join()  # returns even if the parent is killed
   os._exit(1)
 
 
 def _take(
   tables: Iterator[pa.Table], rows: int, rest: list[pa.Table]
 ) -> Iterator[pa.Table]:
-  """Yields the first `rows` rows; the remainder of a cut table goes to `rest`.
-
-  Reads no more tables than needed.
-  """
+  """Yields the first `rows` rows; appends the remainder of a cut table to `rest`."""
   while rows > 0 and (table := next(tables, None)) is not None:
     if table.num_rows > rows:
       rest.append(table.slice(rows))
@@ -165,7 +154,7 @@ def _validated(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
   begin = 1
   for table in tables:
     n = table.num_rows
-    row_numbers = np.arange(begin, begin + n)
-    checks.check_rows(Records(table, (path,), np.zeros(n, np.int32), row_numbers))
+    lines = np.arange(begin, begin + n)
+    checks.check_rows(Records(table, (path,), np.zeros(n, np.int32), lines))
     begin += n
     yield table

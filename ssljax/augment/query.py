@@ -1,11 +1,11 @@
 """Queries an engine through the cache, and gives up when its server is gone."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ssljax.augment import cache
 from ssljax.augment.cache import Cache
-from ssljax.augment.engine import Candidate, Engine, Source
+from ssljax.augment.engine import Answers, Candidate, Engine, Source
 from ssljax.errors import RunError
 from ssljax.runtime.signals import StopSignals
 
@@ -17,31 +17,20 @@ class Stopped(Exception):
 
 
 class CachedEngine:
-  """An engine behind the cache; call it as `Engine.make`."""
+  """Answers queries from the cache if it can, otherwise from the engine."""
 
   def __init__(
-    self,
-    engine: Engine,
-    cache: Cache | None = None,
-    stop: StopSignals | None = None,
+    self, engine: Engine, cache: Cache | None = None, stop: StopSignals | None = None
   ):
-    """Wraps `engine`.
-
-    Args:
-      cache: None for an engine that is faster than a look-up.
-      stop: becomes true when the user wants to stop.
-    """
     self.engine, self.cache, self.stop = engine, cache, stop
     self.counts: Counter[str] = Counter()
     self._failures = 0  # transient problems since the last result
 
-  def __call__(
-    self, sources: Sequence[Source], number: int
-  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
-    """Yields (i, candidates of sources[i]), each i once, in any order.
+  def __call__(self, sources: Sequence[Source], number: int) -> Answers:
+    """Yields the same as `Engine.make`.
 
     Raises:
-      RunError: MAX_FAILURES transient problems in a row.
+      RunError: there were MAX_FAILURES transient problems in a row.
       Stopped: `stop` is true.
     """
     if self.cache is None:
@@ -69,9 +58,7 @@ class CachedEngine:
     if self.cache is not None:
       self.cache.close()
 
-  def _query(
-    self, sources: Sequence[Source], number: int
-  ) -> Iterator[tuple[int, Sequence[Candidate]]]:
+  def _query(self, sources: Sequence[Source], number: int) -> Answers:
     if self.stop:
       raise Stopped
     if not sources:
@@ -84,7 +71,7 @@ class CachedEngine:
         self.counts["answers of the engine"] += 1
         yield k, candidates
         self._check_failures(candidates)
-        # An engine with `stop` was told by the signal and ends by itself.
+        # After a signal, an engine that has `stop` finishes the requests in flight.
         if self.stop and self.engine.stop is None:
           raise Stopped
     finally:
@@ -92,13 +79,12 @@ class CachedEngine:
         answers.close()
     if self.stop:
       raise Stopped
-    for k in range(len(sources)):
-      if k not in answered:
-        yield k, [Candidate(problem="no answer", transient=True)]
+    for k in set(range(len(sources))) - answered:
+      yield k, [Candidate(problem="no answer", transient=True)]
 
   def _check_failures(self, candidates: Sequence[Candidate]) -> None:
-    # Texts that were never sent come back as problems after a stop. An empty answer
-    # means that the text has no more views, and says nothing about the server.
+    # After a stop, engines report a problem for texts that they haven't sent. An empty
+    # answer means that the text has no more views; the server may be up or down.
     if self.stop or not candidates:
       return
     transient = [c.problem for c in candidates if c.transient]

@@ -1,8 +1,8 @@
 """Adds views with Ray Data: on the cores of one machine, or on a cluster.
 
 Ray reads the Parquet files and writes new ones. Workers append a column with their
-counts, dropped views and errors, which the main process collects and removes. Every
-node must see the dataset folder under the same path; each keeps its own cache.
+counts, dropped views and errors. The main process collects and removes this column.
+Every node must see the dataset folder under the same path, and has its own cache.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from ssljax.augment.runner import Augmenter, Job, Task
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import RunError, UserError
 
-# Column with JSON [counts, dropped views, error] in the first row of each shard.
+# This column holds JSON [counts, dropped views, error] in the first row of each shard.
 SIDE_COLUMN = "__report"
 STAGED = SCHEMA.append(pa.field(SIDE_COLUMN, pa.large_string()))
 POLL_SECONDS = 0.2
@@ -35,7 +35,8 @@ def write_views(job: Job) -> Counter[str]:
   """Writes each file with views for all of its rows, in their order.
 
   Raises:
-    UserError: Ray isn't installed, or the config has a key for the local runner only.
+    UserError: Ray isn't installed or can't start, the config sets `limit`, a row of the
+      dataset is malformed, or the engine can't continue.
     Stopped: a signal arrived. What the workers have cached stays cached.
   """
   if job.task.settings.limit:
@@ -53,16 +54,16 @@ def write_views(job: Job) -> Counter[str]:
   context.enable_progress_bars = False
   logging.getLogger("ray.data").setLevel(logging.ERROR)
   if started:
-    # RAY_ADDRESS names a cluster. Otherwise Ray starts here with one CPU more than
-    # workers, because reading and writing need one; without it everything would wait.
+    # RAY_ADDRESS names a cluster. Otherwise Ray starts on this machine. Reading and
+    # writing need one CPU in addition to the workers', or they'd wait forever.
     workers = job.task.settings.workers or len(os.sched_getaffinity(0))
     resources = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers + 1}
     try:
       ray.init(log_to_driver=False, logging_level="error", **resources)
     except (ConnectionError, RuntimeError, ValueError) as error:
+      address, reason = os.environ.get("RAY_ADDRESS", ""), str(error).splitlines()[0]
       raise UserError(
-        f"cannot start or reach Ray (RAY_ADDRESS="
-        f"{os.environ.get('RAY_ADDRESS', '')}): {str(error).splitlines()[0]}"
+        f"cannot start or reach Ray (RAY_ADDRESS={address}): {reason}"
       ) from None
     job.stop.install()  # Ray has replaced the handler of SIGTERM
   try:
@@ -73,9 +74,9 @@ def write_views(job: Job) -> Counter[str]:
 
 
 def _run_until_stopped(ray, job: Job) -> Counter[str]:
-  """Runs `_write_views` in a thread, which a signal abandons.
+  """Runs `_write_views` in a thread, and abandons the thread after a signal.
 
-  An exception raised by a signal handler would surface somewhere inside of Ray.
+  If a signal handler raised an exception instead, it would surface inside Ray.
   """
   result: Future[Counter[str]] = Future()
 
@@ -90,7 +91,7 @@ def _run_until_stopped(ray, job: Job) -> Counter[str]:
     with contextlib.suppress(TimeoutError):
       return result.result(POLL_SECONDS)
   for name in [name for name in logging.root.manager.loggerDict if "ray" in name]:
-    logging.getLogger(name).disabled = True  # they'd report the abandoned work
+    logging.getLogger(name).disabled = True  # Ray would report the abandoned work
   raise Stopped
 
 
@@ -135,7 +136,7 @@ def _write_views(ray, job: Job) -> Counter[str]:
 
 
 def _ordered_sink(ray, folder: Path):
-  """A sink that keeps the order of rows; the threads of Ray's own sink shuffle them."""
+  """Returns a sink that keeps the order of rows, unlike Ray's own sink with threads."""
 
   class Sink(ray.data.Datasink):
     def write(self, blocks, ctx) -> None:
@@ -148,7 +149,7 @@ def _ordered_sink(ray, folder: Path):
 
 
 class Worker:
-  """A Ray actor."""
+  """Adds views to shards in a Ray actor."""
 
   def __init__(self, task: Task):
     self._error = None
@@ -162,13 +163,13 @@ class Worker:
     table, counts, dropped = table.select(SCHEMA.names).cast(SCHEMA), {}, []
     if self._error is None:
       try:
-        result = self._augmenter(table)
+        result = self._augmenter.augment(table)
         table, dropped = result.table, result.dropped.to_pylist()
         counts = result.counts + self._augmenter.counts
         self._augmenter.counts.clear()
       except UserError as error:
         self._error = error
-    # An exception that crosses Ray keeps only its text, so it travels as data.
+    # Ray would keep only the text of an exception, so errors are sent as data.
     error = self._error and [self._error.code, str(self._error)]
     column = [json.dumps([counts, dropped, error])] + [None] * (table.num_rows - 1)
     return table.append_column(

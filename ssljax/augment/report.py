@@ -29,7 +29,7 @@ def write(folder: Path, kind: str, report: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path, kind: str) -> dict[str, Any]:
-  """Reads the report about views of one kind; {} if there is no readable one."""
+  """Reads the report about views of one kind; {} if it is missing or unreadable."""
   path = folder / FOLDER / f"{kind}.json"
   try:
     report = json.loads(path.read_text(encoding="utf-8"))
@@ -42,33 +42,34 @@ def format_lines(report: Mapping[str, Any]) -> list[str]:
   """Formats the report as a table for the terminal."""
   usage = {f"engine: {name}": value for name, value in report["usage"].items()}
   rows = {**report["counts"], **usage, "seconds": report["seconds"]}
-  rows = {n: round(v, 3) if isinstance(v, float) else v for n, v in rows.items()}
   width = max(map(len, rows))
-  head = f"views of kind {report['kind']}, origin {report['origin']}"
-  return [head, *(f"  {name:<{width}} {value:>12,}" for name, value in rows.items())]
+  lines = [f"views of kind {report['kind']}, origin {report['origin']}"]
+  for name, value in rows.items():
+    value = round(value, 3) if isinstance(value, float) else value
+    lines.append(f"  {name:<{width}} {value:>12,}")
+  return lines
 
 
 def sort_counts(counts: Counter[str]) -> dict[str, int]:
   """Sorts counts: totals, then intermediate steps, then drops by descending count."""
-  first = ("texts", "views", "texts without a view", "fallbacks")
-  names = [name for name in first if name in counts]
-  dropped = [name for name in counts if name.startswith("dropped: ")]
-  dropped.sort(key=lambda name: (-counts[name], name))
-  names += [name for name in counts if name not in {*names, *dropped}]
-  return {name: int(counts[name]) for name in [*names, *dropped]}
+  totals = ("texts", "views", "texts without a view", "fallbacks")
+
+  def order(name: str) -> tuple[int, int, str]:
+    if name.startswith("dropped: "):
+      return 2, -counts[name], name
+    return (0, totals.index(name), "") if name in totals else (1, 0, "")
+
+  return {name: counts[name] for name in sorted(counts, key=order)}
 
 
 def scrub(value: Any) -> Any:
   """Removes secrets from JSON data, and lone surrogates, which no file can hold.
 
-  Secrets are the values of keys with a name like "api_key", the user and password of
-  URLs, and, anywhere, the values of environment variables with such names.
+  Secrets are the values of keys with a name like "api_key", the user and password in a
+  URL, and the values of environment variables with such a name, wherever they occur.
   """
-  secrets = sorted(
-    {v for k, v in os.environ.items() if SECRET.search(k) and len(v) >= _MIN_SECRET},
-    key=len,
-    reverse=True,
-  )
+  secrets = [v for k, v in os.environ.items() if SECRET.search(k)]
+  secrets = sorted((v for v in secrets if len(v) >= _MIN_SECRET), key=len, reverse=True)
 
   def clean(value: Any) -> Any:
     if isinstance(value, Mapping):

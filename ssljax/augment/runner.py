@@ -1,22 +1,21 @@
 """Defines what local_runner and ray_runner share: their interface and their workers.
 
 A runner is a function `write_views(job)`. It reads the Parquet files of a dataset
-folder, adds views to their rows, and writes them to new files.
+folder, adds views to their rows, and writes the rows to new files. It returns the
+counts of the report, and raises `Stopped` after a signal.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pyarrow as pa
 
 from ssljax.augment import engines
 from ssljax.augment.cache import Cache
 from ssljax.augment.engine import Engine
 from ssljax.augment.filters.encoder import load_filters
 from ssljax.augment.query import CachedEngine
-from ssljax.augment.rows import ShardResult, augment_shard
+from ssljax.augment.rows import augment_shard
 from ssljax.augment.settings import Settings
 from ssljax.data.batches.word_noise import Vocabulary
 from ssljax.runtime.signals import StopSignals
@@ -44,37 +43,24 @@ class Job(NamedTuple):
 
 
 class Augmenter:
-  """Adds views to shards with a separate engine, filters and cache connection."""
+  """Adds views to shards; holds an engine, the filters and a cache connection.
+
+  `augment(table)` calls `augment_shard`, also with its keyword `on_progress`.
+  """
 
   def __init__(
     self, task: Task, engine: Engine | None = None, stop: StopSignals | None = None
   ):
-    """Loads what the task needs.
-
-    Args:
-      engine: by default that of the task.
-      stop: as for `CachedEngine`.
-    """
+    """Loads the filters, and by default also the engine of the task."""
     if engine is None:
       engine = engines.make(task.settings.engine, task.keywords, task.shared)
-    self._task, self._filters = task, load_filters(task.settings)
-    self._engine = CachedEngine(engine, Cache() if engine.stored else None, stop)
-    self.counts, self.close = self._engine.counts, self._engine.close
-
-  def __call__(
-    self, table: pa.Table, on_progress: Callable[[int, int], None] | None = None
-  ) -> ShardResult:
-    """See `augment_shard`."""
-    return augment_shard(
-      table,
-      self._engine,
-      self._task.settings,
-      self._task.origin,
-      self._filters,
-      self._task.vocabulary,
-      on_progress,
+    query = CachedEngine(engine, Cache() if engine.stored else None, stop)
+    self.counts, self.close = query.counts, query.close
+    self.augment = partial(
+      augment_shard,
+      query=query,
+      settings=task.settings,
+      origin=task.origin,
+      encoder_filters=load_filters(task.settings),
+      vocabulary=task.vocabulary,
     )
-
-
-# Returns the counts of the report. Raises Stopped after a signal.
-Runner = Callable[[Job], Counter[str]]

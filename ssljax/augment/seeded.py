@@ -1,7 +1,6 @@
-"""Random numbers that depend only on a seed and a text.
+"""Draws random numbers that depend only on a seed and a text.
 
-They don't depend on the row, the shard, the order or the worker, so a view is the same
-wherever it is made.
+The row, the shard and the worker have no influence, so every run makes the same view.
 """
 
 import hashlib

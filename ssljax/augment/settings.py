@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from ssljax import options
-from ssljax.data.records import split_files
 from ssljax.data.records.schema import COMPUTED_VIEWS
+from ssljax.data.records.split_files import SPLITS
 from ssljax.errors import UserError
 from ssljax.options import Amount, Count, Natural, Share
 
-NAME = re.compile(r"\w[\w.+-]{0,63}")  # of a kind; it becomes a file name
+NAME = re.compile(r"\w[\w.+-]{0,63}")  # a kind becomes the name of a file
 
 
 class Settings(NamedTuple):
@@ -67,35 +67,16 @@ def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
   """Splits a config into the shared settings and the keywords of its engine.
 
   Raises:
-    UserError: a missing key or a value out of range.
+    UserError: a key is missing or a value is out of range.
   """
-  missing = [key for key in Settings._fields if key not in config]
+  missing = [key for key in KEYS if key not in config]
   if missing:
     raise UserError(
       f"the config lacks {', '.join(missing)}; start it from "
       "ssljax.configs.augment.base.get_config(ENGINE)"
     )
-  shared = {key: config[key] for key in Settings._fields}
-  settings = Settings(**(shared | {"splits": tuple(shared["splits"])}))
-  _validate(settings)
-  return settings, {k: v for k, v in config.items() if k not in shared}
-
-
-def worker_count(settings: Settings, local: bool) -> int:
-  """Returns how many processes make views.
-
-  An engine that waits for a server has its own concurrency, and JAX, which two of the
-  filters use, occupies all cores by itself: both get one process.
-
-  Args:
-    local: the engine computes on this machine.
-  """
-  if not local or settings.least_similarity > 0 or settings.label_check:
-    return 1
-  return settings.workers or len(os.sched_getaffinity(0))
-
-
-def _validate(settings: Settings) -> None:
+  values = {key: config[key] for key in KEYS}
+  settings = Settings(**(values | {"splits": tuple(config["splits"])}))
   try:
     options.check(KEYS, settings._asdict())
   except ValueError as error:
@@ -110,7 +91,21 @@ def _validate(settings: Settings) -> None:
       f"--config.kind={settings.kind!r}: use at most 64 letters, digits and hyphens, "
       f"and not {' or '.join(COMPUTED_VIEWS)}, which training generates itself"
     )
-  names = ", ".join(split_files.SPLITS)
   for split in settings.splits:
-    if split not in split_files.SPLITS:
+    if split not in SPLITS:
+      names = ", ".join(SPLITS)
       raise UserError(f"--config.splits: no split {split!r}; choose from {names}")
+  return settings, {key: config[key] for key in config if key not in KEYS}
+
+
+def worker_count(settings: Settings, local: bool) -> int:
+  """Returns how many processes make views.
+
+  Args:
+    local: whether the engine computes on this machine. An engine that waits for a
+      server has its own concurrency, so it gets one process.
+  """
+  # The encoder filters use JAX, which occupies all cores from one process.
+  if not local or settings.least_similarity > 0 or settings.label_check:
+    return 1
+  return settings.workers or len(os.sched_getaffinity(0))

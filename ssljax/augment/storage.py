@@ -1,8 +1,8 @@
 """Writes a new version of a dataset folder, and swaps it with the old one at once.
 
-`runtime.atomic` isn't enough here: the target exists, keeps most of its files, and may
-change while the new version is written. The old folder stays untouched until `swap`;
-after a kill at any moment, one of the two versions is complete.
+`runtime.atomic` isn't enough here: the folder exists, keeps most of its files, and may
+change while the new version is written. The old version stays untouched until `swap`.
+After a kill at any moment, one of the two versions is complete.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from ssljax.errors import UserError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # constants of Linux
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-# Inode, size and modification time, by relative path: they tell whether a file changed.
+# Inode, size and modification time by relative path. They show that a file changed.
 Stats = dict[Path, tuple[int, ...]]
 
 
@@ -35,29 +35,32 @@ def check_dataset_folder(
   """Returns the Parquet files of each split.
 
   Raises:
-    UserError: not a folder written by `python -m ssljax.data.prepare`, or one without
+    UserError: the folder wasn't written by `python -m ssljax.data.prepare`, or lacks
       one of the splits.
   """
   prepare = (
     f"first run `python -m ssljax.data.prepare --source={folder} --output=NEW`, then "
     "use --data=NEW"
   )
-  if not folder.is_dir():
-    if folder.exists():
-      raise UserError(f"--data={folder} is a file, not a dataset folder: {prepare}")
+  if not folder.exists():
     raise UserError(f"--data={folder}: no such folder; name a dataset folder")
+  if not folder.is_dir():
+    raise UserError(f"--data={folder} is a file, not a dataset folder: {prepare}")
   result = {}
   for split in splits:
     if (folder / split).is_symlink():
       raise UserError(
-        f"--data={folder}: {split} is a link to another folder, which this would "
-        "modify; replace it by a copy"
+        f"--data={folder}: {split} is a link to another folder, which this command "
+        "would modify; replace the link by a copy"
       )
+    # Training would read all of these files as rows of the split.
+    paths = [path for path in folder.glob(f"{split}/*") if files.suffix(path)]
+    paths += [p for p in folder.glob(f"{split}.*") if p.is_file() and files.suffix(p)]
     parts = sorted((folder / split).glob("*.parquet"))
-    others = _other_files(folder, split)
-    if others:
+    for path in sorted(set(paths).difference(parts)):
+      name = path.relative_to(folder)
       raise UserError(
-        f"--data={folder}: {others[0]} is not a Parquet file of the split; {prepare}"
+        f"--data={folder}: {name} is not a Parquet file of the split; {prepare}"
       )
     if not parts and (folder / "dataset.json").exists():
       raise UserError(
@@ -72,25 +75,13 @@ def check_dataset_folder(
   return result
 
 
-def _other_files(folder: Path, split: str) -> list[str]:
-  """Lists other files that training would also read as rows of the split."""
-  inside = (folder / split).glob("*") if (folder / split).is_dir() else ()
-  beside = (p for p in folder.glob(f"{split}.*") if p.is_file())
-  paths = [path for path in (*inside, *beside) if files.suffix(path) in files.SUFFIXES]
-  return sorted(
-    str(path.relative_to(folder))
-    for path in paths
-    if path.parent == folder or files.suffix(path) != ".parquet"
-  )
-
-
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-  """Locks the folder for this process, and cleans up after a killed one.
+  """Locks the folder for this process, and cleans up after a killed process.
 
   Raises:
-    UserError: another process has the lock, the folder isn't writable, or this
-      process's working directory is inside it.
+    UserError: another process has the lock, the folder isn't writable, or the current
+      directory is inside it.
   """
   if Path.cwd().is_relative_to(folder):
     raise UserError(
@@ -107,78 +98,70 @@ def locked(folder: Path) -> Iterator[None]:
   with lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-        raise
+    except BlockingIOError:
       raise UserError(
         f"--data={folder}: another run is adding views to it; wait until it has ended"
       ) from None
-    recover(folder)
+    if was_swap_interrupted(folder):
+      os.rename(_old(folder), folder)
+    # Delete what killed processes left. mkdtemp added eight characters to the prefix.
+    leftover = re.compile(re.escape(_new_prefix(folder)) + "[a-z0-9_]{8}")
+    for path in folder.parent.iterdir():
+      if path == _old(folder) or leftover.fullmatch(path.name):
+        shutil.rmtree(path, ignore_errors=True)
     for path in (folder, *folder.glob("*/")):
       if not os.access(path, os.W_OK):
         raise UserError(
           f"--data={folder}: {path} is not writable; change its permissions or copy "
           "the folder"
         )
-    yield  # closing the file releases the lock, also when the process is killed
+    yield  # the lock ends with the block, or if the process is killed
 
 
 def was_swap_interrupted(folder: Path) -> bool:
-  """Whether a process was killed between the renames of a swap."""
+  """Whether a process was killed between the renames of `swap`."""
   return not folder.exists() and _old(folder).exists()
-
-
-def recover(folder: Path) -> None:
-  """Undoes an interrupted swap, and deletes what killed processes left behind."""
-  old = _old(folder)
-  if was_swap_interrupted(folder):
-    os.rename(old, folder)
-  leftover = re.compile(re.escape(_prefix(folder)) + r"[a-z0-9_]{8}")  # by mkdtemp
-  for path in folder.parent.iterdir():
-    if path == old or leftover.fullmatch(path.name):
-      shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[Path]:
-  """Yields a folder that replaces `folder` when the block ends without an error.
+  """Yields a new folder, which replaces `folder` if the block ends without an error.
 
-  At first it holds all files of `folder` except the rewritten ones, which the block
-  writes. The block must not write to any other file in it, since large files are hard
-  links. Other files that appear or change in `folder` meanwhile are taken over.
+  At first the new folder holds all files of `folder` except those that the block
+  writes. The block must not write to other files, because they are hard links. If
+  another process meanwhile adds or changes other files in `folder`, they are kept.
 
   Args:
     is_rewritten: tells by the relative path whether the block writes a file.
 
   Raises:
-    UserError: a folder that can't be replaced (before the block begins), no space, or
-      a rewritten file that something else has changed meanwhile.
+    UserError: `folder` can't be replaced (raised before the block begins), the disk is
+      full, or another process has changed a file that the block writes.
   """
+  options = {"prefix": _new_prefix(folder), "dir": folder.parent}
   try:
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_prefix(folder)))
-  except OSError as error:
-    raise UserError(
-      f"--data={folder}: cannot write to {folder.parent} ({error.strerror})"
-    ) from None
-  try:
-    before = _link_files(folder, new, is_rewritten)
-    _check_movable(folder, new)
-    yield new
-    for path in _walk(new):  # first, because it takes long
-      if path.lstat().st_nlink == 1:  # not a link to a file of `folder`
-        _sync(path)
-    _check_unchanged(folder, before, _link_files(folder, new, is_rewritten))
-    for path in [new, *_walk(new)]:
-      if path.lstat().st_nlink == 1 or path.is_dir():
-        _copy_mode(folder / path.relative_to(new), path)
-      if path.is_dir():
-        _sync(path)
-    swap(new, folder)  # from here on `new` holds the old version
-    try:
-      _check_unchanged(folder, before, _take_over(new, folder, is_rewritten))
-    except UserError:
-      swap(new, folder)
-      raise
+    with tempfile.TemporaryDirectory(**options, ignore_cleanup_errors=True) as name:
+      new = Path(name)
+      before = _link_files(folder, new, is_rewritten)
+      _check_movable(folder, new)
+      yield new
+      # This takes long, so it comes before the last look at `folder`.
+      for path in _walk(new):
+        if path.lstat().st_nlink == 1:  # not a link to a file of `folder`
+          _sync(path)
+      _check_unchanged(folder, before, _link_files(folder, new, is_rewritten))
+      for path in [new, *_walk(new)]:
+        source = folder / path.relative_to(new)
+        if not path.is_symlink() and (path.is_dir() or path.stat().st_nlink == 1):
+          if source.exists():
+            shutil.copymode(source, path)
+          _sync(path)
+      swap(new, folder)  # from here on `new` holds the old version
+      try:
+        _check_unchanged(folder, before, _take_over(new, folder, is_rewritten))
+      except UserError:
+        swap(new, folder)
+        raise
   except OSError as error:
     if error.errno not in FULL:
       raise
@@ -186,45 +169,30 @@ def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[
       f"--data={folder}: cannot write its new version ({error}); free space and run "
       "again: the folder is unchanged, and results are cached"
     ) from error
-  finally:
-    shutil.rmtree(new, ignore_errors=True)
 
 
 def swap(new: Path, folder: Path) -> None:
   """Exchanges the names of two folders."""
   if not _exchange(new, folder):
     old = _old(folder)
-    os.rename(folder, old)  # `recover` undoes this after a kill before the next rename
+    os.rename(folder, old)  # `locked` undoes this after a kill before the next rename
     os.rename(new, folder)
     os.rename(old, new)
   _sync(folder.parent)
 
 
-def read_tables(path: Path, rows: int) -> Iterator[pa.Table]:
+def read_tables(
+  path: Path, rows: int, columns: list[str] | None = None
+) -> Iterator[pa.Table]:
   """Yields a Parquet file as tables of at most `rows` rows."""
   # Without the buffer, a whole column of a row group would be in memory at once.
   with pq.ParquetFile(path, buffer_size=1 << 20) as file:
-    for batch in file.iter_batches(rows, use_threads=False):
-      yield pa.Table.from_batches([batch], file.schema_arrow)
-
-
-def rewrite_parquet(
-  source: Path,
-  target: Path,
-  rows: int,
-  change: Callable[[Iterator[pa.Table]], Iterator[pa.Table]],
-) -> None:
-  """Writes `target`: the tables of `source`, of at most `rows` rows, after `change`."""
-  with (
-    contextlib.closing(read_tables(source, rows)) as tables,
-    pq.ParquetWriter(target, pq.read_schema(source), compression="zstd") as writer,
-  ):
-    for table in change(tables):
-      writer.write_table(table, row_group_size=rows)
+    for batch in file.iter_batches(rows, columns=columns, use_threads=False):
+      yield pa.Table.from_batches([batch])
 
 
 def _exchange(a: Path, b: Path) -> bool:
-  """Swaps two folders in one step; returns False if the system can't."""
+  """Swaps two folders in one step; returns False if the system doesn't support it."""
   try:
     rename = ctypes.CDLL(None, use_errno=True).renameat2
   except (AttributeError, OSError, TypeError):
@@ -233,14 +201,14 @@ def _exchange(a: Path, b: Path) -> bool:
   if status == 0:
     return True
   number = ctypes.get_errno()
-  if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):  # not on this file system
+  # The file system doesn't support it.
+  if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
     return False
   raise OSError(number, os.strerror(number), str(b))
 
 
 def _check_movable(folder: Path, new: Path) -> None:
-  """Raises UserError if the folder can't be renamed: a mount point, or a folder of a
-  lower layer of an overlay file system."""
+  """Raises UserError for a mount point, and for a folder of a container image."""
   trial = new / "trial"
   (trial / "full").mkdir(parents=True)
   try:
@@ -267,14 +235,13 @@ def _check_unchanged(folder: Path, before: Stats, after: Stats) -> None:
 def _take_over(old: Path, folder: Path, is_rewritten: Callable[[Path], bool]) -> Stats:
   """Moves files that appeared or changed in `old` just before the swap to `folder`.
 
-  Returns:
-    As `_link_files`.
+  Returns the stats of the rewritten files of `old`.
   """
   rewritten = {}
   for source in _walk(old):
     relative = source.relative_to(old)
     target, status = folder / relative, source.lstat()
-    if source.is_dir() and not source.is_symlink():
+    if _is_folder(source):
       target.mkdir(exist_ok=True)
     elif is_rewritten(relative):
       rewritten[relative] = _stats(source)
@@ -286,52 +253,46 @@ def _take_over(old: Path, folder: Path, is_rewritten: Callable[[Path], bool]) ->
   return rewritten
 
 
+def _is_folder(path: Path) -> bool:
+  return path.is_dir() and not path.is_symlink()
+
+
 def _stats(path: Path) -> tuple[int, ...]:
   status = path.stat()
   return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-  """Yields all files and folders inside, a folder before its contents."""
+  """Yields all files and folders inside, each folder before its contents."""
   for root, folders, names in os.walk(folder):
     yield from (Path(root, name) for name in (*folders, *names))
 
 
-def _copy_mode(source: Path, target: Path) -> None:
-  if source.exists() and not target.is_symlink():
-    shutil.copymode(source, target)
-
-
 def _link_files(folder: Path, new: Path, is_rewritten: Callable[[Path], bool]) -> Stats:
-  """Makes `new` hold exactly the files of `folder` that aren't rewritten, as links.
+  """Links the other files of `folder` into `new`, and unlinks files that are gone.
 
-  Returns:
-    The stats of the rewritten files of `folder`.
+  Returns the stats of the rewritten files of `folder`.
   """
   rewritten = {}
-  for root, folders, names in os.walk(new):
-    for name in names + [name for name in folders if Path(root, name).is_symlink()]:
-      path = Path(root, name)
-      if not is_rewritten(path.relative_to(new)):
-        path.unlink()
-  for root, folders, names in os.walk(folder):
-    relative = Path(root).relative_to(folder)
-    (new / relative).mkdir(exist_ok=True)
-    links = [name for name in folders if Path(root, name).is_symlink()]
-    for name in names + links:
-      source, target = Path(root, name), new / relative / name
-      if is_rewritten(relative / name):
-        rewritten[relative / name] = _stats(source)
-        continue
+  for path in _walk(new):
+    if not _is_folder(path) and not is_rewritten(path.relative_to(new)):
+      path.unlink()
+  for source in _walk(folder):
+    relative = source.relative_to(folder)
+    if _is_folder(source):
+      (new / relative).mkdir(exist_ok=True)
+    elif is_rewritten(relative):
+      rewritten[relative] = _stats(source)
+    else:
       try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, new / relative, follow_symlinks=False)
       except OSError:  # some file systems have no hard links
-        shutil.copy2(source, target, follow_symlinks=False)
+        shutil.copy2(source, new / relative, follow_symlinks=False)
   return rewritten
 
 
 def _sync(path: Path) -> None:
-  """As `runtime.atomic.flush`, but also for folders."""
+  """Waits until a file, or the list of files in a folder, is on disk."""
   if path.is_symlink():
     return
   descriptor = os.open(path, os.O_RDONLY)
@@ -341,9 +302,9 @@ def _sync(path: Path) -> None:
     os.close(descriptor)
 
 
-def _prefix(folder: Path) -> str:
-  return f".{folder.name}.new-"
-
-
 def _old(folder: Path) -> Path:
   return folder.parent / f".{folder.name}.old"
+
+
+def _new_prefix(folder: Path) -> str:
+  return f".{folder.name}.new-"

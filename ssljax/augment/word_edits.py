@@ -1,8 +1,8 @@
 """Splits a text into words and gaps, and edits the words in place.
 
 The gaps (punctuation, white space and line breaks) stay as they are. Addresses, codes
-and runs of unspaced script count as words, but aren't editable. The random edits of the
-strong view "words" are in data/batches/word_noise.py.
+and text in scripts without spaces count as words, but aren't editable. The random edits
+of the strong view "words" are in data/batches/word_noise.py.
 """
 
 import re
@@ -44,7 +44,7 @@ def editable(pieces: Pieces) -> list[int]:
 
 
 def delete(pieces: Pieces, indices: list[int]) -> None:
-  """Deletes words in place, and merges the gaps around each."""
+  """Deletes words in place, and merges the two gaps around each word."""
   gaps, words = pieces
   for i in sorted(indices, reverse=True):
     is_last = i == len(words) - 1
@@ -55,17 +55,13 @@ def delete(pieces: Pieces, indices: list[int]) -> None:
 
 
 def insert(pieces: Pieces, index: int, word: str) -> None:
-  """Inserts a word in place, before the one at `index` or after the last."""
-  gaps, words = pieces
-  if index < len(words):
-    gaps.insert(index + 1, " ")
-  else:
-    gaps.insert(index, " ")
-  words.insert(index, word)
+  """Inserts a word in place, before the word at `index` or after the last word."""
+  pieces.gaps.insert(min(index + 1, len(pieces.words)), " ")
+  pieces.words.insert(index, word)
 
 
 def match_case(word: str, model: str) -> str:
-  """Capitalizes `word` as `model`: bread, Bread or BREAD."""
+  """Capitalizes `word` like `model`: bread, Bread or BREAD."""
   if model.isupper() and len(model) > 1:
     return word.upper()
   return word[:1].upper() + word[1:] if model[:1].isupper() else word

@@ -1,11 +1,11 @@
 """The side-by-side view in the terminal and on the page; texts are never markup."""
 
-import html
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 
+import markupsafe
 import pytest
 
 from ssljax.augment import inspect
@@ -55,7 +55,7 @@ def test_markup_in_texts_is_escaped(data, tmp_path, capsys):
   parsed = Tags(text)
   assert not parsed.tags & {"script", "img", "b", "i", "link", "iframe"}
   assert "".join(parsed.text).count(MARKUP) == 5
-  assert text.count(html.escape(MARKUP)) == 5
+  assert text.count(markupsafe.escape(MARKUP)) == 5
   assert "default-src 'none'" in text
   assert not re.search(r"https?://", text)
 
@@ -120,6 +120,16 @@ def test_mistakes_on_the_command_line_are_one_line(data, arguments, message):
   assert result.returncode == 2, result.stderr
   assert message in result.stderr
   assert len(result.stderr.splitlines()) == 1
+
+
+def test_only_pages_of_this_package_are_overwritten(data, tmp_path):
+  page = tmp_path / "page.html"
+  page.write_text("<html>somebody's page</html>")
+  with pytest.raises(UserError, match=r"not a report of ssljax.*another file"):
+    inspect.show(str(data), "", 3, "train", str(page))
+  page.unlink()
+  for _ in range(2):
+    assert inspect.show(str(data), "", 3, "train", str(page)) == 0
 
 
 def test_a_closed_pipe_is_not_an_error_and_the_page_is_written(data, tmp_path):

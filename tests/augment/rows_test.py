@@ -6,7 +6,6 @@ import pytest
 
 from ssljax.augment import run as augment_run
 from ssljax.augment.engine import Candidate
-from ssljax.augment.filters.encoder import EncoderFilters
 from ssljax.augment.rows import augment_shard
 from ssljax.augment.run import run
 from ssljax.augment.settings import parse_config
@@ -28,7 +27,8 @@ def test_encoder_filters_drop_dissimilar_views_and_label_flips():
   even = lambda pairs: np.array([int(s.id[-1]) % 2 == 0 for s, _ in pairs])
   first = lambda pairs: np.array([s.id == "row-0" for s, _ in pairs])
   settings, _ = parse_config(make_config(attempts=1))
-  result = augment_shard(table, query, settings, "x:1", EncoderFilters(even, first))
+  filters = {"not similar": even, "label flips": first}
+  result = augment_shard(table, query, settings, "x:1", filters)
   reasons = sorted(result.dropped["reason"].to_pylist())
   assert reasons == ["label flips", "not similar", "not similar"]
   assert result.counts["views"] == 1

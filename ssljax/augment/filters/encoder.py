@@ -1,7 +1,6 @@
 """Loads the filters that run an encoder: similarity and the label check."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -9,32 +8,31 @@ from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.settings import Settings
 from ssljax.errors import UserError
 
-Pairs = Sequence[tuple[Source, Candidate]]
+# Maps n pairs of a source and its view to bool [n]: True keeps the view.
+EncoderFilter = Callable[[Sequence[tuple[Source, Candidate]]], np.ndarray]
 
 
-class EncoderFilters(NamedTuple):
-  """Each maps n pairs of a source and its view to bool [n]: True keeps the view."""
-
-  similar: Callable[[Pairs], np.ndarray] | None = None
-  same_label: Callable[[Pairs], np.ndarray] | None = None
-
-
-def load_filters(settings: Settings) -> EncoderFilters:
+def load_filters(settings: Settings) -> dict[str, EncoderFilter]:
   """Loads the filters that `settings` turn on; JAX is imported only for them.
+
+  Returns:
+    The filters by the reason for which they drop a view.
 
   Raises:
     UserError: `label_check` isn't a run with a checkpoint.
   """
-  similar = same_label = None
+  filters: dict[str, EncoderFilter] = {}
   if settings.least_similarity > 0:
     from ssljax.augment.filters.similarity import Similarity
 
-    similar = Similarity(settings.similarity_encoder, settings.least_similarity)
+    filters["not similar"] = Similarity(
+      settings.similarity_encoder, settings.least_similarity
+    )
   if settings.label_check:
     from ssljax.augment.filters.label import SameLabel
 
     try:
-      same_label = SameLabel(settings.label_check)
+      filters["label flips"] = SameLabel(settings.label_check)
     except UserError as error:
       raise UserError(f"--config.label_check: {error}") from None
-  return EncoderFilters(similar, same_label)
+  return filters

@@ -12,7 +12,7 @@ from ssljax.inference.load import load_trained
 
 
 class SameLabel:
-  """Called with pairs of source and view; returns bool [n], whether classes agree."""
+  """Maps n pairs of a source and its view to bool [n]: True if the classes agree."""
 
   def __init__(self, workdir: str | Path):
     """Loads the best checkpoint of a run.

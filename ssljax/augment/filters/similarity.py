@@ -1,7 +1,7 @@
-"""Filters views whose embedding is too far from the text's.
+"""Filters views whose embedding is too far from the embedding of the text.
 
-Texts are packed and scored as in evaluation: a few row lengths, each compiled once,
-whatever the number of shards.
+Texts are packed and scored as in evaluation. There are a few row lengths, and each is
+compiled once, whatever the number of shards.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,13 @@ SHORTER = (64, 256)  # tokens of the shorter rows
 
 
 class Similarity:
-  """Called with n pairs of source and view; returns bool [n], True if similar."""
+  """Maps n pairs of a source and its view to bool [n]: True if they are similar."""
 
   def __init__(self, name: str, least: float):
-    """Loads an encoder.
+    """Loads the encoder `name`, which can be any name that `load_encoder` accepts.
 
     Args:
-      name: as in `load_encoder`.
-      least: minimum cosine similarity of each part of a pair that was changed.
+      least: minimum cosine similarity of each changed part (text or response).
     """
     folder = resolve(name)
     encoder, params = load_encoder(str(folder))
@@ -52,12 +51,11 @@ class Similarity:
 
   def embed(self, texts: Sequence[str]) -> np.ndarray:
     """Computes mean-pooled embeddings of unit length, f32 [n, D]."""
-    unique = list(dict.fromkeys(texts))
-    responses = [None] * len(unique)
-    tokens = tokenize.encode(self._tokenizer, unique, responses, self._max_length)
+    index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    responses = [None] * len(index)
+    tokens = tokenize.encode(self._tokenizer, list(index), responses, self._max_length)
     vectors = self.scorer(tokens)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
-    index = {text: i for i, text in enumerate(unique)}
     return vectors[[index[text] for text in texts]]
 
   def __call__(self, pairs: Sequence[tuple[Source, Candidate]]) -> np.ndarray:

@@ -1,14 +1,12 @@
 """Filters candidate views by their text: refusals, preambles, length, language, ….
 
-`clean` removes what an LLM adds around its answer. Each check in CHECKS then looks for
-one fault, and `drop_reason` names the first one. A view isn't dropped for a fault that
-its source has as well: a paraphrase of "I can't help with that" may be a refusal.
+`clean` removes what an LLM adds around its answer. `drop_reason` then names the first
+fault of the view, in the order of REASONS. A view isn't dropped for a fault that its
+source has as well: a paraphrase of "I can't help with that" may be a refusal.
 """
 
 import functools
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
 from rapidfuzz.distance import Indel
 
@@ -20,6 +18,10 @@ MIN_LETTERS = 20  # the language of a shorter text can't be identified
 MIN_PROBABILITY = 0.9  # of an identified language
 QUESTION_MARKS = ("?", "？", "؟")
 SAME = "same"  # config.language: the language of the source
+REASONS = (
+  *("malformed", "empty", "refusal", "meta-talk", "identical", "near-identical"),
+  *("too short", "too long", "no question", "other language"),
+)
 
 # Spaces are written \s, because a verbose pattern ignores literal ones.
 _NEGATED = (
@@ -31,7 +33,8 @@ _TASK = (
   r"|rewrite|rephrase|paraphrase|engage|do|discuss|produce|satisfy|complete|process"
   r"|respond|give|offer|share|participate|promote|encourage|continue)"
 )
-# In the voice of an assistant. Text about the writer's own affairs is a user's.
+# Refusals in the words of an assistant. If a text is about the writer's own affairs, a
+# user wrote it.
 _REFUSAL = re.compile(
   rf"""[\W_]*(?:no[,.!]\ |my\ |as\ an?\ \w+\ (?:ai|assistant)[,.]?\ )?(?:
     (?:(?:i['’]?m|i\ am)\ (?:so\ |very\ |really\ |deeply\ )?sorry|sorry|apologies
@@ -55,8 +58,9 @@ _REFUSAL = re.compile(
   )""",
   re.IGNORECASE | re.VERBOSE,
 )
-# Most refusals contain one of these; compliant texts rarely begin with one. A source
-# response that has one may be a refusal that _REFUSAL misses, so its views may refuse.
+# Most refusals contain one of these phrases; compliant texts rarely begin with one. A
+# response with such a phrase may be a refusal that _REFUSAL misses, so its views may
+# refuse.
 _HESITATION = re.compile(
   rf"(?:\b{_NEGATED}\b|\b(?:sorry|apologi[sz]e|unable|not able|declin\w+|refus\w+"
   r"|against|inappropriate|unethical|illegal"
@@ -82,7 +86,7 @@ _PREAMBLE = re.compile(
   )\s*""",
   re.IGNORECASE | re.VERBOSE,
 )
-# Talk about the task that can't be separated from the view.
+# Remarks about the task that can't be separated from the view.
 _META_TALK = re.compile(
   rf"""\s*(?:
     {_SURE}[,!.]\s+(?:here|i|let|this|below)\b
@@ -101,131 +105,54 @@ _CLOSING_NOTE = re.compile(
   rf"|(?:the|this) {_WORK}\b)",
   re.IGNORECASE,
 )
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # can't be written to a file
 _QUOTES = {'"': '"', "“": "”", "«": "»", "‘": "’", "'": "'", "`": "`"}
 
 
-def strip_preamble(source: str, view: str) -> str:
-  """Removes a preamble and quotes around the view, unless the source has them."""
-  view = view.strip()
-  match = _PREAMBLE.match(view)
-  if match and match.end() < len(view) and not _PREAMBLE.match(source):
-    view = view[match.end() :]
-  mark = view[:1]
-  if (
-    len(view) > 2
-    and view[-1] == _QUOTES.get(mark)
-    and source.strip()[:1] != mark
-    and mark not in view[1:-1]
-    and view[-1] not in view[1:-1].replace("’", "" if mark != "‘" else "’")
-  ):
-    view = view[1:-1].strip()
-  return view
-
-
-class Rewrite(NamedTuple):
-  """A changed part of a pair: its text or its response."""
-
-  source: str
-  view: str
-  settings: Settings
-  is_response: bool = False
-
-
-def malformed(rewrite: Rewrite) -> bool:
-  try:  # a lone surrogate can't be written to a file
-    rewrite.view.encode()
-  except UnicodeEncodeError:
-    return True
-  return "\0" in rewrite.view and "\0" not in rewrite.source
-
-
-def empty(rewrite: Rewrite) -> bool:
-  return not any(c.isalnum() for c in rewrite.view) and any(
-    c.isalnum() for c in rewrite.source
-  )
-
-
-def refusal(rewrite: Rewrite) -> bool:
-  """Whether the view refuses, and the source doesn't and isn't a likely refusal."""
-  if rewrite.is_response and _HESITATION.search(rewrite.source[:_BEGINNING]):
-    return False
-  return _only_in_view(_REFUSAL.match, rewrite)
-
-
-def meta_talk(rewrite: Rewrite) -> bool:
-  return any(
-    _only_in_view(matches, rewrite)
-    for matches in (_META_TALK.match, _PREAMBLE.match, _has_closing_note)
-  )
-
-
-def identical(rewrite: Rewrite) -> bool:
-  return rewrite.source.split() == rewrite.view.split()
-
-
-def near_identical(rewrite: Rewrite) -> bool:
-  limit = rewrite.settings.most_alike
-  if not limit:
-    return False
-  similarity = Indel.normalized_similarity(
-    _normalized(rewrite.source), _normalized(rewrite.view), score_cutoff=limit
-  )
-  return similarity >= limit
-
-
-def too_short(rewrite: Rewrite) -> bool:
-  return len(rewrite.view) < rewrite.settings.least_ratio * len(rewrite.source)
-
-
-def too_long(rewrite: Rewrite) -> bool:
-  limit = rewrite.settings.most_ratio
-  return bool(limit) and len(rewrite.view) > limit * len(rewrite.source)
-
-
-def no_question(rewrite: Rewrite) -> bool:
-  asks = rewrite.source.rstrip(" \n\"'”)*_").endswith(QUESTION_MARKS)
-  return (
-    rewrite.settings.keep_questions
-    and asks
-    and not any(mark in rewrite.view for mark in QUESTION_MARKS)
-  )
-
-
-def other_language(rewrite: Rewrite) -> bool:
-  wanted = rewrite.settings.language
-  if not wanted:
-    return False
-  identifier = language_identifier(wanted)
-  if wanted == SAME:
-    wanted = _language(identifier, rewrite.source)
-  return bool(wanted) and _language(identifier, rewrite.view) not in ("", wanted)
-
-
-CHECKS: dict[str, Callable[[Rewrite], bool]] = {
-  "malformed": malformed,
-  "empty": empty,
-  "refusal": refusal,
-  "meta-talk": meta_talk,
-  "identical": identical,
-  "near-identical": near_identical,
-  "too short": too_short,
-  "too long": too_long,
-  "no question": no_question,
-  "other language": other_language,
-}
-
-
 def drop_reason(source: Source, view: Candidate, settings: Settings) -> str:
-  """Returns why a view must be dropped, or "" if it may stay.
+  """Returns why a view must be dropped, one of REASONS, or "" if it may stay.
 
   Only the parts of a pair that differ from the source are checked.
   """
   parts = changed_parts(source, view)
   if not parts:
     return "identical"
-  for reason, has_fault in CHECKS.items():
-    if any(has_fault(Rewrite(old, new, settings, resp)) for old, new, resp in parts):
-      return reason
+  faults = [_first_fault(*part, settings) for part in parts]
+  return min(filter(None, faults), key=REASONS.index, default="")
+
+
+def _first_fault(source: str, view: str, is_response: bool, settings: Settings) -> str:
+  only_in_view = lambda matches: matches(view) and not matches(source)
+  if _SURROGATE.search(view) or only_in_view(lambda text: "\0" in text):
+    return "malformed"
+  if only_in_view(lambda text: not any(map(str.isalnum, text))):
+    return "empty"
+  may_refuse = is_response and _HESITATION.search(source[:_BEGINNING])
+  if only_in_view(_REFUSAL.match) and not may_refuse:
+    return "refusal"
+  if any(map(only_in_view, (_META_TALK.match, _PREAMBLE.match, _has_closing_note))):
+    return "meta-talk"
+  if source.split() == view.split():
+    return "identical"
+  if settings.most_alike and settings.most_alike <= Indel.normalized_similarity(
+    _normalized(source), _normalized(view), score_cutoff=settings.most_alike
+  ):
+    return "near-identical"
+  if len(view) < settings.least_ratio * len(source):
+    return "too short"
+  if settings.most_ratio and len(view) > settings.most_ratio * len(source):
+    return "too long"
+  if (
+    settings.keep_questions
+    and source.rstrip(" \n\"'”)*_").endswith(QUESTION_MARKS)
+    and not any(mark in view for mark in QUESTION_MARKS)
+  ):
+    return "no question"
+  if language := settings.language:
+    identifier = language_identifier(language)
+    expected = _language(identifier, source) if language == SAME else language
+    if expected and _language(identifier, view) not in ("", expected):
+      return "other language"
   return ""
 
 
@@ -238,16 +165,31 @@ def changed_parts(source: Source, view: Candidate) -> list[tuple[str, str, bool]
 
 
 def clean(source: Source, view: Candidate) -> Candidate:
-  """Returns the view with a response exactly if the source has one, both stripped."""
-  text = view.text
-  if text != source.text:
-    text = strip_preamble(source.text, text)
-  response = None
-  if source.response is not None:
-    response = source.response if view.response is None else view.response
-  if response != source.response:
-    response = strip_preamble(source.response, response)
-  return view._replace(text=text, response=response)
+  """Strips the view, and gives it a response exactly if the source has one."""
+  response = source.response
+  if response is not None and view.response is not None:
+    response = strip_preamble(response, view.response)
+  return view._replace(text=strip_preamble(source.text, view.text), response=response)
+
+
+def strip_preamble(source: str, view: str) -> str:
+  """Removes a preamble and quotes around the view, unless the source has them."""
+  if view == source:
+    return view
+  view = view.strip()
+  match = _PREAMBLE.match(view)
+  if match and match.end() < len(view) and not _PREAMBLE.match(source):
+    view = view[match.end() :]
+  mark, inner = view[:1], view[1:-1]
+  if (
+    len(view) > 2
+    and view[-1] == _QUOTES.get(mark)
+    and source.strip()[:1] != mark
+    and mark not in inner
+    and view[-1] not in (inner if mark == "‘" else inner.replace("’", ""))
+  ):
+    view = inner.strip()
+  return view
 
 
 def fingerprint(view: Candidate) -> tuple[str, str]:
@@ -257,13 +199,11 @@ def fingerprint(view: Candidate) -> tuple[str, str]:
 
 @functools.cache
 def language_identifier(language: str):
-  """Loads the language identification model that py3langid ships.
-
-  Args:
-    language: the value of `config.language`.
+  """Loads the language identification model that comes with py3langid.
 
   Raises:
-    UserError: py3langid isn't installed, or doesn't know `language`.
+    UserError: py3langid isn't installed, or doesn't know `language`, the value of
+      `config.language`.
   """
   try:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -282,15 +222,11 @@ def language_identifier(language: str):
 
 
 def _language(identifier, text: str) -> str:
-  """The code of the text's language; "" if it is uncertain."""
+  """Returns the code of the text's language; "" if the language is uncertain."""
   if sum(map(str.isalpha, text)) < MIN_LETTERS:
     return ""
   language, probability = identifier.classify(text)
   return str(language) if probability >= MIN_PROBABILITY else ""
-
-
-def _only_in_view(matches: Callable[[str], object], rewrite: Rewrite) -> bool:
-  return bool(matches(rewrite.view)) and not matches(rewrite.source)
 
 
 def _has_closing_note(text: str) -> bool:
