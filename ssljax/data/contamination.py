@@ -3,14 +3,15 @@
   python -m ssljax.data.contamination --data=FOLDER
   python -m ssljax.data.contamination --data=FOLDER --against=other_test.jsonl
 
-Compares the rows of train, labelled or not, and their stored views with the validation
-and test splits of the same data, and with each file given with `--against`. Pairs are
-compared as pairs, or by the prompt alone if either side has no response. Exact
-duplicates differ only in case, white space or invisible characters. Near-duplicates
-have a Jaccard similarity of their character 5-grams of at least `--threshold`. The exit
-code is 1 if there is an overlap, otherwise 0.
+Compares all rows of train and their stored views with the validation and test splits of
+the same data, and with each file of `--against`. Pairs are compared as pairs, or by the
+prompt alone if either side has no response. Exact duplicates differ only in case, white
+space or invisible characters. For near-duplicates, the Jaccard similarity of character
+5-grams is at least `--threshold`. The exit code is 1 if there is an overlap, otherwise
+0.
 """
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from ssljax.data.sources import build
 from ssljax.errors import UserError
 from ssljax.runtime.json_files import write_json
 
-# Other programs have flags with these names, and a process may import several programs.
+# Other commands define these flags as well, and one process may import both.
 flags.DEFINE_string(
   "data",
   None,
@@ -46,20 +47,17 @@ SHOWN = 5  # pairs of ids printed for each kind of overlap
 
 
 def main() -> int:
-  options = flags.FLAGS
-  overlaps = report_overlaps(
-    options.data, options.against, options.threshold, options.output
-  )
+  flag = flags.FLAGS
+  overlaps = report_overlaps(flag.data, flag.against, flag.threshold, flag.output)
   return 1 if overlaps else 0
 
 
 def report_overlaps(
   data: str, against: list[str], threshold: float, output: str = ""
 ) -> list[Overlap]:
-  """Finds, prints and returns the overlaps; the arguments are those of the flags.
+  """Finds, prints and returns the overlaps; the arguments are the flags.
 
-  Raises:
-    UserError: a mistake in the arguments or files, before anything is compared.
+  Mistakes in the arguments or files raise UserError before anything is compared.
   """
   if not 0.1 <= threshold < 1:
     raise UserError(f"--threshold={threshold}: it must be at least 0.1 and below 1")
@@ -76,7 +74,7 @@ def report_overlaps(
 
 
 def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
-  """(train, the sets to compare it with, by name); labels are not read."""
+  """(train, other sets by name); labels are read only to split a single file."""
   data = build.resolve_data(data)
   paths_of = split_files.find_splits(data, complete=False)
   if list(paths_of) == ["train"] and not against:
@@ -93,7 +91,7 @@ def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
 
 
 def _check_output(output: Path) -> None:
-  """Fails before the comparison if the output cannot be written after it."""
+  """Raises UserError if the output cannot be written."""
   if output.suffix != ".json" or output.name == "dataset.json":
     raise UserError(
       f"--output={output} cannot be used; give a new file name that ends in .json"
@@ -114,18 +112,16 @@ def _summary(
 ) -> Iterator[str]:
   for name, other in others.items():
     yield f"train ({rows} rows) against {name} ({len(other)} rows):"
-    for is_view in (False, True):
-      for exact in (True, False):
-        selected = [
-          overlap
-          for overlap in overlaps
-          if overlap.other == name
-          and bool(overlap.view) == is_view
-          and overlap.exact == exact
-        ]
-        kind = f"{'exact' if exact else 'near'} {'views' if is_view else 'texts'}"
-        pairs = ", ".join(f"{o.id} = {o.other_id}" for o in selected[:SHOWN])
-        yield f"  {kind}: {len(selected)}{': ' + pairs if selected else ''}"
+    for views, exact in itertools.product((False, True), (True, False)):
+      key = (name, views, exact)
+      pairs = [
+        f"{o.id} = {o.other_id}"
+        for o in overlaps
+        if (o.other, bool(o.view), o.exact) == key
+      ]
+      kind = f"{'exact' if exact else 'near'} {'views' if views else 'texts'}"
+      shown = ": " + ", ".join(pairs[:SHOWN]) if pairs else ""
+      yield f"  {kind}: {len(pairs)}{shown}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ssljax.data.batches.loader import TrainSet
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.data.dedup import exact
 from ssljax.data.records.read import read_splits
-from ssljax.data.records.records import Records, Splits
+from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 from ssljax.method import Needs
 
@@ -37,7 +37,7 @@ class Sets(NamedTuple):
   test: EvalSet
   labels: tuple[str, ...]  # class names by id
   notes: tuple[str, ...]  # for the log
-  sha256: str  # of everything the run trains on, selects by and is tested on
+  sha256: str  # of all data for training, model selection and testing
   encoder: Path  # folder of the encoder
 
 
@@ -52,11 +52,25 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
 
   Raises:
     UserError: bad data (see `read_splits`, `draw_budget`), a view that isn't stored, or
-      a missing encoder. The encoder is looked up last.
+      a missing encoder. Errors in the data are found before a missing encoder.
   """
-  splits = read_splits(config["data"], config["seed"])
+  seed = config["seed"]
+  splits = read_splits(config["data"], seed)
   splits, dropped = exact.resolve_overlap(splits, config["on_overlap"])
-  budget = _draw_budget(splits, config, dropped)
+  try:
+    budget = split.draw_budget(
+      splits.train.label,
+      config["labels"],
+      len(splits.labels),
+      seed,
+      mode=config["balance"],
+      names=splits.labels,
+      include_labelled=config["include_labelled"],
+      labelled_imbalance=config["labelled_imbalance"],
+      unlabelled_imbalance=config["unlabelled_imbalance"],
+    )
+  except UserError as error:
+    raise UserError(f"{error}{dropped and f' ({dropped})'}") from error
   labelled = splits.train.take(budget.labelled)
   unlabelled = splits.train.take(budget.unlabelled)
   notes = [*splits.notes, *budget.notes]
@@ -76,12 +90,18 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
     name: views.tokenize_view(rows, name, config, encoder, seed) for name in names
   }
   train = TrainSet(
-    tokenize_views(labelled, needs.labelled_views, 2 * config["seed"]),
-    tokenize_views(unlabelled, needs.views, 2 * config["seed"] + 1),
+    tokenize_views(labelled, needs.labelled_views, 2 * seed),
+    tokenize_views(unlabelled, needs.views, 2 * seed + 1),
     labelled.label.astype(np.int32),
     unlabelled.label.astype(np.int32) if needs.views else np.zeros(0, np.int32),
   )
-  notes += _single_candidate_notes(train, needs)
+  for name in needs.views:
+    single = (np.diff(train.unlabelled[name].begin) < 2).sum()
+    if isinstance(name, SecondCandidate) and single:
+      notes.append(
+        f"{single} unlabelled rows have only one {name.first} view, which the method "
+        f"reads twice: add more kinds with --config.{name.first}"
+      )
   validation, test = (
     eval_set(rows, encoder, config["max_length"], config["tokenizer_backend"])
     for rows in (splits.validation, splits.test)
@@ -100,46 +120,13 @@ def eval_set(
   return EvalSet(rows, tokens)
 
 
-def _draw_budget(
-  splits: Splits, config: Mapping[str, Any], dropped: str
-) -> split.Budget:
-  try:
-    return split.draw_budget(
-      splits.train.label,
-      config["labels"],
-      len(splits.labels),
-      config["seed"],
-      mode=config["balance"],
-      names=splits.labels,
-      include_labelled=config["include_labelled"],
-      labelled_imbalance=config["labelled_imbalance"],
-      unlabelled_imbalance=config["unlabelled_imbalance"],
-    )
-  except UserError as error:
-    raise UserError(f"{error}{dropped and f' ({dropped})'}") from error
-
-
-def _single_candidate_notes(train: TrainSet, needs: Needs) -> list[str]:
-  """Notes on second candidates of a view that equal the first in some rows."""
-  notes = []
-  for name in (view for view in needs.views if isinstance(view, SecondCandidate)):
-    single = (np.diff(train.unlabelled[name].begin) < 2).sum()
-    if single:
-      option = views.config_key(name)
-      notes.append(
-        f"{single} unlabelled rows have only one {option} view, which the method reads "
-        f"twice: add more kinds with --config.{option}"
-      )
-  return notes
-
-
 def _sha256(train: TrainSet, eval_sets: Sequence[EvalSet]) -> str:
   arrays = [train.label]
   for view in (*train.labelled.values(), *train.unlabelled.values()):
     arrays += [view.begin, view.tokens.offset, view.tokens.ids]
-  for part in eval_sets:
-    arrays += [part.label, part.tokens.offset, part.tokens.ids]
-  ids = [part.rows.column("id") for part in eval_sets]
+  for scored in eval_sets:
+    arrays += [scored.label, scored.tokens.offset, scored.tokens.ids]
+  ids = [scored.rows.column("id") for scored in eval_sets]
   digest = hashlib.sha256(json.dumps(ids).encode())
   for array in arrays:
     digest.update(np.ascontiguousarray(array))

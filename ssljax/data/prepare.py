@@ -22,7 +22,7 @@ from ssljax.errors import UserError
 
 
 def define_flags() -> None:
-  """Defines the flags; called by the command, so that imports define none."""
+  """Defines the flags; a function, so that importing this file defines no flags."""
   flags.DEFINE_string(
     "source", None, "named source, owner/name on the Hub, or files", required=True
   )
@@ -36,16 +36,16 @@ def define_flags() -> None:
 
 
 def main() -> int:
-  options = flags.FLAGS
+  flag = flags.FLAGS
   about = prepare(
-    options.source,
-    options.output,
-    options.task,
-    options.columns,
-    options.labels,
-    options.splits,
-    options.config_name,
-    options.seed,
+    flag.source,
+    flag.output,
+    flag.task,
+    flag.columns,
+    flag.labels,
+    flag.splits,
+    flag.config_name,
+    flag.seed,
   )
   for name, counts in about["rows"].items():
     print(f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in counts.items()))
@@ -54,7 +54,7 @@ def main() -> int:
   for note in about["notes"]:
     print(note)
   print(f"licence: {about['licence']}")
-  print(f"wrote {options.output}")
+  print(f"wrote {flag.output}")
   return 0
 
 
@@ -68,19 +68,10 @@ def prepare(
   config_name: str = "",
   seed: int = 0,
 ) -> dict:
-  """Writes a dataset folder; the arguments are those of the flags.
-
-  Returns:
-    The content of dataset.json.
-  """
+  """Writes a dataset folder as the flags say; returns the content of dataset.json."""
   if source in named.source_names() and not Path(source).exists():
-    unused = {
-      "columns": columns,
-      "labels": labels,
-      "splits": splits,
-      "config_name": config_name,
-    }
-    for flag, value in unused.items():
+    names = ("columns", "labels", "splits", "config_name")
+    for flag, value in zip(names, (columns, labels, splits, config_name), strict=True):
       if value:
         raise UserError(
           f"--{flag}: cannot be used with the named source {source}; remove the flag, "

@@ -1,4 +1,4 @@
-"""Draws the labelled budget from train, and divides rows into disjoint splits."""
+"""Draws the labelled budget from train and divides rows into disjoint splits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,10 +10,8 @@ from ssljax.errors import UserError
 
 
 class Budget(NamedTuple):
-  """Which rows of train are labelled and which are unlabelled."""
-
-  labelled: np.ndarray  # i64, ascending rows
-  unlabelled: np.ndarray  # i64 [N], ascending rows
+  labelled: np.ndarray  # i64, rows of train, ascending
+  unlabelled: np.ndarray  # i64 [N], rows of train, ascending
   notes: tuple[str, ...]  # for the log
 
 
@@ -28,28 +26,28 @@ def draw_budget(
   labelled_imbalance: float = 0.0,
   unlabelled_imbalance: float = 0.0,
 ) -> Budget:
-  """Draws the labelled rows; all others are unlabelled.
+  """Draws the labelled rows; all other rows are unlabelled.
 
-  The rows of each class are shuffled by the seed, and the first ones are taken. With
+  The rows of each class are shuffled by the seed, and the first rows are taken. With
   the same seed and mode, a smaller balanced budget is a subset of a larger one.
 
     budget = draw_budget(np.array([0, 1, 0, 1, -1]), budget=2, classes=2, seed=0)
     budget.labelled    # one row of each class
-    budget.unlabelled  # the three others
+    budget.unlabelled  # the three other rows
 
   Args:
     labels: i64 [n], -1 for rows without a label, which are never drawn.
     budget: number of labelled rows; 0 takes every label.
     classes: C.
     seed: any integer >= 0.
-    mode: "balanced" takes the same number of each class; if the budget isn't a multiple
-      of the classes, the seed decides which classes get one more. "stratified" takes
-      classes in proportion to their frequency, with at least one row each.
+    mode: "balanced" takes the same number of rows from each class; if the budget isn't
+      a multiple of C, the seed decides which classes get one more. "stratified" takes
+      rows in proportion to the class frequencies, and at least one row of each class.
     names: class names, for messages.
     include_labelled: also put the labelled rows into the unlabelled pool.
     labelled_imbalance: ratio of `imbalanced_sizes`, used instead of `mode`; 0 is off.
-    unlabelled_imbalance: ratio for the unlabelled rows; as many rows are kept as the
-      ratio allows, and the others are left out. 0 is off.
+    unlabelled_imbalance: ratio of the unlabelled rows. As many rows are kept as the
+      ratio allows. 0 is off.
 
   Raises:
     UserError: a negative budget, a budget that a class cannot fill, a class without a
@@ -98,9 +96,9 @@ def draw_budget(
     for c in range(classes)
   ]
   labelled = np.sort(np.concatenate(drawn)).astype(np.int64)
-  is_unlabelled = np.ones(len(labels), bool)
-  is_unlabelled[labelled] = include_labelled
-  unlabelled = np.flatnonzero(is_unlabelled)
+  unlabelled = np.arange(len(labels))
+  if not include_labelled:
+    unlabelled = np.delete(unlabelled, labelled)
   if unlabelled_imbalance:
     unlabelled = _imbalance(labels, unlabelled, unlabelled_imbalance, classes, seed)
     sizes = np.bincount(labels[unlabelled], minlength=classes)
@@ -111,7 +109,7 @@ def draw_budget(
 
 
 def _budget_advice(count: np.ndarray, mode: str, imbalance: float) -> str:
-  """What to set instead of a budget that a class cannot fill."""
+  """What to do if a class cannot fill its share of the budget."""
   if imbalance:
     sizes = imbalanced_sizes(len(count), imbalance)
     most = int((count / sizes).min() * sizes.sum())
@@ -172,27 +170,25 @@ def _largest_remainders(count: np.ndarray, budget: int) -> np.ndarray:
 
 
 def group_texts(texts: Sequence[str]) -> np.ndarray:
-  """i64 [n], group numbers; texts that `dedup.normalize` makes equal share one."""
+  """i64 [n], group numbers; equal for texts that `dedup.normalize` makes equal."""
   number: dict[bytes, int] = {}
-  return np.array(
-    [number.setdefault(text_digest(text, None), len(number)) for text in texts],
-    np.int64,
-  )
+  digests = (text_digest(text, None) for text in texts)
+  return np.array([number.setdefault(d, len(number)) for d in digests], np.int64)
 
 
 def divide(
   groups: np.ndarray, labels: np.ndarray, shares: Sequence[float], seed: int
 ) -> list[np.ndarray]:
-  """Divides rows into parts that share no group, stratified by class.
+  """Divides rows into parts, stratified by class; rows of a group stay together.
 
   Args:
-    groups: i64 [n], rows of the same group stay together.
+    groups: i64 [n], the group of each row.
     labels: i64 [n], -1 for no label; groups with unlabelled rows go to the first part.
     shares: fraction of each part, summing to 1; rounding favours the first part.
     seed: any integer >= 0.
 
   Returns:
-    Ascending rows of each part, i64.
+    Rows of each part, i64, ascending.
   """
   _, first, index = np.unique(groups, return_index=True, return_inverse=True)
   group_size = np.bincount(index)
@@ -203,7 +199,7 @@ def divide(
   part = np.zeros(len(first), np.int64)
   for c in np.unique(group_class[group_class >= 0]):
     members = np.flatnonzero(group_class == c)
-    # Sort by first appearance, so that the group numbers don't matter.
+    # Sorted by first appearance, so that the group numbers don't matter.
     members = members[np.argsort(first[members])]
     members = _generator(seed, 2, int(c)).permutation(members)
     sizes = group_size[members]
@@ -219,5 +215,5 @@ def divide(
 
 
 def _generator(*seed: int) -> np.random.Generator:
-  """Independent streams; PCG64 and SeedSequence are stable across NumPy versions."""
+  """An independent stream; PCG64 and SeedSequence are stable across NumPy versions."""
   return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))

@@ -1,8 +1,8 @@
-"""Builds the weak and strong views of rows: stored ones, the text itself, or noise.
+"""Builds the weak and strong views of rows: stored views, the text itself, or noise.
 
-A view is a list of candidate texts per row, from the kinds that `--config.weak`,
-`--config.strong` and so on name: `self` is the text, `words` is `batches.word_noise`,
-`masked` has random words masked, and any other kind must be stored in the records.
+A view has candidate texts for each row. `--config.weak`, `--config.strong` and so on
+name the kinds of candidates: `self` is the text, `words` applies `batches.word_noise`,
+`masked` masks random words, and any other kind must be stored in the records.
 """
 
 import json
@@ -24,35 +24,33 @@ CANDIDATES = 4  # per text, of the kinds "words" and "masked"
 
 
 def config_key(view: str) -> str:
-  """The config key of a view; that of "strong" for a second strong view."""
+  """The config key of a view: "strong" also for a second strong view."""
   return view.first if isinstance(view, SecondCandidate) else view
 
 
 def covered_rows(
   rows: Records, names: Sequence[str], config: Mapping[str, Any], which: str, note: str
 ) -> np.ndarray:
-  """bool [n], False for rows that lack a view, if config.missing_view is "drop".
+  """bool [n], False for rows without a view, if config.missing_view is "drop".
 
   Args:
-    names: of the views.
+    names: names of the views.
     which: "labelled" or "unlabelled", for errors.
-    note: what was dropped before, for errors; may be "".
+    note: says which rows were dropped before, for errors; may be "".
 
   Raises:
-    UserError: a kind isn't stored for every row, and config.missing_view is "error".
+    UserError: some rows don't store a kind, and config.missing_view is "error".
   """
   covered = np.ones(len(rows), bool)
-  stored = rows.column("views")
-  options = dict.fromkeys(map(config_key, names))
-  kinds = [(option, kind) for option in options for kind in config[option]]
-  for option, kind in kinds:
+  kinds_of = [{view["kind"] for view in views or ()} for views in rows.column("views")]
+  keys = dict.fromkeys(map(config_key, names))
+  pairs = [(key, kind) for key in keys for kind in config[key]]
+  for option, kind in pairs:
     if kind in COMPUTED_VIEWS:
       continue
-    has_kind = np.array(
-      [any(view["kind"] == kind for view in views or ()) for views in stored], bool
-    )
+    has_kind = np.array([kind in kinds for kinds in kinds_of], bool)
     if not has_kind.all() and config["missing_view"] == "error":
-      present = {view["kind"] for views in stored for view in views or ()}
+      present = set().union(*kinds_of)
       listed = f" (stored kinds: {', '.join(sorted(present))})" if present else ""
       raise UserError(
         f"{method_name(config)} reads a {option} view (--config.{option}), but view "
@@ -71,11 +69,10 @@ def tokenize_view(
   """Creates and tokenises one view of the rows; results are cached.
 
   Args:
-    rows: n rows.
-    name: of the view, such as "weak".
-    config: reads the kinds of the view, missing_view, max_length, tokenizer_backend.
+    name: the view, such as "weak".
+    config: the keys of the view, missing_view, max_length and tokenizer_backend count.
     encoder: folder of the encoder.
-    seed: of the kinds "words" and "masked".
+    seed: for the kinds "words" and "masked".
   """
   kinds = config[config_key(name)]
   missing = config["missing_view"]
@@ -84,40 +81,34 @@ def tokenize_view(
   if "masked" in kinds:
     settings += json.dumps([tftext.FORMAT, tftext.MASKED])
   stored = [json.dumps(views) for views in rows.column("views")]
-  masked: list[int] = []  # indices of candidates
-
-  def make():
-    texts, responses, begin, to_mask = _candidates(rows, kinds, fallback, seed)
-    masked.extend(to_mask)
-    return texts, responses, begin
+  masked: list[int] = []  # indices of candidates, from `_candidates`
 
   def mask(tokens, tokenizer):
     return tftext.mask_words(tokens, masked, tokenizer, seed) if masked else tokens
 
-  return View(
-    *tokenize.encode_views_cached(
-      encoder,
-      [*rows.column("text"), *stored, settings],
-      [*rows.column("response"), *[None] * (len(stored) + 1)],
-      config["max_length"],
-      make,
-      config["tokenizer_backend"],
-      mask,
-    )
+  tokens, begin = tokenize.encode_views_cached(
+    encoder,
+    [*rows.column("text"), *stored, settings],
+    [*rows.column("response"), *[None] * (len(stored) + 1)],
+    config["max_length"],
+    lambda: _candidates(rows, kinds, fallback, seed, masked),
+    config["tokenizer_backend"],
+    mask,
   )
+  return View(tokens, begin)
 
 
 def _candidates(
-  rows: Records, kinds: Sequence[str], fallback: str, seed: int
-) -> tuple[list[str], list[str | None], np.ndarray, list[int]]:
-  """Candidates of all rows: (texts, responses, begin [n + 1], indices to mask)."""
+  rows: Records, kinds: Sequence[str], fallback: str, seed: int, masked: list[int]
+) -> tuple[Sequence[str], Sequence[str | None], np.ndarray]:
+  """Candidates of all rows: (texts, responses, begin [n + 1]); extends `masked`."""
   texts, responses = rows.column("text"), rows.column("response")
   has_stored = any(kind not in COMPUTED_VIEWS for kind in kinds)
   perturbed = ()
   if "words" in kinds or (has_stored and fallback == "words"):
     perturbed = word_noise.perturb_all(texts, responses, seed, CANDIDATES)
   stored = rows.column("views") if has_stored else [None] * len(rows)
-  candidates, begin, masked = [], [0], []
+  candidates, begin = [], [0]
   for i, pair in enumerate(zip(texts, responses, strict=True)):
     noisy = [(new_texts[i], new_responses[i]) for new_texts, new_responses in perturbed]
     for kind in kinds:
@@ -136,6 +127,5 @@ def _candidates(
         elif not views and fallback == "words":
           candidates += noisy
     begin.append(len(candidates))
-  new_texts = [text for text, _ in candidates]
-  new_responses = [response for _, response in candidates]
-  return new_texts, new_responses, np.array(begin, np.int64), masked
+  new_texts, new_responses = zip(*candidates, strict=True) if candidates else ((), ())
+  return new_texts, new_responses, np.array(begin, np.int64)

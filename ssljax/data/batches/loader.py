@@ -1,8 +1,7 @@
 """Builds batch t, laid out for the devices, as a pure function of (seed, t).
 
-Labelled and unlabelled batches are slices of the epoch's permutation (`order`), so
-batches are always full and never repeat an unlabelled row. Resuming needs only the
-step.
+A batch is a slice of the epoch's permutation (`order`), so batches are always full and
+never repeat an unlabelled row. A resumed run needs to know only its step.
 """
 
 import math
@@ -21,11 +20,13 @@ from ssljax.errors import UserError
 
 PLANNED_STEPS = 512  # number of steps sampled to choose the shapes
 SHORT_LENGTHS = (128, 256)  # candidates for the length of short rows
-MAX_SHAPES = 3  # more waste less padding, but compile longer (docs/performance.md)
+MAX_SHAPES = (
+  3  # more shapes need less padding, but compile longer (docs/performance.md)
+)
 
 
 class View(NamedTuple):
-  """One view of n rows. Each epoch draws one of a row's candidates."""
+  """One view of n rows. Each epoch draws one of the candidates of each row."""
 
   tokens: Tokens  # all candidates, row by row
   begin: np.ndarray  # i64 [n + 1], row i has candidates begin[i] to begin[i + 1] - 1
@@ -40,8 +41,8 @@ class View(NamedTuple):
     """Draws a candidate for each row, from (seed, epoch, row) alone.
 
     Args:
-      taken: seed of another view of the same candidates. Its draw is not repeated for
-        rows with at least two candidates.
+      taken: seed of another view of the same candidates. Rows with at least two
+        candidates get one that the other view doesn't draw.
 
     Returns:
       i64, indices into `tokens`.
@@ -52,8 +53,7 @@ class View(NamedTuple):
     if taken is not None:
       others = np.maximum(count, 2) - np.uint64(1)
       first = order.scramble(taken, epoch, rows) % count
-      second = (first + np.uint64(1) + random % others) % count
-      candidate = np.where(count > 1, second, 0)
+      candidate = (first + np.uint64(1) + random % others) % count
     return self.begin[rows] + candidate.astype(np.int64)
 
 
@@ -67,8 +67,6 @@ class TrainSet(NamedTuple):
 
 
 class Layout(NamedTuple):
-  """How the texts of a step are distributed."""
-
   shards: int  # data shards over all devices
   micro: int  # micro-batches of gradient accumulation, 1 for none
   options: Sequence[tuple[int, ...]]  # see `row_length_options`
@@ -77,20 +75,14 @@ class Layout(NamedTuple):
 
 
 class RowChoice(NamedTuple):
-  """The row lengths and shapes of a run."""
-
   row_lengths: tuple[int, ...]
   cost: np.ndarray  # i64 [views x row lengths], cost of a row
-  shapes: np.ndarray  # from `pack.choose_shapes`; padded: a few lengths
+  shapes: np.ndarray  # from `pack.choose_shapes`; in the padded layout, row lengths
   price: float  # cost of a step, in tokens of a layer without attention
 
 
 class Loader:
-  """Builds batches by step.
-
-  Attributes:
-    choice: the option of the layout whose sampled steps cost least.
-  """
+  """Builds batches by step; `choice` has the row lengths that cost least."""
 
   def __init__(
     self,
@@ -137,7 +129,7 @@ class Loader:
     }
     self.views = [("labelled", name) for name in data.labelled]
     self.views += [("unlabelled", name) for name in data.unlabelled]
-    # Views with the same candidates draw them independently of each other.
+    # Each view has its own seed, so that views of the same candidates draw separately.
     names = np.array([zlib.crc32(name.encode()) for _, name in self.views])
     view_seeds = order.scramble(seed, np.zeros(len(names), int), names)
     self._seed_of = dict(zip(self.views, view_seeds, strict=True))
@@ -156,8 +148,8 @@ class Loader:
     """Batch t with NumPy leaves, and the hidden labels i32 [U] of its unlabelled rows.
 
     Args:
-      shards: the data shards to fill with texts (those of this process); default all.
-        Labels and indices are always those of the whole batch.
+      shards: the data shards of this process, which get texts; default: all shards.
+        Labels and indices always cover the whole batch.
     """
     texts = self._arrange(_texts, t)
     plans = self._plan(self._arrange(_text_lengths, t), self.choice.row_lengths)
@@ -176,9 +168,9 @@ class Loader:
         )
         for k in range(self.layout.micro)
       ]
-      views[part][name] = (
-        _stack(micro_batches) if self.layout.micro > 1 else micro_batches[0]
-      )
+      # Gradient accumulation adds a leading axis K.
+      stack = lambda *leaves: np.stack(leaves) if len(leaves) > 1 else leaves[0]
+      views[part][name] = jax.tree.map(stack, *micro_batches)
     labelled, unlabelled = self.order(t)
     label = np.eye(self.classes, dtype=np.float32)[self.data.label[labelled]]
     return Batch(
@@ -188,27 +180,26 @@ class Loader:
 
   def iterate(self, start: int, stop: int, shards: Sequence[int]) -> Iterator:
     """Yields batches start to stop - 1, prefetched by grain's threads."""
-    steps = grain.MapDataset.range(start, stop).map(
-      lambda t: self.batch(int(t), shards)
-    )
-    return iter(
-      steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8))
-    )
+    steps = grain.MapDataset.range(start, stop)
+    batches = steps.map(lambda t: self.batch(int(t), shards))
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+    return iter(batches.to_iter_dataset(options))
 
   def _row_cost(self, length: int) -> int:
-    # Integers, so that sums and their order are the same on every processor.
+    # An integer, so that sums and their order are the same on every processor.
     return round(length * (1 + length / self.layout.costly))
 
   def _evaluate(self, row_lengths: tuple[int, ...], lengths) -> RowChoice:
     """Chooses shapes for these row lengths and computes the mean cost of a step."""
-    needs = np.array(
-      [self._needed_rows(self._plan(step, row_lengths)) for step in lengths]
-    )
+    plans = (self._plan(step, row_lengths) for step in lengths)
+    needs = np.array([self._needed_rows(plan) for plan in plans])
     cost = np.tile([self._row_cost(length) for length in row_lengths], len(self.views))
     if self.layout.packed:
       shapes = pack.choose_shapes(needs, cost, MAX_SHAPES)
-    else:
-      shapes = _padded_lengths(needs, MAX_SHAPES)
+    else:  # a few lengths, multiples of 8, that hold the longest texts of all steps
+      longest = np.sort(needs[:, 0])
+      ends = np.ceil(np.arange(1, MAX_SHAPES + 1) * len(longest) / MAX_SHAPES) - 1
+      shapes = np.unique(-(-longest[ends.astype(int)] // 8) * 8)
     choice = RowChoice(row_lengths, cost, shapes, math.nan)
     groups = [group for need in needs for group in self._shape(need, choice)]
     price = sum(rows * self._row_cost(length) for length, rows in groups) / len(needs)
@@ -221,17 +212,13 @@ class Loader:
     arranged = []
     for (part, name), seed in self._seed_of.items():
       view = getattr(self.data, part)[name]
-      index, epoch = rows_of[part]
+      rows, epoch = rows_of[part]
       second = isinstance(name, SecondCandidate)
-      first = self._seed_of.get((part, name.first)) if second else None
-      texts = read(view.tokens, view.draw(seed, epoch, index, first))
+      taken = self._seed_of.get((part, name.first)) if second else None
+      texts = read(view.tokens, view.draw(seed, epoch, rows, taken))
       size = len(texts) // (micro * shards)
-      arranged.append(
-        [
-          [texts[(k * shards + s) * size :][:size] for s in range(shards)]
-          for k in range(micro)
-        ]
-      )
+      shares = [texts[i * size : (i + 1) * size] for i in range(micro * shards)]
+      arranged.append([shares[k * shards : (k + 1) * shards] for k in range(micro)])
     return arranged
 
   def _plan(self, lengths, row_lengths: tuple[int, ...]):
@@ -245,14 +232,12 @@ class Loader:
     ]
 
   def _needed_rows(self, plans) -> np.ndarray:
-    """Rows for each view and row length; padded: the longest text, then the rows."""
-    rows = [
-      np.max([plan.rows for micro in view for plan in micro], axis=0) for view in plans
-    ]
+    """Rows for each view and row length; if padded, the longest text comes first."""
+    by_view = [[plan for micro in view for plan in micro] for view in plans]
+    rows = np.ravel([np.max([p.rows for p in view], axis=0) for view in by_view])
     if self.layout.packed:
-      return np.concatenate(rows)
-    longest = max(p.longest for view in plans for micro in view for p in micro)
-    return np.array([longest, *(row[0] for row in rows)])
+      return rows
+    return np.array([max(p.longest for view in by_view for p in view), *rows])
 
   def _shape(self, need: np.ndarray, choice: RowChoice) -> tuple[tuple[int, int], ...]:
     """(length, rows) for each view and row length of a batch."""
@@ -274,28 +259,16 @@ def _text_lengths(tokens: Tokens, indices: np.ndarray) -> np.ndarray:
   return tokens.offset[indices + 1] - tokens.offset[indices]
 
 
-def _padded_lengths(needs: np.ndarray, count: int) -> np.ndarray:
-  """A few lengths, multiples of 8, that hold the longest texts of all steps."""
-  longest = np.sort(needs[:, 0])
-  ends = np.ceil(np.arange(1, count + 1) * len(longest) / count).astype(int) - 1
-  return np.unique(-(-longest[ends] // 8) * 8)
-
-
-def _stack(micro_batches: list[Texts]) -> Texts:
-  """Stacks micro-batches along a new leading axis K."""
-  return jax.tree.map(lambda *leaves: np.stack(leaves), *micro_batches)
-
-
 def row_length_options(
   longest: int, max_length: int, packed: bool = True
 ) -> list[tuple[int, ...]]:
   """The row lengths to consider for texts of up to `longest` tokens.
 
-  A compiled step has fixed row counts, so rows of a single length are filled best: with
-  two lengths, each count must serve the step that needs most rows of that length. Short
-  rows save attention, whose cost grows with the square of the row length although most
-  of it is masked. Which effect is larger depends on the texts and the batch size;
-  `RowChoice.price` compares them. See docs/performance.md for measurements.
+  Rows of a single length waste least on padding: a compiled step has fixed row counts,
+  so with two lengths, both counts must suit the step that needs most of such rows.
+  Short rows save attention, whose cost grows with the square of the row length. Which
+  effect is larger depends on the texts and the batch size; `RowChoice.price` compares
+  the two. See docs/performance.md for measurements.
   """
   limit = max(8, min(max_length, math.ceil(longest / 8) * 8))
   shorter = [length for length in SHORT_LENGTHS if packed and length < limit]

@@ -1,4 +1,4 @@
-"""Decides which rows are in batch t, from (seed, t) alone."""
+"""Chooses the rows of batch t from (seed, t) alone."""
 
 import functools
 from collections.abc import Callable
@@ -15,9 +15,8 @@ def batch_rows(
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
   """Returns t -> (rows i64 [size], their epochs i64 [size]), reshuffled every epoch.
 
-  Results are cached because shuffling a small set is slow: grain finds a row by trial
-  and error, which can take milliseconds for a set of a few dozen
-  (docs/performance.md).
+  Batches are cached because grain shuffles small sets slowly: in a set of a few dozen
+  rows, finding one row can take milliseconds (docs/performance.md).
   """
   if size == 0:
     empty = np.zeros(0, np.int64)

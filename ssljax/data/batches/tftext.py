@@ -1,14 +1,14 @@
-"""Tokenises and masks words with tensorflow-text; ids equal those of the tokenizer.
+"""Tokenises and masks words with tensorflow-text, to the same ids as the tokenizer.
 
-Texts are normalised by the tokenizer's normalizer and split at spaces. Each distinct
+The tokenizer's normalizer prepares the texts, which are split at spaces. Each distinct
 word then goes through a tf.data graph of tensorflow-text once. The tokenizer itself
 handles the cases in which the libraries might differ:
 - texts that spell out a special token, such as [MASK], or SentencePiece's space symbol;
 - words longer than 100 characters, or with characters outside `PLAIN`;
-- SentencePiece: words that the normalizer of spm.model changes, words with an unknown
-  piece, and words whose two best segmentations have nearly equal scores, such as
-  "aaa" = a + aa = aa + a. One library adds scores in float32 and the other in float64,
-  so they break ties differently.
+- with SentencePiece: words that the normalizer of spm.model changes, words with an
+  unknown piece, and words whose two best segmentations have nearly equal scores, such
+  as "aaa" = a + aa = aa + a. One library adds scores in float32 and the other in
+  float64, so the libraries break ties differently.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ PLAIN = re.compile(
 MIN_SCORE_GAP = 1e-3  # log probability; the float32 error in a word is below 1e-4
 BATCH = 4096  # words
 FORMAT = 1  # of the masks; increase it when a seed masks other words
-MASKED = 0.15  # fraction of the words, as in BERT's training
+MASKED = 0.15  # fraction of the words to mask, as in BERT's training
 METASPACE = {
   "type": "Metaspace",
   "replacement": "\u2581",
@@ -176,7 +176,7 @@ def _import_tensorflow(feature):
 
 @contextlib.contextmanager
 def _silent_stderr():
-  """Discards what C++ code writes to stderr before it reads its log level."""
+  """Discards the lines that C++ code writes to stderr before it has its log level."""
   stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
   os.dup2(devnull, 2)
   try:

@@ -3,7 +3,7 @@
 Each word is deleted, swapped with the next one, or replaced by a word of the dataset
 drawn by frequency, each with a small probability. These are the operations of EDA
 (arXiv 1901.11196) and UDA (arXiv 1904.12848) that need no thesaurus. They ignore
-meaning, so they can turn a harmful text into a harmless one; stored paraphrases make a
+meaning, so they can turn a harmful text into a harmless text. Stored paraphrases make a
 better strong view.
 """
 
@@ -103,13 +103,13 @@ def perturb_all(
   """Perturbs every row; candidate c of row r depends on (seed, r, c) and all texts.
 
   Args:
-    texts, responses: n strings each; a response may be None. Text and response are
-      perturbed independently.
+    texts, responses: n strings each; a response may be None. A text and its response
+      are perturbed independently.
     seed: any integer >= 0.
-    candidates: number of different perturbed copies.
+    candidates: number of perturbed copies.
 
   Returns:
-    (texts, responses) for each candidate, n each.
+    (texts, responses) for each candidate, n strings each.
   """
   vocabulary = count_words([*texts, *(r for r in responses if r is not None)])
   perturbed = []
