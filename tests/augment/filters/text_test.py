@@ -215,6 +215,9 @@ def test_only_the_changed_parts_of_a_pair_are_checked():
   assert reason(GOOD, TEXT, answer, "") == "empty"
   assert reason(TEXT, TEXT, answer, "") == "empty"
   assert reason(GOOD, TEXT, other, "Cake.") == "too short"
+  # The order of the reasons counts, not the order of the parts.
+  assert reason("", TEXT, answer, "half \ud800 of a pair") == "malformed"
+  assert reason("half \ud800 of a pair", TEXT, answer, "") == "malformed"
   source = Source("1", TEXT, answer)
   assert text_filters.clean(source, Candidate(GOOD, None)).response == answer
   alone = text_filters.clean(Source("1", TEXT), Candidate(GOOD, "of nothing"))
