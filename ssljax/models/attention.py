@@ -115,8 +115,7 @@ def by_distance(
   Args:
     x: [n, H, L, d].
     table: [R, H, d].
-    rows: maps distances to rows of the table. It uses NumPy, so its result is a
-      constant of the compiled program.
+    rows: maps distances to rows of the table, in NumPy.
 
   Returns:
     f32 [n, H, L, L].

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ssljax.batch import Rows, Texts
 from ssljax.method import Head, Outputs
@@ -95,9 +94,14 @@ class Classifier(nn.Module):
       vectors = self.first_token(vectors, deterministic)
     else:
       vectors = mean_by_text(hidden, flat.segment, slots)
-    vectors = vectors.reshape(shards, -1, vectors.shape[-1])  # [S, sum R M, D]
-    ends = np.cumsum([slots * rows.ids.shape[1] for rows in members])
-    return jnp.split(vectors, ends[:-1], axis=1)
+    vectors = vectors.reshape(shards, -1, slots, vectors.shape[-1])
+    # Slices, since jnp.split compiles to another program, which rounds differently.
+    pooled, begin = [], 0
+    for rows in members:
+      end = begin + rows.ids.shape[1]
+      pooled.append(vectors[:, begin:end].reshape(shards, -1, vectors.shape[-1]))
+      begin = end
+    return pooled
 
   def first_token(self, hidden: Array, deterministic: bool) -> Array:
     """Applies the pooler: dense and tanh (BERT), or dropout, dense, activation."""
@@ -194,7 +198,7 @@ def mean_by_text(hidden: Array, segment: Array, slots: int) -> Array:
   Args:
     hidden: f32 [rows, L, D].
     segment: i32 [rows, L].
-    slots: texts per row.
+    slots: the largest number of texts in a row.
 
   Returns:
     f32 [rows, slots, D]; zeros for empty slots.

@@ -18,7 +18,7 @@ _COUNTS = (
   "max_position_embeddings",
 )
 
-# Keys of features that the encoder does not implement, with the accepted values.
+# Keys of features that the encoder does not implement -> accepted values.
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
   "position_embedding_type": (None, "absolute"),
   "is_decoder": (None, False),
@@ -60,7 +60,7 @@ _DEBERTA_ONLY = {
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """Architecture of an encoder; fields are named as in config.json, except `labels`."""
+  """Architecture of an encoder. config.json has all fields by name except `labels`."""
 
   model_type: str = "bert"
   vocab_size: int = 30522
@@ -108,17 +108,17 @@ class EncoderConfig:
 
   @property
   def relative_span(self) -> int:
-    """Relative positions -span .. span - 1 have embeddings."""
+    """The distances -span .. span - 1 have embeddings."""
     if self.position_buckets > 0:
       return self.position_buckets
     return self.max_relative_positions
 
   @property
   def costly_length(self) -> float:
-    """Row length at which attention costs as much as the rest of a layer.
+    """Row length L at which attention costs as much as the rest of a layer.
 
-    Multiplications per token: 4 D^2 + 2 D I for the rest of the layer; L D for the
-    scores, for each relative term, and for the weighted values.
+    The rest of a layer needs 4 D^2 + 2 D I multiplications per token. Attention needs
+    L D each for the scores, for every relative term, and for the weighted values.
     """
     dense = 4 * self.hidden_size + 2 * self.intermediate_size
     return dense / (2 + len(set(self.pos_att_type)))
@@ -174,7 +174,7 @@ class EncoderConfig:
 
 
 def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
-  """Reads a parsed config.json.
+  """Builds a config from a parsed config.json.
 
   Args:
     values: the JSON object. Keys that do not affect the computation are ignored.
@@ -229,9 +229,7 @@ def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
 def to_json(config: EncoderConfig, architecture: str) -> dict[str, Any]:
   """The content of a config.json with which transformers computes the same outputs.
 
-  Args:
-    config: of any family.
-    architecture: name of the transformers class that loads the weights.
+  `architecture` is the transformers class that loads the weights.
   """
   values = dataclasses.asdict(config)
   labels = values.pop("labels")

@@ -134,14 +134,13 @@ def save_params(
 
   Args:
     folder: created if missing; existing files are replaced.
-    config: of the encoder.
     params: the tree of `Encoder` (for AutoModel), or {"encoder", "pooler",
       "classifier"} (for AutoModelForSequenceClassification).
     labels: class names of the classifier. By default, the labels of the config, or
       LABEL_0, LABEL_1, ... if the classifier has another number of classes.
 
   Raises:
-    UserError: parameters that do not match the config; one error names all of them.
+    UserError: parameters do not match the config; one error names all of them.
   """
   with_head = "encoder" in params
   tree = dict(params) if with_head else {"encoder": params}
@@ -224,7 +223,7 @@ def _take(
   param_shape: tuple[int, ...],
   problems: list[str],
 ) -> np.ndarray | None:
-  """Pops the tensors of `key` and returns its parameter, or None with a problem."""
+  """Pops the tensors of `key` and returns its parameter; None if there are problems."""
   stacked = "{layer}" in key.theirs
   shape = param_shape[1:] if stacked else param_shape
   arrays = []
