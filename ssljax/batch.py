@@ -16,7 +16,7 @@ Array = jax.Array | np.ndarray
 
 
 class Rows(NamedTuple):
-  """Rows of one length. S data shards, R rows per shard, L tokens, M slots per row."""
+  """Rows of one length: S data shards, R rows per shard, L tokens, M slots per row."""
 
   ids: Array  # i32 [S, R, L]
   segment: Array  # i32 [S, R, L], 0 = padding, k = k-th text of the row
@@ -28,8 +28,8 @@ class Rows(NamedTuple):
 class Texts(NamedTuple):
   """n texts, stored shard by shard: shard s holds texts s n/S to (s + 1) n/S.
 
-  The slots of a shard are numbered by row length, then by row. Every leaf may have one
-  more leading axis K, of micro-batches, in front of S.
+  The slots of a shard are numbered by row length, then by row. Every leaf may have an
+  axis K of micro-batches in front of S.
   """
 
   rows: tuple[Rows, ...]  # one per row length
@@ -39,9 +39,9 @@ class Texts(NamedTuple):
 class SecondCandidate(str):
   """The name of a view that shows a second candidate of the view `first`.
 
-  A text often has several strong views, of which one is drawn at each visit. A method
-  that needs two of them at once asks for `SecondCandidate("strong")` besides
-  "strong". The name is the string "strong_2", and indexes `Unlabelled.views`.
+  A text often has several strong views, and each visit draws one. A method that needs
+  two strong views at once asks for "strong" and `SecondCandidate("strong")`. The second
+  name is the string "strong_2", which is its key in `Unlabelled.views`.
   """
 
   first: str
@@ -67,7 +67,7 @@ class Unlabelled(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """The texts of one step. Always full: every row is a real text."""
+  """The texts of one step. A batch is always full: every row is a real text."""
 
   labelled: Labelled
   unlabelled: Unlabelled

@@ -1,9 +1,9 @@
 """Finds methods and wrappers by module name; each module has a function `make`."""
 
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +18,10 @@ def names(package: ModuleType) -> list[str]:
 
 
 def module(package: ModuleType, name: str) -> ModuleType:
-  """The module `name` of the package; a dotted name is imported from anywhere.
+  """The module `name` of the package; imports a dotted name from anywhere.
 
   Raises:
-    UserError: no such module, or it can't be imported, or it has no `make`.
+    UserError: the module doesn't exist, can't be imported or has no `make`.
   """
   kind = _kind(package)
   if "." not in name:
@@ -48,45 +48,29 @@ def module(package: ModuleType, name: str) -> ModuleType:
   return imported
 
 
-def factory(package: ModuleType, name: str) -> Callable:
-  """The `make` of a module; its keywords are the parameters that have a default.
+def bind(package: ModuleType, config: Mapping[str, Any]) -> partial:
+  """The `make` of the module `config["name"]` with the other items as its keywords.
 
-  Raises:
-    UserError: as `module`.
-  """
-  return module(package, name).make
-
-
-def defaults(make: Callable) -> dict[str, Any]:
-  """Keywords of `make` with their defaults."""
-  return {
-    key: parameter.default
-    for key, parameter in inspect.signature(make).parameters.items()
-    if parameter.default is not inspect.Parameter.empty
-  }
-
-
-def checked(package: ModuleType, config: Mapping[str, Any]) -> dict[str, Any]:
-  """The keywords in `config`, whose "name" is a module of the package.
+  Its keywords are the parameters that have a default.
 
   Raises:
     UserError: an unknown name or keyword, or a value out of a keyword's range.
   """
-  kind = _kind(package)
-  make = factory(package, config["name"])
+  kind, name = _kind(package), config["name"]
+  make = module(package, name).make
   keywords = {key: value for key, value in config.items() if key != "name"}
-  accepted = defaults(make)
+  accepted = options.describe(make)
   for key in keywords:
     if key not in accepted:
       raise UserError(
-        f"{kind} {config['name']} has no keyword {key!r} (--config.{kind}.{key})"
+        f"{kind} {name} has no keyword {key!r} (--config.{kind}.{key})"
         f"{options.nearest(key, accepted) or '; it has no keywords'}"
       )
   try:
-    options.check(options.describe(make), keywords)
+    options.check(accepted, keywords)
   except ValueError as error:
-    raise UserError(f"--config.{kind}.{error} ({config['name']})") from None
-  return keywords
+    raise UserError(f"--config.{kind}.{error} ({name})") from None
+  return partial(make, **keywords)
 
 
 def _kind(package: ModuleType) -> str:

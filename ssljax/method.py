@@ -2,8 +2,8 @@
 
 A method is a `Method`: static needs and pure functions, like an optax transformation.
 It sees the *global* batch, however many devices there are, and gets the model closed
-over its parameters (`Forward`), never the parameters themselves. Two functions build a
-`Method` from less: `consistency` from a `Rule`, `assign_then_learn` from two functions.
+over its parameters (`Forward`), never the parameters themselves. `consistency` builds a
+`Method` from a `Rule`, and `assign_then_learn` from two functions.
 
 Axis letters, here and everywhere: B labelled batch, U unlabelled batch, N unlabelled
 set, L tokens, D width, C classes (including any virtual class), H heads.
@@ -20,7 +20,7 @@ from ssljax.batch import Batch, Texts
 Array = jax.Array
 State = Any  # any pytree of strongly typed arrays; it is saved in the checkpoint
 
-# Folded into `clock.key` by methods that are given as `assign` and `learn`.
+# Methods built by `assign_then_learn` fold these into `clock.key`, for separate keys.
 ASSIGN, LEARN = 0, 1
 
 
@@ -38,20 +38,23 @@ class Forward(Protocol):
   def __call__(
     self, *texts: Texts, key: Array, teacher: bool = False, gradient: bool = True
   ) -> Outputs | tuple[Outputs, ...]:
-    """Runs all `texts` in one pass; one `Outputs` for each (a tuple if several).
+    """Runs one or more views in a single pass.
 
     Args:
-      *texts: one or more views.
+      *texts: the views.
       key: typed PRNG key for dropout.
       teacher: use the EMA of the parameters (`Needs.teacher`), without gradient.
-      gradient: False stops gradients at the parameters, so the pass has no backward.
+      gradient: False stops gradients at the parameters: there is no backward pass.
+
+    Returns:
+      The outputs of the view; if there are several views, a tuple.
     """
 
   def embed(self, texts: Texts) -> Texts:
-    """The same texts with their word embeddings, f32, filled in; for VAT."""
+    """Fills in the word embeddings of the texts, f32; for VAT."""
 
   def classify(self, features: Array) -> Outputs:
-    """Runs the heads only, f32 [n, D] -> Outputs; for mixing features."""
+    """Runs only the heads, on features f32 [n, D]; for mixing features."""
 
   def mix(
     self,
@@ -61,10 +64,10 @@ class Forward(Protocol):
     layer: Array,
     key: Array,
   ) -> Outputs:
-    """Mixes the hidden states of text i with those of text b[i] after a layer.
+    """Mixes the hidden states of texts i and b[i] after a layer.
 
-    Padded layout only. With several views, texts are numbered view by view.
-    share f32 [] or [n] is the weight of text i; layer i32 [], 0 to `depth`.
+    The layout must be padded. With several views, texts are numbered view by view.
+    share f32 [] or [n] is the weight of text i; layer is i32 [], 0 to `depth`.
     """
 
   @property
@@ -85,7 +88,7 @@ class Sizes(NamedTuple):
   unlabelled: int  # N
   batch: int  # B
   unlabelled_batch: int  # U
-  steps: int = 0  # of the whole run
+  steps: int = 0  # in the whole run
   epoch_steps: int = 1  # ceil(labelled / batch)
   labelled_counts: tuple[int, ...] = ()  # labelled texts in each class
   width: int = 0  # D
@@ -111,8 +114,8 @@ class Needs(NamedTuple):
   predicts: str = "classifier"  # the head that `Method.predict` reads
   least: int = 1  # smallest U that the method works with
   # The remaining fields are for wrappers, which refuse methods that they would break.
-  mixes: bool = False  # loss terms are of mixed texts, which have no single label
-  votes: tuple[str, ...] = ("weak",)  # views that targets are computed from
+  mixes: bool = False  # loss terms use mixed texts, which have no single label
+  votes: tuple[str, ...] = ("weak",)  # views from which targets are computed
   relative: bool = False  # targets depend on the predictions on labelled texts
   soft: bool = False  # some target is a distribution predicted by the model
 
@@ -126,7 +129,7 @@ class Term(NamedTuple):
 
 
 class Assignment(NamedTuple):
-  """The pseudo-labels of a batch and their weights; also what is logged."""
+  """The pseudo-labels of a batch, their weights, and values for the log."""
 
   target: Array  # f32 [U, C], rows sum to 1
   weight: Array  # f32 [U], 0 where the text is not used
@@ -140,15 +143,15 @@ Predict = Callable[[Outputs], Array]  # -> logits f32 [n, C] without virtual cla
 
 
 def classifier_logits(outputs: Outputs) -> Array:
-  """The default of `Method.predict`."""
+  """The default `Method.predict`."""
   return outputs.logits
 
 
 class Method(NamedTuple):
   """A semi-supervised method. `make(**hyperparameters)` in its module returns one.
 
-  `assign` and `learn` are set for methods whose loss is per text once the targets are
-  fixed. For these gradient accumulation is exact: targets from the whole batch,
+  A method whose loss is per text, once the targets are fixed, has `assign` and `learn`.
+  Gradient accumulation is exact for such a method: targets come from the whole batch,
   gradients from one micro-batch after another. Other methods refuse accumulation.
   """
 
@@ -172,7 +175,7 @@ class Evidence(NamedTuple):
 
 
 class Rule(NamedTuple):
-  """How pseudo-labels follow from evidence and state. It never sees the model."""
+  """Computes pseudo-labels from evidence and state, without access to the model."""
 
   init: Callable[[Sizes], State]
   assign: Callable[[State, Evidence, Clock], tuple[Assignment, State]]
@@ -200,10 +203,10 @@ def assign_then_learn(
   learn: Learn,
   predict: Predict = classifier_logits,
 ) -> Method:
-  """A method in two steps: `assign` computes targets, `learn` the losses on them.
+  """A method in two steps: `assign` computes targets, `learn` computes losses on them.
 
-  `assign` must give no gradient to the targets. `learn` must be per text, so that it
-  can run on micro-batches.
+  The targets must have no gradient. The losses must be per text, so that `learn` can
+  run on micro-batches.
   """
 
   def loss(forward, batch, state, clock):
@@ -214,10 +217,12 @@ def assign_then_learn(
 
 
 def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Method:  # noqa: B008
-  """A method in which the strong view learns the weak view's pseudo-labels.
+  """A method that trains the strong view on the weak view's pseudo-labels.
 
-  loss = mean CE(x, y) + scale * mean(weight * CE(strong(u), target)), the mean over
-  the whole unlabelled batch: texts with weight 0 count in the denominator.
+  loss = mean CE(x, y) + scale * mean(weight * CE(strong(u), target))
+
+  The second mean is over the whole unlabelled batch: texts with weight 0 count in the
+  denominator.
 
   FixMatch with a threshold of 0.95:
 
@@ -229,30 +234,29 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
     method = consistency(Rule(stateless, assign))
   """
 
-  def evidence(labelled_logits, weak, batch):
-    return jax.lax.stop_gradient(
-      Evidence(
-        weak.logits, labelled_logits, batch.labelled.label, batch.unlabelled.index
-      )
+  def evidence(weak, labelled, batch):
+    label, index = batch.labelled.label, batch.unlabelled.index
+    return jax.lax.stop_gradient(Evidence(weak.logits, labelled.logits, label, index))
+
+  def run(forward, batch, key):
+    """The labelled and the strong view, with gradient."""
+    return forward(
+      batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
     )
 
-  def terms(labelled, strong, batch, assigned, labelled_weight):
+  def terms(labelled, strong, batch, assigned, labelled_weight=1.0):
+    labelled_error = cross_entropy(labelled.logits, batch.labelled.label)
+    error = cross_entropy(strong.logits, assigned.target)
     return {
-      "labelled": Term(
-        cross_entropy(labelled.logits, batch.labelled.label), labelled_weight
-      ),
-      "unlabelled": Term(
-        cross_entropy(strong.logits, assigned.target), assigned.weight, scale
-      ),
+      "labelled": Term(labelled_error, labelled_weight),
+      "unlabelled": Term(error, assigned.weight, scale),
     }
 
   def loss(forward, batch, state, clock):
     weak_key, key = jax.random.split(clock.key)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
-    labelled, strong = forward(
-      batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
-    )
-    seen = evidence(labelled.logits, weak, batch)
+    labelled, strong = run(forward, batch, key)
+    seen = evidence(weak, labelled, batch)
     assigned, state = rule.assign(state, seen, clock)
     assigned = jax.lax.stop_gradient(assigned)
     weight = rule.labelled_weight(seen, clock) if rule.labelled_weight else 1.0
@@ -265,13 +269,10 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
     weak_key, key = jax.random.split(clock.key)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
     labelled = forward(batch.labelled.views["weak"], key=key, gradient=False)
-    return rule.assign(state, evidence(labelled.logits, weak, batch), clock)
+    return rule.assign(state, evidence(weak, labelled, batch), clock)
 
   def learn(forward, batch, assigned, clock):
-    labelled, strong = forward(
-      batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=clock.key
-    )
-    return terms(labelled, strong, batch, assigned, 1.0)
+    return terms(*run(forward, batch, clock.key), batch, assigned)
 
   per_text = rule.extra is None and rule.labelled_weight is None
   return Method(

@@ -33,7 +33,7 @@ def cases() -> list[str]:
   """
   cases = []
   for name in methods.names():
-    hints = typing.get_type_hints(lookup.factory(methods, name))
+    hints = typing.get_type_hints(lookup.module(methods, name).make)
     variants = [v for kind in KINDS for v in typing.get_args(hints.get(kind))]
     cases += [f"{name}:{variant}" for variant in variants] or [name]
   return cases + [f"fixmatch/{name}" for name in wrappers.names()]

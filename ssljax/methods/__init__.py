@@ -1,4 +1,4 @@
-"""The methods, one per file, found by the name of their module."""
+"""The methods. Each is one file, and has the name of its module."""
 
 import sys
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ def names() -> list[str]:
 
 def describe(name: str) -> dict[str, options.Option]:
   """The keywords of `make` with their types, ranges and defaults."""
-  return options.describe(lookup.factory(_PACKAGE, name))
+  return options.describe(lookup.module(_PACKAGE, name).make)
 
 
 def defaults(name: str) -> dict[str, Any]:
-  """Keywords of the method's `make` with their defaults.
+  """The keywords of `make` with their defaults.
 
   Args:
-    name: of a method here, or the dotted name of a module elsewhere.
+    name: a method of this package, or the dotted name of a module elsewhere.
   """
-  return lookup.defaults(lookup.factory(_PACKAGE, name))
+  return {key: option.default for key, option in describe(name).items()}
 
 
 def make(config: Mapping[str, Any]) -> Method:
@@ -39,8 +39,7 @@ def make(config: Mapping[str, Any]) -> Method:
   Raises:
     UserError: an unknown method or keyword, or a value out of a keyword's range.
   """
-  keywords = lookup.checked(_PACKAGE, config)
-  method = lookup.factory(_PACKAGE, config["name"])(**keywords)
+  method = lookup.bind(_PACKAGE, config)()
   if not isinstance(method, Method):
     raise UserError(
       f"--config.method.name={config['name']}: its make returned "

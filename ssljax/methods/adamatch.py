@@ -4,17 +4,17 @@
   weight(u) = 1[max q' >= threshold * mean_b max p(x_b)], over the labelled batch
   loss = CE(z(x)) + scale * mean weight * CE(p(strong(u)), argmax q')
 
-Random logit interpolation: the labelled logits, also those of p(x), are
-l z_1 + (1 - l) z_2, l uniform for each entry, z_1 from the pass together with the
-unlabelled texts and z_2 from a pass without them. In the paper the two differ by batch
-normalisation, here by dropout alone.
+Random logit interpolation: all labelled logits, also in p(x), are l z_1 + (1 - l) z_2.
+l is uniform and drawn for each entry. z_1 comes from the pass together with the
+unlabelled texts, z_2 from a pass without them. In the paper z_1 and z_2 differ by batch
+normalisation, here only by dropout.
 
-As in the authors' code, the target is hard and the labelled mean exponential. So is our
-unlabelled mean (theirs is over 128 batches; the paper's equations have soft targets and
-means of one batch: `momentum` 0). In a run of hundreds of steps both means stay close
-to those of the first batches, which are alike, and the alignment does little. The paper
-also trains on the labelled strong view, ramps up the unlabelled loss slowly, and uses a
-threshold of 0.9.
+As in the authors' code, the target is hard and the labelled mean is exponential. Our
+unlabelled mean is exponential as well (authors: over 128 batches; the paper's equations
+have soft targets and means of one batch, `momentum` 0). In a run of hundreds of steps
+both means stay close to the means of the first batches, which are almost equal, so the
+alignment has little effect. The paper also trains on the labelled strong view, ramps up
+the unlabelled loss slowly, and uses a threshold of 0.9.
 """
 
 from typing import NamedTuple
@@ -38,7 +38,7 @@ def make(
   momentum: Share = 0.999,
   interpolation: bool = True,
 ) -> Method:
-  """Args: as above; without `interpolation` there is one labelled pass less."""
+  """Keywords as above; `interpolation=False` saves one labelled pass."""
 
   def init(sizes):
     return State(*[alignment.average_init(sizes.classes)] * 2)

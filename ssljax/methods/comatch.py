@@ -1,16 +1,18 @@
 """CoMatch (Li et al. 2021, arXiv 2011.11183): labels and embeddings teach each other.
 
-f is the unit-length output of a projection head, p' the weak prediction aligned to a
-uniform mean over the last `window` batches. A queue holds f and p' of the newest weak
-texts, and f and y of labelled texts; once it is full, neighbours smooth the labels:
+f is the unit-length output of a projection head. p' is the weak prediction, aligned to
+a uniform mean over the last `window` batches. A queue holds f and p' of the newest weak
+texts, and f and y of labelled texts. Once the queue is full, neighbours smooth labels:
 
   q = smoothing p' + (1 - smoothing) sum_k a_k p_k,  a = softmax(f . f_k / T)
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q) + contrast * L_c
 
-L_c pulls the two strong views of texts together to the extent that their labels agree,
-where Q_ij = q_i . q_j, 1 on the diagonal, 0 where below `agreement`, rows sum to 1:
+L_c pulls the strong views of texts with similar labels together:
 
   L_c = -mean_i sum_j Q_ij log softmax_j(f(strong(u_i)) . f(strong'(u_j)) / T)
+
+Q_ij is q_i . q_j, but 1 on the diagonal and 0 if below `agreement`, scaled so that each
+row sums to 1.
 """
 
 from typing import NamedTuple
@@ -42,7 +44,7 @@ def make(
   window: Count = 32,
   batches: Count = 128,
 ) -> Method:
-  """Args: as above; `width` of f, `batches` in the queue, up to all texts."""
+  """As above; f has `width` numbers, the queue `batches` batches or all texts."""
 
   def init(sizes):
     rows = batches * (sizes.batch + sizes.unlabelled_batch)
@@ -93,7 +95,7 @@ def make(
       (weak, aligned, batch.unlabelled.index),
       (labelled, batch.labelled.label, batch.labelled.index),
     ):
-      order = jnp.argsort(index)  # so that the order of the batch doesn't matter
+      order = jnp.argsort(index)  # the order of the batch must not matter
       feature = jax.lax.stop_gradient(outputs.heads["projection"])
       queue = bank.queue_push(queue, feature[order], probability[order])
     return terms, State(queue, means), Assignment(q, weight)

@@ -1,13 +1,13 @@
 """CRMatch (Fan et al. 2021, arXiv 2112.05825): features may differ, labels may not.
 
-FixMatch plus a loss that pushes the features of the two views apart while they keep the
-same label. With d a separate linear head on the pooled features,
+FixMatch plus a loss that pushes the features of the two views apart, while both views
+keep the same label. d is a separate linear head on the pooled features:
 
   loss = CE(x) + scale * mean m CE(p(strong(u)), argmax q)
        + distance * mean m max(0, cos(d(strong(u)), sg d(weak(u)))),
   q = p(y | weak(u)), m = 1[max q >= threshold]
 
-The paper's rotation task is for images and left out.
+The paper's rotation task is left out, since it is for images.
 """
 
 import jax
@@ -35,7 +35,7 @@ def make(
   distance: Amount = 1.0,
   width: Count = 128,
 ) -> Method:
-  """Args: `distance` is the weight of the feature term, `width` that of d."""
+  """`distance` is the weight of the feature term; d has `width` outputs."""
 
   def assign(forward, batch, state, clock):
     key = jax.random.fold_in(clock.key, ASSIGN)

@@ -1,16 +1,16 @@
 """Dash (Xu et al. 2021, arXiv 2109.00650): a decreasing threshold on the loss.
 
-A text is used while its loss on the weak view is low enough:
+A text is used if its loss on the weak view is low enough:
 
   CE(weak(u), target) <= rho_k = max(c * gamma^(-k) * rho_hat, least)
   loss = CE(x) + scale * mean 1[loss low enough] CE(p(strong(u)), target)
 
-rho_hat is the mean labelled loss over the warm-up, which is supervised (published code
-uses validation texts for it, the authors' own code the unlabelled texts). k counts the
-`cuts` equal parts of the rest of the run: 10, as in published code for text; the
-authors cut every 9 epochs. Targets are softened to q^(1/T) until rho_k has come down to
-`least`, then hard. The weak loss uses the current target (in the authors' code, the
-hard one).
+rho_hat is the mean labelled loss over the warm-up, in which training is supervised.
+(Published code computes rho_hat on validation texts, the authors' code on unlabelled
+texts.) The rest of the run has `cuts` equal parts, counted by k: 10, as in published
+code for text; the authors cut every 9 epochs. Targets are q^(1/T) until rho_k reaches
+`least`, then hard. The loss on the weak view uses the current target (in the authors'
+code, the hard target).
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ Array = jax.Array
 
 
 class State(NamedTuple):
-  loss: Array  # f32 [], sum of the labelled losses in the warm-up
+  loss: Array  # f32 [], sum of the labelled losses during the warm-up
   steps: Array  # i32 [], warm-up steps so far
 
 
@@ -38,7 +38,7 @@ def make(
   warmup: Share = 0.02,
   cuts: Count = 10,
 ) -> Method:
-  """Args: as above; `warmup` is a share of the run, at least one step."""
+  """Keywords as above; `warmup` is a share of the run, at least one step."""
 
   def init(sizes):
     return State(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))

@@ -1,14 +1,14 @@
 """DeFixMatch (Schmutz et al. 2023, arXiv 2203.07512): FixMatch without its bias.
 
-Subtracts from the loss of labelled texts what FixMatch would add if they were
-unlabelled (a control variate: its mean equals the unlabelled term's):
+Subtracts FixMatch's unlabelled loss m, computed on labelled texts. This is a control
+variate, with the same expectation as m on unlabelled texts:
 
   m(u) = 1[max p(weak(u)) >= threshold] CE(p(strong(u)), argmax p(weak(u)))
   loss = (mean CE(weak(x)) + mean CE(strong(x))) / 2 + scale * (mean m(u) - mean m(x))
 
-so labelled texts need a strong view as well. The targets of both come from one pass
-without gradient, since a control computed in another way would have another mean. The
-last term may be negative.
+So labelled texts need a strong view as well. The targets of m(u) and m(x) come from one
+pass without gradient, since different passes could give them different expectations.
+The last term may be negative.
 """
 
 import jax
@@ -29,7 +29,7 @@ from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 0.5) -> Method:
-  """Args: `threshold` on max p, `scale` of the unlabelled term and its control."""
+  """`threshold` is for max p, `scale` for the unlabelled term and its control."""
 
   def pseudo_label(outputs):
     """One-hot label f32 [n, C], and weight f32 [n]."""

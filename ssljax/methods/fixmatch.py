@@ -1,9 +1,11 @@
 """FixMatch (Sohn et al. 2020, arXiv 2001.07685): confident weak labels, strong inputs.
 
-q = p(y | weak(u)), equation 4:
-  loss = CE(x) + scale * mean 1[max q >= threshold] * CE(p(y | strong(u)), argmax q),
-the mean over the whole unlabelled batch. Labels are hard, so the temperature of some
-published code would have no effect and is left out.
+With q = p(y | weak(u)) (equation 4):
+
+  loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(y | strong(u)), argmax q)
+
+The mean is over the whole unlabelled batch. Some published code has a temperature,
+which would have no effect here, since labels are hard.
 """
 
 import jax
@@ -14,7 +16,7 @@ from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 1.0) -> Method:
-  """Args: `threshold` on max q, `scale` of the unlabelled term (lambda_u)."""
+  """`threshold` is for max q, `scale` for the unlabelled term (lambda_u)."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

@@ -1,14 +1,14 @@
 """FlexMatch (Zhang et al. 2021, arXiv 2110.08263): each class has its own threshold.
 
-FixMatch with the threshold of class c scaled by how much of it has been learned:
+FixMatch, but the threshold of class c depends on how well c has been learned:
 
   T(c) = threshold * beta(c) / (2 - beta(c))
   beta(c) = sigma(c) / max(max sigma, unused)
 
-(equations 5, 6, 11, 12): sigma(c) counts the rows whose last prediction above
-`threshold` was c, `unused` those that never had one (0 without `warmup`). The mask uses
-beta from before the batch, which is counted afterwards. The mapping is the paper's
-convex one.
+(equations 5, 6, 11, 12). sigma(c) counts the rows whose last prediction above
+`threshold` was c. `unused` counts the rows without such a prediction (0 without
+`warmup`). The mask uses beta from before the batch; the batch is counted afterwards.
+T(c) is the paper's convex mapping.
 """
 
 import jax
@@ -20,7 +20,7 @@ from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 1.0, warmup: bool = True) -> Method:
-  """Args: `threshold` of the class learned best; `warmup` as above."""
+  """`threshold` is for the class learned best; `warmup` as above."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

@@ -1,16 +1,17 @@
 """FreeMatch (Wang et al. 2023, arXiv 2205.07246): the threshold follows the model.
 
-Running averages of the weak predictions, updated before they are used (equations 5 to 8
-and 11; they start at 1/C): tau of max q, p~ of q, h~ of the histogram of argmax q.
+There are running averages of the weak predictions: tau averages max q, p~ averages q,
+and h~ averages the histogram of argmax q (equations 5 to 8 and 11). They start at 1/C,
+and are updated before they are used.
 
   T(c) = tau * p~(c) / max p~
   loss = CE(x) + scale * mean 1[max q >= T(argmax q)] CE(p(strong(u)), argmax q)
        + fairness * sum_c SumNorm(p~ / h~)_c log SumNorm(p_ / h_)_c
 
-The last term is self-adaptive fairness (equations 9 to 12): p_ and h_ are the mean and
-the histogram of the strong predictions of the texts above the threshold; the term is 0
-if there are none. A class missing from a histogram has SumNorm 0. 0.001 is the authors'
-`fairness` for texts (0.01 to 0.05 for images).
+The last term is self-adaptive fairness (equations 9 to 12). p_ and h_ are the mean and
+the histogram of the strong predictions for the texts above the threshold; if there are
+no such texts, the term is 0. SumNorm is 0 for a class missing from a histogram. 0.001
+is the authors' `fairness` for texts (0.01 to 0.05 for images).
 """
 
 import jax
@@ -24,7 +25,7 @@ from ssljax.options import Amount, Share
 def make(
   scale: Amount = 1.0, fairness: Amount = 0.001, momentum: Share = 0.999
 ) -> Method:
-  """Args: `momentum` of the averages, `fairness` the weight of the last term."""
+  """`momentum` is for the averages, `fairness` the weight of the last term."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

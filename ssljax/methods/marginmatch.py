@@ -1,27 +1,24 @@
 """MarginMatch (Sosea & Caragea, CVPR 2023): pseudo-labels with a lasting margin.
 
-A pseudo-label is used if its confidence is above FlexMatch's threshold of its class and
-its average pseudo-margin (`ops.margins`, equations 2 and 3) is above a cut-off:
+A pseudo-label c is used if its confidence is above FlexMatch's threshold T(c) and its
+average pseudo-margin APM_c (`ops.margins`, equations 2 and 3) is above a cut-off:
 
   loss = CE(x) + scale * mean 1[max q >= T(c)] 1[APM_c >= cut] CE(p(y | strong(u)), c)
 
 There are two ways to set the cut-off:
 
 * `variant="fixed_cutoff"`: the constant `cut_off`, 0 in the experiments on safety
-  texts. (That code overwrites the stored margin of each passing row by 1; we don't.)
-* `variant="virtual_class"`: the paper's. A small random part of the unlabelled rows
-  is declared wrong and assigned to an extra class, C + 1; the cut-off is the
-  `percentile` quantile of the margins that this class reaches on them. Their weight
-  is the share of the batch's other rows that passed. They are redrawn in turns;
-  `Schedule` gives the lengths as shares of the run, in the paper's proportions.
+  texts. (Their code overwrites the stored margin of each passing row by 1; we don't.)
+* `variant="virtual_class"`, as in the paper: a small random part of the unlabelled rows
+  is declared wrong and assigned to an extra class, C + 1. The cut-off is the
+  `percentile` quantile of this class's margins on the wrong rows. The weight of a wrong
+  row is the share of the batch's other rows that passed. The wrong rows are redrawn in
+  turns; `Schedule` gives the lengths as shares of the run, as in the paper.
 
 Differences from the authors' code: the runner-up is the second largest logit (the code
 uses 0 if all others are negative); the quantile is the 95th percentile (the code
 divides by 100 twice, which gives about the 99th); the tables are in the state and so in
 the checkpoint.
-
-Over 80 lines, since these are two methods of one name: half of them are the draws and
-the schedule of the virtual class.
 """
 
 from typing import Literal, NamedTuple
@@ -35,7 +32,7 @@ from ssljax.options import Amount, Share
 
 Array = jax.Array
 
-PAPER_STEPS = 2**20  # of the paper's runs, to which its schedule belongs
+PAPER_STEPS = 2**20  # length of the paper's runs
 WRONG_ROWS = 7  # folded into the step's key to draw them
 
 
@@ -77,8 +74,9 @@ def make(
 ) -> Method:
   """Keywords as above.
 
-  `cut_off` is for fixed_cutoff only, `percentile` for virtual_class only. `clock` says
-  whether the average of the margins counts visits of the row, or epochs.
+  `cut_off` is only for fixed_cutoff, `percentile` only for virtual_class. With
+  `clock="visits"` the age of a margin is the number of the row's visits, with "epoch"
+  the number of epochs.
   """
   virtual = variant == "virtual_class"
   ages, schedule = clock, Schedule()
@@ -144,7 +142,7 @@ def make(
     return jnp.maximum(jnp.round(share * state.steps).astype(jnp.int32), 1)
 
   def redraw(state, clock):
-    """Draws other wrong rows at the start of each turn; drops them after the last."""
+    """Draws new wrong rows at the start of each turn; drops them after the last one."""
     rows = state.visits.shape[0]
     over = clock.step >= steps_of(state, schedule.stop)
 
@@ -159,7 +157,7 @@ def make(
     return state._replace(wrong=wrong._replace(rows=jnp.where(over, -1, wrong.rows)))
 
   def find(rows, index):
-    """Positions of `index` in `rows`, i32 [U], and whether it is there, bool [U]."""
+    """Positions of each index in `rows`, i32 [U]; whether `rows` has it, bool [U]."""
     position = jnp.searchsorted(rows, index)
     return position, rows[jnp.minimum(position, rows.shape[0] - 1)] == index
 
@@ -170,15 +168,13 @@ def make(
     margin = margins.pseudo_margin(logits)[:, -1:]
     average = margins.averaged(old, margin, age, smoothness)[:, 0]
     position = jnp.where(wrong, position, table.rows.shape[0])  # others are dropped
-    state = state._replace(
-      wrong=table._replace(
-        margin=table.margin.at[position].set(average, mode="drop"),
-        visits=table.visits.at[position].set(age + 1, mode="drop"),
-      )
+    wrong_rows = table._replace(
+      margin=table.margin.at[position].set(average, mode="drop"),
+      visits=table.visits.at[position].set(age + 1, mode="drop"),
     )
     warmup = steps_of(state, schedule.warmup)
     turn = steps_of(state, schedule.redraw)
-    # At most a turn, or a short run would never have a cut-off.
+    # Shorter than a turn, or a short run would never have a cut-off.
     delay = jnp.minimum(steps_of(state, schedule.delay), turn - 1)
     due = (
       (clock.step > warmup)
@@ -187,16 +183,14 @@ def make(
       & (clock.step % steps_of(state, schedule.every) == 0)
     )
 
-    def quantile(state):
-      visited = jnp.where(state.wrong.visits > 0, 0, -1)
-      cut, count = quantiles.class_quantiles(state.wrong.margin, visited, 1, percentile)
-      return jnp.where(count[0] > 0, cut[0], state.cut)
+    def quantile(cut):
+      visited = jnp.where(wrong_rows.visits > 0, 0, -1)
+      new, count = quantiles.class_quantiles(wrong_rows.margin, visited, 1, percentile)
+      return jnp.where(count[0] > 0, new[0], cut)
 
     cut = jnp.where(clock.step == warmup, 0.0, state.cut)
-    state = state._replace(cut=cut)
-    return state._replace(
-      cut=jax.lax.cond(due, quantile, lambda state: state.cut, state)
-    )
+    cut = jax.lax.cond(due, quantile, lambda cut: cut, cut)
+    return state._replace(wrong=wrong_rows, cut=cut)
 
   return consistency(
     Rule(init, assign), scale, Needs(virtual_classes=1 if virtual else 0)

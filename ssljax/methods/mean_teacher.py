@@ -6,16 +6,16 @@ student is the model:
   loss = CE(x)
        + scale * ramp(t) * mean_u (C / 2) sum_c (p_c(strong(u)) - p'_c(weak(u)))^2
 
-p' is the teacher's, without gradient; p is the student's. (Some published code took
-both from the teacher, or used the student as the teacher: the loss was 0.) Like the
-student, the teacher runs with dropout unless `--config.weak_dropout=false`. The teacher
-is what is evaluated, as in the paper. The paper also applies the loss to labelled texts
-(`--config.include_labelled=true`), and has a sigmoid-shaped ramp; here it is linear
-over the first 40% of the run.
+p' is the teacher's prediction, without gradient; p is the student's. (Some published
+code took both predictions from the teacher, or used the student as the teacher: the
+loss was 0.) Like the student, the teacher runs with dropout unless
+`--config.weak_dropout=false`. As in the paper, the teacher is evaluated. The paper also
+applies the loss to labelled texts (`--config.include_labelled=true`), and its ramp is a
+sigmoid. Our ramp is linear over the first 40% of the run.
 
-The paper has mean_c of the squares: its weight 100 for ten classes is 2 in these units,
-which do not depend on C (`ops.agreement.square`). The 50 of published code for text
-would be 25 with two classes.
+The paper averages the squares over c: its weight of 100 for ten classes is 2 in our
+units, which don't depend on C (`ops.agreement.square`). The weight 50 of published code
+for text would be 25 with two classes.
 """
 
 from ssljax.method import Method
@@ -24,5 +24,5 @@ from ssljax.options import Amount, Share
 
 
 def make(scale: Amount = 2.0, ramp: Share = 0.4) -> Method:
-  """Args: `scale` at the end of the ramp, `ramp` as a share of the run."""
+  """`scale` is reached at the end of the ramp; `ramp` is a share of the run."""
   return agreement(teacher=True, scale=scale, ramp=ramp)

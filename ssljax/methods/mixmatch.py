@@ -1,22 +1,23 @@
 """MixMatch (Berthelot et al. 2019, arXiv 1905.02249) on text: mixes texts and guesses.
 
 The guess q for an unlabelled text is the mean of p over its two views, sharpened to
-q^(1/T). All of [x, weak(u), strong(u)] with their targets [y, q, q] are mixed in pairs
-(`ops.mixing`), where each text has at least half of its mixture, a share drawn
-separately for each:
+q^(1/T). All texts [x, weak(u), strong(u)] and their targets [y, q, q] are mixed in
+pairs (`ops.mixing`). Each text's share of its mixture is drawn separately, and is at
+least half:
 
   loss = mean CE(mixed x, mixed y)
        + scale * ramp(t) * mean_2U (C / 2) sum_c (p_c - target_c)^2
 
-The paper has mean_c (p_c - target_c)^2: its weight 75 for ten classes is 1.5 in these
-units, which do not depend on C (`ops.agreement.square`). For two classes the 75 would
-be 37, and the 100 of published code for text 50: sharpened guesses of an untrained
-model then reinforce themselves, and nearly all texts end up in one class.
+The paper has mean_c (p_c - target_c)^2: its weight of 75 for ten classes is 1.5 in our
+units, which don't depend on C (`ops.agreement.square`). For two classes, the weight 75
+would be 37, and the weight 100 of published code for text would be 50: the sharpened
+guesses of an untrained model then reinforce themselves, and nearly all texts end up in
+one class.
 
 `mix="pooled"` mixes the features that the classifier reads, "hidden" the hidden states
 after a layer drawn at each step (TMix; needs layout=padded). Both train the encoder on
-unlabelled texts; published code for text takes their features from the pass without
-gradient.
+unlabelled texts; published code for text takes these texts' features from the pass
+without gradient.
 """
 
 from typing import Literal
@@ -36,7 +37,7 @@ def make(
   scale: Amount = 1.5,
   ramp: Share = 0.4,
 ) -> Method:
-  """Args: `alpha` of the Beta distribution, `scale` at the end of the ramp."""
+  """`alpha` is for the Beta distribution; the ramp ends at `scale`."""
 
   def loss(forward, batch, state, clock):
     guess_key, pair_key, key = jax.random.split(clock.key, 3)

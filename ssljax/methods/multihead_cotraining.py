@@ -1,14 +1,15 @@
 """Multihead Co-training (Chen et al. 2022, arXiv 2107.04795): peers that agree teach.
 
-Three heads h on one encoder. The label for head h is the one on which its two peers
-i, j agree in the weak view; if they disagree, the head learns nothing from the text:
+There are three heads h on one encoder. If the two peers i, j of head h predict the same
+label for the weak view, h learns this label. If not, h ignores the text:
 
   loss = sum_h CE(z_h(x), y)
        + scale * (1/3) sum_h mean_u 1[y_i = y_j] CE(z_h(strong(u)), y_i)
 
-The authors' code sums the last term over the heads (the same as `scale=3`), and has a
-strong view for each head; here all heads share one. `threshold` above 0 also requires
-that confidence of both peers. The prediction is the mean of the heads' logits.
+The authors' code sums the last term over the heads (equal to `scale=3`), and has a
+strong view for each head; here all heads have the same strong view. Both peers must
+have a confidence of at least `threshold`. The prediction is the mean of the heads'
+logits.
 """
 
 import jax
@@ -43,7 +44,8 @@ def make(threshold: Share = 0.0, scale: Amount = 1.0) -> Method:
     agree = vote[:, peers[:, 0]] == vote[:, peers[:, 1]]
     weight = (agree & confident[:, peers].all(-1)).astype(jnp.float32)  # [U, H]
     label = jax.nn.one_hot(vote[:, peers[:, 0]], q.shape[-1], dtype=jnp.float32)
-    # The reported target is the mean label of the heads that learn, else of all.
+    # The reported target is the mean label of the heads that learn; if no head learns,
+    # of all heads.
     share = jnp.where(weight.sum(1, keepdims=True) > 0, weight, 1.0)
     target = (share[..., None] * label).sum(1) / share.sum(1, keepdims=True)
     scalars = {"agreement": agree.mean(dtype=jnp.float32)}

@@ -1,31 +1,28 @@
 """MultiMatch (Sirbu et al. 2025, arXiv 2506.07801): three heads teach one another.
 
-One encoder, three heads h. The label, the weight and the mask for head h come from its
-two peers i, j only:
+There are three heads h on one encoder. Only the two peers i, j of head h decide its
+label, weight and mask:
 
   L = sum_h CE(z_h(x), y) + scale * (1/3) sum_h mean_b w_hb m_hb CE(z_h(s(u_b)), y_hb)
 
-* Margins. A_i[u, c] averages the pseudo-margins of head i (`ops.margins`), updated
-  before labels are chosen.
-* Cut-offs. g_h[c], at each epoch's end: the `percentile` quantile of A_i[., c] and
-  A_j[., c] over the texts that both peers last labelled c; at least 0 unless `no_low`.
-  It is 0 for a class without such texts. There is none in the first epoch: every text
-  is rejected, and training is supervised.
-* Weight w. Peer i passes if A_i[u, y_i] >= g_h[y_i]. If the peers agree: 1 if both
-  pass, `difficult_weight` if one does, 0 if none. If they disagree: `difficult_weight`
-  with the label of the peer that passes if exactly one does, else 0.
-* Mask m: the confidence of one of the peers is above its FreeMatch threshold.
+* Margins: A_i[u, c] averages the pseudo-margins of head i (`ops.margins`). It is
+  updated before labels are chosen.
+* Cut-offs: g_h[c] is the `percentile` quantile of A_i[., c] and A_j[., c] over the
+  texts that both peers last labelled c; at least 0 unless `no_low`; 0 for a class
+  without such texts. It is computed at the end of each epoch. In the first epoch every
+  text is rejected, and training is supervised.
+* Weight w: peer i passes if A_i[u, y_i] >= g_h[y_i]. If the peers agree, w is 1 if both
+  pass, `difficult_weight` if one passes, else 0. If the peers disagree and exactly one
+  passes, w is `difficult_weight` with the label of that peer; otherwise w is 0.
+* Mask m is 1 if the confidence of a peer is above its FreeMatch threshold.
 
 The prediction is the mean of the three heads' logits.
 
 Differences from the authors' code: FreeMatch's averages are updated once per step and
-head, not once for each peer that asks; a class without samples does not end the update
-of the classes after it; margins age by visits of the row (`clock="epoch"` counts epochs
-as the code does); margins, votes and cut-offs are in the state and so in the
-checkpoint.
-
-Over 80 lines: MarginMatch's margins and FreeMatch's thresholds for three heads at once,
-and the rules between peers.
+head (authors: once for each use by a peer); a class without samples does not end the
+update of the classes after it; the age of a margin is the number of the row's visits
+(`clock="epoch"` counts epochs, as the authors do); margins, votes and cut-offs are in
+the state and so in the checkpoint.
 """
 
 from typing import Literal, NamedTuple
@@ -60,11 +57,6 @@ class State(NamedTuple):
   epoch_steps: Array  # i32 []
 
 
-class PeerLabels(NamedTuple):
-  label: Array  # i32 [U, H]
-  weight: Array  # f32 [U, H], w m
-
-
 def make(
   scale: Amount = 1.0,
   smoothness: Share = 0.997,
@@ -74,7 +66,7 @@ def make(
   momentum: Share = 0.999,
   clock: Literal["visits", "epoch"] = "visits",
 ) -> Method:
-  """Keywords as above; `momentum` of FreeMatch's averages, `smoothness` of margins."""
+  """As above; `momentum` is for FreeMatch's averages, `smoothness` for the margins."""
   ages = clock
 
   def init(sizes: Sizes) -> State:
@@ -153,12 +145,12 @@ def make(
     label, weight = jax.vmap(teach)(
       margin[peers], vote[peers], confident[peers], state.cut
     )
-    labels = PeerLabels(label.T, weight.T)
+    label, weight = label.T, weight.T  # [U, H]
     # The reported target is the mean of the heads' labels, weighted by their weights,
     # or unweighted if no head learns from the text.
-    one_hot = jax.nn.one_hot(label.T, logits.shape[-1], dtype=jnp.float32)  # [U, H, C]
-    share = jnp.where(weight.sum(0)[:, None] > 0, weight.T, 1.0)
-    target = (share[..., None] * one_hot).sum(1) / share.sum(1)[:, None]
+    one_hot = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)  # [U, H, C]
+    share = jnp.where(weight.sum(1, keepdims=True) > 0, weight, 1.0)
+    target = (share[..., None] * one_hot).sum(1) / share.sum(1, keepdims=True)
     epoch_ends = (clock.step + 1) % state.epoch_steps == 0
     cut = jax.lax.cond(epoch_ends, new_cut, lambda state: state.cut, state)
     scalars = {
@@ -166,7 +158,7 @@ def make(
       "margin": jnp.take_along_axis(margin, vote[..., None], axis=-1).mean(),
       "agreement": (vote[0] == vote[1]).mean(dtype=jnp.float32),
     }
-    assigned = Assignment(target, weight.T.mean(1), scalars, labels)
+    assigned = Assignment(target, weight.mean(1), scalars, (label, weight))
     return jax.lax.stop_gradient((assigned, state._replace(cut=cut)))
 
   def learn(forward, batch, assigned, clock):
@@ -175,13 +167,13 @@ def make(
       batch.unlabelled.views["strong"],
       key=jax.random.fold_in(clock.key, LEARN),
     )
-    label = batch.labelled.label[:, None]  # [B, 1, C]
-    labels = assigned.more
-    target = jax.nn.one_hot(labels.label, label.shape[-1], dtype=jnp.float32)
+    true_label = batch.labelled.label[:, None]  # [B, 1, C]
+    label, weight = assigned.more
+    target = jax.nn.one_hot(label, true_label.shape[-1], dtype=jnp.float32)
     error = cross_entropy(strong.heads["voters"], target)  # [U, H]
     return {
-      "labelled": Term(cross_entropy(labelled.heads["voters"], label).sum(1)),
-      "unlabelled": Term((labels.weight * error).mean(1), 1.0, scale),
+      "labelled": Term(cross_entropy(labelled.heads["voters"], true_label).sum(1)),
+      "unlabelled": Term((weight * error).mean(1), 1.0, scale),
     }
 
   heads = {"voters": Head("classifier", count=len(PEERS))}

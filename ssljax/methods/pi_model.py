@@ -5,11 +5,11 @@
 
 In the paper the passes differ by dropout and augmentation, so here they use the two
 views. `--config.strong=self` leaves only dropout, as in published code for text. As in
-that code, only the second pass has a gradient. The paper also applies the loss to
+published code, only the second pass has a gradient. The paper also applies the loss to
 labelled texts (`--config.include_labelled=true`). The ramp is linear over the first 40%
-of the run (the paper's is Gaussian over the first 80 epochs of 300). The paper has
-mean_c of the squares; `scale` 5 is the 10 of published code for text with two classes,
-in units that do not depend on C (`ops.agreement.square`).
+of the run (in the paper, Gaussian over the first 80 epochs of 300). The paper averages
+the squares over c. Published code for text has the weight 10; for two classes this is
+`scale` 5 in our units, which don't depend on C (`ops.agreement.square`).
 """
 
 from ssljax.method import Method
@@ -18,5 +18,5 @@ from ssljax.options import Amount, Share
 
 
 def make(scale: Amount = 5.0, ramp: Share = 0.4) -> Method:
-  """Args: `scale` at the end of the ramp, `ramp` as a share of the run."""
+  """`scale` is reached at the end of the ramp; `ramp` is a share of the run."""
   return agreement(teacher=False, scale=scale, ramp=ramp)

@@ -1,12 +1,12 @@
 """Pseudo-Label (Lee 2013): the model's own confident predictions are labels.
 
-One view and one pass: the model learns the label that it predicts,
+There is one view and one pass, and the model learns the label that it predicts:
 
   loss = CE(x) + scale * ramp(t) * mean 1[max p(u) >= threshold] CE(p(u), argmax p(u))
 
-Lee's ramp alpha(t) (equation 16) is 0 at first, then linear; here it is linear over the
-first 40% of the run. His method has no threshold (the same as 0); 0.95 is what later
-comparisons use.
+Lee's ramp alpha(t) (equation 16) is 0 at first, then linear; here the ramp is linear
+over the first 40% of the run. Lee has no threshold, which equals a threshold of 0;
+later comparisons use 0.95.
 """
 
 import jax
@@ -18,7 +18,7 @@ from ssljax.options import Amount, Share
 
 
 def make(threshold: Share = 0.95, scale: Amount = 1.0, ramp: Share = 0.4) -> Method:
-  """Args: `threshold` on max p; `scale` at the end of the ramp."""
+  """`threshold` is for max p; the ramp ends at `scale`."""
 
   def loss(forward, batch, state, clock):
     labelled, weak = forward(

@@ -6,8 +6,8 @@ FixMatch, plus a divergence for the texts below its threshold:
        + scale * mean (1 - m(u)) KL(S(q) || p(strong(u))),
   q = p(y | weak(u)), m(u) = 1[max q >= threshold]
 
-S sharpens to q^(1/T), as in the authors' own code. (Their port to a library applies a
-softmax to the probabilities instead, and also divides the strong logits by T.)
+S(q) is q^(1/T), normalised, as in the authors' own code. (In a library, the authors
+apply a softmax to the probabilities instead, and also divide the strong logits by T.)
 """
 
 import jax
@@ -30,7 +30,7 @@ from ssljax.options import Amount, Share
 def make(
   threshold: Share = 0.95, temperature: Amount = 0.5, scale: Amount = 1.0
 ) -> Method:
-  """Args: `threshold` on max q, `temperature` T, `scale` of both unlabelled terms."""
+  """`threshold` is for max q, `scale` for both unlabelled terms; `temperature` is T."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

@@ -1,24 +1,26 @@
 """ReMixMatch (Berthelot et al. 2020, arXiv 1911.09785) on text: aligned and anchored.
 
-The guess q for an unlabelled text is p of its weak view, aligned from its mean over the
-last `window` batches to the labelled class frequency (section 3.1) and sharpened to
-q^(1/T). It anchors the strong views (section 3.2). All of [x, strong(u), strong'(u),
-weak(u)] with their targets [y, q, q, q] are mixed in pairs (`ops.mixing`):
+The guess q for an unlabelled text is the prediction p on its weak view. The guess is
+aligned from the mean p over the last `window` batches to the labelled class frequency
+(section 3.1), then sharpened to q^(1/T), and anchors the strong views (section 3.2).
+All texts [x, strong(u), strong'(u), weak(u)] and their targets [y, q, q, q] are mixed
+in pairs (`ops.mixing`):
 
   loss = mean CE(mixed x) + scale * ramp(t) * mean CE(mixed u)
        + anchor * ramp(t) * mean CE(p(strong(u)), q)
 
 The last term uses the strong view unmixed: with mix="pooled" from the pass whose
-features are mixed, with "hidden" from one more pass (`mix` as in MixMatch). Mixed
-unlabelled texts train the encoder. Rotation is for images and left out. (The paper also
-augments x strongly.)
+features are mixed, with "hidden" from an additional pass (`mix` as in MixMatch). Mixed
+unlabelled texts train the encoder. Rotation is left out, since it is for images. (The
+paper also augments x strongly.)
 
-Two settings of published code for text don't suit a run of hundreds of steps. First, an
-exponential mean with momentum 0.999 instead of the window: it is still that of the
-untrained model, so a model that has learned the class frequency has its guesses scaled
-by it once more. Second, a ramp of 1/64: it is over in five steps, so sharpened guesses
-of an untrained model are learned at full weight, and a rare class is never guessed. We
-use MixMatch's 0.4.
+Two settings of published code for text don't suit a run of hundreds of steps. First,
+published code has an exponential mean with momentum 0.999 instead of the window. In so
+few steps this mean stays close to the untrained model's, so the guesses of a model that
+has learned the class frequency are scaled by this frequency again. Second, published
+code has a ramp of 1/64, which ends after five steps. So the model learns its untrained,
+sharpened guesses at full weight, and never guesses a rare class. We use MixMatch's
+ramp, 0.4.
 """
 
 from typing import Literal, NamedTuple
@@ -48,7 +50,7 @@ def make(
   window: Count = 128,
   ramp: Share = 0.4,
 ) -> Method:
-  """Args: `scale`, `anchor` at the end of the ramp; `window` as above."""
+  """Keywords as above; the ramp ends at `scale` and `anchor`."""
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)

@@ -1,14 +1,14 @@
 """SequenceMatch (Nguyen 2024, arXiv 2310.15787): weak, medium and strong in a chain.
 
-FlexMatch's labels and mask m (`ops.thresholds`), plus three divergences between the
-views, each towards the weaker one, sharpened (S) and without gradient:
+FlexMatch's labels and mask m (`ops.thresholds`), plus three divergences between views.
+Each has the weaker view as its target, sharpened (S) and without gradient:
 
   loss = CE(x) + scale * mean m CE(p_s, argmax p_w)
        + scale * mean m [KL(S(p_w) || p_m) + KL(S(p_m) || p_s) + KL(S(p_w) || p_s)]
 
 The third view is `--config.medium`. All divergences use the weak view's m, as in the
-author's port to a library (which applies a softmax to the probabilities instead of
-sharpening them); the author's own code uses the mask of the weaker view of each pair.
+author's code for a library (which applies a softmax to the probabilities instead of
+sharpening them). The author's own code uses the mask of the weaker view of each pair.
 """
 
 import jax
@@ -34,7 +34,7 @@ def make(
   scale: Amount = 1.0,
   warmup: bool = True,
 ) -> Method:
-  """Args: `threshold`, `warmup` as in FlexMatch; `temperature` T of the targets."""
+  """`threshold` and `warmup` as in FlexMatch; `temperature` is T, for S."""
 
   def assign(forward, batch, state, clock):
     key = jax.random.fold_in(clock.key, ASSIGN)

@@ -1,19 +1,19 @@
 """SimMatch (Zheng et al. 2022, arXiv 2203.06915): class and instance similarity agree.
 
 A bank holds the embedding f (a unit-length projection) and the label of each labelled
-text. p' is the weak prediction aligned to a uniform mean over the last `window`
-batches, s = softmax(f(weak(u)) . bank / T) the weak similarities. They correct each
-other:
+text. p' is the weak prediction, aligned to a uniform mean over the last `window`
+batches, and s = softmax(f(weak(u)) . bank / T) are the weak similarities. p' and s
+correct each other:
 
   s' ~ s_k p'_{y_k}, rows sum to 1
   q_c = smoothing p'_c + (1 - smoothing) sum_{k: y_k = c} s_k
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q)
        + instances * mean CE(softmax(f(strong(u)) . bank / T), s')
 
-The bank is used from the second epoch on, as in the authors' code: before that, q is p'
-and the last term 0. Each visit of a labelled text updates its row to `momentum` bank +
-(1 - `momentum`) f, normalised to unit length (the paper's small variant, without a
-teacher). Rows that have not been visited yet are ignored.
+The bank is used from the second epoch on, as in the authors' code; in the first epoch,
+q is p' and the last term is 0. Each visit of a labelled text updates its row to
+`momentum` * row + (1 - `momentum`) f, normalised to unit length (the paper's small
+variant, without a teacher). Rows that have not been visited yet are ignored.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from ssljax.ops import alignment
 from ssljax.options import Amount, Count, Share, Temperature
 
 Array = jax.Array
-NOT_VISITED = -1e9  # similarity to such a row
+NOT_VISITED = -1e9  # similarity to a row that has not been visited
 
 
 class State(NamedTuple):
@@ -45,7 +45,7 @@ def make(
   width: Count = 128,
   window: Count = 32,
 ) -> Method:
-  """Args: as above; `width` of f."""
+  """Keywords as above; f has `width` numbers."""
 
   def init(sizes):
     return State(
@@ -75,7 +75,7 @@ def make(
 
   def update_bank(state, labelled, batch):
     index, label = batch.labelled.index, batch.labelled.label
-    # A batch larger than the labelled set repeats rows: update each once, by the mean.
+    # A batch larger than the labelled set repeats rows: each repeat gets the mean.
     same = (index[:, None] == index).astype(jnp.float32)
     same = same / same.sum(1, keepdims=True)
     feature = jnp.matmul(same, labelled.heads["projection"], precision="highest")

@@ -1,19 +1,19 @@
-"""SoftMatch (Chen et al. 2023, arXiv 2301.10921): every text counts, sure ones more.
+"""SoftMatch (Chen et al. 2023, arXiv 2301.10921): weights texts by confidence.
 
   weight(q) = exp(-min(max q - mu, 0)^2 / (2 sigma^2 / deviations^2))
 
-(a Gaussian truncated at its mean; lambda_max 1), mu and sigma^2 running averages of the
-mean and the unbiased variance of max q over the batch, which start at 1/C and 1. They
-are updated before they are used. Uniform alignment affects the weight only: there, max
-q is taken of q scaled to a uniform running mean; the label is the argmax of q itself.
-In a run of hundreds of steps all three averages are still close to their initial
-values.
+This is a Gaussian truncated at its mean, with lambda_max 1. mu and sigma^2 are running
+averages of the mean and the unbiased variance of max q over the batch. They start at
+1/C and 1, and are updated before they are used. Uniform alignment affects only the
+weight: max q in the weight is the maximum of q scaled to a uniform running mean. The
+label is the argmax of q itself. In a run of hundreds of steps all three averages stay
+close to their initial values.
 
   loss = CE(x) + scale * mean weight * CE(p(strong(u)), argmax q)
 
-With `moments="before"`, mu and sigma are those of q before the alignment, as in the
-paper; with "after", those of the aligned q, as in published code. `deviations` is 2, as
-in that code, which halves sigma.
+With `moments="before"`, mu and sigma are computed from q before the alignment, as in
+the paper; with "after", from the aligned q, as in published code. `deviations` is 2, as
+in published code, which halves sigma.
 """
 
 from typing import Literal, NamedTuple
@@ -61,7 +61,7 @@ def make(
       average(state.mean, confidence.mean()), average(state.variance, variance), model
     )
     below = jnp.minimum(aligned.max(-1) - state.mean, 0.0)
-    # If all texts are alike the variance is 0: those at the mean have weight 1.
+    # The variance may be 0, if all texts are equal: a text at the mean has weight 1.
     variance = jnp.maximum(state.variance, 1e-12)
     weight = jnp.exp(-(below**2) * deviations**2 / (2.0 * variance))
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)

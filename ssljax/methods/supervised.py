@@ -1,7 +1,7 @@
-"""Supervised training on the labelled texts alone: the baseline.
+"""Supervised training on only the labelled texts: the baseline.
 
 loss = mean CE(p(y | x), y). The unlabelled texts are not read. With `labels=0` every
-label is used: the upper reference line in comparisons.
+label is used, which gives the upper reference line in comparisons.
 """
 
 import jax.numpy as jnp

@@ -3,14 +3,14 @@
   loss = (1/Z) sum_b 1[p_y(x_b) <= eta_t] CE(x_b)
        + scale * mean 1[max q >= threshold] CE(p(strong(u)), q^(1/T) / sum q^(1/T))
 
-q = p(y | weak(u)); the paper's divergence has the same gradient. Training signal
-annealing drops a labelled text while the model gives its *correct* class more than
-eta_t = a_t (1 - 1/C) + 1/C; Z counts the texts that remain. a_t over progress t:
-"linear" t, "exp" e^(5(t - 1)), "log" 1 - e^(-5t), "off" 1.
+with q = p(y | weak(u)). The paper's divergence has the same gradient. Training signal
+annealing drops a labelled text if the model gives its *correct* class a probability
+above eta_t = a_t (1 - 1/C) + 1/C. Z counts the texts that remain. At progress t, a_t is
+t ("linear"), e^(5(t - 1)) ("exp"), 1 - e^(-5t) ("log") or 1 ("off").
 
-The code of published comparisons (not the authors') omits the sharpening and anneals on
-max p. Its schedule for text is "exp", which drops almost all labelled texts at first:
-our default is "linear".
+The code of published comparisons (not the authors' code) doesn't sharpen, and anneals
+on max p. Its schedule for text is "exp", which drops almost all labelled texts at
+first, so our default is "linear".
 """
 
 from typing import Literal
@@ -35,7 +35,7 @@ def make(
   scale: Amount = 1.0,
   annealing: Literal["linear", "exp", "log", "off"] = "linear",
 ) -> Method:
-  """Args: `threshold` on max q before sharpening, `temperature` T, `annealing` a_t."""
+  """`threshold` is for max q before sharpening; `temperature` is T."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

@@ -3,16 +3,16 @@
   r = epsilon * s * g / |g|,  g = H d,  d random,  H the Hessian of KL(p(u) || p(u + r))
   loss = CE(x) + scale * ramp(t) * mean KL(sg p(u) || p(u + r)) + entropy * mean H(p(u))
 
-r is added to the word embeddings, once, before positions and LayerNorm (published code
-adds it after the LayerNorm and applies that once more); its norm is over all tokens of
-a text (Miyato et al. 2017, arXiv 1605.07725). There is one power iteration. The paper
-approximates H d by a gradient at a small distance xi; here it is exact,
-J'(diag(p) - pp')J d, from one forward and one backward pass, so there is no xi to lose
-float32 precision.
+r is added to the word embeddings before positions and LayerNorm. (Published code adds r
+after the LayerNorm, and applies the LayerNorm a second time.) The norm |g| is over all
+tokens of a text (Miyato et al. 2017, arXiv 1605.07725). There is one power iteration.
+The paper approximates H d by a gradient at a small distance xi. Here H d is exact,
+J'(diag(p) - pp')J d, from one forward and one backward pass, without the rounding
+errors of a small xi.
 
-`epsilon` is in units of s, the root mean square of a text's word embeddings: the 2017
-paper scales its embeddings to a variance of 1. d is drawn for each position in a text,
-the same for all texts. Clean and perturbed texts share their dropout.
+`epsilon` is in units of s, the root mean square of a text's word embeddings, since the
+2017 paper scales its embeddings to a variance of 1. All texts have the same d, drawn
+for each position in a text. Clean and perturbed texts have the same dropout mask.
 """
 
 import jax
@@ -59,16 +59,15 @@ def worst(forward, words, draw_key, key):
     return forward(perturb(words, change), key=key, gradient=False).logits
 
   zero = [jnp.zeros_like(a) for a in drawn]
-  z, moved = jax.jvp(logits, (zero,), (unit(rows, drawn),))
+  z, moved = jax.jvp(logits, (zero,), (list(map(unit, rows, drawn)),))
   p = jax.nn.softmax(z)
   # Relative to the most likely class, which is equivalent: otherwise, for a text with
   # p close to 1, the difference below would be rounding error.
   moved = moved - jnp.take_along_axis(moved, z.argmax(-1, keepdims=True), -1)
   moved = p * (moved - (p * moved).sum(-1, keepdims=True))  # (diag(p) - pp') J d
   (gradient,) = jax.vjp(logits, zero)[1](moved)
-  scale = [root_mean_square(r) for r in rows]
-  pairs = zip(scale, unit(rows, gradient), strict=True)
-  return jax.lax.stop_gradient([s[..., None] * a for s, a in pairs])
+  pairs = zip(rows, gradient, strict=True)
+  return jax.lax.stop_gradient([root_mean_square(r) * unit(r, a) for r, a in pairs])
 
 
 def noise(rows, key):
@@ -90,32 +89,26 @@ def perturb(texts, change):
 
 
 def unit(rows, change):
-  """Each of `change` scaled to norm 1 for each text."""
-  return [unit_rows(r, a) for r, a in zip(rows, change, strict=True)]
-
-
-def unit_rows(rows, change):
-  """f32 [S, R, L, E] of norm 1 over all tokens of each text, 0 in padding."""
+  """Scales f32 [S, R, L, E] to norm 1 over each text's tokens; padding gets 0."""
   # Divide by the largest entry first: squares of small gradients would underflow.
   member = membership(rows)
-  top = jnp.abs(change).max(-1)  # [S, R, L]
-  top = (member * jnp.where(member > 0, top[..., None], 0).max(-2, keepdims=True)).sum(
-    -1
-  )
-  change = jnp.where(top[..., None] > 0, change / jnp.maximum(top, 1e-38)[..., None], 0)
+  top = jnp.abs(change).max(-1, keepdims=True)  # [S, R, L, 1]
+  top = jnp.where(member > 0, top, 0).max(-2, keepdims=True)  # [S, R, 1, M]
+  top = (member * top).sum(-1, keepdims=True)  # [S, R, L, 1]
+  change = jnp.where(top > 0, change / jnp.maximum(top, 1e-38), 0)
   norm = jnp.sqrt(sum_by_text(rows, (change**2).sum(-1)))[..., None]
   return jnp.where(norm > 0, change / jnp.maximum(norm, 1e-38), 0.0)
 
 
 def root_mean_square(rows):
-  """f32 [S, R, L], of the word embeddings of each text, at each of its tokens."""
+  """s of the text of each token, f32 [S, R, L, 1]."""
   square = sum_by_text(rows, (rows.embedding**2).mean(-1))
   tokens = sum_by_text(rows, jnp.ones_like(square))
-  return jnp.sqrt(square / jnp.maximum(tokens, 1.0))
+  return jnp.sqrt(square / jnp.maximum(tokens, 1.0))[..., None]
 
 
 def sum_by_text(rows, value):
-  """The sum of f32 [S, R, L] over each text, at each of its tokens; 0 in padding."""
+  """Sums f32 [S, R, L] over each text; every token gets the sum, padding gets 0."""
   member = membership(rows)
   total = jnp.einsum("srlm,srl->srm", member, value, precision="highest")
   return jnp.einsum("srlm,srm->srl", member, total, precision="highest")

@@ -1,4 +1,4 @@
-"""Consistency of the probabilities of two passes (Pi-Model, Mean Teacher)."""
+"""The loss and the method of Pi-Model and Mean Teacher: two passes must agree."""
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,10 @@ Array = jax.Array
 def square(p: Array, target: Array) -> Array:
   """(C / 2) sum_c (p_c - target_c)^2, f32 [n] of f32 [n, C].
 
-  Scaled so that its gradient compares to that of cross-entropy for any C. The papers'
-  mean_c (p_c - target_c)^2 has, near uniform p, a gradient on the logits that is
-  2 / C^2 times that of cross-entropy: a weight tuned with ten classes is 25 times as
-  strong with two. This one has (p - target), the same as cross-entropy.
+  The papers have mean_c (p_c - target_c)^2. Its gradient on the logits, near uniform p,
+  is 2 / C^2 times the gradient of cross-entropy: a weight tuned with ten classes is 25
+  times as strong with two. With C / 2, the gradient is p - target for any C, as large
+  as the gradient of cross-entropy.
   """
   return target.shape[-1] / 2 * ((p - target) ** 2).sum(-1)
 
@@ -34,9 +34,9 @@ def agreement(teacher: bool, scale: float, ramp: float) -> Method:
   """CE(x) + scale * ramp(t) * mean_u square(p(strong(u)), sg p'(weak(u))).
 
   Args:
-    teacher: p' is predicted by the averaged parameters, else by the model itself.
-    scale: at the end of the ramp.
-    ramp: a share of the run.
+    teacher: whether the averaged parameters predict p', instead of the model itself.
+    scale: the weight at the end of the ramp.
+    ramp: the length of the ramp, as a share of the run.
   """
 
   def assign(forward, batch, state, clock):

@@ -1,8 +1,8 @@
 """Distribution alignment, the averages that it needs, and sharpening.
 
 Distribution alignment (Berthelot et al. 2020, ReMixMatch, arXiv 1911.09785, section
-3.1) scales each prediction, class by class, by (target mean / mean so far), and
-normalises it.
+3.1) multiplies each prediction by (target mean / mean so far) of each class, then
+normalises the prediction.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ def average_init(*shape: int) -> Average:
 
 
 def average_update(state: Average, value: Array, momentum: float) -> Average:
-  """m <- momentum m + (1 - momentum) value; m is the first value at first."""
+  """m <- momentum m + (1 - momentum) value; the first value becomes m as it is."""
   mean = momentum * state.mean + (1.0 - momentum) * value
   return Average(jnp.where(state.steps == 0, value, mean), state.steps + 1)
 
@@ -63,12 +63,12 @@ def aligned(probability: Array, target: Array, mean: Array) -> Array:
 
 
 def uniform(classes: int) -> Array:
-  """f32 [C]."""
+  """f32 [C], all 1/C."""
   return jnp.full(classes, 1.0 / classes, jnp.float32)
 
 
 def labelled_counts(sizes: Sizes) -> Array:
-  """f32 [C], labelled texts in each class; at least 1, and all 1 if not known."""
+  """f32 [C], labelled texts in each class, at least 1; all 1 if `sizes` has none."""
   counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
   return jnp.maximum(counts, 1.0)
 
@@ -76,11 +76,11 @@ def labelled_counts(sizes: Sizes) -> Array:
 def sharpened(probability: Array, temperature: float) -> Array:
   """Normalise(p^(1/T)) (MixMatch, arXiv 1905.02249, equation 7); f32 [..., C].
 
-  One-hot, the limit, for T = 0.
+  For T = 0 it is one-hot, which is the limit.
   """
   if temperature == 0:
     return jax.nn.one_hot(
       probability.argmax(-1), probability.shape[-1], dtype=jnp.float32
     )
-  # In logarithms, since powers of small numbers would underflow to 0.
+  # With logarithms, since powers of small numbers would underflow to 0.
   return jax.nn.softmax(jnp.log(jnp.maximum(probability, 1e-30)) / temperature)

@@ -9,7 +9,7 @@ Array = jax.Array
 
 
 class Queue(NamedTuple):
-  """K rows of features with the class probabilities of each."""
+  """K rows, each with features and class probabilities."""
 
   feature: Array  # f32 [K, W], zeros while not filled
   probability: Array  # f32 [K, C]
@@ -31,7 +31,7 @@ def queue_push(state: Queue, feature: Array, probability: Array) -> Queue:
   return Queue(
     state.feature.at[slot].set(feature),
     state.probability.at[slot].set(probability),
-    # Kept below 2 K, so that it can't overflow: only the slot matters beyond K.
+    # Below 2 K, so that it can't overflow; from K on, only the slot matters.
     jnp.where(state.count + n < 2 * length, state.count + n, state.count + n - length),
   )
 

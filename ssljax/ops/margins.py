@@ -1,7 +1,7 @@
 """Pseudo-margins and their running averages (MarginMatch, MultiMatch).
 
-Tables over all N rows are read and written at the batch's rows only, so that they are
-updated in place when the state is donated.
+Methods read and write tables over all N rows only at the batch's rows. So XLA updates
+a table in place if the state is donated.
 """
 
 import jax
@@ -13,8 +13,8 @@ Array = jax.Array
 def pseudo_margin(logits: Array) -> Array:
   """PM_c = z_c - max_{i != c} z_i (MarginMatch, section 3); f32 [..., C] -> same.
 
-  The predicted class gets its lead over the runner-up, every other class its
-  (negative) gap to the largest; if two are largest, both get 0.
+  The predicted class gets its lead over the runner-up, and every other class its
+  (negative) gap to the largest logit. If two logits are largest, both classes get 0.
   """
   top = jax.lax.top_k(logits, 2)[0]  # [..., 2]
   predicted = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
@@ -27,7 +27,7 @@ def averaged(average: Array, margin: Array, age: Array, smoothness: float) -> Ar
   Args:
     average, margin: f32 [..., U, C].
     age: i32 [U] or [], t: earlier visits of each row, or the epoch.
-    smoothness: d; close to 1 this is the mean of all margins so far.
+    smoothness: d; if close to 1, the result is the mean of all margins so far.
   """
   share = smoothness / (1.0 + age.astype(jnp.float32))
   share = share[..., None] if share.ndim else share

@@ -15,7 +15,7 @@ from ssljax.ops import draws
 
 Array = jax.Array
 LAYERS = (7, 9, 12)  # of 12 layers, TMix's best set; scaled to other depths
-REPEAT = 1 << 24  # apart from all rows, see `pairs`
+REPEAT = 1 << 24  # larger than any row, see `pairs`
 
 
 def pairs(key: Array, rows: Sequence[Array], alpha: float) -> tuple[Array, Array]:
@@ -23,15 +23,15 @@ def pairs(key: Array, rows: Sequence[Array], alpha: float) -> tuple[Array, Array
 
   Args:
     rows: for each view, i32, the rows of its texts; n in total.
-    alpha: of the Beta distribution; 0, its limit, mixes nothing.
+    alpha: the parameter of the Beta distribution; 0, its limit, mixes nothing.
 
   Returns:
-    i32 [n], a permutation: the texts form one random circle, and each text's partner is
-    the next one. f32 [n], the text's own share: the larger of x and 1 - x, x drawn from
-    Beta(alpha, alpha) (MixMatch, equations 8 to 11).
+    The partners, i32 [n], a permutation: the texts form a random circle, and each
+    text's partner is the next text. Each text's share of its mixture, f32 [n]: the
+    larger of x and 1 - x, with x from Beta(alpha, alpha) (MixMatch, equations 8 to 11).
   """
-  # Number all texts of all views, to draw for them at once. Repeated rows (in a batch
-  # larger than the labelled set) get different numbers.
+  # Number the texts of all views, for a single draw. Repeated rows (in a batch larger
+  # than the labelled set) get different numbers.
   number = jnp.concatenate([len(rows) * index + v for v, index in enumerate(rows)])
   repeats = jnp.tril(number[:, None] == number, -1).sum(1, dtype=jnp.int32)
   number = number + repeats * jnp.int32(REPEAT)
@@ -57,12 +57,12 @@ def logits(
   """Runs the model on mixed texts.
 
   Args:
-    views: Texts; n in total.
+    views: a sequence of Texts, n in total.
     where: "pooled" or "hidden".
 
   Returns:
-    f32 [n, C], logits of the mixed texts, in the order of `views`; and the outputs for
-    each view unmixed, which "pooled" computes anyway, () for "hidden".
+    The logits of the mixed texts, f32 [n, C], in the order of `views`. The outputs for
+    each unmixed view, which "pooled" computes anyway; () for "hidden".
   """
   run_key, layer_key = jax.random.split(key)
   if where == "hidden":

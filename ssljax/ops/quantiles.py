@@ -1,4 +1,4 @@
-"""Quantiles by class, computed by counting instead of sorting."""
+"""Quantiles of each class, computed by counting instead of sorting."""
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,12 @@ def class_quantiles(
 
   Args:
     value: f32 [n].
-    label: i32 [n]; rows outside 0..classes-1 are ignored.
-    share: which quantile, interpolated linearly (as numpy.quantile).
+    label: i32 [n]; rows with a label outside 0..classes-1 are ignored.
+    share: which quantile, interpolated linearly as by numpy.quantile.
 
   Returns:
-    f32 [classes] (0 if the class is empty) and i32 [classes], the number of rows.
+    The quantiles f32 [classes], 0 if a class is empty, and the numbers of rows
+    i32 [classes].
   """
   inside = (label >= 0) & (label < classes)
   label = jnp.where(inside, label, classes)  # an extra class for the others
@@ -31,14 +32,15 @@ def class_quantiles(
 
 
 def smallest(value: Array, label: Array, rank: Array) -> Array:
-  """The value of each class with `rank` smaller ones in that class; f32 [K].
+  """The value of each class with `rank` smaller values in the class, f32 [K].
 
-  A radix select: three passes over the values, from the highest bits on, each of which
-  finds eleven bits by counting.
+  This is a radix select: three passes over the values each find eleven bits of the
+  result by counting, the highest bits first.
 
   Args:
-    value: f32 [n], label: i32 [n] in 0..K-1, rank: i32 [K]; the result is arbitrary for
-      a class with `rank` values or fewer.
+    value: f32 [n].
+    label: i32 [n], in 0..K-1.
+    rank: i32 [K]; the result is arbitrary for a class with `rank` values or fewer.
   """
   bits = jax.lax.bitcast_convert_type(value, jnp.uint32)
   top = jnp.uint32(1 << 31)

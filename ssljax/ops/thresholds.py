@@ -1,4 +1,4 @@
-"""Confidence thresholds by class (FlexMatch, FreeMatch)."""
+"""Confidence thresholds for each class (FlexMatch, FreeMatch)."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ Array = jax.Array
 class Learned(NamedTuple):
   """FlexMatch: which rows have been learned as which class."""
 
-  label: Array  # i32 [N], last confident pseudo-label of each row, -1 if none yet
+  label: Array  # i32 [N], last confident pseudo-label of each row, at first -1
   count: Array  # i32 [C], number of rows with each label
 
 
@@ -26,7 +26,7 @@ def learned_init(sizes: Sizes) -> Learned:
 def learned_status(state: Learned, warmup: bool = True) -> Array:
   """beta(c) = sigma(c) / max(max sigma, unused rows), f32 [C].
 
-  FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up). Without
+  See FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up). Without
   `warmup`, unused rows are ignored.
   """
   unused = state.label.shape[0] - state.count.sum()

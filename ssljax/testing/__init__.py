@@ -1,4 +1,4 @@
-"""Tests for methods and wrappers, those of other packages included."""
+"""Tests for methods and wrappers, also from other packages."""
 
 from ssljax.testing.checks import CHECKS, check_method
 

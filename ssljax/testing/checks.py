@@ -1,6 +1,7 @@
-"""What must hold for every method, checked on a tiny model.
+"""Checks, on a tiny model, what must hold for every method.
 
-None of this says whether a method is the one in its paper: see docs/adding-a-method.md.
+The checks can't know whether a method is the one in its paper: see
+docs/adding-a-method.md.
 """
 
 from collections.abc import Callable
@@ -10,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax import sharding
-from ssljax.batch import Batch
+from ssljax.batch import Rows, Texts
 from ssljax.method import Clock, Method, Outputs
 from ssljax.models.forward import ModelForward
 from ssljax.testing import tiny
 from ssljax.testing.tiny import TinyRun
 
-TOLERANCE = 2e-4  # for results that may differ in the order of their sums
+TOLERANCE = 2e-4  # for results whose sums may be in another order
 DEVICES = 8
 
 
@@ -27,7 +28,7 @@ def check_method(make: Callable[..., Method], **keywords) -> None:
       check_method(my_method.make, threshold=0.4)
 
   The model is untrained and has three classes: choose keywords with which some texts
-  pass thresholds. Needs eight devices; on a CPU, before JAX starts, set
+  pass thresholds. The checks need eight devices; on a CPU, before JAX starts, set
   XLA_FLAGS=--xla_force_host_platform_device_count=8.
 
   Raises:
@@ -51,13 +52,13 @@ def state_keeps_its_structure(run: TinyRun) -> None:
     assert not jnp.asarray(leaf).weak_type, (
       f"{jax.tree_util.keystr(path)} is weakly typed; give it an explicit dtype"
     )
-  before = jax.tree.map(lambda a: (a.shape, a.dtype), run.state())
-  after, _ = run.run(range(2))
-  assert before == jax.tree.map(lambda a: (a.shape, a.dtype), after)
+  before, (after, _) = run.state(), run.run(range(2))
+  before, after = jax.tree.map(lambda a: (a.shape, a.dtype), (before, after))
+  assert before == after
 
 
 def each_batch_shape_compiles_once(run: TinyRun) -> None:
-  """There are no more compilations than shapes of batches."""
+  """There is at most one compilation for each shape of batches."""
   batches, steps = run.loader(1), range(4)
   shapes = {str(jax.tree.map(np.shape, batches.batch(t)[0])) for t in steps}
   run.run(steps)
@@ -68,28 +69,21 @@ def padding_is_ignored(run: TinyRun) -> None:
   """Random tokens in the padding change no bit."""
   rng = np.random.default_rng(7)
 
-  def fill_padding(batch):
-    def fill_rows(rows):
-      noise = rng.integers(5, tiny.VOCABULARY, rows.ids.shape).astype(np.int32)
-      return rows._replace(
-        ids=np.where(rows.segment == 0, noise, rows.ids),
-        kind=np.where(rows.segment == 0, 1, rows.kind).astype(np.int32),
-      )
-
-    def fill_views(part):
-      return part._replace(
-        views={
-          name: view._replace(rows=tuple(map(fill_rows, view.rows)))
-          for name, view in part.views.items()
-        }
-      )
-
-    return batch._replace(
-      labelled=fill_views(batch.labelled), unlabelled=fill_views(batch.unlabelled)
+  def fill_padding(leaf):
+    if not isinstance(leaf, Rows):
+      return leaf
+    noise = rng.integers(5, tiny.VOCABULARY, leaf.ids.shape).astype(np.int32)
+    return leaf._replace(
+      ids=np.where(leaf.segment == 0, noise, leaf.ids),
+      kind=np.where(leaf.segment == 0, 1, leaf.kind).astype(np.int32),
     )
 
+  def change(batch):
+    is_rows = lambda node: isinstance(node, Rows)
+    return jax.tree.map(fill_padding, batch, is_leaf=is_rows)
+
   clean, _ = run.run(range(3))
-  filled, _ = run.run(range(3), change=fill_padding)
+  filled, _ = run.run(range(3), change=change)
   assert_identical(clean, filled)
 
 
@@ -97,22 +91,19 @@ def row_order_is_ignored(run: TinyRun) -> None:
   """The order of the texts in a batch makes no difference."""
   devices, batches = run.devices(), run.loader(1)
 
-  def reverse(part):
-    views = {
-      name: view._replace(where=view.where[:, ::-1])
-      for name, view in part.views.items()
-    }
-    return jax.tree.map(lambda a: a[::-1], part._replace(views={}))._replace(
-      views=views
-    )
+  def reverse(leaf):
+    if isinstance(leaf, Texts):
+      return leaf._replace(where=leaf.where[:, ::-1])
+    return leaf[::-1]
 
   def results(reversed_order):
     state = run.state()
     for t in range(2):
-      batch, hidden = batches.batch(t)
+      batch = batches.batch(t)
       if reversed_order:
-        batch, hidden = Batch(*map(reverse, batch)), hidden[::-1]
-      placed = sharding.put_batch(batch, hidden, devices)
+        is_texts = lambda node: isinstance(node, Texts)
+        batch = jax.tree.map(reverse, batch, is_leaf=is_texts)
+      placed = sharding.put_batch(*batch, devices)
       state, metrics = run.step(devices)(state, *placed)
     return state.method, metrics
 
@@ -123,9 +114,9 @@ def unlabelled_texts_are_used(run: TinyRun) -> None:
   """The loss of the unlabelled texts is above 0 in most steps."""
   if not run.method.needs.views:
     return
-  state, losses = run.state(), []
+  state, losses = None, []
   for t in range(10):
-    state, metrics = run.run(range(t, t + 1), state=state)
+    state, metrics = run.run(range(t, t + 1), state)
     losses.append(float(metrics["unlabelled"]))
   assert sum(loss > 0 for loss in losses) > len(losses) // 2, (
     f"losses of the unlabelled texts: {losses}; is a threshold too high?"
@@ -133,7 +124,7 @@ def unlabelled_texts_are_used(run: TinyRun) -> None:
 
 
 def targets_are_sound(run: TinyRun) -> None:
-  """Targets are distributions without gradient; weights are finite and 0 or more."""
+  """Targets are distributions without gradient, weights finite and 0 or more."""
   state, _ = run.run(range(tiny.EPOCH_STEPS))  # some methods start after an epoch
   batch = jax.tree.map(jnp.asarray, run.loader(1).batch(3)[0])
   clock = Clock(
@@ -195,14 +186,13 @@ def restored_state_continues_exactly(run: TinyRun) -> None:
 
 def hidden_labels_are_not_used(run: TinyRun) -> None:
   """The true labels of unlabelled texts reach the metrics only."""
-  devices = run.devices()
-  states = []
-  for hide in (False, True):
-    batch, hidden = run.loader(1).batch(0)
-    hidden = np.full_like(hidden, -1) if hide else hidden
+  devices, (batch, hidden) = run.devices(), run.loader(1).batch(0)
+
+  def state(hidden):
     placed = sharding.put_batch(batch, hidden, devices)
-    states.append(run.step(devices)(run.state(), *placed)[0])
-  assert_identical(*states)
+    return run.step(devices)(run.state(), *placed)[0]
+
+  assert_identical(state(hidden), state(np.full_like(hidden, -1)))
 
 
 def jit_on_eight_devices_agrees(run: TinyRun) -> None:
@@ -216,8 +206,13 @@ def pmap_on_eight_devices_agrees(run: TinyRun) -> None:
 
 
 def _check_devices(run: TinyRun, parallel: str) -> None:
-  state, metrics = run.run(range(4))
-  other, other_metrics = run.run(range(4), devices=run.devices(DEVICES, parallel))
+  devices = run.devices(DEVICES, parallel)
+  _check_same(run.run(range(4)), run.run(range(4), devices=devices))
+
+
+def _check_same(results, others) -> None:
+  """Compares the metrics, the method's state and the parameters of two runs."""
+  (state, metrics), (other, other_metrics) = results, others
   assert_close(metrics, other_metrics)
   assert_close(state.method, other.method)
   assert_close(state.params, other.params)
@@ -226,17 +221,14 @@ def _check_devices(run: TinyRun, parallel: str) -> None:
 def accumulation_is_exact(run: TinyRun) -> None:
   """Micro-batches give the results of the whole batch, or are refused."""
   accumulated = TinyRun(run.method, micro=2)
-  if run.method.assign is None:
-    try:
-      accumulated.run(range(1))
-    except ValueError:
-      return
-    raise AssertionError("micro-batches were not refused")
-  state, metrics = run.run(range(4))
-  other, other_metrics = accumulated.run(range(4))
-  assert_close(metrics, other_metrics)
-  assert_close(state.params, other.params)
-  assert_close(state.method, other.method)
+  if run.method.assign is not None:
+    _check_same(run.run(range(4)), accumulated.run(range(4)))
+    return
+  try:
+    accumulated.run(range(1))
+  except ValueError:
+    return
+  raise AssertionError("micro-batches were not refused")
 
 
 CHECKS: tuple[Callable[[TinyRun], None], ...] = (
@@ -256,9 +248,8 @@ CHECKS: tuple[Callable[[TinyRun], None], ...] = (
 
 
 def assert_close(a, b, tolerance: float = TOLERANCE) -> None:
-  """Two trees agree within the tolerance; infinities must be the same."""
-  pairs = zip(_leaves(a), _leaves(b), strict=True)
-  for (path, x), (_, y) in pairs:
+  """Two trees agree within the tolerance; infinities must be equal."""
+  for (path, x), (_, y) in zip(_leaves(a), _leaves(b), strict=True):
     np.testing.assert_allclose(
       x, y, rtol=tolerance, atol=tolerance, err_msg=jax.tree_util.keystr(path)
     )

@@ -42,11 +42,8 @@ CONFIG = {
 class TinyRun:
   """A run of one method with the tiny model, on any number of devices.
 
-  Attributes:
-    method: the method.
-    sizes: of the data and the run.
-    model: a BERT with one layer of width 16, and the heads that the method needs.
-    micro: micro-batches per step.
+  The model is a BERT with one layer of width 16, and has the heads that the method
+  needs. `micro` is the number of micro-batches per step.
   """
 
   def __init__(self, method: Method, micro: int = 1, dropout: float = 0.0):
@@ -60,7 +57,6 @@ class TinyRun:
       np.arange(LABELLED, dtype=np.int32) % 5 // 2,  # classes of 10, 10 and 4 texts
       rng.integers(0, CLASSES, unlabelled).astype(np.int32),
     )
-    counts = tuple(np.bincount(self.data.label, minlength=CLASSES).tolist())
     self.sizes = Sizes(
       classes=CLASSES,
       labelled=LABELLED,
@@ -69,7 +65,7 @@ class TinyRun:
       unlabelled_batch=UNLABELLED_BATCH if unlabelled else 0,
       steps=STEPS,
       epoch_steps=EPOCH_STEPS,
-      labelled_counts=counts,
+      labelled_counts=tuple(np.bincount(self.data.label).tolist()),
       width=CONFIG["hidden_size"],
     )
     self.model = Classifier(
@@ -79,16 +75,13 @@ class TinyRun:
       dict(needs.heads),
       dropout,
     )
-    # Not Adam: it amplifies the noise in gradients that are 0, such as a key's bias.
+    # Adam would amplify the noise in gradients that are 0, such as a key's bias.
     self.optimizer = optax.sgd(0.05, momentum=0.9)
-    key, features = jax.random.key(0, impl="threefry2x32"), np.zeros((1, 16))
     init_heads = jax.jit(functools.partial(self.model.init, method="classify"))
-    heads = init_heads(key, features)["params"]
-    params = heads | {"encoder": initial_encoder()}
-    # The initial logits are almost equal; with these, some texts pass thresholds.
-    self.params = params | {
-      "classifier": jax.tree.map(lambda a: a * 40, params["classifier"])
-    }
+    heads = init_heads(initial_key(), np.zeros((1, 16)))["params"]
+    # The initial logits are almost equal; 40 times larger, some texts pass thresholds.
+    classifier = jax.tree.map(lambda a: a * 40, heads["classifier"])
+    self.params = heads | {"encoder": initial_encoder(), "classifier": classifier}
     self._steps: dict[Any, Callable] = {}
     self._loaders: dict[Any, Loader] = {}
 
@@ -124,20 +117,18 @@ class TinyRun:
     """The compiled train step for these devices."""
     key = (devices.shards, devices.parallel, devices.mesh.shape["fsdp"])
     if key not in self._steps:
-      axis = "data" if devices.parallel == "pmap" else None
+      step = make_train_step(
+        model=self.model,
+        method=self.method,
+        optimizer=self.optimizer,
+        sizes=self.sizes,
+        ema=0.9 if self.method.needs.teacher else 0.0,
+        micro=self.micro,
+        axis="data" if devices.parallel == "pmap" else None,
+      )
+      shardings = sharding.state_shardings(self.state(), devices)
       self._steps[key] = sharding.compile_train_step(
-        make_train_step(
-          model=self.model,
-          method=self.method,
-          optimizer=self.optimizer,
-          sizes=self.sizes,
-          ema=0.9 if self.method.needs.teacher else 0.0,
-          micro=self.micro,
-          axis=axis,
-        ),
-        devices,
-        sharding.state_shardings(self.state(), devices),
-        self.micro > 1,
+        step, devices, shardings, self.micro > 1
       )
     return self._steps[key]
 
@@ -152,7 +143,7 @@ class TinyRun:
     """Runs `steps`, by default from the initial state on one device.
 
     Args:
-      change: modifies each batch, with NumPy leaves.
+      change: returns the batch to use instead of each batch, with NumPy leaves.
       layout: `packed` and `lengths` of `loader`.
 
     Returns:
@@ -171,14 +162,17 @@ class TinyRun:
     return state, metrics
 
 
+def initial_key():
+  return jax.random.key(0, impl="threefry2x32")
+
+
 @functools.cache
 def initial_encoder():
   """Parameters of a random encoder."""
   model = Classifier(Encoder(from_json(CONFIG, "tiny")), CLASSES)
   ids = np.ones((1, 1, 8), np.int32)
   text = Texts((Rows(ids, ids, ids, ids[:, :, :1]),), ids[:, :, 0])
-  key = jax.random.key(0, impl="threefry2x32")
-  return jax.jit(model.init)(key, (text,))["params"]["encoder"]
+  return jax.jit(model.init)(initial_key(), (text,))["params"]["encoder"]
 
 
 def random_view(rng: np.random.Generator, rows: int, candidates: int = 1) -> View:
@@ -191,12 +185,10 @@ def random_view(rng: np.random.Generator, rows: int, candidates: int = 1) -> Vie
 
 
 def to_numpy(tree):
-  """NumPy copies of all leaves; PRNG keys as their data."""
-  return jax.tree.map(
-    lambda a: np.array(
-      jax.random.key_data(a)
-      if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)
-      else a
-    ),
-    tree,
-  )
+  """NumPy copies of all leaves; of a PRNG key, its data."""
+
+  def copy(leaf):
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.array(jax.random.key_data(leaf) if is_key else leaf)
+
+  return jax.tree.map(copy, tree)

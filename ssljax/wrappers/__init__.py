@@ -1,13 +1,13 @@
 """Wrappers for class imbalance: each takes a method and returns a method.
 
-One per file, found by the name of its module; `make(method, **keywords)`. A wrapper
-sees and changes the model's outputs through `recording_forward`. All it needs to know
-about the method is that it computes targets from a weak view, in a pass without
-gradient, and learns from a strong view.
+Each wrapper is one file, whose name is the wrapper's, with `make(method, **keywords)`.
+A wrapper reads and changes the model's outputs through `recording_forward`. It relies
+on the method to compute targets from a weak view, in a pass without gradient, and to
+learn from a strong view.
 
 CReST (Wei et al. 2021, arXiv 2102.09559) isn't here: it trains several generations,
-each from new weights on a labelled set that the previous one has extended. That is a
-loop around runs, not a train step.
+each from new weights on a labelled set that the previous generation has extended. CReST
+is a loop around runs, not a train step.
 """
 
 import sys
@@ -29,12 +29,12 @@ def names() -> list[str]:
 
 def describe(name: str) -> dict[str, options.Option]:
   """The keywords of `make` with their types, ranges and defaults."""
-  return options.describe(lookup.factory(_PACKAGE, name))
+  return options.describe(lookup.module(_PACKAGE, name).make)
 
 
 def defaults(name: str) -> dict[str, Any]:
-  """Keywords of the wrapper's `make` with their defaults; {} if `name` is empty."""
-  return lookup.defaults(lookup.factory(_PACKAGE, name)) if name else {}
+  """The keywords of `make` with their defaults; {} if `name` is empty."""
+  return {key: o.default for key, o in describe(name).items()} if name else {}
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,34 +45,34 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def of_even_classes(name: str) -> str:
   """What the wrapper does if all classes have the same number of labelled texts.
 
-  This is `EVEN` of its module; "" if the wrapper doesn't use these numbers.
+  Returns `EVEN` of the wrapper's module; "" if the wrapper doesn't count labels.
   """
   return getattr(lookup.module(_PACKAGE, name), "EVEN", "")
 
 
 def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") -> Method:
-  """Wraps the method in `config["name"]`; returns it unchanged if that is empty.
+  """Puts the wrapper `config["name"]` around the method, unless the name is empty.
 
-  A wrapper's `make` raises a ValueError for methods that it does not support.
+  A wrapper's `make` raises a ValueError for methods that the wrapper doesn't support.
 
   Args:
-    name: of the method, for error messages.
+    name: the method's name, for error messages.
 
   Raises:
-    UserError: as `methods.make`, or the wrapper does not support the method.
+    UserError: an unknown wrapper or keyword, a value out of a keyword's range, or the
+      wrapper doesn't support the method.
   """
   if not config["name"]:
     return method
-  keywords = lookup.checked(_PACKAGE, config)
-  make, needs = lookup.factory(_PACKAGE, config["name"]), method.needs
-  if not {"weak", "strong"} <= {*needs.views}:
+  make, views = lookup.bind(_PACKAGE, config), method.needs.views
+  if not {"weak", "strong"} <= {*views}:
     raise UserError(
       f"--config.wrapper.name={config['name']} needs a method that computes targets "
       f"from a weak view and learns from a strong one, such as fixmatch; {name} reads "
-      f"{', '.join(needs.views) or 'no unlabelled view'}"
+      f"{', '.join(views) or 'no unlabelled view'}"
     )
   try:
-    return make(method, **keywords)
+    return make(method)
   except ValueError as error:
     raise UserError(
       f"--config.wrapper.name={config['name']} can't wrap {name}: {error}; choose "

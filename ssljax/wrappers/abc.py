@@ -1,16 +1,17 @@
-"""ABC (Lee et al. 2021, arXiv 2110.10368): a balanced classifier next to the method's.
+"""ABC (Lee et al. 2021, arXiv 2110.10368): adds a balanced classifier to the method.
 
-An extra linear head on the same features is trained on a class-balanced sample: a
-labelled text of class y is in the sample with probability n_min / n_y; an unlabelled
-text for which the head predicts q on the weak view, with max q >= `threshold`, is in it
-with probability 1 - t (1 - n_min / n_c), c = argmax q, t the progress of the run
-(equations 2 to 4):
+An extra linear head h on the same features is trained on a class-balanced sample. A
+labelled text of class y is in the sample with probability n_min / n_y. For an
+unlabelled text, q is the head's prediction on the weak view, c = argmax q and t the
+progress of the run. If max q >= `threshold`, the text is in the sample with
+probability 1 - t (1 - n_min / n_c) (equations 2 to 4):
 
-  loss = the method's
+  loss = the method's loss
        + scale * (mean 1[in] CE(h(x), y) + mean 1[in] CE(h(strong(u)), q))
 
-The target is q itself, not its argmax, as in the authors' code, which uses two strong
-views where we use one. The extra head predicts. n counts labelled texts.
+n counts labelled texts. The target is q itself, not its argmax, as in the authors'
+code, which uses two strong views where we use one. The extra head makes the final
+predictions.
 """
 
 from typing import Any, NamedTuple
@@ -21,30 +22,24 @@ import jax.numpy as jnp
 from ssljax.method import Head, Method, Term, cross_entropy
 from ssljax.ops import alignment, draws
 from ssljax.options import Amount, Share
-from ssljax.wrappers.recording_forward import (
-  LABELLED,
-  STRONG,
-  VOTES,
-  RecordingForward,
-)
+from ssljax.wrappers.recording_forward import LABELLED, STRONG, VOTES, RecordingForward
+from ssljax.wrappers.requirements import refuse
 
-# What it does if all classes have the same number of labelled texts.
+# What the wrapper does if all classes have the same number of labelled texts.
 EVEN = "has no effect on the class balance"
-# Folded into the step's key; no other wrapper has these.
-LABELLED_PASS, WEAK_PASS, STRONG_PASS, LABELLED_SAMPLE, UNLABELLED_SAMPLE = range(
-  100, 105
-)
+# Folded into the step's key; no other wrapper uses these numbers.
+LABELLED_PASS, WEAK_PASS, STRONG_PASS = 100, 101, 102
+LABELLED_SAMPLE, UNLABELLED_SAMPLE = 103, 104
 
 
 class State(NamedTuple):
-  inner: Any  # of the method
+  inner: Any  # the method's state
   share: jax.Array  # f32 [C], n_min / n_c
 
 
 def make(method: Method, scale: Amount = 1.0, threshold: Share = 0.95) -> Method:
   """Keywords as above."""
-  if method.needs.virtual_classes:
-    raise ValueError("it does not support methods with virtual classes")
+  refuse(method.needs, "virtual_classes")
 
   def init(sizes):
     counts = alignment.labelled_counts(sizes)
@@ -58,24 +53,20 @@ def make(method: Method, scale: Amount = 1.0, threshold: Share = 0.95) -> Method
     weak = recorder.outputs(VOTES, key(WEAK_PASS))
     strong = recorder.outputs(STRONG, key(STRONG_PASS))
     label = batch.labelled.label
-    sampled = in_sample(key(LABELLED_SAMPLE), batch.labelled.index, label @ state.share)
+    labelled_sample = in_sample(
+      key(LABELLED_SAMPLE), batch.labelled.index, label @ state.share
+    )
     q = jax.lax.stop_gradient(jax.nn.softmax(weak.heads["balanced"]))
     predicted = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
     probability = 1.0 - clock.progress * (1.0 - predicted @ state.share)
-    unlabelled_sampled = (q.max(-1) >= threshold) & in_sample(
+    unlabelled_sample = (q.max(-1) >= threshold) * in_sample(
       key(UNLABELLED_SAMPLE), batch.unlabelled.index, probability
     )
+    labelled_error = cross_entropy(labelled.heads["balanced"], label)
+    unlabelled_error = cross_entropy(strong.heads["balanced"], q)
     terms = terms | {
-      "balanced": Term(
-        cross_entropy(labelled.heads["balanced"], label),
-        sampled.astype(jnp.float32),
-        scale,
-      ),
-      "balanced_unlabelled": Term(
-        cross_entropy(strong.heads["balanced"], q),
-        unlabelled_sampled.astype(jnp.float32),
-        scale,
-      ),
+      "balanced": Term(labelled_error, labelled_sample, scale),
+      "balanced_unlabelled": Term(unlabelled_error, unlabelled_sample, scale),
     }
     return terms, State(inner, state.share), assigned
 
@@ -86,5 +77,6 @@ def make(method: Method, scale: Amount = 1.0, threshold: Share = 0.95) -> Method
 
 
 def in_sample(key, index, probability):
-  """bool [n], true for each row with its probability."""
-  return draws.by_row(key, index, jax.random.uniform) < probability
+  """f32 [n], 1 for each row with its probability, else 0."""
+  sample = draws.by_row(key, index, jax.random.uniform) < probability
+  return sample.astype(jnp.float32)

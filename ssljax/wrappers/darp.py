@@ -1,21 +1,19 @@
 """DARP (Kim et al. 2020, arXiv 2007.08844): pseudo-labels match the class frequency.
 
-Stores the predictions y for all unlabelled rows. Every `every` steps, refines them to
+Stores the predictions y for all unlabelled rows. Once in `every` steps, refines y to
 the nearest x that has the target number of rows in each class:
 
   min sum_n (1 / H(y_n)) KL(x_n || y_n)   subject to  sum_n x_n = visited rows * pi
 
-(equation 3), pi the labelled class frequency (as in the authors' code if the unlabelled
-texts have the same frequency; otherwise the authors estimate it). Confident rows, with
-small entropy H, change least. The solution is x_n = softmax(log y_n - H(y_n) nu), with
-multipliers nu found by Newton's method for all classes at once (the authors go class by
-class), starting from the previous ones. Before that, each class keeps only its most
-confident rows, `alpha` times its target number (section 3.3). Rows that are confident,
-or left with few classes, may make the target unreachable: `class_gap` is the error of
-the worst class as a share of the rows. After the warm-up, the refined rows replace the
-predictions from which the method computes its targets.
-
-Over 80 lines: a third of them are Newton's method with steps that can be undone.
+(equation 3), where pi is the labelled class frequency. (The authors' code uses pi if
+unlabelled texts have the same class frequency, otherwise an estimate.) Confident rows,
+whose entropy H is small, change least. The solution is
+x_n = softmax(log y_n - H(y_n) nu). Newton's method finds the multipliers nu for all
+classes at once, starting from the previous nu (the authors go class by class). Before
+that, each class keeps only its most confident rows, `alpha` times its target number
+(section 3.3). If many rows are confident or have few classes left, no x may reach the
+target numbers: `class_gap` is the error of the worst class as a share of the rows.
+After the warm-up, the method computes its targets from x instead of y.
 """
 
 from typing import Any, NamedTuple
@@ -26,36 +24,34 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.ops import alignment, quantiles
 from ssljax.options import Amount, Count, Share
-from ssljax.wrappers import requirements
 from ssljax.wrappers.recording_forward import (
   VOTES,
   RecordingForward,
   replace_probability,
 )
+from ssljax.wrappers.requirements import refuse
 
 Array = jax.Array
-# What it does if all classes have the same number of labelled texts.
+# What the wrapper does if all classes have the same number of labelled texts.
 EVEN = "moves the pseudo-labels towards the same number in each class"
 MAX_ITERATIONS = 30  # of Newton's method
-TOLERANCE = 1e-5  # share of the rows: Newton's method stops at a smaller gap
+TOLERANCE = 1e-5  # Newton's method stops if the gap is a smaller share of the rows
 
 
 class State(NamedTuple):
-  inner: Any  # of the method
+  inner: Any  # the method's state
   seen: Array  # f32 [N, C], y; zeros before the first visit
   multiplier: Array  # f32 [C], nu
   gap: Array  # f32 [], of the worst class, as a share of the rows
-  least: Array  # f32 [C], a class drops rows whose probability is below
+  least: Array  # f32 [C], a class drops rows with a smaller probability
   wanted: Array  # f32 [C], pi
 
 
 def make(
   method: Method, warmup: Share = 0.4, every: Count = 10, alpha: Amount = 2.0
 ) -> Method:
-  """Args: `warmup` is a share of the run; the others as above."""
-  requirements.one_classifier(method.needs)
-  requirements.no_labelled_targets(method.needs)
-  requirements.votes_of_weak_view_only(method.needs)
+  """Keywords as above; `warmup` is a share of the run."""
+  refuse(method.needs, "several_classifiers", "labelled_targets", "other_votes")
 
   def init(sizes):
     counts = alignment.labelled_counts(sizes)
@@ -100,14 +96,14 @@ def make(
 
 
 def keep_confident(y: Array, least: Array) -> Array:
-  """y without the classes that drop the row; unchanged if all of them do."""
+  """y without the classes that drop the row; unchanged if all classes drop it."""
   kept = jnp.where(y >= least, y, 0.0)
   total = kept.sum(-1, keepdims=True)
   return jnp.where(total > 0, kept / jnp.maximum(total, 1e-30), y)
 
 
 def entropy(y: Array) -> Array:
-  """f32 [n]."""
+  """H(y), f32 [n]."""
   return -(y * jnp.log(jnp.maximum(y, 1e-30))).sum(-1)
 
 
@@ -120,10 +116,10 @@ def refined(y: Array, multiplier: Array) -> Array:
 def solve(
   seen: Array, wanted: Array, start: Array, alpha: float
 ) -> tuple[Array, Array, Array]:
-  """nu f32 [C], its gap f32 [] and the least shares f32 [C], from all rows f32 [N, C].
+  """Computes `multiplier`, `gap` and `least` of the state from all rows f32 [N, C].
 
-  The length of Newton's steps is adapted: a step that increases the gap is undone, and
-  the following ones are shorter.
+  A step of Newton's method that increases the gap is undone, and the following steps
+  are shorter.
   """
   visited = (seen.sum(-1) > 0).astype(jnp.float32)
   counts = visited.sum() * wanted
@@ -131,7 +127,7 @@ def solve(
   column = jnp.broadcast_to(jnp.arange(wanted.shape[0]), seen.shape)
   least = -quantiles.smallest(-seen.reshape(-1), column.reshape(-1), rank)
   y = keep_confident(seen, least)
-  height = entropy(y) * visited  # rows that were not visited do not change
+  height = entropy(y) * visited  # rows not visited yet don't count
 
   def evaluate(multiplier):
     """The gap f32 [C] and its slope f32 [C, C]."""
@@ -144,8 +140,8 @@ def solve(
 
   def step(carry):
     iteration, multiplier, limit, (gap, slope) = carry
-    # Adding a constant to all multipliers changes nothing: the ridge makes the slope
-    # invertible, and keeping their mean at 0 stops noise in the gap from moving it.
+    # Adding a constant to all multipliers changes nothing. So the slope is singular,
+    # which the ridge corrects, and the mean of the multipliers is kept at 0.
     ridge = 1e-3 * jnp.trace(slope) / wanted.shape[0] + 1e-6
     move = jnp.linalg.solve(slope + ridge * jnp.eye(wanted.shape[0]), gap)
     move = move - move.mean()

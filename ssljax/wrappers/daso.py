@@ -1,21 +1,22 @@
 """DASO (Oh et al. 2022, arXiv 2106.05682): votes blended with prototype similarity.
 
-Prototypes are the mean features of each class over its newest labelled texts. With
-p = p(y | weak(u)), k its argmax, s = softmax(cos(feature of weak(u), prototypes) / T),
-the method computes its targets from
+The prototype of a class is the mean feature of its newest labelled texts. With
 
-  (1 - v_k) p + v_k s,   v_c = (m_c / max m)^(1 / T_dist)
+  p = p(y | weak(u)),   k = argmax p
+  s = softmax(cos(feature of weak(u), prototypes) / T)
+  v_c = (m_c / max m)^(1 / T_dist)
 
-(equations 3 to 5) instead of p, m the running frequency of the predicted classes: the
-more often a class is predicted, the more weight the similarity gets. The strong view is
-trained towards the same s:
+the method computes its targets from (1 - v_k) p + v_k s instead of p (equations 3 to
+5). Here m is the running frequency of the predicted classes: the more
+often a class is predicted, the more weight the similarity s gets. s is also a target of
+the strong view:
 
-  loss = the method's + scale * mean CE(softmax(cos(strong(u), prototypes) / T), s)
+  loss = the method's loss
+       + scale * mean CE(softmax(cos(feature of strong(u), prototypes) / T), s)
 
-Both start after the warm-up, once each class has a prototype; with a class that has no
-labelled text they never start. A prototype is an exponential mean over about `newest`
-texts of its class (the paper's is the mean of a queue of features of an averaged
-model).
+Both changes start after the warm-up, once each class has a prototype. If a class has no
+labelled text, they never start. A prototype is an exponential mean over about `newest`
+texts of its class. (The paper averages a queue of features from an averaged model.)
 """
 
 from typing import Any, NamedTuple
@@ -26,7 +27,6 @@ import jax.numpy as jnp
 from ssljax.method import Method, Term, cross_entropy
 from ssljax.ops import alignment, bank
 from ssljax.options import Amount, Count, Share, Temperature
-from ssljax.wrappers import requirements
 from ssljax.wrappers.recording_forward import (
   LABELLED,
   STRONG,
@@ -34,14 +34,15 @@ from ssljax.wrappers.recording_forward import (
   RecordingForward,
   replace_probability,
 )
+from ssljax.wrappers.requirements import refuse
 
 Array = jax.Array
-# Folded into the step's key; no other wrapper has these.
+# Folded into the step's key; no other wrapper uses these numbers.
 STRONG_PASS, LABELLED_PASS = 200, 201
 
 
 class State(NamedTuple):
-  inner: Any  # of the method
+  inner: Any  # the method's state
   feature: Array  # f32 [C, D], weighted sums
   count: Array  # f32 [C], their total weights
   vote: Array  # f32 [C], m
@@ -56,10 +57,8 @@ def make(
   newest: Count = 256,
   momentum: Share = 0.99,
 ) -> Method:
-  """Args: `temperature` T, `distribution` T_dist, `momentum` of m."""
-  requirements.one_classifier(method.needs)
-  requirements.no_labelled_targets(method.needs)
-  requirements.votes_of_weak_view_only(method.needs)
+  """`temperature` is T, `distribution` is T_dist; `momentum` is for m."""
+  refuse(method.needs, "several_classifiers", "labelled_targets", "other_votes")
 
   def init(sizes):
     return State(

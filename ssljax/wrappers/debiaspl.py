@@ -5,11 +5,11 @@ With m the running mean of the weak predictions for each class (equations 5 to 7
   targets are computed from  z(weak(u)) - tau log m
   unlabelled texts train     z(strong(u)) + tau log m
 
-m is the mean over the previous steps, known before the model runs. With tau = 0 this is
-the method itself. Labelled texts are unchanged. Only for methods with hard targets: if
-the target were the predicted distribution, each visit would learn the shift once more
-until all classes are equally likely. (Published code averages over all entries to a
-single number, which shifts nothing.)
+m is the mean over the previous steps, so it is known before the model runs. tau = 0
+leaves the method unchanged. The loss of labelled texts doesn't change. The method must
+have hard targets: if the target were the predicted distribution, the model would learn
+the shift again at each visit, until all classes are equally likely. (Published code
+averages m over the classes to a single number, which shifts nothing.)
 """
 
 from typing import Any, NamedTuple
@@ -20,21 +20,19 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.ops import alignment
 from ssljax.options import Amount, Share
-from ssljax.wrappers import recording_forward, requirements
+from ssljax.wrappers import recording_forward
 from ssljax.wrappers.recording_forward import VOTES, RecordingForward
+from ssljax.wrappers.requirements import refuse
 
 
 class State(NamedTuple):
-  inner: Any  # of the method
+  inner: Any  # the method's state
   mean: jax.Array  # f32 [C]
 
 
 def make(method: Method, tau: Amount = 0.4, momentum: Share = 0.999) -> Method:
   """Keywords as above."""
-  requirements.no_mixing(method.needs)
-  requirements.no_labelled_targets(method.needs)
-  requirements.votes_of_weak_view_only(method.needs)
-  requirements.hard_targets(method.needs)
+  refuse(method.needs, "mixing", "labelled_targets", "other_votes", "soft_targets")
   voters = recording_forward.voters(method.needs)
 
   def init(sizes):

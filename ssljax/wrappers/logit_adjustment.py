@@ -1,12 +1,12 @@
 """Logit adjustment (Menon et al. 2021, arXiv 2007.07314): adds the prior in training.
 
-Every trained pass outputs z + tau log pi, pi the labelled class frequency (equation
-10); targets and predictions are computed from z, and so classify as if all classes were
-equally frequent. A class without labelled texts counts as having one.
+Every trained pass outputs z + tau log pi, where pi is the labelled class frequency
+(equation 10). Targets and predictions are computed from z, and so classify as if all
+classes were equally frequent. A class without labelled texts counts as having one.
 
-Only for methods with hard targets. If the target is a distribution (UDA, CoMatch and
+The method must have hard targets. If the target is a distribution (UDA, CoMatch and
 others), the model would learn z + tau log pi = log q from its own q = softmax(z), and
-favour rare classes more and more at each step.
+favour rare classes more at each step.
 """
 
 from typing import Any, NamedTuple
@@ -17,24 +17,22 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.ops import alignment
 from ssljax.options import Amount
-from ssljax.wrappers import recording_forward, requirements
+from ssljax.wrappers import recording_forward
 from ssljax.wrappers.recording_forward import RecordingForward
+from ssljax.wrappers.requirements import refuse
 
-# What it does if all classes have the same number of labelled texts.
+# What the wrapper does if all classes have the same number of labelled texts.
 EVEN = "has no effect on the class balance"
 
 
 class State(NamedTuple):
-  inner: Any  # of the method
+  inner: Any  # the method's state
   prior: jax.Array  # f32 [C], log pi
 
 
 def make(method: Method, tau: Amount = 1.0) -> Method:
   """Args: `tau` scales the adjustment; with 0 the method is unchanged."""
-  requirements.no_mixing(method.needs)
-  requirements.no_labelled_targets(method.needs)
-  requirements.votes_of_weak_view_only(method.needs)
-  requirements.hard_targets(method.needs)
+  refuse(method.needs, "mixing", "labelled_targets", "other_votes", "soft_targets")
   voters = recording_forward.voters(method.needs)
 
   def init(sizes):

@@ -15,19 +15,19 @@ Array = jax.Array
 class Pass(NamedTuple):
   """Names a pass of the model over one view of a batch."""
 
-  part: str  # "labelled" | "unlabelled"; "" for texts that the method computes itself
+  part: str  # "labelled" | "unlabelled"; "" for texts that the method computes
   view: str  # "weak", "strong" …
   trains: bool  # whether the pass has a gradient
 
 
 LABELLED = Pass("labelled", "weak", trains=True)
-VOTES = Pass("unlabelled", "weak", trains=False)  # what targets are computed from
+VOTES = Pass("unlabelled", "weak", trains=False)  # targets are computed from it
 STRONG = Pass("unlabelled", "strong", trains=True)
 MIXED = Pass("", "", trains=True)  # mixed texts, or features that a method classifies
 
 
 class RecordingForward:
-  """Runs another `Forward`; records its outputs, and passes them on changed."""
+  """Runs another `Forward`, records its outputs and returns them changed."""
 
   def __init__(
     self,
@@ -36,9 +36,7 @@ class RecordingForward:
     change: Callable[[Outputs, Pass], Outputs] = lambda outputs, _: outputs,
   ):
     """`change` maps the outputs of a pass to what the method receives."""
-    self._forward, self._change = forward, change
-    self._views = [("labelled", *item) for item in batch.labelled.views.items()]
-    self._views += [("unlabelled", *item) for item in batch.unlabelled.views.items()]
+    self._forward, self._batch, self._change = forward, batch, change
     self._recorded: dict[Pass, Outputs] = {}
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
@@ -52,16 +50,17 @@ class RecordingForward:
     return tuple(changed) if len(texts) > 1 else changed[0]
 
   def _name(self, texts: Texts, trains: bool) -> Pass:
-    for part, view, own in self._views:
-      if texts is own:
-        return Pass(part, view, trains)
+    for part in ("labelled", "unlabelled"):
+      for view, of_batch in getattr(self._batch, part).views.items():
+        if texts is of_batch:
+          return Pass(part, view, trains)
     return Pass("", "", trains)
 
   def outputs(self, name: Pass, key: Array) -> Outputs:
     """The unchanged outputs of a pass; runs it with `key` if the method did not."""
     if name in self._recorded:
       return self._recorded[name]
-    (texts,) = (own for *path, own in self._views if path == [name.part, name.view])
+    texts = getattr(self._batch, name.part).views[name.view]
     return self._forward(texts, key=key, gradient=name.trains)
 
   def classify(self, features):
@@ -84,9 +83,9 @@ def voters(needs: Needs) -> list[str]:
 
 
 def shift_logits(outputs: Outputs, shift: Array, voters: list[str]) -> Outputs:
-  """Adds `shift` f32 [C] to the logits, and to those of each voter.
+  """Adds `shift` f32 [C] to the logits of the classifier and of each voter.
 
-  Virtual classes, which come after the C classes, stay as they are.
+  The logits of virtual classes, which come after the C classes, don't change.
   """
   shift = jnp.pad(shift, (0, outputs.logits.shape[-1] - shift.shape[0]))
   heads = {**outputs.heads, **{name: outputs.heads[name] + shift for name in voters}}

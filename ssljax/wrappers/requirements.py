@@ -1,64 +1,46 @@
-"""Checks that a wrapper supports a method, from the method's `Needs`.
-
-Each function raises a ValueError that completes "WRAPPER can't wrap METHOD: …".
-"""
+"""Checks that a wrapper supports a method, from the method's `Needs`."""
 
 from ssljax.method import Needs
 from ssljax.wrappers.recording_forward import voters
 
 
-def no_mixing(needs: Needs) -> None:
-  """For wrappers that use the label of a text, which mixed texts don't have."""
-  if needs.mixes:
-    raise ValueError("it does not support methods that mix texts")
+def refuse(needs: Needs, *kinds: str) -> None:
+  """Refuses methods of these kinds.
 
+  * mixing: a wrapper may use a text's label, and mixed texts have no single label.
+  * virtual_classes, several_classifiers: a wrapper that gives each text one
+    distribution over the C classes would make all voters agree, and would give a
+    virtual class no probability.
+  * labelled_targets: DeFixMatch subtracts the unlabelled loss on labelled texts. A
+    wrapper that changes the unlabelled loss would not change what is subtracted.
+  * other_votes: a wrapper may change the targets, or the logits from which targets are
+    computed. If targets are relative to predictions on labelled texts (AdaMatch), the
+    targets would change and these predictions would not. If another view votes as well
+    (MixMatch), even in the pass that trains (SequenceMatch), the votes of that view
+    would not change, or change in the wrong direction.
+  * soft_targets: a wrapper may shift the trained logits relative to the targets'
+    logits. The strong view would learn to predict a distribution plus the shift, and
+    the distribution would move by the shift at each visit.
 
-def one_classifier(needs: Needs) -> None:
-  """For wrappers that give each text one distribution over the classes.
-
-  Several voters would be made to agree, and a virtual class would be missing from it.
+  Raises:
+    ValueError: completes "WRAPPER can't wrap METHOD: …".
   """
-  if voters(needs) or needs.virtual_classes:
-    raise ValueError(
-      "it does not support methods with several voters or virtual classes"
-    )
-
-
-def votes_of_weak_view_only(needs: Needs) -> None:
-  """For wrappers that change the targets, or the logits they are computed from.
-
-  If another view votes as well (MixMatch), even in the pass that trains
-  (SequenceMatch), half of the votes would stay as they are, or change in the wrong
-  direction. If targets are relative to predictions on labelled texts (AdaMatch), one
-  of the two would change without the other.
-  """
-  if needs.relative:
-    raise ValueError(
-      "it does not support methods whose targets depend on predictions on labelled "
-      "texts"
-    )
-  if needs.votes != ("weak",):
-    raise ValueError(
-      f"it does not support methods with targets from the {needs.votes[-1]} view"
-    )
-
-
-def no_labelled_targets(needs: Needs) -> None:
-  """For wrappers that change the loss of unlabelled texts.
-
-  DeFixMatch subtracts the same loss on labelled texts, which would stay as it is.
-  """
-  if "strong" in needs.labelled_views:
-    raise ValueError(
-      "it does not support methods that compute targets for labelled texts as well"
-    )
-
-
-def hard_targets(needs: Needs) -> None:
-  """For wrappers that shift the trained logits relative to those of the targets.
-
-  If the target is a predicted distribution, the strong view learns to predict that
-  distribution plus the shift, and so moves on at each visit without end.
-  """
-  if needs.soft:
-    raise ValueError("it does not support methods whose targets are distributions")
+  several = voters(needs) or needs.virtual_classes
+  control = "strong" in needs.labelled_views
+  view = f"the {needs.votes[-1]}" if needs.votes else "no"
+  checks = (
+    ("mixing", needs.mixes, "that mix texts"),
+    ("virtual_classes", needs.virtual_classes, "with virtual classes"),
+    ("several_classifiers", several, "with several voters or virtual classes"),
+    ("labelled_targets", control, "that compute targets for labelled texts as well"),
+    (
+      "other_votes",
+      needs.relative,
+      "whose targets depend on predictions on labelled texts",
+    ),
+    ("other_votes", needs.votes != ("weak",), f"with targets from {view} view"),
+    ("soft_targets", needs.soft, "whose targets are distributions"),
+  )
+  for kind, applies, description in checks:
+    if applies and kind in kinds:
+      raise ValueError(f"it does not support methods {description}")

@@ -1,15 +1,15 @@
-"""SAW (Lai et al. 2022, ICML): weights rare classes up, pseudo-labels included.
+"""SAW (Lai et al. 2022, ICML): larger weights for texts of rare classes.
 
-Every loss term that is per text gets a weight: w_y for labelled texts, w'_c for
-unlabelled texts with pseudo-label c (that of the voters' mean, if there are several).
-The weights follow the effective number of texts (Cui et al. 2019, arXiv 1901.05555,
-equation 4):
+In every loss term that is per text, a labelled text has the weight w_y, and an
+unlabelled text with pseudo-label c the weight w'_c (if there are several voters, c is
+the argmax of their mean target). The weights follow the effective number of texts (Cui
+et al. 2019, arXiv 1901.05555, equation 4):
 
-  w_c ~ (1 - beta) / (1 - beta^n_c), of mean 1 over the classes
+  w_c ~ (1 - beta) / (1 - beta^n_c), scaled to mean 1 over the classes
 
-n_c of w counts labelled texts; n_c of w' counts the last predictions of the unlabelled
-rows, updated at the end of each epoch (w' is 1 until then). A virtual class has
-weight 1.
+For w, n_c is the number of labelled texts. For w', n_c is the number of unlabelled rows
+last predicted as c, counted at the end of each epoch; in the first epoch, w' is 1. A
+virtual class has weight 1.
 """
 
 from typing import Any, NamedTuple
@@ -20,16 +20,16 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.ops import alignment
 from ssljax.options import Share
-from ssljax.wrappers import requirements
 from ssljax.wrappers.recording_forward import VOTES, RecordingForward
+from ssljax.wrappers.requirements import refuse
 
 Array = jax.Array
-# What it does if all classes have the same number of labelled texts.
+# What the wrapper does if all classes have the same number of labelled texts.
 EVEN = "weights unlabelled texts only, by its own predictions"
 
 
 class State(NamedTuple):
-  inner: Any  # of the method
+  inner: Any  # the method's state
   labelled: Array  # f32 [C], w
   unlabelled: Array  # f32 [C], w'
   vote: Array  # i32 [N], last prediction, -1 before the first
@@ -37,9 +37,8 @@ class State(NamedTuple):
 
 
 def make(method: Method, beta: Share = 0.999) -> Method:
-  """Args: `beta` close to 1 weights by 1 / n_c, 0 gives equal weights."""
-  requirements.no_mixing(method.needs)
-  requirements.no_labelled_targets(method.needs)
+  """`beta` 1 weights by 1 / n_c, `beta` 0 gives all classes the same weight."""
+  refuse(method.needs, "mixing", "labelled_targets")
 
   def init(sizes):
     return State(
@@ -80,8 +79,5 @@ def make(method: Method, beta: Share = 0.999) -> Method:
 def weights(counts: Array, beta: float) -> Array:
   """f32 [C] of mean 1; a class without texts counts as having one."""
   counts = jnp.maximum(counts, 1.0)
-  if beta == 1:
-    weight = 1.0 / counts
-  else:
-    weight = (1.0 - beta) / (1.0 - beta**counts)
+  weight = 1.0 / counts if beta == 1 else (1.0 - beta) / (1.0 - beta**counts)
   return weight / weight.mean()

@@ -7,7 +7,7 @@ import pytest
 
 from ssljax.batch import Batch, Labelled, Unlabelled
 from ssljax.method import Head, Needs, Outputs
-from ssljax.wrappers import recording_forward, requirements
+from ssljax.wrappers import recording_forward
 from ssljax.wrappers.recording_forward import (
   LABELLED,
   MIXED,
@@ -16,6 +16,7 @@ from ssljax.wrappers.recording_forward import (
   Pass,
   RecordingForward,
 )
+from ssljax.wrappers.requirements import refuse
 
 KEY = jax.random.key(0)
 LABELLED_WEAK, WEAK, STRONG_TEXTS = object(), object(), object()
@@ -119,7 +120,7 @@ def test_replaced_logits_have_the_given_softmax():
 @pytest.mark.parametrize(
   "needs", [Needs(virtual_classes=1), Needs(heads={"voters": Head("classifier", 3)})]
 )
-def test_one_classifier_refuses_voters_and_virtual_classes(needs):
-  requirements.one_classifier(Needs())
+def test_voters_and_virtual_classes_are_several_classifiers(needs):
+  refuse(Needs(), "several_classifiers")
   with pytest.raises(ValueError, match="several voters or virtual classes"):
-    requirements.one_classifier(needs)
+    refuse(needs, "several_classifiers")
