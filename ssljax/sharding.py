@@ -1,5 +1,6 @@
 """Places states and batches on the device mesh, and compiles the step (jit or pmap)."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssljax.batch import Batch, Texts
+from ssljax.batch import Batch, Labelled, Texts, Unlabelled
 from ssljax.errors import UserError
 
 MIN_SHARDED_SIZE = 1 << 16  # smaller parameters are replicated
@@ -26,11 +27,6 @@ class Devices(NamedTuple):
   def replicated(self) -> NamedSharding:
     return NamedSharding(self.mesh, P())
 
-  @property
-  def split(self) -> NamedSharding:
-    """Splits the leading axis over all devices."""
-    return NamedSharding(self.mesh, P(("data", "fsdp")))
-
 
 def make_devices(
   parallel: str = "jit", fsdp: int = 1, devices: Sequence[jax.Device] | None = None
@@ -39,9 +35,9 @@ def make_devices(
 
   Args:
     parallel: "jit" (over the mesh) or "pmap".
-    fsdp: number of devices over which a copy of the parameters is split; 1 replicates
-      them.
-    devices: by default, all.
+    fsdp: number of devices that share one copy of the parameters; with 1, every device
+      has its own copy.
+    devices: by default, all devices of all processes.
 
   Raises:
     UserError: an unknown mode, or fsdp does not divide the number of devices.
@@ -55,45 +51,46 @@ def make_devices(
     )
   if parallel == "pmap" and fsdp > 1:
     raise UserError(f"--config.fsdp={fsdp} needs --config.parallel=jit")
-  mesh = jax.make_mesh(
-    (len(devices) // fsdp, fsdp),
-    ("data", "fsdp"),
-    axis_types=(AxisType.Auto,) * 2,
-    devices=list(devices),
-  )
+  shape, types = (len(devices) // fsdp, fsdp), (AxisType.Auto,) * 2
+  mesh = jax.make_mesh(shape, ("data", "fsdp"), types, devices=list(devices))
   order = list(mesh.devices.flat)
   mine = tuple(i for i, d in enumerate(order) if d.process_index == jax.process_index())
   return Devices(mesh, parallel, len(order), mine)
 
 
 def state_shardings(state: Any, devices: Devices) -> Any:
-  """The sharding of each leaf of a state: large ones are split over "fsdp"."""
+  """The sharding of each leaf of a state: large leaves are split over "fsdp"."""
   splits = devices.mesh.shape["fsdp"]
 
-  def place(leaf):
-    if (
-      splits == 1
-      or leaf.size < MIN_SHARDED_SIZE
-      or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    ):
-      return devices.replicated
-    for axis in sorted(range(leaf.ndim), key=lambda a: -leaf.shape[a]):
-      if leaf.shape[axis] % splits == 0:
-        return NamedSharding(devices.mesh, P(*[None] * axis, "fsdp"))
+  def choose(leaf):
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    if splits > 1 and leaf.size >= MIN_SHARDED_SIZE and not is_key:
+      for axis in sorted(range(leaf.ndim), key=lambda a: -leaf.shape[a]):
+        if leaf.shape[axis] % splits == 0:
+          return NamedSharding(devices.mesh, P(*[None] * axis, "fsdp"))
     return devices.replicated
 
-  return jax.tree.map(place, state)
+  return jax.tree.map(choose, state)
+
+
+def map_batch(texts: Callable, rest: Callable, batch: Batch) -> Batch:
+  """Applies `texts` to the arrays of the texts, and `rest` to all other arrays."""
+
+  def map_half(half):
+    views = {name: jax.tree.map(texts, view) for name, view in half.views.items()}
+    return jax.tree.map(rest, half._replace(views={}))._replace(views=views)
+
+  return Batch(map_half(batch.labelled), map_half(batch.unlabelled))
 
 
 def put(tree: Any, shardings: Any) -> Any:
-  """Moves host arrays, the same in every process, to devices."""
+  """Moves host arrays to devices; every process has the same arrays."""
 
   def put_leaf(leaf, sharding):
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       data = put_leaf(np.asarray(jax.random.key_data(leaf)), sharding)
       return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(leaf)))
-    leaf = np.asarray(leaf)
-    return jax.make_array_from_callback(leaf.shape, sharding, lambda i: leaf[i])
+    return _from_callback(np.asarray(leaf), sharding)
 
   return jax.tree.map(put_leaf, tree, shardings)
 
@@ -101,32 +98,29 @@ def put(tree: Any, shardings: Any) -> Any:
 def put_batch(
   batch: Batch, hidden: np.ndarray, devices: Devices, micro: bool = False
 ) -> tuple[Batch, jax.Array]:
-  """Moves a batch to devices; its texts are the shards of this process.
-
-  Texts are split over all devices along S; labels and indices are replicated.
+  """Splits the texts of a batch over the devices; replicates labels and indices.
 
   Args:
-    batch: with NumPy leaves.
+    batch: NumPy arrays; the texts are the shards of this process.
     hidden: i32 [U], true labels of the unlabelled texts.
-    devices: of the run.
     micro: the texts have a leading axis of micro-batches.
   """
   axes = P(None, ("data", "fsdp")) if micro else P(("data", "fsdp"))
   split = NamedSharding(devices.mesh, axes)
 
-  def put_shards(array):
-    return jax.make_array_from_process_local_data(split, array)
+  put_shards = functools.partial(jax.make_array_from_process_local_data, split)
+  replicate = lambda array: _from_callback(array, devices.replicated)
+  return map_batch(put_shards, replicate, batch), replicate(hidden)
 
-  def replicate(array):
-    return jax.make_array_from_callback(
-      array.shape, devices.replicated, lambda i: array[i]
-    )
 
-  def put_half(half):
-    views = {name: jax.tree.map(put_shards, view) for name, view in half.views.items()}
-    return jax.tree.map(replicate, half._replace(views={}))._replace(views=views)
+def put_texts(texts: Texts, devices: Devices) -> Texts:
+  """Splits texts over all devices; every process has all the texts."""
+  split = NamedSharding(devices.mesh, P(("data", "fsdp")))
+  return jax.tree.map(lambda array: _from_callback(array, split), texts)
 
-  return Batch(put_half(batch.labelled), put_half(batch.unlabelled)), replicate(hidden)
+
+def _from_callback(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+  return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
 
 
 def compile_train_step(
@@ -139,66 +133,33 @@ def compile_train_step(
   averages gradients explicitly over the axis "data".
   """
   if devices.parallel == "jit":
-    return jax.jit(
-      step,
-      donate_argnums=0,
-      out_shardings=(shardings, devices.replicated),
-    )
+    out = (shardings, devices.replicated)
+    return jax.jit(step, donate_argnums=0, out_shardings=out)
   axis = 1 if micro else 0
 
-  def in_axes_of(half):
-    views = {name: jax.tree.map(lambda a: axis, v) for name, v in half.views.items()}
-    return jax.tree.map(lambda a: None, half._replace(views={}))._replace(views=views)
+  def step_on_shard(state, batch, hidden):
+    # pmap has removed the shard axis, of size 1, from the texts.
+    restore = lambda array: jax.numpy.expand_dims(array, axis)
+    return step(state, map_batch(restore, lambda array: array, batch), hidden)
 
-  cache = {}
-
-  def pmapped(batch):
-    # in_axes depends on the structure of the batch, which never changes in a run.
-    if "step" not in cache:
-      in_axes = Batch(in_axes_of(batch.labelled), in_axes_of(batch.unlabelled))
-      cache["step"] = jax.pmap(
-        lambda state, batch, hidden: step(state, _restore_axis(batch, axis), hidden),
-        axis_name="data",
-        devices=list(devices.mesh.devices.flat),
-        in_axes=(None, in_axes, None),
-        out_axes=(None, None),
-        donate_argnums=0,
-      )
-    return cache["step"]
-
-  def compiled_step(state, batch, hidden):
-    return jax.tree.map(replicated, pmapped(batch)(state, batch, hidden))
-
-  compiled_step.lower = lambda state, batch, hidden: pmapped(batch).lower(
-    state, batch, hidden
+  in_axes = Batch(Labelled(axis, None, None), Unlabelled(axis, None))
+  pmapped = jax.pmap(
+    step_on_shard,
+    axis_name="data",
+    devices=list(devices.mesh.devices.flat),
+    in_axes=(None, in_axes, None),
+    out_axes=(None, None),
+    donate_argnums=0,
   )
 
   def replicated(leaf):
     # pmap returns arrays on its own mesh, for which the next call would compile again.
     copies = [shard.data for shard in leaf.addressable_shards]
-    return jax.make_array_from_single_device_arrays(
-      leaf.shape, devices.replicated, copies
-    )
+    sharding = devices.replicated
+    return jax.make_array_from_single_device_arrays(leaf.shape, sharding, copies)
 
+  def compiled_step(state, batch, hidden):
+    return jax.tree.map(replicated, pmapped(state, batch, hidden))
+
+  compiled_step.lower = pmapped.lower
   return compiled_step
-
-
-def _restore_axis(batch: Batch, axis: int) -> Batch:
-  """Adds the shard axis, of size 1, which pmap has removed from the texts."""
-
-  def restore(half):
-    views = {
-      name: jax.tree.map(lambda a: jax.numpy.expand_dims(a, axis), view)
-      for name, view in half.views.items()
-    }
-    return half._replace(views=views)
-
-  return Batch(restore(batch.labelled), restore(batch.unlabelled))
-
-
-def put_texts(texts: Texts, devices: Devices) -> Texts:
-  """Splits texts over all devices; they are the same in every process."""
-  return jax.tree.map(
-    lambda a: jax.make_array_from_callback(a.shape, devices.split, lambda i: a[i]),
-    texts,
-  )

@@ -1,5 +1,6 @@
 """Assembles a training run from its config: data, model, optimiser, compiled steps."""
 
+import collections
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ class TrainingJob(NamedTuple):
   """Everything that a run needs and that stays constant."""
 
   config: dict[str, Any]
-  resolved: dict[str, Any]  # config.json: the config, and what follows from the data
+  resolved: dict[str, Any]  # config.json: the config, and facts about the data
   data: datasets.Sets
   steps: dict[str, int]  # see config.steps_of
   sizes: Sizes
@@ -33,18 +34,18 @@ class TrainingJob(NamedTuple):
   unused: tuple[str, ...]  # tensors in the encoder's folder that were not loaded
   devices: sharding.Devices
   state: Any  # the initial TrainState as jax.ShapeDtypeStruct with shardings
-  first: Callable[[], step.TrainState]  # creates it on the devices
+  first: Callable[[], step.TrainState]  # creates the initial state on the devices
   train_step: Callable  # compiled: (state, batch, hidden) -> (state, metrics)
   eval_step: Callable  # compiled: (params, texts) -> logits f32 [n, C]
 
   def put(self, batch: Batch, hidden: np.ndarray) -> tuple[Batch, jax.Array]:
-    """Moves a batch of `batches` to the devices: the arguments of `train_step`."""
-    accumulates = self.config["accumulation"] > 1
-    return sharding.put_batch(batch, hidden, self.devices, accumulates)
+    """Moves a batch to the devices; returns the arguments `batch, hidden` of a step."""
+    micro = self.config["accumulation"] > 1
+    return sharding.put_batch(batch, hidden, self.devices, micro)
 
 
 def assemble(config: dict[str, Any]) -> TrainingJob:
-  """Reads the data and builds the run; writes nothing but caches.
+  """Reads the data and builds the run; writes only caches.
 
   Raises:
     UserError: the config, the data or the encoder can't be used.
@@ -60,6 +61,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)
   model = build.make_classifier(config, method, data.encoder, len(data.labels))
+  counts = np.bincount(data.train.label, minlength=len(data.labels))
   sizes = Sizes(
     classes=len(data.labels),
     labelled=len(data.train.label),
@@ -68,9 +70,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     unlabelled_batch=unlabelled_batch,
     steps=steps["steps"],
     epoch_steps=steps["epoch_steps"],
-    labelled_counts=tuple(
-      np.bincount(data.train.label, minlength=len(data.labels)).tolist()
-    ),
+    labelled_counts=tuple(counts.tolist()),
     width=model.encoder.config.hidden_size,
   )
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
@@ -92,14 +92,12 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     ),
   )
   params, unused = build.init_params(model, data.encoder, config["seed"])
+  hyperparameters = ("learning_rate", "weight_decay", "layer_decay", "clip")
   optimizer = optim.make(
     params,
-    learning_rate=config["learning_rate"],
-    weight_decay=config["weight_decay"],
-    layer_decay=config["layer_decay"],
     warmup=steps["warmup"],
     total=steps["steps"],
-    clip=config["clip"],
+    **{name: config[name] for name in hyperparameters},
   )
 
   def init_state(params: Any) -> step.TrainState:
@@ -159,7 +157,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
 
 
 def _unlabelled_batch(config, data: datasets.Sets, needs) -> int:
-  """Unlabelled texts per step; raises UserError if there are too few for the method."""
+  """The number of unlabelled texts per step; UserError if the method needs more."""
   name, available = config["method"]["name"], len(data.train.hidden)
   if needs.views and not available:
     fix = "lower labels" if config["labels"] else "set a budget, --config.labels=200"
@@ -178,12 +176,14 @@ def _unlabelled_batch(config, data: datasets.Sets, needs) -> int:
 
 def _truncated(data: datasets.Sets) -> dict[str, float]:
   """The share of truncated texts by view; a row counts once for all its candidates."""
-  rows: dict[str, list[np.ndarray]] = {}
+  train = collections.defaultdict(list)
   for views in (data.train.labelled, data.train.unlabelled):
     for name, view in views.items():
       cut = np.add.reduceat(view.tokens.truncated.astype(float), view.begin[:-1])
-      rows.setdefault(f"train ({name})", []).append(cut / np.diff(view.begin))
-  shares = {name: np.concatenate(arrays) for name, arrays in rows.items()}
-  for name in ("validation", "test"):
-    shares[name] = getattr(data, name).tokens.truncated
-  return {name: float(share.mean()) for name, share in shares.items()}
+      train[f"train ({name})"] += (cut / np.diff(view.begin)).tolist()
+  shares = {
+    **train,
+    "validation": data.validation.tokens.truncated,
+    "test": data.test.tokens.truncated,
+  }
+  return {name: float(np.mean(share)) for name, share in shares.items()}

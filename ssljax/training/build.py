@@ -48,7 +48,7 @@ def make_classifier(
   """Builds the classifier, without parameters, over the encoder in `folder`.
 
   Raises:
-    UserError: the config's max_length exceeds the encoder's, or see `read_config`.
+    UserError: max_length exceeds the encoder's limit, or `read_config` failed.
   """
   encoder = Encoder(
     read_config(folder),
@@ -76,11 +76,11 @@ def init_params(
 ) -> tuple[dict[str, Any], list[str]]:
   """Initialises a classifier: pretrained encoder, new heads.
 
-  With head "hf", the pooler is pretrained as well if the folder has one.
+  Head "hf" also uses the pretrained pooler if the folder has one.
 
   Returns:
-    (params, unused): an f32 tree of NumPy and JAX arrays, and the names of the tensors
-    in the folder that were not used.
+    (params, unused): an f32 tree of NumPy and JAX arrays, and the names of the unused
+    tensors in the folder.
   """
   key = jax.random.key(seed, impl="threefry2x32")
   width = model.encoder.config.hidden_size

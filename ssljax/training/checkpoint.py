@@ -1,5 +1,6 @@
 """Saves and restores Orbax checkpoints: the latest two and the best, all verified."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -28,9 +29,9 @@ _Read = Callable[[int, dict], tuple[Any, str | None]]
 def restore_params(folder: str | Path) -> tuple[int, Any, list[str]]:
   """Reads the parameters of the best step, without optimiser and method state.
 
-  If the best checkpoint is damaged, the newest good one is used. The bytes are verified
-  with the SHA-256 in the checkpoint. Checkpoints of version 0.1.0 have a digest of the
-  whole state only; for them, only unreadable arrays and changed metadata are noticed.
+  If the best checkpoint is damaged, the newest good one is used. The SHA-256 in the
+  checkpoint verifies the parameters. Version 0.1.0 saved only a SHA-256 of the whole
+  state; in its checkpoints, only unreadable arrays and changed metadata are noticed.
 
     step, params, notes = restore_params("runs/demo/checkpoints")
 
@@ -38,27 +39,24 @@ def restore_params(folder: str | Path) -> tuple[int, Any, list[str]]:
     folder: the `checkpoints` folder of a run.
 
   Returns:
-    (step, params, notes): nested dicts of NumPy arrays, the moving average of the
-    parameters if the run keeps one; notes name the checkpoints that were skipped.
+    (step, params, notes). `params` are nested dicts of NumPy arrays: the moving average
+    of the parameters if the run keeps one. `notes` names the skipped checkpoints.
 
   Raises:
     UserError: there is no checkpoint, or none can be read.
   """
   if not Path(folder).is_dir():
     raise _no_checkpoint(folder)
-  checkpoints = Checkpoints(folder)
-  try:
-    params, step = checkpoints.restore_best_params()
+  with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    params, step = checkpoints._restore_best(checkpoints._read_params)
     return step, params, checkpoints.notes
-  finally:
-    checkpoints.close()
 
 
 class Checkpoints:
   """The checkpoints of one run: the latest two and the best.
 
-  The second latest is the fallback if the latest is damaged. With several processes,
-  all of them call every method with the same arguments.
+  The second latest is the fallback if the latest is damaged. If a run has several
+  processes, all of them call every method with the same arguments.
 
   Attributes:
     notes: one line for each checkpoint that the last restore skipped.
@@ -71,24 +69,19 @@ class Checkpoints:
     self._saved: dict[int, dict] = {}  # records saved by this process
     self._bad: set[int] = set()  # damaged steps; the next save deletes them
     self._cleaned = False
-    latest = checkpoint_managers.LatestN(n=2)
+    kept = checkpoint_managers.AnyPreservationPolicy(
+      [checkpoint_managers.LatestN(n=2), _Best(self)]
+    )
     self._manager = ocp.CheckpointManager(
-      self._folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-          [latest, _Best(self)]
-        ),
-      ),
+      self._folder, options=ocp.CheckpointManagerOptions(preservation_policy=kept)
     )
     for step in self._manager.all_steps():
-      # Damage is reported by the restore; here a damaged checkpoint has no value.
-      try:
+      # Restoring reports damage; here a damaged checkpoint only has no value.
+      with contextlib.suppress(Exception):
         self._set_value(step, self._read_record(step)["value"])
-      except Exception:
-        continue
 
   def save(self, step: int, state: Any, meta: dict, value: float | None = None) -> None:
-    """Starts saving; the arrays may be donated as soon as this returns.
+    """Starts saving. When this returns, the caller may donate the arrays.
 
     Args:
       step: step number. An existing checkpoint of this step is replaced.
@@ -98,9 +91,8 @@ class Checkpoints:
     """
     step = int(step)
     meta = json.loads(json.dumps({**meta, "state_sha256": pytrees.sha256(state)}))
-    value = None if value is None else float(value)
     # Orbax writes NaN as a bare word, which is not JSON.
-    value = value if value is not None and math.isfinite(value) else None
+    value = float(value) if value is not None and math.isfinite(value) else None
     named = pytrees.to_named(state)
     record = {
       "meta": meta,
@@ -118,8 +110,7 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(named),
-        meta=ocp.args.JsonSave(record),
+        state=ocp.args.StandardSave(named), meta=ocp.args.JsonSave(record)
       ),
       force=True,  # otherwise Orbax skips a step below the latest
     )
@@ -131,7 +122,7 @@ class Checkpoints:
     Damaged ones are skipped, reported in `notes`, and deleted by the next `save`.
 
     Args:
-      abstract: the state as jax.ShapeDtypeStruct with shardings, typed keys included.
+      abstract: the state as jax.ShapeDtypeStruct with shardings, also for typed keys.
 
     Returns:
       (state, meta, step), or None if there is no checkpoint.
@@ -142,22 +133,15 @@ class Checkpoints:
     return self._restore_newest(functools.partial(self._read_state, abstract))
 
   def restore_best(self, abstract: Any) -> tuple[Any, int]:
-    """Restores the best step, or the newest good one if the best is damaged.
-
-    Returns:
-      (state, step); `notes` names the checkpoints that were skipped.
+    """Restores (state, step) of the best step, or of the newest good checkpoint.
 
     Raises:
       UserError: no checkpoint can be read.
     """
     return self._restore_best(functools.partial(self._read_state, abstract))
 
-  def restore_best_params(self) -> tuple[Any, int]:
-    """(parameters as NumPy arrays, step); see `restore_params`."""
-    return self._restore_best(self._read_params)
-
   def best_step(self) -> int | None:
-    """The step of the highest value, the earliest of equals; None without values."""
+    """The earliest step with the highest value; None if no step has a value."""
     steps = [s for s in sorted(self._values) if s in self._manager.all_steps()]
     return max(steps, key=self._values.__getitem__, default=None)
 
@@ -183,8 +167,6 @@ class Checkpoints:
       tree, meta, problem = self._try(step, read)
       if problem is None:
         return tree, meta, step
-      self._bad.add(step)
-      self._values.pop(step, None)
       self.notes.append(f"skipped the checkpoint of step {step}: {problem}")
     if steps:
       raise UserError(
@@ -200,8 +182,6 @@ class Checkpoints:
       tree, _, problem = self._try(best, read)
       if problem is None:
         return tree, best
-      self._bad.add(best)
-      self._values.pop(best)
     restored = self._restore_newest(read)
     if restored is None:
       raise _no_checkpoint(self._folder)
@@ -213,7 +193,7 @@ class Checkpoints:
     return tree, step
 
   def _try(self, step: int, read: _Read) -> tuple[Any, dict | None, str | None]:
-    """(tree, meta, None), or (None, None, the problem in one line)."""
+    """(tree, meta, None), or (None, None, the problem in one line) if it is damaged."""
     tree, meta, expected, problem = None, None, None, None
     _silence_dropped_reads()
     # From JSON to TensorStore, each kind of damage raises a different type.
@@ -223,19 +203,22 @@ class Checkpoints:
       tree, expected = read(step, record)
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    # A file may be damaged for one process only, but all must restore the same step
-    # and take part in the digest.
+    # A file may be damaged for one process only, but all processes must restore the
+    # same step, and all must call sha256.
     problem = _agree(problem)
     if problem is None and expected and pytrees.sha256(tree) != expected:
       problem = "its bytes have changed since it was saved (SHA-256 differs)"
     problem = _agree(problem)
-    return (tree, meta, None) if problem is None else (None, None, problem)
+    if problem is None:
+      return tree, meta, None
+    self._bad.add(step)
+    self._values.pop(step, None)
+    return None, None, problem
 
   def _read_state(self, abstract: Any, step: int, record: dict) -> tuple[Any, str]:
     wanted = pytrees.to_named(abstract, abstract=True)
-    named = self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-    ).state
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+    named = self._manager.restore(step, args=args).state
     state = jax.block_until_ready(pytrees.from_named(named, abstract))
     return state, record["meta"]["state_sha256"]
 
@@ -243,9 +226,8 @@ class Checkpoints:
     folder = self._folder / str(step) / "state"
     tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
     name = _params_name(tree)
-    shapes = {
-      name: jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree[name])
-    }
+    as_struct = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+    shapes = {name: jax.tree.map(as_struct, tree[name])}
     as_numpy = jax.tree.map(lambda a: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
     partial = ocp.args.PyTreeRestore(shapes, as_numpy, partial_restore=True)
     restored = self._manager.restore(step, args=ocp.args.Composite(state=partial))
@@ -253,9 +235,8 @@ class Checkpoints:
 
   def _read_record(self, step: int) -> dict:
     """The JSON saved with the state; raises if it has changed since."""
-    record = self._manager.restore(
-      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-    ).meta
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    record = self._manager.restore(step, args=args).meta
     if record["meta_sha256"] != _record_sha256(record["meta"], record["value"]):
       raise ValueError("its metadata has changed since it was saved (SHA-256 differs)")
     return record
@@ -272,9 +253,10 @@ class Checkpoints:
     self._saved.pop(step, None)
 
   def _delete_leftovers(self) -> None:
-    """Removes the remains of a killed save, once, before the first save.
+    """Removes what a killed save left; called once, before the first save.
 
-    Not in the constructor: a reader must not delete what a run is writing.
+    The constructor doesn't call this, because a reader must not delete files that a run
+    is writing.
     """
     if not self._cleaned and jax.process_index() == 0:
       for path in self._folder.glob(f"*{TEMPORARY}*"):
@@ -283,7 +265,7 @@ class Checkpoints:
 
 
 class _IgnoreDroppedReads:
-  """An unraisable hook that drops the errors of reads that nobody waits for."""
+  """A hook for `sys.unraisablehook` that drops the errors of abandoned reads."""
 
   def __init__(self, previous: Callable):
     self._previous = previous
@@ -295,13 +277,13 @@ class _IgnoreDroppedReads:
 
 
 def _silence_dropped_reads() -> None:
-  """When one read fails, Orbax abandons the others, which may report errors later."""
+  """After a failed read, Orbax abandons the other reads, which may fail later."""
   if not isinstance(sys.unraisablehook, _IgnoreDroppedReads):
     sys.unraisablehook = _IgnoreDroppedReads(sys.unraisablehook)
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
-  """Keeps the best step. Orbax's BestN would rank NaN, and keep the latest of ties."""
+  """Keeps the best step. Orbax's BestN ranks NaN, and keeps the last of equal steps."""
 
   def __init__(self, checkpoints: Checkpoints):
     self._values = checkpoints._values
@@ -313,7 +295,7 @@ class _Best(checkpoint_managers.PreservationPolicy):
 
 
 def _params_name(named: dict) -> str:
-  """The entry of a saved state that predictions are made with."""
+  """Which entry of a saved state holds the parameters for predictions."""
   return "ema" if "ema" in named else "params"
 
 
@@ -324,7 +306,7 @@ def _no_checkpoint(folder: str | Path) -> UserError:
 
 
 def _agree(problem: str | None) -> str | None:
-  """The problem of this process, or a note that another process has one."""
+  """The problem of this process, or a note that another process has a problem."""
   if jax.process_count() > 1:
     failed = multihost_utils.process_allgather(np.array(problem is not None))
     if failed.any() and problem is None:

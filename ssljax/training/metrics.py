@@ -1,15 +1,13 @@
 """Writes the metrics of a run to metrics.jsonl and to TensorBoard."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tensorboardX import SummaryWriter
 
 from ssljax.runtime.atomic import atomic_file
+from ssljax.runtime.json_files import plain
 
 
 class Writer:
@@ -21,16 +19,14 @@ class Writer:
     Args:
       workdir: created if missing.
       restored_step: metrics after this step are dropped, since the run computes them
-        again; None for a new run, which drops everything.
+        again. None is a new run, and drops all metrics.
       active: False (processes other than the first) makes every call do nothing.
     """
     self._active = active
     if not active:
       return
-    workdir = Path(workdir)
-    boards = workdir / "tensorboard"
+    boards, path = Path(workdir, "tensorboard"), Path(workdir, "metrics.jsonl")
     boards.mkdir(parents=True, exist_ok=True)
-    path = workdir / "metrics.jsonl"
     if restored_step is None:
       for old in boards.glob("events.out.tfevents.*"):
         old.unlink()
@@ -43,7 +39,7 @@ class Writer:
     """Appends one line; None (undefined), NaN and infinities become null."""
     if not self._active:
       return
-    numbers = {name: _to_json(value) for name, value in values.items()}
+    numbers = plain(dict(values))
     line = {"step": int(step), "split": split, **numbers}
     # A single write, so that a kill can't leave half a line in the buffer.
     self._file.write(json.dumps(line, allow_nan=False) + "\n")
@@ -60,10 +56,9 @@ class Writer:
 
 
 def _drop_lines_after(path: Path, last_step: int | None) -> None:
-  """Keeps the lines of `path` up to a step, or none.
+  """Keeps the lines up to `last_step`, or no lines if it is None.
 
-  The line of the test split goes as well: a resumed run has not ended, and will write
-  it again.
+  Also drops the line of the test split: a resumed run will write it again at its end.
   """
   kept = []
   if last_step is not None and path.exists():
@@ -76,9 +71,3 @@ def _drop_lines_after(path: Path, last_step: int | None) -> None:
         continue
   with atomic_file(path) as file:
     file.writelines(kept)
-
-
-def _to_json(value: Any) -> float | int | None:
-  """A Python number; None if the value is undefined, NaN or infinite."""
-  value = np.asarray(value).item()
-  return value if value is not None and math.isfinite(value) else None

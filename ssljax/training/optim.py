@@ -16,7 +16,7 @@ def schedule(peak: float, warmup: int, total: int) -> optax.Schedule:
 
   Args:
     peak: the learning rate at step `warmup`.
-    warmup: number of warm-up steps; 0 starts at the peak.
+    warmup: number of warm-up steps. With 0, the schedule starts at the peak.
     total: number of steps of the run.
 
   Returns:
@@ -52,13 +52,11 @@ def make(
 
   Args:
     params: the parameters, or their shapes: {"encoder": {...}, head: {...}, ...}. The
-      leaves of encoder/layers have a leading axis [layers]. Only names and shapes are
-      read.
+      leaves of encoder/layers have a leading axis [layers].
     learning_rate: peak learning rate of the heads.
     weight_decay: decoupled, multiplied by the learning rate of the group.
     layer_decay: 1 gives every group the same learning rate.
-    warmup: see `schedule`.
-    total: see `schedule`.
+    warmup, total: see `schedule`.
     clip: maximum global norm of the gradients; 0 turns clipping off.
   """
   layers = _layers(params)
@@ -70,9 +68,9 @@ def make(
   )
   steps = [
     optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-    # Before the factors, so that they scale the weight decay of a group as well.
+    # Before the factors, so that the factors scale the weight decay as well.
     optax.add_decayed_weights(weight_decay, mask=decayed),
-    _scale_by(factors),
+    optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors)),
     optax.scale_by_learning_rate(schedule(learning_rate, warmup, total)),
   ]
   if clip:
@@ -103,18 +101,12 @@ def _factor(names: tuple[str, ...], ndim: int, layers: int, decay: float) -> np.
     group = np.array(1)  # DeBERTa-v2's convolution follows the first layer
   else:
     # The embeddings, including DeBERTa's relative position embeddings with their norm.
-    # (USB's patterns miss those, so there they get the learning rate of the heads.)
+    # (USB's patterns don't match the relative ones, which get the rate of the heads.)
     group = np.array(0)
   return np.asarray(np.power(float(decay), max_id - group), np.float32)
 
 
 def _is_decayed(names: tuple[str, ...], ndim: int) -> bool:
-  # By name, since stacking layers or voters gives biases a second axis.
+  # Checks the name as well, since biases of stacked layers or voters have two axes.
   stacked = names[:2] == ("encoder", "layers")
   return names[-1] not in ("bias", "scale") and ndim - stacked > 1
-
-
-def _scale_by(factors: Any) -> optax.GradientTransformation:
-  return optax.stateless(
-    lambda updates, params: jax.tree.map(lambda u, f: u * f, updates, factors)
-  )

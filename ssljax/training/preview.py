@@ -1,4 +1,4 @@
-"""Describes a run for the console before it starts; a dry run prints only this."""
+"""Describes a run on the console before it starts; a dry run prints nothing else."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ssljax import wrappers
 from ssljax.batch import Batch
 from ssljax.training.assemble import TrainingJob
 
-DRY_RUN_STEPS = 20  # whose batches a dry run builds
+DRY_RUN_STEPS = 20  # a dry run builds the batches of these steps
 
 
 def summary(job: TrainingJob) -> list[str]:
@@ -53,11 +53,8 @@ def dry_run(job: TrainingJob) -> list[str]:
   lines.append(f"state: {size / 2**20:.0f} MiB")
   largest = max(shapes.values(), key=lambda arguments: real_tokens(arguments[0])[1])
   step = job.train_step.lower(job.state, *job.put(*largest)).compile()
-  memory = step.memory_analysis()
-  lines.append(
-    f"largest step: {memory.temp_size_in_bytes / 2**20:.0f} MiB more per device"
-  )
-  return lines
+  temporary = step.memory_analysis().temp_size_in_bytes / 2**20
+  return [*lines, f"largest step: {temporary:.0f} MiB more per device"]
 
 
 def real_tokens(batch: Batch) -> tuple[int, int]:

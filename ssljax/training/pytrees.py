@@ -1,7 +1,9 @@
 """Names, flattens and hashes the leaves of a pytree."""
 
+import functools
 import hashlib
 import math
+import operator
 from typing import Any
 
 import jax
@@ -14,19 +16,22 @@ from jax.sharding import SingleDeviceSharding
 def sha256(tree: Any) -> str:
   """SHA-256 of a pytree: path, shape, dtype and bytes of each leaf, in tree order.
 
-  Typed keys are hashed as their implementation and key data. The placement of arrays
-  makes no difference. An array that spans processes is gathered, so all processes must
-  call this.
+  For a typed key, the implementation and the key data are hashed. The placement of
+  arrays makes no difference. All processes must call this function, since it gathers
+  arrays that span processes.
   """
   digest = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     kind = ""
     if _is_key(leaf):
       kind, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
-    array = _to_host(leaf)
+    if isinstance(leaf, jax.Array) and not (
+      leaf.is_fully_addressable or leaf.is_fully_replicated
+    ):
+      leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    array = np.asarray(leaf)
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    head = f"{name}|{kind}|{array.shape}|{array.dtype.name}\n"
-    digest.update(head.encode())
+    digest.update(f"{name}|{kind}|{array.shape}|{array.dtype.name}\n".encode())
     # Reshape first: `view` can't change the item size of a 0-d array.
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
   return digest.hexdigest()
@@ -35,11 +40,11 @@ def sha256(tree: Any) -> str:
 def to_named(tree: Any, abstract: bool = False) -> dict:
   """Converts a pytree to nested dicts of plain arrays, which any program can read.
 
-  Tuples and dataclasses become dicts of their fields, keys become their data. Empty
-  arrays are left out, since Orbax rejects them.
+  Tuples and dataclasses become dicts of their fields, and typed keys become their data.
+  Empty arrays are left out, since Orbax rejects them.
 
   Args:
-    abstract: the leaves are jax.ShapeDtypeStruct, and stay so.
+    abstract: the leaves are jax.ShapeDtypeStruct, also in the result.
   """
   named: dict = {}
   for names, leaf in _leaves_with_names(tree):
@@ -64,13 +69,11 @@ def from_named(named: dict, abstract: Any) -> Any:
   leaves = []
   for names, spec in _leaves_with_names(abstract):
     if math.prod(spec.shape) == 0:
-      leaves.append(jax.device_put(jnp.zeros(spec.shape, spec.dtype), spec.sharding))
-      continue
-    leaf = named
-    for name in names:
-      leaf = leaf[name]
-    if _is_key(spec):
-      leaf = jax.random.wrap_key_data(leaf, impl=_key_impl(spec))
+      leaf = jax.device_put(jnp.zeros(spec.shape, spec.dtype), spec.sharding)
+    else:
+      leaf = functools.reduce(operator.getitem, names, named)
+      if _is_key(spec):
+        leaf = jax.random.wrap_key_data(leaf, impl=_key_impl(spec))
     leaves.append(leaf)
   return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
@@ -80,16 +83,8 @@ def _is_key(leaf: Any) -> bool:
   return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def _to_host(leaf: Any) -> np.ndarray:
-  if isinstance(leaf, jax.Array) and not (
-    leaf.is_fully_addressable or leaf.is_fully_replicated
-  ):
-    return multihost_utils.process_allgather(leaf, tiled=True)
-  return np.asarray(leaf)
-
-
 def _leaves_with_names(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
-  """(path, leaf) of each leaf; a tree that is a single array has the path "value"."""
+  """(path, leaf) of each leaf; the path of a tree without branches is ("value",)."""
   return [
     (tuple(jax.tree_util.keystr((k,), simple=True) for k in path) or ("value",), leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

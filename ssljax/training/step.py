@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ssljax import sharding
 from ssljax.batch import Batch, Texts
 from ssljax.method import Assignment, Clock, Method, Sizes, Term
 from ssljax.models.classifier import Classifier
@@ -14,7 +15,7 @@ from ssljax.models.forward import ModelForward
 
 Array = jax.Array
 MAX_REPORTED_CLASSES = 20  # above, pseudo-labels are not reported by class
-MICRO_BATCH_KEY = 1000  # folded into a step's key, plus the number of the micro-batch
+MICRO_BATCH_KEY = 1000  # this plus the micro-batch's number is folded into a step's key
 Metrics = Mapping[str, Array]  # f32 []
 
 
@@ -42,18 +43,16 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
   """Builds `train_step(state, batch, hidden) -> (state, metrics)`, not yet compiled.
 
-  `hidden` i32 [U] are the true labels of the unlabelled texts, -1 if unknown. They are
-  used for metrics only.
+  `hidden`, i32 [U], holds the true labels of the unlabelled texts, -1 if unknown. Only
+  the metrics use it.
 
   Args:
     sizes: of the data and the run.
-    ema: decay of the moving average of the parameters, 0 for none; at step t it is at
-      most 1 - 1/(t + 1).
-    micro: number of micro-batches for gradient accumulation. Above 1, targets are
-      computed from the whole batch, without gradient, and gradients from one
-      micro-batch at a time.
-    weak_dropout: see `ModelForward`.
-    axis: name of the pmap axis, None under jit.
+    ema: decay of the moving average of the parameters, 0 for no average. At step t, the
+      decay is at most 1 - 1/(t + 1).
+    micro: number of micro-batches for gradient accumulation. If it exceeds 1, `assign`
+      gets the whole batch and no gradient, and `learn` one micro-batch at a time.
+    weak_dropout, axis: see `ModelForward`.
 
   Raises:
     ValueError: micro > 1 with a method that has no `assign` and `learn`.
@@ -82,23 +81,22 @@ def make_train_step(
     return jax.grad(loss, has_aux=True)(state.params)
 
   def accumulated(state, batch, clock):
-    """The same gradients and losses, from one micro-batch at a time."""
+    """Gradients and losses of the whole batch, from one micro-batch at a time."""
     assignment, method_state = jax.lax.stop_gradient(
       method.assign(forward(state.params, state, True), batch, state.method, clock)
     )
+    split = lambda a: a.reshape(micro, -1, *a.shape[1:])  # [micro, n / micro, ...]
     micro_batches = (
-      split_batch(batch, micro),
-      split_leaves(assignment._replace(scalars={}), micro),
+      sharding.map_batch(lambda a: a, split, batch),  # the loader has split the texts
+      jax.tree.map(split, assignment._replace(scalars={})),
       jnp.arange(micro),
     )
 
     def loss(params, batch, assignment, k):
-      micro_clock = clock._replace(
-        key=jax.random.fold_in(clock.key, MICRO_BATCH_KEY + k)
-      )
-      losses = reduce_terms(
-        method.learn(forward(params, state), batch, assignment, micro_clock)
-      )
+      key = jax.random.fold_in(clock.key, MICRO_BATCH_KEY + k)
+      micro_clock = clock._replace(key=key)
+      terms = method.learn(forward(params, state), batch, assignment, micro_clock)
+      losses = reduce_terms(terms)
       total = sum(losses.values())
       return total / micro, jax.tree.map(lambda v: v / micro, (total, losses))
 
@@ -108,11 +106,8 @@ def make_train_step(
       grads_and_losses = jax.grad(loss, has_aux=True)(state.params, batch, targets, k)
       return jax.tree.map(jnp.add, total, grads_and_losses), None
 
-    shapes = jax.eval_shape(
-      lambda: jax.grad(loss, has_aux=True)(
-        state.params, *jax.tree.map(lambda a: a[0], micro_batches)
-      )
-    )
+    first = jax.tree.map(lambda a: a[0], micro_batches)
+    shapes = jax.eval_shape(jax.grad(loss, has_aux=True), state.params, *first)
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     (grads, (total, losses)), _ = jax.lax.scan(add, zeros, micro_batches)
     return grads, (total, losses, method_state, assignment)
@@ -132,8 +127,8 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     average = state.ema
     if average is not None:
-      # A plain mean at first, as in the code of Mean Teacher. Otherwise the average of
-      # a short run would be dominated by its initial values.
+      # A plain mean at first, as in the code of Mean Teacher. Otherwise the initial
+      # values would dominate the average of a short run.
       limit = 1.0 - 1.0 / (state.step + 1).astype(jnp.float32)
       average = optax.incremental_update(params, average, 1.0 - jnp.minimum(ema, limit))
     metrics = {
@@ -177,9 +172,9 @@ def pseudo_label_metrics(
 ) -> dict[str, Array]:
   """How many unlabelled texts were used, and how many of their labels were right.
 
-  The same by class of the pseudo-label, as `<name>.<class>`, for up to
-  MAX_REPORTED_CLASSES classes. A target beyond `classes` (a virtual class) does not
-  count as a pseudo-label.
+  With at most MAX_REPORTED_CLASSES classes, `<name>.<class>` counts only the
+  pseudo-labels of that class. A target in a virtual class (>= `classes`) does not count
+  as a pseudo-label.
 
   Returns:
     Name -> f32 []; {} without unlabelled texts.
@@ -204,24 +199,10 @@ def pseudo_label_metrics(
   return metrics
 
 
-def split_batch(batch: Batch, micro: int) -> Batch:
-  """Adds a leading axis of micro-batches; the loader has added it to the texts."""
-
-  def split(part):
-    return split_leaves(part._replace(views={}), micro)._replace(views=part.views)
-
-  return Batch(split(batch.labelled), split(batch.unlabelled))
-
-
-def split_leaves(tree: Any, micro: int) -> Any:
-  """Reshapes leaves [n, ...] to [micro, n / micro, ...]."""
-  return jax.tree.map(lambda a: a.reshape(micro, -1, *a.shape[1:]), tree)
-
-
 def make_eval_step(
   *, model: Classifier, method: Method
 ) -> Callable[[Any, Texts], Array]:
-  """Builds `eval_step(params, texts)`, the logits f32 [n, C] of `method.predict`."""
+  """Builds `eval_step(params, texts)`, which returns logits f32 [n, C]."""
 
   def eval_step(params, texts):
     return method.predict(model.apply({"params": params}, (texts,)))

@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
 RIGHT, KNOWN = "pseudo_labels_right", "pseudo_labels_known"  # counts, also by class
 COUNTS = ("texts", "tokens", "row_tokens", "step")  # not averaged
@@ -14,12 +13,12 @@ COUNTS = ("texts", "tokens", "row_tokens", "step")  # not averaged
 class StepTimer:
   """Times steps without blocking their dispatch, and averages their metrics.
 
-  The values of unlogged steps are saved in each checkpoint, so that a resumed run logs
-  the same lines.
+  Each checkpoint contains the values of the steps since the last line, so that a
+  resumed run logs the same lines as an uninterrupted run.
 
   Attributes:
     values: metrics of the fetched steps since the last line.
-    first_seconds: duration of the first step that was timed; None before.
+    first_seconds: duration of the first step that was timed; None until then.
   """
 
   def __init__(self, saved: list[dict[str, float]] | None = None):
@@ -28,7 +27,7 @@ class StepTimer:
     self._pending: list[tuple[dict[str, jax.Array], dict[str, float]]] = []
     self._seconds: list[float] = []
     self._running: dict[str, jax.Array] | None = None  # metrics of the last step
-    self._since: float | None = None  # when the devices were ready for it
+    self._since: float | None = None  # when the devices could start that step
 
   def add(self, metrics: dict[str, jax.Array], counts: dict[str, float]) -> None:
     """Adds a step that was just dispatched; waits for the previous step and times it.
@@ -42,7 +41,7 @@ class StepTimer:
     self._pending.append((metrics, counts))
 
   def pause(self) -> None:
-    """Excludes what follows (a compilation, an evaluation) from the step times."""
+    """Stops the clock, for example during a compilation or an evaluation."""
     self._finish_running()
     self._since = None
 
@@ -53,13 +52,12 @@ class StepTimer:
     """Waits for the devices; returns the metrics of each step since the last line."""
     self._finish_running()
     for metrics, counts in self._pending:
-      values = {name: float(np.asarray(v)) for name, v in metrics.items()}
-      self.values.append(values | counts)
+      self.values.append({name: float(v) for name, v in metrics.items()} | counts)
     self._pending = []
     return self.values
 
   def line(self) -> dict[str, Any]:
-    """Averages the steps since the last line, and forgets them."""
+    """Averages the steps since the last line, then drops them."""
     steps = self.fetch()
     names = steps[-1].keys()
     total = {name: sum(s[name] for s in steps) for name in names}
@@ -70,11 +68,8 @@ class StepTimer:
     }
     for name in names:
       if name.startswith(KNOWN):
-        suffix, known = (
-          name.removeprefix(KNOWN),
-          total[name],
-        )  # suffix: "" or ".<class>"
-        right = total[RIGHT + suffix]
+        suffix = name.removeprefix(KNOWN)  # "" or ".<class>"
+        right, known = total[RIGHT + suffix], total[name]
         values[f"pseudo_label_accuracy{suffix}"] = right / known if known else None
     values["real_token_share"] = total["tokens"] / total["row_tokens"]
     if self._seconds:

@@ -1,4 +1,4 @@
-"""The folder of a run: refuses one that holds something else, reads what a run left."""
+"""Checks and starts the folder of a run, and reads its result."""
 
 import json
 from collections.abc import Mapping
@@ -13,15 +13,13 @@ LOGS = (".log", ".txt", ".out", ".err")
 
 
 def claim(workdir: Path, config: Mapping[str, Any]) -> None:
-  """Checks that a folder is free or holds this run.
-
-  Temporary files of a killed run and log files are ignored.
+  """Checks that a folder holds this run, or only hidden files and logs.
 
   Args:
-    config: with or without "resolved", what follows from the data.
+    config: the entry "resolved" (values that follow from the data) may be missing.
 
   Raises:
-    UserError: names what differs.
+    UserError: the folder holds other files, or a run with another config.
   """
   if not (workdir / "config.json").exists():
     if workdir.exists() and (
@@ -35,8 +33,7 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
   saved = run_config.read(workdir)
   if "resolved" not in config:
     saved.pop("resolved")
-  changes = run_config.difference(saved, config)
-  if changes:
+  if changes := run_config.difference(saved, config):
     raise UserError(
       f"--workdir={workdir} holds a run with another config ({'; '.join(changes[:6])}"
       f"{'; …' if len(changes) > 6 else ''}); choose another folder, or use that config"
@@ -44,11 +41,7 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 def start(workdir: Path, config: Mapping[str, Any]) -> None:
-  """Makes the folder and writes config.json.
-
-  Raises:
-    UserError: the folder cannot be written.
-  """
+  """Makes the folder and writes config.json; UserError if this is impossible."""
   try:
     write_json(workdir / "config.json", config)
   except OSError as error:
@@ -58,7 +51,7 @@ def start(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 def read_result(workdir: Path) -> dict[str, Any] | None:
-  """result.json of a finished run; None if there is none."""
+  """Reads result.json; None if the run has not finished."""
   try:
     return json.loads((workdir / "result.json").read_text(encoding="utf-8"))
   except (OSError, ValueError):

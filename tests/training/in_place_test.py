@@ -28,7 +28,7 @@ def _optimised():
 
 @pytest.mark.parametrize("case", method_overhead.all_cases())
 def test_a_step_copies_no_table(case):
-  run, state, arguments = method_overhead.prepared(case, 15, ROWS)
+  run, state, arguments = method_overhead.prepare(case, 15, ROWS)
   leaves = [leaf for leaf in jax.tree.leaves(state) if ROWS in leaf.shape]
   tables = {f"{HLO[a.dtype.name]}[{','.join(map(str, a.shape))}]" for a in leaves}
   program = run.lower(state, *arguments(0)).compile(OPTIONS).as_text()
