@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def main() -> int:
       "no config: give --config=configs/fixmatch.py, or a name: "
       f"{', '.join(sorted(set(names) - {'base'}))}"
     )
-  config = config.to_dict() | _chosen_modules()
+  config = config.to_dict()
+  config |= _chosen_modules(config)
   config["wrapper"] = wrappers.complete(config.get("wrapper", {"name": ""}))
   validate(config)  # before the slow imports
   workdir = Path(flags.FLAGS.workdir or new_workdir(config["name"])).expanduser()
@@ -63,7 +65,7 @@ def take_module_flags(argv: list[str]) -> list[str]:
   return argv
 
 
-def _chosen_modules() -> dict[str, dict[str, Any]]:
+def _chosen_modules(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Name and keywords of each method or wrapper that is chosen by a flag."""
   chosen = {}
   for key, texts in _MODULE_FLAGS.items():
@@ -76,7 +78,10 @@ def _chosen_modules() -> dict[str, dict[str, Any]]:
       }
     except ValueError as error:
       raise UserError(f"--config.{key}.{error}") from None
-    chosen[key] = {name: o.default for name, o in described.items()} | given
+    keywords = {name: option.default for name, option in described.items()}
+    if config.get(key, {}).get("name") == texts["name"]:
+      keywords = config[key]
+    chosen[key] = {**keywords, **given}
   return chosen
 
 

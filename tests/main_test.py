@@ -28,10 +28,10 @@ def make(level: Share = 0.9, keep: bool = True):
 def chosen(monkeypatch):
   """The modules that flags choose."""
 
-  def parse(*words):
+  def parse(*words, **config):
     monkeypatch.setattr(main, "_MODULE_FLAGS", {})
     rest = main.take_module_flags(["main", *words])
-    return rest[1:], main._chosen_modules()
+    return rest[1:], main._chosen_modules(config)
 
   return parse
 
@@ -43,6 +43,12 @@ def test_a_method_chosen_by_a_flag_brings_its_own_keywords(chosen):
   assert modules["method"]["name"] == "vat"
   assert modules["method"]["scale"] == 2.0
   assert "threshold" not in modules["method"]
+
+
+def test_the_name_of_the_configs_own_method_keeps_its_keywords(chosen):
+  words = ("--config.method.name=fixmatch", "--config.method.scale=2")
+  _, modules = chosen(*words, method={"name": "fixmatch", "threshold": 0.7})
+  assert modules["method"] == {"name": "fixmatch", "threshold": 0.7, "scale": 2.0}
 
 
 def test_keywords_of_the_configs_method_stay_flags_of_the_config(chosen):
