@@ -43,11 +43,14 @@ Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 
 
+REQUIRED = inspect.Parameter.empty  # the default of an option that must be given
+
+
 class Option(NamedTuple):
   """One option; see the module docstring."""
 
   name: str
-  type: Any  # bool, int, float, str or tuple[str, ...]
+  type: Any  # bool, int, float, str or tuple[str, ...]; others aren't checked
   default: Any
   range: Range | None = None
   choices: tuple[Any, ...] = ()
@@ -59,15 +62,20 @@ class Option(NamedTuple):
     """The accepted values in words, such as "float, 0 to 1"."""
     if self.choices:
       return " | ".join(map(str, self.choices))
-    name = getattr(self.type, "__name__", str(self.type))
-    name = "strings" if name == "tuple" else name.replace("str", "string")
+    name = _type_name(self.type)
     if self.range and math.isfinite(self.range.least):
       return f"{name}, {_bounds(self.range)}"
     return name
 
 
-def describe(source: Callable[..., Any] | type) -> dict[str, Option]:
-  """The options of a function (its parameters with a default) or class, by name."""
+def describe(
+  source: Callable[..., Any] | type, required: bool = False
+) -> dict[str, Option]:
+  """The options of a function (its parameters with a default) or class, by name.
+
+  Args:
+    required: parameters without a default are options as well.
+  """
   hints = typing.get_type_hints(source, include_extras=True)
   if isinstance(source, type) and not issubclass(source, tuple):
     defaults = {name: vars(source)[name] for name in hints}
@@ -75,7 +83,7 @@ def describe(source: Callable[..., Any] | type) -> dict[str, Option]:
     defaults = {
       name: parameter.default
       for name, parameter in inspect.signature(source).parameters.items()
-      if parameter.default is not inspect.Parameter.empty
+      if required or parameter.default is not REQUIRED
     }
   return {
     name: _option(name, hints.get(name, type(default)), default)
@@ -135,6 +143,8 @@ def listing(options: Mapping[str, Option], prefix: str = "") -> list[str]:
 
 def show(value: Any) -> str:
   """A value as one types it on the command line."""
+  if value is REQUIRED:
+    return "REQUIRED"
   if isinstance(value, tuple | list):
     return ",".join(map(str, value))
   return "''" if value == "" else str(value)
@@ -183,7 +193,16 @@ def _problem(option: Option, value: Any) -> str:
 
 
 def _is_tuple(option: Option) -> bool:
-  return isinstance(option.type, types.GenericAlias)
+  return typing.get_origin(option.type) is tuple
+
+
+def _type_name(kind: Any) -> str:
+  """A type in words: "string", "strings" for a sequence, "float or floats"."""
+  if isinstance(kind, types.UnionType):
+    return " or ".join(map(_type_name, typing.get_args(kind)))
+  if isinstance(kind, types.GenericAlias):
+    return f"{_type_name(typing.get_args(kind)[0])}s"
+  return getattr(kind, "__name__", str(kind)).replace("str", "string")
 
 
 def _bounds(limits: Range) -> str:

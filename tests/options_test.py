@@ -1,12 +1,15 @@
 """Options: described by annotations, checked, listed."""
 
 import math
+import re
 from typing import Annotated, Literal
 
 import pytest
 
 from ssljax import methods, options, wrappers
+from ssljax.augment import engines
 from ssljax.config import KEYS
+from ssljax.errors import UserError
 from ssljax.options import Absent, Count, Range, Share
 
 
@@ -85,6 +88,55 @@ def test_every_key_and_keyword_has_a_default_that_passes():
 
 def test_every_key_says_what_it_means():
   assert [name for name, option in KEYS.items() if not option.meaning] == []
+
+
+@pytest.mark.parametrize("package", [methods, wrappers, engines])
+def test_every_keyword_says_what_it_means(package):
+  assert package.names()
+  for name in package.names():
+    described = package.describe(name)
+    unexplained = [key for key, option in described.items() if not option.meaning]
+    assert unexplained == [], name
+
+
+def test_engines_list_required_keywords_as_well():
+  function = engines.describe("custom")["function"]
+  assert options.listing({"function": function}) == [
+    "function=REQUIRED  the function to call, as package.module:function (string)"
+  ]
+
+
+@pytest.mark.parametrize("name", engines.names())
+def test_the_defaults_of_an_engine_pass(name):
+  described = engines.describe(name)
+  defaults = {key: option.default for key, option in described.items()}
+  given = {k: v for k, v in defaults.items() if v is not options.REQUIRED}
+  options.check(described, given)
+
+
+def test_lists_and_unions_are_in_words():
+  described = engines.describe("llm")
+  assert described["prompt"].accepts == "string or strings"
+  assert described["temperature"].accepts == "float or floats"
+  assert engines.describe("adversarial")["forms"].accepts == "strings"
+
+
+@pytest.mark.parametrize(
+  ("engine", "keywords", "message"),
+  [
+    ("custom", {"function": "m:f", "batch": 0}, "--config.batch=0: it must be 1 or"),
+    ("custom", {"function": "m:f", "stored": 1}, "--config.stored=1: it must be true"),
+    ("eda", {"alpha_swap": 1.5}, "--config.alpha_swap=1.5: it must be 0 to 1"),
+    (
+      "llm",
+      {"base_url": "http://h/v1", "model": "m", "part": "all"},
+      "--config.part='all': it is one of text, response, both",
+    ),
+  ],
+)
+def test_engines_check_their_keywords(engine, keywords, message):
+  with pytest.raises(UserError, match=re.escape(message)):
+    engines.make(engine, keywords)
 
 
 def test_the_nearest_name_is_suggested():

@@ -17,7 +17,7 @@ alignment has little effect. The paper also trains on the labelled strong view, 
 the unlabelled loss slowly, and uses a threshold of 0.9.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,12 +33,18 @@ class State(NamedTuple):
 
 
 def make(
-  threshold: Share = 0.95,
-  scale: Amount = 1.0,
-  momentum: Share = 0.999,
-  interpolation: bool = True,
+  threshold: Annotated[
+    Share, "least confidence, relative to the mean of the labelled batch"
+  ] = 0.95,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  momentum: Annotated[
+    Share, "momentum of the mean predictions; 0: means of one batch"
+  ] = 0.999,
+  interpolation: Annotated[
+    bool, "interpolate labelled logits at random; False saves one pass"
+  ] = True,
 ) -> Method:
-  """Keywords as above; `interpolation=False` saves one labelled pass."""
+  """Creates the method; see the module docstring for its equations."""
 
   def init(sizes):
     return State(*[alignment.average_init(sizes.classes)] * 2)

@@ -15,7 +15,7 @@ Q_ij is q_i . q_j, but 1 on the diagonal and 0 if below `agreement`, scaled so t
 row sums to 1.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,17 +34,21 @@ class State(NamedTuple):
 
 
 def make(
-  threshold: Share = 0.95,
-  temperature: Temperature = 0.2,
-  scale: Amount = 1.0,
-  contrast: Amount = 1.0,
-  smoothing: Share = 0.9,
-  agreement: Share = 0.8,
-  width: Count = 64,
-  window: Count = 32,
-  batches: Count = 128,
+  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  temperature: Annotated[Temperature, "T of the similarities of embeddings"] = 0.2,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  contrast: Annotated[Amount, "weight of the contrastive loss"] = 1.0,
+  smoothing: Annotated[
+    Share, "share of the prediction in a label; the rest is from neighbours"
+  ] = 0.9,
+  agreement: Annotated[
+    Share, "least similarity of two labels to attract their texts"
+  ] = 0.8,
+  width: Annotated[Count, "size of the embeddings"] = 64,
+  window: Annotated[Count, "batches in the mean prediction for alignment"] = 32,
+  batches: Annotated[Count, "batches in the queue, at most all texts"] = 128,
 ) -> Method:
-  """As above; f has `width` numbers, the queue `batches` batches or all texts."""
+  """Creates the method; see the module docstring for its equations."""
 
   def init(sizes):
     rows = batches * (sizes.batch + sizes.unlabelled_batch)

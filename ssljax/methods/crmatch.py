@@ -10,6 +10,8 @@ keep the same label. d is a separate linear head on the pooled features:
 The paper's rotation task is left out, since it is for images.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -30,12 +32,12 @@ from ssljax.options import Amount, Count, Share
 
 
 def make(
-  threshold: Share = 0.95,
-  scale: Amount = 1.0,
-  distance: Amount = 1.0,
-  width: Count = 128,
+  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  distance: Annotated[Amount, "weight of the loss that pushes features apart"] = 1.0,
+  width: Annotated[Count, "outputs of the feature head"] = 128,
 ) -> Method:
-  """`distance` is the weight of the feature term; d has `width` outputs."""
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(forward, batch, state, clock):
     key = jax.random.fold_in(clock.key, ASSIGN)

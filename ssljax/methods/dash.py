@@ -13,7 +13,7 @@ code for text; the authors cut every 9 epochs. Targets are q^(1/T) until rho_k r
 code, the hard target).
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,15 +30,23 @@ class State(NamedTuple):
 
 
 def make(
-  gamma: Factor = 1.27,
-  c: Amount = 1.0001,
-  least: Amount = 0.05,
-  temperature: Amount = 0.5,
-  scale: Amount = 1.0,
-  warmup: Share = 0.02,
-  cuts: Count = 10,
+  gamma: Annotated[
+    Factor, "factor by which the threshold on the loss falls at each cut"
+  ] = 1.27,
+  c: Annotated[Amount, "threshold on the loss at first, relative to rho_hat"] = 1.0001,
+  least: Annotated[
+    Amount, "least threshold on the loss; from there on, labels are hard"
+  ] = 0.05,
+  temperature: Annotated[
+    Amount, "T, sharpens labels until the threshold reaches least"
+  ] = 0.5,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  warmup: Annotated[
+    Share, "share of the run that is supervised; at least one step"
+  ] = 0.02,
+  cuts: Annotated[Count, "number of cuts of the threshold after the warm-up"] = 10,
 ) -> Method:
-  """Keywords as above; `warmup` is a share of the run, at least one step."""
+  """Creates the method; see the module docstring for its equations."""
 
   def init(sizes):
     return State(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))

@@ -11,6 +11,8 @@ pass without gradient, since different passes could give them different expectat
 The last term may be negative.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -28,8 +30,13 @@ from ssljax.method import (
 from ssljax.options import Amount, Share
 
 
-def make(threshold: Share = 0.95, scale: Amount = 0.5) -> Method:
-  """`threshold` is for max p, `scale` for the unlabelled term and its control."""
+def make(
+  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  scale: Annotated[
+    Amount, "weight of the unlabelled loss and of its control variate"
+  ] = 0.5,
+) -> Method:
+  """Creates the method; see the module docstring for its equations."""
 
   def pseudo_label(outputs):
     """One-hot label f32 [n, C], and weight f32 [n]."""

@@ -8,6 +8,8 @@ The mean is over the whole unlabelled batch. Some published code has a temperatu
 which would have no effect here, since labels are hard.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -15,8 +17,11 @@ from ssljax.method import Assignment, Method, Rule, consistency, stateless
 from ssljax.options import Amount, Share
 
 
-def make(threshold: Share = 0.95, scale: Amount = 1.0) -> Method:
-  """`threshold` is for max q, `scale` for the unlabelled term (lambda_u)."""
+def make(
+  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  scale: Annotated[Amount, "weight of the unlabelled loss (lambda_u)"] = 1.0,
+) -> Method:
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

@@ -11,6 +11,8 @@ FixMatch, but the threshold of class c depends on how well c has been learned:
 T(c) is the paper's convex mapping.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -19,8 +21,14 @@ from ssljax.ops import thresholds
 from ssljax.options import Amount, Share
 
 
-def make(threshold: Share = 0.95, scale: Amount = 1.0, warmup: bool = True) -> Method:
-  """`threshold` is for the class learned best; `warmup` as above."""
+def make(
+  threshold: Annotated[Share, "threshold of the class that is learned best"] = 0.95,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  warmup: Annotated[
+    bool, "lower thresholds while many rows have no confident prediction"
+  ] = True,
+) -> Method:
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

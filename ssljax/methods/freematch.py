@@ -14,6 +14,8 @@ no such texts, the term is 0. SumNorm is 0 for a class missing from a histogram.
 is the authors' `fairness` for texts (0.01 to 0.05 for images).
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -23,9 +25,11 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  scale: Amount = 1.0, fairness: Amount = 0.001, momentum: Share = 0.999
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  fairness: Annotated[Amount, "weight of the self-adaptive fairness term"] = 0.001,
+  momentum: Annotated[Share, "momentum of the running averages"] = 0.999,
 ) -> Method:
-  """`momentum` is for the averages, `fairness` the weight of the last term."""
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

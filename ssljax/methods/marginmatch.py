@@ -21,7 +21,7 @@ divides by 100 twice, which gives about the 99th); the tables are in the state a
 the checkpoint.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,20 +64,25 @@ class State(NamedTuple):
 
 
 def make(
-  variant: Literal["fixed_cutoff", "virtual_class"] = "fixed_cutoff",
-  threshold: Share = 0.95,
-  cut_off: float = 0.0,
-  smoothness: Share = 0.997,
-  percentile: Share = 0.95,
-  scale: Amount = 1.0,
-  clock: Literal["visits", "epoch"] = "visits",
+  variant: Annotated[
+    Literal["fixed_cutoff", "virtual_class"], "how the cut-off of the margins is set"
+  ] = "fixed_cutoff",
+  threshold: Annotated[
+    Share, "threshold of the class that is learned best, as in FlexMatch"
+  ] = 0.95,
+  cut_off: Annotated[float, "least average margin (fixed_cutoff only)"] = 0.0,
+  smoothness: Annotated[
+    Share, "a new margin has the weight smoothness / (1 + age); 1: plain mean"
+  ] = 0.997,
+  percentile: Annotated[
+    Share, "quantile of wrong rows' margins as cut-off (virtual_class only)"
+  ] = 0.95,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  clock: Annotated[
+    Literal["visits", "epoch"], "age of a margin: visits of the row, or epochs"
+  ] = "visits",
 ) -> Method:
-  """Keywords as above.
-
-  `cut_off` is only for fixed_cutoff, `percentile` only for virtual_class. With
-  `clock="visits"` the age of a margin is the number of the row's visits, with "epoch"
-  the number of epochs.
-  """
+  """Creates the method; see the module docstring for its equations."""
   virtual = variant == "virtual_class"
   ages, schedule = clock, Schedule()
 

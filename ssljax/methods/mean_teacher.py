@@ -18,11 +18,18 @@ units, which don't depend on C (`ops.agreement.square`). The weight 50 of publis
 for text would be 25 with two classes.
 """
 
+from typing import Annotated
+
 from ssljax.method import Method
 from ssljax.ops.agreement import agreement
 from ssljax.options import Amount, Share
 
 
-def make(scale: Amount = 2.0, ramp: Share = 0.4) -> Method:
-  """`scale` is reached at the end of the ramp; `ramp` is a share of the run."""
+def make(
+  scale: Annotated[
+    Amount, "weight of the unlabelled loss at the end of the ramp"
+  ] = 2.0,
+  ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
+) -> Method:
+  """Creates the method; see the module docstring for its equations."""
   return agreement(teacher=True, scale=scale, ramp=ramp)

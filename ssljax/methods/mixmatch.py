@@ -20,7 +20,7 @@ unlabelled texts; published code for text takes these texts' features from the p
 without gradient.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +31,18 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  mix: Literal["pooled", "hidden"] = "pooled",
-  alpha: Amount = 0.5,
-  temperature: Amount = 0.5,
-  scale: Amount = 1.5,
-  ramp: Share = 0.4,
+  mix: Annotated[
+    Literal["pooled", "hidden"],
+    "mix pooled features, or hidden states (needs layout=padded)",
+  ] = "pooled",
+  alpha: Annotated[Amount, "parameter of the Beta distribution that mixes texts"] = 0.5,
+  temperature: Annotated[Amount, "T, sharpens the guesses"] = 0.5,
+  scale: Annotated[
+    Amount, "weight of the unlabelled loss at the end of the ramp"
+  ] = 1.5,
+  ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:
-  """`alpha` is for the Beta distribution; the ramp ends at `scale`."""
+  """Creates the method; see the module docstring for its equations."""
 
   def loss(forward, batch, state, clock):
     guess_key, pair_key, key = jax.random.split(clock.key, 3)

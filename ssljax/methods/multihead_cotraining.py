@@ -12,6 +12,8 @@ have a confidence of at least `threshold`. The prediction is the mean of the hea
 logits.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -32,8 +34,11 @@ from ssljax.options import Amount, Share
 PEERS = ((1, 2), (0, 2), (0, 1))  # of each head
 
 
-def make(threshold: Share = 0.0, scale: Amount = 1.0) -> Method:
-  """Keywords as above."""
+def make(
+  threshold: Annotated[Share, "least confidence of both peers"] = 0.0,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+) -> Method:
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(forward, batch, state, clock):
     key = jax.random.fold_in(clock.key, ASSIGN)

@@ -25,7 +25,7 @@ update of the classes after it; the age of a margin is the number of the row's v
 the state and so in the checkpoint.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,15 +58,23 @@ class State(NamedTuple):
 
 
 def make(
-  scale: Amount = 1.0,
-  smoothness: Share = 0.997,
-  percentile: Share = 0.05,
-  difficult_weight: Amount = 3.0,
-  no_low: bool = False,
-  momentum: Share = 0.999,
-  clock: Literal["visits", "epoch"] = "visits",
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  smoothness: Annotated[
+    Share, "a new margin has the weight smoothness / (1 + age); 1: plain mean"
+  ] = 0.997,
+  percentile: Annotated[
+    Share, "quantile of the peers' margins as the cut-off of a class"
+  ] = 0.05,
+  difficult_weight: Annotated[
+    Amount, "weight of texts that only one peer passes"
+  ] = 3.0,
+  no_low: Annotated[bool, "allow cut-offs below 0"] = False,
+  momentum: Annotated[Share, "momentum of FreeMatch's averages"] = 0.999,
+  clock: Annotated[
+    Literal["visits", "epoch"], "age of a margin: visits of the row, or epochs"
+  ] = "visits",
 ) -> Method:
-  """As above; `momentum` is for FreeMatch's averages, `smoothness` for the margins."""
+  """Creates the method; see the module docstring for its equations."""
   ages = clock
 
   def init(sizes: Sizes) -> State:

@@ -12,11 +12,18 @@ the squares over c. Published code for text has the weight 10; for two classes t
 `scale` 5 in our units, which don't depend on C (`ops.agreement.square`).
 """
 
+from typing import Annotated
+
 from ssljax.method import Method
 from ssljax.ops.agreement import agreement
 from ssljax.options import Amount, Share
 
 
-def make(scale: Amount = 5.0, ramp: Share = 0.4) -> Method:
-  """`scale` is reached at the end of the ramp; `ramp` is a share of the run."""
+def make(
+  scale: Annotated[
+    Amount, "weight of the unlabelled loss at the end of the ramp"
+  ] = 5.0,
+  ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
+) -> Method:
+  """Creates the method; see the module docstring for its equations."""
   return agreement(teacher=False, scale=scale, ramp=ramp)

@@ -9,6 +9,8 @@ over the first 40% of the run. Lee has no threshold, which equals a threshold of
 later comparisons use 0.95.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -17,8 +19,14 @@ from ssljax.ops import ramps
 from ssljax.options import Amount, Share
 
 
-def make(threshold: Share = 0.95, scale: Amount = 1.0, ramp: Share = 0.4) -> Method:
-  """`threshold` is for max p; the ramp ends at `scale`."""
+def make(
+  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  scale: Annotated[
+    Amount, "weight of the unlabelled loss at the end of the ramp"
+  ] = 1.0,
+  ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
+) -> Method:
+  """Creates the method; see the module docstring for its equations."""
 
   def loss(forward, batch, state, clock):
     labelled, weak = forward(

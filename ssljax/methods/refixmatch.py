@@ -10,6 +10,8 @@ S(q) is q^(1/T), normalised, as in the authors' own code. (In a library, the aut
 apply a softmax to the probabilities instead, and also divide the strong logits by T.)
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -28,9 +30,13 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Share = 0.95, temperature: Amount = 0.5, scale: Amount = 1.0
+  threshold: Annotated[
+    Share, "least confidence of a hard label; below it, labels are soft"
+  ] = 0.95,
+  temperature: Annotated[Amount, "T, sharpens soft labels"] = 0.5,
+  scale: Annotated[Amount, "weight of both unlabelled losses"] = 1.0,
 ) -> Method:
-  """`threshold` is for max q, `scale` for both unlabelled terms; `temperature` is T."""
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

@@ -23,7 +23,7 @@ sharpened guesses at full weight, and never guesses a rare class. We use MixMatc
 ramp, 0.4.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +42,24 @@ class State(NamedTuple):
 
 
 def make(
-  mix: Literal["pooled", "hidden"] = "pooled",
-  alpha: Amount = 0.75,
-  temperature: Amount = 0.5,
-  scale: Amount = 1.5,
-  anchor: Amount = 0.5,
-  window: Count = 128,
-  ramp: Share = 0.4,
+  mix: Annotated[
+    Literal["pooled", "hidden"],
+    "mix pooled features, or hidden states (needs layout=padded)",
+  ] = "pooled",
+  alpha: Annotated[
+    Amount, "parameter of the Beta distribution that mixes texts"
+  ] = 0.75,
+  temperature: Annotated[Amount, "T, sharpens the guesses"] = 0.5,
+  scale: Annotated[
+    Amount, "weight of the loss of mixed unlabelled texts after the ramp"
+  ] = 1.5,
+  anchor: Annotated[
+    Amount, "weight of the loss of unmixed strong views after the ramp"
+  ] = 0.5,
+  window: Annotated[Count, "batches in the mean prediction for alignment"] = 128,
+  ramp: Annotated[Share, "share of the run over which both weights rise from 0"] = 0.4,
 ) -> Method:
-  """Keywords as above; the ramp ends at `scale` and `anchor`."""
+  """Creates the method; see the module docstring for its equations."""
 
   def init(sizes):
     counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)

@@ -11,6 +11,8 @@ author's code for a library (which applies a softmax to the probabilities instea
 sharpening them). The author's own code uses the mask of the weaker view of each pair.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -29,12 +31,16 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Share = 0.95,
-  temperature: Amount = 0.5,
-  scale: Amount = 1.0,
-  warmup: bool = True,
+  threshold: Annotated[
+    Share, "threshold of the class that is learned best, as in FlexMatch"
+  ] = 0.95,
+  temperature: Annotated[Amount, "T, sharpens the targets of the divergences"] = 0.5,
+  scale: Annotated[Amount, "weight of all unlabelled losses"] = 1.0,
+  warmup: Annotated[
+    bool, "lower thresholds while many rows have no confident prediction"
+  ] = True,
 ) -> Method:
-  """`threshold` and `warmup` as in FlexMatch; `temperature` is T, for S."""
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(forward, batch, state, clock):
     key = jax.random.fold_in(clock.key, ASSIGN)

@@ -16,7 +16,7 @@ q is p' and the last term is 0. Each visit of a labelled text updates its row to
 variant, without a teacher). Rows that have not been visited yet are ignored.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,16 +36,18 @@ class State(NamedTuple):
 
 
 def make(
-  threshold: Share = 0.95,
-  temperature: Temperature = 0.1,
-  scale: Amount = 1.0,
-  instances: Amount = 1.0,
-  smoothing: Share = 0.9,
-  momentum: Share = 0.7,
-  width: Count = 128,
-  window: Count = 32,
+  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  temperature: Annotated[Temperature, "T of the similarities of embeddings"] = 0.1,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  instances: Annotated[Amount, "weight of the loss between similarities"] = 1.0,
+  smoothing: Annotated[
+    Share, "share of the prediction in a label; the rest is from similarities"
+  ] = 0.9,
+  momentum: Annotated[Share, "momentum of the bank's embeddings"] = 0.7,
+  width: Annotated[Count, "size of the embeddings"] = 128,
+  window: Annotated[Count, "batches in the mean prediction for alignment"] = 32,
 ) -> Method:
-  """Keywords as above; f has `width` numbers."""
+  """Creates the method; see the module docstring for its equations."""
 
   def init(sizes):
     return State(

@@ -16,7 +16,7 @@ the paper; with "after", from the aligned q, as in published code. `deviations` 
 in published code, which halves sigma.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +35,14 @@ class State(NamedTuple):
 
 
 def make(
-  scale: Amount = 1.0,
-  momentum: Share = 0.999,
-  deviations: Amount = 2.0,
-  moments: Literal["before", "after"] = "before",
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  momentum: Annotated[Share, "momentum of the running averages"] = 0.999,
+  deviations: Annotated[Amount, "divides sigma, the width of the Gaussian"] = 2.0,
+  moments: Annotated[
+    Literal["before", "after"], "compute mu and sigma before or after the alignment"
+  ] = "before",
 ) -> Method:
-  """Keywords as above."""
+  """Creates the method; see the module docstring for its equations."""
 
   def init(sizes: Sizes) -> State:
     return State(

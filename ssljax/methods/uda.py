@@ -13,7 +13,7 @@ on max p. Its schedule for text is "exp", which drops almost all labelled texts 
 first, so our default is "linear".
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +30,14 @@ SCHEDULES = {
 
 
 def make(
-  threshold: Share = 0.8,
-  temperature: Amount = 0.4,
-  scale: Amount = 1.0,
-  annealing: Literal["linear", "exp", "log", "off"] = "linear",
+  threshold: Annotated[Share, "least confidence of a label, before sharpening"] = 0.8,
+  temperature: Annotated[Amount, "T, sharpens labels"] = 0.4,
+  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  annealing: Annotated[
+    Literal["linear", "exp", "log", "off"], "schedule of training signal annealing"
+  ] = "linear",
 ) -> Method:
-  """`threshold` is for max q before sharpening; `temperature` is T."""
+  """Creates the method; see the module docstring for its equations."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)

@@ -15,6 +15,8 @@ errors of a small xi.
 for each position in a text. Clean and perturbed texts have the same dropout mask.
 """
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
@@ -24,9 +26,14 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  epsilon: Amount = 6.0, scale: Amount = 1.0, entropy: Amount = 0.06, ramp: Share = 0.4
+  epsilon: Annotated[
+    Amount, "size of the perturbation, relative to the word embeddings"
+  ] = 6.0,
+  scale: Annotated[Amount, "weight of the divergence at the end of the ramp"] = 1.0,
+  entropy: Annotated[Amount, "weight of the entropy of predictions"] = 0.06,
+  ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:
-  """Keywords as above; `ramp` is a share of the run."""
+  """Creates the method; see the module docstring for its equations."""
 
   def loss(forward, batch, state, clock):
     draw_key, labelled_key, key = jax.random.split(clock.key, 3)

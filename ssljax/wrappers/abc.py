@@ -14,7 +14,7 @@ code, which uses two strong views where we use one. The extra head makes the fin
 predictions.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +37,14 @@ class State(NamedTuple):
   share: jax.Array  # f32 [C], n_min / n_c
 
 
-def make(method: Method, scale: Amount = 1.0, threshold: Share = 0.95) -> Method:
-  """Keywords as above."""
+def make(
+  method: Method,
+  scale: Annotated[Amount, "weight of the losses of the balanced classifier"] = 1.0,
+  threshold: Annotated[
+    Share, "least confidence of an unlabelled text in the sample"
+  ] = 0.95,
+) -> Method:
+  """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "virtual_classes")
 
   def init(sizes):

@@ -16,7 +16,7 @@ target numbers: `class_gap` is the error of the worst class as a share of the ro
 After the warm-up, the method computes its targets from x instead of y.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +48,14 @@ class State(NamedTuple):
 
 
 def make(
-  method: Method, warmup: Share = 0.4, every: Count = 10, alpha: Amount = 2.0
+  method: Method,
+  warmup: Annotated[Share, "share of the run before labels are refined"] = 0.4,
+  every: Annotated[Count, "steps between two refinements"] = 10,
+  alpha: Annotated[
+    Amount, "rows that a class keeps, relative to its target number"
+  ] = 2.0,
 ) -> Method:
-  """Keywords as above; `warmup` is a share of the run."""
+  """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "several_classifiers", "labelled_targets", "other_votes")
 
   def init(sizes):

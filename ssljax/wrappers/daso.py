@@ -19,7 +19,7 @@ labelled text, they never start. A prototype is an exponential mean over about `
 texts of its class. (The paper averages a queue of features from an averaged model.)
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,14 +50,16 @@ class State(NamedTuple):
 
 def make(
   method: Method,
-  scale: Amount = 1.0,
-  temperature: Temperature = 0.05,
-  distribution: Temperature = 1.5,
-  warmup: Share = 0.05,
-  newest: Count = 256,
-  momentum: Share = 0.99,
+  scale: Annotated[Amount, "weight of the similarity loss"] = 1.0,
+  temperature: Annotated[Temperature, "T of the similarities to prototypes"] = 0.05,
+  distribution: Annotated[Temperature, "T_dist; higher: similarities count more"] = 1.5,
+  warmup: Annotated[Share, "share of the run before anything changes"] = 0.05,
+  newest: Annotated[
+    Count, "about how many texts of a class its prototype averages"
+  ] = 256,
+  momentum: Annotated[Share, "momentum of the frequency of predicted classes"] = 0.99,
 ) -> Method:
-  """`temperature` is T, `distribution` is T_dist; `momentum` is for m."""
+  """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "several_classifiers", "labelled_targets", "other_votes")
 
   def init(sizes):

@@ -12,7 +12,7 @@ the shift again at each visit, until all classes are equally likely. (Published 
 averages m over the classes to a single number, which shifts nothing.)
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,12 @@ class State(NamedTuple):
   mean: jax.Array  # f32 [C]
 
 
-def make(method: Method, tau: Amount = 0.4, momentum: Share = 0.999) -> Method:
-  """Keywords as above."""
+def make(
+  method: Method,
+  tau: Annotated[Amount, "strength of the correction; 0: none"] = 0.4,
+  momentum: Annotated[Share, "momentum of the mean prediction"] = 0.999,
+) -> Method:
+  """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets", "other_votes", "soft_targets")
   voters = recording_forward.voters(method.needs)
 

@@ -9,7 +9,7 @@ others), the model would learn z + tau log pi = log q from its own q = softmax(z
 favour rare classes more at each step.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,11 @@ class State(NamedTuple):
   prior: jax.Array  # f32 [C], log pi
 
 
-def make(method: Method, tau: Amount = 1.0) -> Method:
-  """Args: `tau` scales the adjustment; with 0 the method is unchanged."""
+def make(
+  method: Method,
+  tau: Annotated[Amount, "strength of the adjustment; 0: none"] = 1.0,
+) -> Method:
+  """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets", "other_votes", "soft_targets")
   voters = recording_forward.voters(method.needs)
 

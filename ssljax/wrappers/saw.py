@@ -12,7 +12,7 @@ last predicted as c, counted at the end of each epoch; in the first epoch, w' is
 virtual class has weight 1.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,13 @@ class State(NamedTuple):
   epoch_steps: Array  # i32 []
 
 
-def make(method: Method, beta: Share = 0.999) -> Method:
-  """`beta` 1 weights by 1 / n_c, `beta` 0 gives all classes the same weight."""
+def make(
+  method: Method,
+  beta: Annotated[
+    Share, "1: weights are 1 / n_c; 0: all classes have the same weight"
+  ] = 0.999,
+) -> Method:
+  """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets")
 
   def init(sizes):

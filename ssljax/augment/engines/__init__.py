@@ -17,8 +17,8 @@ def names() -> list[str]:
 
 
 def describe(name: str) -> dict[str, options.Option]:
-  """The keywords of an engine with their types and defaults."""
-  return options.describe(_factory(name))
+  """The keywords of an engine with their types, ranges, defaults and meanings."""
+  return options.describe(_factory(name), required=True)
 
 
 def make(
@@ -32,8 +32,8 @@ def make(
       that its `make` has a parameter for.
 
   Raises:
-    UserError: the engine or a keyword is unknown, a required keyword is missing, or the
-      engine rejects a value.
+    UserError: the engine or a keyword is unknown, a required keyword is missing, a
+      value is out of its keyword's range, or the engine rejects it.
   """
   factory = _factory(name)
   parameters = inspect.signature(factory).parameters
@@ -48,6 +48,10 @@ def make(
   for key, parameter in parameters.items():
     if parameter.default is inspect.Parameter.empty and key not in arguments:
       raise UserError(f"engine {name} needs --config.{key}")
+  try:
+    options.check(options.describe(factory, required=True), keywords)
+  except ValueError as error:
+    raise UserError(f"--config.{error}") from None
   return factory(**arguments)
 
 

@@ -11,24 +11,26 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
+from ssljax.options import Count
 
 
 def make(
-  *, function: str, version: str = "", stored: bool = True, batch: int = 64
+  *,
+  function: Annotated[str, "the function to call, as package.module:function"],
+  version: Annotated[str, "change it with the function, to ignore cached views"] = "",
+  stored: Annotated[bool, "cache views; False if the function is faster"] = True,
+  batch: Annotated[Count, "texts in one call; views are stored after each call"] = 64,
 ) -> Engine:
   """Creates the engine.
 
-  Args:
-    function: import path of the function. A function with a parameter `attempt` is
-      called again with attempt 1, 2, … for texts that lack views, any other only once.
-    version: change it when the function changes, so that cached views are ignored.
-    stored: False if the function is faster than the cache. The function may then run in
-      several processes.
-    batch: number of texts in one call. Their views are stored before the next call.
+  A function with a parameter `attempt` is called again with attempt 1, 2, … for texts
+  that lack views, any other only once. Unless `stored`, it may run in several
+  processes.
 
   Raises:
     UserError: the function cannot be imported, or (later) it fails or doesn't return a
@@ -36,8 +38,6 @@ def make(
   """
   call = _import(function)
   takes_attempt = "attempt" in inspect.signature(call).parameters
-  if batch < 1:
-    raise UserError(f"--config.batch={batch}: must be at least 1")
 
   def make_views(sources: Sequence[Source], number: int):
     if number and not takes_attempt:

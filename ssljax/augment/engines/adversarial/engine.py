@@ -4,19 +4,23 @@ Only the prompt is obfuscated, since attackers don't write the response.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from ssljax.augment import seeded
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.engines.adversarial.obfuscations import OBFUSCATIONS
 from ssljax.errors import UserError
+from ssljax.options import Natural
 
 
-def make(*, forms: Sequence[str] = tuple(OBFUSCATIONS), seed: int = 0) -> Engine:
-  """Creates the engine.
-
-  Args:
-    forms: obfuscations to use. The views of a text cycle through them, starting with a
-      random one.
+def make(
+  *,
+  forms: Annotated[
+    Sequence[str], "obfuscations; the views of a text cycle through them"
+  ] = tuple(OBFUSCATIONS),
+  seed: Annotated[Natural, "seed of all random draws"] = 0,
+) -> Engine:
+  """Creates the engine. The first obfuscation of a text is random.
 
   Raises:
     UserError: an obfuscation is unknown, or `forms` is empty.

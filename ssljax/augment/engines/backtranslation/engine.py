@@ -7,7 +7,7 @@ are more pivots than views.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from ssljax.augment import seeded
 from ssljax.augment.engine import Candidate, Engine, Source
@@ -20,6 +20,7 @@ from ssljax.augment.engines.backtranslation.translator import (
 )
 from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
+from ssljax.options import Count, Natural
 
 GROUP = 64  # texts in one call of the translator
 PROBE = "Good morning."  # any working translator can translate this
@@ -27,33 +28,26 @@ PROBE = "Good morning."  # any working translator can translate this
 
 def make(
   *,
-  translator: str = "apertium",
-  pivots: Sequence[str] = ("es",),
-  source: str = "en",
-  models: str = "",
-  device: str = "",
-  batch: int = 32,
-  seed: int = 0,
+  translator: Annotated[str, "apertium (rule-based) or marian (neural)"] = "apertium",
+  pivots: Annotated[
+    Sequence[str], "ISO 639-1 codes of languages; at most one view each"
+  ] = ("es",),
+  source: Annotated[str, "language of the texts"] = "en",
+  models: Annotated[str, "folder of marian's models; '': the Hub"] = "",
+  device: Annotated[str, "torch device of marian; '': a GPU if there is one"] = "",
+  batch: Annotated[Count, "sentences that marian translates together"] = 32,
+  seed: Annotated[Natural, "seed of all random draws"] = 0,
 ) -> Engine:
   """Creates the engine.
 
-  Args:
-    translator: "apertium" or "marian".
-    pivots: ISO 639-1 codes of languages; each language gives at most one view.
-    source: language of the texts.
-    models, device, batch: for marian; see marian.py.
-
   Raises:
-    UserError: the translator is unknown or not installed, a pivot is invalid or `batch`
-      is less than 1.
+    UserError: the translator is unknown or not installed, or a pivot is invalid.
   """
   if not pivots or len(set(pivots)) < len(pivots) or source in pivots:
     raise UserError(
       f"config.pivots={tuple(pivots)}: give one or more different languages other than"
       f" {source}"
     )
-  if batch < 1:
-    raise UserError(f"config.batch={batch}: must be at least 1")
   if translator == "apertium":
     chosen = apertium.make_translator(source, pivots)
   elif translator == "marian":

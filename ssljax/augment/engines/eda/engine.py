@@ -12,6 +12,7 @@ frequent senses only, and can use GloVe neighbours instead.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from ssljax.augment.engines.eda.stop_words import is_stop_word
 from ssljax.augment.word_edits import Pieces
 from ssljax.data.batches.word_noise import MIN_WORDS
 from ssljax.errors import UserError
+from ssljax.options import Natural, Share
 
 OPERATIONS = ("replace", "insert", "swap", "delete", "span", "tfidf")
 Synonyms = Callable[[str], Sequence[str]]  # of a lower-case word
@@ -29,31 +31,26 @@ Synonyms = Callable[[str], Sequence[str]]  # of a lower-case word
 
 def make(
   *,
-  operations: Sequence[str] = ("replace", "insert", "swap", "delete"),
-  alpha_replace: float = 0.1,
-  alpha_insert: float = 0.1,
-  alpha_swap: float = 0.1,
-  alpha_delete: float = 0.1,
-  alpha_span: float = 0.1,
-  alpha_tfidf: float = 0.1,
-  synonyms: str = "glove",
-  threshold: float = 0.75,
-  wordnet: str = "",
-  data: str = "",
-  seed: int = 0,
+  operations: Annotated[
+    Sequence[str], "operations; the views of a text cycle through them"
+  ] = ("replace", "insert", "swap", "delete"),
+  alpha_replace: Annotated[Share, "share of the words that replace changes"] = 0.1,
+  alpha_insert: Annotated[Share, "share of the words that insert changes"] = 0.1,
+  alpha_swap: Annotated[Share, "share of the words that swap changes"] = 0.1,
+  alpha_delete: Annotated[Share, "share of the words that delete changes"] = 0.1,
+  alpha_span: Annotated[Share, "share of the words that span changes"] = 0.1,
+  alpha_tfidf: Annotated[Share, "share of the words that tfidf changes"] = 0.1,
+  synonyms: Annotated[str, "source of the synonyms: glove or wordnet"] = "glove",
+  threshold: Annotated[Share, "least cosine similarity of GloVe neighbours"] = 0.75,
+  wordnet: Annotated[str, "folder of WordNet; '': search the usual places"] = "",
+  data: Annotated[str, "dataset whose words tfidf counts; set by the pipeline"] = "",
+  seed: Annotated[Natural, "seed of all random draws"] = 0,
 ) -> Engine:
-  """Creates the engine.
-
-  Args:
-    operations: the views of a text cycle through them, starting with a random one.
-    alpha_replace, …: share of the words that an operation changes, above 0, at most 1.
-    synonyms: "glove" or "wordnet".
-    threshold: minimum cosine similarity of GloVe neighbours.
-    wordnet: folder of WordNet; "" searches the usual places.
-    data: dataset whose words `tfidf` counts; the pipeline sets it.
+  """Creates the engine. The first operation on a text is random.
 
   Raises:
-    UserError: a name is unknown, an alpha is out of range or a resource is missing.
+    UserError: a name is unknown, the alpha of an operation is 0, or a resource is
+      missing.
   """
   alpha = alpha_replace, alpha_insert, alpha_swap, alpha_delete, alpha_span, alpha_tfidf
   alphas = dict(zip(OPERATIONS, alpha, strict=True))

@@ -7,7 +7,7 @@ text and the response. Labels are never sent.
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.engines.llm import validation
@@ -20,57 +20,53 @@ from ssljax.augment.engines.llm.prompt import (
   parse_rewrite,
 )
 from ssljax.errors import UserError
+from ssljax.options import Amount, Count, Natural, Range, Share
 
-PARTS = ("text", "response", "both")
 HAS_CONTROL_TOKENS, NO_RESPONSE = "chat control tokens", "no response"
 
 
 def make(
   *,
-  base_url: str,
-  model: str,
-  prompt: str | Sequence[str] = ("paraphrase",),
-  response_prompt: str | Sequence[str] = ("response",),
-  part: str = "text",
-  temperature: float | Sequence[float] = (0.7, 0.9, 1.1),
-  top_p: float = 0.95,
-  max_tokens: int = 0,
-  body: str = "",
-  key_env: str = "OPENAI_API_KEY",
-  concurrency: int = 8,
-  timeout: float = 120.0,
-  retries: int = 6,
-  failures: int = 10,
-  request_budget: int = 0,
-  token_budget: int = 0,
-  price_in: float = 0.0,
-  price_out: float = 0.0,
-  views: int = 1,
-  seed: int = 0,
+  base_url: Annotated[str, "address of the endpoint, which usually ends in /v1"],
+  model: Annotated[str, "name of the model at the endpoint"],
+  prompt: Annotated[
+    str | Sequence[str], "prompts for texts, in turn: names or paths that end in .md"
+  ] = ("paraphrase",),
+  response_prompt: Annotated[
+    str | Sequence[str], "prompts for responses, in turn: names or paths"
+  ] = ("response",),
+  part: Annotated[
+    Literal["text", "response", "both"], "part of a pair to rewrite"
+  ] = "text",
+  temperature: Annotated[
+    float | Sequence[float], "0 to 2; one for each attempt, then the last one"
+  ] = (0.7, 0.9, 1.1),
+  top_p: Annotated[Share, "for nucleus sampling, above 0"] = 0.95,
+  max_tokens: Annotated[
+    Natural, "tokens of an answer; 0: depends on the length of the text"
+  ] = 0,
+  body: Annotated[
+    str, """JSON with more fields of a request; '{"seed": null}' removes one"""
+  ] = "",
+  key_env: Annotated[
+    str, "environment variable of the API key; it may be unset"
+  ] = "OPENAI_API_KEY",
+  concurrency: Annotated[Count, "requests in flight at once"] = 8,
+  timeout: Annotated[float, Range(0.1), "seconds for one request"] = 120.0,
+  retries: Annotated[Natural, "retries after a temporary failure of a request"] = 6,
+  failures: Annotated[Count, "consecutive failed requests that stop the run"] = 10,
+  request_budget: Annotated[Natural, "requests in one run; 0: unlimited"] = 0,
+  token_budget: Annotated[Natural, "tokens in one run, in and out; 0: unlimited"] = 0,
+  price_in: Annotated[Amount, "per million prompt tokens, to report the cost"] = 0.0,
+  price_out: Annotated[Amount, "per million tokens of answers"] = 0.0,
+  views: Annotated[Count, "views that each text needs; set by the pipeline"] = 1,
+  seed: Annotated[Natural, "seed of all random draws"] = 0,
 ) -> Engine:
   """Creates the engine, which sends nothing until its `make` is iterated over.
 
-  Args:
-    base_url: address of the endpoint, which usually ends in /v1.
-    model: the model's name at the endpoint.
-    prompt, response_prompt: names of prompts, or paths that end in `.md`. The
-      candidates of a text cycle through them.
-    part: part of a pair to rewrite: "text", "response" or "both".
-    temperature: one for each round of `views` candidates: the first round, the round
-      that replaces dropped candidates, and so on; further rounds use the last one.
-    top_p: for nucleus sampling, above 0, at most 1.
-    max_tokens: of an answer; 0 for a limit that depends on the length of the text.
-    body: JSON object with more fields of a request; null removes a field, for example
-      '{"seed": null}'.
-    key_env: environment variable of the API key; it may be unset.
-    concurrency: number of requests in flight at once.
-    timeout: seconds for one request.
-    retries: of a request that failed for a temporary reason.
-    failures: number of consecutive failed requests that stops the run.
-    request_budget, token_budget: for one run, 0 for unlimited. When a budget is spent,
-      requests in flight still finish.
-    price_in, price_out: per million tokens, to report the cost.
-    views: number of views that each text needs.
+  The candidates of a text cycle through the prompts. Each round of `views` candidates
+  has the next temperature: the first round, the round that replaces dropped candidates,
+  and so on. When a budget is spent, requests in flight still finish.
 
   Raises:
     UserError: the openai package is missing or a setting is invalid.
@@ -84,8 +80,6 @@ def make(
   validation.check_url(base_url)
   if not model:
     raise UserError("config.model: give the model's name at the endpoint")
-  if part not in PARTS:
-    raise UserError(f"config.part: {part!r}; choose from {', '.join(PARTS)}")
   if not 0 < top_p <= 1:
     raise UserError(f"config.top_p: {top_p}; must be above 0 and at most 1")
   limits = Limits(
@@ -98,7 +92,6 @@ def make(
     price_in,
     price_out,
   )
-  validation.check_minimums(limits._asdict() | {"max_tokens": max_tokens})
   temperatures = validation.check_temperatures(temperature)
   extra_fields = validation.parse_body(body)
   text_prompts, response_prompts = [], []

@@ -1,10 +1,9 @@
 """Validates the settings of the LLM engine; reads its API key and prompts."""
 
 import json
-import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +11,6 @@ from ssljax.augment import report
 from ssljax.augment.engines.llm.prompt import Prompt, load_prompt
 from ssljax.errors import UserError
 
-MINIMUM = {"concurrency": 1, "timeout": 0.1, "failures": 1}  # 0 for other settings
 RESERVED = {"model", "messages", "stream", "n"}  # fields that config.body must not set
 
 
@@ -30,13 +28,6 @@ def check_url(base_url: str) -> None:
       " http://127.0.0.1:8000/v1, and must not contain a key or password; put the key"
       " into the environment variable that config.key_env names"
     )
-
-
-def check_minimums(settings: Mapping[str, float]) -> None:
-  for name, value in settings.items():
-    minimum = MINIMUM.get(name, 0)
-    if not minimum <= value < math.inf:
-      raise UserError(f"config.{name}: {value}; must be finite and at least {minimum}")
 
 
 def check_temperatures(temperature: float | Sequence[float]) -> list[float]:
