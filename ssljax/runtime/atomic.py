@@ -4,10 +4,12 @@ Each function yields a temporary path (or open file) in the folder of the target
 block succeeds, the content is flushed to disk and renamed to the target. If it raises,
 the temporary is deleted and the target stays unchanged. A killed process can leave a
 temporary behind. The name of a temporary starts with a dot, and readers ignore it.
+It is random, so threads, processes and containers can write the same target at once.
 """
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+  # Not from mkstemp, whose file would have mode 0600, and would hide that the block
+  # has written nothing.
+  temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
   try:
     yield temporary
     flush(temporary)
@@ -43,12 +47,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
   """Yields an empty folder that is renamed to `path` when the block ends.
 
   By then, `path` must not exist, or must be an empty folder.
+
+  Raises:
+    OSError: `path` exists, perhaps because another process was faster.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  shutil.rmtree(temporary, ignore_errors=True)
-  temporary.mkdir()
+  temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+  temporary.mkdir()  # not mkdtemp, whose folder would have mode 0700
   try:
     yield temporary
     os.replace(temporary, path)
@@ -57,6 +63,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-  """Waits until the content of a file is on disk."""
-  with open(path, "rb") as file:
-    os.fsync(file.fileno())
+  """Waits until the content of a file, or the list of files in a folder, is on disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,6 +55,74 @@ def test_a_folder_appears_when_the_block_ends(tmp_path):
   assert names(tmp_path / "folder") == ["a"]
   with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "folder"):
     pass
+
+
+LETTERS = "abcdefgh"
+
+
+def write_from_threads(write):
+  """Calls write(letter, wait) in threads, and returns the error of each, or None.
+
+  Before they write, they `wait` for all others to have a temporary.
+  """
+  barrier = threading.Barrier(len(LETTERS), timeout=30)
+
+  def call(letter):
+    try:
+      write(letter, barrier.wait)
+    except OSError as error:
+      return error
+    return None
+
+  with ThreadPoolExecutor(len(LETTERS)) as pool:
+    return list(pool.map(call, LETTERS))
+
+
+def test_threads_can_write_the_same_file(tmp_path):
+  path = tmp_path / "file"
+
+  def write(letter, wait):
+    with atomic_file(path) as file:
+      wait()
+      for _ in range(100):
+        file.write(letter.encode())
+        file.flush()
+
+  assert write_from_threads(write) == [None] * len(LETTERS)
+  content = path.read_text()
+  assert content == content[0] * 100
+  assert names(tmp_path) == ["file"]
+
+
+def test_of_threads_that_write_the_same_folder_one_succeeds(tmp_path):
+  def write(letter, wait):
+    with atomic_folder(tmp_path / "folder") as temporary:
+      wait()
+      for k in range(3):
+        (temporary / f"{letter}{k}").write_text(letter)
+
+  errors = write_from_threads(write)
+  assert errors.count(None) == 1
+  letter = LETTERS[errors.index(None)]
+  assert names(tmp_path / "folder") == [f"{letter}{k}" for k in range(3)]
+  assert names(tmp_path) == ["folder"]
+
+
+def test_permissions_follow_the_umask(tmp_path):
+  before = os.umask(0o027)
+  try:
+    with atomic_file(tmp_path / "file"), atomic_folder(tmp_path / "folder"):
+      pass
+  finally:
+    os.umask(before)
+  modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")]
+  assert modes == [0o640, 0o750]
+
+
+def test_a_block_that_writes_nothing_fails(tmp_path):
+  with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "file"):
+    pass
+  assert names(tmp_path) == []
 
 
 def test_a_kill_leaves_the_old_file(tmp_path):
