@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from ssljax.data.records import files
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
+from ssljax.runtime.atomic import flush
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # constants of Linux
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -147,15 +148,15 @@ def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[
       yield new
       # This takes long, so it comes before the last look at `folder`.
       for path in _walk(new):
-        if path.lstat().st_nlink == 1:  # not a link to a file of `folder`
-          _sync(path)
+        if not path.is_symlink() and path.stat().st_nlink == 1:  # not a hard link
+          flush(path)
       _check_unchanged(folder, before, _link_files(folder, new, is_rewritten))
       for path in [new, *_walk(new)]:
         source = folder / path.relative_to(new)
         if not path.is_symlink() and (path.is_dir() or path.stat().st_nlink == 1):
           if source.exists():
             shutil.copymode(source, path)
-          _sync(path)
+          flush(path)
       swap(new, folder)  # from here on `new` holds the old version
       try:
         _check_unchanged(folder, before, _take_over(new, folder, is_rewritten))
@@ -178,7 +179,7 @@ def swap(new: Path, folder: Path) -> None:
     os.rename(folder, old)  # `locked` undoes this after a kill before the next rename
     os.rename(new, folder)
     os.rename(old, new)
-  _sync(folder.parent)
+  flush(folder.parent)
 
 
 def read_tables(
@@ -289,17 +290,6 @@ def _link_files(folder: Path, new: Path, is_rewritten: Callable[[Path], bool]) -
       except OSError:  # some file systems have no hard links
         shutil.copy2(source, new / relative, follow_symlinks=False)
   return rewritten
-
-
-def _sync(path: Path) -> None:
-  """Waits until a file, or the list of files in a folder, is on disk."""
-  if path.is_symlink():
-    return
-  descriptor = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
 
 
 def _old(folder: Path) -> Path:
