@@ -125,6 +125,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   # The loop. Each step is dispatched before the previous one has finished.
   t = start
   batches = job.batches.iterate(start, steps["steps"], job.devices.mine)
+  # A signal after the last step doesn't stop the run: it writes the results.
   with _stop_signals() as stop:
     while t < steps["steps"] and not stopped:
       batch, hidden = next(batches)
@@ -179,62 +180,63 @@ def run(config: dict[str, Any], workdir: Path) -> int:
         note(f"stopped by a signal at step {t} and saved; run the command to continue")
         return exit_code
 
-  # Choose a checkpoint by validation, evaluate it on test.
-  progress.close()
-  checkpoints.wait()
-  hashes = {
-    "params_sha256": pytrees.sha256(state.params),
-    "state_sha256": pytrees.sha256(state),
-  }
-  seconds = time.perf_counter() - began
-  chosen = t
-  if checkpoints.best_step() is None:
-    reason = "was never defined on validation"
-    if best is not None:
-      reason = f"was {best:.4f} at best, but that checkpoint is damaged"
-    note(f"{config['select']} {reason}: using the last step")
-  elif checkpoints.best_step() != t:
-    state, chosen = checkpoints.restore_best(job.state)
-    for line in checkpoints.notes:
-      note(line)
-  logits = {name: _score(job, state, getattr(data, name)) for name in EVALUATED}
-  evaluated = evaluation.run_metrics(
-    *(
-      evaluation.ScoredTexts.from_records(
-        split.rows, logits[name], split.tokens.truncated
+    # Choose a checkpoint by validation, evaluate it on test.
+    progress.close()
+    checkpoints.wait()
+    hashes = {
+      "params_sha256": pytrees.sha256(state.params),
+      "state_sha256": pytrees.sha256(state),
+    }
+    seconds = time.perf_counter() - began
+    batch_size = job.sizes.batch + job.sizes.unlabelled_batch
+    chosen = t
+    if checkpoints.best_step() is None:
+      reason = "was never defined on validation"
+      if best is not None:
+        reason = f"was {best:.4f} at best, but that checkpoint is damaged"
+      note(f"{config['select']} {reason}: using the last step")
+    elif checkpoints.best_step() != t:
+      state, chosen = checkpoints.restore_best(job.state)
+      for line in checkpoints.notes:
+        note(line)
+    logits = {name: _score(job, state, getattr(data, name)) for name in EVALUATED}
+    evaluated = evaluation.run_metrics(
+      *(
+        evaluation.ScoredTexts.from_records(
+          split.rows, logits[name], split.tokens.truncated
+        )
+        for name, split in (("validation", data.validation), ("test", data.test))
       )
-      for name, split in (("validation", data.validation), ("test", data.test))
     )
-  )
-  result = {
-    "method": method_name(config),
-    "step": chosen,
-    "steps": t,
-    "seed": config["seed"],
-    "labels": config["labels"],
-    "seconds": seconds,
-    "examples_per_second": t * (job.sizes.batch + job.sizes.unlabelled_batch) / seconds,
-    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-    **hashes,
-    **evaluated,
-  }
-  writer.write(t, "test", classification_metrics(logits["test"], data.test.label))
-  writer.close()
-  checkpoints.close()
-  if leader:
-    for name in EVALUATED:
-      path = workdir / "predictions" / f"{name}.parquet"
-      rows = getattr(data, name).rows
-      write_predictions(path, rows, logits[name], evaluated["temperature"])
-    write_json(workdir / "result.json", result)
-    _write_report(workdir, note)
-    if runs.used_no_pseudo_labels(workdir):
-      note(IDLE)
-  _barrier("finished")
-  note(folder.summary(result))
-  note(f"results in {workdir}")
-  return 0
+    result = {
+      "method": method_name(config),
+      "step": chosen,
+      "steps": t,
+      "seed": config["seed"],
+      "labels": config["labels"],
+      "seconds": seconds,
+      "examples_per_second": t * batch_size / seconds,
+      "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+      "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+      **hashes,
+      **evaluated,
+    }
+    writer.write(t, "test", classification_metrics(logits["test"], data.test.label))
+    writer.close()
+    checkpoints.close()
+    if leader:
+      for name in EVALUATED:
+        path = workdir / "predictions" / f"{name}.parquet"
+        rows = getattr(data, name).rows
+        write_predictions(path, rows, logits[name], evaluated["temperature"])
+      write_json(workdir / "result.json", result)
+      _write_report(workdir, note)
+      if runs.used_no_pseudo_labels(workdir):
+        note(IDLE)
+    _barrier("finished")
+    note(folder.summary(result))
+    note(f"results in {workdir}")
+    return 0
 
 
 def _stop_signals() -> StopSignals:

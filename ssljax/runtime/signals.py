@@ -1,6 +1,5 @@
-"""Handles SIGINT and SIGTERM: the first asks to stop, the second stops at once."""
+"""Handles SIGINT and SIGTERM: the first asks to stop, a second Ctrl-C stops at once."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -14,6 +13,10 @@ EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 class StopSignals:
   """Sets `code` when a signal arrives, so that the work stops at a safe point.
+
+  The second SIGINT goes to the previous handler, which raises KeyboardInterrupt by
+  default. Further SIGTERMs are ignored, because launchers and schedulers repeat them
+  while the work is being saved.
 
   The end of the `with` block restores the previous handlers. Outside the main thread,
   Python delivers no signals, and the block does nothing.
@@ -35,9 +38,8 @@ class StopSignals:
 
     Args:
       on_stop: called once, by the first signal.
-      abort: called with the exit code by the second signal. By default the previous
-        handler gets this signal: SIGINT raises KeyboardInterrupt, and SIGTERM ends the
-        process.
+      abort: called with the exit code by every signal after the first, instead of
+        the above.
       signals: which signals to handle.
     """
     self.code = 0  # exit code of the first signal; 0 before it
@@ -50,7 +52,9 @@ class StopSignals:
 
   def __enter__(self) -> "StopSignals":
     if threading.current_thread() is threading.main_thread():
-      self._previous = {number: signal.getsignal(number) for number in self._signals}
+      handlers = {number: signal.getsignal(number) for number in self._signals}
+      # None stands for a handler in C, which Python couldn't restore: leave it alone.
+      self._previous = {n: h for n, h in handlers.items() if h is not None}
       self.install()
     return self
 
@@ -65,16 +69,15 @@ class StopSignals:
       signal.signal(number, self._handle)
 
   def _handle(self, number: int, frame: FrameType | None) -> None:
-    code = EXIT_CODES[number]
+    if self.code and self._abort is not None:
+      self._abort(EXIT_CODES[number])
+      return
+    if number == signal.SIGINT and self._abort is None:
+      signal.signal(number, self._previous[number])  # for the second SIGINT
     if not self.code:
-      self.code = code
+      self.code = EXIT_CODES[number]
       if self.on_stop is not None:
         self.on_stop()
-    elif self._abort is not None:
-      self._abort(code)
-    else:
-      signal.signal(number, self._previous[number])
-      os.kill(os.getpid(), number)
 
 
 def ignore() -> None:

@@ -1,15 +1,13 @@
-"""StopSignals: the first signal asks, the second stops; handlers are restored."""
+"""StopSignals: the first signal asks to stop, a second Ctrl-C stops at once."""
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from ssljax.errors import INTERRUPTED, TERMINATED
-from ssljax.runtime.signals import StopSignals
+from ssljax.runtime.signals import EXIT_CODES, StopSignals
 
 
 @pytest.mark.parametrize(
@@ -43,16 +41,37 @@ def test_the_second_signal_calls_abort():
   assert codes == [TERMINATED]
 
 
-def test_a_second_sigterm_ends_the_process():
-  code = (
-    "import os, signal, time\n"
-    "from ssljax.runtime.signals import StopSignals\n"
-    "with StopSignals():\n"
-    "  for _ in range(2): os.kill(os.getpid(), signal.SIGTERM)\n"
-    "  time.sleep(60)\n"
-  )
-  done = subprocess.run([sys.executable, "-c", code], timeout=30)
-  assert done.returncode == -signal.SIGTERM
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_repeated_sigterm_is_ignored(first):
+  unhandled = []
+  before = signal.signal(signal.SIGTERM, lambda *args: unhandled.append(args))
+  try:
+    with StopSignals() as stop:
+      for number in (first, signal.SIGTERM, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+      assert stop.code == EXIT_CODES[first]
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert unhandled == []
+
+
+def test_an_interrupt_after_a_sigterm_is_the_first_one():
+  with StopSignals() as stop:
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+      os.kill(os.getpid(), signal.SIGINT)
+    assert stop.code == TERMINATED
+
+
+def test_a_handler_that_python_did_not_install_is_left_alone(monkeypatch):
+  before = signal.getsignal(signal.SIGTERM)
+  with monkeypatch.context() as patch:
+    patch.setattr(signal, "getsignal", lambda number: None)
+    with StopSignals(signals=(signal.SIGTERM,)):
+      patch.undo()
+      assert signal.getsignal(signal.SIGTERM) is before
+  assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_handler_taken_by_a_library_can_be_taken_back():

@@ -3,6 +3,8 @@
 import functools
 import importlib
 import json
+import os
+import signal
 from types import SimpleNamespace
 
 import jax
@@ -42,7 +44,11 @@ def place(tmp_path_factory):
 
 
 def train_with(place, name: str, metrics, **keys):
-  """Runs training; `metrics[k]` replaces validation metrics of evaluation k + 1."""
+  """Runs training; `metrics[k]` replaces validation metrics of evaluation k + 1.
+
+  The run gets a SIGTERM while it evaluates the selected step. `unhandled` has an entry
+  if the run leaves it to the handler of this process.
+  """
   config = base.get_config("supervised")
   config.update(
     data=str(place / "data"),
@@ -58,7 +64,9 @@ def train_with(place, name: str, metrics, **keys):
     **keys,
   )
   replacements, logits, params = iter(metrics), [], []
+  unhandled = []
   measure, score = train.classification_metrics, train.score.score
+  run_metrics = train.evaluation.run_metrics
 
   def replaced(*args):
     return measure(*args) | next(replacements, {})
@@ -68,11 +76,20 @@ def train_with(place, name: str, metrics, **keys):
     logits.append(score(step, step_params, *args))
     return logits[-1]
 
+  def terminated(*args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return run_metrics(*args)
+
   workdir = place / name
+  before = signal.signal(signal.SIGTERM, lambda *args: unhandled.append(args))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(train, "classification_metrics", replaced)
     patch.setattr(train.score, "score", recorded)
-    assert train.run(config.to_dict(), workdir) == 0
+    patch.setattr(train.evaluation, "run_metrics", terminated)
+    try:
+      assert train.run(config.to_dict(), workdir) == 0
+    finally:
+      signal.signal(signal.SIGTERM, before)
   text = (workdir / "metrics.jsonl").read_text()
   return SimpleNamespace(
     workdir=workdir,
@@ -81,6 +98,7 @@ def train_with(place, name: str, metrics, **keys):
     # Of each evaluation, then of the selected step on validation and test.
     logits=logits,
     params=params,
+    unhandled=unhandled,
   )
 
 
@@ -112,6 +130,10 @@ def test_a_run_stops_if_its_patience_ends_without_an_improvement(by_f1, by_auroc
   assert by_f1.result["steps"] == 10
   assert evaluated_steps(by_auroc) == [2, 4, 6, 8]
   assert by_auroc.result["steps"] == 8
+
+
+def test_a_sigterm_during_the_last_evaluation_does_not_cost_the_results(by_f1):
+  assert by_f1.unhandled == []
 
 
 def test_the_first_of_equally_good_steps_is_selected(by_f1):
