@@ -1,16 +1,23 @@
 """Loads the trained model of a run from its best checkpoint."""
 
+import functools
+import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from ssljax import run_config
 from ssljax.assets.encoders import resolve
+from ssljax.batch import Rows, Texts
+from ssljax.errors import UserError
 from ssljax.inference.score import EvalStep
-from ssljax.method import Method
+from ssljax.method import Method, Sizes
 from ssljax.models.classifier import Classifier
 from ssljax.training import build, checkpoint
-from ssljax.training.step import make_eval_step
+from ssljax.training.step import from_saved, make_eval_step
 
 
 class TrainedModel(NamedTuple):
@@ -44,16 +51,48 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
 
   Raises:
     UserError: the folder holds no run, the run has no checkpoint yet, or its encoder
-      can't be found.
+      can't be found or doesn't fit the checkpoint.
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
   config["dtype"] = dtype or config["dtype"]
-  step, params, notes = checkpoint.restore_params(workdir / "checkpoints")
-  labels = tuple(config["resolved"]["labels"])
+  method, resolved = build.make_method(config), config["resolved"]
+  sizes = Sizes(**resolved["sizes"])
+  step, params, notes = checkpoint.restore_params(
+    workdir / "checkpoints",
+    functools.partial(from_saved, method=method, sizes=sizes, prng=config["prng"]),
+  )
+  labels = tuple(resolved["labels"])
   encoder = resolve(config["encoder"])
-  method = build.make_method(config)
   model = build.make_classifier(config, method, encoder, len(labels))
   for note in notes:
     print(note, file=sys.stderr)  # predict writes its rows to standard output
+  difference = _first_difference(params, model)
+  if difference:
+    raise UserError(
+      f"{workdir}: its parameters don't fit the encoder {config['encoder']}:"
+      f" {difference}; restore the encoder that the run was trained with"
+    )
   return TrainedModel(workdir, config, labels, step, params, model, method, encoder)
+
+
+def _first_difference(params: Any, model: Classifier) -> str | None:
+  """The first parameter whose shape isn't that of the model, in words."""
+  token = jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
+  text = Texts((Rows(token, token, token, token),), jnp.zeros((1, 1), jnp.int32))
+  wanted = jax.eval_shape(model.init, jax.random.key(0), (text,))["params"]
+  saved, expected = _shapes(params), _shapes(wanted)
+  for name in sorted(saved.keys() | expected.keys()):
+    if saved.get(name) != expected.get(name):
+      there, here = saved.get(name, "absent"), expected.get(name, "absent")
+      return f"{name} is {there} in the checkpoint and {here} in the model"
+  return None
+
+
+def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+  """Shapes by name, without empty arrays, which checkpoints don't have."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    if math.prod(leaf.shape)
+  }

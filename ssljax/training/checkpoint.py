@@ -22,21 +22,23 @@ from ssljax.training import pytrees
 
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the names of Orbax's unfinished folders
 
-# (step, record) -> (restored tree, its SHA-256 when it was saved)
-_Read = Callable[[int, dict], tuple[Any, str | None]]
+# (step, record) -> (result, tree to verify, SHA-256 of this tree when it was saved)
+_Read = Callable[[int, dict], tuple[Any, Any, str]]
 
 
-def restore_params(folder: str | Path) -> tuple[int, Any, list[str]]:
+def restore_params(
+  folder: str | Path, from_saved: Callable[[dict], Any]
+) -> tuple[int, Any, list[str]]:
   """Reads the parameters of the best step, without optimiser and method state.
 
   If the best checkpoint is damaged, the newest good one is used. The SHA-256 in the
   checkpoint verifies the parameters. Version 0.1.0 saved only a SHA-256 of the whole
-  state; in its checkpoints, only unreadable arrays and changed metadata are noticed.
-
-    step, params, notes = restore_params("runs/demo/checkpoints")
+  state; of its checkpoints, the whole state is read and verified.
 
   Args:
     folder: the `checkpoints` folder of a run.
+    from_saved: rebuilds the whole state from nested dicts of NumPy arrays, such as
+      `step.from_saved`. Called for checkpoints of version 0.1.0 only.
 
   Returns:
     (step, params, notes). `params` are nested dicts of NumPy arrays: the moving average
@@ -48,7 +50,9 @@ def restore_params(folder: str | Path) -> tuple[int, Any, list[str]]:
   if not Path(folder).is_dir():
     raise _no_checkpoint(folder)
   with contextlib.closing(Checkpoints(folder)) as checkpoints:
-    params, step = checkpoints._restore_best(checkpoints._read_params)
+    params, step = checkpoints._restore_best(
+      functools.partial(checkpoints._read_params, from_saved)
+    )
     return step, params, checkpoints.notes
 
 
@@ -193,45 +197,50 @@ class Checkpoints:
     return tree, step
 
   def _try(self, step: int, read: _Read) -> tuple[Any, dict | None, str | None]:
-    """(tree, meta, None), or (None, None, the problem in one line) if it is damaged."""
-    tree, meta, expected, problem = None, None, None, None
+    """(result, meta, None), or (None, None, the problem in one line) if damaged."""
+    result, meta, tree, expected, problem = None, None, None, None, None
     _silence_dropped_reads()
     # From JSON to TensorStore, each kind of damage raises a different type.
     try:
       record = self._read_record(step)
       meta = record["meta"]
-      tree, expected = read(step, record)
+      result, tree, expected = read(step, record)
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     # A file may be damaged for one process only, but all processes must restore the
     # same step, and all must call sha256.
     problem = _agree(problem)
-    if problem is None and expected and pytrees.sha256(tree) != expected:
+    if problem is None and pytrees.sha256(tree) != expected:
       problem = "its bytes have changed since it was saved (SHA-256 differs)"
     problem = _agree(problem)
     if problem is None:
-      return tree, meta, None
+      return result, meta, None
     self._bad.add(step)
     self._values.pop(step, None)
     return None, None, problem
 
-  def _read_state(self, abstract: Any, step: int, record: dict) -> tuple[Any, str]:
+  def _read_state(self, abstract: Any, step: int, record: dict) -> tuple[Any, Any, str]:
     wanted = pytrees.to_named(abstract, abstract=True)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
     named = self._manager.restore(step, args=args).state
     state = jax.block_until_ready(pytrees.from_named(named, abstract))
-    return state, record["meta"]["state_sha256"]
+    return state, state, record["meta"]["state_sha256"]
 
-  def _read_params(self, step: int, record: dict) -> tuple[Any, str | None]:
+  def _read_params(
+    self, from_saved: Callable[[dict], Any], step: int, record: dict
+  ) -> tuple[Any, Any, str]:
     folder = self._folder / str(step) / "state"
     tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
     name = _params_name(tree)
+    expected = record.get("params_sha256")  # version 0.1.0 didn't save it
     as_struct = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
-    shapes = {name: jax.tree.map(as_struct, tree[name])}
+    shapes = jax.tree.map(as_struct, {name: tree[name]} if expected else tree)
     as_numpy = jax.tree.map(lambda a: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
     partial = ocp.args.PyTreeRestore(shapes, as_numpy, partial_restore=True)
-    restored = self._manager.restore(step, args=ocp.args.Composite(state=partial))
-    return restored.state[name], record.get("params_sha256")
+    named = self._manager.restore(step, args=ocp.args.Composite(state=partial)).state
+    if expected:
+      return named[name], named[name], expected
+    return named[name], from_saved(named), record["meta"]["state_sha256"]
 
   def _read_record(self, step: int) -> dict:
     """The JSON saved with the state; raises if it has changed since."""

@@ -12,6 +12,7 @@ from ssljax.batch import Batch, Texts
 from ssljax.method import Assignment, Clock, Method, Sizes, Term
 from ssljax.models.classifier import Classifier
 from ssljax.models.forward import ModelForward
+from ssljax.training import pytrees
 
 Array = jax.Array
 MAX_REPORTED_CLASSES = 20  # above, pseudo-labels are not reported by class
@@ -157,6 +158,26 @@ def init_state(
     optimizer.init(params),
     method.init(sizes),
     key,
+  )
+
+
+def from_saved(
+  named: Mapping[str, Any], *, method: Method, sizes: Sizes, prng: str
+) -> TrainState:
+  """The state saved as nested dicts of NumPy arrays, with the same `pytrees.sha256`.
+
+  The optimiser's state stays nested dicts: its leaves are in the same order.
+
+  Args:
+    prng: the implementation of the run's key.
+  """
+  rest = lambda: {"method": method.init(sizes), "key": jax.random.key(0, impl=prng)}
+  return TrainState(
+    step=named["step"],
+    params=named["params"],
+    ema=named.get("ema"),
+    opt=named["opt"],
+    **pytrees.from_named(named, jax.eval_shape(rest)),
   )
 
 

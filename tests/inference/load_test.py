@@ -1,5 +1,8 @@
 """load_trained: the model of a run, without the optimiser and the method's tables."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -7,6 +10,8 @@ import pytest
 
 from ssljax.errors import UserError
 from ssljax.inference.load import load_trained
+from ssljax.training import pytrees
+from tests import old_files
 
 
 def saved_state(workdir, step):
@@ -20,9 +25,32 @@ def saved_state(workdir, step):
     return checkpointer.restore(folder, restore_args=args)
 
 
+@pytest.fixture
+def copy(old_runs, tmp_path):
+  """A copy of the finished run, to be changed."""
+  return shutil.copytree(old_runs / "finished", tmp_path / "run")
+
+
+def add_params_sha256(workdir, step, name):
+  """Completes a checkpoint of version 0.1.0."""
+  path = workdir / "checkpoints" / str(step) / "meta" / "metadata"
+  record = json.loads(path.read_text())
+  record["params_sha256"] = pytrees.sha256(saved_state(workdir, step)[name])
+  path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize(("run", "name"), [("finished", "params"), ("killed", "ema")])
-def test_only_the_parameters_are_read(old_runs, run, name, monkeypatch):
-  """The moving average is what predicts, if the run keeps one."""
+def test_only_the_parameters_are_read(
+  old_runs, tmp_path, run, name, old, monkeypatch, capsys
+):
+  """The moving average predicts, if the run keeps one.
+
+  Checkpoints of version 0.1.0 are read whole, since only the state has a SHA-256.
+  """
+  workdir = shutil.copytree(old_runs / run, tmp_path / run)
+  if not old:
+    add_params_sha256(workdir, 8, name)
   read, restore = [], ocp.CheckpointManager.restore
 
   def recording(self, step, args):
@@ -31,9 +59,11 @@ def test_only_the_parameters_are_read(old_runs, run, name, monkeypatch):
     return restore(self, step, args=args)
 
   monkeypatch.setattr(ocp.CheckpointManager, "restore", recording)
-  trained = load_trained(old_runs / run)
-  assert read == [[name]]
-  state = saved_state(old_runs / run, trained.step)
+  trained = load_trained(workdir)
+  assert trained.step == 8
+  assert capsys.readouterr().err == ""
+  state = saved_state(workdir, 8)
+  assert read == [sorted(state) if old else [name]]
   assert {"opt", "method", name} <= state.keys()
   jax.tree.map(np.testing.assert_array_equal, trained.params, state[name])
 
@@ -56,3 +86,45 @@ def test_a_folder_without_a_run_or_a_checkpoint(old_runs, tmp_path):
   (tmp_path / "config.json").write_text(config)
   with pytest.raises(UserError, match="no checkpoint yet"):
     load_trained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["params/classifier/kernel", "method/margin"])
+def test_a_changed_byte_in_an_old_checkpoint_is_noticed(copy, capsys, name):
+  """Such arrays are still readable: only the SHA-256 of the state differs."""
+  folder = copy / "checkpoints" / "8" / "state"
+  state = saved_state(copy, 8)
+  array = state
+  for key in name.split("/"):
+    array = array[key]
+  array.flat[0] += 1
+  shutil.rmtree(folder)
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    checkpointer.save(folder, state)
+  trained = load_trained(copy)
+  assert trained.step == 24
+  jax.tree.map(
+    np.testing.assert_array_equal, trained.params, saved_state(copy, 24)["params"]
+  )
+  assert "best checkpoint, of step 8: its bytes have changed" in capsys.readouterr().err
+
+
+def test_an_old_checkpoint_with_a_flipped_byte_is_skipped(copy, capsys):
+  files = (copy / "checkpoints" / "8" / "state").rglob("d/*")
+  largest = max(files, key=lambda file: file.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 4
+  largest.write_bytes(content)
+  assert load_trained(copy).step == 24
+  assert "best checkpoint, of step 8" in capsys.readouterr().err
+
+
+def test_an_encoder_of_another_size(copy, old_runs, tmp_path):
+  encoder = shutil.copytree(old_runs / "encoder", tmp_path / "encoder")
+  config = json.loads((encoder / "config.json").read_text())
+  (encoder / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
+  old_files.set_keys(copy, encoder=str(encoder))
+  with pytest.raises(UserError) as error:
+    load_trained(copy)
+  message = str(error.value)
+  assert message.startswith(f"{copy}: its parameters don't fit the encoder {encoder}")
+  assert "classifier/kernel is (3, 16, 2) in the checkpoint and (3, 32, 2)" in message

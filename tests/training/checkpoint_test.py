@@ -241,6 +241,26 @@ def test_a_damaged_best_checkpoint_falls_back_to_the_latest(reopen, tmp_path):
   assert "using step 3" in note
 
 
+def from_saved(named):
+  """Rebuilds a `State`, whose empty arrays and typed key aren't stored as such."""
+  params = lambda saved: saved and saved | {"empty": np.zeros((0, 3), np.float32)}
+  key = jax.random.wrap_key_data(named["key"], impl="rbg")
+  ema = params(named.get("ema"))
+  return State(named["step"], params(named["params"]), named["opt"], ema, key)
+
+
+def unused(named):
+  raise AssertionError("read the whole state")
+
+
+def remove_params_sha256(folder, step):
+  """Makes a checkpoint as version 0.1.0 wrote it."""
+  path = folder / "checkpoints" / str(step) / "meta" / "metadata"
+  record = json.loads(path.read_text())
+  assert record.pop("params_sha256")
+  path.write_text(json.dumps(record))
+
+
 def assert_same(params, state):
   """`params` are those of a state; empty arrays aren't stored."""
   expected = {name: value for name, value in state.items() if value.size}
@@ -257,17 +277,23 @@ def test_restore_params_reads_the_best_step_without_the_rest(reopen, tmp_path, e
   for step, value in {1: 0.9, 2: None, 3: 0.2}.items():
     checkpoints.save(step, make(step, ema), {}, value)
   checkpoints.close()
-  step, params, notes = restore_params(tmp_path / "checkpoints")
+  step, params, notes = restore_params(tmp_path / "checkpoints", unused)
   assert (step, notes) == (1, [])
   assert_same(params, make(1, ema).ema if ema else make(1).params)
 
 
+@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("damage", [truncate, flip, remove, change_meta, empty])
-def test_restore_params_falls_back_as_restore_best_does(reopen, tmp_path, damage):
+def test_restore_params_falls_back_as_restore_best_does(reopen, tmp_path, damage, old):
   fill(reopen(), {3: 0.9, 4: None, 5: 0.2})
   reopen().close()
+  if old:
+    for step in (3, 4, 5):
+      remove_params_sha256(tmp_path, step)
   damage(tmp_path, 3)
-  step, params, notes = restore_params(tmp_path / "checkpoints")
+  step, params, notes = restore_params(
+    tmp_path / "checkpoints", from_saved if old else unused
+  )
   checkpoints = reopen()
   state, expected = checkpoints.restore_best(abstract(make()))
   assert (step, len(notes)) == (expected, len(checkpoints.notes))
@@ -275,21 +301,21 @@ def test_restore_params_falls_back_as_restore_best_does(reopen, tmp_path, damage
   assert_same(params, state.params)
 
 
-def test_restore_params_reads_checkpoints_without_a_digest_of_them(reopen, tmp_path):
-  fill(reopen(), {1: 0.9})
+@pytest.mark.parametrize("ema", [False, True])
+def test_restore_params_verifies_the_state_without_a_sha256_of_the_parameters(
+  reopen, tmp_path, ema
+):
+  reopen().save(1, make(1, ema), {}, 0.9)
   reopen().close()
-  path = tmp_path / "checkpoints" / "1" / "meta" / "metadata"
-  record = json.loads(path.read_text())
-  assert record.pop("params_sha256")
-  path.write_text(json.dumps(record))
-  step, params, notes = restore_params(tmp_path / "checkpoints")
+  remove_params_sha256(tmp_path, 1)
+  step, params, notes = restore_params(tmp_path / "checkpoints", from_saved)
   assert (step, notes) == (1, [])
-  assert_same(params, make(1).params)
+  assert_same(params, make(1, ema).ema if ema else make(1).params)
 
 
 def test_without_checkpoints_there_is_nothing_to_restore(reopen, tmp_path):
   with pytest.raises(UserError, match="no checkpoint yet"):
-    restore_params(tmp_path / "checkpoints")
+    restore_params(tmp_path / "checkpoints", unused)
   assert not (tmp_path / "checkpoints").exists()
   with pytest.raises(UserError, match="no checkpoint yet"):
     reopen().restore_best(abstract(make()))
