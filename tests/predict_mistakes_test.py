@@ -155,7 +155,7 @@ def test_two_columns_of_one_name(tmp_path):
   ("change", "message"),
   [
     ({"threshold": "fpr_2%"}, "no such threshold"),
-    ({"threshold": "7"}, "number from 0 to 1"),
+    ({"threshold": "7"}, "number must be from 0 to 1"),
     ({"target": "there.jsonl"}, "exists"),
     ({"target": "out.csv"}, "ends in .jsonl or .parquet"),
     ({"target": "out.jsonl.gz"}, "ends in .jsonl or .parquet"),

@@ -1,6 +1,5 @@
 """SafetyClassifier: maps texts to calibrated scores with a trained model."""
 
-import contextlib
 import hashlib
 import json
 import sys
@@ -163,9 +162,14 @@ class SafetyClassifier:
     """
     if len(self.labels) != 2:
       raise UserError(f"{evaluation.TWO_CLASSES_ONLY}; leave --threshold out")
-    with contextlib.suppress(ValueError):
-      if 0 <= (value := float(name)) <= 1:
+    try:
+      value = float(name)
+    except ValueError:
+      pass  # a name
+    else:
+      if 0 <= value <= 1:
         return value
+      raise UserError(f"--threshold={name}: a number must be from 0 to 1")
     defined = {n: value for n, value in self.thresholds.items() if value is not None}
     if name in defined:
       return defined[name]

@@ -301,8 +301,9 @@ def test_thresholds_by_name_or_number(classifier):
     classifier.threshold("fpr_7%")
   with pytest.raises(UserError, match="validation data didn't allow"):
     classifier.threshold("best_f1")
-  with pytest.raises(UserError, match="number from 0 to 1"):
-    classifier.threshold("1.5")
+  for number in ("1.5", "-0.1", "nan"):
+    with pytest.raises(UserError, match=f"={number}: a number must be from 0 to 1$"):
+      classifier.threshold(number)
 
 
 def test_a_folder_that_is_neither_a_run_nor_an_export(tmp_path):
