@@ -42,7 +42,6 @@ Factor = Annotated[float, Range(1.0)]  # a growth or decay factor
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 
-
 REQUIRED = inspect.Parameter.empty  # the default of an option that must be given
 
 
