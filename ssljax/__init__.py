@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.api import TrainingResult as TrainingResult
   from ssljax.api import evaluate as evaluate
+  from ssljax.api import load_config as load_config
   from ssljax.api import predict as predict
   from ssljax.api import train as train
   from ssljax.batch import Batch as Batch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.batch import Rows as Rows
   from ssljax.batch import Texts as Texts
   from ssljax.batch import Unlabelled as Unlabelled
-  from ssljax.config_files import load_config as load_config
   from ssljax.errors import RunError as RunError
   from ssljax.errors import UserError as UserError
   from ssljax.inference.classifier import SafetyClassifier as SafetyClassifier
@@ -45,13 +45,12 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.models import load_encoder as load_encoder
 
 _MODULES = {
-  "api": "TrainingResult evaluate predict train",
+  "api": "TrainingResult evaluate load_config predict train",
   "batch": "Batch Labelled Rows Texts Unlabelled",
-  "config_files": "load_config",
   "errors": "RunError UserError",
   "inference.classifier": "SafetyClassifier",
-  "method": "Assignment Clock Evidence Forward Head Method Needs Outputs Rule Sizes Term "
-  "assign_then_learn consistency cross_entropy",
+  "method": "Assignment Clock Evidence Forward Head Method Needs Outputs Rule Sizes "
+  "Term assign_then_learn consistency cross_entropy",
   "models": "load_encoder",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}

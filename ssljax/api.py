@@ -7,6 +7,7 @@ makes sure that `ssljax.train` always means the function (see ssljax/__init__.py
 import dataclasses
 import functools
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,45 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 from absl import flags
 
-from ssljax import config_files, wrappers
+from ssljax import config_files, methods, wrappers
 from ssljax.config import new_workdir, validate
+from ssljax.errors import UserError
 
 if TYPE_CHECKING:
   from ssljax.inference.classifier import SafetyClassifier
+
+
+_DEFAULT_WORKDIRS: set[Path] = set()  # of this process
+_LOCK = threading.Lock()
+
+
+def load_config(source: str | Path, **changes: Any) -> ml_collections.ConfigDict:
+  """Loads a config and changes some of its keys.
+
+  >>> config = load_config("fixmatch", data="pyrit", labels=100, method={"scale": 2.0})
+  >>> config.labels, config.method.threshold
+  (100, 0.95)
+
+  Args:
+    source: name of a config of the package, or path of a file; behind a colon its
+      argument, as in "fixmatch:response" or "fixmatch:prompt+abc".
+    **changes: new values by key; for `method` and `wrapper` a dict of keywords. A
+      `name` in it chooses another method, which starts from its own defaults.
+
+  Returns:
+    The config, locked: setting a key that doesn't exist raises an AttributeError.
+
+  Raises:
+    UserError: no such file or key, a file that fails, or a value of another type.
+  """
+  config = config_files.load(*config_files.find(str(source)))
+  for key, package in (("method", methods), ("wrapper", wrappers)):
+    name = changes[key].get("name") if isinstance(changes.get(key), Mapping) else None
+    if name is not None and name != config[key].name:
+      keywords = package.defaults(name)
+      config[key] = ml_collections.ConfigDict({"name": name, **keywords})
+  config_files.update(config, changes)
+  return config.lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +82,7 @@ class TrainingResult:
 
 
 def train(
-  config: str | Mapping[str, Any] | ml_collections.ConfigDict,
+  config: str | Path | Mapping[str, Any] | ml_collections.ConfigDict,
   workdir: str | Path | None = None,
 ) -> TrainingResult:
   """Trains a classifier, as `python -m ssljax.main` does.
@@ -78,12 +113,19 @@ def train(
     RunError: a loss that is not finite.
     KeyboardInterrupt: a signal stopped the run; calling `train` again continues it.
   """
-  if isinstance(config, str):
-    config = config_files.load_config(config)
+  if isinstance(config, str | Path):
+    config = load_config(config)
   keys = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-  keys = {**keys, "wrapper": wrappers.complete(keys.get("wrapper", {"name": ""}))}
   validate(keys)
-  folder = Path(workdir or new_workdir(keys["name"])).expanduser()
+  for key in ("dry_run", "distributed"):
+    if keys[key]:
+      raise UserError(f"{key}=True is for python -m ssljax.main, not for ssljax.train")
+  keys = {
+    **keys,
+    "method": methods.complete(keys["method"]),
+    "wrapper": wrappers.complete(keys["wrapper"]),
+  }
+  folder = Path(workdir).expanduser() if workdir else _new_workdir(keys["name"])
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # the data loader reads flags of absl
   from ssljax.train import run
@@ -93,6 +135,18 @@ def train(
     raise KeyboardInterrupt(f"{folder}: stopped by a signal and saved")
   result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
   return TrainingResult(folder, result)
+
+
+def _new_workdir(name: str) -> Path:
+  """A new folder for each call, also for two calls within a second."""
+  with _LOCK:
+    first, number = new_workdir(name), 1
+    folder = first
+    while folder in _DEFAULT_WORKDIRS or folder.exists():
+      number += 1
+      folder = first.with_name(f"{first.name}-{number}")
+    _DEFAULT_WORKDIRS.add(folder)
+  return folder
 
 
 def evaluate(

@@ -54,55 +54,55 @@ def guarded(
 
 
 def _parse(argv: Sequence[str], configs: str) -> list[str]:
-  # The keys of a config are known once it is loaded, so it comes first. ml_collections
-  # reads sys.argv as well.
-  words = [argv[0], *sorted(_joined(argv[1:]), key=lambda word: not _is_config(word))]
+  words = normalized(argv[1:])
+  sources = [word for word in words if word.startswith("--config=")]
+  rest = [word for word in words if word not in sources]
+  for word in rest:
+    for key in ("method", "wrapper"):
+      if word.startswith(f"--config.{key}="):
+        _stop(f"{word}: set --config.{key}.name={word.partition('=')[2]}")
+  if len(sources) > 1:
+    _stop(f"--config is given {len(sources)} times: {' '.join(sources)}; give it once")
   with contextlib.ExitStack() as stack:
-    if len(words) > 1 and _is_config(words[1]):
+    if sources:
       try:
-        path, argument = config_files.find(words[1].partition("=")[2], configs)
+        path, argument = config_files.find(sources[0].partition("=")[2], configs)
+        config_files.load(path, argument)  # its mistakes become one line
       except UserError as error:
         _stop(str(error))
-      words[1] = f"--config={path}" + (f":{argument}" if argument else "")
+      # The config comes first: its keys are known once it is loaded.
+      rest.insert(0, f"--config={path}" + (f":{argument}" if argument else ""))
       stack.enter_context(config_files.importing_neighbours(path))
-    sys.argv = words
-    return _parse_flags(words)
+    sys.argv = [argv[0], *rest]  # ml_collections reads sys.argv as well
+    return _parse_flags(sys.argv)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  values = flags.FLAGS
   try:
-    rest = values(argv)
-    if "config" in values and getattr(values, "config", None) is not None:
-      values.config.keys()  # only this raises the error of a config file
+    rest = flags.FLAGS(argv)
+    if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+      flags.FLAGS.config.keys()  # only this loads the config
     return rest
-  except (flags.Error, UserError) as error:
-    message = str(error)
-    if "Traceback" in message:  # ml_collections quotes that of a config file
-      message = f"cannot load the config: {message.strip().splitlines()[-1]}"
-    elif not isinstance(error, UserError):
-      message = f"{message} (--help lists the flags)"
-    _stop(message)
+  except flags.Error as error:
+    _stop(f"{error} (--help lists the flags)")
   except (AttributeError, KeyError):
     _stop(_unknown_key(argv))
-  except (ImportError, SyntaxError) as error:
-    _stop(f"cannot load the config: {type(error).__name__}: {error}")
   except (TypeError, ValueError) as error:
     _stop(f"bad config value: {error}")
 
 
-def _joined(words: Sequence[str]) -> list[str]:
-  """`--config NAME` as one word."""
-  joined = list(words)
-  for i, word in enumerate(words[:-1]):
-    if word in ("--config", "-config"):
-      joined[i : i + 2] = [f"--config={words[i + 1]}"]
-      break
-  return joined
-
-
-def _is_config(word: str) -> bool:
-  return word.startswith(("--config=", "-config="))
+def normalized(words: Sequence[str]) -> list[str]:
+  """The words with every `-config.key value` written as `--config.key=value`."""
+  normalized, rest = [], list(words)
+  while rest:
+    word = rest.pop(0)
+    name = word.lstrip("-").partition("=")[0]
+    if word[:1] == "-" and (name == "config" or name.startswith("config.")):
+      word = f"--{word.lstrip('-')}"
+      if "=" not in word and rest and rest[0][:1] != "-":
+        word = f"{word}={rest.pop(0)}"
+    normalized.append(word)
+  return normalized
 
 
 def _unknown_key(argv: Sequence[str]) -> str:

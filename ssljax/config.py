@@ -142,10 +142,17 @@ def validate(config: Mapping[str, Any]) -> None:
       raise UserError(f"unknown config key --config.{key}{options.nearest(key, known)}")
   missing = sorted(known.difference(config))
   if missing:
+    more = f" and {len(missing) - 5} more keys" if len(missing) > 5 else ""
     raise UserError(
-      f"the config lacks {', '.join(missing)}; start it from "
+      f"the config lacks {', '.join(missing[:5])}{more}; start it from "
       "ssljax.configs.base.get_config(METHOD), or set the keys"
     )
+  for key in MODULES:
+    module = config[key]
+    if not isinstance(module, Mapping) or not isinstance(module.get("name"), str):
+      raise UserError(
+        f"--config.{key}={module!r}: it must have a name, and may have keywords"
+      )
   if not config["data"]:
     raise UserError(
       "no data: set --config.data to a folder with train, validation and test files, "

@@ -3,7 +3,8 @@
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,64 +49,70 @@ def find(source: str, kind: str = "") -> tuple[Path, str]:
   return packaged / f"{name}.py", argument
 
 
-def load_config(source: str, **changes: Any) -> ml_collections.ConfigDict:
-  """Loads a config and changes some of its keys.
-
-  >>> config = load_config("fixmatch", data="pyrit", labels=100, method={"scale": 2.0})
-  >>> config.labels, config.method.threshold
-  (100, 0.95)
-
-  Args:
-    source: name of a config of the package, or path of a file; behind a colon its
-      argument, as in "fixmatch:response" or "fixmatch:prompt+abc".
-    **changes: new values by key; of `method` and `wrapper` a dict of keywords.
-
-  Returns:
-    The config, locked: setting a key that doesn't exist raises an AttributeError.
+def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
+  """Runs `get_config` of a config file, with the argument if there is one.
 
   Raises:
-    UserError: no such file or key, or a value of another type.
+    UserError: whatever the file raises, with the line.
   """
-  path, argument = find(source)
-  with importing_neighbours(path):
-    spec = importlib.util.spec_from_file_location(f"ssljax_config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-      raise UserError(f"--config={path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-  config = module.get_config(*[argument] if argument else [])
-  _update(config, changes, "")
-  return config.lock()
+  try:
+    with importing_neighbours(path):
+      spec = importlib.util.spec_from_file_location(f"ssljax_config_{path.stem}", path)
+      module = importlib.util.module_from_spec(spec)
+      spec.loader.exec_module(module)
+      config = module.get_config(*[argument] if argument else [])
+  except UserError:
+    raise
+  except Exception as error:
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    line = getattr(error, "lineno", None) or (lines or [None])[-1]
+    raise UserError(
+      f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}"
+    ) from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(f"{path}: get_config returns {config!r}, and no ConfigDict")
+  return config
+
+
+def update(
+  config: ml_collections.ConfigDict, changes: Mapping[str, Any], prefix: str = ""
+) -> None:
+  """Sets keys of a config; a key whose value has keys takes a mapping.
+
+  Raises:
+    UserError: no such key, or a value of another type.
+  """
+  for key, value in changes.items():
+    if key not in config:
+      raise UserError(
+        f"unknown config key {prefix}{key}{options.nearest(key, config.keys())}"
+      )
+    if isinstance(config[key], ml_collections.ConfigDict):
+      if not isinstance(value, Mapping):
+        raise UserError(f"config key {prefix}{key}={value!r}: give a mapping of keys")
+      update(config[key], value, f"{prefix}{key}.")
+      continue
+    if isinstance(config[key], tuple) and isinstance(value, str | list):
+      value = tuple(value.split(",") if isinstance(value, str) else value)
+    try:
+      config[key] = value
+    except TypeError as error:
+      raise UserError(f"config key {prefix}{key}={value!r}: {error}") from None
 
 
 @contextlib.contextmanager
 def importing_neighbours(path: Path) -> Iterator[None]:
   """Inside the block, `import configs` finds the folder of a config file.
 
-  This lets the files of a checkout's configs/ import each other in any working directory.
+  This lets the files of a checkout's configs/ import each other from any directory.
   """
   parent = str(path.resolve().parent.parent)
+  if parent in sys.path:
+    yield
+    return
   sys.path.append(parent)
   try:
     yield
   finally:
     sys.path.remove(parent)
-
-
-def _update(config: ml_collections.ConfigDict, changes: dict, prefix: str) -> None:
-  for key, value in changes.items():
-    if key not in config:
-      raise UserError(
-        f"unknown config key {prefix}{key}{options.nearest(key, config.keys())}"
-      )
-    if isinstance(value, dict):
-      _update(config[key], value, f"{prefix}{key}.")
-      continue
-    if isinstance(value, list) or (
-      isinstance(value, str) and isinstance(config[key], tuple)
-    ):
-      value = tuple(value) if isinstance(value, list) else (value,)
-    try:
-      config[key] = value
-    except TypeError as error:
-      raise UserError(f"config key {prefix}{key}={value!r}: {error}") from None

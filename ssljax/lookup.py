@@ -26,10 +26,11 @@ def module(package: ModuleType, name: str) -> ModuleType:
   kind = _kind(package)
   if "." not in name:
     if name not in names(package):
+      hint = options.nearest(name, names(package))
       raise UserError(
-        f"unknown {kind} {name!r} (--config.{kind}.name)"
-        f"{options.nearest(name, names(package))}; for a module of your own, give its "
-        f"dotted name, such as my_package.my_{kind}"
+        f"unknown {kind} {name!r} (--config.{kind}.name){hint}"
+        f"{'' if hint.endswith('?') else '.'} A module of your own needs its dotted "
+        f"name, such as my_package.my_{kind}"
       )
     return importlib.import_module(f"{package.__name__}.{name}")
   try:

@@ -17,6 +17,7 @@ config_flags.DEFINE_config_file("config", None, "a config: its name or its file"
 flags.DEFINE_string("workdir", None, "folder of the run; default runs/<name>-<time>")
 flags.DEFINE_bool("list_keys", False, "print the keys of the config and stop")
 
+_PACKAGES = {"method": methods, "wrapper": wrappers}
 # Flags of a method or wrapper that replaces the config's: {"method": {"name": …}}.
 _MODULE_FLAGS: dict[str, dict[str, str]] = {}
 
@@ -24,7 +25,7 @@ _MODULE_FLAGS: dict[str, dict[str, str]] = {}
 def main() -> int:
   config = flags.FLAGS.config
   if flags.FLAGS.list_keys:
-    print("\n".join(list_keys(config)))
+    print("\n".join(list_keys(config and config.to_dict())))
     return 0
   if config is None:
     names = [file.stem for file in config_files.folder().glob("[a-z]*.py")]
@@ -34,8 +35,9 @@ def main() -> int:
     )
   config = config.to_dict()
   config |= _chosen_modules(config)
-  config["wrapper"] = wrappers.complete(config.get("wrapper", {"name": ""}))
   validate(config)  # before the slow imports
+  config["method"] = methods.complete(config["method"])
+  config["wrapper"] = wrappers.complete(config["wrapper"])
   workdir = Path(flags.FLAGS.workdir or new_workdir(config["name"])).expanduser()
   if config["distributed"]:
     if not flags.FLAGS.workdir:
@@ -69,8 +71,10 @@ def _chosen_modules(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Name and keywords of each method or wrapper that is chosen by a flag."""
   chosen = {}
   for key, texts in _MODULE_FLAGS.items():
-    package = {"method": methods, "wrapper": wrappers}[key]
-    described = package.describe(texts["name"])
+    if not texts["name"]:
+      chosen[key] = {"name": ""}
+      continue
+    described = _PACKAGES[key].describe(texts["name"])
     try:
       given = {
         name: options.parse(described[name], text) if name in described else text
@@ -85,16 +89,16 @@ def _chosen_modules(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   return chosen
 
 
-def list_keys(config) -> list[str]:
+def list_keys(config: dict[str, Any] | None) -> list[str]:
   """A line for each key; also the keywords of the config's method, if there is one."""
   lines = options.listing(KEYS, "--config.")
   if config is None:
     return [*lines, "With --config=METHOD its keywords are listed as well."]
-  for key, package in (("method", methods), ("wrapper", wrappers)):
-    if config[key].name:
-      described = package.describe(config[key].name)
-      lines += ["", f"{key} {config[key].name}:"]
-      lines += options.listing(described, f"--config.{key}.")
+  config = config | _chosen_modules(config)
+  for key, package in _PACKAGES.items():
+    if name := config.get(key, {}).get("name"):
+      lines += ["", f"{key} {name}:"]
+      lines += options.listing(package.describe(name), f"--config.{key}.")
   return lines
 
 
@@ -121,5 +125,5 @@ def join_processes() -> None:
 
 
 if __name__ == "__main__":
-  sys.argv = take_module_flags(sys.argv)
+  sys.argv = take_module_flags(cli.normalized(sys.argv))
   cli.run(main)

@@ -1,5 +1,6 @@
 """The saved config of a run: reads it, completes it and compares it with another."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,8 +74,8 @@ def continued(
       continue  # another method: `difference` will say so
     old = complete_config[module] if module else complete_config
     for name, option in described.items():
-      newer = name not in there and name in old
-      if newer and values[name] == option.default and old[name] != option.default:
+      newer = name not in there and old.get(name, option.default) != option.default
+      if newer and values.get(name, option.default) == option.default:
         values[name] = old[name]
         notes.append(
           f"{prefix}{name}={options.show(old[name])}: the run was started by a version "
@@ -112,7 +113,9 @@ def _keywords(config: Mapping[str, Any]) -> dict[str, dict[str, Option]]:
   for module, package in (("method", methods), ("wrapper", wrappers)):
     name = config.get(module, {}).get("name")
     if name:
-      described[module] = package.describe(name)
+      # A method of another package may be missing; whoever runs it will say so.
+      with contextlib.suppress(UserError):
+        described[module] = package.describe(name)
   return described
 
 

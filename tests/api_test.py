@@ -139,6 +139,29 @@ def test_load_config_names_mistakes(source, changes, message):
     ssljax.load_config(source, **changes)
 
 
+def test_another_method_starts_from_its_own_defaults():
+  config = ssljax.load_config("fixmatch", method={"name": "uda", "scale": 2.0})
+  assert config.method.threshold == 0.8
+  assert config.method.scale == 2.0
+  assert ssljax.load_config("fixmatch", strong="llm,words").strong == ("llm", "words")
+
+
+def test_keywords_that_a_config_leaves_out_are_filled_in(place, config, result):
+  keys = config.to_dict() | {"method": {"name": "fixmatch"}}
+  del keys["method"]["name"]
+  with pytest.raises(ssljax.UserError, match=r"--config\.method=.*must have a name"):
+    ssljax.train(keys, place / "nameless")
+  keys["method"] = {"name": "fixmatch"}
+  again = ssljax.train(keys, place / "run")  # the finished run has all keywords
+  assert again.metrics == result.metrics
+
+
+@pytest.mark.parametrize("key", ["dry_run", "distributed"])
+def test_what_only_the_command_can_do_is_refused(place, config, key):
+  with pytest.raises(ssljax.UserError, match=f"{key}=True is for python -m"):
+    ssljax.train(config.to_dict() | {key: True}, place / "refused")
+
+
 def test_train_names_a_mistake_before_it_writes(place, config):
   bad = config.copy_and_resolve_references()
   with bad.unlocked():

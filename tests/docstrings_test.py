@@ -10,7 +10,6 @@ from tests import old_files
 
 MODULES = [
   "ssljax.api",
-  "ssljax.config_files",
   "ssljax.evals.classification",
   "ssljax.inference.classifier",
   "ssljax.methods",

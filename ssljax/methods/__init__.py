@@ -30,6 +30,11 @@ def defaults(name: str) -> dict[str, Any]:
   return {key: option.default for key, option in describe(name).items()}
 
 
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+  """`config` with the defaults of the keywords that it leaves out."""
+  return {**defaults(config["name"]), **config}
+
+
 def make(config: Mapping[str, Any]) -> Method:
   """Builds the method `config["name"]`; the other items are its keywords.
 

@@ -63,6 +63,12 @@ def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") ->
       wrapper doesn't support the method.
   """
   if not config["name"]:
+    for key in config:
+      if key != "name":
+        raise UserError(
+          f"--config.wrapper.{key} is set, but no wrapper is chosen; set "
+          "--config.wrapper.name"
+        )
     return method
   make, views = lookup.bind(_PACKAGE, config), method.needs.views
   if not {"weak", "strong"} <= {*views}:
