@@ -1,9 +1,10 @@
 """Finds config files by name or path, and loads them."""
 
 import contextlib
-import importlib.util
+import importlib.machinery
 import sys
 import traceback
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
   """
   try:
     with importing_neighbours(path):
-      spec = importlib.util.spec_from_file_location(f"ssljax_config_{path.stem}", path)
-      module = importlib.util.module_from_spec(spec)
-      spec.loader.exec_module(module)
+      loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", str(path))
+      module = types.ModuleType(loader.name)
+      loader.exec_module(module)
       config = module.get_config(*[argument] if argument else [])
   except UserError:
     raise

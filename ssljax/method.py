@@ -272,7 +272,8 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
     return rule.assign(state, evidence(weak, labelled, batch), clock)
 
   def learn(forward, batch, assigned, clock):
-    return terms(*run(forward, batch, clock.key), batch, assigned)
+    labelled, strong = run(forward, batch, clock.key)
+    return terms(labelled, strong, batch, assigned)
 
   per_text = rule.extra is None and rule.labelled_weight is None
   return Method(

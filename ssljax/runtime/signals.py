@@ -8,7 +8,7 @@ from typing import Any
 
 from ssljax.errors import INTERRUPTED, TERMINATED
 
-EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+EXIT_CODES: dict[int, int] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class StopSignals:
@@ -32,7 +32,7 @@ class StopSignals:
     self,
     on_stop: Callable[[], Any] | None = None,
     abort: Callable[[int], Any] | None = None,
-    signals: tuple[signal.Signals, ...] = tuple(EXIT_CODES),
+    signals: tuple[int, ...] = tuple(EXIT_CODES),
   ):
     """`with` installs the handlers.
 
