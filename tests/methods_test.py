@@ -57,7 +57,7 @@ def test_a_second_step_compiles_nothing(run, parallel):
 
 @pytest.mark.parametrize("run", ["fixmatch"], indirect=True, scope="module")
 def test_sharded_parameters_make_no_difference(run, monkeypatch):
-  monkeypatch.setattr(sharding, "LARGE", 1)
+  monkeypatch.setattr(sharding, "MIN_SHARDED_SIZE", 1)
   state, _ = run.run(range(3))
   sharded, _ = run.run(range(3), devices=run.devices(2, fsdp=2))
   kernel = sharded.params["classifier"]["kernel"]

@@ -1,6 +1,5 @@
 """Loads the trained model of a run from its best checkpoint."""
 
-import functools
 import math
 import sys
 from pathlib import Path
@@ -57,11 +56,13 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   config = run_config.read(workdir)
   config["dtype"] = dtype or config["dtype"]
   method, resolved = build.make_method(config), config["resolved"]
-  sizes = Sizes(**resolved["sizes"])
-  step, params, notes = checkpoint.restore_params(
-    workdir / "checkpoints",
-    functools.partial(from_saved, method=method, sizes=sizes, prng=config["prng"]),
-  )
+
+  def rebuild(saved):  # the state of a checkpoint that has no digest of its parameters
+    sizes = Sizes(**resolved["sizes"])
+    return from_saved(saved, method=method, sizes=sizes, prng=config["prng"])
+
+  checkpoints = workdir / "checkpoints"
+  step, params, notes = checkpoint.restore_params(checkpoints, rebuild)
   labels = tuple(resolved["labels"])
   encoder = resolve(config["encoder"])
   model = build.make_classifier(config, method, encoder, len(labels))
