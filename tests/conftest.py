@@ -1,11 +1,11 @@
 """Sets up JAX for all tests and selects the quick ones.
 
-`pytest -m quick` takes less than three minutes on two cores. Quick are all tests except
-those marked `slow` (a test, a file, or a parameter); of tests/methods_test.py, a few
-cases. Mark a test slow if it takes more than about three seconds on an idle machine;
-the summary of a quick run lists those that did. With --check-modules, a run fails if it
-calls no function of some module of ssljax (tests/module_check.py); CI does so with the
-quick tests.
+`pytest -m quick` leaves out the slow tests. Quick are all tests except those marked
+`slow` (a test, a file, or a parameter); of tests/methods_test.py, a few cases. Mark a
+test slow if it takes more than about three seconds on an idle machine; the summary of a
+quick run lists those that did. With --check-modules, a run fails if it calls no
+function of some module of ssljax (tests/module_check.py); CI does so with the quick
+tests.
 """
 
 import importlib.metadata
