@@ -4,8 +4,7 @@
 `slow` (a test, a file, or a parameter); of tests/methods_test.py, a few cases. Mark a
 test slow if it takes more than about three seconds on an idle machine; the summary of a
 quick run lists those that did. With --check-modules, a run fails if it calls no
-function of some module of ssljax (tests/module_check.py); CI does so with the quick
-tests.
+function of some module of ssljax (tests/module_check.py).
 """
 
 import importlib.metadata
