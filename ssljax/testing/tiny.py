@@ -1,5 +1,6 @@
 """Runs train steps of a method with a tiny model on random texts."""
 
+import collections
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +83,8 @@ class TinyRun:
     # The initial logits are almost equal; 40 times larger, some texts pass thresholds.
     classifier = jax.tree.map(lambda a: a * 40, heads["classifier"])
     self.params = heads | {"encoder": initial_encoder(), "classifier": classifier}
-    self._steps: dict[Any, Callable] = {}
+    self.shapes = collections.defaultdict(set)  # of the batches of `run`, by devices
+    self._steps: dict[sharding.Devices, Callable] = {}
     self._loaders: dict[Any, Loader] = {}
 
   def loader(self, shards: int, packed: bool = True, lengths=(32,)) -> Loader:
@@ -115,8 +117,7 @@ class TinyRun:
 
   def step(self, devices):
     """The compiled train step for these devices."""
-    key = (devices.shards, devices.parallel, devices.mesh.shape["fsdp"])
-    if key not in self._steps:
+    if devices not in self._steps:
       step = make_train_step(
         model=self.model,
         method=self.method,
@@ -127,10 +128,10 @@ class TinyRun:
         axis="data" if devices.parallel == "pmap" else None,
       )
       shardings = sharding.state_shardings(self.state(), devices)
-      self._steps[key] = sharding.compile_train_step(
+      self._steps[devices] = sharding.compile_train_step(
         step, devices, shardings, self.micro > 1
       )
-    return self._steps[key]
+    return self._steps[devices]
 
   def run(
     self,
@@ -157,6 +158,7 @@ class TinyRun:
     metrics: Metrics = {}
     for t in steps:
       batch, hidden = self._loaders[key].batch(t)
+      self.shapes[devices].add(str(jax.tree.map(np.shape, batch)))
       placed = sharding.put_batch(change(batch), hidden, devices, self.micro > 1)
       state, metrics = self.step(devices)(state, *placed)
     return state, metrics
