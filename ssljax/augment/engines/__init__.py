@@ -1,7 +1,6 @@
 """Engines of `python -m ssljax.augment`: one module or package each, found by name."""
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,20 +35,20 @@ def make(
       value is out of its keyword's range, or the engine rejects it.
   """
   factory = _factory(name)
-  parameters = inspect.signature(factory).parameters
+  described = options.describe(factory, required=True)
   for key in keywords:
-    if key not in parameters:
+    if key not in described:
       raise UserError(
         f"unknown config key --config.{key} of engine {name}"
-        f"{options.nearest(key, parameters)}"
+        f"{options.nearest(key, described)}"
       )
-  arguments = {k: v for k, v in (shared or {}).items() if k in parameters}
+  arguments = {k: v for k, v in (shared or {}).items() if k in described}
   arguments |= keywords
-  for key, parameter in parameters.items():
-    if parameter.default is inspect.Parameter.empty and key not in arguments:
+  for key, option in described.items():
+    if option.default is options.REQUIRED and key not in arguments:
       raise UserError(f"engine {name} needs --config.{key}")
   try:
-    options.check(options.describe(factory, required=True), keywords)
+    options.check(described, keywords)
   except ValueError as error:
     raise UserError(f"--config.{error}") from None
   return factory(**arguments)

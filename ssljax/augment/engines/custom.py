@@ -48,8 +48,6 @@ def make(
       texts = [sources[i] for i in rows]
       try:
         results = call(texts, **keywords)
-      except UserError:
-        raise
       except Exception as error:
         raise UserError(
           f"{function} failed on {len(texts)} texts, the first with id {texts[0].id}:"

@@ -30,11 +30,10 @@ def make(
       raise UserError(f"config.forms: {form}; choose from {', '.join(OBFUSCATIONS)}")
 
   def candidates(source: Source, number: int) -> list[Candidate]:
-    first = seeded.number(seed, source.text)
+    first = seeded.number(seed, source.text) + number
     rng = seeded.generator(seed, source.text, number)
     for turn in range(len(forms)):
-      form = forms[(first + number + turn) % len(forms)]
-      text = OBFUSCATIONS[form](source.text, rng)
+      text = OBFUSCATIONS[forms[(first + turn) % len(forms)]](source.text, rng)
       if text != source.text:  # leetspeak can't change a text of digits, for example
         return [Candidate(text, source.response)]
     return [] if number else [Candidate(problem="nothing to change")]

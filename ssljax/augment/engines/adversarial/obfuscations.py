@@ -9,6 +9,7 @@ import codecs
 import functools
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,32 +30,22 @@ ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 def leet(text: str, rng: np.random.Generator) -> str:
   """Replaces some or all letters by similar digits: b4k3."""
   chosen = _choose([ord(char) in LEET for char in text], rng)
-  return "".join(
-    char.translate(LEET) if hit else char
-    for char, hit in zip(text, chosen, strict=True)
-  )
+  return "".join(_replace(text, text.translate(LEET), chosen))
 
 
 def homoglyphs(text: str, rng: np.random.Generator) -> str:
   """Replaces some or all letters by look-alikes of other scripts."""
   chosen = _choose([char in HOMOGLYPHS for char in text], rng)
-  letters = [HOMOGLYPHS[c] if hit else c for c, hit in zip(text, chosen, strict=True)]
-  draws = rng.random(len(text)).tolist()
-  return "".join(
-    choices[int(draw * len(choices))]
-    for choices, draw in zip(letters, draws, strict=True)
-  )
+  letters = _replace(text, [HOMOGLYPHS.get(char, char) for char in text], chosen)
+  return "".join(choices[int(rng.random() * len(choices))] for choices in letters)
 
 
 def zero_width(text: str, rng: np.random.Generator) -> str:
   """Inserts invisible characters between some or all letters of a word."""
   inside = [a.isalnum() and b.isalnum() for a, b in itertools.pairwise(text)]
   chosen = _choose([False, *inside][: len(text)], rng)
-  draws = (rng.random(len(text)) * len(ZERO_WIDTH)).astype(int).tolist()
-  return "".join(
-    ZERO_WIDTH[k] + char if hit else char
-    for char, hit, k in zip(text, chosen, draws, strict=True)
-  )
+  new = [ZERO_WIDTH[int(rng.random() * len(ZERO_WIDTH))] + char for char in text]
+  return "".join(_replace(text, new, chosen))
 
 
 def spacing(text: str, rng: np.random.Generator) -> str:
@@ -65,9 +56,7 @@ def spacing(text: str, rng: np.random.Generator) -> str:
   if separator == " ":  # wider gaps, so that the word boundaries aren't lost
     parts[::2] = [gap.replace(" ", "   ") for gap in parts[::2]]
   chosen = _choose([True] * len(words), rng)
-  parts[1::2] = [
-    separator.join(w) if hit else w for w, hit in zip(words, chosen, strict=True)
-  ]
+  parts[1::2] = _replace(words, [separator.join(word) for word in words], chosen)
   return "".join(parts)
 
 
@@ -110,9 +99,9 @@ OBFUSCATIONS = {
 @functools.cache
 def load_templates(name: str) -> tuple[str, ...]:
   """Reads templates/<name>.txt, where lines of three dashes separate the templates."""
-  path = Path(__file__).parent / "templates" / f"{name}.txt"
-  content = path.read_text(encoding="utf-8")
-  return tuple(part.strip("\n") for part in content.split("\n---\n"))
+  path = Path(__file__).with_name("templates") / f"{name}.txt"
+  parts = path.read_text(encoding="utf-8").split("\n---\n")
+  return tuple(part.strip("\n") for part in parts)
 
 
 def _fill_template(name: str, text: str, rng: np.random.Generator) -> str:
@@ -126,4 +115,8 @@ def _choose(eligible: list[bool], rng: np.random.Generator) -> list[bool]:
   share = 1 / 3 + 2 / 3 * rng.random()
   draws = np.where(eligible, rng.random(len(eligible)), 2.0)  # 2: never chosen
   # The threshold is at least the smallest draw, so that something changes.
-  return (draws <= min(max(share, draws.min(initial=1.0)), 1.0)).tolist()
+  return (draws <= max(share, draws.min(initial=1.0))).tolist()
+
+
+def _replace(old: Sequence[str], new: Sequence[str], chosen: list[bool]) -> list[str]:
+  return [b if hit else a for a, b, hit in zip(old, new, chosen, strict=True)]

@@ -12,10 +12,7 @@ import subprocess
 import unicodedata
 from collections.abc import Sequence
 
-from ssljax.augment.engines.backtranslation.translator import (
-  Translator,
-  TranslatorError,
-)
+from ssljax.augment.engines.backtranslation import translator
 from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
 
@@ -31,7 +28,7 @@ TIMEOUT, SENTENCE_TIMEOUT = 30.0, 0.5
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 
 
-def make_translator(language: str, pivots: Sequence[str]) -> Translator:
+def make_translator(language: str, pivots: Sequence[str]) -> translator.Translator:
   """Creates a translator between a language and each of the pivots.
 
   Raises:
@@ -44,75 +41,63 @@ def make_translator(language: str, pivots: Sequence[str]) -> Translator:
       f" {' '.join(packages)}`, or use --config.translator=marian"
     )
   listed = subprocess.run([PROGRAM, "-l"], capture_output=True, text=True, check=False)
-  modes = {
-    pair: _find_mode(*pair, listed.stdout.split(), pivot)
-    for pivot in pivots
-    for pair in ((language, pivot), (pivot, language))
-  }
+  installed = listed.stdout.split()
+  modes = {}
+  for pivot in pivots:
+    for source, target in ((language, pivot), (pivot, language)):
+      mode = _mode_name(source, target)
+      names = [name for name in (mode, f"{source}-{target}") if name in installed]
+      if not names:
+        raise UserError(
+          f"config.pivots: the apertium pair {mode} is not installed (installed:"
+          f" {', '.join(installed) or 'none'}); try"
+          f" `apt-get install -y apertium-{mode}`, look for pairs with"
+          f" `apt-cache search apertium`, or remove {pivot}"
+        )
+      modes[source, target] = names[0]
 
   def translate(texts: list[str], source: str, target: str) -> list[str]:
     # Control characters and combining accents break Apertium.
     composed = (unicodedata.normalize("NFC", text) for text in texts)
     cleaned = [" ".join(UNPRINTABLE.sub(" ", text).split()) for text in composed]
-    translations = (
+    return [
       translation
-      for batch in chunked(filter(None, cleaned), BATCH)
+      for batch in chunked(cleaned, BATCH)
       for translation in _translate_batch(modes[source, target], batch)
-    )
-    return [next(translations) if text else "" for text in cleaned]
+    ]
 
-  return Translator("apertium", modes, translate)
+  return translator.Translator(modes, translate)
 
 
 def _translate_batch(mode: str, texts: list[str]) -> list[str]:
   """Translates in one process; bisects the batch if the output doesn't match it."""
-  *translations, _ = _run(mode, texts).split("\n\n")
+  timeout = TIMEOUT + SENTENCE_TIMEOUT * len(texts)
+  process = subprocess.run(
+    # `timeout` also kills the children. `-u` leaves unknown words unmarked.
+    ["timeout", "--signal=KILL", str(timeout), PROGRAM, "-u", mode],
+    input="".join(f"{text}\n\n" for text in texts),  # an empty line ends a sentence
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    env={**os.environ, "LC_ALL": "C.UTF-8"},
+    encoding="utf-8",
+    errors="replace",
+    check=False,
+  )
+  if process.returncode == -signal.SIGKILL:
+    raise translator.TranslatorError(f"apertium {mode} hangs")
+  if process.returncode != 0:
+    raise translator.TranslatorError(
+      f"apertium {mode} ended with code {process.returncode}"
+    )
+  *translations, _ = process.stdout.split("\n\n")
   if len(translations) == len(texts) and all(map(str.strip, translations)):
     # A word that Apertium drops leaves its spaces behind.
     return [" ".join(translation.split()) for translation in translations]
   if len(texts) == 1:
-    raise TranslatorError(f"apertium {mode} gave no answer")
+    raise translator.TranslatorError(f"apertium {mode} gave no answer")
   half = len(texts) // 2
   return _translate_batch(mode, texts[:half]) + _translate_batch(mode, texts[half:])
 
 
-def _run(mode: str, texts: list[str]) -> str:
-  """Returns the output of `apertium -u`, which doesn't mark unknown words."""
-  process = subprocess.Popen(
-    [PROGRAM, "-u", mode],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
-    env={**os.environ, "LC_ALL": "C.UTF-8"},
-    start_new_session=True,  # so that the whole pipeline can be killed
-  )
-  # Apertium also ends a sentence at an empty line.
-  lines = "".join(text + "\n\n" for text in texts).encode()
-  try:
-    output, _ = process.communicate(lines, TIMEOUT + SENTENCE_TIMEOUT * len(texts))
-  except subprocess.TimeoutExpired:
-    raise TranslatorError(f"apertium {mode} hangs") from None
-  finally:
-    if process.returncode is None:
-      os.killpg(process.pid, signal.SIGKILL)
-      process.communicate()
-  if process.returncode != 0:
-    raise TranslatorError(f"apertium {mode} ended with code {process.returncode}")
-  return output.decode("utf-8", "replace")
-
-
 def _mode_name(source: str, target: str) -> str:
   return f"{CODES.get(source, source)}-{CODES.get(target, target)}"
-
-
-def _find_mode(source: str, target: str, installed: list[str], pivot: str) -> str:
-  """Returns Apertium's name for a translation direction."""
-  mode = _mode_name(source, target)
-  for name in (mode, f"{source}-{target}"):
-    if name in installed:
-      return name
-  raise UserError(
-    f"config.pivots: the apertium pair {mode} is not installed (installed:"
-    f" {', '.join(installed) or 'none'}); try `apt-get install -y apertium-{mode}`,"
-    f" look for pairs with `apt-cache search apertium`, or remove {pivot}"
-  )

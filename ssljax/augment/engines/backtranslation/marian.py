@@ -9,16 +9,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssljax.augment.engines.backtranslation.translator import (
-  Translator,
-  TranslatorError,
-)
+from ssljax.augment.engines.backtranslation.translator import Translator
 from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
 
 # Romanian to English needs the model for all Romance languages.
 NAMES = {("ro", "en"): "opus-mt-roa-en"}
-REQUIRED = ("config.json", "source.spm", "target.spm", "vocab.json")
 MAX_TOKENS = 512  # in a sentence and in its translation, as in the reference
 
 
@@ -38,8 +34,8 @@ def make_translator(
     batch: sentences translated together.
 
   Raises:
-    UserError: torch or a model's folder is missing, or (during the first translation) a
-      model cannot be loaded.
+    UserError: torch or a model's folder is missing, or (during a translation) a model
+      cannot be loaded or the memory doesn't suffice.
   """
   try:
     import torch
@@ -49,21 +45,26 @@ def make_translator(
       "config.translator=marian needs torch: `pip install -e '.[marian]'`, or use"
       " --config.translator=apertium"
     ) from None
-  pairs = [pair for p in pivots for pair in ((language, p), (p, language))]
-  names = {pair: _model_name(pair, models) for pair in pairs}
+  root = Path(models).expanduser() if models else Path("Helsinki-NLP")
+  names = {}  # without `root`, so that the hub and a folder give equal cache keys
+  for pair in (p for pivot in pivots for p in ((language, pivot), (pivot, language))):
+    names[pair] = NAMES.get(pair, "opus-mt-{}-{}".format(*pair))
+    if models and not (root / names[pair]).is_dir():
+      raise UserError(f"config.models={models}: no folder {names[pair]} in this folder")
   device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
   @functools.cache
   def load(name: str):
+    path = str(root / name)
     try:
       # The model is loaded first, since its error without a network is clearer.
-      model = MarianMTModel.from_pretrained(name, dtype=torch.float32)
+      model = MarianMTModel.from_pretrained(path, dtype=torch.float32)
       with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the advice to install sacremoses
-        tokenizer = MarianTokenizer.from_pretrained(name)
+        tokenizer = MarianTokenizer.from_pretrained(path)
     except (OSError, ValueError, TypeError) as error:
       raise UserError(
-        f"the model {name} cannot be loaded ({error}); download it into a folder and"
+        f"the model {path} cannot be loaded ({error}); download it into a folder and"
         " pass --config.models=FOLDER, or use --config.translator=apertium"
       ) from None
     return tokenizer, model.to(device).eval()
@@ -84,28 +85,13 @@ def make_translator(
         with torch.inference_mode():
           ids = model.generate(**inputs, max_length=MAX_TOKENS)
       except torch.OutOfMemoryError as error:
-        if len(rows) == 1:
-          raise TranslatorError(f"marian {target}: out of memory") from error
         raise UserError(
-          f"out of memory with {len(rows)} sentences at once; lower --config.batch"
-          f" (now {batch}) and run the same command again: finished views are kept"
+          f"out of memory with {len(rows)} sentences at once; lower --config.batch (now"
+          f" {batch}) or free memory of {device}, and run the same command again:"
+          " finished views are kept"
         ) from error
       decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
       translations.update(zip(rows, decoded, strict=True))
     return [translations[i] for i in range(len(texts))]
 
-  # Names without owner or folder, so that the hub and a folder give equal cache keys.
-  short_names = {pair: name.rsplit("/", 1)[-1] for pair, name in names.items()}
-  return Translator("marian", short_names, translate)
-
-
-def _model_name(pair: tuple[str, str], models: str) -> str:
-  """Returns the model's name on the hub, or its path in the folder `models`."""
-  name = NAMES.get(pair, "opus-mt-{}-{}".format(*pair))
-  if not models:
-    return f"Helsinki-NLP/{name}"
-  folder = Path(models).expanduser() / name
-  for file in REQUIRED:
-    if not (folder / file).is_file():
-      raise UserError(f"config.models={models}: no file {name}/{file} in this folder")
-  return str(folder)
+  return Translator(names, translate)

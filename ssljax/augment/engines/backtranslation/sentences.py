@@ -7,6 +7,7 @@ anything without letters.
 
 import functools
 import re
+from collections.abc import Iterator
 
 from ssljax.augment.word_edits import Pieces
 from ssljax.errors import UserError
@@ -22,7 +23,7 @@ ABBREVIATIONS = (
 )
 
 
-def split_sentences(text: str, max_length: int = MAX_LENGTH) -> Pieces:
+def split_sentences(text: str) -> Pieces:
   """Returns the sentences (as `words`) and the gaps, which make up the text."""
   tokenizer = _tokenizer()
   gaps, sentences, end = [], [], 0
@@ -32,8 +33,8 @@ def split_sentences(text: str, max_length: int = MAX_LENGTH) -> Pieces:
     fenced ^= fence
     start = line_start + LIST_MARKER.match(line).end()
     body = "" if fence or fenced else text[start : line_start + len(line)]
-    for first, last in tokenizer.span_tokenize(body) if body.strip() else ():
-      for a, b in _cut(body, first, last, max_length):
+    for first, last in tokenizer.span_tokenize(body):
+      for a, b in _cut(body, first, last):
         if LETTER.search(body, a, b):
           gaps.append(text[end : start + a])
           sentences.append(body[a:b])
@@ -42,10 +43,10 @@ def split_sentences(text: str, max_length: int = MAX_LENGTH) -> Pieces:
   return Pieces([*gaps, text[end:]], sentences)
 
 
-def _cut(body: str, first: int, last: int, max_length: int):
+def _cut(body: str, first: int, last: int) -> Iterator[tuple[int, int]]:
   """Cuts a sentence at spaces; yields (start, end) of the parts."""
-  while last - first > max_length:
-    space = body.rfind(" ", first + 1, first + max_length + 1)
+  while last - first > MAX_LENGTH:
+    space = body.rfind(" ", first + 1, first + MAX_LENGTH + 1)
     if space >= 0:
       yield first, space
     else:  # a word of this length is code, which isn't translated

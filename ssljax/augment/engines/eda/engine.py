@@ -11,22 +11,22 @@ frequent senses only, and can use GloVe neighbours instead.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from ssljax.augment import seeded, word_edits
 from ssljax.augment.engine import Candidate, Engine, Source
-from ssljax.augment.engines.eda import glove, tfidf, wordnet
+from ssljax.augment.engines.eda import glove, tfidf
 from ssljax.augment.engines.eda.stop_words import is_stop_word
+from ssljax.augment.engines.eda.wordnet import load_synonyms
 from ssljax.augment.word_edits import Pieces
 from ssljax.data.batches.word_noise import MIN_WORDS
 from ssljax.errors import UserError
-from ssljax.options import Natural, Share
+from ssljax.options import Natural, Range, Share
 
 OPERATIONS = ("replace", "insert", "swap", "delete", "span", "tfidf")
-Synonyms = Callable[[str], Sequence[str]]  # of a lower-case word
 
 
 def make(
@@ -40,8 +40,8 @@ def make(
   alpha_delete: Annotated[Share, "share of the words that delete changes"] = 0.1,
   alpha_span: Annotated[Share, "share of the words that span changes"] = 0.1,
   alpha_tfidf: Annotated[Share, "share of the words that tfidf changes"] = 0.1,
-  synonyms: Annotated[str, "source of the synonyms: glove or wordnet"] = "glove",
-  threshold: Annotated[Share, "least cosine similarity of GloVe neighbours"] = 0.75,
+  synonyms: Annotated[Literal["glove", "wordnet"], "source of the synonyms"] = "glove",
+  threshold: Annotated[float, Range(0.01, 0.99), "least cosine of neighbours"] = 0.75,
   wordnet: Annotated[str, "folder of WordNet; '': search the usual places"] = "",
   data: Annotated[str, "dataset whose words tfidf counts; set by the pipeline"] = "",
   seed: Annotated[Natural, "seed of all random draws"] = 0,
@@ -57,19 +57,21 @@ def make(
   for name in operations or ("none",):
     if name not in alphas:
       raise UserError(f"config.operations: {name}; choose from {', '.join(OPERATIONS)}")
-    if not 0 < alphas[name] <= 1:
+    if not alphas[name]:
       raise UserError(
-        f"config.alpha_{name}={alphas[name]}: must be above 0 and at most 1; to turn"
-        f" {name} off, remove it from config.operations"
+        f"config.alpha_{name}={alphas[name]}: must be above 0; to turn {name} off,"
+        " remove it from config.operations"
       )
-  settings = {
-    "operations": list(operations),
-    "alpha": {name: alphas[name] for name in operations},
-    "seed": seed,
-  }
-  synonyms_of = statistics = None
+  settings: dict[str, Any] = {"operations": list(operations), "seed": seed}
+  settings["alpha"] = {name: alphas[name] for name in operations}
+  synonyms_of = statistics = None  # synonyms_of(lower-case word)
   if "replace" in operations or "insert" in operations:
-    synonyms_of, settings["synonyms"] = _load_synonyms(synonyms, threshold, wordnet)
+    if synonyms == "wordnet":
+      synonyms_of, version = load_synonyms(wordnet)
+      settings["synonyms"] = f"wordnet {version}"
+    else:
+      synonyms_of = glove.load_neighbours(threshold).get
+      settings["synonyms"] = f"{glove.ASSET} {threshold}"
   if "tfidf" in operations:
     statistics = tfidf.load_statistics(data)
     settings["counted"] = statistics.digest
@@ -81,43 +83,30 @@ def make(
     "span": lambda p, at, rng: delete_span(p, at, rng, alpha_span),
     "tfidf": lambda p, at, rng: replace_by_tfidf(p, at, rng, alpha_tfidf, statistics),
   }
-  chosen = [functions[name] for name in operations]
 
   def augment(text: str, number: int) -> str:
     """Returns a changed text, or the text itself if no operation applies."""
-    first = seeded.number(seed, text) % len(chosen)
+    first = seeded.number(seed, text) + number
     rng = seeded.generator(seed, text, number)
-    for turn in range(len(chosen)):
+    for turn in range(len(operations)):
       pieces = word_edits.split(text)
       positions = word_edits.editable(pieces)
       if len(positions) < MIN_WORDS:
         break
-      if chosen[(first + number + turn) % len(chosen)](pieces, positions, rng):
+      name = operations[(first + turn) % len(operations)]
+      if functions[name](pieces, positions, rng):
         return pieces.joined()
     return text
 
   def make_views(sources: Sequence[Source], number: int):
-    for i, (id, text, response) in enumerate(sources):
-      new = Source(id, augment(text, number), response and augment(response, number))
-      if new != sources[i]:
-        yield i, [Candidate(new.text, new.response)]
+    for i, (_, *parts) in enumerate(sources):
+      new = [part and augment(part, number) for part in parts]
+      if new != parts:
+        yield i, [Candidate(*new)]
       else:
         yield i, [] if number else [Candidate(problem="no word to change")]
 
   return Engine("eda", settings, make_views, stored=False)
-
-
-def _load_synonyms(name: str, threshold: float, folder: str) -> tuple[Synonyms, str]:
-  """Returns the synonyms and the name of their source, for the settings."""
-  if name == "wordnet":
-    synonyms_of, version = wordnet.load_synonyms(folder)
-    return synonyms_of, f"wordnet {version}"
-  if name != "glove":
-    raise UserError(f"config.synonyms={name}: choose glove or wordnet")
-  if not 0 < threshold < 1:
-    raise UserError(f"config.threshold={threshold}: must be between 0 and 1")
-  neighbours = glove.load_neighbours(threshold)
-  return lambda word: neighbours.get(word, ()), f"{glove.ASSET} {threshold}"
 
 
 # Each operation changes a share `alpha` of the words in place, only at `positions`, and
@@ -182,15 +171,13 @@ def replace_by_tfidf(pieces: Pieces, positions, rng, alpha, statistics) -> bool:
     return False
   lower = [pieces.words[i].lower() for i in positions]
   n, counts = len(lower), Counter(lower)
-  scores = np.array(
-    [counts[w] * statistics.idf.get(w, statistics.unknown) for w in lower]
-  )
+  idf = [statistics.idf.get(word, statistics.unknown) for word in lower]
+  scores = np.array([counts[word] for word in lower]) * idf
   weights = scores.max() - scores
   if not weights.any():
     weights += 1.0
   replaced = np.flatnonzero(rng.random(n) < alpha * n * weights / weights.sum())
-  draws = rng.random(len(replaced))
-  new = np.searchsorted(statistics.cumulative, draws, side="right")
+  new = np.searchsorted(statistics.cumulative, rng.random(len(replaced)), side="right")
   for i, k in zip(replaced, new, strict=True):
     old = pieces.words[positions[i]]
     pieces.words[positions[i]] = word_edits.match_case(statistics.words[k], old)
@@ -201,9 +188,7 @@ def _share(alpha: float, count: int) -> int:
   return max(1, int(alpha * count))
 
 
-def _draw_synonyms(
-  pieces: Pieces, positions, rng, alpha, synonyms_of
-) -> dict[str, str]:
+def _draw_synonyms(pieces, positions, rng, alpha, synonyms_of) -> dict[str, str]:
   """Maps random words, a share `alpha` of all, to a random synonym."""
   words = [pieces.words[i].lower() for i in positions]
   drawn = {}

@@ -6,9 +6,6 @@ share a topic or mean the opposite (hide: expose). A higher threshold leaves few
 better neighbours.
 """
 
-import contextlib
-import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ssljax.assets import fetch
 from ssljax.augment.engines.eda.stop_words import STOP_WORDS
-from ssljax.runtime.atomic import atomic_path
+from ssljax.augment.engines.eda.tables import load_table
 
 ASSET = "glove-6b-50d"
 MAX_WORDS = 40_000  # the most frequent words; vectors of rarer words are poor
@@ -25,7 +22,7 @@ BLOCK = 500  # rows in one matrix product: 80 MB
 FORMAT = 1  # version of the table on disk; raise it when its meaning changes
 
 
-def load_neighbours(threshold: float) -> dict[str, tuple[str, ...]]:
+def load_neighbours(threshold: float) -> dict[str, list[str]]:
   """Maps words to their neighbours, nearest first; omits words without neighbours.
 
   The first call with a threshold takes a few seconds and caches the table on disk.
@@ -37,25 +34,9 @@ def load_neighbours(threshold: float) -> dict[str, tuple[str, ...]]:
     UserError: the vectors cannot be fetched.
   """
   folder = fetch.fetch(ASSET)
-  key = f"{FORMAT} {folder.name} {threshold!r} {MAX_WORDS} {MAX_NEIGHBOURS}"
-  key += f" {sorted(STOP_WORDS)}"
-  name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-  file = fetch.folder() / "glove" / f"{name}.npz"
-  try:
-    with file.open("rb") as opened, np.load(opened) as table:
-      words, row, near = table["words"].tolist(), table["row"], table["near"]
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or damaged
-    words, vectors = _read_vectors(folder)
-    row, near = _nearest(vectors, threshold)
-    with contextlib.suppress(OSError), atomic_path(file) as temporary:
-      np.savez(temporary, words=np.array(words), row=row, near=near)
-  start = np.searchsorted(row, np.arange(len(words) + 1))
-  neighbours = [words[i] for i in near.tolist()]
-  return {
-    word: tuple(neighbours[start[i] : start[i + 1]])
-    for i, word in enumerate(words)
-    if start[i] < start[i + 1]
-  }
+  key = FORMAT, folder.name, threshold, MAX_WORDS, MAX_NEIGHBOURS, sorted(STOP_WORDS)
+  compute = lambda: _find_neighbours(*_read_vectors(folder), threshold)
+  return load_table("glove", key, compute)
 
 
 def _read_vectors(folder: Path) -> tuple[list[str], np.ndarray]:
@@ -74,18 +55,14 @@ def _read_vectors(folder: Path) -> tuple[list[str], np.ndarray]:
   return [words[i] for i in kept], chosen / np.maximum(lengths, 1e-9)
 
 
-def _nearest(vectors: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (row, neighbour), both i32, sorted by row and by descending cosine."""
-  rows, nears = [], []
+def _find_neighbours(words, vectors, threshold) -> dict[str, list[str]]:
+  neighbours = {}
   for first in range(0, len(vectors), BLOCK):
-    cosine = vectors[first : first + BLOCK] @ vectors.T
-    diagonal = np.arange(len(cosine))
-    cosine[diagonal, first + diagonal] = -1.0
-    row, near = np.nonzero(cosine >= threshold)
-    order = np.lexsort((near, -cosine[row, near], row))
-    row, near = row[order], near[order]
-    # A neighbour's rank within its row is its distance from the row's first entry.
-    kept = np.arange(len(row)) - np.searchsorted(row, row) < MAX_NEIGHBOURS
-    rows.append((first + row[kept]).astype(np.int32))
-    nears.append(near[kept].astype(np.int32))
-  return np.concatenate(rows), np.concatenate(nears)
+    cosines = vectors[first : first + BLOCK] @ vectors.T
+    for i, cosine in enumerate(cosines, first):
+      cosine[i] = -1.0  # no word is its own neighbour
+      near = np.flatnonzero(cosine >= threshold)
+      order = np.argsort(-cosine[near], kind="stable")[:MAX_NEIGHBOURS]
+      if len(order):
+        neighbours[words[i]] = [words[k] for k in near[order]]
+  return neighbours

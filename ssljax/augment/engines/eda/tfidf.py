@@ -6,9 +6,7 @@ shard. They are cached on disk under a key of the files' paths, sizes and times.
 UDA: Xie et al. 2020, arXiv 1904.12848, appendix, and word_level_augment.py in its code.
 """
 
-import contextlib
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -16,12 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssljax.assets import fetch
 from ssljax.augment import word_edits
+from ssljax.augment.engines.eda.tables import load_table
 from ssljax.data.batches.word_noise import MAX_WORD_LENGTH
 from ssljax.data.records import files, split_files
 from ssljax.errors import UserError
-from ssljax.runtime.json_files import write_json
 
 FORMAT = 1  # version of the counts on disk; raise it when their meaning changes
 MIN_TEXTS = 2  # texts that contain a word; rarer words are mostly names and typos
@@ -52,18 +49,11 @@ def load_statistics(data: str) -> Statistics:
   if not paths:
     raise UserError(f"{data}: no train split; the operation tfidf counts its words")
   facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
-  key = hashlib.blake2b(repr((FORMAT, MIN_TEXTS, facts)).encode(), digest_size=16)
-  file = fetch.folder() / "tfidf" / f"{key.hexdigest()}.json"
-  try:
-    fields = json.loads(file.read_text(encoding="utf-8"))
-    return Statistics(**fields | {"cumulative": np.array(fields["cumulative"])})
-  except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
-    rows = (row for path in paths for _, row in files.read_rows(path))
-    texts = (row.get(name) for row in rows for name in ("text", "response"))
-    statistics = compute_statistics(str(text) for text in texts if text)
-  with contextlib.suppress(OSError):  # a read-only cache is no reason to fail
-    write_json(file, statistics._asdict())
-  return statistics
+  rows = (row for path in paths for _, row in files.read_rows(path))
+  texts = (row.get(name) for row in rows for name in ("text", "response"))
+  compute = lambda: compute_statistics(str(text) for text in texts if text)._asdict()
+  fields = load_table("tfidf", (FORMAT, MIN_TEXTS, facts), compute)
+  return Statistics(**fields | {"cumulative": np.array(fields["cumulative"])})
 
 
 def compute_statistics(texts: Iterable[str]) -> Statistics:

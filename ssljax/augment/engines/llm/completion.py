@@ -1,67 +1,54 @@
 """Parses chat completions and Retry-After headers of OpenAI-compatible servers."""
 
 import contextlib
-import email.utils
 import json
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any
 
-from ssljax.augment.engine import TOO_LONG
-
-
-class Answer(NamedTuple):
-  """The content of a completion, or a problem."""
-
-  content: str = ""
-  problem: str = ""
-  transient: bool = False  # whether another request may succeed
+from ssljax.augment.engine import TOO_LONG, Candidate
 
 
 def parse_completion(
   content: bytes, request: Mapping[str, Any]
-) -> tuple[Answer, int, int]:
+) -> tuple[Candidate, int, int]:
   """Parses the body of a response.
 
   Args:
     request: body of the request, for its `messages` and `max_tokens`.
 
   Returns:
-    The answer and the numbers of prompt and completion tokens. If the server doesn't
-    report them, three characters count as a token.
+    The answer, as the candidate's text, and the numbers of prompt and completion
+    tokens. If the server doesn't report them, three characters count as a token.
   """
-  malformed = Answer(problem="malformed answer", transient=True), 0, 0
   try:
     completion = json.loads(content)
-    choices = completion["choices"]
-    usage = completion.get("usage") or {}
-  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-    return malformed
-  choice = choices[0] if isinstance(choices, list) and choices else None
-  if not isinstance(choice, dict | None):
-    return malformed
-  message = choice.get("message") if choice else None
-  message = message if isinstance(message, dict) else {}
-  text = message.get("content")
-  content = text if isinstance(text, str) else ""
-  length = sum(len(part["content"]) for part in request["messages"])
+    usage = completion.get("usage")
+    choice = (completion["choices"] or [None])[0] or None
+    message = (choice or {}).get("message") or {}
+    text, refusal = message.get("content"), message.get("refusal")
+  except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    return Candidate(problem="malformed answer", transient=True), 0, 0
+  answer = text if isinstance(text, str) else ""
+  length = sum(len(turn["content"]) for turn in request["messages"])
   prompt_tokens = _tokens(usage, "prompt_tokens", length)
-  completion_tokens = _tokens(usage, "completion_tokens", len(content))
+  completion_tokens = _tokens(usage, "completion_tokens", len(answer))
   if choice is None:
-    answer = Answer(problem="no choices", transient=True)
+    candidate = Candidate(problem="no choices", transient=True)
   elif choice.get("finish_reason") == "content_filter":
-    answer = Answer(problem="content filter")
-  elif message.get("refusal"):
-    answer = Answer(problem="refusal")
+    candidate = Candidate(problem="content filter")
+  elif refusal:
+    candidate = Candidate(problem="refusal")
   elif choice.get("finish_reason") == "length":
     # If the answer is shorter than max_tokens, the context length cut it off.
     truncated = completion_tokens >= (request.get("max_tokens") or 0)
-    answer = Answer(content, "truncated" if truncated else TOO_LONG)
+    candidate = Candidate(answer, problem="truncated" if truncated else TOO_LONG)
   elif not isinstance(text, str):
-    answer = Answer(problem="no content", transient=True)
+    candidate = Candidate(problem="no content", transient=True)
   else:
-    answer = Answer(content)
-  return answer, prompt_tokens, completion_tokens
+    candidate = Candidate(answer)
+  return candidate, prompt_tokens, completion_tokens
 
 
 def _tokens(usage: Any, name: str, characters: int) -> int:
@@ -74,8 +61,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
   value = headers.get("retry-after", "")
   with contextlib.suppress(ValueError):
     return max(0.0, float(value))
-  with contextlib.suppress(ValueError):
-    date = email.utils.parsedate_to_datetime(value)
-    date = date.replace(tzinfo=date.tzinfo or UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+  with contextlib.suppress(ValueError, OverflowError):
+    if date := parsedate_tz(value):
+      return max(0.0, mktime_tz(date) - time.time())
   return 0.0

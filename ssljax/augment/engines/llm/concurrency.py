@@ -7,25 +7,22 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from ssljax.errors import UserError
 
-Session = TypeVar("Session")
-Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 MAX_UNREAD = 4  # results per worker; workers wait while so many are unread
 
 
 def run_concurrently(
-  jobs: Sequence[Job],
-  open_session: Callable[[], AbstractAsyncContextManager[Session]],
-  work: Callable[[Session, Job], Awaitable[Result | None]],
+  jobs: int,
+  open_session: Callable[[], AbstractAsyncContextManager[Any]],
+  work: Callable[[Any, int], Awaitable[Result | None]],
   concurrency: int,
-  stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
   """Yields the result of `work` for each job, in the order in which the jobs finish.
 
@@ -35,37 +32,34 @@ def run_concurrently(
   the thread has ended.
 
   Args:
-    jobs: started in order, each as soon as a worker is free.
+    jobs: their number; they start in order, each as soon as a worker is free.
     open_session: returns a context manager for the session, which all jobs share.
-    work: called as `work(session, job)`; returns None if the job has no result.
+    work: called as `work(session, i)` for job i; None if the job has no result.
     concurrency: number of workers.
-    stopped: once `stopped()` is true, no new job starts.
   """
   if not jobs:
     return
-  messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+  results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()  # None: the end
   unread = asyncio.Semaphore(MAX_UNREAD * concurrency)
-  remaining = iter(jobs)
-  errors: list[UserError] = []
+  remaining = iter(range(jobs))
+  errors: list[BaseException] = []  # the first one is raised at the end
 
-  async def worker(session: Session) -> None:
+  async def worker(session: Any) -> None:
     await unread.acquire()
     for job in remaining:
-      if errors or stopped():
+      if errors:
         return
       try:
         if (result := await work(session, job)) is not None:
-          messages.put(("result", result))
+          results.put(result)
           await unread.acquire()
       except UserError as error:
         errors.append(error)
 
   async def run() -> None:
     async with open_session() as session, asyncio.TaskGroup() as group:
-      for _ in range(min(concurrency, len(jobs))):
+      for _ in range(min(concurrency, jobs)):
         group.create_task(worker(session))
-    if errors:
-      raise errors[0]
 
   runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
   loop = runner.get_loop()
@@ -75,13 +69,13 @@ def run_concurrently(
     try:
       with runner:
         loop.run_until_complete(task)
-      messages.put(("end", None))
     except asyncio.CancelledError:  # usually after the iterator was closed
-      messages.put(("error", RuntimeError("the requests were cancelled")))
+      errors.insert(0, RuntimeError("the requests were cancelled"))
     except BaseException as error:
       while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-      messages.put(("error", error))
+      errors.insert(0, error)
+    results.put(None)
 
   def call_in_loop(function: Callable[[], Any]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -91,14 +85,11 @@ def run_concurrently(
   thread = threading.Thread(target=run_thread, name="augment-requests", daemon=True)
   thread.start()
   try:
-    while True:
-      kind, value = messages.get()
-      if kind == "end":
-        return
-      if kind == "error":
-        raise value
+    while (result := results.get()) is not None:
       call_in_loop(unread.release)
-      yield value
+      yield result
+    if errors:
+      raise errors[0]
   finally:
     call_in_loop(task.cancel)
     thread.join()

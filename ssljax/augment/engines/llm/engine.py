@@ -11,16 +11,10 @@ from typing import Annotated, Any, Literal
 
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.engines.llm import validation
-from ssljax.augment.engines.llm.client import STOPPED, Client, Limits
 from ssljax.augment.engines.llm.concurrency import run_concurrently
-from ssljax.augment.engines.llm.prompt import (
-  CONTROL_TOKENS,
-  Prompt,
-  build_request,
-  parse_rewrite,
-)
+from ssljax.augment.engines.llm.prompt import Prompt, build_request, parse_rewrite
 from ssljax.errors import UserError
-from ssljax.options import Amount, Count, Natural, Range, Share
+from ssljax.options import Amount, Count, Natural, Range
 
 HAS_CONTROL_TOKENS, NO_RESPONSE = "chat control tokens", "no response"
 
@@ -41,7 +35,7 @@ def make(
   temperature: Annotated[
     float | Sequence[float], "0 to 2; one for each attempt, then the last one"
   ] = (0.7, 0.9, 1.1),
-  top_p: Annotated[Share, "for nucleus sampling, above 0"] = 0.95,
+  top_p: Annotated[float, Range(0.01, 1.0), "for nucleus sampling"] = 0.95,
   max_tokens: Annotated[
     Natural, "tokens of an answer; 0: depends on the length of the text"
   ] = 0,
@@ -72,7 +66,7 @@ def make(
     UserError: the openai package is missing or a setting is invalid.
   """
   try:
-    import openai  # noqa: F401  (an optional dependency; fail before threads start)
+    from ssljax.augment.engines.llm.client import STOPPED, Client, Limits
   except ImportError:
     raise UserError(
       "the llm engine needs the openai package: pip install -e '.[augment]'"
@@ -80,26 +74,16 @@ def make(
   validation.check_url(base_url)
   if not model:
     raise UserError("config.model: give the model's name at the endpoint")
-  if not 0 < top_p <= 1:
-    raise UserError(f"config.top_p: {top_p}; must be above 0 and at most 1")
-  limits = Limits(
-    concurrency,
-    timeout,
-    retries,
-    failures,
-    request_budget,
-    token_budget,
-    price_in,
-    price_out,
-  )
+  budgets = {"request": request_budget, "token": token_budget}
+  prices = price_in, price_out
+  limits = Limits(concurrency, timeout, retries, failures, budgets, prices)
   temperatures = validation.check_temperatures(temperature)
   extra_fields = validation.parse_body(body)
   text_prompts, response_prompts = [], []
-  read_prompts = validation.read_prompts
   if part != "response":
-    text_prompts = read_prompts("prompt", prompt, pair=False)
+    text_prompts = validation.read_prompts("prompt", prompt)
   if part != "text":
-    response_prompts = read_prompts("response_prompt", response_prompt, pair=True)
+    response_prompts = validation.read_prompts("response_prompt", response_prompt)
   client = Client(base_url, validation.read_key(key_env), key_env, limits)
 
   def temperature_of(number: int) -> float:
@@ -111,10 +95,9 @@ def make(
     """Sends one request; returns the new text or response as the candidate's text."""
     prompt = prompts[number % len(prompts)]
     response = source.response if prompt.pair else None
-    if CONTROL_TOKENS.search(source.text + " " + (response or "")):
-      # These tokens could end the user's turn and start a system turn.
-      return Candidate(problem=HAS_CONTROL_TOKENS)
     request = build_request(prompt, source.text, response, seed)
+    if request is None:
+      return Candidate(problem=HAS_CONTROL_TOKENS)
     original = source.text if response is None else response
     # Enough for a rewrite about three times as long as the original, in most scripts.
     default = 64 + len(original.encode("utf-8", "surrogatepass")) * 3 // 4
@@ -131,9 +114,9 @@ def make(
     }
     answer = await ask(fields | extra_fields)
     if answer.problem:
-      return Candidate(answer.content, None, answer.problem, answer.transient)
-    new = parse_rewrite(answer.content, request)
-    return Candidate(answer.content, None, "markers") if new is None else Candidate(new)
+      return answer
+    new = parse_rewrite(answer.text, request)
+    return answer._replace(problem="markers") if new is None else Candidate(new)
 
   async def candidate(ask: Any, source: Source, number: int) -> Candidate:
     text, response = source.text, source.response
@@ -160,18 +143,10 @@ def make(
       permanent = result.problem in (HAS_CONTROL_TOKENS, NO_RESPONSE)
       return i, [] if number and permanent else [result]
 
-    indices = range(len(sources))
-    stopped = lambda: client.stopped
-    return run_concurrently(indices, client.session, work, concurrency, stopped)
+    return run_concurrently(len(sources), client.session, work, concurrency)
 
-  shared = {
-    "model": model,
-    "part": part,
-    "top_p": top_p,
-    "max_tokens": max_tokens,
-    "body": extra_fields,
-    "seed": seed,
-  }
+  shared: dict[str, Any] = {"model": model, "part": part, "top_p": top_p, "seed": seed}
+  shared |= {"max_tokens": max_tokens, "body": extra_fields}
   settings = shared | {
     "prompts": {p.name: p.sha256 for p in (*text_prompts, *response_prompts)},
     "prompt": [p.name for p in text_prompts],

@@ -26,6 +26,7 @@ HEADING = re.compile(r"^## (system|user|text|response|rewrite)\n", re.MULTILINE)
 
 DIGITS = 6  # in a marker; small models make mistakes when they copy longer numbers
 MARKER = re.compile(r"</?data-\d+>")
+OUTER_MARKER = re.compile(rf"\A{MARKER.pattern}|{MARKER.pattern}\Z")
 
 # Tokens that common chat templates write between turns. Some servers, such as
 # llama.cpp, also parse these tokens inside a message, in spite of the markers.
@@ -40,9 +41,8 @@ class Prompt(NamedTuple):
   """A parsed prompt file."""
 
   name: str
-  system: str
+  messages: list[dict[str, str]]  # the system message and the examples
   user: str
-  examples: tuple[tuple[str, str | None, str], ...]  # (text, response, rewrite)
   sha256: str  # of the file
 
   @property
@@ -55,8 +55,7 @@ class Request(NamedTuple):
   """The messages of a request, and what `parse_rewrite` needs to know about them."""
 
   messages: list[dict[str, str]]
-  open: str  # marker before data
-  close: str  # marker after data
+  number: str  # in the markers around data
   cue: str  # the prompt's last words if it ends in a colon, otherwise ""
 
 
@@ -72,8 +71,8 @@ def load_prompt(name: str) -> Prompt:
   is_path = "/" in name or name.endswith(".md")
   path = Path(name).expanduser() if is_path else FOLDER / f"{name}.md"
   try:
-    content = path.read_bytes()
-    _, *parts = HEADING.split(content.decode().replace("\r\n", "\n"))
+    data = path.read_bytes()
+    _, *parts = HEADING.split(data.decode().replace("\r\n", "\n"))
   except FileNotFoundError:
     names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.md")))
     raise UserError(
@@ -87,56 +86,52 @@ def load_prompt(name: str) -> Prompt:
   pair = "response" in slots
   example = ["text", "response", "rewrite"] if pair else ["text", "rewrite"]
   expected = ["system", "user"] + example * ((len(headings) - 2) // len(example))
-  if headings != expected or not all(bodies) or SLOT.search(bodies[0]):
+  if (
+    headings != expected
+    or not all(bodies)
+    or SLOT.search(bodies[0])
+    or not {"open", "close"} <= set(slots)
+    or slots.count("text") != 1
+    or slots.count("response") > 1
+  ):
     raise UserError(
       f"{path}: a prompt file needs a description, `## system`, `## user` and examples,"
       " each with `## text`, `## response` (only in a prompt for responses) and"
-      " `## rewrite`; no section may be empty, and only `## user` may contain slots"
+      " `## rewrite`; no section may be empty, and only `## user` may contain slots:"
+      " {open}, {close} and, exactly once, {text}"
     )
-  once = slots.count("text") == 1 and slots.count("response") <= 1
-  if not (once and {"open", "close"} <= set(slots)):
-    raise UserError(
-      f"{path}: `## user` must contain {{open}}, {{close}} and, exactly once, {{text}}"
-    )
-  examples = []
+  messages = [{"role": "system", "content": bodies[0]}]
   for i in range(2, len(bodies), len(example)):
     text, *response, rewrite = bodies[i : i + len(example)]
-    examples.append((text, response[0] if response else None, rewrite))
-  sha256 = hashlib.sha256(content).hexdigest()
-  return Prompt(name, bodies[0], bodies[1], tuple(examples), sha256)
+    content, _ = _fill_slots(bodies[1], text, "".join(response), seed=0)
+    messages.append({"role": "user", "content": content})
+    messages.append({"role": "assistant", "content": rewrite})
+  return Prompt(name, messages, bodies[1], hashlib.sha256(data).hexdigest())
 
 
 def build_request(
   prompt: Prompt, text: str, response: str | None, seed: int
-) -> Request:
-  """Builds the messages that ask for a rewrite; equal arguments give equal messages."""
-  messages = [{"role": "system", "content": prompt.system}]
-  for example_text, example_response, rewrite in prompt.examples:
-    content, _, _ = _fill_slots(prompt.user, example_text, example_response, 0)
-    messages += [
-      {"role": "user", "content": content},
-      {"role": "assistant", "content": rewrite},
-    ]
-  content, opening, closing = _fill_slots(prompt.user, text, response, seed)
-  messages.append({"role": "user", "content": content})
+) -> Request | None:
+  """Builds the messages that ask for a rewrite; equal arguments give equal messages.
+
+  Returns None if the text or response contains chat control tokens, which could end the
+  user's turn and start a system turn.
+  """
+  if CONTROL_TOKENS.search(f"{text} {response or ''}"):
+    return None
+  content, number = _fill_slots(prompt.user, text, response or "", seed)
   ending = " ".join(prompt.user.split("{close}")[-1].split())
   cue = re.search(r"[^.\s][^.]*:$", ending)
-  return Request(messages, opening, closing, cue[0] if cue else "")
+  messages = [*prompt.messages, {"role": "user", "content": content}]
+  return Request(messages, number, cue[0] if cue else "")
 
 
-def _fill_slots(
-  user: str, text: str, response: str | None, seed: int
-) -> tuple[str, str, str]:
-  """Returns the user message and the two markers."""
-  number = _marker_number(f"{text}\0{response or ''}", seed)
-  values = {
-    "open": f"<data-{number}>",
-    "close": f"</data-{number}>",
-    "text": text,
-    "response": response or "",
-  }
-  content = SLOT.sub(lambda slot: values[slot[1]], user)
-  return content, values["open"], values["close"]
+def _fill_slots(user: str, text: str, response: str, seed: int) -> tuple[str, str]:
+  """Returns the user message and the number in its markers."""
+  number = _marker_number(f"{text}\0{response}", seed)
+  values = {"open": f"<data-{number}>", "close": f"</data-{number}>"}
+  values |= {"text": text, "response": response}
+  return SLOT.sub(lambda slot: values[slot[1]], user), number
 
 
 def _marker_number(data: str, seed: int) -> str:
@@ -167,14 +162,8 @@ def parse_rewrite(content: str, request: Request) -> str | None:
     content = re.sub(rf"\A[\W_]*{words}[\s*_]*", "", content, flags=re.IGNORECASE)
   # A rewrite may repeat the markers that its text contains.
   in_text = set(MARKER.findall(request.messages[-1]["content"]))
-  in_text -= {request.open, request.close}
-  first = MARKER.match(content)
-  *_, last = None, *MARKER.finditer(content)
-  if last and last.end() == len(content) and last[0] not in in_text:
-    content = content[: last.start()].rstrip()
-  if first and first[0] not in in_text:
-    content = content[first.end() :].lstrip()
-  number = re.sub(r"\D", "", request.open)
-  if number in content or set(MARKER.findall(content)) - in_text:
+  in_text -= {f"<data-{request.number}>", f"</data-{request.number}>"}
+  content = OUTER_MARKER.sub(lambda m: m[0] if m[0] in in_text else "", content).strip()
+  if request.number in content or set(MARKER.findall(content)) - in_text:
     return None
   return content

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from ssljax.augment import report
 from ssljax.augment.engines.llm.prompt import Prompt, load_prompt
 from ssljax.errors import UserError
@@ -32,16 +34,15 @@ def check_url(base_url: str) -> None:
 
 def check_temperatures(temperature: float | Sequence[float]) -> list[float]:
   """Returns the temperatures as a list."""
-  temperatures = [temperature] if isinstance(temperature, int | float) else temperature
-  if not (
-    isinstance(temperatures, Sequence)
-    and temperatures
-    and all(isinstance(t, int | float) and 0 <= t <= 2 for t in temperatures)
-  ):
+  try:
+    temperatures = np.ravel(np.array(temperature, float)).tolist()
+  except (TypeError, ValueError):
+    temperatures = []
+  if not temperatures or not all(0 <= number <= 2 for number in temperatures):
     raise UserError(
       f"config.temperature: {temperature}; give at least one number from 0 to 2"
     )
-  return [float(t) for t in temperatures]
+  return temperatures
 
 
 def read_key(variable: str) -> str:
@@ -65,11 +66,11 @@ def read_key(variable: str) -> str:
   return key
 
 
-def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Prompt]:
-  """Reads prompts for texts, or for responses if `pair`.
+def read_prompts(key: str, names: str | Sequence[str]) -> list[Prompt]:
+  """Reads the prompts for texts or responses.
 
   Args:
-    key: config key of the prompts, for error messages.
+    key: config key of the prompts, "prompt" or "response_prompt".
     names: a sequence, or a string with commas between the names.
   """
   if isinstance(names, str):
@@ -78,7 +79,7 @@ def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Promp
     raise UserError(f"config.{key}: name at least one prompt")
   prompts = [load_prompt(name) for name in names]
   for prompt in prompts:
-    if prompt.pair != pair:
+    if prompt.pair != (key == "response_prompt"):
       raise UserError(
         f"config.{key}: the prompt {prompt.name!r} is for"
         f" {'responses' if prompt.pair else 'texts'}; prompts for responses have the"
@@ -89,24 +90,22 @@ def read_prompts(key: str, names: str | Sequence[str], pair: bool) -> list[Promp
 
 def parse_body(body: str) -> dict[str, Any]:
   """Parses the user's fields of a request; None means that a field is removed."""
-  names = []  # at any depth
 
-  def collect(pairs):
-    names.extend(name for name, _ in pairs)
+  def check_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for name, _ in pairs:
+      if report.SECRET.search(name):
+        raise UserError(
+          f"config.body: {name!r} looks like a key, which must not be in a config; put"
+          " it into the environment variable that config.key_env names"
+        )
     return dict(pairs)
 
   try:
-    fields = json.loads(body or "{}", object_pairs_hook=collect)
+    fields = json.loads(body or "{}", object_pairs_hook=check_names)
   except ValueError:
     fields = None
   if not isinstance(fields, dict):
     raise UserError("config.body must be a JSON object, such as '{\"seed\": null}'")
   for name in RESERVED & fields.keys():
     raise UserError(f"config.body: {name!r} is set by the engine; remove it")
-  for name in names:
-    if report.SECRET.search(name):
-      raise UserError(
-        f"config.body: {name!r} looks like a key, which must not be in a config; put it"
-        " into the environment variable that config.key_env names"
-      )
   return fields

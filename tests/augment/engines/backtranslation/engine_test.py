@@ -73,7 +73,7 @@ def fake(translate=None):
   models = {
     pair: "-".join(pair) for pair in itertools.permutations(("en", "es", "ca", "gl"), 2)
   }
-  return Translator("fake", models, translate or reverse), calls
+  return Translator(models, translate or reverse), calls
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_nothing_to_translate(use):
     ({"pivots": ()}, "give one or more different languages"),
     ({"pivots": ("es", "es")}, "give one or more different languages"),
     ({"pivots": ("en",)}, "other than en"),
-    ({"translator": "oracle"}, "choose apertium or marian"),
+    ({"translator": "oracle"}, "it is one of apertium, marian"),
   ],
 )
 def test_invalid_settings(keywords, message):

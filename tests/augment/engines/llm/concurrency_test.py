@@ -19,28 +19,11 @@ from tests.augment.stub_server import StubServer, error, reply, sequence
 pytestmark = pytest.mark.usefixtures("clean_client")
 
 
-def run_jobs(work, jobs, **keywords):
-  return list(
-    run_concurrently(range(jobs), contextlib.nullcontext, work, 2, **keywords)
-  )
-
-
 def test_jobs_without_a_result_do_not_count_as_unread():
   async def work(_, i):
     return i if i == 99 else None
 
-  assert run_jobs(work, 100) == [99]
-
-
-def test_no_job_starts_once_stopped():
-  started = []
-
-  async def work(_, i):
-    started.append(i)
-    return i
-
-  assert run_jobs(work, 100, stopped=lambda: len(started) == 5) == started
-  assert started == [0, 1, 2, 3, 4]
+  assert list(run_concurrently(100, contextlib.nullcontext, work, 2)) == [99]
 
 
 @pytest.mark.parametrize("how", ["close", "exception", "forgotten"])

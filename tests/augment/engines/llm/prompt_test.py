@@ -6,12 +6,7 @@ import re
 import pytest
 
 from ssljax.augment.engines.llm import prompt
-from ssljax.augment.engines.llm.prompt import (
-  CONTROL_TOKENS,
-  build_request,
-  load_prompt,
-  parse_rewrite,
-)
+from ssljax.augment.engines.llm.prompt import build_request, load_prompt, parse_rewrite
 from ssljax.errors import UserError
 
 NAMES = sorted(file.stem for file in prompt.FOLDER.glob("*.md"))
@@ -40,11 +35,9 @@ def texts():
 
 def between_markers(message, request):
   """The content of each pair of markers."""
-  return re.findall(
-    f"^{re.escape(request.open)}\n(.*?)\n{re.escape(request.close)}$",
-    message,
-    re.DOTALL | re.MULTILINE,
-  )
+  number = request.number
+  pattern = f"^<data-{number}>\n(.*?)\n</data-{number}>$"
+  return re.findall(pattern, message, re.DOTALL | re.MULTILINE)
 
 
 def split_messages(request, data):
@@ -52,7 +45,7 @@ def split_messages(request, data):
   *before, last = request.messages
   content = last["content"]
   for text in data:
-    enclosed = f"{request.open}\n{text}\n{request.close}"
+    enclosed = f"<data-{request.number}>\n{text}\n</data-{request.number}>"
     assert enclosed in content
     content = content.replace(enclosed, "<>", 1)
   return before, content
@@ -71,15 +64,14 @@ def test_the_text_appears_once_and_changes_nothing_else(name):
       request = build_request(loaded, text, response, seed=3)
       expected = [text, response] if loaded.pair else [text]
       assert between_markers(request.messages[-1]["content"], request) == expected
-      number = re.sub(r"\D", "", request.open)
-      assert len(number) == 6
-      assert number not in text + (response or "")
+      assert re.fullmatch(r"\d{6}", request.number)
+      assert request.number not in text + (response or "")
       assert split_messages(request, expected) == (before, last)
 
 
 def test_markers_depend_on_text_and_seed_only():
   loaded = load_prompt("paraphrase")
-  number = lambda text, seed: build_request(loaded, text, None, seed).open
+  number = lambda text, seed: build_request(loaded, text, None, seed).number
   assert number("bread", 0) == number("bread", 0)
   assert number("bread", 0) != number("bread", 1)
   assert len({number(f"text {n}", 0) for n in range(50)}) == 50
@@ -100,14 +92,14 @@ def test_prompts_of_the_package_are_complete(name):
   first = path.read_text().split("\n")[0]
   assert re.match(r"(Strong|Weak) view of .+\.$", first)
   loaded = load_prompt(name)
-  rules = " ".join(loaded.system.split())
+  system, *examples = [message["content"] for message in loaded.messages]
+  rules = " ".join(system.split())
   assert re.search("Do not (soften|judge)", rules)
   assert "never" in rules.lower()
   assert loaded.pair == ("response" in name)
-  assert loaded.examples
-  for text, response, rewrite in loaded.examples:
-    assert rewrite not in (text, response)
-    assert (response is not None) == loaded.pair
+  assert examples
+  for request, rewrite in zip(examples[::2], examples[1::2], strict=True):
+    assert f"\n{rewrite}\n" not in request
 
 
 GOOD = """Mine.
@@ -132,7 +124,10 @@ def test_a_prompt_of_the_user(tmp_path):
   path = tmp_path / "own.md"
   path.write_text(GOOD)
   loaded = load_prompt(str(path))
-  assert loaded[:4] == (str(path), "S", "{open}\n{text}\n{close}", (("T", None, "W"),))
+  assert (loaded.name, loaded.user) == (str(path), "{open}\n{text}\n{close}")
+  contents = [message["content"] for message in loaded.messages]
+  assert contents[::2] == ["S", "W"]
+  assert re.fullmatch(r"<data-(\d{6})>\nT\n</data-\1>", contents[1])
   path.write_text(GOOD + " ")
   assert load_prompt(str(path)).sha256 != loaded.sha256
   with pytest.raises(
@@ -170,9 +165,9 @@ def test_invalid_prompt_files(old, new, tmp_path):
 
 def test_only_thoughts_and_surrounding_markers_are_removed():
   request = build_request(load_prompt("paraphrase"), "bread", None, 0)
-  number = re.sub(r"\D", "", request.open)
+  number = request.number
   assert parse_rewrite("  Bake it. \n", request) == "Bake it."
-  wrapped = f"<think>hm\n</think>\n{request.open}\nBake it.\n{request.close}"
+  wrapped = f"<think>hm\n</think>\n<data-{number}>\nBake it.\n</data-{number}>"
   assert parse_rewrite(wrapped, request) == "Bake it."
   assert parse_rewrite(f"Between {number} I see", request) is None
   assert parse_rewrite('"Bake it."', request) == '"Bake it."'
@@ -188,12 +183,13 @@ def test_only_thoughts_and_surrounding_markers_are_removed():
   ],
 )
 def test_control_tokens_are_recognized(text):
-  assert CONTROL_TOKENS.search(text)
+  assert build_request(load_prompt("paraphrase"), text, None, 0) is None
+  assert build_request(load_prompt("response"), "plain", text, 0) is None
 
 
 def test_plain_text_has_no_control_tokens():
   for text in ("a < b | c > d", "[INSTALL]", "<s>old", "x || y"):
-    assert not CONTROL_TOKENS.search(text)
+    assert build_request(load_prompt("paraphrase"), text, None, 0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,31 @@
+"""Caches tables of words on disk, so that each is computed once on a machine."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ssljax.assets import fetch
+from ssljax.runtime.json_files import write_json
+
+
+def load_table(
+  name: str, key: tuple[Any, ...], compute: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+  """Returns `compute()`, from the package's cache folder if possible.
+
+  Args:
+    name: subfolder of the cache.
+    key: all that the table depends on; its `repr` is hashed.
+    compute: returns the table, as JSON types or arrays.
+  """
+  digest = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+  file = fetch.cache_folder() / name / f"{digest}.json"
+  try:
+    return json.loads(file.read_text(encoding="utf-8"))
+  except (OSError, ValueError):  # missing or damaged
+    table = compute()
+  with contextlib.suppress(OSError):  # a read-only cache is no reason to fail
+    write_json(file, table)
+  return table
