@@ -71,3 +71,7 @@ class Batch(NamedTuple):
 
   labelled: Labelled
   unlabelled: Unlabelled
+
+  def labelled_and(self, *names: str) -> tuple[Texts, ...]:
+    """The labelled texts' weak view, then the unlabelled texts' views `names`."""
+    return self.labelled.views["weak"], *(self.unlabelled.views[n] for n in names)

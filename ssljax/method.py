@@ -20,9 +20,6 @@ from ssljax.batch import Batch, Texts
 Array = jax.Array
 State = Any  # any pytree of strongly typed arrays; it is saved in the checkpoint
 
-# Methods built by `assign_then_learn` fold these into `clock.key`, for separate keys.
-ASSIGN, LEARN = 0, 1
-
 
 class Outputs(NamedTuple):
   """Model outputs for n texts."""
@@ -80,6 +77,16 @@ class Clock(NamedTuple):
   progress: Array  # f32 [], step / total steps
   epoch: Array  # i32 [], step // ceil(labelled / batch)
   key: Array  # typed PRNG key of this step
+
+  @property
+  def assign_key(self) -> Array:
+    """For the passes of an `assign` that is followed by `learn`."""
+    return jax.random.fold_in(self.key, 0)
+
+  @property
+  def learn_key(self) -> Array:
+    """For the pass of `learn`."""
+    return jax.random.fold_in(self.key, 1)
 
 
 class Sizes(NamedTuple):
@@ -238,12 +245,6 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
     label, index = batch.labelled.label, batch.unlabelled.index
     return jax.lax.stop_gradient(Evidence(weak.logits, labelled.logits, label, index))
 
-  def run(forward, batch, key):
-    """The labelled and the strong view, with gradient."""
-    return forward(
-      batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
-    )
-
   def terms(labelled, strong, batch, assigned, labelled_weight=1.0):
     labelled_error = cross_entropy(labelled.logits, batch.labelled.label)
     error = cross_entropy(strong.logits, assigned.target)
@@ -255,7 +256,7 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
   def loss(forward, batch, state, clock):
     weak_key, key = jax.random.split(clock.key)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
-    labelled, strong = run(forward, batch, key)
+    labelled, strong = forward(*batch.labelled_and("strong"), key=key)
     seen = evidence(weak, labelled, batch)
     assigned, state = rule.assign(state, seen, clock)
     assigned = jax.lax.stop_gradient(assigned)
@@ -272,7 +273,7 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
     return rule.assign(state, evidence(weak, labelled, batch), clock)
 
   def learn(forward, batch, assigned, clock):
-    labelled, strong = run(forward, batch, clock.key)
+    labelled, strong = forward(*batch.labelled_and("strong"), key=clock.key)
     return terms(labelled, strong, batch, assigned)
 
   per_text = rule.extra is None and rule.labelled_weight is None

@@ -1,5 +1,6 @@
 """A small model, texts for it, and passes over them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,6 @@ from ssljax.data.batches import pack
 from ssljax.method import Head
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
-from ssljax.models.config import from_json
 from ssljax.models.forward import ModelForward
 from ssljax.testing import tiny
 
@@ -41,7 +41,7 @@ def texts(seed: int, rows: int = 6, packed: bool = True, shards: int = 1, length
 @functools.cache
 def build_model(head: str = "mlp", dropout: float = 0.0):
   """A model, its parameters, and those of a teacher."""
-  config = from_json(tiny.CONFIG | {"num_hidden_layers": LAYERS}, "tiny")
+  config = dataclasses.replace(tiny.CONFIG, num_hidden_layers=LAYERS)
   heads = {"voters": Head("classifier", 2), "unit": Head("projection")}
   model = Classifier(Encoder(config, dropout=dropout), CLASSES, head, heads, dropout)
   shapes = jax.eval_shape(model.init, KEY, (texts(0),))["params"]

@@ -2,15 +2,13 @@
 
 import itertools
 import json
-import typing
 
 import jax
 import numpy as np
 
-from ssljax import lookup, methods, wrappers
+from ssljax import methods, wrappers
 from ssljax.method import Method
 from ssljax.models import Encoder, save_params
-from ssljax.models.config import from_json
 from ssljax.testing.tiny import CONFIG, TinyRun
 
 SETTINGS = {
@@ -33,8 +31,8 @@ def cases() -> list[str]:
   """
   cases = []
   for name in methods.names():
-    hints = typing.get_type_hints(lookup.module(methods, name).make)
-    variants = [v for kind in KINDS for v in typing.get_args(hints.get(kind))]
+    keywords = methods.describe(name)
+    variants = [v for kind in KINDS if kind in keywords for v in keywords[kind].choices]
     cases += [f"{name}:{variant}" for variant in variants] or [name]
   return cases + [f"fixmatch/{name}" for name in wrappers.names()]
 
@@ -63,10 +61,9 @@ WORDS = ["kind", "calm", "help", "bread", "bake", "harm", "hurt", "steal", "a", 
 
 def folder_of_encoder(path, seed: int = 0) -> None:
   """Writes a Hugging Face folder of a tiny random BERT with a word-piece vocabulary."""
-  config = from_json(CONFIG, "tiny")
   ids = np.zeros((1, 4), np.int32)
-  params = Encoder(config).init(jax.random.key(seed), ids, ids + 1)["params"]
-  save_params(path, config, params)
+  params = Encoder(CONFIG).init(jax.random.key(seed), ids, ids + 1)["params"]
+  save_params(path, CONFIG, params)
   vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
   (path / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
   (path / "tokenizer_config.json").write_text(

@@ -1,38 +1,15 @@
 """The methods. Each is one file, and has the name of its module."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ssljax import lookup, options
 from ssljax.errors import UserError
+from ssljax.lookup import Modules
 from ssljax.method import Method
 
-_PACKAGE = sys.modules[__name__]
-
-
-def names() -> list[str]:
-  """The names of all methods in this package."""
-  return lookup.names(_PACKAGE)
-
-
-def describe(name: str) -> dict[str, options.Option]:
-  """The keywords of `make` with their types, ranges and defaults."""
-  return options.describe(lookup.module(_PACKAGE, name).make)
-
-
-def defaults(name: str) -> dict[str, Any]:
-  """The keywords of `make` with their defaults.
-
-  Args:
-    name: a method of this package, or the dotted name of a module elsewhere.
-  """
-  return {key: option.default for key, option in describe(name).items()}
-
-
-def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-  """`config` with the defaults of the keywords that it leaves out."""
-  return {**defaults(config["name"]), **config}
+_MODULES = Modules(__name__, __path__)
+names, describe = _MODULES.names, _MODULES.describe
+defaults, complete = _MODULES.defaults, _MODULES.complete
 
 
 def make(config: Mapping[str, Any]) -> Method:
@@ -44,7 +21,7 @@ def make(config: Mapping[str, Any]) -> Method:
   Raises:
     UserError: an unknown method or keyword, or a value out of a keyword's range.
   """
-  method = lookup.bind(_PACKAGE, config)()
+  method = _MODULES.bind(config)()
   if not isinstance(method, Method):
     raise UserError(
       f"--config.method.name={config['name']}: its make returned "

@@ -33,16 +33,10 @@ class State(NamedTuple):
 
 
 def make(
-  threshold: Annotated[
-    Share, "least confidence, relative to the mean of the labelled batch"
-  ] = 0.95,
+  threshold: Annotated[Share, "least confidence, relative to the labelled mean"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  momentum: Annotated[
-    Share, "momentum of the mean predictions; 0: means of one batch"
-  ] = 0.999,
-  interpolation: Annotated[
-    bool, "interpolate labelled logits at random; False saves one pass"
-  ] = True,
+  momentum: Annotated[Share, "momentum of the means; 0: means of one batch"] = 0.999,
+  interpolation: Annotated[bool, "interpolate labelled logits (one more pass)"] = True,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -52,9 +46,7 @@ def make(
   def loss(forward, batch, state, clock):
     weak_key, key, alone_key, mix_key = jax.random.split(clock.key, 4)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
-    labelled, strong = forward(
-      batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
-    )
+    labelled, strong = forward(*batch.labelled_and("strong"), key=key)
     logits = labelled.logits
     if interpolation:
       alone = forward(batch.labelled.views["weak"], key=alone_key).logits

@@ -38,12 +38,8 @@ def make(
   temperature: Annotated[Temperature, "T of the similarities of embeddings"] = 0.2,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   contrast: Annotated[Amount, "weight of the contrastive loss"] = 1.0,
-  smoothing: Annotated[
-    Share, "share of the prediction in a label; the rest is from neighbours"
-  ] = 0.9,
-  agreement: Annotated[
-    Share, "least similarity of two labels to attract their texts"
-  ] = 0.8,
+  smoothing: Annotated[Share, "prediction's share of a label; rest: neighbours"] = 0.9,
+  agreement: Annotated[Share, "least similarity of labels to attract two texts"] = 0.8,
   width: Annotated[Count, "size of the embeddings"] = 64,
   window: Annotated[Count, "batches in the mean prediction for alignment"] = 32,
   batches: Annotated[Count, "batches in the queue, at most all texts"] = 128,
@@ -75,10 +71,7 @@ def make(
     weak_key, key = jax.random.split(clock.key)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
     labelled, strong, second_strong = forward(
-      batch.labelled.views["weak"],
-      batch.unlabelled.views["strong"],
-      batch.unlabelled.views[SECOND_STRONG],
-      key=key,
+      *batch.labelled_and("strong", SECOND_STRONG), key=key
     )
     q, aligned, means = jax.lax.stop_gradient(guess(state, weak))
     weight = (q.max(-1) >= threshold).astype(jnp.float32)

@@ -16,8 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import (
-  ASSIGN,
-  LEARN,
   Assignment,
   Head,
   Method,
@@ -40,8 +38,7 @@ def make(
   """Creates the method; see the module docstring for its equations."""
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, ASSIGN)
-    weak = forward(batch.unlabelled.views["weak"], key=key, gradient=False)
+    weak = forward(batch.unlabelled.views["weak"], key=clock.assign_key, gradient=False)
     weak = jax.lax.stop_gradient(weak)
     q = jax.nn.softmax(weak.logits)
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
@@ -49,11 +46,7 @@ def make(
     return Assignment(target, weight, more=weak.heads["distance"]), state
 
   def learn(forward, batch, assigned, clock):
-    labelled, strong = forward(
-      batch.labelled.views["weak"],
-      batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, LEARN),
-    )
+    labelled, strong = forward(*batch.labelled_and("strong"), key=clock.learn_key)
     cosine = bank.cosine(strong.heads["distance"], assigned.more)
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),

@@ -30,20 +30,12 @@ class State(NamedTuple):
 
 
 def make(
-  gamma: Annotated[
-    Factor, "factor by which the threshold on the loss falls at each cut"
-  ] = 1.27,
+  gamma: Annotated[Factor, "factor by which the threshold falls at each cut"] = 1.27,
   c: Annotated[Amount, "threshold on the loss at first, relative to rho_hat"] = 1.0001,
-  least: Annotated[
-    Amount, "least threshold on the loss; from there on, labels are hard"
-  ] = 0.05,
-  temperature: Annotated[
-    Amount, "T, sharpens labels until the threshold reaches least"
-  ] = 0.5,
+  least: Annotated[Amount, "least threshold; from there on, labels are hard"] = 0.05,
+  temperature: Annotated[Amount, "T, sharpens labels until the least threshold"] = 0.5,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  warmup: Annotated[
-    Share, "share of the run that is supervised; at least one step"
-  ] = 0.02,
+  warmup: Annotated[Share, "supervised share of the run; at least one step"] = 0.02,
   cuts: Annotated[Count, "number of cuts of the threshold after the warm-up"] = 10,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
@@ -52,6 +44,7 @@ def make(
     return State(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
 
   def assign(state, evidence, clock):
+    logits = evidence.logits
     warm = (clock.progress < warmup) | (clock.step == 0)
     labelled = cross_entropy(evidence.labelled_logits, evidence.label).mean()
     state = State(
@@ -61,12 +54,10 @@ def make(
     k = jnp.floor(cuts * rest)
     rho_hat = state.loss / jnp.maximum(state.steps, 1).astype(jnp.float32)
     rho = jnp.maximum(c * gamma**-k * rho_hat, least)
-    hard = jax.nn.one_hot(
-      evidence.logits.argmax(-1), evidence.logits.shape[-1], dtype=jnp.float32
-    )
-    soft = jax.nn.softmax(evidence.logits / max(temperature, 1e-6))
+    hard = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=jnp.float32)
+    soft = jax.nn.softmax(logits / max(temperature, 1e-6))
     target = jnp.where(rho > least, soft, hard)
-    low = cross_entropy(evidence.logits, target) <= rho
+    low = cross_entropy(logits, target) <= rho
     weight = (low & ~warm).astype(jnp.float32)
     return Assignment(target, weight, {"threshold": rho}), state
 

@@ -17,8 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import (
-  ASSIGN,
-  LEARN,
   Assignment,
   Method,
   Needs,
@@ -32,9 +30,7 @@ from ssljax.options import Amount, Share
 
 def make(
   threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
-  scale: Annotated[
-    Amount, "weight of the unlabelled loss and of its control variate"
-  ] = 0.5,
+  scale: Annotated[Amount, "weight of the unlabelled loss and control variate"] = 0.5,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -48,7 +44,7 @@ def make(
     unlabelled, labelled = forward(
       batch.unlabelled.views["weak"],
       batch.labelled.views["weak"],
-      key=jax.random.fold_in(clock.key, ASSIGN),
+      key=clock.assign_key,
       gradient=False,
     )
     target, weight = pseudo_label(unlabelled)
@@ -59,7 +55,7 @@ def make(
       batch.labelled.views["weak"],
       batch.labelled.views["strong"],
       batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, LEARN),
+      key=clock.learn_key,
     )
     control, control_weight = assigned.more
     label = batch.labelled.label

@@ -24,9 +24,7 @@ from ssljax.options import Amount, Share
 def make(
   threshold: Annotated[Share, "threshold of the class that is learned best"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  warmup: Annotated[
-    bool, "lower thresholds while many rows have no confident prediction"
-  ] = True,
+  warmup: Annotated[bool, "lower thresholds while many rows aren't learned yet"] = True,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

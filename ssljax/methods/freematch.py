@@ -51,9 +51,7 @@ def make(
     any_used = assigned.weight.sum() > 0
     return {"fairness": Term(jnp.where(any_used, term, 0.0), 1.0, fairness)}
 
-  return consistency(
-    Rule(lambda sizes: thresholds.adaptive_init(sizes.classes), assign, extra), scale
-  )
+  return consistency(Rule(thresholds.adaptive_init, assign, extra), scale)
 
 
 def sum_norm(probability, histogram):

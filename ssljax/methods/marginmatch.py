@@ -13,7 +13,7 @@ There are two ways to set the cut-off:
   is declared wrong and assigned to an extra class, C + 1. The cut-off is the
   `percentile` quantile of this class's margins on the wrong rows. The weight of a wrong
   row is the share of the batch's other rows that passed. The wrong rows are redrawn in
-  turns; `Schedule` gives the lengths as shares of the run, as in the paper.
+  turns, whose lengths are shares of the run, as in the paper.
 
 Differences from the authors' code: the runner-up is the second largest logit (the code
 uses 0 if all others are negative); the quantile is the 95th percentile (the code
@@ -36,14 +36,12 @@ PAPER_STEPS = 2**20  # length of the paper's runs
 WRONG_ROWS = 7  # folded into the step's key to draw them
 
 
-class Schedule(NamedTuple):
-  """Shares of the run."""
-
-  redraw: float = 50_000 / PAPER_STEPS  # between two draws of the wrong rows
-  warmup: float = 80_000 / PAPER_STEPS  # no cut-off before
-  delay: float = 1_000 / PAPER_STEPS  # from a redraw to the next update of the cut-off
-  every: float = 200 / PAPER_STEPS  # between two updates of the cut-off
-  stop: float = 0.9  # after this there are no wrong rows, and the cut-off is fixed
+# Shares of the run.
+REDRAW = 50_000 / PAPER_STEPS  # between two draws of the wrong rows
+WARMUP = 80_000 / PAPER_STEPS  # no cut-off before
+DELAY = 1_000 / PAPER_STEPS  # from a redraw to the next update of the cut-off
+EVERY = 200 / PAPER_STEPS  # between two updates of the cut-off
+STOP = 0.9  # after this there are no wrong rows, and the cut-off is fixed
 
 
 class Wrong(NamedTuple):
@@ -67,24 +65,16 @@ def make(
   variant: Annotated[
     Literal["fixed_cutoff", "virtual_class"], "how the cut-off of the margins is set"
   ] = "fixed_cutoff",
-  threshold: Annotated[
-    Share, "threshold of the class that is learned best, as in FlexMatch"
-  ] = 0.95,
+  threshold: Annotated[Share, "FlexMatch's threshold of the best learned class"] = 0.95,
   cut_off: Annotated[float, "least average margin (fixed_cutoff only)"] = 0.0,
-  smoothness: Annotated[
-    Share, "a new margin has the weight smoothness / (1 + age); 1: plain mean"
-  ] = 0.997,
-  percentile: Annotated[
-    Share, "quantile of wrong rows' margins as cut-off (virtual_class only)"
-  ] = 0.95,
+  smoothness: margins.Smoothness = 0.997,
+  percentile: Annotated[Share, "cut-off quantile of wrong rows (virtual_class)"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  clock: Annotated[
-    Literal["visits", "epoch"], "age of a margin: visits of the row, or epochs"
-  ] = "visits",
+  clock: margins.Age = "visits",
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
   virtual = variant == "virtual_class"
-  ages, schedule = clock, Schedule()
+  ages = clock
 
   def init(sizes: Sizes) -> State:
     rows, classes = sizes.unlabelled, sizes.classes
@@ -149,7 +139,7 @@ def make(
   def redraw(state, clock):
     """Draws new wrong rows at the start of each turn; drops them after the last one."""
     rows = state.visits.shape[0]
-    over = clock.step >= steps_of(state, schedule.stop)
+    over = clock.step >= steps_of(state, STOP)
 
     def draw(wrong):
       key = jax.random.fold_in(clock.key, WRONG_ROWS)
@@ -157,7 +147,7 @@ def make(
       drawn = jnp.sort(drawn).astype(jnp.int32)
       return jax.tree.map(jnp.zeros_like, wrong)._replace(rows=drawn)
 
-    starts = (clock.step % steps_of(state, schedule.redraw) == 0) & ~over
+    starts = (clock.step % steps_of(state, REDRAW) == 0) & ~over
     wrong = jax.lax.cond(starts, draw, lambda wrong: wrong, state.wrong)
     return state._replace(wrong=wrong._replace(rows=jnp.where(over, -1, wrong.rows)))
 
@@ -177,15 +167,15 @@ def make(
       margin=table.margin.at[position].set(average, mode="drop"),
       visits=table.visits.at[position].set(age + 1, mode="drop"),
     )
-    warmup = steps_of(state, schedule.warmup)
-    turn = steps_of(state, schedule.redraw)
+    warmup = steps_of(state, WARMUP)
+    turn = steps_of(state, REDRAW)
     # Shorter than a turn, or a short run would never have a cut-off.
-    delay = jnp.minimum(steps_of(state, schedule.delay), turn - 1)
+    delay = jnp.minimum(steps_of(state, DELAY), turn - 1)
     due = (
       (clock.step > warmup)
-      & (clock.step < steps_of(state, schedule.stop))
+      & (clock.step < steps_of(state, STOP))
       & (clock.step % turn >= delay)
-      & (clock.step % steps_of(state, schedule.every) == 0)
+      & (clock.step % steps_of(state, EVERY) == 0)
     )
 
     def quantile(cut):
@@ -197,6 +187,4 @@ def make(
     cut = jax.lax.cond(due, quantile, lambda cut: cut, cut)
     return state._replace(wrong=wrong_rows, cut=cut)
 
-  return consistency(
-    Rule(init, assign), scale, Needs(virtual_classes=1 if virtual else 0)
-  )
+  return consistency(Rule(init, assign), scale, Needs(virtual_classes=int(virtual)))

@@ -20,7 +20,7 @@ unlabelled texts; published code for text takes these texts' features from the p
 without gradient.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -31,15 +31,10 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  mix: Annotated[
-    Literal["pooled", "hidden"],
-    "mix pooled features, or hidden states (needs layout=padded)",
-  ] = "pooled",
-  alpha: Annotated[Amount, "parameter of the Beta distribution that mixes texts"] = 0.5,
+  mix: mixing.Where = "pooled",
+  alpha: Annotated[Amount, "parameter of the Beta distribution of the shares"] = 0.5,
   temperature: Annotated[Amount, "T, sharpens the guesses"] = 0.5,
-  scale: Annotated[
-    Amount, "weight of the unlabelled loss at the end of the ramp"
-  ] = 1.5,
+  scale: Annotated[Amount, "weight of the unlabelled loss after the ramp"] = 1.5,
   ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""

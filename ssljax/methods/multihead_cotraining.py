@@ -17,21 +17,9 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import (
-  ASSIGN,
-  LEARN,
-  Assignment,
-  Head,
-  Method,
-  Needs,
-  Term,
-  assign_then_learn,
-  cross_entropy,
-  stateless,
-)
+from ssljax.method import Assignment, Method, stateless
+from ssljax.ops import voters
 from ssljax.options import Amount, Share
-
-PEERS = ((1, 2), (0, 2), (0, 1))  # of each head
 
 
 def make(
@@ -41,42 +29,15 @@ def make(
   """Creates the method; see the module docstring for its equations."""
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, ASSIGN)
-    weak = forward(batch.unlabelled.views["weak"], key=key, gradient=False)
+    weak = forward(batch.unlabelled.views["weak"], key=clock.assign_key, gradient=False)
     q = jax.lax.stop_gradient(jax.nn.softmax(weak.heads["voters"]))  # [U, H, C]
     vote, confident = q.argmax(-1), q.max(-1) >= threshold  # [U, H]
-    peers = jnp.array(PEERS)
+    peers = jnp.array(voters.PEERS)
     agree = vote[:, peers[:, 0]] == vote[:, peers[:, 1]]
     weight = (agree & confident[:, peers].all(-1)).astype(jnp.float32)  # [U, H]
     label = jax.nn.one_hot(vote[:, peers[:, 0]], q.shape[-1], dtype=jnp.float32)
-    # The reported target is the mean label of the heads that learn; if no head learns,
-    # of all heads.
-    share = jnp.where(weight.sum(1, keepdims=True) > 0, weight, 1.0)
-    target = (share[..., None] * label).sum(1) / share.sum(1, keepdims=True)
+    target = voters.mean_target(label, weight)
     scalars = {"agreement": agree.mean(dtype=jnp.float32)}
     return Assignment(target, weight.mean(1), scalars, (label, weight)), state
 
-  def learn(forward, batch, assigned, clock):
-    labelled, strong = forward(
-      batch.labelled.views["weak"],
-      batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, LEARN),
-    )
-    label, weight = assigned.more
-    error = cross_entropy(strong.heads["voters"], label)  # [U, H]
-    labelled_error = cross_entropy(
-      labelled.heads["voters"], batch.labelled.label[:, None]
-    )
-    return {
-      "labelled": Term(labelled_error.sum(1)),
-      "unlabelled": Term((weight * error).mean(1), 1.0, scale),
-    }
-
-  heads = {"voters": Head("classifier", count=len(PEERS))}
-  return assign_then_learn(
-    Needs(heads=heads, predicts="voters"),
-    stateless,
-    assign,
-    learn,
-    predict=lambda outputs: outputs.heads["voters"].mean(1),
-  )
+  return voters.voting_method(stateless, assign, scale)

@@ -25,27 +25,17 @@ update of the classes after it; the age of a margin is the number of the row's v
 the state and so in the checkpoint.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import (
-  LEARN,
-  Assignment,
-  Head,
-  Method,
-  Needs,
-  Sizes,
-  Term,
-  assign_then_learn,
-  cross_entropy,
-)
-from ssljax.ops import margins, quantiles, thresholds
+from ssljax.method import Assignment, Method, Sizes
+from ssljax.ops import margins, quantiles, thresholds, voters
+from ssljax.ops.voters import PEERS
 from ssljax.options import Amount, Share
 
 Array = jax.Array
-PEERS = ((1, 2), (0, 2), (0, 1))  # of each head
 
 
 class State(NamedTuple):
@@ -59,27 +49,19 @@ class State(NamedTuple):
 
 def make(
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  smoothness: Annotated[
-    Share, "a new margin has the weight smoothness / (1 + age); 1: plain mean"
-  ] = 0.997,
-  percentile: Annotated[
-    Share, "quantile of the peers' margins as the cut-off of a class"
-  ] = 0.05,
-  difficult_weight: Annotated[
-    Amount, "weight of texts that only one peer passes"
-  ] = 3.0,
+  smoothness: margins.Smoothness = 0.997,
+  percentile: Annotated[Share, "cut-off of a class: quantile of peers' margins"] = 0.05,
+  difficult_weight: Annotated[Amount, "weight of texts passed by only one peer"] = 3.0,
   no_low: Annotated[bool, "allow cut-offs below 0"] = False,
   momentum: Annotated[Share, "momentum of FreeMatch's averages"] = 0.999,
-  clock: Annotated[
-    Literal["visits", "epoch"], "age of a margin: visits of the row, or epochs"
-  ] = "visits",
+  clock: margins.Age = "visits",
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
   ages = clock
 
   def init(sizes: Sizes) -> State:
     heads = len(PEERS)
-    confidence = thresholds.adaptive_init(sizes.classes)
+    confidence = thresholds.adaptive_init(sizes)
     return State(
       jnp.zeros((heads, sizes.unlabelled, sizes.classes), jnp.float32),
       jnp.full((heads, sizes.unlabelled), -1, jnp.int32),
@@ -154,11 +136,8 @@ def make(
       margin[peers], vote[peers], confident[peers], state.cut
     )
     label, weight = label.T, weight.T  # [U, H]
-    # The reported target is the mean of the heads' labels, weighted by their weights,
-    # or unweighted if no head learns from the text.
     one_hot = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)  # [U, H, C]
-    share = jnp.where(weight.sum(1, keepdims=True) > 0, weight, 1.0)
-    target = (share[..., None] * one_hot).sum(1) / share.sum(1, keepdims=True)
+    target = voters.mean_target(one_hot, weight)
     epoch_ends = (clock.step + 1) % state.epoch_steps == 0
     cut = jax.lax.cond(epoch_ends, new_cut, lambda state: state.cut, state)
     scalars = {
@@ -166,29 +145,7 @@ def make(
       "margin": jnp.take_along_axis(margin, vote[..., None], axis=-1).mean(),
       "agreement": (vote[0] == vote[1]).mean(dtype=jnp.float32),
     }
-    assigned = Assignment(target, weight.mean(1), scalars, (label, weight))
+    assigned = Assignment(target, weight.mean(1), scalars, (one_hot, weight))
     return jax.lax.stop_gradient((assigned, state._replace(cut=cut)))
 
-  def learn(forward, batch, assigned, clock):
-    labelled, strong = forward(
-      batch.labelled.views["weak"],
-      batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, LEARN),
-    )
-    true_label = batch.labelled.label[:, None]  # [B, 1, C]
-    label, weight = assigned.more
-    target = jax.nn.one_hot(label, true_label.shape[-1], dtype=jnp.float32)
-    error = cross_entropy(strong.heads["voters"], target)  # [U, H]
-    return {
-      "labelled": Term(cross_entropy(labelled.heads["voters"], true_label).sum(1)),
-      "unlabelled": Term((weight * error).mean(1), 1.0, scale),
-    }
-
-  heads = {"voters": Head("classifier", count=len(PEERS))}
-  return assign_then_learn(
-    Needs(heads=heads, predicts="voters"),
-    init,
-    assign,
-    learn,
-    predict=lambda outputs: outputs.heads["voters"].mean(1),
-  )
+  return voters.voting_method(init, assign, scale)

@@ -20,9 +20,7 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  scale: Annotated[
-    Amount, "weight of the unlabelled loss at the end of the ramp"
-  ] = 5.0,
+  scale: Annotated[Amount, "weight of the unlabelled loss after the ramp"] = 5.0,
   ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""

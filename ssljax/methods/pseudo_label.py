@@ -21,17 +21,13 @@ from ssljax.options import Amount, Share
 
 def make(
   threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
-  scale: Annotated[
-    Amount, "weight of the unlabelled loss at the end of the ramp"
-  ] = 1.0,
+  scale: Annotated[Amount, "weight of the unlabelled loss after the ramp"] = 1.0,
   ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
   def loss(forward, batch, state, clock):
-    labelled, weak = forward(
-      batch.labelled.views["weak"], batch.unlabelled.views["weak"], key=clock.key
-    )
+    labelled, weak = forward(*batch.labelled_and("weak"), key=clock.key)
     p = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
     target = jax.nn.one_hot(p.argmax(-1), p.shape[-1], dtype=jnp.float32)
     assigned = Assignment(target, (p.max(-1) >= threshold).astype(jnp.float32))

@@ -30,9 +30,7 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[
-    Share, "least confidence of a hard label; below it, labels are soft"
-  ] = 0.95,
+  threshold: Annotated[Share, "least confidence of hard labels; below it: soft"] = 0.95,
   temperature: Annotated[Amount, "T, sharpens soft labels"] = 0.5,
   scale: Annotated[Amount, "weight of both unlabelled losses"] = 1.0,
 ) -> Method:

@@ -23,7 +23,7 @@ sharpened guesses at full weight, and never guesses a rare class. We use MixMatc
 ramp, 0.4.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,20 +42,11 @@ class State(NamedTuple):
 
 
 def make(
-  mix: Annotated[
-    Literal["pooled", "hidden"],
-    "mix pooled features, or hidden states (needs layout=padded)",
-  ] = "pooled",
-  alpha: Annotated[
-    Amount, "parameter of the Beta distribution that mixes texts"
-  ] = 0.75,
+  mix: mixing.Where = "pooled",
+  alpha: Annotated[Amount, "parameter of the Beta distribution of the shares"] = 0.75,
   temperature: Annotated[Amount, "T, sharpens the guesses"] = 0.5,
-  scale: Annotated[
-    Amount, "weight of the loss of mixed unlabelled texts after the ramp"
-  ] = 1.5,
-  anchor: Annotated[
-    Amount, "weight of the loss of unmixed strong views after the ramp"
-  ] = 0.5,
+  scale: Annotated[Amount, "weight of mixed unlabelled texts after the ramp"] = 1.5,
+  anchor: Annotated[Amount, "weight of unmixed strong views after the ramp"] = 0.5,
   window: Annotated[Count, "batches in the mean prediction for alignment"] = 128,
   ramp: Annotated[Share, "share of the run over which both weights rise from 0"] = 0.4,
 ) -> Method:

@@ -17,8 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import (
-  ASSIGN,
-  LEARN,
   Assignment,
   Method,
   Needs,
@@ -31,20 +29,15 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[
-    Share, "threshold of the class that is learned best, as in FlexMatch"
-  ] = 0.95,
+  threshold: Annotated[Share, "FlexMatch's threshold of the best learned class"] = 0.95,
   temperature: Annotated[Amount, "T, sharpens the targets of the divergences"] = 0.5,
   scale: Annotated[Amount, "weight of all unlabelled losses"] = 1.0,
-  warmup: Annotated[
-    bool, "lower thresholds while many rows have no confident prediction"
-  ] = True,
+  warmup: Annotated[bool, "lower thresholds while many rows aren't learned yet"] = True,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, ASSIGN)
-    weak = forward(batch.unlabelled.views["weak"], key=key, gradient=False)
+    weak = forward(batch.unlabelled.views["weak"], key=clock.assign_key, gradient=False)
     q = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
     label = q.argmax(-1)
     cutoff = thresholds.learned_threshold(state, threshold, warmup)
@@ -63,10 +56,7 @@ def make(
 
   def learn(forward, batch, assigned, clock):
     labelled, medium, strong = forward(
-      batch.labelled.views["weak"],
-      batch.unlabelled.views["medium"],
-      batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, LEARN),
+      *batch.labelled_and("medium", "strong"), key=clock.learn_key
     )
     weak_logits = assigned.more
     divergences = (

@@ -41,7 +41,7 @@ def make(
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   instances: Annotated[Amount, "weight of the loss between similarities"] = 1.0,
   smoothing: Annotated[
-    Share, "share of the prediction in a label; the rest is from similarities"
+    Share, "prediction's share of a label; rest: similarities"
   ] = 0.9,
   momentum: Annotated[Share, "momentum of the bank's embeddings"] = 0.7,
   width: Annotated[Count, "size of the embeddings"] = 128,
@@ -90,9 +90,7 @@ def make(
   def loss(forward, batch, state, clock):
     weak_key, key = jax.random.split(clock.key)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
-    labelled, strong = forward(
-      batch.labelled.views["weak"], batch.unlabelled.views["strong"], key=key
-    )
+    labelled, strong = forward(*batch.labelled_and("strong"), key=key)
     use_bank = (clock.epoch > 0) & jnp.any(state.label > 0)
     q, calibrated, means = jax.lax.stop_gradient(guess(state, weak, use_bank))
     weight = (q.max(-1) >= threshold).astype(jnp.float32)

@@ -26,9 +26,7 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  epsilon: Annotated[
-    Amount, "size of the perturbation, relative to the word embeddings"
-  ] = 6.0,
+  epsilon: Annotated[Amount, "size of the perturbation, relative to embeddings"] = 6.0,
   scale: Annotated[Amount, "weight of the divergence at the end of the ramp"] = 1.0,
   entropy: Annotated[Amount, "weight of the entropy of predictions"] = 0.06,
   ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,

@@ -2,21 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from ssljax import options
 from ssljax.errors import UserError
 from ssljax.models.activations import ACTIVATIONS
-
-FAMILIES = ("bert", "deberta-v2")  # DeBERTa-v3 has the model_type of DeBERTa-v2
-
-_COUNTS = (
-  "vocab_size",
-  "hidden_size",
-  "num_hidden_layers",
-  "num_attention_heads",
-  "intermediate_size",
-  "max_position_embeddings",
-)
+from ssljax.options import Count, Natural
 
 # Keys of features that the encoder does not implement -> accepted values.
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
@@ -58,25 +49,28 @@ _DEBERTA_ONLY = {
 }
 
 
+_Rate = Annotated[float, options.Range(0.0, 0.998)]  # 1 would drop everything
+
+
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
   """Architecture of an encoder. config.json has all fields by name except `labels`."""
 
-  model_type: str = "bert"
-  vocab_size: int = 30522
-  hidden_size: int = 768
-  num_hidden_layers: int = 12
-  num_attention_heads: int = 12
-  intermediate_size: int = 3072
+  model_type: Literal["bert", "deberta-v2"] = "bert"  # the latter also of DeBERTa-v3
+  vocab_size: Count = 30522
+  hidden_size: Count = 768
+  num_hidden_layers: Count = 12
+  num_attention_heads: Count = 12
+  intermediate_size: Count = 3072
   hidden_act: str = "gelu"
   layer_norm_eps: float = 1e-12
   initializer_range: float = 0.02
-  max_position_embeddings: int = 512
-  type_vocab_size: int = 2  # 0 for no token types
+  max_position_embeddings: Count = 512
+  type_vocab_size: Natural = 2  # 0 for no token types
   pad_token_id: int = 0
-  embedding_size: int = 0  # 0 for hidden_size
-  hidden_dropout_prob: float = 0.1
-  attention_probs_dropout_prob: float = 0.1
+  embedding_size: Natural = 0  # 0 for hidden_size
+  hidden_dropout_prob: _Rate = 0.1
+  attention_probs_dropout_prob: _Rate = 0.1
   # DeBERTa only
   position_biased_input: bool = True  # adds absolute positions to the input
   relative_attention: bool = False
@@ -84,8 +78,8 @@ class EncoderConfig:
   position_buckets: int = -1  # below 1, distances are not bucketed
   max_relative_positions: int = -1  # below 1 for max_position_embeddings
   share_att_key: bool = False
-  norm_rel_ebd: str = "none"
-  conv_kernel_size: int = 0  # 0 for no convolution
+  norm_rel_ebd: Literal["none", "layer_norm"] = "none"
+  conv_kernel_size: Natural = 0  # 0 for no convolution
   conv_groups: int = 1
   conv_act: str = "tanh"
   # Head of ForSequenceClassification
@@ -95,11 +89,11 @@ class EncoderConfig:
   labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
   def __post_init__(self):
+    self._check()
     if not self.embedding_size:
       object.__setattr__(self, "embedding_size", self.hidden_size)
     if self.max_relative_positions < 1:
       object.__setattr__(self, "max_relative_positions", self.max_position_embeddings)
-    self._check()
 
   @property
   def max_length(self) -> int | None:
@@ -131,31 +125,16 @@ class EncoderConfig:
     return self.classifier_dropout
 
   def _check(self):
-    if self.model_type not in FAMILIES:
-      raise UserError(
-        f"model_type {self.model_type!r} is not supported; use an encoder of type"
-        f" {' or '.join(FAMILIES)}"
-      )
-    for name in _COUNTS:
-      if (count := getattr(self, name)) < 1:
-        raise UserError(f"{name}={count} must be at least 1")
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-      if not 0 <= (rate := getattr(self, name)) <= 0.998:  # 1 would drop everything
-        raise UserError(f"{name}={rate} must be in [0, 0.998]")
-    for name in ("hidden_act", "conv_act", "pooler_hidden_act"):
-      if getattr(self, name) not in ACTIVATIONS:
-        raise UserError(
-          f"{name} {getattr(self, name)!r} is not supported; it must be one of"
-          f" {', '.join(ACTIVATIONS)}"
-        )
+    values = {**vars(self), "classifier_dropout": self.head_dropout}
+    scalars = {k: value for k, value in values.items() if not isinstance(value, tuple)}
+    try:
+      options.check(_OPTIONS, scalars)
+    except ValueError as error:
+      raise UserError(str(error)) from None
     if self.hidden_size % self.num_attention_heads:
       raise UserError(
         f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads"
         f" {self.num_attention_heads}"
-      )
-    if unknown := set(self.pos_att_type) - {"c2p", "p2c"}:
-      raise UserError(
-        f"pos_att_type {sorted(unknown)} is not supported; use c2p and p2c"
       )
     if self.pos_att_type and not self.relative_attention:
       raise UserError("pos_att_type needs relative_attention=true")
@@ -167,10 +146,14 @@ class EncoderConfig:
         f"conv_kernel_size {size} with conv_groups {groups}: the kernel size must be"
         f" odd, and the groups must divide hidden_size {self.hidden_size}"
       )
-    if self.norm_rel_ebd not in ("none", "layer_norm"):
-      raise UserError(
-        f"norm_rel_ebd {self.norm_rel_ebd!r} is not supported; use none or layer_norm"
-      )
+
+
+_OPTIONS = options.describe(EncoderConfig)
+_OPTIONS |= {
+  name: _OPTIONS[name]._replace(choices=tuple(ACTIVATIONS))
+  for name in ("hidden_act", "conv_act", "pooler_hidden_act")
+}
+_OPTIONS["classifier_dropout"] = _OPTIONS["hidden_dropout_prob"]
 
 
 def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
@@ -194,35 +177,28 @@ def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
   skipped = converted if deberta else converted | _DEBERTA_ONLY
   fields: dict[str, Any] = dict(_DEBERTA_DEFAULTS) if deberta else {}
   fields |= {
-    field.name: _typed(values[field.name], field.type, f"{where}: {field.name}")
-    for field in dataclasses.fields(EncoderConfig)
-    if field.name not in skipped and values.get(field.name) is not None
+    name: values[name]
+    for name in _OPTIONS
+    if name not in skipped and values.get(name) is not None
   }
   if deberta:
     # Several norms may be joined by "|"; transformers looks for layer_norm only.
-    norm = fields.get("norm_rel_ebd", "none").lower().strip()
+    norm = str(fields.get("norm_rel_ebd", "none")).lower().strip()
     layer_norm = "layer_norm" in map(str.strip, norm.split("|"))
     fields["norm_rel_ebd"] = "layer_norm" if layer_norm else norm
     fields["pos_att_type"] = _pos_att_type(values.get("pos_att_type"), where)
   dropout = values.get("cls_dropout" if deberta else "classifier_dropout")
-  if dropout is not None:
-    fields["classifier_dropout"] = _typed(dropout, float, f"{where}: dropout")
-  labels = _labels(values, where)
+  fields |= {"classifier_dropout": dropout, "labels": _labels(values, where)}
   try:
-    config = EncoderConfig(values.get("model_type"), labels=labels, **fields)
+    config = EncoderConfig(values.get("model_type"), **fields)
   except UserError as error:
     raise UserError(f"{where}: {error}") from None
-  pooler, head = values.get("pooler_hidden_size"), values.get("attention_head_size")
-  if deberta and pooler not in (None, config.hidden_size):
-    raise UserError(
-      f"{where}: pooler_hidden_size={pooler} must equal"
-      f" hidden_size={config.hidden_size}"
-    )
-  if head is not None and head * config.num_attention_heads != config.hidden_size:
-    raise UserError(
-      f"{where}: attention_head_size={head} times num_attention_heads must equal"
-      f" hidden_size={config.hidden_size}"
-    )
+  sizes = {"attention_head_size": config.hidden_size // config.num_attention_heads}
+  if deberta:
+    sizes["pooler_hidden_size"] = config.hidden_size
+  for key, size in sizes.items():
+    if values.get(key) not in (None, size):
+      raise UserError(f"{where}: {key}={values[key]} must be {size}")
   return config
 
 
@@ -246,32 +222,26 @@ def to_json(config: EncoderConfig, architecture: str) -> dict[str, Any]:
   }
 
 
-def _typed(value: Any, kind: type, where: str) -> Any:
-  accepted = (int, float) if kind is float else kind
-  # In Python, a bool is an int.
-  if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
-    raise UserError(f"{where}={value!r} must be of type {kind.__name__}")
-  return kind(value)
-
-
 def _pos_att_type(value: Any, where: str) -> tuple[str, ...]:
-  if value is None or value == "":
+  if not value:
     return ()
   types = value.lower().split("|") if isinstance(value, str) else value
-  if not isinstance(types, list | tuple) or not all(isinstance(t, str) for t in types):
-    raise UserError(f"{where}: pos_att_type={value!r} must be a list of strings")
-  return tuple(name.strip() for name in types)
+  if isinstance(types, list | tuple):
+    names = tuple(str(name).strip() for name in types)
+    if {*names} <= {"c2p", "p2c"}:
+      return names
+  raise UserError(f"{where}: pos_att_type={value!r} is not supported; use c2p and p2c")
 
 
 def _labels(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
   names = values.get("id2label")
-  if names is None:
-    count = _typed(values.get("num_labels", 2), int, f"{where}: num_labels")
-    return tuple(f"LABEL_{i}" for i in range(count))
   try:
+    if names is None:
+      return tuple(f"LABEL_{i}" for i in range(values.get("num_labels", 2)))
     by_id = {int(key): str(name) for key, name in names.items()}
     return tuple(by_id[i] for i in range(len(by_id)))
-  except (AttributeError, ValueError, KeyError):
+  except (AttributeError, ValueError, KeyError, TypeError):
     raise UserError(
-      f"{where}: id2label={names!r} must map 0, 1, … to class names"
+      f"{where}: id2label={names!r} must map 0, 1, … to class names, or num_labels be "
+      "an integer"
     ) from None

@@ -7,10 +7,10 @@ Array = jax.Array
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
-  """Zeroes entries of x with probability `quantised(rate)` and rescales the others.
+  """Zeroes entries of x with probability round(256 rate) / 256, rescales the others.
 
-  The probability is a multiple of 1/256: 0.1 becomes 26/256 = 0.1016. Rescaling uses
-  this probability, so the mean is exact.
+  For a rate of 0.1 the probability is 26/256 = 0.1016. Rescaling uses this probability,
+  so the mean is exact.
 
   Args:
     x: float array of any shape.
@@ -28,8 +28,3 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
   split = jax.lax.bitcast_convert_type(words, jnp.uint8)  # u8 [..., last / 4, 4]
   keep = split.reshape(*lead, -1)[..., :last] >= drop
   return jnp.where(keep, x * jnp.asarray(256 / (256 - drop), x.dtype), 0)
-
-
-def quantised(rate: float) -> float:
-  """The probability that `dropout` applies for `rate`."""
-  return round(rate * 256) / 256

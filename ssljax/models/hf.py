@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,8 +46,6 @@ def read_config(folder: str | Path) -> EncoderConfig:
     UserError: a missing or unreadable file, or an option that is not supported.
   """
   file = Path(folder) / "config.json"
-  if not Path(folder).is_dir():
-    raise UserError(f"{folder}: no such folder; give the folder of an encoder")
   if not file.is_file():
     raise UserError(
       f"{folder}: no config.json; give the folder of a Hugging Face encoder, with"
@@ -87,7 +85,15 @@ def load_params(
   # Name in the key table -> (name in the file, tensor)
   tensors: dict[str, tuple[str, np.ndarray]] = {}
   ignored, problems = [], []
-  for file in weight_files(folder) or _no_weights(folder):
+  files = weight_files(folder)
+  if not files and any((folder / name).is_file() for name in PICKLED):
+    raise UserError(
+      f"{folder}: has weights only as {PICKLED[0]}, a pickle, which can run code; run"
+      f" python -m ssljax.models.convert {folder} FOLDER, and use FOLDER"
+    )
+  if not files:
+    raise UserError(f"{folder}: no weights; give one with config.json and {WEIGHTS}")
+  for file in files:
     try:
       with safe_open(file, framework="np") as content:
         for name in sorted(content.keys()):
@@ -110,7 +116,7 @@ def load_params(
     if key.part in present:
       value = _take(key, tensors, shapes[key.ours], problems)
       if value is not None:
-        params[_path(key)] = value
+        params[key.ours] = value
   problems += [f"unknown key {name}" for name, _ in tensors.values()]
   if problems:
     raise UserError(
@@ -157,13 +163,12 @@ def save_params(
   shapes = param_shapes(config)
   tensors, problems = {}, []
   for key in key_table(config):
-    path = _path(key)
-    value = flat.pop(path, None)
+    value = flat.pop(key.ours, None)
     if value is None:
       if key.part == "encoder" or with_head:
-        problems.append(f"missing {path}")
+        problems.append(f"missing {key.ours}")
     elif np.shape(value) != shapes[key.ours]:
-      problems.append(f"{path} has shape {np.shape(value)}, not {shapes[key.ours]}")
+      problems.append(f"{key.ours} has shape {np.shape(value)}, not {shapes[key.ours]}")
     else:
       name, value = saved_name(key, config, with_head), np.asarray(value, np.float32)
       for i, array in enumerate(value) if "{layer}" in name else [(None, value)]:
@@ -201,20 +206,6 @@ def weight_files(folder: Path, whole: str = WEIGHTS, index: str = INDEX) -> list
       " folder again"
     )
   return files
-
-
-def _no_weights(folder: Path) -> NoReturn:
-  if any((folder / name).is_file() for name in PICKLED):
-    raise UserError(
-      f"{folder}: has weights only as {PICKLED[0]}, a pickle, which can run code; run"
-      f" python -m ssljax.models.convert {folder} FOLDER, and use FOLDER"
-    )
-  raise UserError(f"{folder}: no weights; give a folder with config.json and {WEIGHTS}")
-
-
-def _path(key: Key) -> str:
-  """The path of a parameter in a tree with a head."""
-  return f"encoder/{key.ours}" if key.part == "encoder" else key.ours
 
 
 def _take(

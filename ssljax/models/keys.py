@@ -18,10 +18,14 @@ from ssljax.models.encoder import Encoder
 class Key(NamedTuple):
   """A parameter and its tensor. `{layer}` in `theirs`: layers stacked along axis 0."""
 
-  ours: str  # path within the encoder; for a head, within the whole tree
+  ours: str  # path, such as "encoder/embeddings/norm/scale"
   theirs: str  # without the prefix `bert.` or `deberta.`
   reverse: bool = False  # the axes are in reverse order
-  part: str = "encoder"  # "pooler" | "classifier"
+
+  @property
+  def part(self) -> str:
+    """Which part of a classifier: "encoder", "pooler" or "classifier"."""
+    return self.ours.partition("/")[0]
 
 
 # Tensors that the encoder does not use.
@@ -41,15 +45,15 @@ def key_table(config: EncoderConfig) -> tuple[Key, ...]:
   """The key table of a config, with the head of ForSequenceClassification."""
   table = [Key("embeddings/word/embedding", "embeddings.word_embeddings.weight")]
   if config.position_biased_input:
-    position = "embeddings.position_embeddings.weight"
-    table.append(Key("embeddings/position/embedding", position))
+    name = "embeddings.position_embeddings.weight"
+    table.append(Key("embeddings/position/embedding", name))
   if config.type_vocab_size:
-    kind = "embeddings.token_type_embeddings.weight"
-    table.append(Key("embeddings/type/embedding", kind))
+    name = "embeddings.token_type_embeddings.weight"
+    table.append(Key("embeddings/type/embedding", name))
   table += _norm("embeddings/norm", "embeddings.LayerNorm")
   if config.embedding_size != config.hidden_size:
-    project = "embeddings.embed_proj.weight"
-    table.append(Key("embeddings/project/kernel", project, reverse=True))
+    name = "embeddings.embed_proj.weight"
+    table.append(Key("embeddings/project/kernel", name, reverse=True))
 
   suffix = "_proj" if config.model_type == "deberta-v2" else ""
   attention = {name: f"{name}{suffix}" for name in ("query", "key", "value")}
@@ -75,23 +79,19 @@ def key_table(config: EncoderConfig) -> tuple[Key, ...]:
     table += _dense("conv", "encoder.conv.conv")
     table += _norm("conv_norm", "encoder.conv.LayerNorm")
 
-  table += _dense("pooler", "pooler.dense", part="pooler")
-  table += _dense("classifier", "classifier", part="classifier")
-  return tuple(table)
+  encoder = [key._replace(ours=f"encoder/{key.ours}") for key in table]
+  head = _dense("pooler", "pooler.dense") + _dense("classifier", "classifier")
+  return *encoder, *head
 
 
-def _dense(ours: str, theirs: str, part: str = "encoder") -> list[Key]:
-  return [
-    Key(f"{ours}/kernel", f"{theirs}.weight", True, part),
-    Key(f"{ours}/bias", f"{theirs}.bias", part=part),
-  ]
+def _dense(ours: str, theirs: str) -> list[Key]:
+  kernel = Key(f"{ours}/kernel", f"{theirs}.weight", reverse=True)
+  return [kernel, Key(f"{ours}/bias", f"{theirs}.bias")]
 
 
 def _norm(ours: str, theirs: str) -> list[Key]:
-  return [
-    Key(f"{ours}/scale", f"{theirs}.weight"),
-    Key(f"{ours}/bias", f"{theirs}.bias"),
-  ]
+  scale = Key(f"{ours}/scale", f"{theirs}.weight")
+  return [scale, Key(f"{ours}/bias", f"{theirs}.bias")]
 
 
 def plain_name(name: str, config: EncoderConfig) -> str:
@@ -128,7 +128,7 @@ def param_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
   """The shape of every parameter, by `Key.ours`."""
   token = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   tree = jax.eval_shape(Encoder(config).init, jax.random.key(0), token, token)["params"]
-  flat = traverse_util.flatten_dict(tree, sep="/")
+  flat = traverse_util.flatten_dict({"encoder": tree}, sep="/")
   width, classes = config.hidden_size, len(config.labels)
   return {path: leaf.shape for path, leaf in flat.items()} | {
     "pooler/kernel": (width, width),

@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import (
-  ASSIGN,
-  LEARN,
   Assignment,
   Method,
   Needs,
@@ -40,18 +38,13 @@ def agreement(teacher: bool, scale: float, ramp: float) -> Method:
   """
 
   def assign(forward, batch, state, clock):
-    key = jax.random.fold_in(clock.key, ASSIGN)
     view = batch.unlabelled.views["weak"]
-    weak = forward(view, key=key, teacher=teacher, gradient=False)
+    weak = forward(view, key=clock.assign_key, teacher=teacher, gradient=False)
     target = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
     return Assignment(target, jnp.ones(target.shape[0], jnp.float32)), state
 
   def learn(forward, batch, assigned, clock):
-    labelled, strong = forward(
-      batch.labelled.views["weak"],
-      batch.unlabelled.views["strong"],
-      key=jax.random.fold_in(clock.key, LEARN),
-    )
+    labelled, strong = forward(*batch.labelled_and("strong"), key=clock.learn_key)
     error = square(jax.nn.softmax(strong.logits), assigned.target)
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),

@@ -4,10 +4,21 @@ Methods read and write tables over all N rows only at the batch's rows. So XLA u
 a table in place if the state is donated.
 """
 
+from typing import Annotated, Literal
+
 import jax
 import jax.numpy as jnp
 
+from ssljax.options import Share
+
 Array = jax.Array
+# Keywords of methods.
+Age = Annotated[
+  Literal["visits", "epoch"], "age of a margin: visits of the row, or epochs"
+]
+Smoothness = Annotated[
+  Share, "a new margin has the weight smoothness / (1 + age); 1: plain mean"
+]
 
 
 def pseudo_margin(logits: Array) -> Array:

@@ -6,6 +6,7 @@ by position (TMix, Chen et al. 2020, arXiv 2004.12239).
 """
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,10 @@ from ssljax.method import Outputs
 from ssljax.ops import draws
 
 Array = jax.Array
+Where = Annotated[  # a keyword of methods
+  Literal["pooled", "hidden"],
+  "mix pooled features, or hidden states (needs layout=padded)",
+]
 LAYERS = (7, 9, 12)  # of 12 layers, TMix's best set; scaled to other depths
 REPEAT = 1 << 24  # larger than any row, see `pairs`
 

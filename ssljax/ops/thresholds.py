@@ -70,7 +70,8 @@ class Adaptive(NamedTuple):
   histogram: Array  # f32 [C], frequency of each argmax
 
 
-def adaptive_init(classes: int) -> Adaptive:
+def adaptive_init(sizes: Sizes) -> Adaptive:
+  classes = sizes.classes
   return Adaptive(
     jnp.array(1.0 / classes, jnp.float32),
     jnp.full(classes, 1.0 / classes, jnp.float32),

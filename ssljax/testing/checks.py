@@ -12,7 +12,7 @@ import numpy as np
 
 from ssljax import sharding
 from ssljax.batch import Rows, Texts
-from ssljax.method import Clock, Method, Outputs
+from ssljax.method import Clock, Method
 from ssljax.models.forward import ModelForward
 from ssljax.testing import tiny
 from ssljax.testing.tiny import TinyRun
@@ -78,36 +78,24 @@ def padding_is_ignored(run: TinyRun) -> None:
       kind=np.where(leaf.segment == 0, 1, leaf.kind).astype(np.int32),
     )
 
-  def change(batch):
-    is_rows = lambda node: isinstance(node, Rows)
-    return jax.tree.map(fill_padding, batch, is_leaf=is_rows)
-
-  clean, _ = run.run(range(3))
-  filled, _ = run.run(range(3), change=change)
-  assert_identical(clean, filled)
+  is_rows = lambda node: isinstance(node, Rows)
+  change = lambda batch: jax.tree.map(fill_padding, batch, is_leaf=is_rows)
+  assert_identical(run.run(range(3))[0], run.run(range(3), change=change)[0])
 
 
 def row_order_is_ignored(run: TinyRun) -> None:
   """The order of the texts in a batch makes no difference."""
-  devices, batches = run.devices(), run.loader(1)
 
   def reverse(leaf):
     if isinstance(leaf, Texts):
       return leaf._replace(where=leaf.where[:, ::-1])
     return leaf[::-1]
 
-  def results(reversed_order):
-    state = run.state()
-    for t in range(2):
-      batch = batches.batch(t)
-      if reversed_order:
-        is_texts = lambda node: isinstance(node, Texts)
-        batch = jax.tree.map(reverse, batch, is_leaf=is_texts)
-      placed = sharding.put_batch(*batch, devices)
-      state, metrics = run.step(devices)(state, *placed)
-    return state.method, metrics
-
-  assert_close(results(False), results(True))
+  is_texts = lambda node: isinstance(node, Texts)
+  change = lambda batch: jax.tree.map(reverse, batch, is_leaf=is_texts)
+  state, metrics = run.run(range(2))
+  other, other_metrics = run.run(range(2), change=change)
+  assert_close((state.method, metrics), (other.method, other_metrics))
 
 
 def unlabelled_texts_are_used(run: TinyRun) -> None:
@@ -147,29 +135,23 @@ def targets_are_sound(run: TinyRun) -> None:
 
 def predict_reads_the_head_it_declares(run: TinyRun) -> None:
   """`predict` returns logits of the C classes from `needs.predicts` alone."""
-  rng, needs = np.random.default_rng(0), run.method.needs
-  classes, width = tiny.CLASSES + needs.virtual_classes, run.sizes.width
-  draw = lambda *shape: jnp.asarray(rng.standard_normal((4, *shape)), jnp.float32)
-  heads = {}
-  for name, head in needs.heads.items():
-    if head.kind == "classifier":
-      heads[name] = draw(head.count, classes)
-    else:
-      heads[name] = draw(
-        head.width or (width if head.kind == "projection" else classes)
-      )
-  outputs = Outputs(draw(classes), draw(width), heads)
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+  features = draw(4, run.sizes.width)
+  outputs = run.model.apply({"params": run.params}, features, method="classify")
   logits = run.method.predict(outputs)
   assert logits.shape == (4, tiny.CLASSES)
-  changed = {"classifier": outputs._replace(logits=outputs.logits + draw(classes))}
-  for name, head in heads.items():
-    other = {**heads, name: head + draw(*head.shape[1:])}
-    changed[name] = outputs._replace(heads=other)
+  other = outputs.logits + draw(*outputs.logits.shape)
+  changed = {"classifier": outputs._replace(logits=other)}
+  for name, head in outputs.heads.items():
+    heads = {**outputs.heads, name: head + draw(*head.shape)}
+    changed[name] = outputs._replace(heads=heads)
+  predicts = run.method.needs.predicts
   for name, other in changed.items():
     reads = not np.array_equal(run.method.predict(other), logits)
-    assert reads == (name == needs.predicts), (
+    assert reads == (name == predicts), (
       f"predict {'reads' if reads else 'does not read'} the head {name!r}, but "
-      f"Needs.predicts is {needs.predicts!r}"
+      f"Needs.predicts is {predicts!r}"
     )
 
 
@@ -186,13 +168,8 @@ def restored_state_continues_exactly(run: TinyRun) -> None:
 
 def hidden_labels_are_not_used(run: TinyRun) -> None:
   """The true labels of unlabelled texts reach the metrics only."""
-  devices, (batch, hidden) = run.devices(), run.loader(1).batch(0)
-
-  def state(hidden):
-    placed = sharding.put_batch(batch, hidden, devices)
-    return run.step(devices)(run.state(), *placed)[0]
-
-  assert_identical(state(hidden), state(np.full_like(hidden, -1)))
+  change = lambda batch: (batch[0], np.full_like(batch[1], -1))
+  assert_identical(run.run(range(1))[0], run.run(range(1), change=change)[0])
 
 
 def jit_on_eight_devices_agrees(run: TinyRun) -> None:

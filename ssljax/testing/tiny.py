@@ -10,34 +10,26 @@ import numpy as np
 import optax
 
 from ssljax import sharding
-from ssljax.batch import Batch, Rows, Texts
+from ssljax.batch import Rows, Texts
 from ssljax.data.batches.loader import Layout, Loader, TrainSet, View
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.method import Method, Sizes
-from ssljax.models import Encoder
+from ssljax.models import Encoder, EncoderConfig
 from ssljax.models.classifier import Classifier
-from ssljax.models.config import from_json
 from ssljax.training.step import Metrics, TrainState, init_state, make_train_step
 
 LABELLED, UNLABELLED, BATCH, UNLABELLED_BATCH, CLASSES = 24, 64, 8, 16, 3
 STEPS, EPOCH_STEPS, LONGEST, VOCABULARY = 24, 3, 30, 100
 
-CONFIG = {
-  "model_type": "bert",
-  "hidden_size": 16,
-  "num_hidden_layers": 1,
-  "num_attention_heads": 2,
-  "intermediate_size": 32,
-  "vocab_size": VOCABULARY,
-  "max_position_embeddings": 64,
-  "type_vocab_size": 2,
-  "hidden_act": "gelu",
-  "layer_norm_eps": 1e-12,
-  "hidden_dropout_prob": 0.1,
-  "attention_probs_dropout_prob": 0.1,
-  "pad_token_id": 0,
-  "initializer_range": 0.5,  # large, so that texts differ from the start
-}
+CONFIG = EncoderConfig(
+  vocab_size=VOCABULARY,
+  hidden_size=16,
+  num_hidden_layers=1,
+  num_attention_heads=2,
+  intermediate_size=32,
+  max_position_embeddings=64,
+  initializer_range=0.5,  # large, so that texts differ from the start
+)
 
 
 class TinyRun:
@@ -67,10 +59,10 @@ class TinyRun:
       steps=STEPS,
       epoch_steps=EPOCH_STEPS,
       labelled_counts=tuple(np.bincount(self.data.label).tolist()),
-      width=CONFIG["hidden_size"],
+      width=CONFIG.hidden_size,
     )
     self.model = Classifier(
-      Encoder(from_json(CONFIG, "tiny"), dropout=dropout),
+      Encoder(CONFIG, dropout=dropout),
       CLASSES + needs.virtual_classes,
       "mlp",
       dict(needs.heads),
@@ -138,13 +130,14 @@ class TinyRun:
     steps: range,
     state: TrainState | None = None,
     devices=None,
-    change: Callable[[Batch], Batch] = lambda batch: batch,
+    change: Callable[[Any], Any] = lambda batch: batch,
     **layout,
   ) -> tuple[TrainState, Metrics]:
     """Runs `steps`, by default from the initial state on one device.
 
     Args:
-      change: returns the batch to use instead of each batch, with NumPy leaves.
+      change: returns what to use instead of each (batch, hidden labels), with NumPy
+        leaves.
       layout: `packed` and `lengths` of `loader`.
 
     Returns:
@@ -157,9 +150,9 @@ class TinyRun:
       self._loaders[key] = self.loader(devices.shards, **layout)
     metrics: Metrics = {}
     for t in steps:
-      batch, hidden = self._loaders[key].batch(t)
+      batch, hidden = change(self._loaders[key].batch(t))
       self.shapes[devices].add(str(jax.tree.map(np.shape, batch)))
-      placed = sharding.put_batch(change(batch), hidden, devices, self.micro > 1)
+      placed = sharding.put_batch(batch, hidden, devices, self.micro > 1)
       state, metrics = self.step(devices)(state, *placed)
     return state, metrics
 
@@ -171,7 +164,7 @@ def initial_key():
 @functools.cache
 def initial_encoder():
   """Parameters of a random encoder."""
-  model = Classifier(Encoder(from_json(CONFIG, "tiny")), CLASSES)
+  model = Classifier(Encoder(CONFIG), CLASSES)
   ids = np.ones((1, 1, 8), np.int32)
   text = Texts((Rows(ids, ids, ids, ids[:, :, :1]),), ids[:, :, 0])
   return jax.jit(model.init)(initial_key(), (text,))["params"]["encoder"]

@@ -10,36 +10,16 @@ each from new weights on a labelled set that the previous generation has extende
 is a loop around runs, not a train step.
 """
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ssljax import lookup, options
 from ssljax.errors import UserError
+from ssljax.lookup import Modules
 from ssljax.method import Method
 
-_PACKAGE = sys.modules[__name__]
-HELPERS = ("recording_forward", "requirements")  # modules here that aren't wrappers
-
-
-def names() -> list[str]:
-  """The names of all wrappers in this package."""
-  return lookup.names(_PACKAGE)
-
-
-def describe(name: str) -> dict[str, options.Option]:
-  """The keywords of `make` with their types, ranges and defaults."""
-  return options.describe(lookup.module(_PACKAGE, name).make)
-
-
-def defaults(name: str) -> dict[str, Any]:
-  """The keywords of `make` with their defaults; {} if `name` is empty."""
-  return {key: o.default for key, o in describe(name).items()} if name else {}
-
-
-def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-  """`config` with the defaults of the keywords that it leaves out."""
-  return {**defaults(config["name"]), **config}
+_MODULES = Modules(__name__, __path__, helpers=("recording_forward", "requirements"))
+names, describe = _MODULES.names, _MODULES.describe
+defaults, complete = _MODULES.defaults, _MODULES.complete
 
 
 def of_even_classes(name: str) -> str:
@@ -47,7 +27,7 @@ def of_even_classes(name: str) -> str:
 
   Returns `EVEN` of the wrapper's module; "" if the wrapper doesn't count labels.
   """
-  return getattr(lookup.module(_PACKAGE, name), "EVEN", "")
+  return getattr(_MODULES.module(name), "EVEN", "")
 
 
 def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") -> Method:
@@ -63,14 +43,13 @@ def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") ->
       wrapper doesn't support the method.
   """
   if not config["name"]:
-    for key in config:
-      if key != "name":
-        raise UserError(
-          f"--config.wrapper.{key} is set, but no wrapper is chosen; set "
-          "--config.wrapper.name"
-        )
+    if keywords := [key for key in config if key != "name"]:
+      raise UserError(
+        f"--config.wrapper.{keywords[0]} is set, but no wrapper is chosen; set "
+        "--config.wrapper.name"
+      )
     return method
-  make, views = lookup.bind(_PACKAGE, config), method.needs.views
+  make, views = _MODULES.bind(config), method.needs.views
   if not {"weak", "strong"} <= {*views}:
     raise UserError(
       f"--config.wrapper.name={config['name']} needs a method that computes targets "

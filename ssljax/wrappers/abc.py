@@ -40,9 +40,7 @@ class State(NamedTuple):
 def make(
   method: Method,
   scale: Annotated[Amount, "weight of the losses of the balanced classifier"] = 1.0,
-  threshold: Annotated[
-    Share, "least confidence of an unlabelled text in the sample"
-  ] = 0.95,
+  threshold: Annotated[Share, "least confidence of sampled unlabelled texts"] = 0.95,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "virtual_classes")

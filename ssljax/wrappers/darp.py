@@ -24,11 +24,7 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.ops import alignment, quantiles
 from ssljax.options import Amount, Count, Share
-from ssljax.wrappers.recording_forward import (
-  VOTES,
-  RecordingForward,
-  replace_probability,
-)
+from ssljax.wrappers.recording_forward import VOTES, RecordingForward, with_probability
 from ssljax.wrappers.requirements import refuse
 
 Array = jax.Array
@@ -51,9 +47,7 @@ def make(
   method: Method,
   warmup: Annotated[Share, "share of the run before labels are refined"] = 0.4,
   every: Annotated[Count, "steps between two refinements"] = 10,
-  alpha: Annotated[
-    Amount, "rows that a class keeps, relative to its target number"
-  ] = 2.0,
+  alpha: Annotated[Amount, "rows that a class keeps, relative to its target"] = 2.0,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "several_classifiers", "labelled_targets", "other_votes")
@@ -89,7 +83,7 @@ def make(
       states.append(visited._replace(multiplier=multiplier, gap=gap, least=least))
       new = refined(keep_confident(p, least), multiplier)
       new = jnp.where(clock.progress >= warmup, new, p)
-      return replace_probability(outputs, new)
+      return with_probability(outputs, new)
 
     recorder = RecordingForward(forward, batch, refine)
     terms, inner, assigned = method.loss(recorder, batch, state.inner, clock)

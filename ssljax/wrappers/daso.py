@@ -32,7 +32,7 @@ from ssljax.wrappers.recording_forward import (
   STRONG,
   VOTES,
   RecordingForward,
-  replace_probability,
+  with_probability,
 )
 from ssljax.wrappers.requirements import refuse
 
@@ -54,9 +54,7 @@ def make(
   temperature: Annotated[Temperature, "T of the similarities to prototypes"] = 0.05,
   distribution: Annotated[Temperature, "T_dist; higher: similarities count more"] = 1.5,
   warmup: Annotated[Share, "share of the run before anything changes"] = 0.05,
-  newest: Annotated[
-    Count, "about how many texts of a class its prototype averages"
-  ] = 256,
+  newest: Annotated[Count, "about how many texts a class's prototype averages"] = 256,
   momentum: Annotated[Share, "momentum of the frequency of predicted classes"] = 0.99,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
@@ -87,7 +85,7 @@ def make(
       v = v[p.argmax(-1)][:, None]
       blended = jnp.where(started, (1.0 - v) * p + v * s, p)
       votes.append((blended, s))
-      return replace_probability(outputs, blended)
+      return with_probability(outputs, blended)
 
     recorder = RecordingForward(forward, batch, blend)
     terms, inner, assigned = method.loss(recorder, batch, state.inner, clock)
@@ -102,15 +100,12 @@ def make(
     decay = (1.0 - 1.0 / newest) ** label.sum(0)
     feature = label.T @ jax.lax.stop_gradient(labelled.features)
     predicted = jax.nn.one_hot(blended.argmax(-1), classes, dtype=jnp.float32)
-    return (
-      terms,
-      State(
-        inner,
-        decay[:, None] * state.feature + feature,
-        decay * state.count + label.sum(0),
-        momentum * state.vote + (1.0 - momentum) * predicted.mean(0),
-      ),
-      assigned,
+    state = State(
+      inner,
+      decay[:, None] * state.feature + feature,
+      decay * state.count + label.sum(0),
+      momentum * state.vote + (1.0 - momentum) * predicted.mean(0),
     )
+    return terms, state, assigned
 
   return method._replace(init=init, loss=loss, assign=None, learn=None)

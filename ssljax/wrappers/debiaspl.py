@@ -20,8 +20,7 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.ops import alignment
 from ssljax.options import Amount, Share
-from ssljax.wrappers import recording_forward
-from ssljax.wrappers.recording_forward import VOTES, RecordingForward
+from ssljax.wrappers.recording_forward import VOTES, RecordingForward, shift_logits
 from ssljax.wrappers.requirements import refuse
 
 
@@ -37,7 +36,6 @@ def make(
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets", "other_votes", "soft_targets")
-  voters = recording_forward.voters(method.needs)
 
   def init(sizes):
     return State(method.init(sizes), alignment.uniform(sizes.classes))
@@ -49,7 +47,7 @@ def make(
       if name.part != "unlabelled":
         return outputs
       signed = shift if name.trains else -shift
-      return recording_forward.shift_logits(outputs, signed, voters)
+      return shift_logits(outputs, signed)
 
     recorder = RecordingForward(forward, batch, debias)
     terms, inner, assigned = method.loss(recorder, batch, state.inner, clock)

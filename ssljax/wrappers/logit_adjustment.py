@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.ops import alignment
 from ssljax.options import Amount
-from ssljax.wrappers import recording_forward
-from ssljax.wrappers.recording_forward import RecordingForward
+from ssljax.wrappers.recording_forward import RecordingForward, shift_logits
 from ssljax.wrappers.requirements import refuse
 
 # What the wrapper does if all classes have the same number of labelled texts.
@@ -36,7 +35,6 @@ def make(
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets", "other_votes", "soft_targets")
-  voters = recording_forward.voters(method.needs)
 
   def init(sizes):
     counts = alignment.labelled_counts(sizes)
@@ -46,7 +44,7 @@ def make(
     def adjust(outputs, name):
       if not name.trains:
         return outputs
-      return recording_forward.shift_logits(outputs, tau * state.prior, voters)
+      return shift_logits(outputs, tau * state.prior)
 
     recorder = RecordingForward(forward, batch, adjust)
     terms, inner, assigned = method.loss(recorder, batch, state.inner, clock)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.batch import Batch, Texts
-from ssljax.method import Forward, Needs, Outputs
+from ssljax.method import Forward, Outputs
 
 Array = jax.Array
 
@@ -77,21 +77,17 @@ class RecordingForward:
     return self._forward.depth
 
 
-def voters(needs: Needs) -> list[str]:
-  """Names of the heads whose outputs are class logits."""
-  return [name for name, head in needs.heads.items() if head.kind == "classifier"]
-
-
-def shift_logits(outputs: Outputs, shift: Array, voters: list[str]) -> Outputs:
+def shift_logits(outputs: Outputs, shift: Array) -> Outputs:
   """Adds `shift` f32 [C] to the logits of the classifier and of each voter.
 
   The logits of virtual classes, which come after the C classes, don't change.
   """
   shift = jnp.pad(shift, (0, outputs.logits.shape[-1] - shift.shape[0]))
-  heads = {**outputs.heads, **{name: outputs.heads[name] + shift for name in voters}}
+  # Only the outputs of voters, [n, H, C], have three axes.
+  heads = {k: a + shift if a.ndim == 3 else a for k, a in outputs.heads.items()}
   return outputs._replace(logits=outputs.logits + shift, heads=heads)
 
 
-def replace_probability(outputs: Outputs, probability: Array) -> Outputs:
+def with_probability(outputs: Outputs, probability: Array) -> Outputs:
   """Outputs whose logits have the softmax `probability` f32 [n, C]."""
   return outputs._replace(logits=jnp.log(jnp.maximum(probability, 1e-30)))

@@ -1,7 +1,6 @@
 """Checks that a wrapper supports a method, from the method's `Needs`."""
 
 from ssljax.method import Needs
-from ssljax.wrappers.recording_forward import voters
 
 
 def refuse(needs: Needs, *kinds: str) -> None:
@@ -25,7 +24,8 @@ def refuse(needs: Needs, *kinds: str) -> None:
   Raises:
     ValueError: completes "WRAPPER can't wrap METHOD: …".
   """
-  several = voters(needs) or needs.virtual_classes
+  voters = any(head.kind == "classifier" for head in needs.heads.values())
+  several = voters or needs.virtual_classes
   control = "strong" in needs.labelled_views
   view = f"the {needs.votes[-1]}" if needs.votes else "no"
   checks = (
@@ -33,11 +33,7 @@ def refuse(needs: Needs, *kinds: str) -> None:
     ("virtual_classes", needs.virtual_classes, "with virtual classes"),
     ("several_classifiers", several, "with several voters or virtual classes"),
     ("labelled_targets", control, "that compute targets for labelled texts as well"),
-    (
-      "other_votes",
-      needs.relative,
-      "whose targets depend on predictions on labelled texts",
-    ),
+    ("other_votes", needs.relative, "whose targets depend on labelled predictions"),
     ("other_votes", needs.votes != ("weak",), f"with targets from {view} view"),
     ("soft_targets", needs.soft, "whose targets are distributions"),
   )

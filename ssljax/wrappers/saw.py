@@ -38,9 +38,7 @@ class State(NamedTuple):
 
 def make(
   method: Method,
-  beta: Annotated[
-    Share, "1: weights are 1 / n_c; 0: all classes have the same weight"
-  ] = 0.999,
+  beta: Annotated[Share, "1: weights are 1 / n_c; 0: all weights are equal"] = 0.999,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets")

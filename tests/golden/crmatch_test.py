@@ -48,23 +48,16 @@ def test_equals_the_equations(classes, spread, least, most):
     result = take(state, outputs, label, np.arange(U), step, step / 3, step)
     state = result.state
 
-    loss = similarity = selected = 0
-    for b in range(U):
-      q = fake.softmax(weak["logits"][b])
-      target, confident = fake.one_hot(fake.argmax(q), classes), max(q) >= THRESHOLD
-      selected += confident
-      loss += confident * fake.cross_entropy(strong["logits"][b], target)
-      similarity += confident * nearness(strong["distance"][b], weak["distance"][b])
-      np.testing.assert_array_equal(result.assigned.target[b], target)
-      assert result.assigned.weight[b] == confident
-    pairs = zip(outputs["labelled.weak"]["logits"], label, strict=True)
-    assert result.totals == pytest.approx(
-      {
-        "labelled": sum(fake.cross_entropy(*pair) for pair in pairs) / B,
-        "unlabelled": SCALE * loss / U,
-        "distance": DISTANCE * similarity / U,
-      },
-      rel=1e-5,
+    taught = plain.FixMatch(THRESHOLD).step(weak["logits"])
+    selected = sum(confident for _, confident in taught)
+    pairs = zip(strong["distance"], weak["distance"], strict=True)
+    similarity = [
+      confident * nearness(*pair)
+      for pair, (_, confident) in zip(pairs, taught, strict=True)
+    ]
+    taught = [(fake.one_hot(c, classes), confident) for c, confident in taught]
+    plain.check_consistency(
+      result, outputs, label, taught, distance=DISTANCE * sum(similarity) / U
     )
     if step != 1:
       assert least <= selected <= most

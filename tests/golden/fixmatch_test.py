@@ -5,7 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import fixmatch
-from tests.golden import fake
+from tests.golden import fake, plain
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -15,35 +15,25 @@ from tests.golden import fake
 def test_equals_the_equations(classes, spread, least, most):
   random = np.random.default_rng(classes)
   method = fixmatch.make(threshold=0.8, scale=0.7)
-  take = fake.simple_stepper(method)
+  take = fake.stepper(method)
   state = method.init(Sizes(classes, 6, 24, 6, 24))
   for step in range(3):
-    outputs = fake.Logits(
-      fake.random_logits(random, 6, classes),
-      # A sixteenth more to each next class: no tie, so that all can be sure.
-      fake.random_logits(random, 24, classes, spread=spread) + np.arange(classes) / 16,
-      fake.random_logits(random, 24, classes),
-    )
-    outputs.weak[:, -1] -= 9 * (step == 1)  # a class nobody predicts
+    outputs = fake.random_outputs(random, classes)
+    weak = outputs["unlabelled.weak"]["logits"]
+    # A sixteenth more to each next class: no tie, so that all can be sure.
+    weak[:] = fake.random_logits(random, 24, classes, spread=spread)
+    weak += np.arange(classes) / 16
+    weak[:, -1] -= 9 * (step == 1)  # a class nobody predicts
     label = fake.random_labels(random, 6, classes)
     result = take(state, outputs, label, np.arange(24), step)
     state = result.state
 
-    loss = selected = 0
-    for u in range(24):
-      q = fake.softmax(outputs.weak[u])
-      target = fake.one_hot(fake.argmax(q), classes)
-      passes = max(q) >= 0.8
-      selected += passes
-      np.testing.assert_array_equal(result.assigned.target[u], target)
-      assert result.assigned.weight[u] == passes
-      loss += passes * fake.cross_entropy(outputs.strong[u], target)
+    taught = [
+      (fake.one_hot(c, classes), passes) for c, passes in plain.FixMatch(0.8).step(weak)
+    ]
     if step != 1:
-      assert least <= selected <= most
-    assert result.totals == pytest.approx(
-      {"labelled": fake.supervised_loss(outputs, label), "unlabelled": 0.7 * loss / 24},
-      rel=1e-5,
-    )
+      assert least <= sum(passes for _, passes in taught) <= most
+    plain.check_consistency(result, outputs, label, taught)
 
 
 def test_ties_take_the_first_class_and_the_threshold_is_inclusive():

@@ -64,17 +64,6 @@ def losses(mixed, label, guess, partner, share):
   return sum(fake.cross_entropy(*pair) for pair in pairs[:B]) / B, sum(square) / (2 * U)
 
 
-def pooled(outputs, partner, share):
-  features = np.concatenate([outputs[name]["features"] for name in VIEWS])
-  kernel = np.asarray(outputs["kernel"], np.float64)
-  return [row @ kernel for row in plain.mixture(features, partner, share)]
-
-
-def hidden(outputs, partner, share, layer):
-  logits = np.concatenate([outputs[name]["logits"] for name in VIEWS])
-  return [(1 + layer) * row for row in plain.mixture(logits, partner, share)]
-
-
 STEPS = ((0.0, 2.0), (0.1, 0.0), (0.39, 9.0), (0.4, 0.3), (0.9, 40.0))
 
 
@@ -102,11 +91,7 @@ def test_equals_the_equations(mix, classes):
     depths = range(13) if mix == "hidden" else [None]
     fits = []
     for layer in depths:
-      mixed = (
-        pooled(outputs, partner, share)
-        if layer is None
-        else hidden(outputs, partner, share, layer)
-      )
+      mixed = plain.mixed_logits(outputs, VIEWS, partner, share, layer)
       own, square = losses(mixed, label, guess, partner, share)
       expected = {"labelled": own, "unlabelled": SCALE * ramp * square}
       if result.totals == pytest.approx(expected, rel=1e-5):
@@ -125,7 +110,7 @@ def test_mixed_features_have_a_gradient_and_guesses_have_none():
 
   def total(view, features):
     changed = outputs | {view: outputs[view] | {"features": features}}
-    mixed = pooled(changed, partner, share)
+    mixed = plain.mixed_logits(changed, VIEWS, partner, share)
     own, square = losses(mixed, label, guess, partner, share)
     return own + SCALE * 0.75 * square
 

@@ -1,6 +1,7 @@
 """What several papers have in common, in plain NumPy, by text and class."""
 
 import numpy as np
+import pytest
 
 from tests.golden import fake
 
@@ -141,6 +142,12 @@ class Window:
     self.means = [*self.means, mean(rows)][-self.length :]
     return mean(self.means)
 
+  def check(self, window) -> None:
+    """Compares the means in the state of `ops.alignment`, in any order."""
+    means = np.sort(window.means, axis=0)[-len(self.means) :]
+    expected = np.sort(self.means, axis=0)
+    np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-7)
+
 
 def slope(function, values, place, step=1e-4) -> float:
   """The derivative of function(values) at one place, by central differences."""
@@ -150,3 +157,50 @@ def slope(function, values, place, step=1e-4) -> float:
     moved[place] += sign * step
     ends.append(function(moved))
   return (ends[0] - ends[1]) / (2 * step)
+
+
+def check_consistency(
+  result, outputs, label, taught, *, target_rtol=0.0, weight_rtol=0.0, abs=None, **terms
+):
+  """Checks the result of a method with `scale` 0.7 whose strong view learns targets.
+
+  Args:
+    taught: (target, weight) of each unlabelled text.
+    abs: absolute tolerance of the totals.
+    **terms: totals of other terms, or of the labelled one if it isn't the mean.
+  """
+  strong = outputs["unlabelled.strong"]["logits"]
+  targets, weights = zip(*taught, strict=True)
+  atol = 1e-12 if target_rtol else 0.0
+  np.testing.assert_allclose(result.assigned.target, targets, target_rtol, atol)
+  np.testing.assert_allclose(result.assigned.weight, weights, weight_rtol)
+  loss, slopes = 0.0, []
+  for row, target, weight in zip(strong, targets, weights, strict=True):
+    loss += weight * fake.cross_entropy(row, target)
+    slopes.append(weight * np.array(fake.ce_gradient(row, target)))
+  labelled = fake.mean_cross_entropy(outputs["labelled.weak"]["logits"], label)
+  totals = {"labelled": labelled, "unlabelled": 0.7 * loss / len(strong)} | terms
+  assert result.totals == pytest.approx(totals, rel=1e-5, abs=abs)
+  gradient = result.gradient["unlabelled.strong"]["logits"]
+  expected = 0.7 * np.array(slopes) / len(strong)
+  np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
+  assert not np.any(result.gradient["unlabelled.weak"]["logits"])
+
+
+def projections(random, views, classes, width, spread=2.0):
+  """Random logits and unit-length projections for {view: number of texts}."""
+  outputs = {}
+  for name, n in views.items():
+    logits = fake.random_logits(random, n, classes, spread=spread)
+    units = [unit(row) for row in random.normal(size=(n, width))]
+    outputs[name] = {"logits": logits, "projection": np.array(units)}
+  return outputs
+
+
+def mixed_logits(outputs, views, partner, share, layer=None):
+  """Logits of mixed features; with a layer, the mixed logits as by `fake.Model.mix`."""
+  name = "features" if layer is None else "logits"
+  rows = mixture(np.concatenate([outputs[v][name] for v in views]), partner, share)
+  if layer is None:
+    return [row @ np.asarray(outputs["kernel"], np.float64) for row in rows]
+  return [(1 + layer) * row for row in rows]

@@ -68,17 +68,6 @@ def losses(outputs, mixed, label, guess, partner, share):
   return sum(error[:B]) / B, sum(error[B:]) / (3 * U), sum(anchor) / U
 
 
-def pooled(outputs, partner, share):
-  features = np.concatenate([outputs[name]["features"] for name in VIEWS])
-  kernel = np.asarray(outputs["kernel"], np.float64)
-  return [row @ kernel for row in plain.mixture(features, partner, share)]
-
-
-def hidden(outputs, partner, share, layer):
-  logits = np.concatenate([outputs[name]["logits"] for name in VIEWS])
-  return [(1 + layer) * row for row in plain.mixture(logits, partner, share)]
-
-
 STEPS = ((0.0, 2.0), (0.1, 0.0), (0.2, 9.0), (0.25, 0.3), (0.6, 40.0), (1.0, 1.0))
 
 
@@ -112,11 +101,7 @@ def test_equals_the_equations(mix, classes):
     depths = range(13) if mix == "hidden" else [None]
     fits = 0
     for layer in depths:
-      mixed = (
-        pooled(outputs, partner, share)
-        if layer is None
-        else hidden(outputs, partner, share, layer)
-      )
+      mixed = plain.mixed_logits(outputs, VIEWS, partner, share, layer)
       own, rest, anchor = losses(outputs, mixed, label, guess, partner, share)
       fits += result.totals == pytest.approx(
         {
@@ -140,7 +125,7 @@ def test_mixed_features_have_a_gradient_and_guesses_have_none():
 
   def total(view, features):
     changed = outputs | {view: outputs[view] | {"features": features}}
-    mixed = pooled(changed, partner, share)
+    mixed = plain.mixed_logits(changed, VIEWS, partner, share)
     own, rest, anchor = losses(changed, mixed, label, guess, partner, share)
     return own + 0.5 * (SCALE * rest + ANCHOR * anchor)
 

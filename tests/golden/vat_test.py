@@ -1,8 +1,7 @@
 """VAT on text against arXiv 1704.03976 and 1605.07725, in plain NumPy.
 
 There are two models: a smooth one that is also written in NumPy, for derivatives by
-central differences, and the tiny real one, to see where r is added. One file, since r
-is the same in both.
+central differences, and the tiny real one, to see where r is added.
 """
 
 import functools
@@ -14,101 +13,27 @@ import numpy as np
 import pytest
 
 from ssljax.batch import Batch, Labelled, Unlabelled
-from ssljax.data.batches import pack
 from ssljax.method import Assignment, Clock, Outputs, Term
 from ssljax.methods import vat
 from ssljax.models.forward import ModelForward
 from tests import passes
 from tests.golden import fake, plain
+from tests.golden.smooth import (
+  ROWS,
+  VOCABULARY,
+  D,
+  Recorder,
+  Smooth,
+  lay_out,
+  logits_of_text,
+  parameters,
+  text_of,
+  words,
+)
 
 EPSILON, SCALE, ENTROPY, RAMP = 1.5, 0.7, 0.06, 0.4
 LENGTHS = (9, 4, 3, 7, 16, 5, 2, 24)  # of the unlabelled texts
-ROWS = (16, 24)  # tokens of a row: up to 2 and 3 texts
-VOCABULARY, E, D = 90, 3, 4
 KEY = jax.random.key(3)
-
-
-def lay_out(ids, packed=True, row_lengths=ROWS):
-  """Lays out texts with these token ids in one shard."""
-  ids = [np.asarray(one, np.int32) for one in ids]
-  row_lengths = row_lengths if packed else ROWS[-1:]
-  plan = pack.plan_rows(np.array([len(one) for one in ids]), row_lengths, packed)
-  groups = zip(row_lengths, plan.rows, strict=True)
-  shape = tuple((length, rows) for length, rows in groups if rows)
-  return pack.fill_rows([plan], [[(one, len(one)) for one in ids]], shape, packed)
-
-
-def text_of(texts, i, values):
-  """The part of `values`, [S, R, L, ...] for each row length, for text i's tokens."""
-  slot = int(texts.where[0, i])
-  for rows, value in zip(texts.rows, values, strict=True):
-    count, slots = rows.first.shape[1:]
-    if slot < count * slots:
-      row, place = divmod(slot, slots)
-      return np.asarray(value)[0, row][np.asarray(rows.segment)[0, row] == place + 1]
-    slot -= count * slots
-  raise IndexError(i)
-
-
-def words(texts):
-  return [rows.embedding for rows in texts.rows]
-
-
-class Recorder:
-  """Records the texts that a forward gets; the perturbed ones come last."""
-
-  def __init__(self):
-    self.inputs = []
-
-  def change(self, clean):
-    """What was added to the word embeddings, for each row length."""
-    pairs = zip(words(self.inputs[-1]), words(clean), strict=True)
-    return [a - b for a, b in pairs]
-
-
-class Smooth(Recorder):
-  """logits = tanh(mean over a text's tokens of tanh(e W)) V."""
-
-  def __init__(self, params):
-    super().__init__()
-    self.params = params
-
-  def embed(self, texts):
-    table = self.params["table"]
-    rows = tuple(rows._replace(embedding=table[rows.ids]) for rows in texts.rows)
-    return texts._replace(rows=rows)
-
-  def __call__(self, texts, *, key, teacher=False, gradient=True):
-    self.inputs.append(texts)
-    filled = texts if texts.rows[0].embedding is not None else self.embed(texts)
-    params = self.params if gradient else jax.lax.stop_gradient(self.params)
-    slots = []
-    for rows in filled.rows:
-      hidden = jnp.tanh(rows.embedding @ params["inner"])
-      for k in range(1, rows.first.shape[-1] + 1):
-        of_text = jnp.asarray(rows.segment == k, jnp.float32)[..., None]
-        mean = (hidden * of_text).sum(-2) / jnp.maximum(of_text.sum(-2), 1)
-        slots.append((rows.first.shape[-1], k, jnp.tanh(mean)))
-    by_length = []
-    while slots:
-      group_slots = slots[0][0]
-      group, slots = slots[:group_slots], slots[group_slots:]
-      by_length.append(jnp.stack([one[2] for one in group], axis=2))  # [S, R, M, D]
-    flat = jnp.concatenate([one.reshape(-1, D) for one in by_length])
-    features = flat[filled.where.reshape(-1)]
-    return Outputs(features @ params["outer"], features, {})
-
-
-def smooth_logits(params, embedding):
-  """The same for the embeddings of one text, in NumPy."""
-  hidden = [np.tanh(one @ params["inner"]) for one in embedding]
-  return np.tanh(sum(hidden) / len(hidden)) @ params["outer"]
-
-
-def parameters(random, classes, size=1.0):
-  shapes = {"table": (VOCABULARY, E), "inner": (E, D), "outer": (D, classes)}
-  drawn = {name: random.normal(size=shape) for name, shape in shapes.items()}
-  return drawn | {"table": drawn["table"] * size}
 
 
 def batch_of(unlabelled, labelled, label):
@@ -144,8 +69,7 @@ def run(make_forward, params, texts, labelled, label, progress):
 
 def totals(terms):
   return {
-    name: float(np.mean(term.weight * term.loss) * term.scale)
-    for name, term in terms.items()
+    name: jnp.mean(term.weight * term.loss) * term.scale for name, term in terms.items()
   }
 
 
@@ -164,6 +88,23 @@ def directed(jacobian, p, d):
   pulled = [p[c] * (moved[c] - mean) for c in range(len(p))]
   g = sum(pulled[c] * np.asarray(jacobian[c], np.float64) for c in range(len(p)))
   return g / length(g)
+
+
+def check_change(result, texts, i, jacobian, p, embedding):
+  """r of text i has the right length and direction; returns it."""
+  d = np.asarray(text_of(texts, i, result.start), np.float64)
+  size = EPSILON * length(embedding) / np.sqrt(embedding.size)
+  change = np.asarray(text_of(texts, i, result.change), np.float64)
+  assert length(change) == pytest.approx(size, rel=1e-4)
+  expected = size * directed(jacobian, p, d.ravel())
+  np.testing.assert_allclose(change.ravel(), expected, atol=2e-3 * size)
+  return change
+
+
+def check_padding(result, texts):
+  """r is 0 at padding."""
+  for rows, value in zip(texts.rows, result.change, strict=True):
+    assert not np.any(np.asarray(value)[rows.segment == 0])
 
 
 def differences(function, values):
@@ -190,26 +131,21 @@ def test_equals_the_equations(classes, packed, size, sure):
 
   table, apart, entropies = params["table"], [], []
   for i, one in enumerate(ids):
-    logits = functools.partial(smooth_logits, params)
+    logits = functools.partial(logits_of_text, params)
     p = fake.softmax(logits(table[one]))
-    d = np.asarray(text_of(texts, i, result.start), np.float64)
-    s = length(table[one]) / np.sqrt(len(one) * E)
-    g = directed(differences(logits, table[one]), p, d.ravel())
-    change = np.asarray(text_of(texts, i, result.change), np.float64)
-    assert length(change) == pytest.approx(EPSILON * s, rel=1e-4)
-    np.testing.assert_allclose(change.ravel(), EPSILON * s * g, atol=2e-3 * EPSILON * s)
+    jacobian = differences(logits, table[one])
+    change = check_change(result, texts, i, jacobian, p, table[one])
     apart.append(plain.divergence(p, logits(table[one] + change)))
     entropies.append(-sum(x * np.log(x) for x in p))
     np.testing.assert_allclose(result.assigned.target[i], p, rtol=1e-4)
   np.testing.assert_array_equal(result.assigned.weight, np.ones(len(ids)))
-  for rows, value in zip(texts.rows, result.change, strict=True):
-    assert not np.any(np.asarray(value)[rows.segment == 0])
+  check_padding(result, texts)
 
-  answers = [smooth_logits(params, table[one]) for one in labelled]
-  pairs = zip(answers, label, strict=True)
-  assert totals(result.terms) == pytest.approx(
+  answers = [logits_of_text(params, table[one]) for one in labelled]
+  found = {name: float(total) for name, total in totals(result.terms).items()}
+  assert found == pytest.approx(
     {
-      "labelled": sum(fake.cross_entropy(*pair) for pair in pairs) / 3,
+      "labelled": fake.mean_cross_entropy(answers, label),
       "unlabelled": SCALE * 0.25 * sum(apart) / len(apart),
       "entropy": ENTROPY * sum(entropies) / len(entropies),
     },
@@ -219,6 +155,7 @@ def test_equals_the_equations(classes, packed, size, sure):
 
 @functools.cache
 def smooth_run():
+  """(parameters, token ids of the unlabelled and of the labelled texts, labels)."""
   random = np.random.default_rng(0)
   params = parameters(random, 5)
   ids = [random.integers(VOCABULARY, size=n) for n in LENGTHS]
@@ -226,17 +163,19 @@ def smooth_run():
   return params, ids, labelled, fake.random_labels(random, 3, 5)
 
 
+def smooth_arguments(packed=True, **changed_params):
+  """Arguments of `run` after the forward and before the progress."""
+  params, ids, labelled, label = smooth_run()
+  return as_f32(params | changed_params), lay_out(ids, packed), lay_out(labelled), label
+
+
 @functools.partial(passes.jit, static_argnums=0)
 def value_and_gradient(make_forward, params, texts, labelled, label):
   """Value and gradient of the sum of the terms, at a quarter of the ramp."""
 
   def total(params):
-    terms = run.__wrapped__(
-      make_forward, params, texts, labelled, label, jnp.float32(0.1)
-    ).terms
-    return sum(
-      jnp.mean(term.weight * term.loss) * term.scale for term in terms.values()
-    )
+    step = run.__wrapped__(make_forward, params, texts, labelled, label, 0.1)
+    return sum(totals(step.terms).values())
 
   return jax.value_and_grad(total)(params)
 
@@ -244,33 +183,23 @@ def value_and_gradient(make_forward, params, texts, labelled, label):
 def test_target_and_r_have_no_gradient_but_the_entropy_has():
   params, ids, labelled, label = smooth_run()
   texts = lay_out(ids)
-  change = run(
-    Smooth, as_f32(params), texts, lay_out(labelled), label, np.float32(0.1)
-  ).change
+  change = run(Smooth, *smooth_arguments(), np.float32(0.1)).change
   fixed = [np.asarray(text_of(texts, i, change)) for i in range(len(ids))]
-  targets = [fake.softmax(smooth_logits(params, params["table"][one])) for one in ids]
+  targets = [fake.softmax(logits_of_text(params, params["table"][one])) for one in ids]
 
   def reference_loss(name, values):
-    changed_params = params | {name: values}
-    loss = 0.0
-    for one, y in zip(labelled, label, strict=True):
-      loss += (
-        fake.cross_entropy(
-          smooth_logits(changed_params, changed_params["table"][one]), y
-        )
-        / 3
-      )
+    changed = params | {name: values}
+    table = changed["table"]
+    answers = [logits_of_text(changed, table[one]) for one in labelled]
+    loss = fake.mean_cross_entropy(answers, label)
     for one, r, p in zip(ids, fixed, targets, strict=True):
-      clean = changed_params["table"][one]
-      q = fake.softmax(smooth_logits(changed_params, clean))
-      far = plain.divergence(p, smooth_logits(changed_params, clean + r))
+      q = fake.softmax(logits_of_text(changed, table[one]))
+      far = plain.divergence(p, logits_of_text(changed, table[one] + r))
       entropy = -sum(x * np.log(x) for x in q)
       loss += (SCALE * 0.25 * far + ENTROPY * entropy) / len(ids)
     return loss
 
-  _, gradient = value_and_gradient(
-    Smooth, as_f32(params), texts, lay_out(labelled), label
-  )
+  _, gradient = value_and_gradient(Smooth, *smooth_arguments())
   seen = ids[0][0]
   places = {"table": [(seen, 0), (seen, 2)], "inner": [(0, 0), (2, 1)]}
   for name, where in (places | {"outer": [(1, 2), (3, 0)]}).items():
@@ -281,19 +210,14 @@ def test_target_and_r_have_no_gradient_but_the_entropy_has():
 
 @pytest.mark.parametrize(("progress", "share"), [(0, 0), (0.2, 0.5), (0.4, 1), (1, 1)])
 def test_the_divergence_ramps_up_and_the_entropy_does_not(progress, share):
-  params, ids, labelled, label = smooth_run()
-  args = as_f32(params), lay_out(ids), lay_out(labelled), label, np.float32(progress)
-  terms = run(Smooth, *args).terms
+  terms = run(Smooth, *smooth_arguments(), np.float32(progress)).terms
   assert float(terms["unlabelled"].scale) == pytest.approx(SCALE * share)
   assert float(terms["entropy"].scale) == pytest.approx(ENTROPY)
 
 
 def test_a_constant_model_has_no_divergence():
-  params, ids, labelled, label = smooth_run()
-  constant = as_f32(params | {"outer": params["outer"] * 0})
-  value, gradient = value_and_gradient(
-    Smooth, constant, lay_out(ids), lay_out(labelled), label
-  )
+  constant = smooth_arguments(outer=np.zeros((D, 5)))
+  value, gradient = value_and_gradient(Smooth, *constant)
   assert value == pytest.approx((1 + ENTROPY) * np.log(5), rel=1e-5)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
@@ -370,14 +294,9 @@ def test_r_of_the_real_model_follows_from_its_jacobian():
   for i, one in enumerate(ids):
     p = fake.softmax(logits[i])
     rows = [text_of(texts, i, [j[i, c] for j in jacobian]) for c in range(len(p))]
-    d = np.asarray(text_of(texts, i, result.start), np.float64)
-    s = length(table[one]) / np.sqrt(table[one].size)
-    g = directed(np.array([row.ravel() for row in rows]), p, d.ravel())
-    change = text_of(texts, i, result.change)
-    assert length(change) == pytest.approx(EPSILON * s, rel=1e-4)
-    np.testing.assert_allclose(change.ravel(), EPSILON * s * g, atol=2e-3 * EPSILON * s)
-  for rows, value in zip(texts.rows, result.change, strict=True):
-    assert not np.any(np.asarray(value)[rows.segment == 0])
+    jacobian_of_text = np.array([row.ravel() for row in rows])
+    check_change(result, texts, i, jacobian_of_text, p, table[one])
+  check_padding(result, texts)
 
 
 class Dropping(Smooth):
@@ -391,24 +310,22 @@ class Dropping(Smooth):
 
 def test_clean_and_perturbed_texts_share_their_dropout():
   """So without a perturbation there is no divergence."""
-  params, ids, labelled, label = smooth_run()
-  batch = batch_of(lay_out(ids), lay_out(labelled), label)
+  params, *texts_and_label = smooth_arguments()
+  batch = batch_of(*texts_and_label)
   clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), KEY)
   method = vat.make(epsilon=0.0)
   loss = passes.jit(
-    lambda: method.loss(Dropping(as_f32(params)), batch, (), clock)[0]["unlabelled"]
+    lambda: method.loss(Dropping(params), batch, (), clock)[0]["unlabelled"]
   )
   np.testing.assert_allclose(loss().loss, 0, atol=1e-5)
 
 
 def test_the_direction_depends_on_the_position_in_a_text():
   """It is the same in packed and in padded rows."""
-  params, ids, labelled, label = smooth_run()
   result = []
   for packed in (True, False):
-    texts = lay_out(ids, packed)
-    args = as_f32(params), texts, lay_out(labelled), label, np.float32(1.0)
-    start = run(Smooth, *args).start
-    result.append([text_of(texts, i, start) for i in range(len(ids))])
+    params, texts, *labelled = smooth_arguments(packed)
+    start = run(Smooth, params, texts, *labelled, np.float32(1.0)).start
+    result.append([text_of(texts, i, start) for i in range(len(LENGTHS))])
   for a, b in zip(*result, strict=True):
     np.testing.assert_array_equal(a, b)

@@ -12,7 +12,6 @@ from ssljax.data.batches import pack, tokenize
 from ssljax.inference import score as score_module
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
-from ssljax.models.config import from_json
 from ssljax.testing import tiny
 from ssljax.training import step
 
@@ -22,7 +21,7 @@ CLASSES, TOLERANCE = 3, 1e-5
 @functools.cache
 def make_model():
   """A model with different logits for every text, its parameters, its method."""
-  model = Classifier(Encoder(from_json(tiny.CONFIG, "tiny")), CLASSES)
+  model = Classifier(Encoder(tiny.CONFIG), CLASSES)
   texts = one_per_row(random_tokens(0, [4]))
   shapes = jax.eval_shape(model.init, jax.random.key(0), (texts,))["params"]
   rng = np.random.default_rng(0)

@@ -12,7 +12,6 @@ from ssljax.data.batches import pack
 from ssljax.method import Head
 from ssljax.models import Encoder, EncoderConfig, load_params, read_config
 from ssljax.models.classifier import Classifier
-from ssljax.models.dropout import quantised
 from tests.models.small import CASES, SMALL
 
 CLASSES, LONGEST = 3, 40
@@ -316,7 +315,7 @@ CASES_OF_DROPOUT = [("bert", "mlp"), ("bert", "hf"), ("v3", "hf")]
 @pytest.mark.parametrize(("name", "head"), CASES_OF_DROPOUT)
 def test_dropout_before_the_classifier_keeps_the_mean(name, head):
   plain, drawn = dropped(name, head)
-  rate = quantised(RATE)
+  rate = round(RATE * 256) / 256
   share = (drawn.features == 0).mean()
   assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / drawn.features.size)
   error = drawn.features.std(0) / np.sqrt(DRAWS)

@@ -226,7 +226,7 @@ def test_shards_are_joined(saved):
 def test_a_folder_without_safetensors_is_an_error(saved):
   folder = saved()
   (folder / "model.safetensors").unlink()
-  with pytest.raises(UserError, match=r"no weights; give a folder with"):
+  with pytest.raises(UserError, match=r"no weights; give one with"):
     load_encoder(folder)
   (folder / "pytorch_model.bin").write_bytes(b"")
   command = f"python -m ssljax.models.convert {folder} FOLDER"

@@ -28,7 +28,7 @@ def test_learned_counts_equal_a_recount():
 
 
 def test_the_adaptive_threshold_of_the_top_class_is_the_mean_confidence():
-  state = thresholds.adaptive_init(2)
+  state = thresholds.adaptive_init(Sizes(2, 1, 1, 1, 1))
   q = jnp.array([[0.9, 0.1], [0.7, 0.3]])
   state = thresholds.adaptive_update(state, q, 0.0)
   np.testing.assert_allclose(

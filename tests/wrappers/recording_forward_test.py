@@ -97,22 +97,17 @@ def test_outputs_are_recorded_unchanged_and_missing_ones_are_computed():
 
 
 def test_shifts_apply_to_logits_and_voters_but_not_to_virtual_classes():
-  needs = Needs(
-    heads={"voters": Head("classifier", 2), "projection": Head("projection")}
-  )
-  names = recording_forward.voters(needs)
-  assert names == ["voters"]
   heads = {"voters": jnp.zeros((2, 5, 4)), "projection": jnp.zeros((2, 7))}
   before = Outputs(jnp.zeros((2, 4)), jnp.zeros((2, 4)), heads)
-  after = recording_forward.shift_logits(before, jnp.array([1.0, 2.0, 3.0]), names)
+  after = recording_forward.shift_logits(before, jnp.array([1.0, 2.0, 3.0]))
   np.testing.assert_array_equal(after.logits, [[1, 2, 3, 0]] * 2)
   np.testing.assert_array_equal(after.heads["voters"], [[[1, 2, 3, 0]] * 5] * 2)
   assert not after.heads["projection"].any()
 
 
-def test_replaced_logits_have_the_given_softmax():
+def test_new_logits_have_the_given_softmax():
   p = jnp.array([[0.2, 0.8, 0.0], [1.0, 0.0, 0.0]])
-  replaced = recording_forward.replace_probability(outputs(0.0), p)
+  replaced = recording_forward.with_probability(outputs(0.0), p)
   np.testing.assert_allclose(jax.nn.softmax(replaced.logits), p, atol=1e-7)
   assert np.isfinite(replaced.logits).all()
 
