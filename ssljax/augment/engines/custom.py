@@ -47,17 +47,16 @@ def make(
     for rows in chunked(range(len(sources)), batch):
       texts = [sources[i] for i in rows]
       try:
-        results = call(texts, **keywords)
+        results = list(call(texts, **keywords))
       except Exception as error:
         raise UserError(
           f"{function} failed on {len(texts)} texts, the first with id {texts[0].id}:"
           f" {_describe(error)}"
         ) from error
-      count = len(results) if isinstance(results, Sequence) else type(results).__name__
-      if count != len(texts):
+      if len(results) != len(texts):
         raise UserError(
-          f"{function} returned {count} for {len(texts)} texts; return a list of views"
-          " for each text"
+          f"{function} returned {len(results)} for {len(texts)} texts; return a list of"
+          " views for each text"
         )
       for i, views in zip(rows, results, strict=True):
         if isinstance(views, str) or not isinstance(views, Sequence):

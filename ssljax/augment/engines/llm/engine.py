@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from ssljax.augment.engine import Candidate, Engine, Source
 from ssljax.augment.engines.llm import validation
 from ssljax.augment.engines.llm.concurrency import run_concurrently
-from ssljax.augment.engines.llm.prompt import Prompt, build_request, parse_rewrite
+from ssljax.augment.engines.llm.prompt import build_request, parse_rewrite
 from ssljax.errors import UserError
 from ssljax.options import Amount, Count, Natural, Range
 
@@ -89,9 +89,7 @@ def make(
   def temperature_of(number: int) -> float:
     return temperatures[min(number // views, len(temperatures) - 1)]
 
-  async def rewrite(
-    ask: Any, prompts: Sequence[Prompt], source: Source, number: int
-  ) -> Candidate:
+  async def rewrite(ask: Any, prompts: list, source: Source, number: int) -> Candidate:
     """Sends one request; returns the new text or response as the candidate's text."""
     prompt = prompts[number % len(prompts)]
     response = source.response if prompt.pair else None

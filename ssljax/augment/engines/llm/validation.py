@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,7 +51,7 @@ def read_key(variable: str) -> str:
     UserError: the name isn't valid, or the key can't be sent in a header. The message
       contains neither an invalid name, which may be the key itself, nor the key.
   """
-  if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+  if not (variable.isascii() and variable.isidentifier()):
     raise UserError(
       "config.key_env is not the name of an environment variable; give the name of the"
       " variable that contains the key, not the key itself"

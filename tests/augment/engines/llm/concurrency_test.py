@@ -86,7 +86,7 @@ def test_an_unexpected_error_reaches_the_consumer(monkeypatch):
 
 
 def test_waiting_uses_no_processor_time():
-  with StubServer(delay=1.0) as server:
+  with StubServer(delay=0.5) as server:
     engine = make_engine(server)
     list(engine.make(make_sources(1), 0))  # imports and first connections
     spent = time.process_time()
