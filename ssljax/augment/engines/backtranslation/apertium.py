@@ -50,9 +50,8 @@ def make_translator(language: str, pivots: Sequence[str]) -> translator.Translat
       if not names:
         raise UserError(
           f"config.pivots: the apertium pair {mode} is not installed (installed:"
-          f" {', '.join(installed) or 'none'}); try"
-          f" `apt-get install -y apertium-{mode}`, look for pairs with"
-          f" `apt-cache search apertium`, or remove {pivot}"
+          f" {', '.join(installed) or 'none'}); `apt-get install -y apertium-{mode}` or"
+          f" remove {pivot}; `apt-cache search apertium` lists the pairs"
         )
       modes[source, target] = names[0]
 
@@ -60,11 +59,10 @@ def make_translator(language: str, pivots: Sequence[str]) -> translator.Translat
     # Control characters and combining accents break Apertium.
     composed = (unicodedata.normalize("NFC", text) for text in texts)
     cleaned = [" ".join(UNPRINTABLE.sub(" ", text).split()) for text in composed]
-    return [
-      translation
-      for batch in chunked(cleaned, BATCH)
-      for translation in _translate_batch(modes[source, target], batch)
-    ]
+    translations = []
+    for batch in chunked(cleaned, BATCH):
+      translations += _translate_batch(modes[source, target], batch)
+    return translations
 
   return translator.Translator(modes, translate)
 

@@ -207,10 +207,7 @@ class Client:
     elif problem == "rate limit":
       reason = f"limits the rate; lower config.concurrency, or wait, and {RERUN}"
     elif problem in NOT_CHAT:
-      reason = (
-        f"is not a chat endpoint ({problem}); check config.base_url, which usually"
-      )
-      reason += " ends in /v1"
+      reason = f"is not a chat endpoint ({problem}); does config.base_url end in /v1?"
     else:
       reason = f"keeps failing ({problem}{self._last_error}); fix the server or the"
       reason += f" setting in this message and {RERUN}"
