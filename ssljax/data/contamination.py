@@ -92,13 +92,11 @@ def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
 
 def _check_output(output: Path) -> None:
   """Raises UserError if the output cannot be written."""
-  if output.suffix != ".json" or output.name == "dataset.json":
+  if output.suffix != ".json" or output.name == "dataset.json" or output.is_dir():
     raise UserError(
       f"--output={output} cannot be used; give a new file name that ends in .json"
     )
   try:
-    if output.is_dir():
-      raise IsADirectoryError("it is a folder")
     output.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=output.parent).close()
   except OSError as error:

@@ -11,6 +11,7 @@ source is meant for testing only, the folder has only test/, for
 `python -m ssljax.evaluate`.
 """
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,17 +37,8 @@ def define_flags() -> None:
 
 
 def main() -> int:
-  flag = flags.FLAGS
-  about = prepare(
-    flag.source,
-    flag.output,
-    flag.task,
-    flag.columns,
-    flag.labels,
-    flag.splits,
-    flag.config_name,
-    flag.seed,
-  )
+  names = inspect.signature(prepare).parameters
+  about = prepare(**{name: flags.FLAGS[name].value for name in names})
   for name, counts in about["rows"].items():
     print(f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in counts.items()))
   for reason, count in about["dropped"].items():
@@ -54,7 +46,7 @@ def main() -> int:
   for note in about["notes"]:
     print(note)
   print(f"licence: {about['licence']}")
-  print(f"wrote {flag.output}")
+  print(f"wrote {flags.FLAGS.output}")
   return 0
 
 
@@ -70,13 +62,11 @@ def prepare(
 ) -> dict:
   """Writes a dataset folder as the flags say; returns the content of dataset.json."""
   if source in named.source_names() and not Path(source).exists():
-    names = ("columns", "labels", "splits", "config_name")
-    for flag, value in zip(names, (columns, labels, splits, config_name), strict=True):
-      if value:
-        raise UserError(
-          f"--{flag}: cannot be used with the named source {source}; remove the flag, "
-          "or give the dataset as owner/name"
-        )
+    if columns or labels or splits or config_name:
+      raise UserError(
+        "--columns, --labels, --splits and --config_name cannot be used with the named "
+        f"source {source}; remove them, or give the dataset as owner/name"
+      )
     return build.build_named(source, output, task, seed)
   if task:
     raise UserError(

@@ -1,11 +1,12 @@
 """Draws the labelled budget from train and divides rows into disjoint splits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ssljax.data.dedup.normalize import text_digest
+from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 
 
@@ -50,16 +51,10 @@ def draw_budget(
       ratio allows. 0 is off.
 
   Raises:
-    UserError: a negative budget, a budget that a class cannot fill, a class without a
-      labelled row, or an imbalance of rows with unknown labels.
+    UserError: a budget that a class cannot fill, a class without a labelled row, or an
+      imbalance of rows with unknown labels.
   """
   names = [f"{names[c]!r} (label {c})" if names else f"{c}" for c in range(classes)]
-  if mode not in ("balanced", "stratified"):
-    raise UserError(f"unknown budget mode {mode!r}; use balanced or stratified")
-  if budget < 0:
-    raise UserError(
-      f"labels={budget}: the label budget cannot be negative; 0 takes every label"
-    )
   count = np.bincount(labels[labels >= 0], minlength=classes)[:classes]
   for c in np.flatnonzero(count == 0):
     raise UserError(f"class {names[c]} has no labelled row in train; label some rows")
@@ -91,14 +86,9 @@ def draw_budget(
       f"labels={budget}: class {names[c]} needs {share[c]} labelled rows but has only "
       f"{count[c]}; {_budget_advice(count, mode, labelled_imbalance)}"
     )
-  drawn = [
-    _generator(seed, 1, c).permutation(np.flatnonzero(labels == c))[: share[c]]
-    for c in range(classes)
-  ]
-  labelled = np.sort(np.concatenate(drawn)).astype(np.int64)
-  unlabelled = np.arange(len(labels))
-  if not include_labelled:
-    unlabelled = np.delete(unlabelled, labelled)
+  rows = np.arange(len(labels))
+  labelled = _draw(labels, rows, share, seed, 1)
+  unlabelled = rows if include_labelled else np.delete(rows, labelled)
   if unlabelled_imbalance:
     unlabelled = _imbalance(labels, unlabelled, unlabelled_imbalance, classes, seed)
     sizes = np.bincount(labels[unlabelled], minlength=classes)
@@ -151,11 +141,18 @@ def _imbalance(
       f"unlabelled_imbalance={ratio:g}: there are too few unlabelled rows to keep one "
       f"of class {c}; lower the ratio or the label budget"
     )
-  kept = [
-    _generator(seed, 3, c).permutation(rows[row_labels == c])[: sizes[c]]
-    for c in range(classes)
+  return _draw(labels, rows, sizes, seed, 3)
+
+
+def _draw(
+  labels: np.ndarray, rows: np.ndarray, sizes: np.ndarray, *seed: int
+) -> np.ndarray:
+  """`sizes[c]` random rows of each class c, ascending."""
+  drawn = [
+    _generator(*seed, c).permutation(rows[labels[rows] == c])[:size]
+    for c, size in enumerate(sizes)
   ]
-  return np.sort(np.concatenate(kept)).astype(np.int64)
+  return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
 def _largest_remainders(count: np.ndarray, budget: int) -> np.ndarray:
@@ -167,6 +164,15 @@ def _largest_remainders(count: np.ndarray, budget: int) -> np.ndarray:
   while share.sum() > budget:  # rounding rare classes up to 1 exceeded the budget
     share[np.argmax(share - exact + (share > 1) * len(count))] -= 1
   return share
+
+
+def divide_records(
+  records: Records, shares: Mapping[str, float], seed: int
+) -> dict[str, Records]:
+  """Divides records into named splits as `divide`; equal texts stay together."""
+  groups = group_texts(records.column("text"))
+  parts = divide(groups, records.label, tuple(shares.values()), seed)
+  return dict(zip(shares, map(records.take, parts), strict=True))
 
 
 def group_texts(texts: Sequence[str]) -> np.ndarray:
@@ -216,4 +222,4 @@ def divide(
 
 def _generator(*seed: int) -> np.random.Generator:
   """An independent stream; PCG64 and SeedSequence are stable across NumPy versions."""
-  return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+  return np.random.Generator(np.random.PCG64(seed))

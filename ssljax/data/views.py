@@ -43,9 +43,8 @@ def covered_rows(
   """
   covered = np.ones(len(rows), bool)
   kinds_of = [{view["kind"] for view in views or ()} for views in rows.column("views")]
-  keys = dict.fromkeys(map(config_key, names))
-  pairs = [(key, kind) for key in keys for kind in config[key]]
-  for option, kind in pairs:
+  options = dict.fromkeys(map(config_key, names))
+  for option, kind in ((key, kind) for key in options for kind in config[key]):
     if kind in COMPUTED_VIEWS:
       continue
     has_kind = np.array([kind in kinds for kinds in kinds_of], bool)
@@ -82,10 +81,9 @@ def tokenize_view(
     settings += json.dumps([tftext.FORMAT, tftext.MASKED])
   stored = [json.dumps(views) for views in rows.column("views")]
   masked: list[int] = []  # indices of candidates, from `_candidates`
-
-  def mask(tokens, tokenizer):
-    return tftext.mask_words(tokens, masked, tokenizer, seed) if masked else tokens
-
+  mask = lambda tokens, tokenizer: (
+    tftext.mask_words(tokens, masked, tokenizer, seed) if masked else tokens
+  )
   tokens, begin = tokenize.encode_views_cached(
     encoder,
     [*rows.column("text"), *stored, settings],
@@ -107,7 +105,7 @@ def _candidates(
   perturbed = ()
   if "words" in kinds or (has_stored and fallback == "words"):
     perturbed = word_noise.perturb_all(texts, responses, seed, CANDIDATES)
-  stored = rows.column("views") if has_stored else [None] * len(rows)
+  stored = rows.column("views")
   candidates, begin = [], [0]
   for i, pair in enumerate(zip(texts, responses, strict=True)):
     noisy = [(new_texts[i], new_responses[i]) for new_texts, new_responses in perturbed]

@@ -120,12 +120,10 @@ def test_unlabelled_imbalance_needs_labels():
 @pytest.mark.parametrize(
   ("budget", "more", "words"),
   [
-    (-5, {}, ["labels=-5", "cannot be negative"]),
     (63, {}, ["class 'yes' (label 2) needs 21", "has only 20", "labels=60 at most"]),
     (181, {"mode": "stratified"}, ["has only 100", "labels=180 at most"]),
     (99, {"labelled_imbalance": -5.0}, ["has only 20", "closer to 1"]),
     (2, {}, ["fewer than the 3 classes", "at least 3"]),
-    (30, {"mode": "random"}, ["'random'", "balanced or stratified"]),
   ],
 )
 def test_invalid_budgets(budget, more, words):

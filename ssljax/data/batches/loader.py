@@ -13,16 +13,18 @@ import grain
 import jax
 import numpy as np
 
-from ssljax.batch import Batch, Labelled, SecondCandidate, Texts, Unlabelled
+from ssljax.batch import Batch, Labelled, Texts, Unlabelled
 from ssljax.data.batches import order, pack
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
 
 PLANNED_STEPS = 512  # number of steps sampled to choose the shapes
 SHORT_LENGTHS = (128, 256)  # candidates for the length of short rows
-MAX_SHAPES = (
-  3  # more shapes need less padding, but compile longer (docs/performance.md)
-)
+# More shapes need less padding, but compile longer (docs/performance.md).
+MAX_SHAPES = 3
+
+
+Seed = int | np.uint64
 
 
 class View(NamedTuple):
@@ -32,11 +34,7 @@ class View(NamedTuple):
   begin: np.ndarray  # i64 [n + 1], row i has candidates begin[i] to begin[i + 1] - 1
 
   def draw(
-    self,
-    seed: int | np.uint64,
-    epoch: np.ndarray,
-    rows: np.ndarray,
-    taken: int | np.uint64 | None = None,
+    self, seed: Seed, epoch: np.ndarray, rows: np.ndarray, taken: Seed | None = None
   ) -> np.ndarray:
     """Draws a candidate for each row, from (seed, epoch, row) alone.
 
@@ -106,10 +104,8 @@ class Loader:
     """
     self.data, self.layout, self.classes = data, layout, classes
     parts = layout.shards * layout.micro
-    for name, size in (
-      ("batch", batch),
-      ("batch * unlabelled_ratio", unlabelled_batch),
-    ):
+    sizes = {"batch": batch, "batch * unlabelled_ratio": unlabelled_batch}
+    for name, size in sizes.items():
       if size % parts:
         raise UserError(
           f"{name} = {size} is not divisible by {layout.shards} device shards x "
@@ -156,14 +152,12 @@ class Loader:
     shape = self._shape(self._needed_rows(plans), self.choice)
     shards = range(self.layout.shards) if shards is None else shards
     views: dict[str, dict[str, Texts]] = {"labelled": {}, "unlabelled": {}}
-    width = len(self.choice.row_lengths) if self.layout.packed else 1
     for v, (part, name) in enumerate(self.views):
-      groups = shape[v * width : (v + 1) * width]
       micro_batches = [
         pack.fill_rows(
           [plans[v][k][s] for s in shards],
           [texts[v][k][s] for s in shards],
-          groups,
+          shape[v],
           self.layout.packed,
         )
         for k in range(self.layout.micro)
@@ -201,9 +195,9 @@ class Loader:
       ends = np.ceil(np.arange(1, MAX_SHAPES + 1) * len(longest) / MAX_SHAPES) - 1
       shapes = np.unique(-(-longest[ends.astype(int)] // 8) * 8)
     choice = RowChoice(row_lengths, cost, shapes, math.nan)
-    groups = [group for need in needs for group in self._shape(need, choice)]
-    price = sum(rows * self._row_cost(length) for length, rows in groups) / len(needs)
-    return choice._replace(price=price)
+    views = [view for need in needs for view in self._shape(need, choice)]
+    prices = [rows * self._row_cost(length) for view in views for length, rows in view]
+    return choice._replace(price=sum(prices) / len(needs))
 
   def _arrange(self, read: Callable[[Tokens, np.ndarray], Sequence], t: int):
     """[view][micro-batch][shard] -> `read` of the texts of batch t."""
@@ -213,8 +207,7 @@ class Loader:
     for (part, name), seed in self._seed_of.items():
       view = getattr(self.data, part)[name]
       rows, epoch = rows_of[part]
-      second = isinstance(name, SecondCandidate)
-      taken = self._seed_of.get((part, name.first)) if second else None
+      taken = self._seed_of.get((part, getattr(name, "first", None)))
       texts = read(view.tokens, view.draw(seed, epoch, rows, taken))
       size = len(texts) // (micro * shards)
       shares = [texts[i * size : (i + 1) * size] for i in range(micro * shards)]
@@ -239,16 +232,16 @@ class Loader:
       return rows
     return np.array([max(p.longest for view in by_view for p in view), *rows])
 
-  def _shape(self, need: np.ndarray, choice: RowChoice) -> tuple[tuple[int, int], ...]:
-    """(length, rows) for each view and row length of a batch."""
+  def _shape(self, need: np.ndarray, choice: RowChoice) -> list[list[tuple[int, int]]]:
+    """[view][row length] -> (length, rows) of a batch."""
     if self.layout.packed:
-      rows = pack.cheapest_shape(choice.shapes, need, choice.cost)
-      lengths = choice.row_lengths * len(self.views)
-      return tuple(zip(lengths, map(int, rows), strict=True))
+      shape = pack.cheapest_shape(choice.shapes, need, choice.cost)
+      by_view = shape.reshape(len(self.views), -1).tolist()
+      return [list(zip(choice.row_lengths, rows, strict=True)) for rows in by_view]
     limit = choice.row_lengths[-1]
     fits = [int(length) for length in choice.shapes if length >= need[0]]
     length = min(fits[0], limit) if fits else limit
-    return tuple((length, int(rows)) for rows in need[1:])
+    return [[(length, int(rows))] for rows in need[1:]]
 
 
 def _texts(tokens: Tokens, indices: np.ndarray) -> list[tuple[np.ndarray, int]]:

@@ -21,30 +21,20 @@ def batch_rows(
   if size == 0:
     empty = np.zeros(0, np.int64)
     return lambda t: (empty, empty)
-  shuffled = grain.MapDataset.range(rows).shuffle(seed=seed)
-  if rows >= size:
-    batches = shuffled.batch(size, drop_remainder=True).repeat()
-    batches_per_epoch = rows // size
-
-    def draw(t):
-      return batches[t], np.full(size, t // batches_per_epoch)
-
-  else:
-    # A tiny labelled set has fewer rows than a batch, so rows repeat within a batch.
-    stream = shuffled.repeat()
-
-    def draw(t):
-      positions = np.arange(t * size, (t + 1) * size)
-      return np.array([stream[int(i)] for i in positions]), positions // rows
+  stream = grain.MapDataset.range(rows).shuffle(seed=seed).repeat()
+  # The rows of an epoch that don't fill a batch are left out. A tiny labelled set has
+  # fewer rows than a batch, so its rows repeat within a batch.
+  used = rows // size * size or rows
 
   @functools.lru_cache(maxsize=CACHED_BATCHES)
-  def draw_read_only(t):
-    drawn = draw(t)
-    for array in drawn:
+  def draw(t):
+    epoch, position = np.divmod(np.arange(t * size, (t + 1) * size), used)
+    drawn = np.array([stream[int(i)] for i in epoch * rows + position])
+    for array in (drawn, epoch):
       array.flags.writeable = False
-    return drawn
+    return drawn, epoch
 
-  return draw_read_only
+  return draw
 
 
 def scramble(seed: int | np.uint64, epoch: np.ndarray, row: np.ndarray) -> np.ndarray:

@@ -73,13 +73,14 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
     starts_word = np.array([piece.startswith("\u2581") for piece in pieces])
   starts_word[special] = True
   rows = np.asarray(chosen)
-  ends = np.cumsum(tokens.lengths[rows])
+  lengths = tokens.lengths[rows]
+  ends = np.cumsum(lengths)
   positions = np.concatenate(
     [np.arange(*tokens.offset[i : i + 2]) for i in rows] or [np.zeros(0, np.int64)]
   )
   ids = tokens.ids[positions]
   is_start = starts_word[ids]
-  is_start[np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(rows)]] = True
+  is_start[ends - lengths] = True
   # A word starts after a special token, whatever the piece.
   is_start[1:] |= np.isin(ids[:-1], special)
   words = np.flatnonzero(is_start)  # the first token of each word
@@ -191,9 +192,8 @@ def _wordpiece(text, dtype, spec, normalize, file):
   """(tokenizer, is_plain, special strings), or None if unsupported."""
   model, pre_tokenizer = spec["model"], spec["pre_tokenizer"]
   words = sorted(model["vocab"], key=model["vocab"].get)
-  if pre_tokenizer != {"type": "BertPreTokenizer"}:
-    return None
-  if model["vocab"][words[-1]] >= len(words):  # ids with gaps
+  has_gaps = model["vocab"][words[-1]] >= len(words)
+  if pre_tokenizer != {"type": "BertPreTokenizer"} or has_gaps:
     return None
   tokenizer = text.FastWordpieceTokenizer(
     words,

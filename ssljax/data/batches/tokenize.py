@@ -154,7 +154,8 @@ def encode_views_cached(
   Returns:
     The tokens and `begin`.
   """
-  folder = fetch.folder() / "tokens" / _cache_key(encoder, texts, responses, max_length)
+  key = _cache_key(encoder, texts, responses, max_length)
+  folder = fetch.cache_folder() / "tokens" / key
   if not (folder / "done").exists():
     tokenizer, encode_batch = load_tokenizer(encoder), None
     if backend == "tftext":

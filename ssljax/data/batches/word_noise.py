@@ -98,7 +98,6 @@ def perturb_all(
   responses: Sequence[str | None],
   seed: int,
   candidates: int = 1,
-  rate: float = 0.1,
 ) -> list[tuple[list[str], list[str | None]]]:
   """Perturbs every row; candidate c of row r depends on (seed, r, c) and all texts.
 
@@ -116,12 +115,8 @@ def perturb_all(
   for candidate in range(candidates):
     new_texts, new_responses = [], []
     for row, (text, response) in enumerate(zip(texts, responses, strict=True)):
-      rng = np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence((seed, row, candidate)))
-      )
-      new_texts.append(perturb(text, rng, vocabulary, rate))
-      new_responses.append(
-        None if response is None else perturb(response, rng, vocabulary, rate)
-      )
+      rng = np.random.Generator(np.random.PCG64((seed, row, candidate)))
+      new_texts.append(perturb(text, rng, vocabulary))
+      new_responses.append(response and perturb(response, rng, vocabulary))
     perturbed.append((new_texts, new_responses))
   return perturbed

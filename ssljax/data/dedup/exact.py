@@ -5,7 +5,7 @@ or by the prompt alone if either side has no response. A view without a response
 the response of its row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.records.records import Records, Splits
+from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 
 # Marks the digest of a pair's prompt; only texts without a response match it.
 PROMPT = b"prompt of a pair"
+BATCH = 4096  # rows that are Python objects at the same time
 DigestIndex = dict[bytes, tuple[int, int]]  # digest -> (part, row)
 
 
@@ -42,35 +44,34 @@ def find_duplicate(
   return index.get(prompt) or index.get(PROMPT + prompt)
 
 
-def duplicate_rows(train: Records, index: DigestIndex) -> np.ndarray:
-  """i64 [n, 2], (part, row) that each row of train duplicates; (-1, -1) if none."""
-  pairs = zip(train.column("text"), train.column("response"), strict=True)
-  matches = [find_duplicate(index, *pair) or (-1, -1) for pair in pairs]
-  return np.array(matches, np.int64).reshape(-1, 2)
+Item = tuple[int, int | None, str, str | None]
 
 
-def duplicate_views(
+def iterate_texts(records: Records) -> Iterator[Item]:
+  """Yields (row, index of the view, text, response) of all texts and stored views.
+
+  The index of the view is None for the text itself.
+  """
+  table = records.table.select(["text", "response", "views"])
+  rows = (row for batch in table.to_batches(BATCH) for row in batch.to_pylist())
+  for i, row in enumerate(rows):
+    yield i, None, row["text"], row["response"]
+    for k, view in enumerate(row["views"] or ()):
+      yield i, k, view["text"], view["response"] or row["response"]
+
+
+def find_duplicates(
   train: Records, index: DigestIndex
-) -> list[tuple[int, int, tuple[int, int]]]:
-  """(row, index of the view, (part, row)) of each view that is a duplicate."""
-  rows = zip(train.column("views"), train.column("response"), strict=True)
-  return [
-    (i, k, match)
-    for i, (views, response) in enumerate(rows)
-    for k, view in enumerate(views or ())
-    if (match := find_duplicate(index, view["text"], view["response"] or response))
-  ]
+) -> dict[tuple[int, int | None], tuple[int, int]]:
+  """Maps the (row, view) of each duplicate in train to the (part, row) it is equal to.
 
-
-def remove_views(train: Records, removed: set[tuple[int, int]]) -> Records:
-  """Returns train without some views, each given as (row, index of the view)."""
-  kept = train.column("views")
-  for row in {row for row, _ in removed}:
-    kept[row] = [view for k, view in enumerate(kept[row]) if (row, k) not in removed]
-  position = train.table.schema.get_field_index("views")
-  field = train.table.schema.field(position)
-  table = train.table.set_column(position, field, pa.array(kept, field.type))
-  return replace(train, table=table)
+  As in `iterate_texts`, the view is None for the text itself.
+  """
+  return {
+    (row, view): match
+    for row, view, text, response in iterate_texts(train)
+    if (match := find_duplicate(index, text, response))
+  }
 
 
 def resolve_overlap(splits: Splits, on_overlap: str) -> tuple[Splits, str]:
@@ -87,29 +88,32 @@ def resolve_overlap(splits: Splits, on_overlap: str) -> tuple[Splits, str]:
   """
   others = {"validation": splits.validation, "test": splits.test}
   index = index_digests(others.values())
-  duplicates = duplicate_rows(splits.train, index)
-  views = duplicate_views(splits.train, index)
-  rows = np.flatnonzero(duplicates[:, 0] >= 0)
-  if not len(rows) and not views:
+  duplicates = find_duplicates(splits.train, index)
+  if not duplicates:
     return splits, ""
+  rows = [row for row, view in duplicates if view is None]
+  views = len(duplicates) - len(rows)
   if on_overlap == "error":
-    what = "this text"
-    if len(rows):
-      row, (part, other_row) = rows[0], duplicates[rows[0]]
-    else:
-      row, view, (part, other_row) = views[0]
-      what = f"view {view + 1}"
+    (row, view), (part, other_row) = next(iter(duplicates.items()))
+    what = "this text" if view is None else f"view {view + 1}"
     name = list(others)[part]
     raise UserError(
       f"{splits.train.location(row)}: {what} is also in {name} "
-      f"({others[name].location(other_row)}); {len(rows)} texts and {len(views)} views "
+      f"({others[name].location(other_row)}); {len(rows)} texts and {views} views "
       "of train overlap with validation or test: set --config.on_overlap=drop to drop "
       "them, or list them with python -m ssljax.data.contamination"
     )
-  train = remove_views(splits.train, {(row, view) for row, view, _ in views})
-  train = train.take(np.flatnonzero(duplicates[:, 0] < 0))
+  kept = [
+    views and [view for k, view in enumerate(views) if (row, k) not in duplicates]
+    for row, views in enumerate(splits.train.column("views"))
+  ]
+  field = SCHEMA.field("views")
+  position = SCHEMA.get_field_index("views")
+  table = splits.train.table.set_column(position, field, pa.array(kept, field.type))
+  train = replace(splits.train, table=table)
+  train = train.take(np.delete(np.arange(len(train)), rows))
   note = (
-    f"dropped {len(rows)} rows and {len(views)} views of train that are also in "
+    f"dropped {len(rows)} rows and {views} views of train that are also in "
     "validation or test"
   )
   return splits._replace(train=train, notes=(*splits.notes, note)), note

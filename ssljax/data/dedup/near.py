@@ -7,7 +7,7 @@ of the pairs that are more similar.
 
 import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ssljax.data.dedup import exact
@@ -17,7 +17,6 @@ from ssljax.data.records.records import Records
 PERMUTATIONS = 128
 MISSED = 1e-3  # fraction of the pairs at the threshold that MinHash may miss
 GRAM = 5  # characters
-BATCH = 4096  # rows of train that are Python objects at the same time
 
 Grams = frozenset[str]
 Sketch = tuple[Grams, Any]  # n-grams of a text and their MinHash
@@ -50,18 +49,16 @@ def find_overlaps(
   """
   indices = {name: _SetIndex(other, threshold) for name, other in others.items()}
   overlaps = []
-  for id_, view, text, response in _train_texts(train):
+  for i, view, text, response in exact.iterate_texts(train):
     prompt = _sketch(text)
     pair = _sketch(f"{text} {response}") if response else None
     for name, index in indices.items():
-      if match := exact.find_duplicate(index.exact, text, response):
-        row, similarity = match[1], 1.0
-      else:
-        row, similarity = index.nearest(prompt, pair)
+      match = exact.find_duplicate(index.exact, text, response)
+      row, similarity = (match[1], 1.0) if match else index.nearest(prompt, pair)
       if row is not None:
-        is_exact = match is not None
-        other_id = index.ids[row]
-        overlaps.append(Overlap(id_, view, name, other_id, is_exact, similarity))
+        id_, other = train.table["id"][i].as_py(), index.ids[row]
+        kind = "" if view is None else train.table["views"][i][view]["kind"].as_py()
+        overlaps.append(Overlap(id_, kind, name, other, bool(match), similarity))
   return overlaps
 
 
@@ -147,14 +144,3 @@ def minhash(grams: Grams):
 def _sketch(text: str) -> Sketch:
   grams = character_ngrams(text)
   return grams, minhash(grams)
-
-
-def _train_texts(train: Records) -> Iterator[tuple[str, str, str, str | None]]:
-  """(id, kind of the view or "", text, response) of all texts and stored views."""
-  table = train.table.select(["id", "text", "response", "views"])
-  for batch in table.to_batches(BATCH):
-    for row in batch.to_pylist():
-      yield row["id"], "", row["text"], row["response"]
-      for view in row["views"] or ():
-        response = view["response"] or row["response"]
-        yield row["id"], view["kind"], view["text"], response

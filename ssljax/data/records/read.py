@@ -16,7 +16,7 @@ from ssljax.data.records.records import Records, Splits, concat
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 
-SHARES = (0.7, 0.1, 0.2)  # train, validation, test when there is a single file
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of a single file
 
 
 def read_file(path: str | Path) -> Records:
@@ -74,13 +74,10 @@ def _read_columns(
   for field in SCHEMA:
     if field.name not in columns:
       columns[field.name] = pa.chunked_array([pa.nulls(n, field.type)])
-  source, colon = (
-    pa.scalar(text, pa.large_string()) for text in (prefix or files.stem(path), ":")
-  )
-  number = pa.array(np.arange(1, n + 1)).cast(pa.large_string())
-  ids = pc.binary_join_element_wise(source, number, colon)
+  prefix = prefix or files.stem(path)
+  ids = pa.array([f"{prefix}:{row}" for row in range(1, n + 1)], pa.large_string())
   columns["id"] = pc.coalesce(columns["id"], ids)
-  columns["source"] = pc.coalesce(columns["source"], source)
+  columns["source"] = columns["source"].fill_null(prefix)
   table = pa.table([columns[name] for name in SCHEMA.names], SCHEMA)
   return Records(table, (path,), np.zeros(n, np.int32), line), tuple(ignored)
 
@@ -117,31 +114,21 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
     splits[name] = concat(parts)
     _check_not_empty(splits[name], f"{', '.join(map(str, paths))}: the {name} split")
   if len(splits) == 1:
-    splits, note = _divide_file(data, splits["train"], seed)
-    notes.append(note)
+    splits = split.divide_records(splits["train"], SHARES, seed)
+    for name, part in splits.items():
+      if not len(part):
+        raise UserError(
+          f"{data}: too few labelled rows to split: the {name} split is empty; add "
+          "rows, or give files named train, validation and test"
+        )
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
+    notes.append(
+      f"{data}: split the file 70/10/20 with seed {seed}, keeping rows with the same "
+      f"text together: {sizes}"
+    )
   checks.check_unique_ids(list(splits.values()))
   labels = checks.check_labels(splits)
   return Splits(**splits, labels=labels, notes=tuple(notes))
-
-
-def _divide_file(
-  data: str | Path, records: Records, seed: int
-) -> tuple[dict[str, Records], str]:
-  """Splits a single file 70/10/20; returns the splits and a note."""
-  groups = split.group_texts(records.column("text"))
-  parts = split.divide(groups, records.label, SHARES, seed)
-  splits = dict(zip(split_files.SPLITS, map(records.take, parts), strict=True))
-  for name, part in splits.items():
-    if not len(part):
-      raise UserError(
-        f"{data}: too few labelled rows to split: with {len(records)} rows, the {name} "
-        "split is empty; add rows, or give files named train, validation and test"
-      )
-  sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
-  return splits, (
-    f"{data}: split the file 70/10/20 with seed {seed}, keeping rows with the same "
-    f"text together: {sizes}"
-  )
 
 
 def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
@@ -166,6 +153,6 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
   )
   checks.check_label_range(records, len(labels) or 1 << 31, "the model")
   # An unnamed class is called by its number; files may give it any name.
-  names = {i: name for i, name in enumerate(labels) if name != str(i)}
-  checks.check_label_names(records, names)
+  named = {i: name for i, name in enumerate(labels) if name != str(i)}
+  checks.check_label_names(records, named)
   return records

@@ -41,9 +41,8 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
   missing = [name for name in SPLITS if name not in paths]
   if missing and (complete or not paths):
     present = ", ".join(name for name in SPLITS if name in paths) or "none"
-    where = path if path.is_dir() else data
     raise UserError(
-      f"{where}: no {' and no '.join(missing)} split (found: {present}); add a file "
+      f"{data}: no {' and no '.join(missing)} split (found: {present}); add a file "
       f"such as {missing[0]}.jsonl, or give a single file, which is split 70/10/20"
     )
   return {name: paths[name] for name in SPLITS if name in paths}

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssljax.assets import fetch
+from ssljax.data import split
 from ssljax.data.records import files, split_files
+from ssljax.data.records.read import SHARES
 from ssljax.data.sources import convert, hub, named, write
 from ssljax.errors import UserError
 
@@ -22,7 +24,7 @@ def resolve_data(data: str) -> str:
   name, _, task = data.partition(":")
   if name not in named.source_names() or Path(data).exists():
     return data
-  output = fetch.folder() / "data" / f"{name}-{named.check_task(name, task)}"
+  output = fetch.cache_folder() / "data" / f"{name}-{named.check_task(name, task)}"
   if not output.exists():
     try:
       build_named(name, output, task)
@@ -47,13 +49,21 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
   """
   task = named.check_task(name, task)
   output = write.check_is_new(output)
-  if name == named.PYRIT:
-    return write.write_dataset(_read_pyrit(), output, named.PYRIT_SEED)
-  source = named.SOURCES[name]
   dropped, splits = collections.Counter(), {}
+  if name == named.PYRIT:
+    rows = _numbered("pyrit", named.read_pyrit(fetch.fetch(named.PYRIT)))
+    records = convert.collect_records(
+      rows, lambda row, location: row, named.PYRIT, named.HARM, dropped
+    )
+    splits = split.divide_records(records, SHARES, seed=0)  # the same for everyone
+    licence = "MIT, of the PyRIT package (Microsoft)"
+    about = {"source": "pyrit", "task": "response", "licence": licence}
+    raw = write.RawDataset(splits, named.HARM, dropped, about)
+    return write.write_dataset(raw, output, seed=0)
+  source = named.SOURCES[name]
   configs = dict.fromkeys(config for config, _ in source.splits.values())
   loaded = {config: hub.load_hub_dataset(source.hub, config) for config in configs}
-  for split, (config, hub_name) in source.splits.items():
+  for part, (config, hub_name) in source.splits.items():
     hub_split = _hub_split(source.hub, loaded[config], hub_name)
     for column in source.columns:
       if column not in hub_split.columns:
@@ -62,10 +72,10 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
           f"{', '.join(hub_split.columns)}); use --source={source.hub} with --columns "
           "instead"
         )
-    splits[split] = convert.collect_records(
+    splits[part] = convert.collect_records(
       _numbered(f"{source.hub} {hub_name}", hub_split.rows),
-      lambda row, location, split=split: source.record(row, task, split),
-      f"{name}-{split}",
+      lambda row, location, part=part: source.record(row, task, part),
+      f"{name}-{part}",
       source.labels,
       dropped,
     )
@@ -108,7 +118,6 @@ def build_from_files(
     for name in names:
       if name not in accepted:
         raise UserError(f"{flag}: unknown name {name!r}; use {', '.join(accepted)}")
-  all_columns = {name: columns.get(name, name) for name in convert.COLUMNS}
   if _is_path(source):
     rows_of = {
       name: ((path, *row) for path in paths for row in files.read_rows(path))
@@ -131,13 +140,12 @@ def build_from_files(
     }
     if not labels:  # use the class names that the dataset declares
       first = next(iter(hub_splits.values()))
-      labels = first.classes.get(all_columns["label"], ())
-  convert_row = convert.column_converter(all_columns, labels, list(columns))
+      labels = first.classes.get(columns.get("label", "label"), ())
   dropped, with_views = collections.Counter(), 0
 
   def count_views(row: Mapping, location: str) -> dict | str:
     nonlocal with_views
-    record = convert_row(row, location)
+    record = convert.convert_columns(row, location, columns, labels)
     with_views += not isinstance(record, str) and bool(row.get("views"))
     return record
 
@@ -154,27 +162,10 @@ def build_from_files(
     "licence": "see the source",
     "columns": dict(columns),
   }
-  notes = (f"dropped the views of {with_views} rows: create them with ssljax.augment",)
-  raw = write.RawDataset(
-    records, tuple(labels), dropped, about, notes=notes[: with_views > 0]
-  )
+  note = f"dropped the views of {with_views} rows: create them with ssljax.augment"
+  notes = (note,) if with_views else ()
+  raw = write.RawDataset(records, tuple(labels), dropped, about, notes=notes)
   return write.write_dataset(raw, output, seed)
-
-
-def _read_pyrit() -> write.RawDataset:
-  dropped = collections.Counter()
-  splits = {
-    name: convert.collect_records(
-      _numbered(f"pyrit {name}", rows),
-      lambda row, location: row,
-      named.PYRIT,
-      named.HARM,
-      dropped,
-    )
-    for name, rows in named.read_pyrit(fetch.fetch(named.PYRIT)).items()
-  }
-  about = {"source": "pyrit", "task": "response", "licence": named.PYRIT_LICENCE}
-  return write.RawDataset(splits, named.HARM, dropped, about)
 
 
 def _numbered(name: str, rows: Iterable[Mapping]) -> Iterator[convert.SourceRow]:

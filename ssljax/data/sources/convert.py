@@ -1,6 +1,7 @@
 """Converts rows of any layout to records: renames columns and maps labels to ids."""
 
 import collections
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,11 +41,9 @@ def collect_records(
     drop_unlabelled: whether to drop rows without a label, as validation and test need.
   """
   tables, paths, path, line = [], {}, [], []
-  count = 0
-  for chunk in files.chunked(rows, files.BATCH):
+  for chunk in files.chunked(enumerate(rows, 1), files.BATCH):
     records, locations = [], []
-    for file, number, row in chunk:
-      count += 1
+    for count, (file, number, row) in chunk:
       location = files.location(file, number)
       record = convert(row, location)
       if isinstance(record, str):
@@ -76,40 +75,37 @@ def collect_records(
   return records
 
 
-def column_converter(
-  columns: Mapping[str, str], labels: Sequence[str], required: Sequence[str]
-) -> Converter:
-  """Returns the conversion that --columns and --labels describe.
+def convert_columns(
+  row: Mapping, location: str, mapped: Mapping[str, str], labels: Sequence[str]
+) -> dict | str:
+  """Converts a row as --columns and --labels say; `collect_records` adds the source.
 
   Args:
-    columns: our column -> the source's column, for all of COLUMNS.
+    row: may lack columns, except the text and those that are mapped.
+    mapped: our column -> the source's column, for those of COLUMNS that differ.
     labels: class names by id, or empty.
-    required: our columns that --columns maps; every row must have them.
   """
-
-  def convert(row: Mapping, location: str) -> dict | str:
-    for name in ("text", *required):
-      if columns[name] not in row:
-        raise UserError(
-          f"{location}: no column {columns[name]!r} (the row has "
-          f"{', '.join(map(str, row))}); give the right one with --columns={name}=NAME"
-        )
-    text = _string(row, columns["text"], location)
-    if not text or not text.strip():
-      return NO_TEXT
-    label = _label_id(row.get(columns["label"]), labels, location, columns["label"])
-    id_ = row.get(columns["id"])
-    return {
-      "id": None if id_ in (None, "") else str(id_),
-      "text": text,
-      "response": _string(row, columns["response"], location) or None,
-      "label": label,
-      "category": _string(row, columns["category"], location) or None,
-      # Files in the layout of ssljax may have label names.
-      "label_name": None if label is None else row.get("label_name") or None,
-    }
-
-  return convert
+  columns = {name: mapped.get(name, name) for name in COLUMNS}
+  for name in ("text", *mapped):
+    if columns[name] not in row:
+      raise UserError(
+        f"{location}: no column {columns[name]!r} (the row has "
+        f"{', '.join(map(str, row))}); give the right one with --columns={name}=NAME"
+      )
+  text = _string(row, columns["text"], location)
+  if not text or not text.strip():
+    return NO_TEXT
+  label = _label_id(row.get(columns["label"]), labels, location, columns["label"])
+  id_ = row.get(columns["id"])
+  return {
+    "id": None if id_ in (None, "") else str(id_),
+    "text": text,
+    "response": _string(row, columns["response"], location) or None,
+    "label": label,
+    "category": _string(row, columns["category"], location) or None,
+    # Files in the layout of ssljax may have label names.
+    "label_name": None if label is None else row.get("label_name") or None,
+  }
 
 
 def _string(row: Mapping, name: str, location: str) -> str | None:
@@ -131,10 +127,9 @@ def _label_id(
   name = str(value).strip().casefold()
   if name in names:
     return names.index(name)
-  try:
+  number = math.nan
+  with contextlib.suppress(TypeError, ValueError):
     number = math.nan if isinstance(value, bool) else float(value)
-  except (TypeError, ValueError):
-    number = math.nan
   if not number.is_integer() or not 0 <= number < (len(labels) or math.inf):
     expected = f"one of {', '.join(labels)} or their ids" if labels else "a class id"
     raise UserError(

@@ -4,14 +4,15 @@
 don't need it.
 """
 
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ssljax.assets.encoders import within
 from ssljax.data.records import files
 from ssljax.errors import UserError
+from ssljax.runtime import threads
 
 TIMEOUT = 5.0  # seconds to wait for the Hub's first answer
 
@@ -47,7 +48,9 @@ def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
       raise _explain(name, error) from error
   return {
     split: HubSplit(
-      _iterate_rows(rows),
+      itertools.chain.from_iterable(
+        table.to_pylist() for table in rows.with_format("arrow").iter(files.BATCH)
+      ),
       {
         column: tuple(feature.names)
         for column, feature in rows.features.items()
@@ -64,47 +67,36 @@ def _check_access(name: str) -> None:
   from huggingface_hub import HfApi
 
   try:
-    info = within(TIMEOUT, lambda: HfApi().dataset_info(name, timeout=TIMEOUT))
+    answer = threads.start(HfApi().dataset_info, name, timeout=TIMEOUT)
+    info = answer.result(TIMEOUT)
     if info.gated:
-      within(TIMEOUT, lambda: HfApi().auth_check(name, repo_type="dataset"))
+      threads.start(HfApi().auth_check, name, repo_type="dataset").result(TIMEOUT)
   except Exception as error:  # the exception types depend on the HTTP library
     raise _explain(name, error) from error
 
 
-def _iterate_rows(rows) -> Iterator[dict]:
-  for table in rows.with_format("arrow").iter(files.BATCH):
-    yield from table.to_pylist()
-
-
 def _explain(name: str, error: Exception) -> UserError:
   """The UserError for an exception of `datasets` or `huggingface_hub`."""
-  from huggingface_hub import errors
-
   chain = [error]  # `datasets` wraps the errors of `huggingface_hub`
-  while chain[-1].__cause__ or chain[-1].__context__:
-    chain.append(chain[-1].__cause__ or chain[-1].__context__)
-  page = f"https://huggingface.co/datasets/{name}"
+  while cause := chain[-1].__cause__ or chain[-1].__context__:
+    chain.append(cause)
+  types = " ".join(t.__name__ for e in chain for t in type(e).__mro__)
   codes = {getattr(getattr(e, "response", None), "status_code", None) for e in chain}
-  gated = any(isinstance(e, errors.GatedRepoError) for e in chain)
-  if not gated and any(isinstance(e, errors.RepositoryNotFoundError) for e in chain):
+  page = f"https://huggingface.co/datasets/{name}"
+  is_gated = "GatedRepoError" in types
+  if "RepositoryNotFoundError" in types and not is_gated:
     return UserError(
       f"{name}: the Hub has no such dataset, or it is private; check the name at {page}"
     )
-  if gated or "gated" in str(error).lower() or codes & {401, 403}:
+  if is_gated or "gated" in str(error).lower() or codes & {401, 403}:
     return UserError(
       f"{name}: the dataset is gated; accept its terms at {page} with your account, "
       "set HF_TOKEN (or run `hf auth login`), and try again"
     )
-  types = " ".join(t.__name__ for e in chain for t in type(e).__mro__)
   line = (str(error).splitlines() or [""])[0]
-  reason = f"{type(error).__name__}: {files.shorten(line, 120)}"
-  if any(word in types for word in ("Connect", "Timeout", "TransportError", "Offline")):
-    return UserError(
-      f"{name}: cannot reach the Hugging Face Hub ({reason}); check the network, or "
-      "download the files another way and give them with --source=FILES"
-    )
   return UserError(
-    f"{name}: cannot be loaded from the Hub ({reason}); if it has several "
+    f"{name}: cannot be loaded from the Hugging Face Hub ({type(error).__name__}: "
+    f"{files.shorten(line, 120)}); check the network; if it has several "
     "configurations, set --config_name; if it needs a loading script, which ssljax "
     "doesn't run, download its files and give them with --source=FILES"
   )

@@ -6,13 +6,12 @@ in November 2026.
 """
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from ssljax.data import split
 from ssljax.errors import UserError
 
 HARM = ("unharmful", "harmful")
@@ -43,11 +42,20 @@ def clean(value: object) -> str:
   return value.strip() if isinstance(value, str) else ""
 
 
-def _pair(row: Row, task: str, label: int, category: str | None = None) -> Record | str:
-  """A labelled prompt, with its response if the task is "response"."""
+def _pair(
+  row: Row, task: str, classes: Sequence, label: object, categories: Iterable[str]
+) -> Record | str:
+  """A labelled prompt, with its response if the task is "response".
+
+  Args:
+    classes: the values of `label` that stand for the classes 0, 1, …
+  """
+  if label not in classes:
+    return NO_LABEL
   if not clean(row["prompt"]):
     return NO_TEXT
-  record = {"text": row["prompt"], "label": label, "category": category}
+  category = ";".join(filter(None, categories)) or None
+  record = {"text": row["prompt"], "label": classes.index(label), "category": category}
   if task == "prompt":
     return record
   if not clean(row["response"]):
@@ -56,23 +64,20 @@ def _pair(row: Row, task: str, label: int, category: str | None = None) -> Recor
 
 
 def wildguardmix(row: Row, task: str, part: str) -> Record | str:
-  label = row[f"{task}_harm_label"]
-  if label not in HARM:
-    return NO_LABEL
   categories = [clean(row["subcategory"]), "adversarial" if row["adversarial"] else ""]
-  return _pair(row, task, HARM.index(label), ";".join(filter(None, categories)) or None)
+  return _pair(row, task, HARM, row[f"{task}_harm_label"], categories)
 
 
 def aegis(row: Row, task: str, part: str) -> Record | str:
-  label = row[f"{task}_label"]
-  if label not in ("safe", "unsafe"):
-    return NO_LABEL
-  if row["prompt"] == "REDACTED":  # the source gives only the id in another corpus
-    return REDACTED
   violated = clean(row["violated_categories"])
-  if part == "train" and violated in ("Needs Caution", "Other"):
+  categories = [violated.replace(", ", ";")]
+  record = _pair(row, task, ("safe", "unsafe"), row[f"{task}_label"], categories)
+  # The source gives only the id of a redacted prompt in another corpus.
+  if record != NO_LABEL and row["prompt"] == "REDACTED":
+    return REDACTED
+  if record != NO_LABEL and part == "train" and violated in ("Needs Caution", "Other"):
     return UNCERTAIN
-  return _pair(row, task, int(label == "unsafe"), violated.replace(", ", ";") or None)
+  return record
 
 
 MODERATION = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
@@ -85,57 +90,42 @@ def openai_moderation(row: Row, task: str, part: str) -> Record | str:
   harmful = [name for name, flag in flags.items() if flag == 1]
   if missing and not harmful:
     return INCOMPLETE
-  return _pair(row, task, int(bool(harmful)), ";".join(harmful) or None)
+  return _pair(row, task, (False, True), bool(harmful), harmful)
 
 
 def toxic_chat(row: Row, task: str, part: str) -> Record | str:
-  if row["toxicity"] is None:
-    return NO_LABEL
-  category = "jailbreak" if row["jailbreaking"] else None
-  prompt = {"prompt": row["user_input"]}
-  return _pair(prompt, task, int(row["toxicity"]), category)
+  categories = ["jailbreak"] if row["jailbreaking"] else []
+  return _pair({"prompt": row["user_input"]}, task, (0, 1), row["toxicity"], categories)
 
 
 def beaver_tails(row: Row, task: str, part: str) -> Record | str:
-  if row["is_safe"] is None:
-    return NO_LABEL
   harms = [name for name, holds in (row["category"] or {}).items() if holds]
-  return _pair(row, task, int(not row["is_safe"]), ";".join(harms) or None)
+  return _pair(row, task, (True, False), row["is_safe"], harms)
 
 
 def xstest(row: Row, task: str, part: str) -> Record | str:
-  if row["label"] not in ("safe", "unsafe"):
-    return NO_LABEL
-  return _pair(row, task, int(row["label"] == "unsafe"), row["type"])
-
-
-def _labelled_text(label: object, text: object) -> Record | str:
-  if label is None or label < 0:
-    return NO_LABEL
-  return {"text": text, "label": int(label)} if clean(text) else NO_TEXT
+  return _pair(row, task, ("safe", "unsafe"), row["label"], [row["type"]])
 
 
 def text_and_label(row: Row, task: str, part: str) -> Record | str:
-  return _labelled_text(row["label"], row["text"])
+  if row["label"] is None or row["label"] < 0:
+    return NO_LABEL
+  if not clean(row["text"]):
+    return NO_TEXT
+  return {"text": row["text"], "label": int(row["label"])}
 
 
 def yahoo(row: Row, task: str, part: str) -> Record | str:
   names = ("question_title", "question_content", "best_answer")
   text = "\n".join(filter(None, (clean(row[name]) for name in names)))
-  return _labelled_text(row["topic"], text)
-
-
-def _text_and_label_source(
-  hub: str, labels: tuple[str, ...], licence: str, validation: float
-) -> NamedSource:
-  columns = ("text", "label")
-  return NamedSource(
-    hub, TRAIN_AND_TEST, columns, text_and_label, labels, licence, validation=validation
-  )
+  return text_and_label({"text": text, "label": row["topic"]}, task, part)
 
 
 TRAIN_AND_TEST = {"train": ("", "train"), "test": ("", "test")}
 UNSTATED = "none stated; made for research"
+_text_source = functools.partial(
+  NamedSource, splits=TRAIN_AND_TEST, columns=("text", "label"), record=text_and_label
+)
 SOURCES = {
   "wildguardmix": NamedSource(
     "allenai/wildguardmix",
@@ -191,20 +181,23 @@ SOURCES = {
     HARM,
     "CC-BY 4.0",
   ),
-  "ag_news": _text_and_label_source(
+  "ag_news": _text_source(
     "fancyzhx/ag_news",
-    ("world", "sports", "business", "sci_tech"),
-    UNSTATED,
-    10_000 / 120_000,
+    labels=("world", "sports", "business", "sci_tech"),
+    licence=UNSTATED,
+    validation=10_000 / 120_000,
   ),
-  "imdb": _text_and_label_source(
-    "stanfordnlp/imdb", ("negative", "positive"), UNSTATED, 2_000 / 25_000
+  "imdb": _text_source(
+    "stanfordnlp/imdb",
+    labels=("negative", "positive"),
+    licence=UNSTATED,
+    validation=2_000 / 25_000,
   ),
-  "yelp": _text_and_label_source(
+  "yelp": _text_source(
     "Yelp/yelp_review_full",
-    STARS,
-    "Yelp's data set terms: academic use",
-    50_000 / 650_000,
+    labels=STARS,
+    licence="Yelp's data set terms: academic use",
+    validation=50_000 / 650_000,
   ),
   # The English Amazon reviews of the multilingual corpus, from a copy without a loading
   # script. The "Amazon review full" of 2015 is a larger dataset.
@@ -231,8 +224,6 @@ SOURCES = {
   ),
 }
 PYRIT = "pyrit"  # human-scored responses inside the PyRIT package, not on the Hub
-PYRIT_LICENCE = "MIT, of the PyRIT package (Microsoft)"
-PYRIT_SEED = 0  # fixed, so that everyone gets the same splits
 
 
 def source_names() -> tuple[str, ...]:
@@ -251,17 +242,16 @@ def check_task(name: str, task: str = "") -> str:
   return task or tasks[0]
 
 
-def read_pyrit(folder: Path) -> dict[str, list[Record]]:
+def read_pyrit(folder: Path) -> list[Record]:
   """Reads model responses that people scored for harm, from 0 to 1.
 
   A mean score of 0.5 or more is harmful. Only the first of several equal pairs is kept.
-  All responses to an objective are in one split.
 
   Args:
     folder: the unpacked PyRIT wheel.
 
   Returns:
-    Records of train, validation and test: 70, 10 and 20 % of 984.
+    984 records.
   """
   records: dict[tuple[str, str], Record] = {}
   for path in sorted((folder / "pyrit/datasets/scorer_evals/harm").glob("*.csv")):
@@ -282,25 +272,16 @@ def read_pyrit(folder: Path) -> dict[str, list[Record]]:
           "label": int(sum(scores) / len(scores) >= 0.5),
           "category": row["harm_category"].lower(),
         }
-  rows = list(records.values())
-  if not rows:
+  if not records:
     raise UserError(
       f"{folder}: no scored responses of PyRIT 1.1.0 found; delete the folder to fetch "
       "it again"
     )
-  groups = split.group_texts([row["text"] for row in rows])
-  labels = np.array([row["label"] for row in rows])
-  parts = split.divide(groups, labels, (0.7, 0.1, 0.2), PYRIT_SEED)
-  return {
-    name: [rows[i] for i in part]
-    for name, part in zip(("train", "validation", "test"), parts, strict=True)
-  }
+  return list(records.values())
 
 
 def _rows_after_comments(path: Path) -> Iterator[dict[str, str]]:
+  # Skip comments only above the header: responses may have lines that start with #.
+  is_comment = lambda line: line.startswith("#") or not line.strip(" ,\r\n")
   with path.open(encoding="utf-8-sig", newline="") as file:
-    line = file.readline()
-    # Skip comments only above the header: responses may have lines that start with #.
-    while line.startswith("#") or (line and not line.strip(" ,\r\n")):
-      line = file.readline()
-    yield from csv.DictReader(file, next(csv.reader([line])))
+    yield from csv.DictReader(itertools.dropwhile(is_comment, file))

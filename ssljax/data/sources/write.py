@@ -98,10 +98,10 @@ def _remove_copies(
     if name not in kept:
       continue
     index = exact.index_digests(kept[other] for other in others if other in kept)
-    is_copy = exact.duplicate_rows(kept[name], index)[:, 0] >= 0
-    if is_copy.any():
-      dropped[reason] += int(is_copy.sum())
-      kept[name] = kept[name].take(np.flatnonzero(~is_copy))
+    if copies := exact.find_duplicates(kept[name], index):
+      dropped[reason] += len(copies)
+      rows = np.delete(np.arange(len(kept[name])), [row for row, _ in copies])
+      kept[name] = kept[name].take(rows)
   return kept
 
 
@@ -115,24 +115,18 @@ def _add_splits(
     raise UserError(
       f"no train split (found: {', '.join(splits)}); name a file or split train"
     )
-  shares = {
-    "validation": validation if "test" in splits else SHARES[1],
-    "test": SHARES[2],
-  }
+  shares = SHARES | ({"validation": validation} if "test" in splits else {})
   missing = {name: share for name, share in shares.items() if name not in splits}
   if not missing:
     return splits, []
-  train = splits["train"]
-  groups = split.group_texts(train.column("text"))
-  fractions = (1 - sum(missing.values()), *missing.values())
-  parts = split.divide(groups, train.label, fractions, seed)
-  divided = zip(("train", *missing), map(train.take, parts), strict=True)
+  fractions = {"train": 1 - sum(missing.values()), **missing}
+  divided = split.divide_records(splits["train"], fractions, seed)
   listed = " and ".join(f"{name} ({share:.1%})" for name, share in missing.items())
   note = (
     f"{listed} taken from train with seed {seed}, keeping rows with the same text "
     "together"
   )
-  return {**splits, **dict(divided)}, [note]
+  return splits | divided, [note]
 
 
 def _class_names(
@@ -143,8 +137,7 @@ def _class_names(
   if "train" not in splits:
     test = splits["test"]
     checks.check_all_labelled(test, "every row of test needs a label")
-    names_in_test: dict[int, str] = {}
-    checks.check_label_names(test, names_in_test)
+    names_in_test = checks.check_label_names(test, {})
     classes = int(test.label.max()) + 1
     return names or tuple(names_in_test.get(i, str(i)) for i in range(classes))
   labels = checks.check_labels(splits)

@@ -1,6 +1,5 @@
 """Exact duplicates between train and test are found, refused or dropped."""
 
-import numpy as np
 import pytest
 
 from ssljax.data.dedup import exact, near
@@ -33,12 +32,10 @@ def test_pairs_and_prompts(train, test, is_duplicate):
     from_rows([row("t", *test)]),
   )
   index = exact.index_digests([from_rows([row("v", "none")]), test_set])
-  hit = [1, 0] if is_duplicate else [-1, -1]
-  np.testing.assert_array_equal(exact.duplicate_rows(train_set, index), [[-1, -1], hit])
+  match = lambda *place: {place: (1, 0)} if is_duplicate else {}
+  assert exact.find_duplicates(train_set, index) == match(1, None)
   as_view = from_rows([row("a", "one", train[1], views=[("llm", train[0], None)])])
-  assert exact.duplicate_views(as_view, index) == (
-    [(0, 0, (1, 0))] if is_duplicate else []
-  )
+  assert exact.find_duplicates(as_view, index) == match(0, 0)
   overlaps = near.find_overlaps(train_set, {"test": test_set}, 0.6)
   assert [(f.id, f.exact) for f in overlaps] == ([("b", True)] if is_duplicate else [])
 
@@ -47,7 +44,7 @@ def test_views_inherit_the_response_of_their_row():
   index = exact.index_digests([from_rows([row("t", "fry", "fish")])])
   views = [("a", "Fry", None), ("b", "Fry", ""), ("c", "Fry", "meat")]
   train_set = from_rows([row("r", "cook", "fish", views)])
-  assert [k for _, k, _ in exact.duplicate_views(train_set, index)] == [0, 1]
+  assert [view for _, view in exact.find_duplicates(train_set, index)] == [0, 1]
   for response, found in (("fish", ["a", "b"]), ("meat", ["c"])):
     other = from_rows([row("t", "fry", response)])
     overlaps = near.find_overlaps(train_set, {"test": other}, 0.6)

@@ -116,11 +116,11 @@ def test_label_names(tmp_path):
   assert (
     f"{tmp_path / 'train.jsonl'}, line 5: label_name is 'oui' for label 1" in message
   )
-  assert "label 1 is already named 'yes'" in message
+  assert "label 1 is named 'yes'" in message
   alike = [{**row, "label_name": "same"} for row in named]
   message = failure(folder(tmp_path, train=alike))
   assert "line 2: label_name is 'same' for label 1" in message
-  assert "that is the name of label 0" in message
+  assert "label 0 is named 'same'" in message
 
 
 def test_ignored_columns_are_noted(tmp_path):
@@ -143,8 +143,8 @@ def test_unlabelled_rows_only_in_train(tmp_path):
   ("train", "words"),
   [
     ([], ["train.jsonl", "the train split has no rows"]),
-    ([{"text": "x"}], ["train.jsonl", "no row of the train split has a label"]),
-    (rows("a", classes=1), ["every labelled row of the train split has label 0"]),
+    ([{"text": "x"}], ["train.jsonl", "the train split has no labels"]),
+    (rows("a", classes=1), ["the train split has only label 0"]),
     (
       [{"text": "x", "label": n} for n in (0, 2)],
       ["the train split has label 2", "line 2", "but no label 1"],

@@ -60,7 +60,8 @@ def test_no_such_dataset(monkeypatch):
 def test_no_network(monkeypatch):
   begin = time.perf_counter()
   message = failure(monkeypatch, ConnectionError("[Errno -2] Name not known"))
-  assert "cannot reach the Hugging Face Hub" in message
+  assert "cannot be loaded from the Hugging Face Hub (ConnectionError" in message
+  assert "check the network" in message
   assert "--source=FILES" in message
   assert time.perf_counter() - begin < 5
 

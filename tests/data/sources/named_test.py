@@ -257,21 +257,15 @@ def write_pyrit(folder: Path) -> Path:
 
 
 def test_pyrit(tmp_path):
-  parts = named.read_pyrit(write_pyrit(tmp_path))
-  everything = [row for part in parts.values() for row in part]
-  assert len(everything) == 82
-  assert collections.Counter(row["label"] for row in everything) == {0: 41, 1: 41}
-  by_response = {row["response"]: row for row in everything}
+  rows = named.read_pyrit(write_pyrit(tmp_path))
+  assert len(rows) == 82
+  assert collections.Counter(row["label"] for row in rows) == {0: 41, 1: 41}
+  by_response = {row["response"]: row for row in rows}
   assert by_response["low"]["label"] == 0  # the mean of three scores is 0.42
   assert by_response["high"]["label"] == 1
   assert "# title 3\n# more" in by_response
   assert by_response["low"]["category"] == "worse"
-  texts = {name: {row["text"] for row in part} for name, part in parts.items()}
-  assert not texts["train"] & texts["test"]
-  assert not texts["train"] & texts["validation"]
-  assert not texts["validation"] & texts["test"]
-  assert len(parts["test"]) == 16
-  assert named.read_pyrit(tmp_path) == parts
+  assert named.read_pyrit(tmp_path) == rows
 
 
 def test_pyrit_is_built_in_the_cache_once(tmp_path, monkeypatch):
@@ -280,7 +274,13 @@ def test_pyrit_is_built_in_the_cache_once(tmp_path, monkeypatch):
   fetched = []
   monkeypatch.setattr(fetch, "fetch", lambda name: fetched.append(name) or members)
   data = build.resolve_data("pyrit")
-  assert read_splits(data).labels == named.HARM
+  splits = read_splits(data)
+  assert splits.labels == named.HARM
+  train, validation, test = (set(part.column("text")) for part in splits[:3])
+  assert not train & test
+  assert not train & validation
+  assert not validation & test
+  assert len(splits.test) == 16
   assert build.resolve_data("pyrit") == build.resolve_data("pyrit:response") == data
   assert fetched == ["pyrit"]
   assert build.resolve_data("some/folder") == "some/folder"
