@@ -4,16 +4,13 @@ import fnmatch
 import json
 import logging
 import re
-import threading
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ssljax.assets import fetch
 from ssljax.errors import UserError
+from ssljax.runtime import threads
 
 TIMEOUT = 5.0  # seconds to wait for the hub's answer
 
@@ -88,7 +85,8 @@ def _from_hub(name: str, pickled: bool) -> Path:
   )
   api = huggingface_hub.HfApi()
   try:
-    info = within(TIMEOUT, lambda: api.model_info(name, timeout=TIMEOUT))
+    # The timeout of the client covers neither DNS look-ups nor retries.
+    info = threads.start(api.model_info, name, timeout=TIMEOUT).result(TIMEOUT)
   except errors.GatedRepoError:
     raise UserError(
       f"{name}: is gated on the hub; request access there, then log in with"
@@ -126,21 +124,3 @@ def _is_complete(folder: Path, weights: str, index: str) -> bool:
     any(fnmatch.filter(names, pattern) for pattern in patterns)
     for patterns in (VOCABULARY, [weights])
   )
-
-
-def within(seconds: float, call: Callable[[], Any]) -> Any:
-  """Returns or raises what `call()` does, or raises TimeoutError after `seconds`.
-
-  The call runs in a thread, since the hub client's own timeout covers neither DNS
-  look-ups nor retries. After a timeout, the thread runs until the process ends.
-  """
-  future: Future[Any] = Future()
-
-  def run():
-    try:
-      future.set_result(call())
-    except BaseException as error:
-      future.set_exception(error)
-
-  threading.Thread(target=run, daemon=True).start()
-  return future.result(seconds)

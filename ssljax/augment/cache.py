@@ -49,7 +49,7 @@ class Cache:
   """
 
   def __init__(self, path: Path | None = None):
-    self.path = path or fetch.folder() / "augment" / "results.sqlite"
+    self.path = path or fetch.cache_folder() / "augment" / "results.sqlite"
     with self._user_errors():
       self.path.parent.mkdir(parents=True, exist_ok=True)
       # Autocommit: each result is stored when the call returns. Ray opens the file in

@@ -9,7 +9,7 @@ Engines don't read files, cache, filter or retry: the pipeline does. They never 
 label.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 # The problem of a text that exceeds a model's context. It is never cached, since the
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
   transient: bool = False  # the problem may go away, so it isn't cached
 
 
-Answers = Iterator[tuple[int, Sequence[Candidate]]]
+Answers = Generator[tuple[int, Sequence[Candidate]], None, None]
 
 
 class Engine(NamedTuple):

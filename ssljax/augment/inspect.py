@@ -94,8 +94,8 @@ def format_columns(record: dict, width: int) -> list[str]:
   """Formats a text (left) and its views (right) for a terminal `width` wide."""
   column = max(20, (width - 3) // 2)
   lines = ["-" * (2 * column + 3)]
+  left = _wrap(record["id"], record, column)
   for view in record["views"]:
-    left = _wrap(record["id"], record, column)
     right = _wrap(f"{view['kind']} ({view['origin']})", view, column)
     for a, b in itertools.zip_longest(left, right, fillvalue=""):
       lines.append(f"{a[:column]:<{column}} | {b[:column]}".rstrip())
@@ -119,9 +119,8 @@ def render_page(folder: Path, split: str, records: Sequence[dict]) -> str:
     counts, dropped = report.read(folder, kind).get("counts"), []
     path = folder / report.FOLDER / f"{kind}-dropped.parquet"
     if path.exists():
-      with pq.ParquetFile(path) as file:
-        for batch in itertools.islice(file.iter_batches(len(records)), 1):
-          dropped = batch.to_pylist()
+      for table in itertools.islice(storage.read_tables(path, len(records)), 1):
+        dropped = table.to_pylist()
     sections.append({"kind": kind, "counts": counts, "dropped": dropped})
   return render(
     "views.html",

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ssljax.augment import storage
 from ssljax.augment.query import Stopped
 from ssljax.augment.rows import DROPPED, ShardResult
-from ssljax.augment.runner import Augmenter, Job, Task
+from ssljax.augment.runner import Augmenter, Job, Task, write_results
 from ssljax.augment.settings import worker_count
 from ssljax.data.records import checks
 from ssljax.data.records.records import Records
@@ -43,7 +42,7 @@ def write_views(job: Job) -> Counter[str]:
     UserError: a row of the dataset is malformed, or the engine can't continue.
     Stopped: a signal arrived.
   """
-  counts, settings = Counter(), job.task.settings
+  settings, remaining = job.task.settings, job.total
   processes = worker_count(settings, local=not job.engine.stored)
   processes = min(processes, -(-job.total // settings.shard))
   with contextlib.ExitStack() as stack:
@@ -52,7 +51,6 @@ def write_views(job: Job) -> Counter[str]:
     def on_progress(answers: int, more: int) -> None:
       progress.update(answers, job.engine.usage(), added=more)
 
-    engine_counts = Counter()  # worker processes don't report these
     if processes > 1:
       spawn = multiprocessing.get_context("spawn")
       pool = ProcessPoolExecutor(processes, spawn, _start_worker, (job.task,))
@@ -62,25 +60,18 @@ def write_views(job: Job) -> Counter[str]:
       augmenter = Augmenter(job.task, job.engine, job.stop)
       stack.callback(augmenter.close)
       augment = partial(map, partial(augmenter.augment, on_progress=on_progress))
-      engine_counts = augmenter.counts
-    dropped = stack.enter_context(
-      pq.ParquetWriter(job.dropped, DROPPED, compression="zstd")
-    )
 
-    for source, target in job.files:
-      with (
-        contextlib.closing(storage.read_tables(source, settings.shard)) as tables,
-        pq.ParquetWriter(target, pq.read_schema(source), compression="zstd") as file,
-      ):
+    def augment_file(source: Path) -> Generator[ShardResult, None, None]:
+      nonlocal remaining
+      with contextlib.closing(storage.read_tables(source, settings.shard)) as tables:
         tables, rest = _validated(tables, source), []
-        for result in augment(_take(tables, job.total - counts["texts"], rest)):
-          counts.update(result.counts)
-          if result.dropped.num_rows:
-            dropped.write_table(result.dropped)
-          file.write_table(result.table, row_group_size=settings.shard)
+        for result in augment(_take(tables, remaining, rest)):
+          remaining -= result.table.num_rows
+          yield result
         for table in itertools.chain(rest, tables):
-          file.write_table(table, row_group_size=settings.shard)
-    return counts + engine_counts
+          yield ShardResult(table, Counter(), DROPPED.empty_table())
+
+    return write_results(job, augment_file)
 
 
 def _map_in_pool(

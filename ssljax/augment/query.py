@@ -1,5 +1,6 @@
 """Queries an engine through the cache, and gives up when its server is gone."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -63,9 +64,8 @@ class CachedEngine:
       raise Stopped
     if not sources:
       return
-    answers = self.engine.make(sources, number)
     answered = set()
-    try:
+    with contextlib.closing(self.engine.make(sources, number)) as answers:
       for k, candidates in answers:
         answered.add(k)
         self.counts["answers of the engine"] += 1
@@ -74,9 +74,6 @@ class CachedEngine:
         # After a signal, an engine that has `stop` finishes the requests in flight.
         if self.stop and self.engine.stop is None:
           raise Stopped
-    finally:
-      if hasattr(answers, "close"):
-        answers.close()
     if self.stop:
       raise Stopped
     for k in set(range(len(sources))) - answered:

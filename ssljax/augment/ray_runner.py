@@ -1,33 +1,30 @@
 """Adds views with Ray Data: on the cores of one machine, or on a cluster.
 
-Ray reads the Parquet files and writes new ones. Workers append a column with their
-counts, dropped views and errors. The main process collects and removes this column.
-Every node must see the dataset folder under the same path, and has its own cache.
+Workers append a column with their counts, dropped views and errors. The main process
+collects and removes this column. Every node must see the dataset folder under the same
+path, and has its own cache.
 """
 
 import contextlib
 import json
 import logging
 import os
-import shutil
-import threading
 from collections import Counter
-from concurrent.futures import Future
+from collections.abc import Generator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.augment import storage
 from ssljax.augment.query import Stopped
-from ssljax.augment.rows import DROPPED
-from ssljax.augment.runner import Augmenter, Job, Task
+from ssljax.augment.rows import DROPPED, ShardResult
+from ssljax.augment.runner import Augmenter, Job, Task, write_results
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import RunError, UserError
+from ssljax.runtime import threads
 
 # This column holds JSON [counts, dropped views, error] in the first row of each shard.
 SIDE_COLUMN = "__report"
-STAGED = SCHEMA.append(pa.field(SIDE_COLUMN, pa.large_string()))
 POLL_SECONDS = 0.2
 
 
@@ -78,15 +75,7 @@ def _run_until_stopped(ray, job: Job) -> Counter[str]:
 
   If a signal handler raised an exception instead, it would surface inside Ray.
   """
-  result: Future[Counter[str]] = Future()
-
-  def work() -> None:
-    try:
-      result.set_result(_write_views(ray, job))
-    except BaseException as error:
-      result.set_exception(error)
-
-  threading.Thread(target=work, daemon=True).start()
+  result = threads.start(_write_views, ray, job)
   while not job.stop:
     with contextlib.suppress(TimeoutError):
       return result.result(POLL_SECONDS)
@@ -96,56 +85,34 @@ def _run_until_stopped(ray, job: Job) -> Counter[str]:
 
 
 def _write_views(ray, job: Job) -> Counter[str]:
-  counts: Counter[str] = Counter()
   rows = job.task.settings.shard
   free = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
   max_workers = min(job.task.settings.workers or free, free)
-  with pq.ParquetWriter(job.dropped, DROPPED, compression="zstd") as writer:
 
-    def collect(table: pa.Table) -> pa.Table:
+  def augment(source: Path) -> Generator[ShardResult, None, None]:
+    if job.stop:  # this thread has been abandoned
+      raise Stopped
+    shards = -(-pq.read_metadata(source).num_rows // rows)
+    dataset = ray.data.read_parquet(str(source)).map_batches(
+      Worker,
+      fn_constructor_args=(job.task,),
+      batch_size=rows,
+      batch_format="pyarrow",
+      compute=ray.data.ActorPoolStrategy(size=max(1, min(max_workers, shards))),
+    )
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+      counts, dropped = Counter(), []
       for message in filter(None, table[SIDE_COLUMN].to_pylist()):
-        shard_counts, dropped, error = json.loads(message)
+        shard_counts, shard_dropped, error = json.loads(message)
         if error:
           code, text = error
           raise (RunError if code == RunError.code else UserError)(text)
         counts.update(shard_counts)
-        if dropped:
-          writer.write_table(pa.Table.from_pylist(dropped, DROPPED))
-      return table.select(SCHEMA.names).cast(SCHEMA)
+        dropped += shard_dropped
+      table = table.select(SCHEMA.names).cast(SCHEMA)
+      yield ShardResult(table, counts, pa.Table.from_pylist(dropped, DROPPED))
 
-    for source, target in job.files:
-      if job.stop:  # this thread has been abandoned
-        raise Stopped
-      staged = target.with_suffix(".staged")
-      shards = -(-pq.read_metadata(source).num_rows // rows)
-      dataset = ray.data.read_parquet(str(source)).map_batches(
-        Worker,
-        fn_constructor_args=(job.task,),
-        batch_size=rows,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=max(1, min(max_workers, shards))),
-      )
-      staged.mkdir()
-      dataset.write_datasink(_ordered_sink(ray, staged))
-      with pq.ParquetWriter(target, SCHEMA, compression="zstd") as file:
-        for path in sorted(staged.glob("*.parquet")):
-          for table in storage.read_tables(path, rows):
-            file.write_table(collect(table), row_group_size=rows)
-      shutil.rmtree(staged)
-  return counts
-
-
-def _ordered_sink(ray, folder: Path):
-  """Returns a sink that keeps the order of rows, unlike Ray's own sink with threads."""
-
-  class Sink(ray.data.Datasink):
-    def write(self, blocks, ctx) -> None:
-      with pq.ParquetWriter(folder / f"{ctx.task_idx:09}.parquet", STAGED) as file:
-        for block in blocks:
-          if len(block):  # an empty block has no columns
-            file.write_table(block.cast(STAGED))
-
-  return Sink()
+  return write_results(job, augment)
 
 
 class Worker:
@@ -164,9 +131,7 @@ class Worker:
     if self._error is None:
       try:
         result = self._augmenter.augment(table)
-        table, dropped = result.table, result.dropped.to_pylist()
-        counts = result.counts + self._augmenter.counts
-        self._augmenter.counts.clear()
+        table, counts, dropped = result.table, result.counts, result.dropped.to_pylist()
       except UserError as error:
         self._error = error
     # Ray would keep only the text of an exception, so errors are sent as data.

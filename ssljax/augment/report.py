@@ -54,10 +54,10 @@ def sort_counts(counts: Counter[str]) -> dict[str, int]:
   """Sorts counts: totals, then intermediate steps, then drops by descending count."""
   totals = ("texts", "views", "texts without a view", "fallbacks")
 
-  def order(name: str) -> tuple[int, int, str]:
-    if name.startswith("dropped: "):
-      return 2, -counts[name], name
-    return (0, totals.index(name), "") if name in totals else (1, 0, "")
+  def order(name: str) -> tuple[int, int]:
+    if name in totals:
+      return 0, totals.index(name)
+    return (2, -counts[name]) if name.startswith("dropped: ") else (1, 0)
 
   return {name: counts[name] for name in sorted(counts, key=order)}
 

@@ -4,6 +4,7 @@ The result depends only on the rows and on the engine's answers. It is the same 
 main process, in a worker process and in Ray.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -75,7 +76,6 @@ def augment_shard(
     }
     for views in kept
   ]
-  had_views = [bool(fingerprints) for fingerprints in seen]
   accepted: list[list[Candidate]] = [[] for _ in sources]
   unanswered = set()  # rows with a transient problem
   counts, dropped = Counter(texts=len(sources)), []
@@ -95,17 +95,14 @@ def augment_shard(
     if not pending:
       break
     counts[f"asked for candidate {number + 1}"] += len(pending)
-    answers, exhausted = [], set()
     on_progress(0, len(pending) if number else 0)
+    answers = {}  # engines answer in any order
     for k, candidates in query([sources[i] for i in pending], number):
-      answers.append((pending[k], candidates))
-      if not candidates:
-        exhausted.add(pending[k])
+      answers[pending[k]] = candidates
       on_progress(1, 0)
-    answers.sort(key=lambda pair: pair[0])  # engines answer in any order
-    passed = []  # the text filters
-    for i, candidates in answers:
-      for candidate in candidates:
+    passed = []  # (row, view) that no filter has dropped yet
+    for i in pending:
+      for candidate in answers[i]:
         counts["candidates"] += 1
         if candidate.problem:
           drop(i, number, candidate.problem, candidate)
@@ -118,32 +115,28 @@ def augment_shard(
           drop(i, number, reason, view)
         else:
           passed.append((i, view))
-    reasons = [""] * len(passed)
     for reason, keep in encoder_filters.items():
-      remaining = [k for k, earlier in enumerate(reasons) if not earlier]
-      if remaining:  # the encoder gets a whole shard at once
-        pairs = [(sources[passed[k][0]], passed[k][1]) for k in remaining]
-        for k, is_kept in zip(remaining, keep(pairs), strict=True):
-          reasons[k] = "" if is_kept else reason
-    for (i, view), reason in zip(passed, reasons, strict=True):
-      if reason:
-        drop(i, number, reason, view)
-      elif len(accepted[i]) == settings.views:
+      if passed:  # the encoder gets a whole shard at once
+        is_kept = keep([(sources[i], view) for i, view in passed])
+        for i, view in itertools.compress(passed, ~is_kept):
+          drop(i, number, reason, view)
+        passed = list(itertools.compress(passed, is_kept))
+    for i, view in passed:
+      if len(accepted[i]) == settings.views:
         counts["not needed"] += 1
       elif (fingerprint := text_filters.fingerprint(view)) in seen[i]:
         drop(i, number, "copy of another view", view)
       else:
         seen[i].add(fingerprint)
         accepted[i].append(view)
-    pending = [
-      i for i in pending if len(accepted[i]) < settings.views and i not in exhausted
-    ]
+    # An empty answer means that the text has no more candidates.
+    pending = [i for i in pending if answers[i] and len(accepted[i]) < settings.views]
 
   column = []
   for i, source in enumerate(sources):
     views, maker = accepted[i], origin
     counts["views"] += len(views)
-    if not views and had_views[i]:
+    if not views and seen[i]:
       counts["texts without a further view"] += 1
     elif not views and i in unanswered and len(kept[i]) < len(before[i] or ()):
       # The engine didn't answer: a view of an earlier run is better than a fallback.
@@ -162,8 +155,7 @@ def augment_shard(
       for v in views
     ]
     column.append(None if before[i] is None and not rows else rows)
-  index = SCHEMA.get_field_index("views")
-  field = SCHEMA.field(index)
+  index, field = SCHEMA.get_field_index("views"), SCHEMA.field("views")
   table = table.set_column(index, field, pa.array(column, field.type))
   return ShardResult(table, +counts, pa.Table.from_pylist(dropped, DROPPED))
 

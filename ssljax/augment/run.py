@@ -81,7 +81,7 @@ def run(
       if 0 < counts["texts"] == counts["texts without a view"]:
         reasons = [
           f"{name.removeprefix('dropped: ')} {count}"
-          for name, count in report.sort_counts(counts).items()
+          for name, count in counts.most_common()
           if name.startswith("dropped: ")
         ]
         why = ", ".join(reasons[:4]) or "the engine returned none"

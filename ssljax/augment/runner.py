@@ -5,19 +5,25 @@ folder, adds views to their rows, and writes the rows to new files. It returns t
 counts of the report, and raises `Stopped` after a signal.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ssljax.augment import engines
 from ssljax.augment.cache import Cache
 from ssljax.augment.engine import Engine
 from ssljax.augment.filters.encoder import load_filters
 from ssljax.augment.query import CachedEngine
-from ssljax.augment.rows import augment_shard
+from ssljax.augment.rows import DROPPED, ShardResult, augment_shard
 from ssljax.augment.settings import Settings
 from ssljax.data.batches.word_noise import Vocabulary
+from ssljax.data.records.schema import SCHEMA
 from ssljax.runtime.signals import StopSignals
 
 
@@ -43,10 +49,7 @@ class Job(NamedTuple):
 
 
 class Augmenter:
-  """Adds views to shards; holds an engine, the filters and a cache connection.
-
-  `augment(table)` calls `augment_shard`, also with its keyword `on_progress`.
-  """
+  """Adds views to shards; holds an engine, the filters and a cache connection."""
 
   def __init__(
     self, task: Task, engine: Engine | None = None, stop: StopSignals | None = None
@@ -54,13 +57,39 @@ class Augmenter:
     """Loads the filters, and by default also the engine of the task."""
     if engine is None:
       engine = engines.make(task.settings.engine, task.keywords, task.shared)
-    query = CachedEngine(engine, Cache() if engine.stored else None, stop)
-    self.counts, self.close = query.counts, query.close
-    self.augment = partial(
+    self._query = CachedEngine(engine, Cache() if engine.stored else None, stop)
+    self.close = self._query.close
+    self._augment = partial(
       augment_shard,
-      query=query,
+      query=self._query,
       settings=task.settings,
       origin=task.origin,
       encoder_filters=load_filters(task.settings),
       vocabulary=task.vocabulary,
     )
+
+  def augment(self, table: pa.Table, **on_progress: Callable) -> ShardResult:
+    """Calls `augment_shard`, whose `on_progress` is optional; also counts answers."""
+    result = self._augment(table, **on_progress)
+    counts = result.counts + self._query.counts
+    self._query.counts.clear()
+    return result._replace(counts=counts)
+
+
+def write_results(
+  job: Job, augment: Callable[[Path], Generator[ShardResult, None, None]]
+) -> Counter[str]:
+  """Writes the results of `augment(file)` for each file, and returns their counts."""
+  counts: Counter[str] = Counter()
+  with pq.ParquetWriter(job.dropped, DROPPED, compression="zstd") as dropped:
+    for source, target in job.files:
+      with (
+        contextlib.closing(augment(source)) as results,
+        pq.ParquetWriter(target, SCHEMA, compression="zstd") as file,
+      ):
+        for result in results:
+          counts.update(result.counts)
+          if result.dropped.num_rows:  # Parquet would store an empty row group
+            dropped.write_table(result.dropped)
+          file.write_table(result.table, row_group_size=job.task.settings.shard)
+  return counts

@@ -26,34 +26,20 @@ class Settings(NamedTuple):
   fallback: Annotated[
     Literal["self", "words", "none"], "the view of a text for which no attempt passed"
   ] = "self"
-  replace: Annotated[bool, "replace stored views of this kind; False: add to them"] = (
-    True
-  )
+  replace: Annotated[bool, "replace views of this kind; False: add to them"] = True
   limit: Annotated[Natural, "only the first texts, to try an engine; 0: all"] = 0
 
-  # Filters
-  least_ratio: Annotated[
-    Amount, "least length of a view, relative to its text, in characters; 0: off"
-  ] = 0.3
-  most_ratio: Annotated[Amount, "greatest relative length; 0: off"] = 3.0
-  most_alike: Annotated[
-    Share, "greatest similarity of view and text, by characters; 0: off"
-  ] = 0.98
-  least_similarity: Annotated[
-    Share, "least cosine similarity of the mean-pooled embeddings; 0: off"
-  ] = 0.0
+  # Filters; 0 or an empty string turns one off. Lengths are in characters.
+  least_ratio: Annotated[Amount, "least length relative to the text"] = 0.3
+  most_ratio: Annotated[Amount, "greatest length relative to the text"] = 3.0
+  most_alike: Annotated[Share, "greatest share of common characters"] = 0.98
+  least_similarity: Annotated[Share, "least cosine of mean-pooled embeddings"] = 0.0
   similarity_encoder: Annotated[str, "the encoder of these embeddings"] = (
     "sentence-transformers/all-MiniLM-L6-v2"
   )
-  language: Annotated[
-    str, "drop views in another language: a code such as en, or same; '': off"
-  ] = ""
-  keep_questions: Annotated[
-    bool, "drop a view that is no question if its text is one: it is often an answer"
-  ] = False
-  label_check: Annotated[
-    str, "workdir of a run: drop views to which it gives another label; '': off"
-  ] = ""
+  language: Annotated[str, "language of the view: same, or a code such as en"] = ""
+  keep_questions: Annotated[bool, "a question must stay a question"] = False
+  label_check: Annotated[str, "workdir of a run that must give the same label"] = ""
 
   # Run
   shard: Annotated[Count, "rows that are read, augmented and written together"] = 4096
@@ -75,8 +61,8 @@ def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
       f"the config lacks {', '.join(missing)}; start it from "
       "ssljax.configs.augment.base.get_config(ENGINE)"
     )
-  values = {key: config[key] for key in KEYS}
-  settings = Settings(**(values | {"splits": tuple(config["splits"])}))
+  settings = Settings(**{key: config[key] for key in KEYS})
+  settings = settings._replace(splits=tuple(settings.splits))
   try:
     options.check(KEYS, settings._asdict())
   except ValueError as error:

@@ -43,10 +43,8 @@ def check_dataset_folder(
     f"first run `python -m ssljax.data.prepare --source={folder} --output=NEW`, then "
     "use --data=NEW"
   )
-  if not folder.exists():
-    raise UserError(f"--data={folder}: no such folder; name a dataset folder")
   if not folder.is_dir():
-    raise UserError(f"--data={folder} is a file, not a dataset folder: {prepare}")
+    raise UserError(f"--data={folder}: no such folder; name a dataset folder")
   result = {}
   for split in splits:
     if (folder / split).is_symlink():
@@ -55,20 +53,21 @@ def check_dataset_folder(
         "would modify; replace the link by a copy"
       )
     # Training would read all of these files as rows of the split.
-    paths = [path for path in folder.glob(f"{split}/*") if files.suffix(path)]
-    paths += [p for p in folder.glob(f"{split}.*") if p.is_file() and files.suffix(p)]
+    paths = {
+      *folder.glob(f"{split}/*"),
+      *filter(Path.is_file, folder.glob(f"{split}.*")),
+    }
     parts = sorted((folder / split).glob("*.parquet"))
-    for path in sorted(set(paths).difference(parts)):
-      name = path.relative_to(folder)
+    if others := sorted(filter(files.suffix, paths.difference(parts))):
       raise UserError(
-        f"--data={folder}: {name} is not a Parquet file of the split; {prepare}"
-      )
-    if not parts and (folder / "dataset.json").exists():
-      raise UserError(
-        f"--data={folder}: it has no split {split!r}; change --config.splits"
+        f"--data={folder}: {others[0].relative_to(folder)} is not a Parquet file of "
+        f"the split; {prepare}"
       )
     if not parts:
-      raise UserError(f"--data={folder}: not a dataset folder; {prepare}")
+      raise UserError(
+        f"--data={folder}: it has no Parquet file of the split {split!r}; change "
+        f"--config.splits, or {prepare}"
+      )
     for part in parts:
       if not files.open_parquet(part).schema_arrow.equals(SCHEMA):
         raise UserError(f"{part}: its columns aren't those of a dataset; {prepare}")
@@ -194,18 +193,14 @@ def read_tables(
 
 def _exchange(a: Path, b: Path) -> bool:
   """Swaps two folders in one step; returns False if the system doesn't support it."""
-  try:
-    rename = ctypes.CDLL(None, use_errno=True).renameat2
-  except (AttributeError, OSError, TypeError):
+  rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+  if rename is None:
     return False
   status = rename(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE)
-  if status == 0:
-    return True
   number = ctypes.get_errno()
-  # The file system doesn't support it.
-  if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
-    return False
-  raise OSError(number, os.strerror(number), str(b))
+  if status and number not in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
+    raise OSError(number, os.strerror(number), str(b))
+  return status == 0
 
 
 def _check_movable(folder: Path, new: Path) -> None:
@@ -225,12 +220,12 @@ def _check_movable(folder: Path, new: Path) -> None:
 
 
 def _check_unchanged(folder: Path, before: Stats, after: Stats) -> None:
-  for path in before.keys() | after.keys():
-    if before.get(path) != after.get(path):
-      raise UserError(
-        f"{folder / path} changed while views were made; run the same command again: "
-        "results are cached"
-      )
+  changed = {path for path, _ in before.items() ^ after.items()}
+  if changed:
+    raise UserError(
+      f"{folder / min(changed)} changed while views were made; run the same command "
+      "again: results are cached"
+    )
 
 
 def _take_over(old: Path, folder: Path, is_rewritten: Callable[[Path], bool]) -> Stats:
@@ -241,15 +236,12 @@ def _take_over(old: Path, folder: Path, is_rewritten: Callable[[Path], bool]) ->
   rewritten = {}
   for source in _walk(old):
     relative = source.relative_to(old)
-    target, status = folder / relative, source.lstat()
+    target = folder / relative
     if _is_folder(source):
       target.mkdir(exist_ok=True)
     elif is_rewritten(relative):
-      rewritten[relative] = _stats(source)
-    elif not os.path.lexists(target) or (
-      (status.st_size, status.st_mtime_ns)
-      != (target.lstat().st_size, target.lstat().st_mtime_ns)
-    ):
+      rewritten[relative] = _stats(source.resolve())
+    elif not os.path.lexists(target) or _stats(source)[1:] != _stats(target)[1:]:
       os.replace(source, target)
   return rewritten
 
@@ -259,7 +251,8 @@ def _is_folder(path: Path) -> bool:
 
 
 def _stats(path: Path) -> tuple[int, ...]:
-  status = path.stat()
+  """Returns the stats of a file, or of a link itself."""
+  status = path.lstat()
   return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -283,7 +276,7 @@ def _link_files(folder: Path, new: Path, is_rewritten: Callable[[Path], bool]) -
     if _is_folder(source):
       (new / relative).mkdir(exist_ok=True)
     elif is_rewritten(relative):
-      rewritten[relative] = _stats(source)
+      rewritten[relative] = _stats(source.resolve())
     else:
       try:
         os.link(source, new / relative, follow_symlinks=False)

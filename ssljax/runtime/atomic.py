@@ -57,6 +57,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
   temporary.mkdir()  # not mkdtemp, whose folder would have mode 0700
   try:
     yield temporary
+    for written in (*temporary.rglob("*"), temporary):
+      flush(written)
     os.replace(temporary, path)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,19 +1,28 @@
 """Shows progress on standard error: a bar on a terminal, otherwise regular lines."""
 
 import contextlib
+import io
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping
 
 from tqdm import tqdm
 
 EVERY = 30.0  # seconds between lines
-RECENT = 20  # the remaining time is estimated from this many lines
+LINE = "{desc} {unit} {n_fmt}/{total_fmt}{postfix}"  # a bar_format of tqdm
+
+
+class _Lines(io.TextIOBase):
+  """A file for tqdm that prints each state of the bar as a line."""
+
+  def write(self, text: str) -> int:
+    if text.strip():  # not only what erases a bar
+      print(text.strip(), file=sys.stderr)
+    return len(text)
 
 
 class Progress(contextlib.AbstractContextManager):
-  """Counts finished units of work and shows the rate and the remaining time."""
+  """Counts finished units of work and shows the remaining time."""
 
   def __init__(
     self,
@@ -32,27 +41,28 @@ class Progress(contextlib.AbstractContextManager):
       initial: units that were finished earlier.
       active: False makes every call do nothing (processes other than the first).
       label: text at the start of the line.
-      settle: seconds at the start that the rate leaves out, for example because the
-        first units come from a cache.
+      settle: seconds before the first line. The remaining time is estimated from the
+        units after that line, since earlier ones may wait for compilation, or come from
+        a cache.
     """
-    self._total, self._unit, self._done = total, unit, initial
-    self._active, self._label = active, label
+    self._total, self._done, self._active = total, initial, active
+    self._unit, self._label = unit, label
     self._values: dict[str, float] = {}
-    # (time, units) at each line. The time before the first line doesn't count: it may
-    # be compilation, or reading from a cache.
-    self._marks: deque[tuple[float, int]] = deque(maxlen=RECENT + 1)
-    self._next_line = time.monotonic() + settle
-    self._bar = None
+    self._first_line = time.monotonic() + settle
+    self._bar: tqdm | None = None
     if active and sys.stderr.isatty():
-      self._bar = tqdm(
-        desc=label or None,
-        total=total,
-        initial=initial,
-        unit=unit,
-        dynamic_ncols=True,
-        smoothing=0.1,
-        file=sys.stderr,
-      )
+      self._bar = self._make_bar(file=sys.stderr, dynamic_ncols=True)
+
+  def _make_bar(self, **options) -> tqdm:
+    return tqdm(
+      desc=self._label,
+      total=self._total,
+      initial=self._done,
+      unit=self._unit,
+      smoothing=0.1,  # the rate of the last 20 lines or so
+      postfix=self._format_values(),
+      **options,
+    )
 
   def update(
     self, count: int, values: Mapping[str, float] | None = None, added: int = 0
@@ -69,15 +79,17 @@ class Progress(contextlib.AbstractContextManager):
     self._values.update(values or {})
     if self._total is not None:
       self._total += added
-    now = time.monotonic()
+    is_last = self._done == self._total
     if self._bar is not None:
       self._bar.total = self._total
       self._bar.set_postfix_str(self._format_values(), refresh=False)
-      self._bar.update(count)
-    elif now >= self._next_line or self._done == self._total:
-      self._next_line = now + EVERY
-      self._marks.append((now, self._done))
-      self.note(self._line())
+      if not self._bar.update(count) and is_last:
+        self._bar.refresh()
+    elif is_last or time.monotonic() >= self._first_line:
+      line = LINE if self._total is None else LINE + ", ETA {remaining}"
+      self._bar = self._make_bar(
+        file=_Lines(), bar_format=line, mininterval=EVERY, miniters=1, leave=False
+      )
 
   def note(self, message: str) -> None:
     """Prints one line, above the bar if there is one."""
@@ -93,28 +105,9 @@ class Progress(contextlib.AbstractContextManager):
   def __exit__(self, *error: object) -> None:
     self.close()
 
-  def _line(self) -> str:
-    total = "" if self._total is None else f"/{self._total}"
-    words = [self._label, f"{self._unit} {self._done}{total}", self._format_values()]
-    (began, before), (now, done) = self._marks[0], self._marks[-1]
-    if self._total is not None and done > before:
-      rest = (now - began) / (done - before) * max(self._total - done, 0)
-      words.append(f"ETA {_duration(rest)}")
-    return " ".join(filter(None, words))
-
   def _format_values(self) -> str:
-    return " ".join(f"{name} {_shown(value)}" for name, value in self._values.items())
-
-
-def _shown(value: float) -> str:
-  """Rounds to four digits, except whole numbers such as counts of tokens."""
-  is_count = float(value).is_integer() and abs(value) < 1e15
-  return f"{value:.0f}" if is_count else f"{value:.4g}"
-
-
-def _duration(seconds: float) -> str:
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  if hours:
-    return f"{hours}h{minutes:02d}m"
-  return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
+    """Shows four digits, or all digits of a whole number such as a count of tokens."""
+    return " ".join(
+      f"{name} {value:.{15 if float(value).is_integer() else 4}g}"
+      for name, value in self._values.items()
+    )

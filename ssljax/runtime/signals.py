@@ -18,7 +18,8 @@ class StopSignals:
   default. Further SIGTERMs are ignored, because launchers and schedulers repeat them
   while the work is being saved.
 
-  The end of the `with` block restores the previous handlers. Outside the main thread,
+  The end of the `with` block restores the previous handlers. A signal that the process
+  ignores, as in the background job of a shell, stays ignored. Outside the main thread,
   Python delivers no signals, and the block does nothing.
 
     with StopSignals() as stop:
@@ -52,9 +53,11 @@ class StopSignals:
 
   def __enter__(self) -> "StopSignals":
     if threading.current_thread() is threading.main_thread():
-      handlers = {number: signal.getsignal(number) for number in self._signals}
-      # None stands for a handler in C, which Python couldn't restore: leave it alone.
-      self._previous = {n: h for n, h in handlers.items() if h is not None}
+      for number in self._signals:
+        handler = signal.getsignal(number)
+        # None stands for a handler in C, which Python couldn't restore: leave it alone.
+        if handler not in (None, signal.SIG_IGN):
+          self._previous[number] = handler
       self.install()
     return self
 

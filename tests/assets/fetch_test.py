@@ -250,9 +250,9 @@ def test_two_concurrent_processes(cache, tmp_path):
 def test_cache_folder(monkeypatch):
   monkeypatch.delenv("SSLJAX_CACHE", raising=False)
   monkeypatch.setenv("HOME", "/home/somebody")
-  assert str(fetch.folder()) == "/home/somebody/.cache/ssljax"
+  assert str(fetch.cache_folder()) == "/home/somebody/.cache/ssljax"
   monkeypatch.setenv("SSLJAX_CACHE", "~/elsewhere")
-  assert str(fetch.folder()) == "/home/somebody/elsewhere"
+  assert str(fetch.cache_folder()) == "/home/somebody/elsewhere"
 
 
 def test_manifest_is_complete():

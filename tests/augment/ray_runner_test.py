@@ -44,7 +44,6 @@ def test_rows_counts_and_dropped_candidates_equal_those_of_a_local_run(
       "refuse_even", stored=stored, workers=0, fallback="words", shard=4
     )
     counts = run(config, data, runner=runner)["counts"]
-    counts.pop("answers of the engine", None)
     dropped = sorted(folders.read_dropped(data), key=lambda row: row["id"])
     # The order of rows counts, because training draws them by position.
     results[runner] = (folders.read_train(data), dropped, counts)

@@ -74,6 +74,17 @@ def test_a_handler_that_python_did_not_install_is_left_alone(monkeypatch):
   assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_ignored_signal_stays_ignored():
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job
+  try:
+    with StopSignals() as stop:
+      os.kill(os.getpid(), signal.SIGINT)
+      assert not stop
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_handler_taken_by_a_library_can_be_taken_back():
   with StopSignals() as stop:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

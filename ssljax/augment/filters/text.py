@@ -105,7 +105,7 @@ _CLOSING_NOTE = re.compile(
   rf"|(?:the|this) {_WORK}\b)",
   re.IGNORECASE,
 )
-_SURROGATE = re.compile(r"[\ud800-\udfff]")  # can't be written to a file
+_UNWRITABLE = re.compile(r"[\0\ud800-\udfff]")  # null, and lone surrogates
 _QUOTES = {'"': '"', "“": "”", "«": "»", "‘": "’", "'": "'", "`": "`"}
 
 
@@ -123,7 +123,7 @@ def drop_reason(source: Source, view: Candidate, settings: Settings) -> str:
 
 def _first_fault(source: str, view: str, is_response: bool, settings: Settings) -> str:
   only_in_view = lambda matches: matches(view) and not matches(source)
-  if _SURROGATE.search(view) or only_in_view(lambda text: "\0" in text):
+  if only_in_view(_UNWRITABLE.search):
     return "malformed"
   if only_in_view(lambda text: not any(map(str.isalnum, text))):
     return "empty"
