@@ -13,7 +13,6 @@ space or invisible characters. For near-duplicates, the Jaccard similarity of ch
 
 import itertools
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -29,19 +28,11 @@ from ssljax.runtime.json_files import write_json
 
 # Other commands define these flags as well, and one process may import both.
 flags.DEFINE_string(
-  "data",
-  None,
-  "folder, files or named source with a train split",
-  required=True,
-  allow_override=True,
+  "data", None, "folder, files or named source", required=True, allow_override=True
 )
-flags.DEFINE_multi_string(
-  "against", [], "file of texts to compare with, labelled or not; repeatable"
-)
+flags.DEFINE_multi_string("against", [], "file of texts to compare with; repeatable")
 flags.DEFINE_float("threshold", 0.6, "minimum similarity of near-duplicates")
-flags.DEFINE_string(
-  "output", "", "JSON file to write all overlaps to", allow_override=True
-)
+flags.DEFINE_string("output", "", "JSON file for all overlaps", allow_override=True)
 
 SHOWN = 5  # pairs of ids printed for each kind of overlap
 
@@ -65,8 +56,7 @@ def report_overlaps(
     _check_output(Path(output))
   train, others = _read(data, against)
   overlaps = find_overlaps(train, others, threshold)
-  for line in _summary(len(train), others, overlaps):
-    print(line)
+  _print_summary(len(train), others, overlaps)
   if output:
     write_json(output, [overlap._asdict() for overlap in overlaps])
     print(f"wrote all {len(overlaps)} overlaps to {output}")
@@ -105,11 +95,11 @@ def _check_output(output: Path) -> None:
     ) from None
 
 
-def _summary(
+def _print_summary(
   rows: int, others: dict[str, Records], overlaps: list[Overlap]
-) -> Iterator[str]:
+) -> None:
   for name, other in others.items():
-    yield f"train ({rows} rows) against {name} ({len(other)} rows):"
+    print(f"train ({rows} rows) against {name} ({len(other)} rows):")
     for views, exact in itertools.product((False, True), (True, False)):
       key = (name, views, exact)
       pairs = [
@@ -119,7 +109,7 @@ def _summary(
       ]
       kind = f"{'exact' if exact else 'near'} {'views' if views else 'texts'}"
       shown = ": " + ", ".join(pairs[:SHOWN]) if pairs else ""
-      yield f"  {kind}: {len(pairs)}{shown}"
+      print(f"  {kind}: {len(pairs)}{shown}")
 
 
 if __name__ == "__main__":

@@ -74,8 +74,7 @@ def tokenize_view(
     seed: for the kinds "words" and "masked".
   """
   kinds = config[config_key(name)]
-  missing = config["missing_view"]
-  fallback = "self" if missing == "drop" else missing
+  fallback = config["missing_view"].replace("drop", "self")
   settings = json.dumps([word_noise.FORMAT, CANDIDATES, kinds, fallback, seed])
   if "masked" in kinds:
     settings += json.dumps([tftext.FORMAT, tftext.MASKED])

@@ -147,7 +147,7 @@ class Loader:
       shards: the data shards of this process, which get texts; default: all shards.
         Labels and indices always cover the whole batch.
     """
-    texts = self._arrange(_texts, t)
+    texts = self._arrange(lambda tokens, rows: [tokens.text(i) for i in rows], t)
     plans = self._plan(self._arrange(_text_lengths, t), self.choice.row_lengths)
     shape = self._shape(self._needed_rows(plans), self.choice)
     shards = range(self.layout.shards) if shards is None else shards
@@ -242,10 +242,6 @@ class Loader:
     fits = [int(length) for length in choice.shapes if length >= need[0]]
     length = min(fits[0], limit) if fits else limit
     return [[(length, int(rows))] for rows in need[1:]]
-
-
-def _texts(tokens: Tokens, indices: np.ndarray) -> list[tuple[np.ndarray, int]]:
-  return [tokens.text(i) for i in indices]
 
 
 def _text_lengths(tokens: Tokens, indices: np.ndarray) -> np.ndarray:

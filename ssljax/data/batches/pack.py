@@ -56,9 +56,7 @@ def plan_rows(
   open_rows: list[list[int]] = []  # [free tokens, free slots, group, row]
   for i in np.argsort(-lengths, kind="stable"):
     length = int(lengths[i])
-    fitting = (
-      [row for row in open_rows if row[0] >= length and row[1]] if packed else ()
-    )
+    fitting = [row for row in open_rows if row[0] >= length and row[1]]
     best = min(fitting, key=lambda row: row[0], default=None)
     if best is None:
       g = next(k for k, limit in enumerate(row_lengths) if limit >= length)

@@ -6,7 +6,7 @@ maps the arrays into memory without loading a tokenizer. Nothing is padded.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,7 +163,17 @@ def encode_views_cached(
     *views, begin = make()
     tokens = modify(encode(tokenizer, *views, max_length, encode_batch), tokenizer)
     _check_ids(tokens, encoder)
-    _store(folder, {**tokens._asdict(), "begin": begin})
+    try:
+      with atomic_folder(folder) as temporary:
+        for name, array in {**tokens._asdict(), "begin": begin}.items():
+          np.save(temporary / f"{name}.npy", array)
+        (temporary / "done").touch()
+    except OSError as error:
+      if not (folder / "done").exists():  # if it exists, another process was faster
+        raise UserError(
+          f"{folder}: cannot write the token cache ({error}); free some space, or set "
+          "SSLJAX_CACHE to a writable folder"
+        ) from error
   names = (*Tokens._fields, "begin")
   *tokens, begin = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
   return Tokens(*tokens), begin
@@ -195,17 +205,3 @@ def _cache_key(
       data = b"" if text is None else text.encode()
       digest.update(b"%d:" % (-1 if text is None else len(data)) + data)
   return digest.hexdigest()[:32]
-
-
-def _store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  try:
-    with atomic_folder(folder) as temporary:
-      for name, array in arrays.items():
-        np.save(temporary / f"{name}.npy", array)
-      (temporary / "done").touch()
-  except OSError as error:
-    if not (folder / "done").exists():  # if it exists, another process was faster
-      raise UserError(
-        f"{folder}: cannot write the token cache ({error}); free some space, or set "
-        "SSLJAX_CACHE to a writable folder"
-      ) from error

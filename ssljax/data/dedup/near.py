@@ -5,10 +5,11 @@ only proposes candidates: it misses one in a thousand pairs at the threshold, an
 of the pairs that are more similar.
 """
 
+import functools
 import unicodedata
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ssljax.data.dedup import exact
 from ssljax.data.dedup.normalize import normalize_text
@@ -19,7 +20,6 @@ MISSED = 1e-3  # fraction of the pairs at the threshold that MinHash may miss
 GRAM = 5  # characters
 
 Grams = frozenset[str]
-Sketch = tuple[Grams, Any]  # n-grams of a text and their MinHash
 
 
 class Overlap(NamedTuple):
@@ -50,8 +50,8 @@ def find_overlaps(
   indices = {name: _SetIndex(other, threshold) for name, other in others.items()}
   overlaps = []
   for i, view, text, response in exact.iterate_texts(train):
-    prompt = _sketch(text)
-    pair = _sketch(f"{text} {response}") if response else None
+    prompt = character_ngrams(text)
+    pair = character_ngrams(f"{text} {response}") if response else None
     for name, index in indices.items():
       match = exact.find_duplicate(index.exact, text, response)
       row, similarity = (match[1], 1.0) if match else index.nearest(prompt, pair)
@@ -78,7 +78,7 @@ class _SetIndex:
       index = self._pair_prompts if response else self._prompts
       index.add(row, character_ngrams(text))
 
-  def nearest(self, prompt: Sketch, pair: Sketch | None) -> tuple[int | None, float]:
+  def nearest(self, prompt: Grams, pair: Grams | None) -> tuple[int | None, float]:
     """(row, similarity); (None, 0.0) if no row reaches the threshold."""
     return max(
       self._prompts.nearest(prompt),
@@ -101,11 +101,10 @@ class NearestIndex:
     self._grams[row] = grams
     self.table.insert(row, minhash(grams))
 
-  def nearest(self, query: Sketch) -> tuple[int | None, float]:
+  def nearest(self, grams: Grams) -> tuple[int | None, float]:
     """(row, similarity); (None, 0.0) if no row reaches the threshold."""
-    grams, hashes = query
     best: tuple[int | None, float] = (None, 0.0)
-    for row in sorted(self.table.query(hashes)):
+    for row in sorted(self.table.query(minhash(grams))):
       similarity = len(grams & self._grams[row]) / len(grams | self._grams[row])
       if similarity >= self._threshold and similarity > best[1]:
         best = row, similarity
@@ -133,14 +132,10 @@ def character_ngrams(text: str) -> Grams:
   return frozenset(words[i : i + GRAM] for i in range(max(1, len(words) - GRAM + 1)))
 
 
+@functools.lru_cache(maxsize=4)  # the texts of a row are compared with several sets
 def minhash(grams: Grams):
   from datasketch import MinHash
 
   hashes = MinHash(PERMUTATIONS, hashfunc=zlib.crc32)
   hashes.update_batch([gram.encode("utf-8", "surrogatepass") for gram in grams])
   return hashes
-
-
-def _sketch(text: str) -> Sketch:
-  grams = character_ngrams(text)
-  return grams, minhash(grams)

@@ -8,6 +8,7 @@ import csv
 import gzip
 import itertools
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -183,17 +184,17 @@ def _json_rows(
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
   csv.field_size_limit(sys.maxsize)  # the default rejects texts above 128 KiB
   reader = csv.reader((line for _, line in _lines(path)), strict=True)
-  header, start = None, 1
+  start = 1
   try:
+    header = _read_header(path, next(reader, []))
+    start = reader.line_num + 1
     for cells in reader:
-      if header is None:
-        header = _read_header(path, cells)
-      elif cells:
-        if len(cells) != len(header):
-          raise UserError(
-            f"{location(path, start)}: the row has {len(cells)} cells, but the header "
-            f"has {len(header)} columns; quote cells that contain commas or line breaks"
-          )
+      if len(cells) not in (0, len(header)):
+        raise UserError(
+          f"{location(path, start)}: the row has {len(cells)} cells, but the header "
+          f"has {len(header)} columns; quote cells that contain commas or line breaks"
+        )
+      if cells:
         yield start, dict(zip(header, cells, strict=True))
       start = reader.line_num + 1
   except csv.Error as error:
@@ -205,12 +206,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 def _read_header(path: Path, cells: list[str]) -> list[str]:
   names = [cell.strip() for cell in cells]
-  for mark, word in ((";", "semicolons"), ("\t", "tabs")):
-    if len(names) == 1 and mark in names[0]:
-      raise UserError(
-        f"{location(path, 1)}: the columns are separated by {word}; save the file with "
-        "commas"
-      )
+  if len(names) == 1 and re.search("[;\t]", names[0]):
+    raise UserError(
+      f"{location(path, 1)}: the columns are separated by semicolons or tabs; save the "
+      "file with commas"
+    )
   for name in names:
     if names.count(name) > 1:
       raise UserError(

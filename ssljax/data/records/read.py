@@ -41,7 +41,7 @@ def read_with_ignored(
     UserError: an unreadable file (see `files.read_rows`); a column of the wrong type;
       a row without text or with a negative label; a duplicate id.
   """
-  records, ignored = _read_columns(path, SCHEMA.names, name)
+  records, ignored = _read_records(path, SCHEMA.names, name)
   checks.check_rows(records)
   return records, ignored
 
@@ -52,13 +52,13 @@ def read_texts(path: str | Path) -> Records:
   Raises:
     UserError: as for `read_with_ignored`, but duplicate ids are allowed; no rows.
   """
-  records, _ = _read_columns(path, ("id", "text", "response", "views"))
+  records, _ = _read_records(path, ("id", "text", "response", "views"))
   _check_not_empty(records, f"{records.paths[0]}: the file")
   checks.check_texts(records)
   return records
 
 
-def _read_columns(
+def _read_records(
   path: str | Path, names: Sequence[str], prefix: str = ""
 ) -> tuple[Records, tuple[str, ...]]:
   """Reads some columns and fills the others; also returns the ignored columns."""

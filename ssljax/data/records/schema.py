@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
 
 
 def read_columns(
-  path: Path, names: Sequence[str] = SCHEMA.names
+  path: Path, names: Sequence[str]
 ) -> tuple[dict[str, pa.ChunkedArray], np.ndarray, list[str]]:
   """Reads the columns of SCHEMA that a file has.
 
@@ -48,9 +48,17 @@ def read_columns(
   Raises:
     UserError: an unreadable file (see `files.read_rows`) or a value of the wrong type.
   """
-  if files.check_format(path) == ".parquet":
-    return _read_parquet(path, names)
-  return _read_text_file(path, names)
+  if files.check_format(path) != ".parquet":
+    return _read_text_file(path, names)
+  file = files.open_parquet(path)
+  present = file.schema_arrow.names
+  try:
+    table = file.read(columns=[name for name in names if name in present])
+  except (pa.ArrowException, OSError) as error:
+    raise files.unreadable(path, error) from error
+  columns = {name: _convert(path, name, table[name]) for name in table.column_names}
+  ignored = [name for name in present if name not in columns]
+  return columns, np.arange(1, table.num_rows + 1), ignored
 
 
 def read_extra_columns(path: Path, names: Sequence[str]) -> dict[str, list]:
@@ -145,21 +153,6 @@ def _parse_number(cell: str | None) -> float | str | None:
   with contextlib.suppress(ValueError, TypeError):
     return float(cell)
   return cell
-
-
-def _read_parquet(
-  path: Path, wanted: Sequence[str]
-) -> tuple[dict, np.ndarray, list[str]]:
-  file = files.open_parquet(path)
-  names = file.schema_arrow.names
-  present = [name for name in wanted if name in names]
-  try:
-    table = file.read(columns=present)
-  except (pa.ArrowException, OSError) as error:
-    raise files.unreadable(path, error) from error
-  columns = {name: _convert(path, name, table[name]) for name in present}
-  ignored = [name for name in names if name not in columns]
-  return columns, np.arange(1, table.num_rows + 1), ignored
 
 
 def _convert(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

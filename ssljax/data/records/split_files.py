@@ -1,7 +1,6 @@
 """Finds the files of the train, validation and test splits by their names."""
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from ssljax.data.records import files
@@ -46,16 +45,6 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
       f"such as {missing[0]}.jsonl, or give a single file, which is split 70/10/20"
     )
   return {name: paths[name] for name in SPLITS if name in paths}
-
-
-def match_names(names: Iterable[str]) -> dict[str, str]:
-  """Maps each of our splits to the one of `names` that means the same."""
-  return {
-    split: name
-    for split, words in SPLITS.items()
-    for name in names
-    if name.lower() in words
-  }
 
 
 def find_test_files(path: Path) -> list[Path]:

@@ -125,7 +125,12 @@ def build_from_files(
     }
   else:
     loaded = hub.load_hub_dataset(source, config)
-    name_of = splits or split_files.match_names(loaded)
+    name_of = splits or {
+      part: name
+      for part, words in split_files.SPLITS.items()
+      for name in loaded
+      if name.lower() in words
+    }
     if not name_of:
       raise UserError(
         f"{source}: cannot tell what its splits ({', '.join(loaded)}) are for; map "

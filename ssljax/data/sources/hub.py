@@ -34,28 +34,24 @@ def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
     UserError: the Hub doesn't answer in time; the dataset doesn't exist, needs its
       terms accepted, or cannot be loaded without running its loading script.
   """
-  _check_access(name)
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import datasets
+  try:
+    _check_access(name)
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      import datasets
 
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
+      datasets.disable_progress_bars()
+      datasets.logging.set_verbosity_error()
+      logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
       splits = datasets.load_dataset(name, config or None)
-    except Exception as error:  # builders raise whatever their parsers raise
-      raise _explain(name, error) from error
+  except Exception as error:  # libraries raise whatever their parts raise
+    raise _explain(name, error) from error
   return {
     split: HubSplit(
       itertools.chain.from_iterable(
         table.to_pylist() for table in rows.with_format("arrow").iter(files.BATCH)
       ),
-      {
-        column: tuple(feature.names)
-        for column, feature in rows.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-      },
+      {k: tuple(f.names) for k, f in rows.features.items() if hasattr(f, "names")},
       tuple(rows.column_names),
     )
     for split, rows in splits.items()
@@ -66,13 +62,9 @@ def _check_access(name: str) -> None:
   """Fails quickly without access; a download would retry for half a minute."""
   from huggingface_hub import HfApi
 
-  try:
-    answer = threads.start(HfApi().dataset_info, name, timeout=TIMEOUT)
-    info = answer.result(TIMEOUT)
-    if info.gated:
-      threads.start(HfApi().auth_check, name, repo_type="dataset").result(TIMEOUT)
-  except Exception as error:  # the exception types depend on the HTTP library
-    raise _explain(name, error) from error
+  info = threads.start(HfApi().dataset_info, name, timeout=TIMEOUT).result(TIMEOUT)
+  if info.gated:
+    threads.start(HfApi().auth_check, name, repo_type="dataset").result(TIMEOUT)
 
 
 def _explain(name: str, error: Exception) -> UserError:

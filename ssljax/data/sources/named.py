@@ -201,13 +201,11 @@ SOURCES = {
   ),
   # The English Amazon reviews of the multilingual corpus, from a copy without a loading
   # script. The "Amazon review full" of 2015 is a larger dataset.
-  "amazon": NamedSource(
+  "amazon": _text_source(
     "mteb/AmazonReviewsClassification",
-    {name: ("en", name) for name in ("train", "validation", "test")},
-    ("text", "label"),
-    text_and_label,
-    STARS,
-    "Amazon's terms: research only",
+    splits={name: ("en", name) for name in ("train", "validation", "test")},
+    labels=STARS,
+    licence="Amazon's terms: research only",
   ),
   "yahoo": NamedSource(
     "community-datasets/yahoo_answers_topics",

@@ -88,11 +88,11 @@ def test_csv(tmp_path, cells, words):
     assert word in message
 
 
-@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
-def test_csv_without_commas(tmp_path, mark, word):
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_csv_without_commas(tmp_path, mark):
   path = tmp_path / "rows.csv"
   path.write_text(f"text{mark}label\nx{mark}0\n")
-  assert f"the columns are separated by {word}" in failure(path)
+  assert "the columns are separated by semicolons or tabs" in failure(path)
 
 
 @pytest.mark.parametrize(
