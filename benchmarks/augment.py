@@ -9,6 +9,7 @@ plus that of the largest worker times the number of workers, including shared pa
 
 import argparse
 import json
+import os
 import re
 import resource
 import shutil
@@ -54,7 +55,6 @@ def write_dataset(folder: Path, texts: int, seed: int = 0) -> int:
 def measure(arguments: list[str]) -> None:
   """Augments in this process; writes time and memory to the first argument."""
   from configs.augment import eda
-  from ssljax.augment import settings
   from ssljax.augment.run import run
 
   output, data, texts, workers = arguments
@@ -68,8 +68,7 @@ def measure(arguments: list[str]) -> None:
     resource.getrusage(who).ru_maxrss / 1024
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
   )
-  parsed, _ = settings.parse_config(config.to_dict())
-  processes = settings.worker_count(parsed, local=True)
+  processes = config.workers or len(os.sched_getaffinity(0))
   result = {
     "seconds": seconds,
     "main": main_memory,

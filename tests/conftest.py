@@ -11,6 +11,7 @@ import importlib.metadata
 import itertools
 import os
 import re
+import signal
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -41,6 +42,8 @@ from tests.module_check import (  # noqa: F401
 )
 from tests.module_check import pytest_terminal_summary as module_summary
 
+# In the background job of a shell, Python starts with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 flags.FLAGS.mark_as_parsed()  # grain reads flags, which only absl's `run` parses
 
 LONG = 3.0  # seconds from which a quick test is reported

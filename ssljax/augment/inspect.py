@@ -28,7 +28,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
     kind: kind of views; "" shows all kinds.
     rows: number of texts, evenly spaced over the split.
     split: name of the split, such as "train".
-    output: HTML file; "" is inspect.html.
+    output: HTML file.
 
   Returns:
     The exit code.
@@ -47,7 +47,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
       f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}; available "
       f"kinds: {kinds or 'none; add some with python -m ssljax.augment'}"
     )
-  target = Path(output or "inspect.html").expanduser()
+  target = Path(output).expanduser()
   try:
     write_report(target, render_page(folder, split, records))
   except OSError as error:

@@ -24,7 +24,6 @@ from ssljax.augment import storage
 from ssljax.augment.query import Stopped
 from ssljax.augment.rows import DROPPED, ShardResult
 from ssljax.augment.runner import Augmenter, Job, Task, write_results
-from ssljax.augment.settings import worker_count
 from ssljax.data.records import checks
 from ssljax.data.records.records import Records
 from ssljax.errors import RunError
@@ -43,8 +42,12 @@ def write_views(job: Job) -> Counter[str]:
     Stopped: a signal arrived.
   """
   settings, remaining = job.task.settings, job.total
-  processes = worker_count(settings, local=not job.engine.stored)
-  processes = min(processes, -(-job.total // settings.shard))
+  processes = 1
+  # An engine with a server has its own concurrency, and the encoder filters use JAX,
+  # which occupies all cores from one process.
+  if not (job.engine.stored or settings.least_similarity or settings.label_check):
+    shards = -(-job.total // settings.shard)
+    processes = min(settings.workers or len(os.sched_getaffinity(0)), shards)
   with contextlib.ExitStack() as stack:
     progress = stack.enter_context(Progress(job.total, "answer", settle=CACHE_SECONDS))
 

@@ -44,16 +44,15 @@ class CachedEngine:
     for key, rows in same.items():
       candidates = self.cache.get(key)
       if candidates is None:
-        missing.append(key)
-        continue
-      self.counts["answers from the cache"] += 1
-      for i in rows:
-        yield i, candidates
-    unique = [sources[same[key][0]] for key in missing]
+        missing.append((key, rows))
+      else:
+        self.counts["answers from the cache"] += 1
+        yield from ((i, candidates) for i in rows)
+    unique = [sources[rows[0]] for _, rows in missing]
     for k, candidates in self._query(unique, number):
-      self.cache.put(missing[k], self.engine.name, candidates)
-      for i in same[missing[k]]:
-        yield i, candidates
+      key, rows = missing[k]
+      self.cache.put(key, self.engine.name, candidates)
+      yield from ((i, candidates) for i in rows)
 
   def close(self) -> None:
     if self.cache is not None:
@@ -70,7 +69,10 @@ class CachedEngine:
         answered.add(k)
         self.counts["answers of the engine"] += 1
         yield k, candidates
-        self._check_failures(candidates)
+        # After a stop, engines report a problem for texts that they haven't sent. An
+        # empty answer means that the text has no more views; the server may be down.
+        if candidates and not self.stop:
+          self._check_failures(candidates)
         # After a signal, an engine that has `stop` finishes the requests in flight.
         if self.stop and self.engine.stop is None:
           raise Stopped
@@ -80,10 +82,6 @@ class CachedEngine:
       yield k, [Candidate(problem="no answer", transient=True)]
 
   def _check_failures(self, candidates: Sequence[Candidate]) -> None:
-    # After a stop, engines report a problem for texts that they haven't sent. An empty
-    # answer means that the text has no more views; the server may be up or down.
-    if self.stop or not candidates:
-      return
     transient = [c.problem for c in candidates if c.transient]
     self._failures = self._failures + 1 if transient else 0
     if self._failures >= MAX_FAILURES:

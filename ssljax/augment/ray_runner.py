@@ -6,9 +6,9 @@ path, and has its own cache.
 """
 
 import contextlib
-import json
 import logging
 import os
+import pickle
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -20,10 +20,10 @@ from ssljax.augment.query import Stopped
 from ssljax.augment.rows import DROPPED, ShardResult
 from ssljax.augment.runner import Augmenter, Job, Task, write_results
 from ssljax.data.records.schema import SCHEMA
-from ssljax.errors import RunError, UserError
+from ssljax.errors import UserError
 from ssljax.runtime import threads
 
-# This column holds JSON [counts, dropped views, error] in the first row of each shard.
+# In the first row of each shard: pickled (counts, dropped views, error or None).
 SIDE_COLUMN = "__report"
 POLL_SECONDS = 0.2
 
@@ -64,24 +64,18 @@ def write_views(job: Job) -> Counter[str]:
       ) from None
     job.stop.install()  # Ray has replaced the handler of SIGTERM
   try:
-    return _run_until_stopped(ray, job)
+    # If a signal handler raised an exception, it would surface inside Ray. Instead, Ray
+    # runs in a thread, which is abandoned after a signal.
+    result = threads.start(_write_views, ray, job)
+    while not job.stop:
+      with contextlib.suppress(TimeoutError):
+        return result.result(POLL_SECONDS)
+    for name in [name for name in logging.root.manager.loggerDict if "ray" in name]:
+      logging.getLogger(name).disabled = True  # Ray would report the abandoned work
+    raise Stopped
   finally:
     if started:
       ray.shutdown()
-
-
-def _run_until_stopped(ray, job: Job) -> Counter[str]:
-  """Runs `_write_views` in a thread, and abandons the thread after a signal.
-
-  If a signal handler raised an exception instead, it would surface inside Ray.
-  """
-  result = threads.start(_write_views, ray, job)
-  while not job.stop:
-    with contextlib.suppress(TimeoutError):
-      return result.result(POLL_SECONDS)
-  for name in [name for name in logging.root.manager.loggerDict if "ray" in name]:
-    logging.getLogger(name).disabled = True  # Ray would report the abandoned work
-  raise Stopped
 
 
 def _write_views(ray, job: Job) -> Counter[str]:
@@ -101,16 +95,15 @@ def _write_views(ray, job: Job) -> Counter[str]:
       compute=ray.data.ActorPoolStrategy(size=max(1, min(max_workers, shards))),
     )
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-      counts, dropped = Counter(), []
+      counts, dropped = Counter(), [DROPPED.empty_table()]
       for message in filter(None, table[SIDE_COLUMN].to_pylist()):
-        shard_counts, shard_dropped, error = json.loads(message)
+        shard_counts, shard_dropped, error = pickle.loads(message)
         if error:
-          code, text = error
-          raise (RunError if code == RunError.code else UserError)(text)
+          raise error
         counts.update(shard_counts)
-        dropped += shard_dropped
+        dropped.append(shard_dropped)
       table = table.select(SCHEMA.names).cast(SCHEMA)
-      yield ShardResult(table, counts, pa.Table.from_pylist(dropped, DROPPED))
+      yield ShardResult(table, counts, pa.concat_tables(dropped))
 
   return write_results(job, augment)
 
@@ -127,16 +120,14 @@ class Worker:
 
   def __call__(self, table: pa.Table) -> pa.Table:
     """Adds views and SIDE_COLUMN to a shard; after an error only SIDE_COLUMN."""
-    table, counts, dropped = table.select(SCHEMA.names).cast(SCHEMA), {}, []
+    table = table.select(SCHEMA.names).cast(SCHEMA)
+    result = ShardResult(table, Counter(), DROPPED.empty_table())
     if self._error is None:
       try:
         result = self._augmenter.augment(table)
-        table, counts, dropped = result.table, result.counts, result.dropped.to_pylist()
       except UserError as error:
         self._error = error
     # Ray would keep only the text of an exception, so errors are sent as data.
-    error = self._error and [self._error.code, str(self._error)]
-    column = [json.dumps([counts, dropped, error])] + [None] * (table.num_rows - 1)
-    return table.append_column(
-      SIDE_COLUMN, pa.array(column[: table.num_rows], pa.large_string())
-    )
+    message = pickle.dumps((result.counts, result.dropped, self._error))
+    column = ([message] + [None] * table.num_rows)[: table.num_rows]
+    return result.table.append_column(SIDE_COLUMN, pa.array(column, pa.large_binary()))

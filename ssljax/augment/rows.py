@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from ssljax.augment import seeded
 from ssljax.augment.engine import Answers, Candidate, Source
-from ssljax.augment.filters import text as text_filters
 from ssljax.augment.filters.encoder import EncoderFilter
+from ssljax.augment.filters.text import clean, drop_reason, fingerprint
 from ssljax.augment.settings import Settings
 from ssljax.data.batches import word_noise
 from ssljax.data.batches.word_noise import Vocabulary
@@ -63,17 +63,13 @@ def augment_shard(
   """
   columns = (table[name].to_pylist() for name in Source._fields)
   sources = [Source(*row) for row in zip(*columns, strict=True)]
-  before = table["views"].to_pylist()
+  before, kind = table["views"].to_pylist(), settings.kind
   kept = [
-    [v for v in views or () if not settings.replace or v["kind"] != settings.kind]
+    [view for view in views or () if not settings.replace or view["kind"] != kind]
     for views in before
   ]
   seen = [
-    {
-      text_filters.fingerprint(Candidate(v["text"], v["response"]))
-      for v in views
-      if v["kind"] == settings.kind
-    }
+    {fingerprint(v["text"], v["response"]) for v in views if v["kind"] == kind}
     for views in kept
   ]
   accepted: list[list[Candidate]] = [[] for _ in sources]
@@ -104,13 +100,12 @@ def augment_shard(
     for i in pending:
       for candidate in answers[i]:
         counts["candidates"] += 1
-        if candidate.problem:
-          drop(i, number, candidate.problem, candidate)
-          if candidate.transient:
-            unanswered.add(i)
-          continue
-        view = text_filters.clean(sources[i], candidate)
-        reason = text_filters.drop_reason(sources[i], view, settings)
+        view, reason = candidate, candidate.problem
+        if candidate.transient:
+          unanswered.add(i)
+        if not reason:
+          view = clean(sources[i], candidate)
+          reason = drop_reason(sources[i], view, settings)
         if reason:
           drop(i, number, reason, view)
         else:
@@ -124,10 +119,10 @@ def augment_shard(
     for i, view in passed:
       if len(accepted[i]) == settings.views:
         counts["not needed"] += 1
-      elif (fingerprint := text_filters.fingerprint(view)) in seen[i]:
+      elif (key := fingerprint(view.text, view.response)) in seen[i]:
         drop(i, number, "copy of another view", view)
       else:
-        seen[i].add(fingerprint)
+        seen[i].add(key)
         accepted[i].append(view)
     # An empty answer means that the text has no more candidates.
     pending = [i for i in pending if answers[i] and len(accepted[i]) < settings.views]
@@ -151,7 +146,7 @@ def augment_shard(
     elif len(views) < settings.views:
       counts["texts with fewer views than asked for"] += 1
     rows = kept[i] + [
-      {"kind": settings.kind, "text": v.text, "response": v.response, "origin": maker}
+      {"kind": kind, "text": v.text, "response": v.response, "origin": maker}
       for v in views
     ]
     column.append(None if before[i] is None and not rows else rows)

@@ -46,7 +46,7 @@ def run(
   """
   stop = StopSignals() if stop is None else stop
   if not data:
-    raise UserError("--data= is empty; name a dataset folder")
+    raise UserError("no data: give --data=FOLDER, a dataset folder")
   settings, keywords = parse_config(config)
   folder = Path(data).expanduser().resolve()  # a link keeps pointing to the folder
   if not storage.was_swap_interrupted(folder):
@@ -91,7 +91,7 @@ def run(
           "config"
         )
       origins = report.read(folder, settings.kind).get("origins", {})
-      provenance = {"engine": engine.name, "settings": dict(engine.settings)}
+      origins[origin] = {"engine": engine.name, "settings": dict(engine.settings)}
       result = {
         "kind": settings.kind,
         "engine": engine.name,
@@ -101,7 +101,7 @@ def run(
         # With Ray, the engines that make views run in workers.
         "usage": {} if runner == "ray" else dict(engine.usage()),
         "seconds": time.monotonic() - began,
-        "origins": {**origins, origin: provenance},
+        "origins": origins,
       }
       report.write(new, settings.kind, result)
       if stop:
@@ -113,8 +113,7 @@ def _vocabulary(files: Sequence[Path]) -> word_noise.Vocabulary:
   """Counts the words of evenly spaced rows, the same for any division into shards."""
   total = sum(pq.read_metadata(file).num_rows for file in files)
   every = max(1, total // word_noise.MAX_COUNTED_TEXTS)
-  texts: list[str] = []
-  row = 0
+  texts, row = [], 0
   for path in files:
     for table in storage.read_tables(path, 4096, ["text", "response"]):
       sample = table.take(np.arange(-row % every, table.num_rows, every))

@@ -1,6 +1,5 @@
 """The config keys that all engines share: type, range, default, meaning and checks."""
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
@@ -10,8 +9,6 @@ from ssljax.data.records.schema import COMPUTED_VIEWS
 from ssljax.data.records.split_files import SPLITS
 from ssljax.errors import UserError
 from ssljax.options import Amount, Count, Natural, Share
-
-NAME = re.compile(r"\w[\w.+-]{0,63}")  # a kind becomes the name of a file
 
 
 class Settings(NamedTuple):
@@ -72,26 +69,14 @@ def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
       f"--config.most_ratio={settings.most_ratio}: it must be above least_ratio "
       f"({settings.least_ratio}), or 0 for no limit"
     )
-  if settings.kind in COMPUTED_VIEWS or not NAME.fullmatch(settings.kind):
+  # A kind becomes the name of a file.
+  named = re.fullmatch(r"\w[\w.+-]{0,63}", settings.kind)
+  if settings.kind in COMPUTED_VIEWS or not named:
     raise UserError(
       f"--config.kind={settings.kind!r}: use at most 64 letters, digits and hyphens, "
       f"and not {' or '.join(COMPUTED_VIEWS)}, which training generates itself"
     )
-  for split in settings.splits:
-    if split not in SPLITS:
-      names = ", ".join(SPLITS)
-      raise UserError(f"--config.splits: no split {split!r}; choose from {names}")
+  if unknown := set(settings.splits).difference(SPLITS):
+    names = ", ".join(SPLITS)
+    raise UserError(f"--config.splits: no split {min(unknown)!r}; choose from {names}")
   return settings, {key: config[key] for key in config if key not in KEYS}
-
-
-def worker_count(settings: Settings, local: bool) -> int:
-  """Returns how many processes make views.
-
-  Args:
-    local: whether the engine computes on this machine. An engine that waits for a
-      server has its own concurrency, so it gets one process.
-  """
-  # The encoder filters use JAX, which occupies all cores from one process.
-  if not local or settings.least_similarity > 0 or settings.label_check:
-    return 1
-  return settings.workers or len(os.sched_getaffinity(0))

@@ -88,14 +88,13 @@ def locked(folder: Path) -> Iterator[None]:
       f"--data={folder}: the current directory is inside this folder, which will be "
       "replaced; change to its parent (cd ..) and name the folder"
     )
-  try:
-    lock = open(folder.parent / f".{folder.name}.lock", "a")  # noqa: SIM115
-  except OSError as error:
-    raise UserError(
-      f"--data={folder}: cannot write to {folder.parent} ({error.strerror}), where the "
-      "new version of the folder goes; copy the data to a writable place"
-    ) from None
-  with lock:
+  for path in (folder.parent, folder, *folder.glob("*/")):
+    if path.exists() and not os.access(path, os.W_OK):
+      raise UserError(
+        f"--data={folder}: {path} is not writable; change its permissions or copy the "
+        "folder to a writable place"
+      )
+  with open(folder.parent / f".{folder.name}.lock", "a") as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -109,12 +108,6 @@ def locked(folder: Path) -> Iterator[None]:
     for path in folder.parent.iterdir():
       if path == _old(folder) or leftover.fullmatch(path.name):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (folder, *folder.glob("*/")):
-      if not os.access(path, os.W_OK):
-        raise UserError(
-          f"--data={folder}: {path} is not writable; change its permissions or copy "
-          "the folder"
-        )
     yield  # the lock ends with the block, or if the process is killed
 
 

@@ -5,6 +5,7 @@ and text in scripts without spaces count as words, but aren't editable. The rand
 of the strong view "words" are in data/batches/word_noise.py.
 """
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -22,8 +23,8 @@ class Pieces(NamedTuple):
   words: list[str]
 
   def joined(self) -> str:
-    parts = [part for pair in zip(self.gaps, self.words, strict=False) for part in pair]
-    return "".join([*parts, self.gaps[-1]])
+    pairs = itertools.zip_longest(self.gaps, self.words, fillvalue="")
+    return "".join(itertools.chain.from_iterable(pairs))
 
 
 def split(text: str) -> Pieces:

@@ -56,7 +56,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   config = {**config, "data": resolve_data(config["data"])}
   devices = sharding.make_devices(config["parallel"], config["fsdp"])
   # Compiled steps are cached on disk, so that a resumed run starts at once.
-  jax.config.update("jax_compilation_cache_dir", str(fetch.folder() / "xla"))
+  jax.config.update("jax_compilation_cache_dir", str(fetch.cache_folder() / "xla"))
   data = datasets.load_sets(config, method.needs)
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)

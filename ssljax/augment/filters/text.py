@@ -192,9 +192,9 @@ def strip_preamble(source: str, view: str) -> str:
   return view
 
 
-def fingerprint(view: Candidate) -> tuple[str, str]:
+def fingerprint(text: str, response: str | None) -> tuple[str, str]:
   """Returns a key that is equal for copies, ignoring case and white space."""
-  return _normalized(view.text), _normalized(view.response or "")
+  return _normalized(text), _normalized(response or "")
 
 
 @functools.cache

@@ -1,18 +1,15 @@
 """The filters that run an encoder: similarity and the label check."""
 
-import types
-
 import numpy as np
 import pytest
 
 from ssljax.augment.engine import Candidate, Source
-from ssljax.augment.filters import label
 from ssljax.augment.filters.encoder import load_filters
 from ssljax.augment.filters.similarity import Similarity
 from ssljax.augment.run import run
 from ssljax.augment.settings import parse_config
 from ssljax.evals.runs import read_run
-from ssljax.inference.load import load_trained
+from ssljax.inference.classifier import SafetyClassifier
 from ssljax.models import load_encoder
 from tests import tiny
 from tests.augment import folders
@@ -59,18 +56,18 @@ def test_similarity_compiles_once_for_each_row_length(encoder):
   assert compiled._cache_size() <= len(similarity.row_lengths)
 
 
-def test_the_label_check_agrees_with_the_predictions_of_the_run(
-  old_runs,
-  monkeypatch,
-):
+def test_the_label_check_agrees_with_the_predictions_of_the_run(old_runs, monkeypatch):
   workdir = old_runs / "finished"
   predictions = read_run(workdir).predictions()
   # The run predicts one class. Subtracting the median makes it predict both.
   shift = np.array([0.0, np.median(np.diff(predictions.logits))], np.float32)
-  trained = load_trained(workdir)
-  eval_step = lambda *arguments: trained.eval_step(*arguments) - shift
-  shifted = types.SimpleNamespace(**trained._asdict(), eval_step=eval_step)
-  monkeypatch.setattr(label, "load_trained", {str(workdir): shifted}.__getitem__)
+  logits = SafetyClassifier.logits
+
+  def shifted(classifier, texts):
+    output = logits(classifier, texts)
+    return output._replace(logits=output.logits - shift)
+
+  monkeypatch.setattr(SafetyClassifier, "logits", shifted)
   classes = (predictions.logits - shift).argmax(axis=1)
   assert set(classes) == {0, 1}
   texts = list(zip(predictions.text, predictions.response, strict=True))
