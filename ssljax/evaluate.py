@@ -44,8 +44,12 @@ def evaluate(
 ) -> dict[str, Any]:
   """Evaluates a run on labelled texts, prints a summary and writes the results.
 
-    >>> metrics = evaluate("runs/demo", data="other.jsonl")
-    >>> metrics["test"]["f1"], metrics["test"]["f1_interval"]
+  >>> import ssljax
+  >>> metrics = ssljax.evaluate("runs/demo")
+  test of data/mine (24 rows, step ...): ...
+  results in runs/demo/evaluations/test
+  >>> metrics["test"]["auroc"]
+  0.9...
 
   Args:
     workdir: folder of the run.
@@ -56,7 +60,7 @@ def evaluate(
       source and length.
 
   Returns:
-    The content of `metrics.json`.
+    The content of `metrics.json`; `["test"]["f1"]` is the F1.
 
   Raises:
     UserError: the run or the data cannot be read, the run doesn't know a label of the

@@ -16,36 +16,36 @@ The whole file is checked before anything is scored. It is read in chunks, so it
 larger than memory. After a kill, the same command continues from the last finished
 chunk. If the input or the model has changed, it starts again. If the threshold has
 changed, it reports an error, since the finished scores are still valid. Standard input
-can't be read twice: it isn't checked first, shows no progress, and starts again after a
-kill.
+is copied to a temporary file in the folder of the output first. From standard input to
+standard output, each chunk is written as soon as it is scored, and nothing is checked
+first.
 """
 
 import contextlib
-import os
+import hashlib
+import shutil
 import sys
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from absl import flags
 
 from ssljax import cli
 from ssljax.data.records import files
 from ssljax.errors import UserError
-from ssljax.evals.predictions import score_of
-from ssljax.inference import rows
+from ssljax.evals.classification import score_of, softmax
 from ssljax.inference.classifier import SafetyClassifier, has_content
-from ssljax.inference.rows import RowReader, columns
-from ssljax.inference.rows.jsonl import jsonl_to_parquet
+from ssljax.inference.rows import JsonlReader, ParquetReader, RowReader, columns
 from ssljax.inference.rows.resume import OutputParts, parts_folder
-from ssljax.runtime.atomic import atomic_file, flush
 from ssljax.runtime.progress import Progress
 
 CHUNK_SIZE = 8192  # rows that are read, scored and written together
-STDIN_CHUNK_SIZE = 64  # the same for standard input, whose rows may come slowly
+STREAM_CHUNK_SIZE = 64  # the same between pipes, where rows may come slowly
 FORMATS = (".jsonl", ".parquet")
 
 
@@ -60,44 +60,62 @@ def define_flags() -> None:
 
 def main() -> int:
   values = flags.FLAGS
-  task = check_input(values.input, values.output)  # before the model is loaded
-  scorer = Scorer(SafetyClassifier.load(values.model), values.threshold)
-  print(_run(*task, scorer), file=sys.stderr)
+  summary = predict(values.model, values.input, values.output, values.threshold)
+  print(summary, file=sys.stderr)
   return 0
 
 
 def predict(
-  classifier: SafetyClassifier, source: str, target: str, threshold: str = ""
+  model: str | Path | SafetyClassifier,
+  source: str | Path,
+  target: str | Path,
+  threshold: str | float = "",
 ) -> str:
-  """Scores a file; see the module's docstring.
+  """Scores a file of texts, as `python -m ssljax.predict` does.
 
-    classifier = SafetyClassifier.load("runs/demo")
-    print(predict(classifier, "texts.jsonl", "scored.parquet", "fpr_1%"))
+  >>> import ssljax
+  >>> ssljax.predict("runs/demo", "texts.jsonl", "scored.jsonl", threshold=0.5)
+  '3 rows scored, 3 flagged at 0.5'
 
   Args:
-    source: JSONL or Parquet file, or "-" for standard input.
-    target: JSONL or Parquet file, or "-" for standard output.
-    threshold: a number or the name of a threshold; by default 0.5 with two classes.
+    model: a run, an exported folder, or a classifier.
+    source: JSONL or Parquet file with a column `text`, or "-" for standard input.
+    target: the file to write, or "-" for standard output: the same rows with `score`,
+      `flagged` and `label_name`.
+    threshold: a number, or the name of a threshold such as "fpr_1%"; by default 0.5
+      with two classes.
 
   Returns:
     A summary, such as "50 rows scored, 3 flagged at 0.5".
 
   Raises:
-    UserError: `check_input` reports an error, the threshold is invalid or differs from
-      that of an unfinished earlier call, or the output can't be written.
+    UserError: `check_input` reports an error, the model can't be read, the threshold is
+      invalid or differs from that of an unfinished earlier call, or the output can't be
+      written.
   """
-  scorer = Scorer(classifier, threshold)
-  return _run(*check_input(source, target), scorer)
+  # All mistakes in the input are reported before the model is loaded.
+  reader, output, fingerprint = check_input(str(source), str(target))
+  if not isinstance(model, SafetyClassifier):
+    model = SafetyClassifier.load(model)
+  scorer = Scorer(model, str(threshold))
+  if output:
+    _score_in_parts(reader, output, fingerprint, scorer)
+  else:
+    _score_to_stdout(reader, scorer)
+  if not reader.renamed:
+    return scorer.summary()
+  renamed = ", ".join(f"{name} is {columns.RENAMED[name]}" for name in reader.renamed)
+  return f"{scorer.summary()}; the input's own {renamed}"
 
 
-def check_input(
-  source: str, target: str
-) -> tuple[RowReader, Path | None, list[str | int]]:
+def check_input(source: str, target: str) -> tuple[RowReader, Path | None, list[Any]]:
   """Checks the whole input, and that the output can be written.
+
+  From standard input to standard output, nothing is read yet.
 
   Returns:
     A reader, the output's path (None for standard output), and a fingerprint of the
-    input file.
+    input.
 
   Raises:
     UserError: the input doesn't exist, has an unsupported format, or has a row that
@@ -115,14 +133,27 @@ def check_input(
     raise UserError("--output=-: standard output is closed; name a file")
   output = None if target == "-" else _check_output(target)
   suffix = files.suffix(output) if output else ".jsonl"
-  if not path:
-    return rows.open_reader(None, suffix, STDIN_CHUNK_SIZE), output, []
-  stat = path.stat()
-  reader = rows.open_reader(path, suffix, CHUNK_SIZE)
+  if path:
+    stat = path.stat()
+    fingerprint = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    parquet = files.suffix(path) == ".parquet"
+    reader = (ParquetReader if parquet else JsonlReader)(path, suffix, CHUNK_SIZE)
+  else:
+    stream = open(0, "rb", closefd=False)  # noqa: SIM115
+    if not output:
+      return JsonlReader(stream, suffix, STREAM_CHUNK_SIZE), None, []
+    copy = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115
+    reader = JsonlReader(copy, suffix, CHUNK_SIZE)
+    weakref.finalize(reader, copy.close)
+    with _write_errors(output):
+      shutil.copyfileobj(stream, copy)
+    copy.seek(0)
+    fingerprint = [hashlib.file_digest(copy, "sha256").hexdigest()]
+    copy.seek(0)
   with Progress(reader.total, "row", label="checking") as progress:
     for count in reader.check():
       progress.update(count)
-  return reader, output, [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+  return reader, output, fingerprint
 
 
 class Scorer:
@@ -138,7 +169,7 @@ class Scorer:
   def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> columns.Scores:
     scored = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
     output = self.classifier.logits([texts[i] for i in scored])
-    scores = score_of(output.logits, self.classifier.temperature).tolist()
+    scores = score_of(softmax(output.logits, self.classifier.temperature)).tolist()
     result: columns.Scores = [dict.fromkeys(columns.ADDED) for _ in texts]
     flagged = None
     for i, score, label in zip(scored, scores, output.logits.argmax(-1), strict=True):
@@ -192,60 +223,21 @@ def _write_errors(
     raise UserError(f"--output={target}: cannot be written ({error}); {hint}") from None
 
 
-def _run(
-  reader: RowReader, target: Path | None, fingerprint: list[str | int], scorer: Scorer
-) -> str:
-  if not target:
-    with _write_errors("-"), open(1, "wb", closefd=False) as file:
-      _score_into(file, reader, scorer)
-  elif not reader.path:
-    _score_stdin(reader, target, scorer)
-  else:
-    _score_in_parts(reader, target, fingerprint, scorer)
-  if not reader.renamed:
-    return scorer.summary()
-  renamed = ", ".join(f"{name} is {columns.RENAMED[name]}" for name in reader.renamed)
-  return f"{scorer.summary()}; the input's own {renamed}"
-
-
-def _score_into(file: BinaryIO, reader: RowReader, scorer: Scorer) -> None:
-  active = reader.path is not None
-  with Progress(reader.total, "row", active=active, label="scoring") as progress:
+def _score_to_stdout(reader: RowReader, scorer: Scorer) -> None:
+  active = reader.total is not None
+  with (
+    _write_errors("-"),
+    open(1, "wb", closefd=False) as file,
+    Progress(reader.total, "row", active=active, label="scoring") as progress,
+  ):
     for chunk in reader.chunks():
       reader.write(chunk, scorer(reader.texts(chunk)), file)
       file.flush()
       progress.update(len(chunk))
 
 
-def _score_stdin(reader: RowReader, target: Path, scorer: Scorer) -> None:
-  """Writes JSONL first, since the types of Parquet columns are known only at the end.
-
-  An atomic_file doesn't fit: the rows that were scored before an error are kept.
-  """
-  lines = target.with_name(f".{target.name}.{os.getpid()}.jsonl")
-  keep = False
-  try:
-    with _write_errors(target):
-      with open(lines, "wb") as file:
-        _score_into(file, reader, scorer)
-      flush(lines)
-      if reader.schema is None:
-        os.replace(lines, target)
-      else:
-        with atomic_file(target) as file:
-          jsonl_to_parquet(lines, file, reader.schema, CHUNK_SIZE)
-  except UserError as error:
-    if not scorer.counts["rows"]:
-      raise
-    keep = True
-    raise UserError(f"{error}; the rows scored before it are in {lines}") from None
-  finally:
-    if not keep:
-      lines.unlink(missing_ok=True)
-
-
 def _score_in_parts(
-  reader: RowReader, target: Path, fingerprint: list[str | int], scorer: Scorer
+  reader: RowReader, target: Path, fingerprint: list[Any], scorer: Scorer
 ) -> None:
   """Scores a file into a hidden folder, from which the next call continues."""
   identity = {"input": fingerprint, "model": scorer.classifier.identity}
@@ -258,7 +250,7 @@ def _score_in_parts(
         write = partial(reader.write, chunk, scorer(reader.texts(chunk)))
         parts.add(write, dict(scorer.counts))
         progress.update(len(chunk))
-    parts.join(partial(rows.join_parts, schema=reader.schema))
+    parts.join(reader.schema)
 
 
 if __name__ == "__main__":

@@ -66,30 +66,21 @@ BAD_LINES = [
 
 @pytest.mark.parametrize(("line", "message"), BAD_LINES)
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("piped", [False, True])
 def test_a_bad_row_at_the_end_is_reported_before_scoring(
-  unused, tmp_path, monkeypatch, line, message, target
+  unused, tmp_path, monkeypatch, stdin, line, message, target, piped
 ):
   monkeypatch.setattr(predict, "CHUNK_SIZE", 4)
-  (tmp_path / "in.jsonl").write_bytes(b'{"text": "fine"}\n' * 40 + line + b"\n")
-  with pytest.raises(UserError, match=f"in.jsonl, line 41: .*{message}"):
-    predict.predict(unused, str(tmp_path / "in.jsonl"), str(tmp_path / target))
-  assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
-
-
-@pytest.mark.parametrize(("line", "message"), BAD_LINES)
-@pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
-def test_rows_before_a_bad_one_in_standard_input_are_kept(
-  classifier, tmp_path, monkeypatch, stdin, line, message, target
-):
-  monkeypatch.setattr(predict, "STDIN_CHUNK_SIZE", 4)
-  stdin(b'{"text": "fine"}\n' * 9 + line)
-  expected = f"^standard input, line 10: .*{message}"
-  with pytest.raises(UserError, match=expected) as caught:
-    predict.predict(classifier, "-", str(tmp_path / target))
-  (kept,) = hidden_files(tmp_path)
-  assert kept in str(caught.value)
-  assert len(read_rows(tmp_path / kept)) == 8
-  assert not (tmp_path / target).exists()
+  source, rows = tmp_path / "in.jsonl", b'{"text": "fine"}\n' * 40 + line + b"\n"
+  if piped:
+    stdin(rows)
+  else:
+    source.write_bytes(rows)
+  before = sorted(tmp_path.iterdir())
+  name = "standard input" if piped else source
+  with pytest.raises(UserError, match=f"^{name}, line 41: .*{message}"):
+    predict.predict(unused, "-" if piped else source, tmp_path / target)
+  assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("depth", [2, MAX_DEPTH])

@@ -193,7 +193,6 @@ def test_column_types_hold_all_rows(classifier, tmp_path, monkeypatch, stdin, pi
     {"text": "harm", "x": [], "deep": [{"a": 1, "b": "c"}], "late": True},
   ]
   monkeypatch.setattr(predict, "CHUNK_SIZE", 1)
-  monkeypatch.setattr(predict, "STDIN_CHUNK_SIZE", 1)
   source = write_file(tmp_path / "in.jsonl", rows)
   output = tmp_path / "OUT.PARQUET"
   if piped:
@@ -268,7 +267,7 @@ def test_the_command_reports_an_error_in_one_line(model, tmp_path):
 def test_rows_go_to_standard_output_chunk_by_chunk(
   classifier, tmp_path, monkeypatch, capfdbinary, stdin
 ):
-  monkeypatch.setattr(predict, "STDIN_CHUNK_SIZE", 2)
+  monkeypatch.setattr(predict, "STREAM_CHUNK_SIZE", 2)
   stdin("\n".join([*SURROGATES, '{"text": "ä"}', '{"text":']).encode())
   expected = list(map(json.loads, SURROGATES))
   printed, logits = [], classifier.logits

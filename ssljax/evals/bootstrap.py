@@ -38,11 +38,10 @@ def percentile_interval(values: np.ndarray) -> list[float] | None:
   NaN marks resamples that don't define the metric, because they contain only one class.
   They are ignored. If more than 5% are NaN, the result is None.
   """
-  defined = values[~np.isnan(values)]
-  if not len(defined) or len(defined) < 0.95 * len(values):
+  if np.isnan(values).mean() > 0.05:
     return None
   tail = (1 - LEVEL) / 2
-  return np.quantile(defined, [tail, 1 - tail]).tolist()
+  return np.nanquantile(values, [tail, 1 - tail]).tolist()
 
 
 def ratio(

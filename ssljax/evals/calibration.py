@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
-from ssljax.evals.classification import HARMFUL, ONE_CLASS, softmax
+from ssljax.evals.classification import HARMFUL, ONE_CLASS, score_of, softmax
 
 BINS = 15
 LOWEST, HIGHEST = 0.05, 20.0  # more extreme values need more than a few hundred texts
@@ -50,17 +50,13 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str |
   return temperature, None
 
 
-def scores_and_outcomes(
-  probability: np.ndarray, label: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """(score f64 [n], outcome bool [n]), which agree if the score is calibrated.
+def outcomes(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
+  """What a calibrated score is the probability of, bool [n].
 
-  With two classes: the probability of harm, and whether the text is harmful. With more:
-  the probability of the predicted class, and whether the prediction is correct.
+  With two classes: whether the text is harmful. With more: whether the prediction is
+  correct.
   """
-  if probability.shape[1] == 2:
-    return probability[:, HARMFUL], label == HARMFUL
-  return probability.max(1), probability.argmax(1) == label
+  return label == (HARMFUL if probability.shape[1] == 2 else probability.argmax(1))
 
 
 def calibration_errors(
@@ -75,8 +71,8 @@ def calibration_errors(
     `ece`, `brier` and `nll`.
   """
   probability = softmax(logits, temperature)
-  score, outcome = scores_and_outcomes(probability, label)
-  gap = np.bincount(bin_index(score), score - outcome, BINS)
+  score = score_of(probability)
+  gap = np.bincount(bin_index(score), score - outcomes(probability, label), BINS)
   return {
     "ece": float(np.abs(gap).sum() / len(label)),
     "brier": float(squared_errors(probability, label).mean()),
@@ -106,17 +102,19 @@ def reliability_bins(
     bin. A bin has the texts with a score in (low, high], and the first bin also those
     with score 0. In an empty bin, `score` and `share` are None.
   """
-  score, outcome = scores_and_outcomes(softmax(logits, temperature), label)
+  probability = softmax(logits, temperature)
+  score = score_of(probability)
   index = bin_index(score)
-  count = np.bincount(index, minlength=BINS)
-  scores, outcomes = np.bincount(index, score, BINS), np.bincount(index, outcome, BINS)
+  sums = (np.bincount(index, v, BINS) for v in (score, outcomes(probability, label)))
   return [
     {
       "low": b / BINS,
       "high": (b + 1) / BINS,
-      "count": int(count[b]),
-      "score": float(scores[b] / count[b]) if count[b] else None,
-      "share": float(outcomes[b] / count[b]) if count[b] else None,
+      "count": int(count),
+      "score": float(scores / count) if count else None,
+      "share": float(positives / count) if count else None,
     }
-    for b in range(BINS)
+    for b, (count, scores, positives) in enumerate(
+      zip(np.bincount(index, minlength=BINS), *sums, strict=True)
+    )
   ]

@@ -4,9 +4,11 @@
 `resampled_metrics` computes them for many resamples at once, for bootstrap intervals.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
+from scipy import special
 from sklearn import metrics
 
 from ssljax.evals.bootstrap import RankingMetrics, ratio
@@ -23,9 +25,17 @@ NOT_FLAGGED = "no text was classified as harmful"
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
   """softmax(logits / temperature), f64 [n, C]."""
-  scaled = logits.astype(np.float64) / temperature
-  exponential = np.exp(scaled - scaled.max(-1, keepdims=True))
-  return exponential / exponential.sum(-1, keepdims=True)
+  return special.softmax(logits.astype(np.float64) / temperature, axis=-1)
+
+
+def score_of(probability: np.ndarray) -> np.ndarray:
+  """The score of n texts, f64 [n], from the probabilities of the classes [n, C].
+
+  The score is the probability of the harmful class, or with more than two classes the
+  probability of the predicted class.
+  """
+  two_classes = probability.shape[1] == 2
+  return probability[:, HARMFUL] if two_classes else probability.max(1)
 
 
 def classification_metrics(
@@ -48,28 +58,24 @@ def classification_metrics(
     label: i64 [n].
   """
   predicted, ranked = logits.argmax(-1), np.unique(label)
-  undefined = undefined_reasons(logits, label)
-  macro = {"labels": ranked, "average": "macro", "zero_division": 0.0}
-  average = macro
+  support = partial(
+    metrics.precision_recall_fscore_support, label, predicted, zero_division=0.0
+  )
+  average = macro = support(labels=ranked, average="macro")
   if logits.shape[-1] == 2:
-    average = {"pos_label": HARMFUL, "average": "binary", "zero_division": 0.0}
-    ranked = [HARMFUL]
-  one_hot = (label[:, None] == ranked).astype(int)
-  score = softmax(logits)[:, ranked]
-  functions: dict[str, Callable[[], float]] = {
-    "accuracy": lambda: metrics.accuracy_score(label, predicted),
-    "balanced_accuracy": lambda: metrics.recall_score(label, predicted, **macro),
-    "precision": lambda: metrics.precision_score(label, predicted, **average),
-    "recall": lambda: metrics.recall_score(label, predicted, **average),
-    "f1": lambda: metrics.f1_score(label, predicted, **average),
-    "macro_f1": lambda: metrics.f1_score(label, predicted, **macro),
-    "auroc": lambda: metrics.roc_auc_score(one_hot, score, average="macro"),
-    "auprc": lambda: metrics.average_precision_score(one_hot, score, average="macro"),
+    average, ranked = support(pos_label=HARMFUL, average="binary"), [HARMFUL]
+  values = {
+    "accuracy": metrics.accuracy_score(label, predicted),
+    "balanced_accuracy": macro[1],
+    **dict(zip(("precision", "recall", "f1"), average, strict=False)),
+    "macro_f1": macro[2],
   }
-  return {
-    name: None if name in undefined else float(function())
-    for name, function in functions.items()
-  }
+  undefined = undefined_reasons(logits, label)
+  if "auroc" not in undefined:
+    one_hot, score = (label[:, None] == ranked).astype(int), softmax(logits)[:, ranked]
+    values["auroc"] = metrics.roc_auc_score(one_hot, score)
+    values["auprc"] = metrics.average_precision_score(one_hot, score)
+  return {name: None if name in undefined else float(values[name]) for name in METRICS}
 
 
 def undefined_reasons(logits: np.ndarray, label: np.ndarray) -> dict[str, str]:

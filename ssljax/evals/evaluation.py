@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 from ssljax.evals import bootstrap, calibration, classification, slices, thresholds
 from ssljax.evals.classification import HARMFUL, softmax
-from ssljax.evals.wilson import f1_interval, proportion
+from ssljax.evals.wilson import proportion
 
 TWO_CLASSES_ONLY = "thresholds exist only for two classes"
 TOO_FEW_RESAMPLES = "more than 5% of the bootstrap resamples do not define it"
@@ -30,13 +31,7 @@ class ScoredTexts(NamedTuple):
   truncated: int = 0  # number of texts that were cut to the maximum length
 
   @classmethod
-  def from_records(
-    cls,
-    rows: Records,
-    logits: np.ndarray,
-    truncated: np.ndarray,
-    columns: Mapping[str, Sequence[Any]] = {},
-  ) -> "ScoredTexts":
+  def from_records(cls, rows: Records, logits, truncated, columns=()) -> "ScoredTexts":
     """Combines n labelled rows with their logits.
 
     Args:
@@ -44,7 +39,7 @@ class ScoredTexts(NamedTuple):
       truncated: bool [n], which texts were cut.
       columns: columns to slice by, in addition to the columns of the records.
     """
-    columns = slices.slice_columns(rows, columns)
+    columns = slices.slice_columns(rows, dict(columns))
     return cls(logits, rows.label, columns, int(truncated.sum()))
 
 
@@ -84,13 +79,12 @@ def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
     return DecisionRule(1.0, {}, undefined)
   try:
     result = json.loads(path.read_text(encoding="utf-8"))
-    keys = ("threshold", "warning", "validation")
     chosen = {
-      target: {key: values[key] for key in keys}
-      for target, values in result["thresholds"].items()
+      target: {key: point[key] for key in ("threshold", "warning", "validation")}
+      for target, point in result["thresholds"].items()
     }
-    rule_step = result["step"]
     rule = DecisionRule(result["temperature"], chosen, result["undefined"])
+    rule_step = result["step"]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
       f"{path}: cannot be read ({error!r}), so the thresholds are unknown; run the "
@@ -132,7 +126,8 @@ def set_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   """The metrics of one set, each with its 95% interval over texts.
 
   Proportions (accuracy; with two classes also precision and recall) have Wilson's
-  interval, and the other metrics have a bootstrap interval. For F1, see `_f1_interval`.
+  interval, and the other metrics have a bootstrap interval. For F1, see `f1_interval`
+  in wilson.py.
 
   Returns:
     The metrics of `classification_metrics`, `ece` and `brier`, each except `ece` with
@@ -143,18 +138,14 @@ def set_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   errors = calibration.calibration_errors(logits, label, rule.temperature)
   undefined = classification.undefined_reasons(logits, label)
   intervals = _intervals(texts, rule)
+  values = classification.classification_metrics(logits, label)
   metrics: dict[str, Any] = {}
-  for name, value in (
-    *classification.classification_metrics(logits, label).items(),
-    ("ece", errors["ece"]),
-    ("brier", errors["brier"]),
-  ):
+  for name, value in {**values, "ece": errors["ece"], "brier": errors["brier"]}.items():
     metrics[name] = value
     if name == "ece":  # no interval: resampling can only increase absolute values
       continue
-    interval = None if value is None else intervals[name]
-    metrics[f"{name}_interval"] = interval
-    if value is not None and interval is None:
+    metrics[f"{name}_interval"] = None if value is None else intervals[name]
+    if value is not None and intervals[name] is None:
       undefined[f"{name}_interval"] = TOO_FEW_RESAMPLES
   return {
     **metrics,
@@ -170,9 +161,9 @@ def _intervals(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   """The interval of each metric of a set."""
   logits, label = texts.logits, texts.label
   squared = calibration.squared_errors(softmax(logits, rule.temperature), label)
-  blocks = lambda: bootstrap.draw_resamples(len(label))
-  resampled = classification.resampled_metrics(logits, label, blocks())
-  resampled["brier"] = np.concatenate([counts @ squared for counts in blocks()])
+  draw = partial(bootstrap.draw_resamples, len(label))
+  resampled = classification.resampled_metrics(logits, label, draw())
+  resampled["brier"] = np.concatenate([counts @ squared for counts in draw()])
   resampled["brier"] /= len(label)
   intervals = {
     name: bootstrap.percentile_interval(values) for name, values in resampled.items()
@@ -180,24 +171,11 @@ def _intervals(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   predicted = logits.argmax(1)
   intervals["accuracy"] = proportion((predicted == label).sum(), len(label))[1]
   if logits.shape[1] == 2:
-    flagged, harmful = predicted == HARMFUL, label == HARMFUL
-    caught = (flagged & harmful).sum()
-    intervals["precision"] = proportion(caught, flagged.sum())[1]
-    intervals["recall"] = proportion(caught, harmful.sum())[1]
-    intervals["f1"] = _f1_interval(flagged, harmful, resampled["f1"])
+    rates = thresholds.rate_intervals(
+      predicted, label == HARMFUL, HARMFUL, resampled["f1"]
+    )
+    intervals |= {n: rates[f"{n}_interval"] for n in ("precision", "recall", "f1")}
   return intervals
-
-
-def _f1_interval(flagged, harmful, resampled) -> list[float] | None:
-  """The bootstrap interval of F1 from `resampled` [R], or one derived from Wilson's.
-
-  If nothing was caught, F1 is 0 in every resample. If nothing is wrong, it is 1. The
-  bootstrap would claim certainty in both cases.
-  """
-  caught, wrong = (flagged & harmful).sum(), (flagged ^ harmful).sum()
-  if caught and wrong:
-    return bootstrap.percentile_interval(resampled)
-  return f1_interval(caught, wrong)
 
 
 def threshold_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
@@ -215,13 +193,13 @@ def threshold_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   score = softmax(texts.logits, rule.temperature)[:, HARMFUL]
   harmful = texts.label == HARMFUL
   values = [m["threshold"] for m in existing]
-  blocks = bootstrap.draw_resamples(len(harmful))
-  resampled = thresholds.resampled_f1(score, harmful, values, blocks)
+  resampled = thresholds.resampled_f1(
+    score, harmful, values, bootstrap.draw_resamples(len(harmful))
+  )
   for target_metrics, threshold, f1 in zip(existing, values, resampled, strict=True):
     target_metrics |= {
       **thresholds.threshold_rates(score, harmful, threshold),
-      **thresholds.rate_intervals(score, harmful, threshold),
-      "f1_interval": _f1_interval(score >= threshold, harmful, f1),
+      **thresholds.rate_intervals(score, harmful, threshold, f1),
     }
   return metrics
 

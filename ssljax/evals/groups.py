@@ -52,15 +52,16 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
   Raises:
     UserError: two runs of one group have the same seed, or predictions cannot be read.
   """
-  names = dataset_names(runs)
-  configs = [_flatten(run.config) for run in runs]
-  places = [(name, c[BUDGET]) for name, c in zip(names, configs, strict=True)]
-  by_method: dict[str, list[tuple[tuple, dict[str, Any]]]] = {}
-  for run, place, config in zip(runs, places, configs, strict=True):
-    by_method.setdefault(run.result["method"], []).append((place, config))
+  entries = [
+    (run, (name, run.config[BUDGET]), _flatten(run.config))
+    for run, name in zip(runs, dataset_names(runs), strict=True)
+  ]
+  by_method: dict[str, list] = {}
+  for run, *entry in entries:
+    by_method.setdefault(run.result["method"], []).append(entry)
   options = {method: _distinguishing_options(m) for method, m in by_method.items()}
   groups: dict[tuple, Group] = {}
-  for run, place, config in zip(runs, places, configs, strict=True):
+  for run, place, config in entries:
     method = run.result["method"]
     name = " ".join([method, *(f"{o}={config.get(o)}" for o in options[method])])
     group = groups.setdefault((name, *place), Group(name, *place, []))
@@ -116,12 +117,9 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   options: dict[str, Any] = {}
   for key, value in config.items():
-    if prefix + key in IGNORED:
-      continue
-    if isinstance(value, Mapping):
-      options |= _flatten(value, f"{prefix}{key}.")
-    else:
-      options[prefix + key] = value
+    if prefix + key not in IGNORED:
+      nested = isinstance(value, Mapping)
+      options |= _flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
   return options
 
 
@@ -143,11 +141,10 @@ def config_differences(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
   configs = {group.name: group.options() for group in groups}
   differences = {}
   for option in dict.fromkeys(itertools.chain.from_iterable(configs.values())):
+    if option in (DATA, BUDGET, "name") or option.startswith(("method.", "wrapper.")):
+      continue
     values = {name: str(config.get(option)) for name, config in configs.items()}
-    listed = option not in (DATA, BUDGET, "name")
-    if option.startswith(("method.", "wrapper.")):
-      listed = False
-    if listed and len(set(values.values())) > 1:
+    if len(set(values.values())) > 1:
       differences[option] = values
   return differences
 

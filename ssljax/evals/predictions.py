@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
-from ssljax.evals.classification import HARMFUL, softmax
+from ssljax.evals.classification import score_of, softmax
 from ssljax.runtime.atomic import atomic_path
 
 PREDICTIONS = "predictions.parquet"  # in the folder of an evaluation
@@ -27,16 +27,6 @@ class Predictions(NamedTuple):
   response: list[str | None]
 
 
-def score_of(logits: np.ndarray, temperature: float) -> np.ndarray:
-  """The calibrated score, f64 [n].
-
-  The score is the probability of the harmful class, or with more than two classes the
-  probability of the predicted class.
-  """
-  probability = softmax(logits, temperature)
-  return probability[:, HARMFUL] if logits.shape[1] == 2 else probability.max(-1)
-
-
 def write_predictions(
   path: Path, rows: Records, logits: np.ndarray, temperature: float = 1.0
 ) -> None:
@@ -51,7 +41,7 @@ def write_predictions(
   columns = {
     "id": rows.table["id"],
     "label": pa.array(rows.label, pa.int64()),
-    "score": pa.array(score_of(logits, temperature), pa.float64()),
+    "score": pa.array(score_of(softmax(logits, temperature)), pa.float64()),
     "logits": pa.array(list(logits), pa.list_(pa.float32())),
     **{name: rows.table[name] for name in COLUMNS},
   }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssljax.evals.bootstrap import ratio
-from ssljax.evals.wilson import proportion
+from ssljax.evals.wilson import f1_interval, proportion
 
 FALSE_POSITIVE_RATES = {"fpr_0.1%": 0.001, "fpr_1%": 0.01, "fpr_5%": 0.05}
 PRECISIONS = {"precision_90%": 0.9, "precision_95%": 0.95}
@@ -120,14 +120,14 @@ def threshold_rates(
 
 
 def rate_intervals(
-  score: np.ndarray, harmful: np.ndarray, threshold: float
+  score: np.ndarray, harmful: np.ndarray, threshold: float, resampled_f1: np.ndarray
 ) -> dict[str, list[float] | None]:
-  """`<name>_interval` for `threshold_rates`, except F1, which is not a proportion."""
-  return {
-    f"{name}_interval": proportion(count, total)[1]
-    for name, (count, total) in _rate_counts(score, harmful, threshold).items()
-    if name != "f1"
-  }
+  """`<name>_interval` for `threshold_rates`; `resampled_f1` is F1 in resamples [R]."""
+  counts = _rate_counts(score, harmful, threshold)
+  del counts["f1"]  # not a proportion
+  intervals = {f"{name}_interval": proportion(*n)[1] for name, n in counts.items()}
+  f1 = f1_interval(score >= threshold, harmful, resampled_f1)
+  return {**intervals, "f1_interval": f1}
 
 
 def _rate_counts(score, harmful, threshold: float) -> dict[str, tuple[int, int]]:

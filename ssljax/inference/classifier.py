@@ -14,8 +14,7 @@ from ssljax.data.batches import tokenize
 from ssljax.data.records import files
 from ssljax.errors import UserError
 from ssljax.evals import evaluation, thresholds
-from ssljax.evals.classification import softmax
-from ssljax.evals.predictions import score_of
+from ssljax.evals.classification import score_of, softmax
 from ssljax.inference import score
 from ssljax.inference.exported import CARD, load_exported
 from ssljax.inference.load import load_trained
@@ -125,7 +124,7 @@ class SafetyClassifier:
     Raises:
       TypeError: an element is neither a prompt nor a pair, such as None.
     """
-    return score_of(self.logits(texts).logits, self.temperature)
+    return score_of(self.probabilities(texts))
 
   def logits(self, texts: Sequence[Text]) -> ClassifierOutput:
     """Computes the model's logits; takes and raises the same as `__call__`.

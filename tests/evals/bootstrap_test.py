@@ -114,7 +114,7 @@ def test_95_percent_of_the_intervals_of_the_false_positive_rate_contain_it(rate,
   harmful = np.arange(n + 1) == 0
   for k in np.flatnonzero(probability > 1e-9):
     score = (np.arange(n + 1) > n - k).astype(float)
-    intervals = thresholds.rate_intervals(score, harmful, 0.5)
+    intervals = thresholds.rate_intervals(score, harmful, 0.5, np.zeros(1))
     low, high = intervals["false_positive_rate_interval"]
     contained += probability[k] * (low <= rate <= high)
   assert 0.93 <= contained <= 0.985

@@ -68,9 +68,9 @@ def test_options_that_vary_with_the_dataset_do_not_make_another_method(tmp_path)
   assert sorted((g.name, g.data, len(g.runs)) for g in members) == sorted(
     (method, data, 2) for method in METHODS for data in balances
   )
-  (ranking,) = ranks.average_ranks(members)
+  (ranking,), no_ranks = ranks.average_ranks(members)
   assert (set(ranking.methods), ranking.data) == (set(METHODS), ["harm", "tox"])
-  assert ranks.reasons_without_ranks(members) == []
+  assert no_ranks == []
   varying = {option: entry for option, *entry in groups.varying_options(members)}
   assert list(varying) == ["balance", "method.threshold"]
   methods, values = varying["balance"]
@@ -119,7 +119,7 @@ def test_paths_with_the_same_test_texts_are_one_dataset(tmp_path):
   for ordered in (found, found[::-1]):
     members = group_runs(ordered)
     assert {(group.data, len(group.runs)) for group in members} == {("one", 2)}
-    assert ranks.average_ranks(members) == ranks.reasons_without_ranks(members) == []
+    assert ranks.average_ranks(members) == ([], [])
   assert "No ranks" not in render_comparison(found)
   # The same ids and labels with other texts, such as a translation: another dataset.
   workdir = change_config(tmp_path / "fixmatch-1", data="/data/une")

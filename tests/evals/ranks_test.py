@@ -16,7 +16,7 @@ def test_ranks_and_friedman_test(tmp_path):
   make_run(tmp_path / "single", "uda", 0, "a")
   make_run(tmp_path / "all", "supervised", 0, "a", labels=0, skill=4.0)
   groups = group_runs(runs.find_runs([str(tmp_path)]))
-  (ranking,) = ranks.average_ranks(groups)
+  (ranking,), _ = ranks.average_ranks(groups)
   assert (ranking.labels, ranking.data) == (200, list("abcd"))
   assert set(ranking.methods) == set(skills)
   assert ranking.unranked == ["uda"]  # ran on one dataset only
@@ -26,16 +26,17 @@ def test_ranks_and_friedman_test(tmp_path):
   assert abs(ranking.p_value - expected) < 1e-12
 
   groups = [g for g in groups if g.name != "uda" and g.labels]
-  (two_methods,) = ranks.average_ranks([g for g in groups if g.name != "fixmatch"])
+  (two_methods,), _ = ranks.average_ranks([g for g in groups if g.name != "fixmatch"])
   assert two_methods.p_value is None
   assert "three methods" in two_methods.no_test
   on_a = [g for g in groups if g.data == "a"]
-  assert ranks.average_ranks(on_a) == []
+  assert ranks.average_ranks(on_a) == ([], [])
   # Two budgets of one dataset are not two datasets.
-  assert ranks.average_ranks(on_a + [g._replace(labels=50) for g in on_a]) == []
+  more = [g._replace(labels=50) for g in on_a]
+  assert ranks.average_ranks(on_a + more) == ([], [])
   fixmatch = [g for g in groups if g.name == "fixmatch" and g.data in ("b", "c")]
   equal = [group._replace(name=name) for name in ("x", "y", "z") for group in fixmatch]
-  (ties,) = ranks.average_ranks(equal)
+  (ties,), _ = ranks.average_ranks(equal)
   assert ties.p_value is None
   assert "All methods are equal" in ties.no_test
 

@@ -33,12 +33,14 @@ def render_comparison(
   """
   members = groups.group_runs(runs)
   places = dict.fromkeys((group.data, group.labels) for group in members)
-  curves, reasons = _budget_plots(members, metric)
+  curves, no_curves = _budget_plots(members, metric)
+  rankings, no_ranks = ranks.average_ranks(members, metric)
   methods = len({group.name for group in members})
   return render(
     "comparison.html",
     title=f"{_count(len(runs), 'run')}, {_count(methods, 'method')}",
     unfinished=unfinished,
+    key=metric,
     metric=METRIC_NAMES[metric],
     metrics=[METRIC_NAMES[name] for name in METRICS],
     sections=[
@@ -47,17 +49,10 @@ def render_comparison(
     ],
     places=places,
     varying=groups.varying_options(members),
-    rankings=ranks.average_ranks(members, metric),
-    remarks=ranks.reasons_without_ranks(members, metric) + reasons,
+    rankings=rankings,
+    remarks=no_ranks + no_curves,
     budget_plots=curves,
-    runs=[
-      {
-        **{key: run.result[key] for key in ("method", "seed", "labels", "step")},
-        "workdir": run.workdir,
-        "value": run.result["test"][metric],
-      }
-      for run in runs
-    ],
+    runs=runs,
   )
 
 
@@ -127,10 +122,9 @@ def _difference_plots(
   if not shown:
     return []
   label = f"difference in {METRIC_NAMES[metric]} from {baseline}"
-  lows, highs = zip(*(d.interval for d in shown), strict=True)
-  methods, values = [d.method for d in shown], [d.value for d in shown]
   caption = f"{label[0].upper()}{label[1:]}, with 95% intervals"
-  return [plots.interval_plot(caption, methods, values, lows, highs, label)]
+  columns = ([getattr(d, n) for d in shown] for n in ("method", "value", "interval"))
+  return [plots.interval_plot(caption, *columns, label)]
 
 
 def _budget_plots(

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ssljax.evals.thresholds import describe_target
 from ssljax.runtime.atomic import atomic_file
 
-# The head of every report contains one of these. Reports of early versions contain
-# only the second.
-MARKS = (
-  b'<meta name="generator" content="ssljax">',
-  b"content=\"default-src 'none'; style-src 'unsafe-inline'\"",
-)
+# In the head of every report, of all versions.
+MARK = b"content=\"default-src 'none'; style-src 'unsafe-inline'\""
 METRIC_NAMES = {
   "accuracy": "Accuracy",
   "balanced_accuracy": "Balanced accuracy",
@@ -36,8 +33,8 @@ def render(template: str, **values: Any) -> str:
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
   )
-  environment.filters |= {"number": number, "interval": interval}
-  environment.filters["threshold"] = threshold
+  for function in (number, threshold, interval, describe_target):
+    environment.filters[function.__name__] = function
   return environment.get_template(template).render(values)
 
 
@@ -68,7 +65,7 @@ def check_report_path(path: Path) -> None:
   if path.exists():
     with open(path, "rb") as file:
       head = file.read(4096).partition(b"</head>")[0]
-    if not any(mark in head for mark in MARKS):
+    if MARK not in head:
       raise FileExistsError("the existing file is not a report of ssljax")
 
 

@@ -39,29 +39,31 @@ def series_style(k: int) -> dict[str, Any]:
   return {"color": COLOURS[k % colours], "linestyle": line}
 
 
-def svg_plot(width: float = 4.6, height: float = 3.0) -> Callable:
+def svg_plot(
+  draw: Callable, width: float = 4.6, height: float = 3.0
+) -> Callable[..., tuple[str, str]]:
   """Decorates a function that draws on axes; `width` and `height` are in inches.
 
   The decorated function takes a caption instead of the axes and returns (SVG, caption).
   """
 
-  def decorate(draw: Callable) -> Callable[..., tuple[str, str]]:
-    @functools.wraps(draw)
-    def plot(caption: str, *args: Any, **keywords: Any) -> tuple[str, str]:
-      import matplotlib
-      from matplotlib.figure import Figure
+  @functools.wraps(draw)
+  def plot(caption: str, *args: Any, **keywords: Any) -> tuple[str, str]:
+    import matplotlib
+    from matplotlib.figure import Figure
 
-      salt = {"svg.hashsalt": draw.__name__}  # equal plots have equal bytes
-      with matplotlib.rc_context(STYLE | salt):
-        figure = Figure((width, height), layout="constrained")
-        draw(figure.add_subplot(), *args, **keywords)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-      return _inline(file.getvalue(), draw.__name__, caption), caption
+    salt = {"svg.hashsalt": draw.__name__}  # equal plots have equal bytes
+    with matplotlib.rc_context(STYLE | salt):
+      figure = Figure((width, height), layout="constrained")
+      draw(figure.add_subplot(), *args, **keywords)
+      file = io.StringIO()
+      figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return _inline(file.getvalue(), draw.__name__, caption), caption
 
-    return plot
+  return plot
 
-  return decorate
+
+small_plot = functools.partial(svg_plot, width=3.6, height=3.2)
 
 
 def _inline(svg: str, name: str, caption: str) -> str:
@@ -76,7 +78,7 @@ def _inline(svg: str, name: str, caption: str) -> str:
   return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-@svg_plot()
+@svg_plot
 def step_curves(
   axes,
   steps: Sequence[int],
@@ -107,7 +109,7 @@ def step_curves(
   axes.legend(fontsize="x-small")
 
 
-@svg_plot(3.6, 3.2)
+@small_plot
 def roc_curve(axes, score: np.ndarray, harmful: np.ndarray, points: Mapping) -> None:
   """ROC curve; points: name -> (false-positive rate, recall)."""
   false_positive_rate, recall, _ = metrics.roc_curve(harmful, score)
@@ -117,7 +119,7 @@ def roc_curve(axes, score: np.ndarray, harmful: np.ndarray, points: Mapping) -> 
   axes.set(xlabel="harmless texts flagged", ylabel="harmful texts caught")
 
 
-@svg_plot(3.6, 3.2)
+@small_plot
 def precision_recall_curve(axes, score, harmful, points: Mapping) -> None:
   """Precision over recall; points: name -> (recall, precision)."""
   precision, recall, _ = metrics.precision_recall_curve(harmful, score)
@@ -127,7 +129,7 @@ def precision_recall_curve(axes, score, harmful, points: Mapping) -> None:
   axes.set(xlabel="harmful texts caught", ylabel="precision", ylim=(0, 1.02))
 
 
-@svg_plot(3.6, 3.2)
+@small_plot
 def reliability_diagram(
   axes, before: Sequence[Mapping], after: Sequence[Mapping]
 ) -> None:
@@ -147,7 +149,7 @@ def reliability_diagram(
   axes.legend(loc="upper left")
 
 
-@svg_plot(3.6, 3.2)
+@small_plot
 def score_histogram(axes, score, label, names: Sequence[str]) -> None:
   """Histogram of the score by class."""
   edges = np.linspace(0, 1, 31)
@@ -158,19 +160,18 @@ def score_histogram(axes, score, label, names: Sequence[str]) -> None:
   axes.legend()
 
 
-@svg_plot(5.2, 2.4)
-def interval_plot(axes, names: Sequence[str], values, lows, highs, label: str) -> None:
+@functools.partial(svg_plot, width=5.2, height=2.4)
+def interval_plot(axes, names: Sequence[str], values, intervals, label: str) -> None:
   """Values with their intervals in rows, the first value at the top."""
   rows = np.arange(len(names))[::-1]
-  values, lows, highs = (np.array(v, float) for v in (values, lows, highs))
-  errors = (values - lows, highs - values)
-  axes.errorbar(values, rows, xerr=errors, fmt="o", color=COLOURS[0])
+  axes.hlines(rows, *np.transpose(intervals), color=COLOURS[0])
+  axes.plot(values, rows, "o", color=COLOURS[0])
   axes.axvline(0, color=INK, alpha=0.6, linewidth=1)
   axes.set_yticks(rows, names)
   axes.set(xlabel=label, ylim=(-0.6, len(names) - 0.4))
 
 
-@svg_plot(5.2, 3.4)
+@functools.partial(svg_plot, width=5.2, height=3.4)
 def budget_curves(
   axes, series: Mapping[str, Sequence], all_labels: Mapping[str, float], label: str
 ) -> None:

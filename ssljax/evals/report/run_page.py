@@ -16,7 +16,6 @@ from ssljax.evals.predictions import PREDICTIONS, Predictions, read_predictions
 from ssljax.evals.report import plots
 from ssljax.evals.report.html import METRIC_NAMES, render
 from ssljax.evals.runs import Run
-from ssljax.evals.thresholds import describe_target
 
 MAX_SLICES = 30
 HEADLINE = ("f1", "auroc", "recall", "precision")
@@ -60,30 +59,18 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
   """
   predictions = predictions or run.predictions()
   result, names, select = run.result, run.labels, run.config["select"]
-  test, calibration = result["test"], result["calibration"]
-  predicted = predictions.logits.argmax(1)
   outcome = "harmful" if len(names) == 2 else "correctly classified"
-  bins = (calibration[name]["bins"] for name in ("before", "after"))
+  bins = (result["calibration"][name]["bins"] for name in ("before", "after"))
   return render(
     "run.html",
     title=f"{result['method']} on {data or Path(run.config['data']).name}",
     result=result,
-    select=METRIC_NAMES[select],
+    select=select,
     names=names,
     two_classes=len(names) == 2,
-    headline=[_metric(name, result) for name in HEADLINE],
-    thresholds=[
-      {"name": target, "description": describe_target(target), **values}
-      for target, values in result["thresholds"].items()
-    ],
+    headline=HEADLINE,
+    metric_names=METRIC_NAMES,
     threshold_plots=_threshold_plots(predictions, result["thresholds"]),
-    metrics=[_metric(name, result) for name in METRIC_NAMES],
-    classes=[
-      {"name": name, **metrics, "confusion": row}
-      for name, metrics, row in zip(
-        names, test["by_class"], test["confusion_matrix"], strict=True
-      )
-    ],
     calibration_plots=[
       plots.reliability_diagram(
         f"Reliability: the share of each bin's texts that is {outcome}", *bins
@@ -94,32 +81,12 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
       ),
     ],
     slices=result["slices"][:MAX_SLICES],
-    errors=[
-      {
-        "id": predictions.id[i],
-        "label": names[predictions.label[i]],
-        "predicted": names[predicted[i]],
-        "score": predictions.score[i],
-        "text": predictions.text[i],
-        "response": predictions.response[i],
-      }
-      for i in evaluation.most_confident_errors(predictions.logits, predictions.label)
-    ],
+    predictions=predictions,
+    errors=evaluation.most_confident_errors(predictions.logits, predictions.label),
     training_plots=_training_plots(run.history(), result["step"], select, names),
     facts=_facts(run),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
   )
-
-
-def _metric(name: str, result: dict[str, Any]) -> dict[str, Any]:
-  metric = {
-    "name": METRIC_NAMES[name],
-    "reason": result["test"]["undefined"].get(name, ""),
-  }
-  for split in ("test", "validation"):
-    metric[split] = result[split][name]
-    metric[f"{split}_interval"] = result[split].get(f"{name}_interval")
-  return metric
 
 
 def _threshold_plots(

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import json
-import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -11,51 +9,31 @@ import pyarrow.parquet as pq
 
 from ssljax.errors import UserError
 
-SURROGATE = re.compile("[\ud800-\udfff]")
 USE_JSONL = "give an --output that ends in .jsonl"
 
 
-class TypeInference:
-  """Infers a schema that fits all rows added so far.
+def extend_schema(schema: pa.Schema, rows: Sequence[dict], where: str) -> pa.Schema:
+  """Returns `schema` with the columns and types that more rows need.
 
-  Attributes:
-    mixed: whether chunks had different types. If so, a value may still not fit the
-      common type, such as a large integer in a column of floats.
+  A value may still not fit the type that its column ends up with, such as a large
+  integer in a column of floats: only `to_table` with the last schema finds out.
+
+  Raises:
+    UserError: Parquet can't hold the rows, or can't hold them together with earlier
+      rows; `where` names the rows.
   """
+  with _type_errors(where):
+    extended = unify(schema, pa.schema(_infer_fields(rows)))
+    if extended != schema:
+      # Parquet has no structs without fields, and can't read deeply nested ones back.
+      file = io.BytesIO()
+      pq.write_table(extended.empty_table(), file)
+      pq.ParquetFile(file)
+  return extended
 
-  def __init__(self, base: pa.Schema):
-    """`base` holds the columns that exist even if no row has them."""
-    self._base, self._inferred, self.mixed = base, pa.schema([]), False
 
-  @property
-  def schema(self) -> pa.Schema:
-    return _unify(self._inferred, self._base)
-
-  def add(self, rows: Sequence[dict], places: Sequence[str]) -> None:
-    """Extends the schema for more rows; `places` name the rows in errors.
-
-    Raises:
-      UserError: Parquet can't hold the rows, or can't hold them together with earlier
-        rows.
-    """
-    before = self._inferred
-    with _type_errors(f"{places[0]} and after"):
-      try:
-        inferred = _infer(rows)
-      except UnicodeEncodeError:
-        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-        first = next(i for i, line in enumerate(lines) if SURROGATE.search(line))
-        raise UserError(
-          f"{places[first]}: an unpaired surrogate, which Parquet can't hold; "
-          f"{USE_JSONL}"
-        ) from None
-      self._inferred = _unify(before, inferred)
-      self.mixed |= any(s != self._inferred for s in (before, inferred) if len(s))
-      if before != self._inferred:
-        # Parquet has no structs without fields, and can't read deeply nested ones back.
-        file = io.BytesIO()
-        pq.write_table(self.schema.empty_table(), file)
-        pq.ParquetFile(file)
+def unify(*schemas: pa.Schema) -> pa.Schema:
+  return pa.unify_schemas(schemas, promote_options="permissive")
 
 
 def to_table(rows: Sequence[dict], schema: pa.Schema, where: str) -> pa.Table:
@@ -79,15 +57,9 @@ def _type_errors(where: str) -> Iterator[None]:
     ) from None
 
 
-def _infer(rows: Sequence[dict]) -> pa.Schema:
-  fields = []
+def _infer_fields(rows: Sequence[dict]) -> Iterator[tuple[str, pa.DataType]]:
   for name in dict.fromkeys(name for row in rows for name in row):
     try:
-      fields.append((name, pa.array([row.get(name) for row in rows]).type))
+      yield name, pa.array([row.get(name) for row in rows]).type
     except (pa.ArrowException, OverflowError) as error:
       raise pa.ArrowInvalid(f"{name}: {error}") from None
-  return pa.schema(fields)
-
-
-def _unify(*schemas: pa.Schema) -> pa.Schema:
-  return pa.unify_schemas(schemas, promote_options="permissive")

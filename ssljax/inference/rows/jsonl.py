@@ -1,6 +1,8 @@
 """Reads rows with texts from JSONL, in chunks of dicts."""
 
 import itertools
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,30 +16,30 @@ from ssljax.inference.rows import arrow_types, columns
 
 MAX_DEPTH = 200  # levels of lists and objects, into which json and Arrow recurse
 RESERVED = {*columns.RENAMED, *columns.RENAMED.values()}
+SURROGATE = re.compile("[\ud800-\udfff]")
+BASE = pa.schema({"text": pa.string(), **columns.ADDED})  # columns of any output
 
 
 class JsonlReader:
-  """Reads JSONL from a file, or from standard input if `path` is None.
+  """Reads JSONL from a file.
 
   Attributes:
     total: number of rows; None until `check` has read the file.
     renamed: input columns that are renamed because the output needs their names.
-    schema: schema of Parquet output, complete after all rows were read; None for JSONL
-      output.
   """
 
-  def __init__(self, path: Path | None, output_suffix: str, chunk_size: int):
-    self.path, self.total, self.renamed = path, None, ()
-    self._name, self._chunk_size = str(path or "standard input"), chunk_size
+  def __init__(self, source: Path | BinaryIO, output_suffix: str, chunk_size: int):
+    """An open file as `source` is standard input, or a copy of it at its start."""
+    self.total, self.renamed = None, ()
+    self._source, self._chunk_size = source, chunk_size
+    self._name = str(source) if isinstance(source, Path) else "standard input"
     self._reserved_used: set[str] = set()
-    self._types = None
-    if output_suffix == ".parquet":
-      base = pa.schema({"text": pa.string(), **columns.ADDED})
-      self._types = arrow_types.TypeInference(base)
+    self._inferred = pa.schema([]) if output_suffix == ".parquet" else None
 
   @property
   def schema(self) -> pa.Schema | None:
-    return self._types and self._types.schema
+    """Schema of Parquet output, complete after `check`; None for JSONL output."""
+    return None if self._inferred is None else arrow_types.unify(self._inferred, BASE)
 
   def check(self) -> Iterator[int]:
     """Reads the whole file; yields the number of rows in each chunk.
@@ -46,54 +48,52 @@ class JsonlReader:
       UserError: a row can't be read, or the output can't hold it.
     """
     total = 0
-    for chunk in self.chunks(infer_types=True):
+    for chunk in files.chunked(self._rows(), self._chunk_size):
+      if self._inferred is not None:
+        where, rows = f"{chunk[0][0]} and after", [row for _, row in chunk]
+        self._inferred = arrow_types.extend_schema(self._inferred, rows, where)
       total += len(chunk)
       yield len(chunk)
     self.total = total
-    if self._types and self._types.mixed:
-      for chunk in self.chunks():
-        arrow_types.to_table(chunk, self.schema, self._name)
+    if self._inferred is not None:
+      for rows in self.chunks():
+        arrow_types.to_table(rows, self.schema, self._name)
 
-  def chunks(self, skip: int = 0, infer_types: bool = False) -> Iterator[list[dict]]:
+  def chunks(self, skip: int = 0) -> Iterator[list[dict]]:
     """Reads rows, starting after the first `skip`.
-
-    Args:
-      infer_types: extend `schema`. Standard input always does.
 
     Raises:
       UserError: a row can't be read.
     """
     # Stops at the row that `check` reached, since the file may have grown.
     rows = itertools.islice(self._rows(), skip, self.total)
-    for numbered in files.chunked(rows, self._chunk_size):
-      places = [f"{self._name}, line {number}" for number, _ in numbered]
-      for where, (_, row) in zip(places, numbered, strict=True):
-        self._check_row(row, where)
-      chunk = [columns.rename_columns(row) for _, row in numbered]
-      if self._types and (infer_types or not self.path):
-        self._types.add(chunk, places)
-      yield chunk
+    return files.chunked((row for _, row in rows), self._chunk_size)
 
   def texts(self, chunk: list[dict]) -> list[tuple[str | None, str | None]]:
     """Returns the pairs of text and response."""
     return [(row["text"], row.get("response")) for row in chunk]
 
   def write(self, chunk: list[dict], scores: columns.Scores, file: BinaryIO) -> None:
-    """Writes the rows with their scores in the output's format.
-
-    Rows of standard input become JSONL in any case; see `jsonl_to_parquet`.
-    """
+    """Writes the rows with their scores in the output's format."""
     rows = [row | added for row, added in zip(chunk, scores, strict=True)]
-    if self._types and self.path:
+    if self.schema is None:
+      file.writelines(map(columns.to_jsonl, rows))
+    else:
       table = arrow_types.to_table(rows, self.schema, self._name)
       pq.write_table(table, file, compression="zstd")
-    else:
-      file.writelines(map(columns.to_jsonl, rows))
 
-  def _rows(self) -> Iterator[tuple[int, dict]]:
-    if self.path:
-      return files.read_rows(self.path)
-    return files.read_jsonl_stream(open(0, "rb", closefd=False), self._name)
+  def _rows(self) -> Iterator[tuple[str, dict]]:
+    """Yields the rows with their places, for error messages."""
+    if isinstance(self._source, Path):
+      rows = files.read_rows(self._source)
+    else:
+      if self.total is not None:  # `check` has read the file
+        self._source.seek(0)
+      rows = files.read_jsonl_stream(self._source, self._name)
+    for number, row in rows:
+      where = f"{self._name}, line {number}"
+      self._check_row(row, where)
+      yield where, columns.rename_columns(row)
 
   def _check_row(self, row: dict, where: str) -> None:
     """Checks the form of a row. An empty text is allowed; it gets no score."""
@@ -106,26 +106,18 @@ class JsonlReader:
       problem = f"text: no such column (others: {', '.join(row)})"
     if _is_deeper(row, MAX_DEPTH):
       problem = f"nested deeper than {MAX_DEPTH} levels; make it flatter"
+    elif self._inferred is not None and SURROGATE.search(
+      json.dumps(row, ensure_ascii=False)
+    ):
+      problem = (
+        f"an unpaired surrogate, which Parquet can't hold; {arrow_types.USE_JSONL}"
+      )
     if problem:
       raise UserError(f"{where}: {problem}")
     reserved = RESERVED.intersection(row)
     if not reserved <= self._reserved_used:
       self._reserved_used |= reserved
       self.renamed = columns.columns_to_rename(self._reserved_used, where)
-
-
-def jsonl_to_parquet(
-  path: Path, file: BinaryIO, schema: pa.Schema, chunk_size: int
-) -> None:
-  """Converts the JSONL that `JsonlReader` wrote, `chunk_size` rows at a time.
-
-  Raises:
-    UserError: a value doesn't fit its column.
-  """
-  rows = (row for _, row in files.read_rows(path))
-  with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-    for chunk in files.chunked(rows, chunk_size):
-      writer.write_table(arrow_types.to_table(chunk, schema, str(path)))
 
 
 def _is_deeper(value: dict | list, limit: int) -> bool:

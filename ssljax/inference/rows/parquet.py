@@ -16,7 +16,8 @@ class ParquetReader:
   """Reads a Parquet file. Methods and attributes are those of `JsonlReader`."""
 
   def __init__(self, path: Path, output_suffix: str, chunk_size: int):
-    self.path, self._chunk_size, self._file = path, chunk_size, files.open_parquet(path)
+    self._path, self._chunk_size = path, chunk_size
+    self._file = files.open_parquet(path)
     self.total = self._file.metadata.num_rows
     schema = self._file.schema_arrow
     _check_columns(schema, path)
@@ -74,19 +75,15 @@ class ParquetReader:
       pq.write_table(table, file, compression="zstd")
 
   def _batches(self, skip: int) -> Iterator[pa.RecordBatch]:
-    for group in range(self._file.num_row_groups):
-      count = self._file.metadata.row_group(group).num_rows
-      if skip >= count:
-        skip -= count
-        continue
-      try:
-        # pyarrow can't form batches of nested dictionaries across row groups.
+    try:
+      # pyarrow can't form batches of nested dictionaries across row groups.
+      for group in range(self._file.num_row_groups):
         for batch in self._file.iter_batches(self._chunk_size, row_groups=[group]):
           skipped = min(skip, len(batch))
           skip -= skipped
           yield batch.slice(skipped)
-      except (pa.ArrowException, OSError) as error:
-        raise files.unreadable(self.path, error) from error
+    except (pa.ArrowException, OSError) as error:
+      raise files.unreadable(self._path, error) from error
 
   def _try(
     self, read: Callable[[pa.Table], Any], chunk: pa.Table, first: int, hint: str
@@ -98,7 +95,7 @@ class ParquetReader:
       if len(chunk) > 1:
         for i in range(len(chunk)):
           self._try(read, chunk.slice(i, 1), first + i, hint)
-      where = files.location(self.path, first)
+      where = files.location(self._path, first)
       raise UserError(f"{where}: cannot be read ({error}); {hint}") from None
 
 

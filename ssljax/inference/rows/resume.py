@@ -5,14 +5,17 @@ after a part is written, so parts and counts agree whenever the process is kille
 """
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ssljax.data.records import files
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import atomic_file, flush
+from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.json_files import write_json
 
 PROGRESS = "progress.json"
@@ -64,13 +67,24 @@ class OutputParts:
     self._saved |= {"parts": number + 1, "counts": counts}
     write_json(self._folder / PROGRESS, self._saved)
 
-  def join(self, merge: Callable[[Iterable[Path], BinaryIO], None]) -> None:
-    """Merges the parts into the output file and removes the folder."""
+  def join(self, schema: pa.Schema | None) -> None:
+    """Joins the parts to the output file and removes the folder.
+
+    Args:
+      schema: of the parts, if they are Parquet files; None for JSONL.
+    """
+    parts = map(self._path, range(self._saved["parts"]))
     joined = self._folder / "joined"  # a kill leaves no file outside the folder
-    with open(joined, "wb") as file:
-      merge(map(self._path, range(self._saved["parts"])), file)
-    flush(joined)
-    os.replace(joined, self._target)
+    with atomic_file(joined) as file:
+      if schema is None:
+        for part in parts:
+          with open(part, "rb") as lines:
+            shutil.copyfileobj(lines, file)
+      else:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+          for part in parts:
+            writer.write_table(files.open_parquet(part).read())
+    joined.replace(self._target)
     shutil.rmtree(self._folder)
 
   def _path(self, number: int) -> Path:

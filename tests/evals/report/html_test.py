@@ -12,7 +12,7 @@ def test_write_report_replaces_nothing_but_reports(tmp_path):
     html.write_report(other, "new")
   assert other.read_text() == "<html><head></head></html>"
   report = tmp_path / "new" / "report.html"
-  page = f"<html><head>{html.MARKS[0].decode()}</head>{{}}</html>"
+  page = f"<html><head><meta {html.MARK.decode()}></head>{{}}</html>"
   html.write_report(report, page.format("first"))
   html.write_report(report, page.format("second \ud83d"))
   assert report.read_text() == page.format("second ?")  # half a surrogate pair
