@@ -94,7 +94,7 @@ def locked(folder: Path) -> Iterator[None]:
         f"--data={folder}: {path} is not writable; change its permissions or copy the "
         "folder to a writable place"
       )
-  with open(folder.parent / f".{folder.name}.lock", "a") as lock:
+  with open(_beside(folder, "lock"), "a") as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -102,18 +102,18 @@ def locked(folder: Path) -> Iterator[None]:
         f"--data={folder}: another run is adding views to it; wait until it has ended"
       ) from None
     if was_swap_interrupted(folder):
-      os.rename(_old(folder), folder)
+      os.rename(_beside(folder, "old"), folder)
     # Delete what killed processes left. mkdtemp added eight characters to the prefix.
-    leftover = re.compile(re.escape(_new_prefix(folder)) + "[a-z0-9_]{8}")
+    leftover = re.compile(re.escape(_beside(folder, "new-").name) + "[a-z0-9_]{8}")
     for path in folder.parent.iterdir():
-      if path == _old(folder) or leftover.fullmatch(path.name):
+      if path == _beside(folder, "old") or leftover.fullmatch(path.name):
         shutil.rmtree(path, ignore_errors=True)
     yield  # the lock ends with the block, or if the process is killed
 
 
 def was_swap_interrupted(folder: Path) -> bool:
   """Whether a process was killed between the renames of `swap`."""
-  return not folder.exists() and _old(folder).exists()
+  return not folder.exists() and _beside(folder, "old").exists()
 
 
 @contextlib.contextmanager
@@ -131,7 +131,7 @@ def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[
     UserError: `folder` can't be replaced (raised before the block begins), the disk is
       full, or another process has changed a file that the block writes.
   """
-  options = {"prefix": _new_prefix(folder), "dir": folder.parent}
+  options = {"prefix": _beside(folder, "new-").name, "dir": folder.parent}
   try:
     with tempfile.TemporaryDirectory(**options, ignore_cleanup_errors=True) as name:
       new = Path(name)
@@ -167,7 +167,7 @@ def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[
 def swap(new: Path, folder: Path) -> None:
   """Exchanges the names of two folders."""
   if not _exchange(new, folder):
-    old = _old(folder)
+    old = _beside(folder, "old")
     os.rename(folder, old)  # `locked` undoes this after a kill before the next rename
     os.rename(new, folder)
     os.rename(old, new)
@@ -278,9 +278,5 @@ def _link_files(folder: Path, new: Path, is_rewritten: Callable[[Path], bool]) -
   return rewritten
 
 
-def _old(folder: Path) -> Path:
-  return folder.parent / f".{folder.name}.old"
-
-
-def _new_prefix(folder: Path) -> str:
-  return f".{folder.name}.new-"
+def _beside(folder: Path, name: str) -> Path:
+  return folder.with_name(f".{folder.name}.{name}")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ssljax.runtime import atomic
 from ssljax.runtime.atomic import atomic_file, atomic_folder, atomic_path
 
 
@@ -55,6 +56,16 @@ def test_a_folder_appears_when_the_block_ends(tmp_path):
   assert names(tmp_path / "folder") == ["a"]
   with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "folder"):
     pass
+
+
+def test_the_files_of_a_folder_are_on_disk_before_it_appears(tmp_path, monkeypatch):
+  flushed = []
+  monkeypatch.setattr(atomic, "flush", lambda path: flushed.append(path.name))
+  with atomic_folder(tmp_path / "folder") as temporary:
+    (temporary / "deep").mkdir()
+    (temporary / "deep" / "a").write_text("a")
+    monkeypatch.setattr(os, "replace", lambda *paths: flushed.append("replace"))
+  assert flushed == ["deep", "a", temporary.name, "replace"]
 
 
 LETTERS = "abcdefgh"
