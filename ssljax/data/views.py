@@ -107,7 +107,7 @@ def _candidates(
   stored = rows.column("views")
   candidates, begin = [], [0]
   for i, pair in enumerate(zip(texts, responses, strict=True)):
-    noisy = [(new_texts[i], new_responses[i]) for new_texts, new_responses in perturbed]
+    noisy = [pairs[i] for pairs in perturbed]
     for kind in kinds:
       if kind == "self":
         candidates.append(pair)

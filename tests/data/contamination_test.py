@@ -15,12 +15,7 @@ def write(folder, **parts):
     (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def command(*flags):
-  return runs.command("ssljax.data.contamination", *map(str, flags))
-
-
-@pytest.mark.parametrize("copies", [False, True])
-def test_the_command_reports_overlaps(tmp_path, copies):
+def test_the_command_reports_overlaps(tmp_path):
   views = [{"kind": "llm", "text": "FIVE", "response": None, "origin": ""}]
   duplicates = [
     {"id": "a", "text": LONG},
@@ -29,7 +24,7 @@ def test_the_command_reports_overlaps(tmp_path, copies):
   ]
   write(
     tmp_path,
-    train=[{"id": "d", "text": "one"}, *(duplicates if copies else [])],
+    train=[{"id": "d", "text": "one"}, *duplicates],
     val=[{"text": "three"}],
     test=[{"text": LONG + " than that"}, {"text": "five"}],
     # Labels and ids of the other set do not matter.
@@ -37,12 +32,13 @@ def test_the_command_reports_overlaps(tmp_path, copies):
   )
   data = tmp_path / "train.jsonl", tmp_path / "val.jsonl", tmp_path / "test.jsonl"
   output = tmp_path / "new" / "found.json"
-  done = command(
+  done = runs.command(
+    "ssljax.data.contamination",
     f"--data={','.join(map(str, data))}",
     f"--against={tmp_path}/other.jsonl",
     f"--output={output}",
   )
-  assert done.returncode == copies, done.stderr
+  assert done.returncode == 1, done.stderr
   lines = [line.strip() for line in done.stdout.splitlines()]
   at = {
     name: i
@@ -50,23 +46,27 @@ def test_the_command_reports_overlaps(tmp_path, copies):
     for name in ("test (", "other")
     if name in line
   }
-  if copies:
-    assert lines[at["test ("] + 2] == "near texts: 1: a = test:1"
-    assert lines[at["test ("] + 3] == "exact views: 1: b = test:2"
-    assert lines[at["other"] + 1] == "exact texts: 1: c = x"
-  assert len(json.loads(output.read_text())) == 3 * copies
+  assert lines[at["test ("] + 2] == "near texts: 1: a = test:1"
+  assert lines[at["test ("] + 3] == "exact views: 1: b = test:2"
+  assert lines[at["other"] + 1] == "exact texts: 1: c = x"
+  assert len(json.loads(output.read_text())) == 3
 
 
-def test_a_train_split_alone_needs_something_to_compare_with(tmp_path):
+def test_no_overlaps(tmp_path, capsys):
+  write(tmp_path, train=[{"text": "one"}], val=[{"text": "two"}], test=[{"text": "a"}])
+  assert contamination.report_overlaps(str(tmp_path), [], 0.6) == []
+  assert capsys.readouterr().out.count("exact texts: 0") == 2
+
+
+def test_a_train_split_alone_needs_something_to_compare_with(tmp_path, capsys):
   folder = tmp_path / "data"
   folder.mkdir()
   write(folder, train=[{"text": LONG}])
   write(tmp_path, other=[{"text": LONG}])
-  done = command(f"--data={folder}", f"--against={tmp_path}/other.jsonl")
-  assert (done.returncode, "exact texts: 1" in done.stdout) == (1, True)
-  done = command(f"--data={folder}")
-  assert done.returncode == 2
-  assert "no validation and no test split" in done.stderr
+  contamination.report_overlaps(str(folder), [f"{tmp_path}/other.jsonl"], 0.6)
+  assert "exact texts: 1" in capsys.readouterr().out
+  with pytest.raises(UserError, match="no validation and no test split"):
+    contamination.report_overlaps(str(folder), [], 0.6)
 
 
 @pytest.mark.parametrize(

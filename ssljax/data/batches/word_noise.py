@@ -98,7 +98,7 @@ def perturb_all(
   responses: Sequence[str | None],
   seed: int,
   candidates: int = 1,
-) -> list[tuple[list[str], list[str | None]]]:
+) -> list[list[tuple[str, str | None]]]:
   """Perturbs every row; candidate c of row r depends on (seed, r, c) and all texts.
 
   Args:
@@ -108,15 +108,15 @@ def perturb_all(
     candidates: number of perturbed copies.
 
   Returns:
-    (texts, responses) for each candidate, n strings each.
+    For each candidate, n pairs (text, response).
   """
   vocabulary = count_words([*texts, *(r for r in responses if r is not None)])
   perturbed = []
   for candidate in range(candidates):
-    new_texts, new_responses = [], []
+    pairs = []
     for row, (text, response) in enumerate(zip(texts, responses, strict=True)):
       rng = np.random.Generator(np.random.PCG64((seed, row, candidate)))
-      new_texts.append(perturb(text, rng, vocabulary))
-      new_responses.append(response and perturb(response, rng, vocabulary))
-    perturbed.append((new_texts, new_responses))
+      new_text = perturb(text, rng, vocabulary)
+      pairs.append((new_text, response and perturb(response, rng, vocabulary)))
+    perturbed.append(pairs)
   return perturbed

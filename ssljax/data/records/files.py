@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +23,6 @@ from ssljax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")  # the first three also with .gz
 BATCH = 8192  # rows that are Python objects at the same time
-
-Item = TypeVar("Item")
 
 
 def stem(path: Path) -> str:
@@ -96,7 +94,7 @@ def read_jsonl_stream(file: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
     raise UserError(f"{name}: cannot be read ({error})") from error
 
 
-def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def chunked(items: Iterable, size: int) -> Iterator[list]:
   """Splits an iterable into lists of `size` items; the last may be shorter."""
   items = iter(items)
   while chunk := list(itertools.islice(items, size)):

@@ -136,15 +136,12 @@ def build_from_files(
         f"{source}: cannot tell what its splits ({', '.join(loaded)}) are for; map "
         "them with --splits=train=NAME,test=NAME"
       )
-    hub_splits = {
-      split: _hub_split(source, loaded, name) for split, name in name_of.items()
-    }
     rows_of = {
-      split: _numbered(f"{source} {split}", hub_split.rows)
-      for split, hub_split in hub_splits.items()
+      part: _numbered(f"{source} {part}", _hub_split(source, loaded, name).rows)
+      for part, name in name_of.items()
     }
     if not labels:  # use the class names that the dataset declares
-      first = next(iter(hub_splits.values()))
+      first = loaded[next(iter(name_of.values()))]
       labels = first.classes.get(columns.get("label", "label"), ())
   dropped, with_views = collections.Counter(), 0
 
