@@ -143,6 +143,10 @@ class Assignment(NamedTuple):
   scalars: Mapping[str, Array] = {}  # more values for metrics.jsonl
   more: Any = ()  # anything else that `learn` needs; leaves have axis 0 of U or B
 
+  def term(self, logits: Array, scale: Array | float = 1.0) -> Term:
+    """The loss term of logits f32 [U, C] that learn the targets."""
+    return Term(cross_entropy(logits, self.target), self.weight, scale)
+
 
 Assign = Callable[[Forward, Batch, State, Clock], tuple[Assignment, State]]
 Learn = Callable[[Forward, Batch, Assignment, Clock], dict[str, Term]]
@@ -247,10 +251,9 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
 
   def terms(labelled, strong, batch, assigned, labelled_weight=1.0):
     labelled_error = cross_entropy(labelled.logits, batch.labelled.label)
-    error = cross_entropy(strong.logits, assigned.target)
     return {
       "labelled": Term(labelled_error, labelled_weight),
-      "unlabelled": Term(error, assigned.weight, scale),
+      "unlabelled": assigned.term(strong.logits, scale),
     }
 
   def loss(forward, batch, state, clock):

@@ -50,9 +50,7 @@ def make(
     cosine = bank.cosine(strong.heads["distance"], assigned.more)
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
-      "unlabelled": Term(
-        cross_entropy(strong.logits, assigned.target), assigned.weight, scale
-      ),
+      "unlabelled": assigned.term(strong.logits, scale),
       "distance": Term(jnp.maximum(cosine, 0.0), assigned.weight, distance),
     }
 

@@ -41,30 +41,24 @@ def make(
     return target, (q.max(-1) >= threshold).astype(jnp.float32)
 
   def assign(forward, batch, state, clock):
+    x, u = batch.labelled.views, batch.unlabelled.views
     unlabelled, labelled = forward(
-      batch.unlabelled.views["weak"],
-      batch.labelled.views["weak"],
-      key=clock.assign_key,
-      gradient=False,
+      u["weak"], x["weak"], key=clock.assign_key, gradient=False
     )
     target, weight = pseudo_label(unlabelled)
     return Assignment(target, weight, more=pseudo_label(labelled)), state
 
   def learn(forward, batch, assigned, clock):
+    x, u = batch.labelled.views, batch.unlabelled.views
     weak, strong, unlabelled = forward(
-      batch.labelled.views["weak"],
-      batch.labelled.views["strong"],
-      batch.unlabelled.views["strong"],
-      key=clock.learn_key,
+      x["weak"], x["strong"], u["strong"], key=clock.learn_key
     )
     control, control_weight = assigned.more
     label = batch.labelled.label
     labelled = cross_entropy(weak.logits, label) + cross_entropy(strong.logits, label)
     return {
       "labelled": Term(labelled / 2),
-      "unlabelled": Term(
-        cross_entropy(unlabelled.logits, assigned.target), assigned.weight, scale
-      ),
+      "unlabelled": assigned.term(unlabelled.logits, scale),
       "control": Term(cross_entropy(strong.logits, control), control_weight, -scale),
     }
 

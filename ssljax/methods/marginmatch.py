@@ -102,7 +102,9 @@ def make(
     )
     if virtual:
       state = redraw(state, clock)
-      position, wrong = find(state.wrong.rows, index)
+      rows = state.wrong.rows
+      position = jnp.searchsorted(rows, index)
+      wrong = rows[jnp.minimum(position, rows.shape[0] - 1)] == index
     else:
       wrong = jnp.zeros(index.shape, bool)
 
@@ -150,11 +152,6 @@ def make(
     starts = (clock.step % steps_of(state, REDRAW) == 0) & ~over
     wrong = jax.lax.cond(starts, draw, lambda wrong: wrong, state.wrong)
     return state._replace(wrong=wrong._replace(rows=jnp.where(over, -1, wrong.rows)))
-
-  def find(rows, index):
-    """Positions of each index in `rows`, i32 [U]; whether `rows` has it, bool [U]."""
-    position = jnp.searchsorted(rows, index)
-    return position, rows[jnp.minimum(position, rows.shape[0] - 1)] == index
 
   def update_cut(state, position, wrong, logits, clock):
     """Updates the virtual class's margins on the wrong rows, and the cut-off if due."""

@@ -66,9 +66,7 @@ def make(
     )
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
-      "unlabelled": Term(
-        cross_entropy(strong.logits, assigned.target), assigned.weight, scale
-      ),
+      "unlabelled": assigned.term(strong.logits, scale),
       "divergence": Term(divergences, assigned.weight, scale),
     }
 

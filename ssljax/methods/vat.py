@@ -86,11 +86,9 @@ def noise(rows, key):
 
 def perturb(texts, change):
   """The texts with `change` added to their word embeddings."""
-  rows = [
-    r._replace(embedding=r.embedding + a)
-    for r, a in zip(texts.rows, change, strict=True)
-  ]
-  return texts._replace(rows=tuple(rows))
+  pairs = zip(texts.rows, change, strict=True)
+  rows = tuple(r._replace(embedding=r.embedding + a) for r, a in pairs)
+  return texts._replace(rows=rows)
 
 
 def unit(rows, change):

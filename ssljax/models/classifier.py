@@ -144,10 +144,6 @@ class Classifier(nn.Module):
       vectors = mean_by_text(hidden, union, 1)[:, 0]
     return self.classify(self.drop(vectors, deterministic))
 
-  def embed(self, ids: Array) -> Array:
-    """Word embeddings: i32 [..., L] -> f32 [..., L, E]."""
-    return self.encoder.embed(ids)
-
   def drop(self, x: Array, deterministic: bool) -> Array:
     if deterministic or self.rate == 0:
       return x

@@ -1,6 +1,7 @@
 """EncoderConfig: reads, checks and writes the config.json of Hugging Face encoders."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -32,23 +33,6 @@ _DEBERTA_DEFAULTS: Mapping[str, Any] = {
   "pooler_hidden_act": "gelu",
 }
 
-_DEBERTA_ONLY = {
-  "embedding_size",
-  "position_biased_input",
-  "relative_attention",
-  "pos_att_type",
-  "position_buckets",
-  "max_relative_positions",
-  "share_att_key",
-  "norm_rel_ebd",
-  "conv_kernel_size",
-  "conv_groups",
-  "conv_act",
-  "pooler_hidden_act",
-  "pooler_dropout",
-}
-
-
 _Rate = Annotated[float, options.Range(0.0, 0.998)]  # 1 would drop everything
 
 
@@ -68,10 +52,13 @@ class EncoderConfig:
   max_position_embeddings: Count = 512
   type_vocab_size: Natural = 2  # 0 for no token types
   pad_token_id: int = 0
-  embedding_size: Natural = 0  # 0 for hidden_size
   hidden_dropout_prob: _Rate = 0.1
   attention_probs_dropout_prob: _Rate = 0.1
-  # DeBERTa only
+  # Head of ForSequenceClassification
+  classifier_dropout: float | None = None  # None for hidden_dropout_prob
+  labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+  # DeBERTa only, to the end
+  embedding_size: Natural = 0  # 0 for hidden_size
   position_biased_input: bool = True  # adds absolute positions to the input
   relative_attention: bool = False
   pos_att_type: tuple[str, ...] = ()  # of "c2p", "p2c"
@@ -82,14 +69,31 @@ class EncoderConfig:
   conv_kernel_size: Natural = 0  # 0 for no convolution
   conv_groups: int = 1
   conv_act: str = "tanh"
-  # Head of ForSequenceClassification
   pooler_hidden_act: str = "tanh"
   pooler_dropout: float = 0.0
-  classifier_dropout: float | None = None  # None for hidden_dropout_prob
-  labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
 
   def __post_init__(self):
-    self._check()
+    values = {**vars(self), "classifier_dropout": self.head_dropout}
+    scalars = {k: value for k, value in values.items() if not isinstance(value, tuple)}
+    try:
+      options.check(_OPTIONS, scalars)
+    except ValueError as error:
+      raise UserError(str(error)) from None
+    if self.hidden_size % self.num_attention_heads:
+      raise UserError(
+        f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads"
+        f" {self.num_attention_heads}"
+      )
+    if self.pos_att_type and not self.relative_attention:
+      raise UserError("pos_att_type needs relative_attention=true")
+    if self.relative_attention and 0 < self.position_buckets < 4:
+      raise UserError(f"position_buckets={self.position_buckets} must be at least 4")
+    size, groups = self.conv_kernel_size, self.conv_groups
+    if size and (size % 2 == 0 or groups < 1 or self.hidden_size % groups):
+      raise UserError(
+        f"conv_kernel_size {size} with conv_groups {groups}: the kernel size must be"
+        f" odd, and the groups must divide hidden_size {self.hidden_size}"
+      )
     if not self.embedding_size:
       object.__setattr__(self, "embedding_size", self.hidden_size)
     if self.max_relative_positions < 1:
@@ -124,29 +128,6 @@ class EncoderConfig:
       return self.hidden_dropout_prob
     return self.classifier_dropout
 
-  def _check(self):
-    values = {**vars(self), "classifier_dropout": self.head_dropout}
-    scalars = {k: value for k, value in values.items() if not isinstance(value, tuple)}
-    try:
-      options.check(_OPTIONS, scalars)
-    except ValueError as error:
-      raise UserError(str(error)) from None
-    if self.hidden_size % self.num_attention_heads:
-      raise UserError(
-        f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads"
-        f" {self.num_attention_heads}"
-      )
-    if self.pos_att_type and not self.relative_attention:
-      raise UserError("pos_att_type needs relative_attention=true")
-    if self.relative_attention and 0 < self.position_buckets < 4:
-      raise UserError(f"position_buckets={self.position_buckets} must be at least 4")
-    size, groups = self.conv_kernel_size, self.conv_groups
-    if size and (size % 2 == 0 or groups < 1 or self.hidden_size % groups):
-      raise UserError(
-        f"conv_kernel_size {size} with conv_groups {groups}: the kernel size must be"
-        f" odd, and the groups must divide hidden_size {self.hidden_size}"
-      )
-
 
 _OPTIONS = options.describe(EncoderConfig)
 _OPTIONS |= {
@@ -154,6 +135,7 @@ _OPTIONS |= {
   for name in ("hidden_act", "conv_act", "pooler_hidden_act")
 }
 _OPTIONS["classifier_dropout"] = _OPTIONS["hidden_dropout_prob"]
+_DEBERTA_ONLY = {*itertools.dropwhile(lambda name: name != "embedding_size", _OPTIONS)}
 
 
 def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:

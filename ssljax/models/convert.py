@@ -51,10 +51,10 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
   source = resolve(folder_or_name, pickled=True)
   config = hf.read_config(source)
   files = hf.weight_files(source, *hf.PICKLED)
-  if not files and hf.weight_files(source):
-    raise UserError(f"{source}: already has safetensors; use this folder as it is")
   if not files:
-    raise UserError(f"{source}: no {hf.PICKLED[0]} to convert")
+    raise UserError(
+      f"{source}: no {hf.PICKLED[0]} to convert; use a folder with safetensors as it is"
+    )
   tensors = {}
   for file in files:
     try:

@@ -101,7 +101,7 @@ class ModelForward:
     return self.model.apply(params, a, mix, False, rngs=rngs, method="mix")
 
   def embed(self, texts: Texts) -> Texts:
-    embed = lambda ids: self.model.apply({"params": self.params}, ids, method="embed")
-    return texts._replace(
-      rows=tuple(rows._replace(embedding=embed(rows.ids)) for rows in texts.rows)
-    )
+    embed = lambda model, ids: model.encoder.embed(ids)
+    apply = lambda ids: self.model.apply({"params": self.params}, ids, method=embed)
+    rows = tuple(rows._replace(embedding=apply(rows.ids)) for rows in texts.rows)
+    return texts._replace(rows=rows)

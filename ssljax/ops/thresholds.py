@@ -53,11 +53,8 @@ def learned_update(
   old = state.label[index]
   confident = use & (probability.max(-1) >= threshold)
   new = jnp.where(confident, probability.argmax(-1).astype(jnp.int32), old)
-  classes = state.count.shape[0]
-
-  def count(label):  # one_hot(-1) is a row of zeros
-    return jax.nn.one_hot(label, classes, dtype=jnp.int32).sum(0)
-
+  one_hot = lambda label: jax.nn.one_hot(label, state.count.shape[0], dtype=jnp.int32)
+  count = lambda label: one_hot(label).sum(0)  # of -1: a row of zeros
   counts = state.count + count(new) - count(old)
   return Learned(state.label.at[index].set(new), counts)
 

@@ -174,16 +174,12 @@ def hidden_labels_are_not_used(run: TinyRun) -> None:
 
 def jit_on_eight_devices_agrees(run: TinyRun) -> None:
   """Eight devices under jit give the results of one."""
-  _check_devices(run, "jit")
+  _check_same(run.run(range(4)), run.run(range(4), devices=run.devices(DEVICES)))
 
 
 def pmap_on_eight_devices_agrees(run: TinyRun) -> None:
   """Eight devices under pmap give the results of one."""
-  _check_devices(run, "pmap")
-
-
-def _check_devices(run: TinyRun, parallel: str) -> None:
-  devices = run.devices(DEVICES, parallel)
+  devices = run.devices(DEVICES, "pmap")
   _check_same(run.run(range(4)), run.run(range(4), devices=devices))
 
 

@@ -113,7 +113,7 @@ def test_errors(pickled, tmp_path, capsys, monkeypatch):
   with pytest.raises(UserError, match=r"no pytorch_model.bin to convert"):
     convert(pickled, target)
   save_params(pickled, CONFIG, make(CONFIG)[1])
-  with pytest.raises(UserError, match="already has safetensors"):
+  with pytest.raises(UserError, match="use a folder with safetensors as it is"):
     convert(pickled, target)
   with pytest.raises(UserError, match="exists and is not empty"):
     convert(pickled, pickled)
