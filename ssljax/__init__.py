@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.api import TrainingResult as TrainingResult
-  from ssljax.api import evaluate as evaluate
   from ssljax.api import load_config as load_config
-  from ssljax.api import predict as predict
   from ssljax.api import train as train
   from ssljax.batch import Batch as Batch
   from ssljax.batch import Labelled as Labelled
@@ -27,6 +25,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.batch import Unlabelled as Unlabelled
   from ssljax.errors import RunError as RunError
   from ssljax.errors import UserError as UserError
+  from ssljax.evaluate import evaluate as evaluate
   from ssljax.inference.classifier import SafetyClassifier as SafetyClassifier
   from ssljax.method import Assignment as Assignment
   from ssljax.method import Clock as Clock
@@ -43,15 +42,18 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.method import consistency as consistency
   from ssljax.method import cross_entropy as cross_entropy
   from ssljax.models import load_encoder as load_encoder
+  from ssljax.predict import predict as predict
 
 _MODULES = {
-  "api": "TrainingResult evaluate load_config predict train",
+  "api": "TrainingResult load_config train",
   "batch": "Batch Labelled Rows Texts Unlabelled",
   "errors": "RunError UserError",
+  "evaluate": "evaluate",
   "inference.classifier": "SafetyClassifier",
   "method": "Assignment Clock Evidence Forward Head Method Needs Outputs Rule Sizes "
   "Term assign_then_learn consistency cross_entropy",
   "models": "load_encoder",
+  "predict": "predict",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

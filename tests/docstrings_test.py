@@ -11,9 +11,11 @@ from tests import old_files
 MODULES = [
   "ssljax.api",
   "ssljax.evals.classification",
+  "ssljax.evaluate",
   "ssljax.inference.classifier",
   "ssljax.methods",
   "ssljax.models",
+  "ssljax.predict",
 ]
 
 
