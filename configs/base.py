@@ -28,10 +28,17 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
   config.name = method.rpartition(".")[2]
   if task == "response":
     config.update(keys.RESPONSE)
-  for key, name, package in (
-    ("method", method, methods),
-    ("wrapper", wrapper, wrappers),
-  ):
-    keywords = package.defaults(name)
-    config[key] = ml_collections.ConfigDict({"name": name, **keywords})
+  choose(config, "method", method)
+  choose(config, "wrapper", wrapper)
   return config
+
+
+def choose(config: ml_collections.ConfigDict, key: str, name: str) -> None:
+  """Sets the method or the wrapper. A new one has the defaults of its keywords.
+
+  Args:
+    key: "method" or "wrapper".
+  """
+  if config.get(key, {}).get("name") != name:
+    package = {"method": methods, "wrapper": wrappers}[key]
+    config[key] = ml_collections.ConfigDict({"name": name, **package.defaults(name)})

@@ -1,21 +1,28 @@
 """Runs a program with absl flags; a user's mistake is one line and exit code 2."""
 
-import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import ml_collections
 from absl import app, flags, logging
+from ml_collections import config_flags
 
-from ssljax import config_files, options
+from ssljax import config_files
+from ssljax.config import MODULES
 from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, UserError
+
+# Gives the entry `key` of a config another name, with its keywords.
+Choose = Callable[[ml_collections.ConfigDict, str, str], None]
 
 
 def run(
-  main: Callable[..., int | None], positional: bool = False, configs: str = ""
+  main: Callable[..., int | None],
+  positional: bool = False,
+  configs: str = "",
+  choose: Choose | None = None,
 ) -> None:
   """Parses the flags, runs `main()` and exits with what it returns (None is 0).
 
@@ -23,11 +30,13 @@ def run(
     main: the program; with `positional` it gets the arguments that are not flags.
     positional: accept such arguments.
     configs: the kind of config that --config names, see `config_files.folder`.
+    choose: called for a flag --config.KEY.name=NAME, since it changes which flags
+      --config.KEY.KEYWORD there are.
   """
   _quiet()
   app.run(
     lambda argv: guarded(main, argv, positional),
-    flags_parser=lambda argv: _parse(argv, configs),
+    flags_parser=lambda argv: _parse(argv, configs, choose),
   )
 
 
@@ -53,45 +62,46 @@ def guarded(
     sys.exit(INTERRUPTED)
 
 
-def _parse(argv: Sequence[str], configs: str) -> list[str]:
-  words = normalized(argv[1:])
-  sources = [word for word in words if word.startswith("--config=")]
-  rest = [word for word in words if word not in sources]
-  for word in rest:
-    for key in ("method", "wrapper"):
-      if word.startswith(f"--config.{key}="):
-        _stop(f"{word}: set --config.{key}.name={word.partition('=')[2]}")
-  if len(sources) > 1:
-    _stop(f"--config is given {len(sources)} times: {' '.join(sources)}; give it once")
-  with contextlib.ExitStack() as stack:
-    if sources:
-      try:
-        path, argument = config_files.find(sources[0].partition("=")[2], configs)
-        config_files.load(path, argument)  # its mistakes become one line
-      except UserError as error:
-        _stop(str(error))
-      # The config comes first: its keys are known once it is loaded.
-      rest.insert(0, f"--config={path}" + (f":{argument}" if argument else ""))
-      stack.enter_context(config_files.importing_neighbours(path))
-    sys.argv = [argv[0], *rest]  # ml_collections reads sys.argv as well
-    return _parse_flags(sys.argv)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str]:
+  """Parses the flags; FLAGS.config becomes the config with the keys that flags set."""
   try:
-    rest = flags.FLAGS(argv)
-    if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-      flags.FLAGS.config.keys()  # only this loads the config
+    words = flags.FLAGS.read_flags_from_files(_normalized(argv[1:]), force_gnu=False)
+    sources = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
+    if not sources:
+      return flags.FLAGS([argv[0], *words])
+    if len(sources) > 1:
+      raise UserError(f"--config is given twice: {', '.join(sources)}; give it once")
+    keys = [word for word in words if re.match(r"--(no)?config\.", word)]
+    rest = flags.FLAGS([argv[0], *(word for word in words if word not in keys)])
+    config = config_files.load(*config_files.find(sources[0], configs))
+    flags.FLAGS.config = _with_flags(config, keys, choose)
     return rest
-  except flags.Error as error:
+  except UserError as error:
+    _stop(str(error))
+  except (flags.Error, TypeError, ValueError) as error:
     _stop(f"{error} (--help lists the flags)")
-  except (AttributeError, KeyError):
-    _stop(_unknown_key(argv))
-  except (TypeError, ValueError) as error:
-    _stop(f"bad config value: {error}")
 
 
-def normalized(words: Sequence[str]) -> list[str]:
+def _with_flags(
+  config: ml_collections.ConfigDict, words: Sequence[str], choose: Choose | None
+) -> ml_collections.ConfigDict:
+  """The config with the keys that `--config.KEY=VALUE` sets."""
+  settings = [word.partition("=")[::2] for word in words]
+  paths = [name.split(".")[1:] for name, _ in settings]
+  for path, (_, value) in zip(paths, settings, strict=True):
+    if choose and path[0] in MODULES and path[1:] == ["name"]:
+      choose(config, path[0], value)  # before its keywords
+  for path, (name, value) in zip(paths, settings, strict=True):
+    if isinstance(config_files.get_value(config, path), ml_collections.ConfigDict):
+      raise UserError(f"{name}={value}: set {name}.name={value}")
+  values = flags.FlagValues()
+  argv = ["", *words]
+  config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+  values(argv)
+  return values.config
+
+
+def _normalized(words: Sequence[str]) -> list[str]:
   """The words with every `-config.key value` written as `--config.key=value`."""
   normalized, rest = [], list(words)
   while rest:
@@ -103,35 +113,6 @@ def normalized(words: Sequence[str]) -> list[str]:
         word = f"{word}={rest.pop(0)}"
     normalized.append(word)
   return normalized
-
-
-def _unknown_key(argv: Sequence[str]) -> str:
-  """The message for a flag --config.KEY whose key the config does not have."""
-  # The config without any changed key; ml_collections reads sys.argv as well.
-  sys.argv = [w for w in argv if not w.startswith(("--config.", "-config."))]
-  flags.FLAGS(sys.argv)
-  for word in argv:
-    name = word.lstrip("-").partition("=")[0]
-    if not name.startswith("config."):
-      continue
-    keys, place = flags.FLAGS.config, "--config"
-    for key in name.split(".")[1:]:
-      known = list(keys.keys()) if isinstance(keys, ml_collections.ConfigDict) else []
-      if key not in known:
-        return f"unknown config key --{name}{_hint(place, key, known, keys)}"
-      keys, place = keys[key], f"{place}.{key}"
-  return "unknown config key (--list_keys lists them)"
-
-
-def _hint(place: str, key: str, known: Sequence[str], keys: Any) -> str:
-  if not known:
-    return f"; {place} is a value and has no keys"
-  names = [name for name in known if name != "name"]
-  if place == "--config.wrapper" and not keys["name"]:
-    return "; a wrapper and its keywords are chosen by --config=METHOD:prompt+WRAPPER"
-  if place in ("--config.method", "--config.wrapper") and not names:
-    return f"; {keys['name']} has no keywords"
-  return options.nearest(key, names)
 
 
 def _stop(message: str, code: int = MISTAKE) -> None:

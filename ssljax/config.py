@@ -140,11 +140,9 @@ def validate(config: Mapping[str, Any]) -> None:
   for key in config:
     if key not in known:
       raise UserError(f"unknown config key --config.{key}{options.nearest(key, known)}")
-  missing = sorted(known.difference(config))
-  if missing:
-    more = f" and {len(missing) - 5} more keys" if len(missing) > 5 else ""
+  if missing := known.difference(config):
     raise UserError(
-      f"the config lacks {', '.join(missing[:5])}{more}; start it from "
+      f"the config lacks {', '.join(sorted(missing))}; start it from "
       "ssljax.configs.base.get_config(METHOD), or set the keys"
     )
   for key in MODULES:
@@ -162,9 +160,8 @@ def validate(config: Mapping[str, Any]) -> None:
     options.check(KEYS, {key: config[key] for key in KEYS})
   except ValueError as error:
     raise UserError(f"--config.{error}") from None
-  for key in ("dropout", "ema"):
-    if config[key] == 1:
-      raise UserError(f"--config.{key}={config[key]}: it must be below 1")
+  if config["ema"] == 1:
+    raise UserError(f"--config.ema={config['ema']}: it must be below 1")
   # Dropout draws one byte per entry: see models/dropout.py.
   if config["dropout"] > 0 and not 0 < round(256 * config["dropout"]) < 256:
     raise UserError(

@@ -5,7 +5,7 @@ import importlib.machinery
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,27 @@ def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
   return config
 
 
+def get_value(
+  config: ml_collections.ConfigDict, path: Sequence[str], place: str = "--config"
+) -> Any:
+  """The value of a key, such as ["method", "threshold"].
+
+  Raises:
+    UserError: no such key; the message has the nearest one, or all of them.
+  """
+  value = config
+  for key in path:
+    keys = value.keys() if isinstance(value, ml_collections.ConfigDict) else []
+    if key not in keys:
+      owner = f"{place}.name={value.name!r}" if keys else f"{place}={value!r}"
+      hint = options.nearest(key, {*keys} - {"name"}) or f"; {owner} has no keys"
+      raise UserError(f"unknown config key {place}.{key}{hint}")
+    value, place = value[key], f"{place}.{key}"
+  return value
+
+
 def update(
-  config: ml_collections.ConfigDict, changes: Mapping[str, Any], prefix: str = ""
+  config: ml_collections.ConfigDict, changes: Mapping[str, Any], place: str = "--config"
 ) -> None:
   """Sets keys of a config; a key whose value has keys takes a mapping.
 
@@ -85,21 +104,18 @@ def update(
     UserError: no such key, or a value of another type.
   """
   for key, value in changes.items():
-    if key not in config:
-      raise UserError(
-        f"unknown config key {prefix}{key}{options.nearest(key, config.keys())}"
-      )
-    if isinstance(config[key], ml_collections.ConfigDict):
+    old = get_value(config, [key], place)
+    if isinstance(old, ml_collections.ConfigDict):
       if not isinstance(value, Mapping):
-        raise UserError(f"config key {prefix}{key}={value!r}: give a mapping of keys")
-      update(config[key], value, f"{prefix}{key}.")
+        raise UserError(f"{place}.{key}={value!r}: give a mapping of keys")
+      update(old, value, f"{place}.{key}")
       continue
-    if isinstance(config[key], tuple) and isinstance(value, str | list):
+    if isinstance(old, tuple) and isinstance(value, str | list):
       value = tuple(value.split(",") if isinstance(value, str) else value)
     try:
       config[key] = value
     except TypeError as error:
-      raise UserError(f"config key {prefix}{key}={value!r}: {error}") from None
+      raise UserError(f"{place}.{key}={value!r}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 
 REQUIRED = inspect.Parameter.empty  # the default of an option that must be given
+_KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 
 
 class Option(NamedTuple):
@@ -97,28 +98,8 @@ def check(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
     ValueError: "name=value: what is accepted".
   """
   for name, value in values.items():
-    problem = _problem(options[name], value)
-    if problem:
+    if problem := _problem(options[name], value):
       raise ValueError(f"{name}={value!r}: {problem}")
-
-
-def parse(option: Option, text: str) -> Any:
-  """The value that `text` stands for on the command line.
-
-  Raises:
-    ValueError: it isn't of the option's type.
-  """
-  if option.type is bool:
-    if text.lower() not in ("true", "false"):
-      raise ValueError(f"{option.name}={text}: it must be true or false")
-    return text.lower() == "true"
-  if option.type in (int, float):
-    try:
-      return option.type(text)
-    except ValueError:
-      kind = "an integer" if option.type is int else "a number"
-      raise ValueError(f"{option.name}={text}: it must be {kind}") from None
-  return tuple(text.split(",")) if _is_tuple(option) else text
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -132,7 +113,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def listing(options: Mapping[str, Option], prefix: str = "") -> list[str]:
   """A line for each option: name and default, meaning, accepted values."""
-  left = [f"{prefix}{name}={show(option.default)}" for name, option in options.items()]
+  left = [
+    f"{prefix}{name}={as_flag(option.default)}" for name, option in options.items()
+  ]
   width = max(map(len, left), default=0)
   return [
     f"{start:{width}}  {option.meaning and f'{option.meaning} '}({option.accepts})"
@@ -140,7 +123,7 @@ def listing(options: Mapping[str, Option], prefix: str = "") -> list[str]:
   ]
 
 
-def show(value: Any) -> str:
+def as_flag(value: Any) -> str:
   """A value as one types it on the command line."""
   if value is REQUIRED:
     return "REQUIRED"
@@ -150,49 +133,41 @@ def show(value: Any) -> str:
 
 
 def _option(name: str, hint: Any, default: Any) -> Option:
-  range_, meaning, absent = None, "", default
-  if typing.get_origin(hint) is Annotated:
-    for item in hint.__metadata__:
-      if isinstance(item, Range):
-        range_ = item
-      elif isinstance(item, Absent):
-        absent = item.value
-      elif isinstance(item, str):
-        meaning = item
-    hint = typing.get_args(hint)[0]
-  choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-  if choices:
-    hint = type(choices[0])
-  return Option(name, hint, default, range_, choices, meaning, absent)
+  notes = {type(note): note for note in getattr(hint, "__metadata__", ())}
+  kind = typing.get_args(hint)[0] if notes else hint
+  choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+  return Option(
+    name,
+    type(choices[0]) if choices else kind,
+    default,
+    notes.get(Range),
+    choices,
+    notes.get(str, ""),
+    notes.get(Absent, Absent(default)).value,
+  )
 
 
 def _problem(option: Option, value: Any) -> str:
   """What is wrong with a value; "" if nothing is."""
   if option.choices:
-    return "" if value in option.choices else f"it is one of {_listed(option.choices)}"
-  if option.type is bool and not isinstance(value, bool):
-    return "it must be true or false"
-  if option.type in (int, float):
-    kinds = int if option.type is int else int | float
-    if isinstance(value, bool) or not isinstance(value, kinds):
-      return f"it must be {'an integer' if option.type is int else 'a number'}"
-    if option.range and not option.range.least <= value <= option.range.most:
-      return f"it must be {_bounds(option.range)}"
-    if not math.isfinite(value):
-      return "it must be finite"
-  if option.type is str and not isinstance(value, str):
-    return "it must be a string"
-  if _is_tuple(option) and not (
+    accepted = ", ".join(map(str, option.choices))
+    return "" if value in option.choices else f"it is one of {accepted}"
+  if option.type in _KINDS:
+    kinds = int | float if option.type is float else option.type
+    # True and False are integers as well.
+    if not isinstance(value, kinds) or isinstance(value, bool) != (option.type is bool):
+      return f"it must be {_KINDS[option.type]}"
+  if option.range and not option.range.least <= value <= option.range.most:
+    return f"it must be {_bounds(option.range)}"
+  if option.type is float and not math.isfinite(value):
+    return "it must be finite"
+  if typing.get_origin(option.type) is tuple and not (
     isinstance(value, tuple | list)
     and value
     and all(isinstance(item, str) and item for item in value)
   ):
     return f"give one name or several, {option.name}=\"('first','second')\""
   return ""
-
-
-def _is_tuple(option: Option) -> bool:
-  return typing.get_origin(option.type) is tuple
 
 
 def _type_name(kind: Any) -> str:
@@ -208,7 +183,3 @@ def _bounds(limits: Range) -> str:
   if math.isinf(limits.most):
     return f"{limits.least:g} or more"
   return f"{limits.least:g} to {limits.most:.10g}"
-
-
-def _listed(choices: Iterable[Any]) -> str:
-  return ", ".join(map(str, choices))

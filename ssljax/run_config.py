@@ -24,28 +24,11 @@ def read(workdir: Path) -> dict[str, Any]:
   Raises:
     UserError: the folder holds no run.
   """
-  path = workdir / "config.json"
-  advice = "give the --workdir of a run"
-  try:
-    config = json.loads(path.read_text(encoding="utf-8"))
-  except (FileNotFoundError, NotADirectoryError):
-    raise UserError(f"{workdir}: no run here (no config.json); {advice}") from None
-  except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
-    raise UserError(f"{path}: cannot be read ({error}); {advice}") from None
-  if not isinstance(config, dict) or "resolved" not in config:
-    raise UserError(f"{path}: not the config.json of a run; {advice}")
-  return complete(config)
-
-
-def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
-  """A saved config with the keys that are newer than the run."""
-  saved = {"wrapper": {"name": ""}, **saved}
-  absent = {name: option.absent for name, option in KEYS.items()}
-  completed = {**absent, **saved}
+  saved = _read_saved(workdir)
+  config = _absent(KEYS) | saved
   for module, described in _keywords(saved).items():
-    absent = {name: option.absent for name, option in described.items()}
-    completed[module] = {**absent, **saved[module]}
-  return completed
+    config[module] = _absent(described) | saved[module]
+  return config
 
 
 def continued(
@@ -59,30 +42,31 @@ def continued(
   Returns:
     The config, and a line for each key whose value is not that of `config`.
   """
-  path = workdir / "config.json"
-  if not path.exists():
-    return dict(config), []
-  complete_config = read(workdir)
-  saved = json.loads(path.read_text(encoding="utf-8"))
   result, notes = dict(config), []
-  groups = [("", KEYS)] + [(f"{m}.", d) for m, d in _keywords(config).items()]
-  for prefix, described in groups:
-    module = prefix.rstrip(".")
-    there = saved.get(module, {}) if module else saved
-    values = dict(result[module]) if module else result
-    if module and there.get("name") != values["name"]:
-      continue  # another method: `difference` will say so
-    old = complete_config[module] if module else complete_config
-    for name, option in described.items():
-      newer = name not in there and old.get(name, option.default) != option.default
-      if newer and values.get(name, option.default) == option.default:
-        values[name] = old[name]
-        notes.append(
-          f"{prefix}{name}={options.show(old[name])}: the run was started by a version "
-          "without this key and keeps its behaviour"
-        )
+  if not (workdir / "config.json").exists():
+    return result, notes
+  saved, complete = _read_saved(workdir), read(workdir)
+  for module, described in ({"": KEYS} | _keywords(config)).items():
+    there, old, new = (c[module] if module else c for c in (saved, complete, config))
+    if there.get("name") != new["name"]:
+      continue  # `difference` will say so
+    # With --config=A --config.method.name=B, version 0.1.0 gave B the defaults of A.
+    other_defaults = bool(module) and not described.keys() <= there.keys()
+    kept = {
+      name: old[name]
+      for name, option in described.items()
+      if (name not in there or other_defaults)
+      and _plain(new[name]) == _plain(option.default) != _plain(old[name])
+    }
     if module:
-      result[module] = values
+      result[module] = {**new, **kept}
+    else:
+      result |= kept
+    notes += [
+      f"{f'{module}.' if module else ''}{name}={options.as_flag(value)}: an older "
+      "version started the run, which keeps its behaviour"
+      for name, value in kept.items()
+    ]
   return result, notes
 
 
@@ -103,6 +87,25 @@ def difference(
     elif prefix + key not in FREE and _plain(a) != _plain(b):
       differences.append(f"{prefix}{key}: {a!r} there, {b!r} now")
   return differences
+
+
+def _read_saved(workdir: Path) -> dict[str, Any]:
+  path = workdir / "config.json"
+  advice = "give the --workdir of a run"
+  try:
+    config = json.loads(path.read_text(encoding="utf-8"))
+  except (FileNotFoundError, NotADirectoryError):
+    raise UserError(f"{workdir}: no run here (no config.json); {advice}") from None
+  except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
+    raise UserError(f"{path}: cannot be read ({error}); {advice}") from None
+  if not isinstance(config, dict) or "resolved" not in config:
+    raise UserError(f"{path}: not the config.json of a run; {advice}")
+  return {"wrapper": {"name": ""}, **config}
+
+
+def _absent(described: Mapping[str, Option]) -> dict[str, Any]:
+  """The values that options have in a saved config without them."""
+  return {name: option.absent for name, option in described.items()}
 
 
 def _keywords(config: Mapping[str, Any]) -> dict[str, dict[str, Option]]:

@@ -40,12 +40,10 @@ def make_devices(
     devices: by default, all devices of all processes.
 
   Raises:
-    UserError: an unknown mode, or fsdp does not divide the number of devices.
+    UserError: fsdp does not divide the number of devices, or parallel is "pmap".
   """
   devices = np.array(jax.devices() if devices is None else devices)
-  if parallel not in ("jit", "pmap"):
-    raise UserError(f"--config.parallel={parallel!r} must be jit or pmap")
-  if fsdp < 1 or len(devices) % fsdp:
+  if len(devices) % fsdp:
     raise UserError(
       f"--config.fsdp={fsdp} must divide the number of devices, {len(devices)}"
     )
@@ -53,9 +51,9 @@ def make_devices(
     raise UserError(f"--config.fsdp={fsdp} needs --config.parallel=jit")
   shape, types = (len(devices) // fsdp, fsdp), (AxisType.Auto,) * 2
   mesh = jax.make_mesh(shape, ("data", "fsdp"), types, devices=list(devices))
-  order = list(mesh.devices.flat)
-  mine = tuple(i for i, d in enumerate(order) if d.process_index == jax.process_index())
-  return Devices(mesh, parallel, len(order), mine)
+  process = jax.process_index()
+  mine = [i for i, d in enumerate(mesh.devices.flat) if d.process_index == process]
+  return Devices(mesh, parallel, len(devices), tuple(mine))
 
 
 def state_shardings(state: Any, devices: Devices) -> Any:

@@ -1,7 +1,6 @@
 """A training run from top to bottom: build, restore, loop, choose, evaluate, write."""
 
 import importlib.metadata
-import json
 import math
 import os
 import signal
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ssljax import run_config
+from ssljax import methods, run_config, wrappers
 from ssljax.config import method_name
 from ssljax.data.datasets import EvalSet
 from ssljax.data.sources.build import resolve_data
@@ -34,7 +33,6 @@ from ssljax.training.timing import StepTimer
 
 CHECKPOINT_SECONDS = 60.0  # of work that a kill may cost, if checkpoint_every is 0
 IDLE = "no pseudo-label counted at any step (mask_rate 0); see steps and threshold"
-EVALUATED = ("validation", "test")
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
@@ -55,12 +53,19 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     RunError: a loss that is not finite.
   """
   leader = jax.process_index() == 0
-  note = _printer(leader)
+
+  def note(*lines: str) -> None:
+    if leader and lines:
+      print(*lines, sep="\n", flush=True)
+
+  config = {
+    **config,
+    "method": methods.complete(config["method"]),
+    "wrapper": wrappers.complete(config["wrapper"]),
+  }
   config, kept = run_config.continued(workdir, config)
-  for line in kept:
-    note(line)
-  requested = {**config, "data": resolve_data(config["data"])}
-  folder.claim(workdir, json.loads(json.dumps(requested)))
+  note(*kept)
+  folder.claim(workdir, {**config, "data": resolve_data(config["data"])})
   result = None if config["dry_run"] else folder.read_result(workdir)
   if result:
     note(f"{workdir} holds this run, finished: {folder.summary(result)}")
@@ -71,34 +76,32 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   # Read the data, build model, method and compiled steps.
   job = assemble(config)
   config, data, steps = job.config, job.data, job.steps
-  for line in (*data.notes, *preview.summary(job)):
-    note(line)
+  note(*data.notes, *preview.summary(job))
   folder.claim(workdir, job.resolved)  # now the data must be the same as well
   if config["dry_run"]:
-    for line in preview.dry_run(job):
-      note(line)
+    note(*preview.dry_run(job))
     return 0
-  _barrier("claimed")  # before any process writes
+  multihost_utils.sync_global_devices("claimed")  # before any process writes
   if leader:
     folder.start(workdir, job.resolved)
-  _barrier("started")
+  multihost_utils.sync_global_devices("started")
   note(f"workdir {workdir}")
 
   # The state: from the newest good checkpoint, otherwise the pretrained one.
-  checkpoints = checkpoint.Checkpoints(workdir / "checkpoints")
+  checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", clean=True)
   restored = checkpoints.restore(job.state)
-  for line in checkpoints.notes:
-    note(line)
+  note(*checkpoints.notes)
   if restored:
     state, meta, start = restored
     note(f"resumed at step {start}")
   else:
     state = job.first()
     meta, start = {"best": None, "stale": 0, "seconds": 0.0, "window": []}, 0
-  writer = metrics.Writer(workdir, start if restored else None, leader)
+  writer = metrics.Writer(workdir, start, leader)
   progress = Progress(steps["steps"], "step", initial=start, active=leader)
   timer = StepTimer(meta["window"])
   began = time.perf_counter() - meta["seconds"]
+  texts = job.sizes.batch + job.sizes.unlabelled_batch  # per step
   compiled: set[str] = set()  # shapes of batches
   saved_at, save_every = start, config["checkpoint_every"]
   best, stale, stopped = meta["best"], meta["stale"], meta.get("stopped", False)
@@ -115,7 +118,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     checkpoints.save(t, state, meta, value)
 
   def report() -> None:
-    values = list(timer.fetch())
+    values = timer.fetch()
     line = timer.line()
     writer.write(t, "train", line)  # also if the loss is not finite
     _require_finite(values, checkpoints, workdir)
@@ -129,14 +132,14 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   with _stop_signals() as stop:
     while t < steps["steps"] and not stopped:
       batch, hidden = next(batches)
-      shape, counts = preview.shape_of(batch), _token_counts(batch)
-      new_shape = shape not in compiled
-      if new_shape:
+      shape, (tokens, row_tokens) = preview.shape_of(batch), preview.real_tokens(batch)
+      if shape not in compiled:
         timer.pause()
       state, values = job.train_step(state, *job.put(batch, hidden))
       t += 1
-      timer.add(values, {"step": t, **counts})
-      if new_shape:
+      counts = {"step": t, "texts": texts, "tokens": tokens, "row_tokens": row_tokens}
+      timer.add(values, counts)
+      if shape not in compiled:
         compiled.add(shape)
         timer.pause()
         timer.resume()
@@ -144,7 +147,8 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       if t % config["log_every"] == 0 or t == steps["steps"]:
         report()
       if not save_every and timer.first_seconds is not None:
-        save_every = _agreed(max(1, int(CHECKPOINT_SECONDS / timer.first_seconds)))
+        save_every = max(1, int(CHECKPOINT_SECONDS / timer.first_seconds))
+        save_every = int(multihost_utils.broadcast_one_to_all(np.int32(save_every)))
 
       value = None
       if t % steps["eval_every"] == 0 or t == steps["steps"]:
@@ -166,7 +170,10 @@ def run(config: dict[str, Any], workdir: Path) -> int:
           report()
         timer.resume()
 
-      exit_code = _exit_code(stop, t)
+      exit_code = stop.code
+      if jax.process_count() > 1:  # all processes stop after the same step
+        preempted = multihost_utils.reached_preemption_sync_point(t)
+        exit_code = TERMINATED if preempted else 0
       due = save_every and t - saved_at >= save_every
       if value is not None or due or exit_code or stopped or t == steps["steps"]:
         timer.pause()
@@ -187,9 +194,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       "params_sha256": pytrees.sha256(state.params),
       "state_sha256": pytrees.sha256(state),
     }
-    seconds = time.perf_counter() - began
-    batch_size = job.sizes.batch + job.sizes.unlabelled_batch
-    chosen = t
+    seconds, chosen = time.perf_counter() - began, t
     if checkpoints.best_step() is None:
       reason = "was never defined on validation"
       if best is not None:
@@ -197,15 +202,15 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       note(f"{config['select']} {reason}: using the last step")
     elif checkpoints.best_step() != t:
       state, chosen = checkpoints.restore_best(job.state)
-      for line in checkpoints.notes:
-        note(line)
-    logits = {name: _score(job, state, getattr(data, name)) for name in EVALUATED}
+      note(*checkpoints.notes)
+    splits = {"validation": data.validation, "test": data.test}
+    logits = {name: _score(job, state, split) for name, split in splits.items()}
     evaluated = evaluation.run_metrics(
       *(
         evaluation.ScoredTexts.from_records(
           split.rows, logits[name], split.tokens.truncated
         )
-        for name, split in (("validation", data.validation), ("test", data.test))
+        for name, split in splits.items()
       )
     )
     result = {
@@ -215,7 +220,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       "seed": config["seed"],
       "labels": config["labels"],
       "seconds": seconds,
-      "examples_per_second": t * batch_size / seconds,
+      "examples_per_second": t * texts / seconds,
       "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
       "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
       **hashes,
@@ -225,17 +230,15 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     writer.close()
     checkpoints.close()
     if leader:
-      for name in EVALUATED:
+      for name, split in splits.items():
         path = workdir / "predictions" / f"{name}.parquet"
-        rows = getattr(data, name).rows
-        write_predictions(path, rows, logits[name], evaluated["temperature"])
+        write_predictions(path, split.rows, logits[name], evaluated["temperature"])
       write_json(workdir / "result.json", result)
       _write_report(workdir, note)
       if runs.used_no_pseudo_labels(workdir):
         note(IDLE)
-    _barrier("finished")
-    note(folder.summary(result))
-    note(f"results in {workdir}")
+    multihost_utils.sync_global_devices("finished")
+    note(folder.summary(result), f"results in {workdir}")
     return 0
 
 
@@ -252,14 +255,7 @@ def _stop_signals() -> StopSignals:
   )
 
 
-def _exit_code(stop: StopSignals, t: int) -> int:
-  """The exit code if all processes are to stop after step `t`, otherwise 0."""
-  if jax.process_count() > 1:
-    return TERMINATED if multihost_utils.reached_preemption_sync_point(t) else 0
-  return stop.code
-
-
-def _write_report(workdir: Path, note: Callable[[str], None]) -> None:
+def _write_report(workdir: Path, note: Callable[..., None]) -> None:
   """Writes report.html; a failure here must not cost the run its results."""
   try:
     page = run_page.render_run(runs.read_run(workdir))
@@ -285,32 +281,8 @@ def _require_finite(
       )
 
 
-def _token_counts(batch) -> dict[str, float]:
-  """How many texts a step reads, their tokens, and the tokens of its rows."""
-  tokens, row_tokens = preview.real_tokens(batch)
-  texts = len(batch.labelled.index) + len(batch.unlabelled.index)
-  return {"texts": texts, "tokens": tokens, "row_tokens": row_tokens}
-
-
 def _score(job: TrainingJob, state: step.TrainState, data: EvalSet) -> np.ndarray:
   """Logits of a set, from the averaged parameters if there are any."""
   params = state.params if state.ema is None else state.ema
   lengths = score.choose_row_lengths(job.batches.choice.row_lengths[-1])
   return score.score(job.eval_step, params, data.tokens, lengths, job.devices)
-
-
-def _agreed(value: int) -> int:
-  """The first process's value, on all processes."""
-  if jax.process_count() == 1:
-    return value
-  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-
-
-def _barrier(name: str) -> None:
-  """Waits for all processes."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
-
-
-def _printer(leader: bool) -> Callable[[str], None]:
-  return (lambda line: print(line, flush=True)) if leader else (lambda line: None)

@@ -47,7 +47,7 @@ With the response task (`--config=METHOD:response`) the defaults are
 
 def row(option: Option) -> str:
   accepts = option.accepts.replace("|", "\\|")
-  default = options.show(option.default)
+  default = options.as_flag(option.default)
   return f"| `{option.name}` | `{default}` | {accepts} | {option.meaning} |\n"
 
 

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
-from ssljax import main
-from ssljax.errors import UserError
+from ssljax import cli, methods
+from ssljax.configs import base
 from tests import runs
 
 METHOD = """
@@ -25,49 +26,59 @@ def make(level: Share = 0.9, keep: bool = True):
 
 
 @pytest.fixture
-def chosen(monkeypatch):
-  """The modules that flags choose."""
+def parse(monkeypatch):
+  """The config that flags make of fixmatch."""
 
-  def parse(*words, **config):
-    monkeypatch.setattr(main, "_MODULE_FLAGS", {})
-    rest = main.take_module_flags(["main", *words])
-    return rest[1:], main._chosen_modules(config)
+  def parse(*words):
+    monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
+    flags.DEFINE_string("config", None, "", flags.FLAGS)
+    assert cli._parse(["main", "--config=fixmatch", *words], "", base.choose) == [
+      "main"
+    ]
+    return flags.FLAGS.config
 
   return parse
 
 
-def test_a_method_chosen_by_a_flag_brings_its_own_keywords(chosen):
-  words = ("--config.steps=3", "--config.method.name=vat", "--config.method.scale=2")
-  rest, modules = chosen(*words)
-  assert rest == ["--config.steps=3"]
-  assert modules["method"]["name"] == "vat"
-  assert modules["method"]["scale"] == 2.0
-  assert "threshold" not in modules["method"]
+def test_a_method_chosen_by_a_flag_brings_its_own_keywords(parse):
+  config = parse("--config.method.scale=2", "--config.method.name=uda")
+  defaults = methods.defaults("uda")
+  assert config.method.to_dict() == {"name": "uda", **defaults, "scale": 2.0}
+  assert config.name == "fixmatch"
 
 
-def test_the_name_of_the_configs_own_method_keeps_its_keywords(chosen):
-  words = ("--config.method.name=fixmatch", "--config.method.scale=2")
-  _, modules = chosen(*words, method={"name": "fixmatch", "threshold": 0.7})
-  assert modules["method"] == {"name": "fixmatch", "threshold": 0.7, "scale": 2.0}
+def test_the_name_of_the_configs_own_method_keeps_its_keywords(parse):
+  config = parse("--config.method.name=fixmatch", "-config.method.scale", "2")
+  assert config.method.to_dict() == {
+    "name": "fixmatch",
+    "threshold": 0.95,
+    "scale": 2.0,
+  }
 
 
-def test_keywords_of_the_configs_method_stay_flags_of_the_config(chosen):
-  words = ["--config.method.threshold=0.9", "--config.wrapper.name=abc"]
-  rest, modules = chosen(*words)
-  assert rest == words[:1]
-  assert set(modules) == {"wrapper"}
+def test_a_wrapper_chosen_by_a_flag_leaves_the_method_alone(parse):
+  config = parse("--config.wrapper.name=abc", "--config.method.threshold=0.9")
+  assert config.wrapper.name == "abc"
+  assert config.method.threshold == 0.9
+  assert not parse("--config.wrapper.name=").wrapper.name
 
 
 @pytest.mark.parametrize(
   ("flag", "message"),
   [
-    ("--config.method.scale=x", r"--config\.method\.scale=x: it must be a number"),
+    ("--config.method.scale=x", "--config.method.scale=x: could not convert"),
     ("--config.method.name=nothing", "unknown method 'nothing'"),
+    ("--config.method.threshold=0.9", "--config.method.threshold; there are"),
+    ("--config.method=uda", "set --config.method.name=uda"),
+    ("--config.wrapper.tau=1", "--config.wrapper.name='' has no keys"),
+    ("--config.labels.most=1", "--config.labels=200 has no keys"),
+    ("--config=uda", "--config is given twice: fixmatch, uda"),
   ],
 )
-def test_mistakes_in_such_flags_are_named(chosen, flag, message):
-  with pytest.raises(UserError, match=message):
-    chosen("--config.method.name=vat", flag)
+def test_a_flag_that_does_not_fit_is_named(parse, capsys, flag, message):
+  with pytest.raises(SystemExit):
+    parse("--config.method.name=vat", flag)
+  assert message in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

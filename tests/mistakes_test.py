@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     ("--config.stepz=3", "--config.stepz; did you mean 'steps'?"),
     ("--config.steps=many", "steps"),
     ("--config.method.treshold=1", "threshold"),
-    ("--config.wrapper.tau=0.5", ":prompt+WRAPPER"),
+    ("--config.wrapper.tau=0.5", "--config.wrapper.name='' has no keys"),
     ("--config.method.power=0.5", "scale, threshold"),
     ("--config.labels.most=1", "unknown config key --config.labels.most"),
     ("--config.data=nowhere", "nowhere"),

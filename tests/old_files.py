@@ -3,6 +3,7 @@
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 ARCHIVE = Path(__file__).parent / "old_version" / "v0.1.0.tar.xz"
 
@@ -14,7 +15,7 @@ def extract(folder: Path) -> Path:
   return folder / "v0.1.0"
 
 
-def set_keys(workdir: Path, **keys: str) -> None:
+def set_keys(workdir: Path, **keys: Any) -> None:
   """Changes keys in the config of a run, such as the path of its encoder."""
   path = workdir / "config.json"
   path.write_text(json.dumps(json.loads(path.read_text()) | keys))

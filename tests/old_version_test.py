@@ -13,7 +13,7 @@ import pytest
 
 import ssljax
 from ssljax import config as keys
-from ssljax import run_config
+from ssljax import methods, run_config
 from ssljax.data.records.read import read_splits
 from ssljax.errors import UserError
 from ssljax.options import Option
@@ -166,3 +166,15 @@ def test_a_keyword_of_a_method_that_is_newer_than_the_run_keeps_its_behaviour(
   command["method"] = {**command["method"], "window": 64}
   config, _ = run_config.continued(saved, command)
   assert config["method"]["window"] == 0
+
+
+def test_a_method_that_a_flag_chose_keeps_the_values_that_it_ran_with(saved):
+  # Version 0.1.0 gave it the keywords of the config's own method, here fixmatch.
+  old_files.set_keys(saved, method={"name": "uda", "threshold": 0.95, "scale": 1.0})
+  command = {**run_config.read(saved), "method": methods.complete({"name": "uda"})}
+  assert command["method"]["threshold"] == 0.8
+  config, (note,) = run_config.continued(saved, command)
+  assert note.startswith("method.threshold=0.95: an older version")
+  assert run_config.difference(run_config.read(saved), config) == []
+  command["method"]["threshold"] = 0.7  # chosen by the user
+  assert run_config.continued(saved, command)[0]["method"] == command["method"]

@@ -9,7 +9,6 @@ import sys
 from functools import partial
 
 from absl import flags
-from ml_collections import config_flags
 
 from ssljax import cli, options
 from ssljax.augment import engines
@@ -18,7 +17,7 @@ from ssljax.errors import UserError
 
 
 def define_flags() -> None:
-  config_flags.DEFINE_config_file("config", None, "a config: its name or its file")
+  flags.DEFINE_string("config", None, "a config: its name or its file")
   flags.DEFINE_string("data", None, "dataset folder")
   flags.DEFINE_bool("list_keys", False, "print the keys of the config and stop")
   flags.DEFINE_enum("runner", "local", ["local", "ray"], "ray: a cluster, extra ray")

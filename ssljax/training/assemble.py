@@ -1,7 +1,5 @@
 """Assembles a training run from its config: data, model, optimiser, compiled steps."""
 
-import collections
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,8 +28,7 @@ class TrainingJob(NamedTuple):
   steps: dict[str, int]  # see config.steps_of
   sizes: Sizes
   batches: loader.Loader
-  truncated: dict[str, float]  # share of truncated texts by split and view
-  unused: tuple[str, ...]  # tensors in the encoder's folder that were not loaded
+  unused: list[str]  # tensors in the encoder's folder that were not loaded
   devices: sharding.Devices
   state: Any  # the initial TrainState as jax.ShapeDtypeStruct with shardings
   first: Callable[[], step.TrainState]  # creates the initial state on the devices
@@ -61,7 +58,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)
   model = build.make_classifier(config, method, data.encoder, len(data.labels))
-  counts = np.bincount(data.train.label, minlength=len(data.labels))
+  counts = np.bincount(data.train.label, minlength=len(data.labels)).tolist()
   sizes = Sizes(
     classes=len(data.labels),
     labelled=len(data.train.label),
@@ -70,7 +67,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     unlabelled_batch=unlabelled_batch,
     steps=steps["steps"],
     epoch_steps=steps["epoch_steps"],
-    labelled_counts=tuple(counts.tolist()),
+    labelled_counts=tuple(counts),
     width=model.encoder.config.hidden_size,
   )
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
@@ -122,24 +119,21 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     weak_dropout=config["weak_dropout"],
     axis="data" if config["parallel"] == "pmap" else None,
   )
-  resolved = json.loads(json.dumps(config)) | {
-    "resolved": {
-      "labels": list(data.labels),
-      "sizes": sizes._asdict(),
-      "row_lengths": list(batches.choice.row_lengths),
-      "data_sha256": data.sha256,
-      **steps,
-    }
+  facts = {
+    "labels": data.labels,
+    "sizes": sizes._asdict(),
+    "row_lengths": batches.choice.row_lengths,
+    "data_sha256": data.sha256,
+    **steps,
   }
   return TrainingJob(
     config=config,
-    resolved=resolved,
+    resolved={**config, "resolved": facts},
     data=data,
     steps=steps,
     sizes=sizes,
     batches=batches,
-    truncated=_truncated(data),
-    unused=tuple(unused),
+    unused=unused,
     devices=devices,
     state=jax.tree.map(
       lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
@@ -172,18 +166,3 @@ def _unlabelled_batch(config, data: datasets.Sets, needs) -> int:
       f"unlabelled_ratio is {size}; raise --config.batch"
     )
   return size
-
-
-def _truncated(data: datasets.Sets) -> dict[str, float]:
-  """The share of truncated texts by view; a row counts once for all its candidates."""
-  train = collections.defaultdict(list)
-  for views in (data.train.labelled, data.train.unlabelled):
-    for name, view in views.items():
-      cut = np.add.reduceat(view.tokens.truncated.astype(float), view.begin[:-1])
-      train[f"train ({name})"] += (cut / np.diff(view.begin)).tolist()
-  shares = {
-    **train,
-    "validation": data.validation.tokens.truncated,
-    "test": data.test.tokens.truncated,
-  }
-  return {name: float(np.mean(share)) for name, share in shares.items()}

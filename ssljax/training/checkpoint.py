@@ -5,9 +5,8 @@ import functools
 import hashlib
 import json
 import math
-import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from orbax.checkpoint import checkpoint_managers
 
 from ssljax.errors import UserError
 from ssljax.training import pytrees
-
-TEMPORARY = ".orbax-checkpoint-tmp"  # in the names of Orbax's unfinished folders
 
 # (step, record) -> (result, tree to verify, SHA-256 of this tree when it was saved)
 _Read = Callable[[int, dict], tuple[Any, Any, str]]
@@ -50,9 +47,8 @@ def restore_params(
   if not Path(folder).is_dir():
     raise _no_checkpoint(folder)
   with contextlib.closing(Checkpoints(folder)) as checkpoints:
-    params, step = checkpoints._restore_best(
-      functools.partial(checkpoints._read_params, from_saved)
-    )
+    read = functools.partial(checkpoints._read_params, from_saved)
+    params, _, step = checkpoints._restore_best(read)
     return step, params, checkpoints.notes
 
 
@@ -66,23 +62,28 @@ class Checkpoints:
     notes: one line for each checkpoint that the last restore skipped.
   """
 
-  def __init__(self, folder: str | Path):
+  def __init__(self, folder: str | Path, clean: bool = False):
+    """Opens the checkpoints.
+
+    Args:
+      clean: delete what killed saves have left. Only for the run itself: others must
+        not delete files that the run is writing.
+    """
     self.notes: list[str] = []
     self._folder = Path(folder).absolute()
-    self._values: dict[int, float] = {}  # selection metric of the evaluated steps
-    self._saved: dict[int, dict] = {}  # records saved by this process
+    self._values: dict[int, float | None] = {}  # selection metric of each good step
     self._bad: set[int] = set()  # damaged steps; the next save deletes them
-    self._cleaned = False
     kept = checkpoint_managers.AnyPreservationPolicy(
       [checkpoint_managers.LatestN(n=2), _Best(self)]
     )
-    self._manager = ocp.CheckpointManager(
-      self._folder, options=ocp.CheckpointManagerOptions(preservation_policy=kept)
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=kept, cleanup_tmp_directories=clean
     )
+    self._manager = ocp.CheckpointManager(self._folder, options=options)
     for step in self._manager.all_steps():
       # Restoring reports damage; here a damaged checkpoint only has no value.
       with contextlib.suppress(Exception):
-        self._set_value(step, self._read_record(step)["value"])
+        self._values[step] = self._read_record(step)["value"]
 
   def save(self, step: int, state: Any, meta: dict, value: float | None = None) -> None:
     """Starts saving. When this returns, the caller may donate the arrays.
@@ -105,12 +106,10 @@ class Checkpoints:
       "value": value,
     }
     self._manager.wait_until_finished()
-    if self._saved.get(step) == record:
-      return
-    self._delete_leftovers()
     for old in set(self._manager.all_steps()) & (self._bad | {step}):
-      self._delete(old)
-    self._set_value(step, value)
+      self._manager.delete(old)
+    self._bad.clear()
+    self._values[step] = value
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -118,7 +117,6 @@ class Checkpoints:
       ),
       force=True,  # otherwise Orbax skips a step below the latest
     )
-    self._saved[step] = record
 
   def restore(self, abstract: Any) -> tuple[Any, dict, int] | None:
     """Restores the newest good checkpoint.
@@ -134,7 +132,7 @@ class Checkpoints:
     Raises:
       UserError: there are checkpoints, but none can be read.
     """
-    return self._restore_newest(functools.partial(self._read_state, abstract))
+    return self._restore(functools.partial(self._read_state, abstract))
 
   def restore_best(self, abstract: Any) -> tuple[Any, int]:
     """Restores (state, step) of the best step, or of the newest good checkpoint.
@@ -142,12 +140,13 @@ class Checkpoints:
     Raises:
       UserError: no checkpoint can be read.
     """
-    return self._restore_best(functools.partial(self._read_state, abstract))
+    read = functools.partial(self._read_state, abstract)
+    state, _, step = self._restore_best(read)
+    return state, step
 
   def best_step(self) -> int | None:
     """The earliest step with the highest value; None if no step has a value."""
-    steps = [s for s in sorted(self._values) if s in self._manager.all_steps()]
-    return max(steps, key=self._values.__getitem__, default=None)
+    return self._best_of(self._manager.all_steps())
 
   def latest_step(self) -> int | None:
     """The newest step that is not known to be damaged."""
@@ -163,15 +162,25 @@ class Checkpoints:
     self.wait()
     self._manager.close()
 
-  def _restore_newest(self, read: _Read) -> tuple[Any, dict, int] | None:
+  def _best_of(self, steps: Iterable[int]) -> int | None:
+    evaluated = [s for s in sorted(steps) if self._values.get(s) is not None]
+    return max(evaluated, key=self._values.__getitem__, default=None)
+
+  def _restore(
+    self, read: _Read, best: int | None = None
+  ) -> tuple[Any, dict, int] | None:
+    """(result, meta, step) of the best step, if given, or the newest good one."""
     self._manager.wait_until_finished()
     self.notes = []
-    steps = sorted(self._manager.all_steps(), reverse=True)
-    for step in steps:
-      tree, meta, problem = self._try(step, read)
+    steps = self._manager.all_steps()
+    for step in sorted(steps, key=lambda step: (step == best, step), reverse=True):
+      result, meta, problem = self._try(step, read)
       if problem is None:
-        return tree, meta, step
-      self.notes.append(f"skipped the checkpoint of step {step}: {problem}")
+        if self.notes:
+          self.notes[-1] += f"; using step {step}"
+        return result, meta, step
+      name = "best checkpoint, of" if step == best else "checkpoint of"
+      self.notes.append(f"skipped the {name} step {step}: {problem}")
     if steps:
       raise UserError(
         f"{self._folder}: none of the {len(steps)} checkpoints can be read"
@@ -179,32 +188,20 @@ class Checkpoints:
       )
     return None
 
-  def _restore_best(self, read: _Read) -> tuple[Any, int]:
-    self.notes = []
-    best = self.best_step()
-    if best is not None:
-      tree, _, problem = self._try(best, read)
-      if problem is None:
-        return tree, best
-    restored = self._restore_newest(read)
+  def _restore_best(self, read: _Read) -> tuple[Any, dict, int]:
+    restored = self._restore(read, self.best_step())
     if restored is None:
       raise _no_checkpoint(self._folder)
-    tree, _, step = restored
-    if best is not None:
-      self.notes.append(
-        f"skipped the best checkpoint, of step {best}: {problem}; using step {step}"
-      )
-    return tree, step
+    return restored
 
   def _try(self, step: int, read: _Read) -> tuple[Any, dict | None, str | None]:
     """(result, meta, None), or (None, None, the problem in one line) if damaged."""
-    result, meta, tree, expected, problem = None, None, None, None, None
     _silence_dropped_reads()
     # From JSON to TensorStore, each kind of damage raises a different type.
     try:
       record = self._read_record(step)
-      meta = record["meta"]
       result, tree, expected = read(step, record)
+      problem = None
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     # A file may be damaged for one process only, but all processes must restore the
@@ -214,7 +211,7 @@ class Checkpoints:
       problem = "its bytes have changed since it was saved (SHA-256 differs)"
     problem = _agree(problem)
     if problem is None:
-      return result, meta, None
+      return result, record["meta"], None
     self._bad.add(step)
     self._values.pop(step, None)
     return None, None, problem
@@ -250,56 +247,28 @@ class Checkpoints:
       raise ValueError("its metadata has changed since it was saved (SHA-256 differs)")
     return record
 
-  def _set_value(self, step: int, value: float | None) -> None:
-    self._values.pop(step, None)
-    if value is not None:
-      self._values[step] = value
-
-  def _delete(self, step: int) -> None:
-    self._manager.delete(step)
-    self._bad.discard(step)
-    self._values.pop(step, None)
-    self._saved.pop(step, None)
-
-  def _delete_leftovers(self) -> None:
-    """Removes what a killed save left; called once, before the first save.
-
-    The constructor doesn't call this, because a reader must not delete files that a run
-    is writing.
-    """
-    if not self._cleaned and jax.process_index() == 0:
-      for path in self._folder.glob(f"*{TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    self._cleaned = True
-
-
-class _IgnoreDroppedReads:
-  """A hook for `sys.unraisablehook` that drops the errors of abandoned reads."""
-
-  def __init__(self, previous: Callable):
-    self._previous = previous
-
-  def __call__(self, report: Any) -> None:
-    dropped = ("Event loop is closed", "Encountered error while reading array index")
-    if not str(report.exc_value).startswith(dropped):
-      self._previous(report)
-
 
 def _silence_dropped_reads() -> None:
   """After a failed read, Orbax abandons the other reads, which may fail later."""
-  if not isinstance(sys.unraisablehook, _IgnoreDroppedReads):
-    sys.unraisablehook = _IgnoreDroppedReads(sys.unraisablehook)
+  hook = sys.unraisablehook
+  if getattr(hook, "func", None) is not _report_unless_dropped:
+    sys.unraisablehook = functools.partial(_report_unless_dropped, hook)
+
+
+def _report_unless_dropped(hook: Callable, report: Any) -> None:
+  dropped = ("Event loop is closed", "Encountered error while reading array index")
+  if not str(report.exc_value).startswith(dropped):
+    hook(report)
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
   """Keeps the best step. Orbax's BestN ranks NaN, and keeps the last of equal steps."""
 
   def __init__(self, checkpoints: Checkpoints):
-    self._values = checkpoints._values
+    self._checkpoints = checkpoints
 
   def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
-    steps = sorted(int(info.step) for info in checkpoints if info.step in self._values)
-    best = max(steps, key=self._values.__getitem__, default=None)
+    best = self._checkpoints._best_of(info.step for info in checkpoints)
     return [info.step == best for info in checkpoints]
 
 
@@ -316,11 +285,8 @@ def _no_checkpoint(folder: str | Path) -> UserError:
 
 def _agree(problem: str | None) -> str | None:
   """The problem of this process, or a note that another process has a problem."""
-  if jax.process_count() > 1:
-    failed = multihost_utils.process_allgather(np.array(problem is not None))
-    if failed.any() and problem is None:
-      return "damaged for another process"
-  return problem
+  failed = multihost_utils.process_allgather(np.array(problem is not None)).any()
+  return "damaged for another process" if failed and problem is None else problem
 
 
 def _record_sha256(meta: dict, value: float | None) -> str:

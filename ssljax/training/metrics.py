@@ -1,5 +1,6 @@
 """Writes the metrics of a run to metrics.jsonl and to TensorBoard."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +14,13 @@ from ssljax.runtime.json_files import plain
 class Writer:
   """Writes each (step, split) once, however often the run is interrupted."""
 
-  def __init__(self, workdir: Path, restored_step: int | None, active: bool):
+  def __init__(self, workdir: Path, restored_step: int, active: bool):
     """Opens the files of a new run or of a resumed one.
 
     Args:
       workdir: created if missing.
       restored_step: metrics after this step are dropped, since the run computes them
-        again. None is a new run, and drops all metrics.
+        again; 0 for a new run.
       active: False (processes other than the first) makes every call do nothing.
     """
     self._active = active
@@ -27,12 +28,12 @@ class Writer:
       return
     boards, path = Path(workdir, "tensorboard"), Path(workdir, "metrics.jsonl")
     boards.mkdir(parents=True, exist_ok=True)
-    if restored_step is None:
+    if not restored_step:
       for old in boards.glob("events.out.tfevents.*"):
         old.unlink()
     _drop_lines_after(path, restored_step)
-    purge = None if restored_step is None else restored_step + 1
     self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    purge = restored_step + 1 if restored_step else None
     self._board = SummaryWriter(str(boards), purge_step=purge)
 
   def write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
@@ -55,19 +56,17 @@ class Writer:
       self._board.close()
 
 
-def _drop_lines_after(path: Path, last_step: int | None) -> None:
-  """Keeps the lines up to `last_step`, or no lines if it is None.
+def _drop_lines_after(path: Path, last_step: int) -> None:
+  """Keeps the lines up to `last_step`, except the line of the test split.
 
-  Also drops the line of the test split: a resumed run will write it again at its end.
+  A resumed run writes that one again at its end.
   """
   kept = []
-  if last_step is not None and path.exists():
-    for line in path.read_bytes().splitlines():
-      try:
-        values = json.loads(line)
-        if values["step"] <= last_step and values["split"] != "test":
-          kept.append(line + b"\n")
-      except (ValueError, TypeError, KeyError):  # cut off by a kill
-        continue
+  for line in path.read_bytes().splitlines() if path.exists() else ():
+    # A kill can cut off a line.
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+      values = json.loads(line)
+      if values["step"] <= last_step and values["split"] != "test":
+        kept.append(line + b"\n")
   with atomic_file(path) as file:
     file.writelines(kept)

@@ -1,5 +1,6 @@
 """Describes a run on the console before it starts; a dry run prints nothing else."""
 
+import collections
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from ssljax import config as configuration
 from ssljax import wrappers
 from ssljax.batch import Batch
+from ssljax.data.datasets import Sets
 from ssljax.training.assemble import TrainingJob
 
 DRY_RUN_STEPS = 20  # a dry run builds the batches of these steps
@@ -25,7 +27,9 @@ def summary(job: TrainingJob) -> list[str]:
       f"each class has {counts.pop()} labelled texts: {wrapper} {does}"
       f"{hint if config['balance'] == 'balanced' else ''}"
     )
-  cut = ", ".join(f"{share:.1%} of {name}" for name, share in job.truncated.items())
+  cut = ", ".join(
+    f"{share:.1%} of {name}" for name, share in truncated_shares(data).items()
+  )
   lengths = " and ".join(map(str, job.batches.choice.row_lengths))
   return [
     *unused,
@@ -71,3 +75,18 @@ def shape_of(batch: Batch) -> str:
     for part in batch
     for name, view in part.views.items()
   )
+
+
+def truncated_shares(data: Sets) -> dict[str, float]:
+  """The share of truncated texts by view; a row counts once for all its candidates."""
+  train = collections.defaultdict(list)
+  for views in (data.train.labelled, data.train.unlabelled):
+    for name, view in views.items():
+      cut = np.add.reduceat(view.tokens.truncated.astype(float), view.begin[:-1])
+      train[f"train ({name})"] += (cut / np.diff(view.begin)).tolist()
+  shares = {
+    **train,
+    "validation": data.validation.tokens.truncated,
+    "test": data.test.tokens.truncated,
+  }
+  return {name: float(np.mean(share)) for name, share in shares.items()}

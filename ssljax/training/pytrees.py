@@ -6,11 +6,11 @@ import math
 import operator
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import SingleDeviceSharding
 
 
 def sha256(tree: Any) -> str:
@@ -44,24 +44,19 @@ def to_named(tree: Any, abstract: bool = False) -> dict:
   Empty arrays are left out, since Orbax rejects them.
 
   Args:
-    abstract: the leaves are jax.ShapeDtypeStruct, also in the result.
+    abstract: the leaves are jax.ShapeDtypeStruct with shardings, also in the result.
   """
-  named: dict = {}
+  named = {}
   for names, leaf in _leaves_with_names(tree):
     if math.prod(leaf.shape) == 0:
       continue
-    if abstract:
-      sharding = leaf.sharding or SingleDeviceSharding(jax.devices()[0])
-      if _is_key(leaf):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)
-      leaf = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    if _is_key(leaf) and abstract:
+      data = jax.eval_shape(jax.random.key_data, leaf)
+      leaf = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding)
     elif _is_key(leaf):
       leaf = jax.random.key_data(leaf)
-    parent = named
-    for name in names[:-1]:
-      parent = parent.setdefault(name, {})
-    parent[names[-1]] = leaf
-  return named
+    named[names] = leaf
+  return flax.traverse_util.unflatten_dict(named)
 
 
 def from_named(named: dict, abstract: Any) -> Any:

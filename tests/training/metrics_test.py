@@ -42,7 +42,7 @@ def age_events(workdir):
 
 
 def test_a_line_is_json_that_starts_with_step_and_split(tmp_path):
-  writer = Writer(tmp_path / "new", None, True)
+  writer = Writer(tmp_path / "new", 0, True)
   values = {"loss": jnp.float32(0.5), "rows": np.int32(3), "f1": float("nan")}
   writer.write(np.int32(4), "train", values | {"top": float("inf"), "auroc": None})
   # The line is flushed: a kill after this loses nothing.
@@ -55,7 +55,7 @@ def test_a_line_is_json_that_starts_with_step_and_split(tmp_path):
 
 
 def test_lines_after_the_restored_step_are_dropped(tmp_path):
-  write(tmp_path, None, [1, 2, 3, 4])
+  write(tmp_path, 0, [1, 2, 3, 4])
   with open(tmp_path / "metrics.jsonl", "a") as file:
     file.write('{"step": 2, "spl')  # cut off by a kill
   write(tmp_path, 2, [3, 4, 5])
@@ -64,21 +64,15 @@ def test_lines_after_the_restored_step_are_dropped(tmp_path):
 
 
 def test_a_new_run_drops_the_metrics_of_an_old_one(tmp_path):
-  write(tmp_path, None, [1, 2])
+  write(tmp_path, 0, [1, 2])
   age_events(tmp_path)
-  write(tmp_path, None, [7])
+  write(tmp_path, 0, [7])
   assert [row["step"] for row in lines(tmp_path)] == [7]
   assert len(events(tmp_path)) == 1
 
 
-def test_the_restored_step_can_be_0(tmp_path):
-  write(tmp_path, None, [0, 1])
-  write(tmp_path, 0, [1])
-  assert [row["step"] for row in lines(tmp_path)] == [0, 1]
-
-
 def test_tensorboard_holds_the_values_and_is_purged_on_resume(tmp_path):
-  writer = Writer(tmp_path, None, True)
+  writer = Writer(tmp_path, 0, True)
   writer.write(3, "validation", {"f1": 0.25, "auroc": float("nan")})
   writer.close()
   ((*_, last),) = events(tmp_path)
@@ -96,7 +90,7 @@ def test_tensorboard_holds_the_values_and_is_purged_on_resume(tmp_path):
 
 
 def test_only_the_first_process_writes(tmp_path):
-  writer = Writer(tmp_path, None, False)
+  writer = Writer(tmp_path, 0, False)
   writer.write(1, "train", {"loss": 1.0})
   writer.close()
   assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import numpy as np
 from ssljax.data import datasets
 from ssljax.data.batches import loader, tokenize
 from ssljax.data.records import records
-from ssljax.training import assemble
+from ssljax.training import preview
 
 
 def view(*rows):
@@ -30,7 +30,7 @@ def test_each_row_counts_once_however_many_candidates_it_has():
     records.from_rows([]), view([True], [True], [False], [False]).tokens
   )
   data = datasets.Sets(train, part, part, (), (), "", Path())
-  assert assemble._truncated(data) == {
+  assert preview.truncated_shares(data) == {
     "train (weak)": 0.25,
     "train (strong)": 0.75,
     "validation": 0.5,
