@@ -97,7 +97,7 @@ def _map_in_pool(
   try:
     for table in tables:
       # `submit` may start a process, which inherits the blocked signals. Otherwise a
-      # signal could end the process before it calls `signals.ignore`.
+      # signal could end the process before it ignores signals.
       blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals.EXIT_CODES)
       try:
         in_flight.append(pool.submit(_augment_in_worker, table))
@@ -118,7 +118,8 @@ _worker: list[Augmenter] = []  # holds the Augmenter of this worker process
 
 
 def _start_worker(task: Task) -> None:
-  signals.ignore()  # a terminal sends Ctrl-C to workers as well; the parent ends them
+  for number in signals.EXIT_CODES:
+    signal.signal(number, signal.SIG_IGN)  # a terminal also signals workers
   threading.Thread(target=_exit_with_parent, daemon=True).start()
   _worker.append(Augmenter(task))
 

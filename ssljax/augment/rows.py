@@ -7,7 +7,6 @@ main process, in a worker process and in Ray.
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -46,7 +45,7 @@ def augment_shard(
   query: Callable[[Sequence[Source], int], Answers],
   settings: Settings,
   origin: str,
-  encoder_filters: Mapping[str, EncoderFilter] = MappingProxyType({}),
+  encoder_filters: Mapping[str, EncoderFilter],
   vocabulary: Vocabulary | None = None,
   on_progress: Callable[[int, int], None] = lambda answers, more: None,
 ) -> ShardResult:

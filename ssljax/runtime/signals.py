@@ -81,9 +81,3 @@ class StopSignals:
       self.code = EXIT_CODES[number]
       if self.on_stop is not None:
         self.on_stop()
-
-
-def ignore() -> None:
-  """Ignores both signals, in a worker process whose parent handles them."""
-  for number in EXIT_CODES:
-    signal.signal(number, signal.SIG_IGN)
