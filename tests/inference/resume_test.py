@@ -206,12 +206,19 @@ def test_parts_of_version_0_1_are_continued(classifier, tmp_path, monkeypatch):
   assert [row["text"] for row in rows] == ["first", make_rows()[-1]["text"]]
 
 
-def test_a_full_disk_keeps_finished_parts(classifier, interrupt, tmp_path, monkeypatch):
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_full_disk_keeps_finished_parts(
+  classifier, interrupt, tmp_path, monkeypatch, stdin, piped
+):
   source, output = write_file(tmp_path / "in.jsonl", make_rows()), "out.jsonl"
+  rows = (tmp_path / "in.jsonl").read_bytes()
+  source = "-" if piped else source
   full = OSError(28, "No space left on device")
+  stdin(rows)
   with pytest.raises(UserError, match=r"No space.*kept in .*\.out\.jsonl\.parts"):
     interrupt("join", source, str(tmp_path / output), error=full)
   monkeypatch.setattr(classifier, "logits", None)  # nothing is left to score
+  stdin(rows)
   summary = predict.predict(classifier, source, str(tmp_path / output))
   assert summary.startswith("50 rows")
 

@@ -15,7 +15,6 @@ from ssljax.evals.report.html import METRIC_NAMES, render
 from ssljax.evals.runs import Run
 
 TARGETS = ("fpr_1%", "fpr_5%", "best_f1")  # the thresholds that are compared
-Cells = list[tuple[float | None, float | None]]  # (mean, standard deviation)
 
 
 def render_comparison(
@@ -95,8 +94,11 @@ def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
   }
 
 
-def _threshold_cells(group: Group) -> Cells:
-  """Recall and false-positive rate on test at the threshold of each of TARGETS."""
+def _threshold_cells(group: Group) -> list[tuple]:
+  """Recall and false-positive rate on test at the threshold of each of TARGETS.
+
+  A cell is the mean and the standard deviation over the runs.
+  """
   cells = []
   for target, rate in itertools.product(TARGETS, ("recall", "false_positive_rate")):
     values = [run.result["thresholds"].get(target, {}).get(rate) for run in group.runs]
@@ -105,12 +107,12 @@ def _threshold_cells(group: Group) -> Cells:
   return cells
 
 
-def _calibration_cells(group: Group) -> Cells:
+def _calibration_cells(group: Group) -> list[tuple]:
   """Temperature, then ECE and Brier score before and after calibration."""
   columns = [[run.result["temperature"] for run in group.runs]]
   for name, when in itertools.product(("ece", "brier"), ("before", "after")):
     columns.append([run.result["calibration"][when][name] for run in group.runs])
-  return [mean_and_deviation(values) for values in columns]
+  return list(map(mean_and_deviation, columns))
 
 
 def _difference_plots(
