@@ -1,22 +1,20 @@
-"""The functions of `import ssljax`: train, evaluate and predict from Python.
-
-They live here because modules have the same names, such as ssljax/train.py; the package
-makes sure that `ssljax.train` always means the function (see ssljax/__init__.py).
-"""
+"""Trains from Python: `ssljax.load_config` and `ssljax.train`."""
 
 import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
 from absl import flags
 
-from ssljax import config_files, methods, wrappers
-from ssljax.config import new_workdir, validate
+from ssljax import config_files
+from ssljax.config import MODULES, new_workdir, validate
+from ssljax.configs import base
 from ssljax.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,11 +45,9 @@ def load_config(source: str | Path, **changes: Any) -> ml_collections.ConfigDict
     UserError: no such file or key, a file that fails, or a value of another type.
   """
   config = config_files.load(*config_files.find(str(source)))
-  for key, package in (("method", methods), ("wrapper", wrappers)):
-    name = changes[key].get("name") if isinstance(changes.get(key), Mapping) else None
-    if name is not None and name != config[key].name:
-      keywords = package.defaults(name)
-      config[key] = ml_collections.ConfigDict({"name": name, **keywords})
+  for key in MODULES:
+    if isinstance(changes.get(key), Mapping) and "name" in changes[key]:
+      base.choose(config, key, changes[key]["name"])
   config_files.update(config, changes)
   return config.lock()
 
@@ -120,11 +116,6 @@ def train(
   for key in ("dry_run", "distributed"):
     if keys[key]:
       raise UserError(f"{key}=True is for python -m ssljax.main, not for ssljax.train")
-  keys = {
-    **keys,
-    "method": methods.complete(keys["method"]),
-    "wrapper": wrappers.complete(keys["wrapper"]),
-  }
   folder = Path(workdir).expanduser() if workdir else _new_workdir(keys["name"])
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # the data loader reads flags of absl
@@ -140,74 +131,7 @@ def train(
 def _new_workdir(name: str) -> Path:
   """A new folder for each call, also for two calls within a second."""
   with _LOCK:
-    first, number = new_workdir(name), 1
-    folder = first
-    while folder in _DEFAULT_WORKDIRS or folder.exists():
-      number += 1
-      folder = first.with_name(f"{first.name}-{number}")
+    while (folder := new_workdir(name)) in _DEFAULT_WORKDIRS or folder.exists():
+      time.sleep(0.1)  # the name changes with the next second
     _DEFAULT_WORKDIRS.add(folder)
   return folder
-
-
-def evaluate(
-  workdir: str | Path,
-  data: str | Path | None = None,
-  output: str | Path | None = None,
-  slices: Sequence[str] = (),
-) -> dict[str, Any]:
-  """Scores a run's chosen checkpoint on labelled texts, as `ssljax.evaluate` does.
-
-  >>> import ssljax
-  >>> metrics = ssljax.evaluate("runs/demo")
-  test of data/mine (24 rows, step ...): ...
-  results in runs/demo/evaluations/test
-  >>> metrics["test"]["auroc"]
-  0.9...
-
-  Args:
-    workdir: folder of a run.
-    data: labelled file or folder; by default the run's test texts.
-    output: where to write; by default WORKDIR/evaluations/NAME.
-    slices: columns of `data` whose values are evaluated separately.
-
-  Returns:
-    The content of metrics.json; `["test"]["f1"]` is the F1.
-
-  Raises:
-    UserError: no run, or data that cannot be read.
-  """
-  from ssljax.evaluate import evaluate as run
-
-  return run(workdir, data, output, slices)
-
-
-def predict(
-  model: "str | Path | SafetyClassifier",
-  source: str | Path,
-  target: str | Path,
-  threshold: str | float = "",
-) -> str:
-  """Scores a file of texts, as `ssljax.predict` does.
-
-  >>> import ssljax
-  >>> ssljax.predict("runs/demo", "texts.jsonl", "scored.jsonl", threshold=0.5)
-  '3 rows scored, 3 flagged at 0.5'
-
-  Args:
-    model: a run, an exported folder, or a classifier.
-    source: JSONL or Parquet file with a column `text`.
-    target: the file to write: the same rows with `score`, `flagged` and `label_name`.
-    threshold: a number, or the name of a threshold such as "fpr_1%"; default 0.5.
-
-  Returns:
-    A summary, such as "50 rows scored, 3 flagged at 0.5".
-
-  Raises:
-    UserError: a file that cannot be read or written, or an unknown threshold.
-  """
-  from ssljax.inference.classifier import SafetyClassifier
-  from ssljax.predict import predict as run
-
-  if not isinstance(model, SafetyClassifier):
-    model = SafetyClassifier.load(model)
-  return run(model, str(source), str(target), str(threshold))

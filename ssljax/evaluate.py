@@ -156,15 +156,13 @@ def _claim(output: Path, identity: Mapping[str, str]) -> None:
     for name in (PREDICTIONS, REPORT):
       if not old and (output / name).exists():
         raise ValueError(f"it contains {name} but no {path.name}")
+    if old and not identity.items() <= old.items():
+      described = f"{old.get('data')} by {old.get('workdir')}"
+      raise ValueError(f"it holds the evaluation of {described}")
   except (OSError, ValueError) as error:
     raise UserError(
       f"{output}: cannot be used ({error}); choose another folder with --output"
     ) from error
-  if old and any(old.get(key) != value for key, value in identity.items()):
-    raise UserError(
-      f"{output}: holds the evaluation of {old.get('data')} by {old.get('workdir')}; "
-      "choose another folder with --output"
-    )
 
 
 def _print_summary(metrics: Mapping[str, Any], max_length: int) -> None:

@@ -77,38 +77,31 @@ def export(workdir: str | Path, output: str | Path) -> None:
 def _write(run: runs.Run, folder: Path) -> None:
   trained = load_trained(run.workdir)
   head, max_length = run.config["head"], run.config["max_length"]
+  config, predicts = read_config(trained.encoder), trained.method.needs.predicts
   voters = write_weights(
-    folder,
-    read_config(trained.encoder),
-    trained.params,
-    head,
-    run.labels,
-    max_length,
-    trained.method.needs.predicts,
+    folder, config, trained.params, head, run.labels, max_length, predicts
   )
   for pattern in TOKENIZER:
     for file in trained.encoder.glob(pattern):
       shutil.copyfile(file, folder / file.name)
   path = folder / "tokenizer_config.json"
-  settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+  tokenizer = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
   # Long texts are cut as in training.
   truncation = {"model_max_length": max_length, "truncation_side": "left"}
-  write_json(path, settings | truncation)
+  write_json(path, tokenizer | truncation)
   thresholds = run.result["thresholds"]
-  write_json(
-    folder / CARD,
-    {
-      "head": head,
-      "voters": voters,
-      "labels": run.labels,
-      "max_length": max_length,
-      "temperature": run.result["temperature"],
-      "thresholds": {name: point["threshold"] for name, point in thresholds.items()},
-      "method": run.result["method"],
-      "step": trained.step,
-      "params_sha256": pytrees.sha256(trained.params),
-    },
-  )
+  settings = {
+    "head": head,
+    "voters": voters,
+    "labels": run.labels,
+    "max_length": max_length,
+    "temperature": run.result["temperature"],
+    "thresholds": {name: point["threshold"] for name, point in thresholds.items()},
+    "method": run.result["method"],
+    "step": trained.step,
+    "params_sha256": pytrees.sha256(trained.params),
+  }
+  write_json(folder / CARD, settings)
   card = model_card.render_model_card(run, head)
   (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -167,9 +160,9 @@ def _write_dense(
   params: Mapping[str, Any], classes: int, max_length: int, folder: Path
 ) -> int:
   """Writes the modules of sentence-transformers after the encoder; returns voters."""
-  hidden, output = params["dense"], params["classifier"]
-  kernel, bias = hidden["kernel"], hidden["bias"]
-  last, last_bias = output["kernel"], output["bias"]
+  (kernel, bias), (last, last_bias) = (
+    (params[name]["kernel"], params[name]["bias"]) for name in ("dense", "classifier")
+  )
   voters = 1
   if kernel.ndim == 3:  # [H, D, W]: the voters' hidden layers become one wide layer
     voters = len(kernel)
@@ -187,28 +180,22 @@ def _write_dense(
     for i, name in enumerate(MODULES)
   ]
   write_json(folder / "modules.json", modules)
-  write_json(
-    folder / "sentence_bert_config.json",
-    {"max_seq_length": max_length, "do_lower_case": False},
-  )
+  transformer = {"max_seq_length": max_length, "do_lower_case": False}
+  write_json(folder / "sentence_bert_config.json", transformer)
   pooling = {f"pooling_mode_{mode}": mode == "mean_tokens" for mode in POOLING_MODES}
-  write_json(
-    folder / "1_Pooling" / "config.json",
-    {"word_embedding_dimension": kernel.shape[0], **pooling},
-  )
+  pooling = {"word_embedding_dimension": kernel.shape[0], **pooling}
+  write_json(folder / "1_Pooling" / "config.json", pooling)
   for name, weight, shift, activation in (
     ("2_Dense", kernel, bias, "activation.GELU"),
     ("3_Dense", last[:, :classes], last_bias[:classes], "linear.Identity"),
   ):
-    write_json(
-      folder / name / "config.json",
-      {
-        "in_features": weight.shape[0],
-        "out_features": weight.shape[1],
-        "bias": True,
-        "activation_function": f"torch.nn.modules.{activation}",
-      },
-    )
+    dense = {
+      "in_features": weight.shape[0],
+      "out_features": weight.shape[1],
+      "bias": True,
+      "activation_function": f"torch.nn.modules.{activation}",
+    }
+    write_json(folder / name / "config.json", dense)
     tensors = {"linear.weight": weight.T, "linear.bias": shift}
     tensors = {n: np.ascontiguousarray(t, np.float32) for n, t in tensors.items()}
     save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
