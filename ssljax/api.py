@@ -14,7 +14,7 @@ from absl import flags
 
 from ssljax import config_files
 from ssljax.config import MODULES, new_workdir, validate
-from ssljax.configs import base
+from ssljax.configs import base  # type: ignore[attr-defined]  # in configs/
 from ssljax.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def train(
     flags.FLAGS.mark_as_parsed()  # the data loader reads flags of absl
   from ssljax.train import run
 
-  code = run(keys, folder)
+  code = run(dict(keys), folder)
   if code:
     raise KeyboardInterrupt(f"{folder}: stopped by a signal and saved")
   result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
