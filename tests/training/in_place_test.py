@@ -17,8 +17,9 @@ TURNED_OFF = "fusion_emitters" in os.environ["XLA_FLAGS"]
 OPTIONS = {"xla_cpu_use_fusion_emitters": True} if TURNED_OFF else {}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _optimised():
+  jax.clear_caches()
   before = jax.config.read("jax_disable_most_optimizations")
   jax.config.update("jax_disable_most_optimizations", False)
   yield
@@ -30,6 +31,8 @@ def _optimised():
 def test_a_step_copies_no_table(case):
   run, state, arguments = method_overhead.prepare(case, 15, ROWS)
   leaves = [leaf for leaf in jax.tree.leaves(state) if ROWS in leaf.shape]
+  if not leaves:
+    return  # it keeps no table
   tables = {f"{HLO[a.dtype.name]}[{','.join(map(str, a.shape))}]" for a in leaves}
   program = run.lower(state, *arguments(0)).compile(OPTIONS).as_text()
   for table in tables:
