@@ -116,8 +116,9 @@ def _run_module(module, arguments, env, cwd, files) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, descriptor)
     os.close(file)
-  # Caches small programs as well: later commands compile almost nothing.
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  # The fork server has read the environment of pytest.
+  seconds = float(env.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", 0))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
   sys.modules.pop(module, None)  # runpy warns about a module that is loaded already
   sys.argv = [module, *arguments]
   try:
@@ -147,7 +148,13 @@ def environment(place: Path) -> dict[str, str]:
   """Environment of a command: one device, and caches that all commands share."""
   devices = r"--xla_force_host_platform_device_count=\d+"
   flags = re.sub(devices, "", os.environ.get("XLA_FLAGS", "")).strip()
-  return {**os.environ, "SSLJAX_CACHE": str(place.parent / "cache"), "XLA_FLAGS": flags}
+  return {
+    **os.environ,
+    "SSLJAX_CACHE": str(place.parent / "cache"),
+    # Caches small programs as well: later commands compile almost nothing.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "XLA_FLAGS": flags,
+  }
 
 
 def arguments(place: Path, name: str, workdir: Path, *more: str) -> list[str]:
