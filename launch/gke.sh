@@ -4,8 +4,8 @@
 #   export CLUSTER=tpus ZONE=us-central1-a TYPE=v5litepod-16
 #   launch/gke.sh run1 --config=configs/fixmatch.py --workdir=/mnt/shared/run1
 #
-# run1 is the name of the workload. /mnt/shared is a volume (Filestore, for example) that
-# you attached to the cluster with
+# run1 is the name of the workload. /mnt/shared is a volume (Filestore, for example).
+# Attach it to the cluster first, with
 #   xpk storage attach ... --mount-point=/mnt/shared --auto-mount=true
 set -euo pipefail
 
@@ -15,9 +15,10 @@ shift
 cd "$(dirname "$0")/.."
 
 arguments=$(printf ' %q' "$@" --config.distributed=true)
-# A pod that is moved gets SIGTERM, has 180 s to save, and exits with 143. xpk restarts on
-# 42 and on 127 to 255, which includes 143 and a kill, but not 2, a user error. Thanks to
-# exec, the signal reaches Python rather than a shell around it.
+# Before a pod is moved, it gets SIGTERM, has 180 s to save, and exits with 143. xpk
+# restarts a workload if it exits with 42 or with 127 to 255. This includes 143 and the
+# code of a killed process, but not 2, a user error. Because of exec, the signal reaches
+# Python and not a shell around it.
 xpk workload create --cluster="$CLUSTER" --zone="$ZONE" --workload="$name" \
   --tpu-type="$TYPE" --num-slices="${SLICES:-1}" \
   --base-docker-image=python:3.12 --script-dir=. \

@@ -6,9 +6,9 @@
     --config.base_url=http://127.0.0.1:8000/v1 --config.concurrency=4 \\
     --config.model=qwen2.5-coder-0.5b-instruct-q4 --config.timeout=600
 
-`--model` is an asset in ssljax/assets/manifest.json or the path of a GGUF file. The
-server only accepts local connections; SIGTERM or Ctrl-C stops it. Use vLLM or a similar
-server on a GPU for real work.
+`--model` is the name of an asset in ssljax/assets/manifest.json or the path of a GGUF
+file. The server only accepts local connections; SIGTERM or Ctrl-C stops it. For real
+work, use vLLM or a similar server on a GPU.
 """
 
 import argparse
@@ -53,12 +53,12 @@ def main() -> int:
   params.model.path = str(file)
   params.model_alias = {options.model}
   params.n_parallel = options.slots
-  params.n_ctx = options.slots * options.context  # shared equally
+  params.n_ctx = options.slots * options.context  # each slot gets an equal share
   params.cpuparams.n_threads = options.threads
   params.cpuparams_batch.n_threads = options.threads
   params.hostnames, params.port = ["127.0.0.1"], options.port
   params.verbosity = 0
-  # Blocked before the server starts, so that its threads don't receive them.
+  # Block the signals before the server starts, so that its threads don't receive them.
   signals = {signal.SIGTERM, signal.SIGINT}
   signal.pthread_sigmask(signal.SIG_BLOCK, signals)
   try:
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def find_gguf(model: str) -> Path:
-  """Returns the path of a GGUF file, given itself or as an asset, which is fetched."""
+  """Returns the path of the GGUF file; if `model` names an asset, fetches it first."""
   if model.endswith(".gguf"):
     if not Path(model).is_file():
       raise UserError(f"--model={model}: no such file")

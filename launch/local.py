@@ -24,8 +24,9 @@ import threading
 import time
 
 TERMINATED, INTERRUPTED = 143, 130  # exit codes
-SAVE_TIMEOUT = 120  # seconds the others have to save after one has saved
-STOP_TIMEOUT = 10  # seconds the others have to stop after one has failed
+# Seconds that the other processes have:
+SAVE_TIMEOUT = 120  # to save, after one has saved
+STOP_TIMEOUT = 10  # to stop, after one has failed
 
 
 def main() -> int:
@@ -52,7 +53,7 @@ def main() -> int:
     process = subprocess.Popen(
       command,
       env=environment(rank, options.processes, options.devices, address),
-      # Outside the terminal's process group, so that Ctrl-C reaches only us.
+      # A separate process group, so that Ctrl-C reaches only the launcher.
       start_new_session=True,
       stdout=None if rank == 0 else subprocess.PIPE,
       stderr=None if rank == 0 else subprocess.STDOUT,
@@ -97,7 +98,7 @@ def environment(rank: int, count: int, devices: int | None, address: str) -> dic
 
 
 def relay(rank: int, stream) -> None:
-  """Copies a process's output to ours, each line prefixed with the rank."""
+  """Copies a process's output to stdout and prefixes each line with the rank."""
   for line in stream:
     sys.stdout.buffer.write(f"[{rank}] ".encode() + line)
     sys.stdout.buffer.flush()
@@ -106,7 +107,7 @@ def relay(rank: int, stream) -> None:
 def wait(processes: list[subprocess.Popen], received: list[int]) -> int:
   """Waits for all processes and forwards signals.
 
-  Returns the first exit code that isn't 0, otherwise 0.
+  Returns the first exit code that isn't 0, or 0 if all processes succeeded.
   """
   first_failure, forwarded, deadline = 0, 0, float("inf")
   while any(process.poll() is None for process in processes):
@@ -118,8 +119,8 @@ def wait(processes: list[subprocess.Popen], received: list[int]) -> int:
         if not saved:  # the others can neither continue nor save without it
           send(processes, signal.SIGTERM)
     if len(received) > forwarded:
-      # The processes agree on a step to save only for SIGTERM, so Ctrl-C becomes
-      # SIGTERM, and a second Ctrl-C becomes SIGKILL.
+      # All processes save the same step after SIGTERM, but not after SIGINT. So Ctrl-C
+      # makes the launcher send SIGTERM; a second Ctrl-C makes it send SIGKILL.
       kill = forwarded > 0 and received[-1] == signal.SIGINT
       send(processes, signal.SIGKILL if kill else signal.SIGTERM)
       forwarded = len(received)

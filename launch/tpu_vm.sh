@@ -8,10 +8,10 @@
 #   launch/tpu_vm.sh stop                   # SIGTERM: saves, and `run` exits with 143
 #   launch/tpu_vm.sh delete
 #
-# To continue a run, repeat `run` with the same arguments. Requires gcloud with a project.
-# Several hosts need --workdir and --config.data on a shared file system: set
-# NFS=ADDRESS:/SHARE before `install`, and it mounts that share (Filestore, for example)
-# at /mnt/shared.
+# To continue a run, repeat `run` with the same arguments. The script requires gcloud with
+# a project. With several hosts, --workdir and --config.data must be on a shared file
+# system. If NFS=ADDRESS:/SHARE is set, `install` mounts that share (Filestore, for
+# example) at /mnt/shared.
 set -euo pipefail
 
 : "${TPU:?name of the TPU}" "${ZONE:?its zone}"
@@ -38,8 +38,8 @@ case "$command" in
         && (mountpoint -q /mnt/shared || sudo mount -t nfs '$NFS' /mnt/shared) \
         && sudo chmod a+rwx /mnt/shared"
     fi
-    # The image's Python may be too old, so uv installs one. --seed adds pip, which ssljax
-    # uses to download the encoder.
+    # The image's Python may be too old, so uv installs a newer one. --seed adds pip;
+    # ssljax uses it to download the encoder.
     everywhere "mkdir -p ssljax && tar -xzf ssljax.tar.gz -C ssljax && cd ssljax \
       && python3 -m pip install --quiet --user uv \
       && python3 -m uv venv --quiet --clear --seed --python 3.12 .venv \
@@ -48,7 +48,7 @@ case "$command" in
     ;;
   run)
     arguments=$(printf ' %q' "$@" --config.distributed=true)
-    # Thanks to exec, `stop` signals Python rather than a shell around it.
+    # Because of exec, the signal of `stop` reaches Python and not a shell around it.
     everywhere "cd ssljax && exec .venv/bin/python -m ssljax.main$arguments"
     ;;
   stop)
