@@ -29,7 +29,7 @@ PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
 def resolve(folder_or_name: str | Path, pickled: bool = False) -> Path:
-  """Returns the folder of an encoder: config, tokenizer files and weights.
+  """Returns the folder that has an encoder's config, tokenizer files and weights.
 
   An existing folder is returned as it is. Otherwise the function looks the name up in
   the asset manifest, then in the hub's cache on this machine, and only then on the hub.
@@ -108,7 +108,7 @@ def _from_hub(name: str, pickled: bool) -> Path:
 
 
 def _is_complete(folder: Path, weights: str, index: str) -> bool:
-  """Whether the cache has all files; another program may have needed only some."""
+  """Whether the cache has all files; another program may have fetched only some."""
   names = {file.name for file in folder.iterdir()}
   needed = {"config.json"}
   if index in names:

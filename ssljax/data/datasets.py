@@ -52,7 +52,7 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
 
   Raises:
     UserError: bad data (see `read_splits`, `draw_budget`), a view that isn't stored, or
-      a missing encoder. Errors in the data are found before a missing encoder.
+      a missing encoder. Errors in the data are reported first.
   """
   seed = config["seed"]
   splits = read_splits(config["data"], seed)
@@ -79,7 +79,7 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
     labelled, needs.labelled_views, config, "labelled", dropped
   )
   if not covered.all():  # labelled rows are too valuable to drop
-    notes.append(f"{(~covered).sum()} labelled rows lack a view and use their text")
+    notes.append(f"{(~covered).sum()} labelled rows lack a view; their text is used")
   covered = views.covered_rows(unlabelled, needs.views, config, "unlabelled", dropped)
   if not covered.all():
     notes.append(f"dropped {(~covered).sum()} unlabelled rows that lack a view")

@@ -23,7 +23,7 @@ from ssljax.errors import UserError
 
 
 def define_flags() -> None:
-  """Defines the flags; a function, so that importing this file defines no flags."""
+  """Defines the flags in a function, so that importing this file defines none."""
   flags.DEFINE_string(
     "source", None, "named source, owner/name on the Hub, or files", required=True
   )
@@ -31,7 +31,7 @@ def define_flags() -> None:
   flags.DEFINE_enum("task", "", ["", "prompt", "response"], "task of a named source")
   flags.DEFINE_list("columns", [], "OURS=THEIRS, such as text=prompt,label=verdict")
   flags.DEFINE_list("labels", [], "class names, in the order of their ids")
-  flags.DEFINE_list("splits", [], "OURS=THEIRS of a Hub dataset: train=30k_train")
+  flags.DEFINE_list("splits", [], "OURS=THEIRS on the Hub, such as train=30k_train")
   flags.DEFINE_string("config_name", "", "configuration of a Hub dataset")
   flags.DEFINE_integer("seed", 0, "seed for splits that the source doesn't have", 0)
 

@@ -1,4 +1,4 @@
-"""Draws the labelled budget from train and divides rows into disjoint splits."""
+"""Draws the labelled rows from train, and divides rows into disjoint splits."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ def draw_budget(
   """Draws the labelled rows; all other rows are unlabelled.
 
   The rows of each class are shuffled by the seed, and the first rows are taken. With
-  the same seed and mode, a smaller balanced budget is a subset of a larger one.
+  the same seed, a larger balanced budget contains all rows of a smaller one.
 
     budget = draw_budget(np.array([0, 1, 0, 1, -1]), budget=2, classes=2, seed=0)
     budget.labelled    # one row of each class
@@ -38,7 +38,7 @@ def draw_budget(
 
   Args:
     labels: i64 [n], -1 for rows without a label, which are never drawn.
-    budget: number of labelled rows; 0 takes every label.
+    budget: number of labelled rows; 0 takes every row with a label.
     classes: C.
     seed: any integer >= 0.
     mode: "balanced" takes the same number of rows from each class; if the budget isn't
@@ -46,13 +46,14 @@ def draw_budget(
       rows in proportion to the class frequencies, and at least one row of each class.
     names: class names, for messages.
     include_labelled: also put the labelled rows into the unlabelled pool.
-    labelled_imbalance: ratio of `imbalanced_sizes`, used instead of `mode`; 0 is off.
-    unlabelled_imbalance: ratio of the unlabelled rows. As many rows are kept as the
-      ratio allows. 0 is off.
+    labelled_imbalance: the class sizes of the labelled rows follow `imbalanced_sizes`
+      with this ratio, instead of `mode`; 0 switches this off.
+    unlabelled_imbalance: the same for the unlabelled rows; as many rows are kept as
+      the ratio allows.
 
   Raises:
-    UserError: a budget that a class cannot fill, a class without a labelled row, or an
-      imbalance of rows with unknown labels.
+    UserError: a class has no labelled row, or too few for the budget; or
+      `unlabelled_imbalance` is set, and a row has no label or a class has too few rows.
   """
   names = [f"{names[c]!r} (label {c})" if names else f"{c}" for c in range(classes)]
   count = np.bincount(labels[labels >= 0], minlength=classes)[:classes]
@@ -76,8 +77,8 @@ def draw_budget(
     if len(order):
       larger = ", ".join(names[c] for c in sorted(order))
       notes.append(
-        f"labels={budget} is not a multiple of {classes} classes: seed {seed} gives "
-        f"one more label to {larger}"
+        f"labels={budget} is not a multiple of {classes} classes: with seed "
+        f"{seed}, one more label goes to {larger}"
       )
   else:
     share = _largest_remainders(count, budget)
@@ -126,12 +127,13 @@ def _listed(sizes: np.ndarray, names: Sequence[str]) -> str:
 def _imbalance(
   labels: np.ndarray, rows: np.ndarray, ratio: float, classes: int, seed: int
 ) -> np.ndarray:
-  """The largest subset of `rows` whose class sizes have the ratio, ascending."""
+  """The largest subset of `rows` with class sizes of this ratio, in ascending order."""
   row_labels = labels[rows]
   if (row_labels < 0).any():
     raise UserError(
       f"unlabelled_imbalance={ratio:g}: {(row_labels < 0).sum()} rows of train have no "
-      "label, so their class is unknown; use fully labelled data, or set it to 0"
+      "label, so their class is unknown; use fully labelled data, or set "
+      "unlabelled_imbalance to 0"
     )
   relative = imbalanced_sizes(classes, ratio)
   most = (np.bincount(row_labels, minlength=classes) / relative).min()
@@ -169,14 +171,14 @@ def _largest_remainders(count: np.ndarray, budget: int) -> np.ndarray:
 def divide_records(
   records: Records, shares: Mapping[str, float], seed: int
 ) -> dict[str, Records]:
-  """Divides records into named splits as `divide`; equal texts stay together."""
+  """Divides records into named splits with `divide`; equal texts stay together."""
   groups = group_texts(records.column("text"))
   parts = divide(groups, records.label, tuple(shares.values()), seed)
   return dict(zip(shares, map(records.take, parts), strict=True))
 
 
 def group_texts(texts: Sequence[str]) -> np.ndarray:
-  """i64 [n], group numbers; equal for texts that `dedup.normalize` makes equal."""
+  """i64 [n], the group of each text; `dedup.normalize` decides which are equal."""
   number: dict[bytes, int] = {}
   digests = (text_digest(text, None) for text in texts)
   return np.array([number.setdefault(d, len(number)) for d in digests], np.int64)
@@ -190,7 +192,7 @@ def divide(
   Args:
     groups: i64 [n], the group of each row.
     labels: i64 [n], -1 for no label; groups with unlabelled rows go to the first part.
-    shares: fraction of each part, summing to 1; rounding favours the first part.
+    shares: fraction of each part, summing to 1; the first part gets what remains.
     seed: any integer >= 0.
 
   Returns:
@@ -200,7 +202,7 @@ def divide(
   group_size = np.bincount(index)
   has_unlabelled = np.zeros(len(first), bool)
   has_unlabelled[index[labels < 0]] = True
-  # A group counts for the class of its first row.
+  # The first row of a group decides the group's class.
   group_class = np.where(has_unlabelled, -1, labels[first])
   part = np.zeros(len(first), np.int64)
   for c in np.unique(group_class[group_class >= 0]):

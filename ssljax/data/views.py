@@ -1,8 +1,8 @@
 """Builds the weak and strong views of rows: stored views, the text itself, or noise.
 
 A view has candidate texts for each row. `--config.weak`, `--config.strong` and so on
-name the kinds of candidates: `self` is the text, `words` applies `batches.word_noise`,
-`masked` masks random words, and any other kind must be stored in the records.
+list their kinds: `self` is the text, `words` applies `batches.word_noise`, `masked`
+masks random words, and any other kind must be stored in the records.
 """
 
 import json
@@ -20,7 +20,7 @@ from ssljax.data.records.records import Records
 from ssljax.data.records.schema import COMPUTED_VIEWS
 from ssljax.errors import UserError
 
-CANDIDATES = 4  # per text, of the kinds "words" and "masked"
+CANDIDATES = 4  # per text, for the kind "words" and for "masked"
 
 
 def config_key(view: str) -> str:
@@ -31,7 +31,7 @@ def config_key(view: str) -> str:
 def covered_rows(
   rows: Records, names: Sequence[str], config: Mapping[str, Any], which: str, note: str
 ) -> np.ndarray:
-  """bool [n], False for rows without a view, if config.missing_view is "drop".
+  """bool [n]; False if a row lacks a view and config.missing_view is "drop".
 
   Args:
     names: names of the views.
@@ -69,7 +69,8 @@ def tokenize_view(
 
   Args:
     name: the view, such as "weak".
-    config: the keys of the view, missing_view, max_length and tokenizer_backend count.
+    config: only the view's own key, missing_view, max_length and tokenizer_backend are
+      used.
     encoder: folder of the encoder.
     seed: for the kinds "words" and "masked".
   """

@@ -3,8 +3,8 @@
 Each function yields a temporary path (or open file) in the folder of the target. If the
 block succeeds, the content is flushed to disk and renamed to the target. If it raises,
 the temporary is deleted and the target stays unchanged. A killed process can leave a
-temporary behind. The name of a temporary starts with a dot, and readers ignore it.
-It is random, so threads, processes and containers can write the same target at once.
+temporary behind. Its name starts with a dot, so that readers ignore it. The rest of the
+name is random, so threads, processes and containers can write the same target at once.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Not from mkstemp, whose file would have mode 0600, and would hide that the block
-  # has written nothing.
+  # Not from mkstemp: its file would have mode 0600, and would exist even if the block
+  # wrote nothing.
   temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
   try:
     yield temporary

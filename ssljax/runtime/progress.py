@@ -1,4 +1,4 @@
-"""Shows progress on standard error: a bar on a terminal, otherwise regular lines."""
+"""Shows progress on standard error: a bar on a terminal, or a line every 30 s."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ class _Lines(io.TextIOBase):
   """A file for tqdm that prints each state of the bar as a line."""
 
   def write(self, text: str) -> int:
-    if text.strip():  # not only what erases a bar
+    if text.strip():  # blank text only erases a bar
       print(text.strip(), file=sys.stderr)
     return len(text)
 
@@ -36,14 +36,14 @@ class Progress(contextlib.AbstractContextManager):
     """Starts the display.
 
     Args:
-      total: units of the whole work; None if unknown.
+      total: number of units in all; None if unknown.
       unit: name of one unit, such as "step".
       initial: units that were finished earlier.
-      active: False makes every call do nothing (processes other than the first).
+      active: if False, every call does nothing (for processes other than the first).
       label: text at the start of the line.
       settle: seconds before the first line. The remaining time is estimated from the
-        units after that line, since earlier ones may wait for compilation, or come from
-        a cache.
+        units after that line: earlier units may have waited for compilation, or come
+        from a cache.
     """
     self._total, self._done, self._active = total, initial, active
     self._unit, self._label = unit, label
@@ -59,7 +59,7 @@ class Progress(contextlib.AbstractContextManager):
       total=self._total,
       initial=self._done,
       unit=self._unit,
-      smoothing=0.1,  # the rate of the last 20 lines or so
+      smoothing=0.1,  # averages the rate over about 20 lines
       postfix=self._format_values(),
       **options,
     )
@@ -70,7 +70,7 @@ class Progress(contextlib.AbstractContextManager):
     """Advances by `count` units.
 
     Args:
-      values: shown behind the counts, such as the loss.
+      values: numbers to show after the counts, such as the loss.
       added: units to add to the total.
     """
     if not self._active:

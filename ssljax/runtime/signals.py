@@ -12,15 +12,15 @@ EXIT_CODES: dict[int, int] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMIN
 
 
 class StopSignals:
-  """Sets `code` when a signal arrives, so that the work stops at a safe point.
+  """Sets `code` when a signal arrives, so that the work can stop at a safe point.
 
   The second SIGINT goes to the previous handler, which raises KeyboardInterrupt by
   default. Further SIGTERMs are ignored, because launchers and schedulers repeat them
   while the work is being saved.
 
   The end of the `with` block restores the previous handlers. A signal that the process
-  ignores, as in the background job of a shell, stays ignored. Outside the main thread,
-  Python delivers no signals, and the block does nothing.
+  ignores, as a background job of a shell does, stays ignored. Python delivers signals
+  only to the main thread; in other threads, the block does nothing.
 
     with StopSignals() as stop:
       for step in range(steps):
@@ -35,12 +35,12 @@ class StopSignals:
     abort: Callable[[int], Any] | None = None,
     signals: tuple[int, ...] = tuple(EXIT_CODES),
   ):
-    """`with` installs the handlers.
+    """Stores the arguments; `with` installs the handlers.
 
     Args:
       on_stop: called once, by the first signal.
-      abort: called with the exit code by every signal after the first, instead of
-        the above.
+      abort: called with the exit code by every signal after the first, instead of what
+        the class description says.
       signals: which signals to handle.
     """
     self.code = 0  # exit code of the first signal; 0 before it

@@ -1,7 +1,7 @@
 """Builds batch t, laid out for the devices, as a pure function of (seed, t).
 
 A batch is a slice of the epoch's permutation (`order`), so batches are always full and
-never repeat an unlabelled row. A resumed run needs to know only its step.
+no batch has an unlabelled row twice. A resumed run needs to know only its step.
 """
 
 import math
@@ -20,7 +20,7 @@ from ssljax.errors import UserError
 
 PLANNED_STEPS = 512  # number of steps sampled to choose the shapes
 SHORT_LENGTHS = (128, 256)  # candidates for the length of short rows
-# More shapes need less padding, but compile longer (docs/performance.md).
+# More shapes need less padding, but more compilation (docs/performance.md).
 MAX_SHAPES = 3
 
 
@@ -28,7 +28,7 @@ Seed = int | np.uint64
 
 
 class View(NamedTuple):
-  """One view of n rows. Each epoch draws one of the candidates of each row."""
+  """One view of n rows. In each epoch, one candidate of each row is drawn."""
 
   tokens: Tokens  # all candidates, row by row
   begin: np.ndarray  # i64 [n + 1], row i has candidates begin[i] to begin[i + 1] - 1
@@ -36,7 +36,7 @@ class View(NamedTuple):
   def draw(
     self, seed: Seed, epoch: np.ndarray, rows: np.ndarray, taken: Seed | None = None
   ) -> np.ndarray:
-    """Draws a candidate for each row, from (seed, epoch, row) alone.
+    """Draws a candidate for each row; depends only on (seed, epoch, row).
 
     Args:
       taken: seed of another view of the same candidates. Rows with at least two
@@ -76,11 +76,11 @@ class RowChoice(NamedTuple):
   row_lengths: tuple[int, ...]
   cost: np.ndarray  # i64 [views x row lengths], cost of a row
   shapes: np.ndarray  # from `pack.choose_shapes`; in the padded layout, row lengths
-  price: float  # cost of a step, in tokens of a layer without attention
+  price: float  # cost of a step; a token without attention costs 1
 
 
 class Loader:
-  """Builds batches by step; `choice` has the row lengths that cost least."""
+  """Builds the batch of each step; `choice` has the row lengths that cost least."""
 
   def __init__(
     self,
@@ -125,7 +125,7 @@ class Loader:
     }
     self.views = [("labelled", name) for name in data.labelled]
     self.views += [("unlabelled", name) for name in data.unlabelled]
-    # Each view has its own seed, so that views of the same candidates draw separately.
+    # Each view has its own seed, so that views of the same candidates are independent.
     names = np.array([zlib.crc32(name.encode()) for _, name in self.views])
     view_seeds = order.scramble(seed, np.zeros(len(names), int), names)
     self._seed_of = dict(zip(self.views, view_seeds, strict=True))
@@ -144,8 +144,8 @@ class Loader:
     """Batch t with NumPy leaves, and the hidden labels i32 [U] of its unlabelled rows.
 
     Args:
-      shards: the data shards of this process, which get texts; default: all shards.
-        Labels and indices always cover the whole batch.
+      shards: the data shards of this process; only these get texts; default: all
+        shards. Labels and indices always cover the whole batch.
     """
     texts = self._arrange(lambda tokens, rows: [tokens.text(i) for i in rows], t)
     plans = self._plan(self._arrange(_text_lengths, t), self.choice.row_lengths)
@@ -180,7 +180,7 @@ class Loader:
     return iter(batches.to_iter_dataset(options))
 
   def _row_cost(self, length: int) -> int:
-    # An integer, so that sums and their order are the same on every processor.
+    # An integer, so that all processors compute the same sums and sort them alike.
     return round(length * (1 + length / self.layout.costly))
 
   def _evaluate(self, row_lengths: tuple[int, ...], lengths) -> RowChoice:
@@ -225,7 +225,10 @@ class Loader:
     ]
 
   def _needed_rows(self, plans) -> np.ndarray:
-    """Rows for each view and row length; if padded, the longest text comes first."""
+    """Rows for each view and row length.
+
+    In the padded layout, the length of the longest text precedes them.
+    """
     by_view = [[plan for micro in view for plan in micro] for view in plans]
     rows = np.ravel([np.max([p.rows for p in view], axis=0) for view in by_view])
     if self.layout.packed:
@@ -253,11 +256,11 @@ def row_length_options(
 ) -> list[tuple[int, ...]]:
   """The row lengths to consider for texts of up to `longest` tokens.
 
-  Rows of a single length waste least on padding: a compiled step has fixed row counts,
-  so with two lengths, both counts must suit the step that needs most of such rows.
-  Short rows save attention, whose cost grows with the square of the row length. Which
-  effect is larger depends on the texts and the batch size; `RowChoice.price` compares
-  the two. See docs/performance.md for measurements.
+  A single row length wastes least on padding: a compiled step has fixed row counts, so
+  with two lengths, each count must suffice for the step that needs most rows of that
+  length. Short rows save attention, whose cost grows with the square of the row length.
+  Which effect is larger depends on the texts and the batch size; `RowChoice.price`
+  compares the two. See docs/performance.md for measurements.
   """
   limit = max(8, min(max_length, math.ceil(longest / 8) * 8))
   shorter = [length for length in SHORT_LENGTHS if packed and length < limit]

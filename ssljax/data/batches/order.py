@@ -13,7 +13,9 @@ CACHED_BATCHES = 1024
 def batch_rows(
   rows: int, size: int, seed: int
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-  """Returns t -> (rows i64 [size], their epochs i64 [size]), reshuffled every epoch.
+  """Returns a function that maps t to (rows i64 [size], their epochs i64 [size]).
+
+  Every epoch has its own random order.
 
   Batches are cached because grain shuffles small sets slowly: in a set of a few dozen
   rows, finding one row can take milliseconds (docs/performance.md).
@@ -22,8 +24,8 @@ def batch_rows(
     empty = np.zeros(0, np.int64)
     return lambda t: (empty, empty)
   stream = grain.MapDataset.range(rows).shuffle(seed=seed).repeat()
-  # The rows of an epoch that don't fill a batch are left out. A tiny labelled set has
-  # fewer rows than a batch, so its rows repeat within a batch.
+  # Rows at the end of an epoch that don't fill a batch are left out. A tiny labelled
+  # set has fewer rows than a batch, so its rows repeat within a batch.
   used = rows // size * size or rows
 
   @functools.lru_cache(maxsize=CACHED_BATCHES)

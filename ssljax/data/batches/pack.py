@@ -18,7 +18,8 @@ import numpy as np
 from ssljax.batch import Rows, Texts
 
 WASTE = 0.05  # fraction of extra work accepted to avoid a compilation
-TOKENS_PER_SLOT = 8  # a row of L tokens has L / 8 slots; few texts are shorter
+# A row of L tokens has L / 8 slots, since few texts have fewer than 8 tokens.
+TOKENS_PER_SLOT = 8
 
 
 class Plan(NamedTuple):
@@ -42,8 +43,8 @@ def plan_rows(
 ) -> Plan:
   """Assigns texts to rows: best fit, longest text first.
 
-  A text goes into the row with the least room that still holds the text. If no row has
-  enough room, the text starts a row of the shortest possible length.
+  A text goes into the row with the least free space that is still enough. If no row
+  has enough, the text starts a row of the shortest possible length.
 
   Args:
     lengths: i64 [n], tokens of each text, at most the last row length.
@@ -103,7 +104,7 @@ def fill_rows(
 
 
 def empty_rows(shards: int, rows: int, length: int, packed: bool = True) -> Rows:
-  """NumPy rows of one length without texts."""
+  """Empty rows of one length, as NumPy arrays."""
   ids, segment, kind = (np.zeros((shards, rows, length), np.int32) for _ in range(3))
   first = np.zeros((shards, rows, slots_per_row(length, packed)), np.int32)
   return Rows(ids, segment, kind, first)
@@ -112,7 +113,14 @@ def empty_rows(shards: int, rows: int, length: int, packed: bool = True) -> Rows
 def write_text(
   rows: Rows, position: tuple[int, int, int], start: int, ids: np.ndarray, prompt: int
 ) -> None:
-  """Writes a text to `position` (shard, row, slot), from token `start` of the row."""
+  """Writes a text into the slot at `position`; its first token goes to index `start`.
+
+  Args:
+    position: (shard, row, slot).
+    start: index within the row.
+    ids: the text.
+    prompt: how many of the ids belong to the first segment.
+  """
   shard, row, slot = position
   end = start + len(ids)
   rows.ids[shard, row, start:end] = ids
@@ -124,11 +132,12 @@ def write_text(
 def choose_shapes(need: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:
   """Chooses a few row counts that serve many steps with little waste.
 
-  Each shape is a compilation. Returns as few shapes as possible whose cost exceeds the
-  best choice of up to `limit` shapes by at most the fraction `WASTE`.
+  Each shape has to be compiled. So as few shapes as possible are returned; their cost
+  is at most a fraction `WASTE` above the lowest cost with up to `limit` shapes.
 
   Args:
-    need: i64 [T, V], rows that each of T steps needs, for each view and row length.
+    need: i64 [T, V], rows that each of T steps needs, for each of the V combinations of
+      view and row length.
     cost: f64 [V], cost of a row.
     limit: maximum number of shapes.
 
@@ -154,7 +163,10 @@ def choose_shapes(need: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:
 def cheapest_shape(
   shapes: np.ndarray, need: np.ndarray, cost: np.ndarray
 ) -> np.ndarray:
-  """The cheapest of `shapes` i64 [K, V] that holds `need` i64 [V], or a new shape."""
+  """The cheapest of `shapes` i64 [K, V] that holds `need` i64 [V].
+
+  If none of them does, the result is a new shape.
+  """
   fits = (shapes >= need).all(axis=1)
   if not fits.any():
     return np.maximum(shapes.max(axis=0), need)

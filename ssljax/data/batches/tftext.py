@@ -1,10 +1,11 @@
-"""Tokenises and masks words with tensorflow-text, to the same ids as the tokenizer.
+"""Tokenises texts and masks words with tensorflow-text.
 
-The tokenizer's normalizer prepares the texts, which are split at spaces. Each distinct
-word then goes through a tf.data graph of tensorflow-text once. The tokenizer itself
-handles the cases in which the libraries might differ:
-- texts that spell out a special token, such as [MASK], or SentencePiece's space symbol;
-- words longer than 100 characters, or with characters outside `PLAIN`;
+The ids of a text are the same as the tokenizer's. The tokenizer's normalizer prepares
+the texts. They are split at spaces, and each distinct word goes through a tf.data graph
+of tensorflow-text once. The tokenizer itself handles the cases in which the libraries
+might differ:
+- texts that contain a special token, such as [MASK], or SentencePiece's space symbol;
+- words longer than 100 characters, and words with characters outside `PLAIN`;
 - with SentencePiece: words that the normalizer of spm.model changes, words with an
   unknown piece, and words whose two best segmentations have nearly equal scores, such
   as "aaa" = a + aa = aa + a. One library adds scores in float32 and the other in
@@ -49,8 +50,8 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
     tokens: `tokenize.Tokens` of n texts.
     chosen: i [k], the texts to mask, ascending.
     tokenizer: a tokenizer of transformers with a mask token.
-    seed: determines the words, together with the tokens.
-    rate: fraction of a text's words to mask, rounded up.
+    seed: determines, together with the tokens, which words are masked.
+    rate: fraction of a text's words to mask; the number of words is rounded up.
 
   Returns:
     Tokens with the same lengths.
@@ -67,7 +68,8 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
   names = ("cls_token_id", "sep_token_id", "pad_token_id")
   special = np.array([getattr(tokenizer, name) for name in names])
   pieces = tokenizer.convert_ids_to_tokens(np.arange(len(tokenizer)).tolist())
-  # WordPiece marks pieces that continue a word, SentencePiece those that start one.
+  # WordPiece marks the pieces that continue a word. SentencePiece marks the pieces that
+  # start a word.
   starts_word = np.array([not piece.startswith("##") for piece in pieces])
   if starts_word.all():
     starts_word = np.array([piece.startswith("\u2581") for piece in pieces])
@@ -84,7 +86,7 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
   # A word starts after a special token, whatever the piece.
   is_start[1:] |= np.isin(ids[:-1], special)
   words = np.flatnonzero(is_start)  # the first token of each word
-  splits = np.searchsorted(words, np.concatenate([[0], ends]))  # of words by text
+  splits = np.searchsorted(words, np.concatenate([[0], ends]))  # first words of texts
   row = np.repeat(np.arange(len(rows)), np.diff(splits))
   # Shuffle the words of each text and mask the first ones.
   maskable = np.flatnonzero(~np.isin(ids[words], special))
@@ -97,7 +99,7 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
   splits = [splits, np.concatenate([words, [len(ids)]])]
   ragged = tf.RaggedTensor.from_nested_row_splits(ids, splits)
   selection = tf.RaggedTensor.from_row_splits(is_masked, splits[0])
-  # The selector's own draw loops over the texts and isn't reproducible.
+  # The selector's own choice is slow (a loop over the texts) and not reproducible.
   selector = text.RandomItemSelector(1, rate)
   selector.get_selection_mask = lambda items, axis: selection
   values = text.MaskValuesChooser(len(tokenizer), tokenizer.mask_token_id, 1.0, 0.0)
@@ -108,7 +110,7 @@ def mask_words(tokens, chosen, tokenizer, seed, rate=MASKED):
 
 
 def make_encoder(backend, folder):
-  """Returns an `encode_batch` (texts to lists of ids, without special tokens).
+  """Returns an `encode_batch`, which maps texts to lists of ids without special tokens.
 
   Args:
     backend: the `tokenizers.Tokenizer` to reproduce.
@@ -177,7 +179,7 @@ def _import_tensorflow(feature):
 
 @contextlib.contextmanager
 def _silent_stderr():
-  """Discards the lines that C++ code writes to stderr before it has its log level."""
+  """Discards what C++ code writes to stderr before its log level has been set."""
   stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
   os.dup2(devnull, 2)
   try:
@@ -233,6 +235,6 @@ def _sentencepiece(text, dtype, spec, normalize, file):
       return False
     return len(best) == 1 or sums[0] - sums[1] > MIN_SCORE_GAP
 
-  # Pieces that SentencePiece treats as special are ordinary ones to the tokenizer.
+  # Pieces that SentencePiece treats as special are ordinary for the tokenizer.
   special = ["\u2581", *(piece.piece for piece in pieces if piece.type != 1)]
   return text.SentencepieceTokenizer(data, out_type=dtype), is_plain, special

@@ -27,7 +27,7 @@ class Tokens(NamedTuple):
 
   ids: np.ndarray  # i32 [all tokens]
   offset: np.ndarray  # i64 [n + 1]
-  prompt: np.ndarray  # i32 [n], tokens of the first segment ([CLS] ... [SEP])
+  prompt: np.ndarray  # i32 [n], length of the first segment ([CLS] ... [SEP])
   truncated: np.ndarray  # bool [n], whether the text was too long
 
   @property
@@ -43,8 +43,8 @@ def load_tokenizer(folder: Path):
   """Loads the fast tokenizer in `folder`, with padding and truncation switched off.
 
   Raises:
-    UserError: no tokenizer, or one that cannot be loaded, has no fast version, or has
-      no [CLS] or [SEP].
+    UserError: there is no tokenizer; or it cannot be loaded, has no fast version, or
+      has no [CLS] or [SEP].
   """
   from transformers import AutoTokenizer
 
@@ -52,7 +52,7 @@ def load_tokenizer(folder: Path):
     "put the encoder's tokenizer files (tokenizer.json, vocab.txt or spm.model) next "
     "to config.json"
   )
-  # Without these files, transformers would create a tokenizer of special tokens only.
+  # Without these files, transformers would create a tokenizer with only special tokens.
   if not any(any(Path(folder).glob(pattern)) for pattern in VOCABULARY):
     raise UserError(f"{folder}: there is no tokenizer here; {advice}")
   try:
@@ -82,14 +82,15 @@ def encode(
 ) -> Tokens:
   """Encodes texts as [CLS] text [SEP], or [CLS] text [SEP] response [SEP].
 
-  A text that is too long loses its beginning. In a pair, only the prompt loses tokens,
-  unless the response leaves no room for a prompt. Then the longer of the two loses its
-  beginning until both fit, as in the code of arXiv 2512.21107.
+  A text that is too long loses tokens at its beginning. In a pair, only the prompt
+  loses tokens, unless the response leaves no room for a prompt. Then the first
+  token of the longer one is dropped, again and again, until both fit, as in the code of
+  arXiv 2512.21107.
 
   Args:
     texts, responses: n strings; a response may be None.
     max_length: in tokens, including special ones; at least 4.
-    encode_batch: texts to ids without special tokens; default: the tokenizer itself.
+    encode_batch: maps texts to ids without special tokens; default: the tokenizer.
   """
   if encode_batch is None:
     backend = tokenizer.backend_tokenizer
@@ -107,7 +108,7 @@ def encode(
       space = max_length - (2 if response is None else 3)
       total = len(a) + len(b)
       if total > space and len(b) >= space and response is not None:
-        # The longer one is cut first; if they are equally long, the response.
+        # Cut the longer one first; if both are equally long, cut the response first.
         b = b[len(b) - max(space - len(a), space // 2) :]
       first_segment = start + a[max(0, len(a) + len(b) - space) :] + separator
       second_segment = [] if response is None else b + separator
@@ -147,9 +148,10 @@ def encode_views_cached(
 
   Args:
     texts, responses: the cache key; they must determine the result of `make`.
-    make: () -> (texts, responses, begin i64); not called if the result is cached.
+    make: returns (texts, responses, begin i64); not called if the result is cached.
     backend: "hf" or "tftext". Both give the same ids, so they share the cache.
-    modify: (tokens, tokenizer) -> tokens; also determined by `texts` and `responses`.
+    modify: maps (tokens, tokenizer) to new tokens; `texts` and `responses` must
+      determine them as well.
 
   Returns:
     The tokens and `begin`.
@@ -200,7 +202,8 @@ def _cache_key(
     content = file.read_bytes()
     digest.update(json.dumps([file.name, len(content)]).encode() + content)
   for pair in zip(texts, responses, strict=True):
-    # Each text follows its length, so that different lists never give the same bytes.
+    # The length of each text comes before the text, so that different lists never give
+    # the same bytes.
     for text in pair:
       data = b"" if text is None else text.encode()
       digest.update(b"%d:" % (-1 if text is None else len(data)) + data)

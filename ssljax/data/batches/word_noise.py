@@ -1,10 +1,10 @@
 """Random word deletion, swaps and replacements: the default strong view, `words`.
 
-Each word is deleted, swapped with the next one, or replaced by a word of the dataset
-drawn by frequency, each with a small probability. These are the operations of EDA
-(arXiv 1901.11196) and UDA (arXiv 1904.12848) that need no thesaurus. They ignore
-meaning, so they can turn a harmful text into a harmless text. Stored paraphrases make a
-better strong view.
+Each word may be deleted, swapped with the next word, or replaced by a random word of
+the dataset (frequent words more often). Each change has a small probability. These are
+the operations of EDA (arXiv 1901.11196) and UDA (arXiv 1904.12848) that need no
+thesaurus. They ignore meaning, so they can turn a harmful text into a harmless text.
+Stored paraphrases make a better strong view.
 """
 
 import re
@@ -17,9 +17,9 @@ import numpy as np
 # In scripts without spaces between words, each character is a word.
 SINGLE = r"\u3040-\u30ff\u3400-\u9fff"
 WORD = re.compile(rf"([{SINGLE}]|[^\W{SINGLE}]+(?:['’-][^\W{SINGLE}]+)*)")
-MAX_WORD_LENGTH = 30  # longer "words" are URLs, codes or unspaced scripts: unchanged
-MIN_WORDS = 3  # in a shorter text every word matters: unchanged
-FORMAT = 1  # of the perturbation; increase it when a seed gives other texts
+MAX_WORD_LENGTH = 30  # longer words (URLs, codes, unspaced scripts) aren't changed
+MIN_WORDS = 3  # shorter texts aren't changed: every word matters
+FORMAT = 1  # of the perturbation; increase it when the same seed gives other texts
 MAX_COUNTED_TEXTS = 50_000  # enough to estimate word frequencies
 
 
@@ -79,7 +79,7 @@ def perturb(
     del words[i]
     gaps[i : i + 2] = [_join_gaps(gaps[i], gaps[i + 1])]
   pieces = [piece for pair in zip(gaps, words, strict=False) for piece in pair]
-  # Strip a trailing gap that has lost the last word.
+  # If the text ended with a word that was deleted, strip the gap before that word.
   pieces.append(gaps[-1] if parts[-1] else gaps[-1].rstrip())
   return "".join(pieces)
 

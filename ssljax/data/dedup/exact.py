@@ -1,8 +1,8 @@
-"""Finds rows of train, and their views, that are exact duplicates of rows of test.
+"""Finds texts and views of train that are exact duplicates of rows of other splits.
 
-`normalize` decides which texts are the same. Pairs are compared by prompt and response,
-or by the prompt alone if either side has no response. A view without a response takes
-the response of its row.
+`normalize` decides which texts are the same. A pair is a prompt with its response; in
+duplicate pairs, both are the same. If either side has no response, only the prompts are
+compared. A view without a response uses the response of its row.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from ssljax.errors import UserError
 
 # Marks the digest of a pair's prompt; only texts without a response match it.
 PROMPT = b"prompt of a pair"
-BATCH = 4096  # rows that are Python objects at the same time
+BATCH = 4096  # number of rows held as Python objects at a time
 DigestIndex = dict[bytes, tuple[int, int]]  # digest -> (part, row)
 
 
@@ -37,7 +37,7 @@ def index_digests(parts: Iterable[Records]) -> DigestIndex:
 def find_duplicate(
   index: DigestIndex, text: str, response: str | None
 ) -> tuple[int, int] | None:
-  """(part, row) of an indexed row with the same text or pair; None without one."""
+  """(part, row) of an indexed row with the same text or pair; None if there is none."""
   prompt = text_digest(text, None)
   if response:
     return index.get(text_digest(text, response)) or index.get(prompt)
@@ -63,7 +63,7 @@ def iterate_texts(records: Records) -> Iterator[Item]:
 def find_duplicates(
   train: Records, index: DigestIndex
 ) -> dict[tuple[int, int | None], tuple[int, int]]:
-  """Maps the (row, view) of each duplicate in train to the (part, row) it is equal to.
+  """Maps the (row, view) of each duplicate to the (part, row) that it duplicates.
 
   As in `iterate_texts`, the view is None for the text itself.
   """
@@ -81,7 +81,7 @@ def resolve_overlap(splits: Splits, on_overlap: str) -> tuple[Splits, str]:
     on_overlap: "error" or "drop".
 
   Returns:
-    (splits, note), where the note says what was dropped; "" if nothing was.
+    (splits, note): the note says what was dropped, and is "" if nothing was.
 
   Raises:
     UserError: there is an overlap, and `on_overlap` is "error".

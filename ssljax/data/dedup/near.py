@@ -1,8 +1,8 @@
-"""Finds near-duplicate texts: MinHash on character 5-grams, then exact similarity.
+"""Finds near-duplicate texts: MinHash proposes candidates, which are then compared.
 
-Similarity is the Jaccard index of the 5-grams, ignoring case and punctuation. MinHash
-only proposes candidates: it misses one in a thousand pairs at the threshold, and fewer
-of the pairs that are more similar.
+The similarity of two texts is the Jaccard index of their character 5-grams, ignoring
+case and punctuation. If a pair's similarity is just at the threshold, MinHash misses
+the pair with a probability below 1/1000. More similar pairs are missed less often.
 """
 
 import functools
@@ -29,7 +29,7 @@ class Overlap(NamedTuple):
   view: str  # kind of the view, "" for the text itself
   other: str  # name of the other set
   other_id: str
-  exact: bool  # whether the texts are the same by the rule of `dedup.normalize`
+  exact: bool  # whether `dedup.normalize` makes the texts the same
   similarity: float  # 1.0 if exact
 
 
@@ -44,8 +44,8 @@ def find_overlaps(
     threshold: minimum similarity of near-duplicates.
 
   Returns:
-    At most one overlap for each text and other set: an exact one if there is one,
-    otherwise the most similar.
+    At most one overlap for each text and other set: an exact duplicate if there is one,
+    otherwise the most similar near-duplicate.
   """
   indices = {name: _SetIndex(other, threshold) for name, other in others.items()}
   overlaps = []
@@ -63,7 +63,7 @@ def find_overlaps(
 
 
 class _SetIndex:
-  """The texts of a set, by digest and by MinHash of prompts and of pairs."""
+  """Finds texts of a set by their digest, or by the MinHash of prompts and of pairs."""
 
   def __init__(self, other: Records, threshold: float):
     self.ids = other.column("id")
@@ -88,7 +88,7 @@ class _SetIndex:
 
 
 class NearestIndex:
-  """Sets of n-grams, searched for the most similar to a query."""
+  """Holds sets of n-grams, and finds the set that is most similar to a query."""
 
   def __init__(self, threshold: float):
     from datasketch import MinHashLSH
@@ -116,7 +116,8 @@ def lsh_bands(threshold: float) -> tuple[int, int]:
 
   Two texts with similarity s share at least one of b bands of r hashes with probability
   1 - (1 - s^r)^b (Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, 3.4). The
-  largest r that misses less than `MISSED` gives the fewest candidates.
+  largest r for which the probability of missing a pair is below `MISSED` gives the
+  fewest candidates.
   """
   lengths = range(1, PERMUTATIONS // 2 + 1)
   allowed = [r for r in lengths if (1 - threshold**r) ** (PERMUTATIONS // r) < MISSED]

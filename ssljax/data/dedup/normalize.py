@@ -17,15 +17,15 @@ INVISIBLE = re.compile(
 
 
 def normalize_text(text: str) -> str:
-  """Removes the differences that don't count."""
+  """Removes the differences that are ignored."""
   visible = unicodedata.normalize("NFKC", INVISIBLE.sub("", text))
   return " ".join(visible.casefold().split())
 
 
 def text_digest(text: str, response: str | None) -> bytes:
-  """A digest that is equal for texts, or pairs, that are the same.
+  """A digest of a text or pair; if two are the same, their digests are equal.
 
-  An empty response counts as no response.
+  An empty response is treated as no response.
   """
   parts = [text, response] if response else [text]
   content = "\0".join(map(normalize_text, parts)).encode("utf-8", "surrogatepass")

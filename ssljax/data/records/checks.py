@@ -15,7 +15,7 @@ from ssljax.errors import UserError
 
 
 def check_texts(records: Records) -> None:
-  """Checks that every row has a text, and every view a kind and a text."""
+  """Checks that every row has a text, and that every view has a kind and a text."""
   is_text = ~_is_blank(records.table["text"])
   _check(records, is_text, "text is empty ({}); fill it in or remove the row")
   views = records.table["views"].combine_chunks()
@@ -28,7 +28,7 @@ def check_texts(records: Records) -> None:
 
 
 def check_rows(records: Records) -> None:
-  """Checks texts, views and labels of single rows, and that ids are unique."""
+  """Checks each row's text, views and label, and that ids are unique."""
   check_texts(records)
   has_no_name = records.table["label_name"].is_null().to_numpy()
   _check(
@@ -42,7 +42,7 @@ def check_rows(records: Records) -> None:
 
 
 def _is_blank(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-  """bool [n], whether a string is null or only white space."""
+  """bool [n], True where a string is null or only white space."""
   is_empty = pc.equal(pc.utf8_trim_whitespace(column), "")
   return np.asarray(is_empty.fill_null(True), bool)
 
@@ -77,18 +77,19 @@ def check_unique_ids(parts: Sequence[Records]) -> None:
 def check_labels(splits: Mapping[str, Records]) -> tuple[str, ...]:
   """Checks the labels and label names of all splits; returns class names by id.
 
-  The train split must have every label 0..C-1, with C of at least 2. Validation and
-  test must be fully labelled, with no other labels.
+  The train split must have all labels 0..C-1, and C must be at least 2. Every row of
+  validation and test must have one of these labels.
   """
   train = splits["train"]
   label = train.label
-  present = np.unique(label[label >= 0])  # bincount would allocate up to a huge label
+  # np.bincount would need too much memory if a label were huge.
+  present = np.unique(label[label >= 0])
   classes = len(present)
   if classes < 2:
     only = f"only label {present[0]}" if classes else "no labels"
     raise UserError(
-      f"{train.paths[0]}: label: the train split has {only}; a classifier needs rows "
-      "with the labels 0 and 1 at least"
+      f"{train.paths[0]}: label: the train split has {only}; a classifier needs at "
+      "least the labels 0 and 1"
     )
   if present[-1] != classes - 1:
     absent = int(np.argmin(present == np.arange(classes)))
@@ -104,13 +105,13 @@ def check_labels(splits: Mapping[str, Records]) -> tuple[str, ...]:
 
 
 def check_all_labelled(records: Records, reason: str) -> None:
-  """Checks that every row has a label; `reason` is part of the error."""
+  """Checks that every row has a label; the error includes `reason`."""
   message = f"label is missing (null), but {reason}; label the row or remove it"
   _check(records, records.label >= 0, message)
 
 
 def check_label_range(records: Records, classes: int, owner: str) -> None:
-  """Checks that labels are below `classes`, the number of classes of `owner`."""
+  """Checks that every label is below `classes`, the number of classes of `owner`."""
   _check(
     records,
     records.label < classes,
@@ -121,7 +122,10 @@ def check_label_range(records: Records, classes: int, owner: str) -> None:
 
 
 def check_label_names(records: Records, names: Mapping[int, str]) -> dict[int, str]:
-  """Checks that label names are one-to-one and agree with `names`; returns all."""
+  """Checks that label names are one-to-one and agree with `names`.
+
+  Returns all names by label, including `names`.
+  """
   names = dict(names)
   columns = records.table.select(["label", "label_name"])
   pairs = columns.group_by(columns.column_names, use_threads=False).aggregate([])

@@ -1,7 +1,7 @@
 """Reads rows of JSONL, CSV and Parquet files, with the line of each row.
 
-JSON and CSV are read with the standard library. The readers of pyarrow are faster, but
-their errors name neither the line nor the value.
+JSON and CSV are read with the standard library. pyarrow's readers are faster, but their
+errors name neither the line nor the value.
 """
 
 import csv
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ssljax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")  # the first three also with .gz
-BATCH = 8192  # rows that are Python objects at the same time
+BATCH = 8192  # number of rows held as Python objects at a time
 
 
 def stem(path: Path) -> str:
@@ -48,13 +48,13 @@ def location(path: Path, number: int) -> str:
 
 
 def shorten(value: object, limit: int = 40) -> str:
-  """A truncated `repr`, for error messages of one readable line."""
+  """A truncated `repr`, which keeps error messages short."""
   text = repr(value[: limit + 1] if isinstance(value, str) else value)
   return text if len(text) <= limit + 2 else text[:limit] + "…"
 
 
 def check_format(path: Path) -> str:
-  """Returns the suffix of a file; UserError if it doesn't exist or isn't supported."""
+  """Returns a file's suffix; raises UserError if the file is missing or unsupported."""
   if path.is_dir():
     raise UserError(f"{path} is a folder; give a file")
   if not path.exists():
@@ -68,14 +68,15 @@ def check_format(path: Path) -> str:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  """Reads rows as dicts from column to value; the values of CSV are strings.
+  """Reads rows as dicts that map columns to values; CSV values are strings.
 
   Yields:
-    (number, row): the line where the row starts, or for Parquet its number, from 1.
+    (number, row): the number is the line where the row starts. In Parquet files, it is
+    the number of the row. Both start at 1.
 
   Raises:
     UserError: the file is missing, truncated, of unknown format or not UTF-8, or a line
-      cannot be parsed. The error names file and line.
+      cannot be parsed. The error names the file and the line.
   """
   format_ = check_format(path)
   if format_ == ".parquet":
@@ -86,7 +87,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def read_jsonl_stream(file: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
-  """Like `read_rows` for an open JSONL file, such as stdin; errors call it `name`."""
+  """Like `read_rows`, for an open JSONL file such as stdin; errors call it `name`."""
   where = lambda number: f"{name}, line {number}"
   try:
     yield from _json_rows(_decode_lines(file, where), where)
@@ -102,7 +103,7 @@ def chunked(items: Iterable, size: int) -> Iterator[list]:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-  """Opens a Parquet file; raises UserError if it isn't one."""
+  """Opens a Parquet file; raises UserError if it cannot be read as Parquet."""
   try:
     # With the default settings, `iter_batches` buffers the whole file in memory.
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
@@ -113,8 +114,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def unreadable(path: Path, error: Exception) -> UserError:
   reason = (str(error).splitlines() or [type(error).__name__])[0]
   return UserError(
-    f"{path}: cannot be read; it is truncated or not in the format that its name says "
-    f"({shorten(reason, 90)}); copy or prepare it again"
+    f"{path}: cannot be read; the file is truncated, or its format doesn't match its "
+    f"name ({shorten(reason, 90)}); copy or prepare it again"
   )
 
 
@@ -133,7 +134,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-  """Numbered lines with their line ends."""
+  """Yields (number, line); the lines keep their line ends."""
   open_file = gzip.open if path.name.lower().endswith(".gz") else open
   try:
     with open_file(path, "rb") as file:

@@ -16,26 +16,27 @@ from ssljax.data.records.records import Records, Splits, concat
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 
-SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of a single file
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # how a single file is split
 
 
 def read_file(path: str | Path) -> Records:
-  """Reads JSONL, CSV (both also .gz) or Parquet; see `read_with_ignored`."""
+  """Reads a JSONL, CSV (both also .gz) or Parquet file; see `read_with_ignored`."""
   return read_with_ignored(path)[0]
 
 
 def read_with_ignored(
   path: str | Path, name: str = ""
 ) -> tuple[Records, tuple[str, ...]]:
-  """Reads a file of records and returns the names of the columns it ignored.
+  """Reads a file of records; also returns the names of the columns it ignored.
 
   Args:
     path: the file.
-    name: rows without an id get `<name>:<row>`; default: the file's stem.
+    name: rows without an id get the id `<name>:<row>`; default: the file's stem.
 
   Returns:
-    Records with every column of SCHEMA, and the names of the ignored columns. If the
-    file has no column `source`, it holds `name`; other absent columns hold null.
+    Records with every column of SCHEMA, and the names of the ignored columns. Columns
+    that the file doesn't have hold null, except `id` (see `name`) and `source`, which
+    holds `name`.
 
   Raises:
     UserError: an unreadable file (see `files.read_rows`); a column of the wrong type;
@@ -47,10 +48,11 @@ def read_with_ignored(
 
 
 def read_texts(path: str | Path) -> Records:
-  """Reads id, text, response and views of a file; its labels may be anything.
+  """Reads the ids, texts, responses and views of a file; ignores its labels.
 
   Raises:
-    UserError: as for `read_with_ignored`, but duplicate ids are allowed; no rows.
+    UserError: as for `read_with_ignored`, except that duplicate ids are allowed; or a
+      file without rows.
   """
   records, _ = _read_records(path, ("id", "text", "response", "views"))
   _check_not_empty(records, f"{records.paths[0]}: the file")
@@ -61,7 +63,10 @@ def read_texts(path: str | Path) -> Records:
 def _read_records(
   path: str | Path, names: Sequence[str], prefix: str = ""
 ) -> tuple[Records, tuple[str, ...]]:
-  """Reads some columns and fills the others; also returns the ignored columns."""
+  """Reads the columns `names` and fills in the others.
+
+  Also returns the names of the columns that it ignored.
+  """
   path = Path(path).expanduser()
   columns, line, ignored = schema.read_columns(path, names)
   n = len(line)
@@ -92,14 +97,14 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
 
   Args:
     data: a folder with subfolders or files `train`, `validation` (`val`, `dev`) and
-      `test`; files separated by commas, with one of these words in each name; or a
-      single file, which is split 70/10/20.
+      `test`; files separated by commas, each with one of these words in its name; or
+      a single file, which is split 70/10/20.
     seed: for splitting a single file.
 
   Raises:
     UserError: as for `read_with_ignored`; a split that is missing, empty or given
-      twice; a duplicate id; a row of validation or test without a label; labels that
-      aren't 0..C-1 or whose names aren't one-to-one.
+      twice; a duplicate id; a row of validation or test without a label; labels other
+      than 0..C-1; label names that aren't one-to-one.
   """
   splits, notes = {}, []
   for name, paths in split_files.find_splits(str(data)).items():
@@ -132,10 +137,10 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
 
 
 def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
-  """Reads a file, or the test split of a folder, to score a model on.
+  """Reads the rows on which a model is scored.
 
   Args:
-    data: a file, or a folder as for `read_splits`, of which only test is read.
+    data: a file, or a folder as for `read_splits`; only its test split is read.
     labels: the model's class names by id; if empty, any label is accepted.
 
   Raises:
@@ -152,7 +157,7 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
     "without labels)",
   )
   checks.check_label_range(records, len(labels) or 1 << 31, "the model")
-  # An unnamed class is called by its number; files may give it any name.
+  # An unnamed class has its number as its name; files may give it any name.
   named = {i: name for i, name in enumerate(labels) if name != str(i)}
   checks.check_label_names(records, named)
   return records

@@ -59,7 +59,7 @@ class Splits(NamedTuple):
 
 
 def from_rows(rows: Sequence[Mapping], path: Path = Path("rows")) -> Records:
-  """Builds Records from dicts with the keys of SCHEMA; absent keys are null."""
+  """Builds Records from dicts whose keys are in SCHEMA; absent columns hold null."""
   n = len(rows)
   table = pa.Table.from_pylist(list(rows), SCHEMA)
   return Records(table, (path,), np.zeros(n, np.int32), np.arange(1, n + 1))

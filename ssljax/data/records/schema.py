@@ -1,7 +1,7 @@
 """The columns of a record: their types, and how to read them from a file.
 
-Values are converted to Arrow columns in chunks. Only if a column has a wrong type is
-the first bad value searched for, to report its line.
+Values are converted to Arrow columns in chunks. If a conversion fails, the first bad
+value is searched for, so that the error can name its line.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from ssljax.errors import UserError
 VIEW = pa.struct(
   {name: pa.large_string() for name in ("kind", "text", "response", "origin")}
 )
-COMPUTED_VIEWS = ("self", "words", "masked")  # kinds that training computes itself
+COMPUTED_VIEWS = ("self", "words", "masked")  # not stored: training computes them
 SCHEMA = pa.schema(
   {
     "id": pa.large_string(),
@@ -109,7 +109,7 @@ def to_column(name: str, values: list, location: Callable[[int], str]) -> pa.Arr
   """Converts the values of one column to an Arrow array of SCHEMA's type.
 
   Args:
-    location: index of a value -> the location to name in errors.
+    location: returns the location of the value with a given index, for errors.
 
   Raises:
     UserError: a value of the wrong type.
@@ -188,6 +188,6 @@ def _label_error(location: str, value: object) -> UserError:
   if isinstance(value, list):
     reason = (
       "lists several classes, but a text has only one; train a two-class model for "
-      "each category, or make a class of each combination that matters"
+      "each category, or define a class for each combination that matters"
     )
   return UserError(f"{location}: label {files.shorten(value)} {reason}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from ssljax.data.records import files
 from ssljax.errors import UserError
 
-# Words for each split in the names of files and folders.
+# The words in names of files and folders that stand for each split.
 SPLITS = {
   "train": ("train", "training"),
   "validation": ("validation", "val", "valid", "dev"),
@@ -19,18 +19,18 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
 
   Args:
     data: see `read_splits`. A single file is the train split.
-    complete: False allows missing splits; a single file is then the split that its name
-      says, or train.
+    complete: False allows missing splits. The name of a single file then decides which
+      split it is; the default is train.
 
   Raises:
-    UserError: a missing file; no data file; a name that matches no split, or two; a
-      split that is missing or given twice.
+    UserError: a missing file; no data file; a name that matches no split or more than
+      one; a split that is missing or given twice.
   """
   path = Path(data).expanduser()
   if not data or (not path.exists() and "," not in data):
     raise UserError(
       f"{data or 'no data given'}: no such file or folder; give a folder or files "
-      "with train, validation and test, or write one with "
+      "with the splits train, validation and test, or write a folder with "
       "`python -m ssljax.data.prepare`"
     )
   if path.exists() and not path.is_dir():
@@ -48,7 +48,11 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
 
 
 def find_test_files(path: Path) -> list[Path]:
-  """The file itself, or the files of a folder's test split; UserError without one."""
+  """Returns the file itself, or the files of a folder's test split.
+
+  Raises:
+    UserError: the folder has no test split.
+  """
   if not path.is_dir():
     return [path]
   paths = _folder_splits(path).get("test")
@@ -66,7 +70,7 @@ def _matching_splits(path: Path) -> list[str]:
 
 
 def _listed_splits(data: str) -> dict[str, list[Path]]:
-  """The splits of files separated by commas."""
+  """Finds the files of each split in a list separated by commas."""
   splits: dict[str, list[Path]] = {}
   for name in filter(None, (name.strip() for name in data.split(","))):
     path = Path(name).expanduser()

@@ -15,11 +15,13 @@ from ssljax.errors import UserError
 
 
 def resolve_data(data: str) -> str:
-  """Returns the path of `--config.data`, after building a named source in the cache.
+  """Returns the path that `--config.data` stands for.
+
+  A named source is built in the cache, unless it is already there.
 
   Args:
     data: `name` or `name:task` of a named source, such as `pyrit` or `aegis:response`.
-      Anything else is returned unchanged, and so is the name of an existing path.
+      Anything else is returned unchanged, as is the name of an existing path.
   """
   name, _, task = data.partition(":")
   if name not in named.source_names() or Path(data).exists():
@@ -44,8 +46,8 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
     seed: for drawing a validation split, if the source has none.
 
   Raises:
-    UserError: a task without labels, an existing output, a source that cannot be
-      downloaded, or one whose columns have changed.
+    UserError: a task without labels, an existing output, or a source that cannot be
+      downloaded or whose columns have changed.
   """
   task = named.check_task(name, task)
   output = write.check_is_new(output)
@@ -55,7 +57,7 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
     records = convert.collect_records(
       rows, lambda row, location: row, named.PYRIT, named.HARM, dropped
     )
-    splits = split.divide_records(records, SHARES, seed=0)  # the same for everyone
+    splits = split.divide_records(records, SHARES, seed=0)  # same splits for everyone
     licence = "MIT, of the PyRIT package (Microsoft)"
     about = {"source": "pyrit", "task": "response", "licence": licence}
     raw = write.RawDataset(splits, named.HARM, dropped, about)
@@ -99,14 +101,16 @@ def build_from_files(
   config: str = "",
   seed: int = 0,
 ) -> dict:
-  """Writes files or a Hub dataset as a dataset folder; returns dataset.json's content.
+  """Writes a dataset folder from files or a Hub dataset.
+
+  Returns the content of dataset.json.
 
   Args:
     source: a file, a folder, files separated by commas, or `owner/name` on the Hub.
     output: the folder, which must not exist.
-    columns: our column -> the source's column, for any of `convert.COLUMNS`.
+    columns: maps any of `convert.COLUMNS` to the name of that column in the source.
     labels: class names by id; empty if the label column holds ids.
-    splits: our split -> the split on the Hub; by default, splits are matched by name.
+    splits: maps our splits to the Hub's; by default, splits are matched by name.
     config: configuration of a Hub dataset.
     seed: for drawing the splits that the source doesn't have.
   """
@@ -164,7 +168,7 @@ def build_from_files(
     "licence": "see the source",
     "columns": dict(columns),
   }
-  note = f"dropped the views of {with_views} rows: create them with ssljax.augment"
+  note = f"dropped the views of {with_views} rows: create views with ssljax.augment"
   notes = (note,) if with_views else ()
   raw = write.RawDataset(records, tuple(labels), dropped, about, notes=notes)
   return write.write_dataset(raw, output, seed)

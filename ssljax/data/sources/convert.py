@@ -34,11 +34,13 @@ def collect_records(
 
   Args:
     rows: the rows with their locations.
-    convert: returns a record without source, or the reason for dropping the row.
-    prefix: the source of every record; records without an id get `<prefix>:<row>`.
-    labels: class names by id, stored as label_name; if empty, records keep their names.
+    convert: returns a record without its source, or the reason for dropping the row.
+    prefix: the source of every record; if a record has no id, it gets
+      `<prefix>:<row>`.
+    labels: class names by id, stored as label_name; if empty, label_name is kept.
     dropped: counts the dropped rows by reason.
-    drop_unlabelled: whether to drop rows without a label, as validation and test need.
+    drop_unlabelled: whether to drop rows without a label; True for validation and
+      test.
   """
   tables, paths, path, line = [], {}, [], []
   for chunk in files.chunked(enumerate(rows, 1), files.BATCH):
@@ -81,8 +83,8 @@ def convert_columns(
   """Converts a row as --columns and --labels say; `collect_records` adds the source.
 
   Args:
-    row: may lack columns, except the text and those that are mapped.
-    mapped: our column -> the source's column, for those of COLUMNS that differ.
+    row: must have a text and the mapped columns; other columns may be absent.
+    mapped: for columns that the source names differently, maps our name to its name.
     labels: class names by id, or empty.
   """
   columns = {name: mapped.get(name, name) for name in COLUMNS}

@@ -31,8 +31,8 @@ def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
     config: the configuration ("subset") to load, if the dataset has several.
 
   Raises:
-    UserError: the Hub doesn't answer in time; the dataset doesn't exist, needs its
-      terms accepted, or cannot be loaded without running its loading script.
+    UserError: the Hub doesn't answer in time; the dataset doesn't exist, is gated, or
+      can be loaded only by its own script.
   """
   try:
     _check_access(name)
@@ -59,7 +59,7 @@ def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
 
 
 def _check_access(name: str) -> None:
-  """Fails quickly without access; a download would retry for half a minute."""
+  """Raises quickly if there is no access; a download would retry for half a minute."""
   from huggingface_hub import HfApi
 
   info = threads.start(HfApi().dataset_info, name, timeout=TIMEOUT).result(TIMEOUT)
@@ -88,7 +88,7 @@ def _explain(name: str, error: Exception) -> UserError:
   line = (str(error).splitlines() or [""])[0]
   return UserError(
     f"{name}: cannot be loaded from the Hugging Face Hub ({type(error).__name__}: "
-    f"{files.shorten(line, 120)}); check the network; if it has several "
-    "configurations, set --config_name; if it needs a loading script, which ssljax "
-    "doesn't run, download its files and give them with --source=FILES"
+    f"{files.shorten(line, 120)}); check the network; if the dataset has "
+    "several configurations, set --config_name; if it needs a loading script, which "
+    "ssljax doesn't run, download its files and give them with --source=FILES"
   )

@@ -38,7 +38,7 @@ class NamedSource(NamedTuple):
 
 
 def clean(value: object) -> str:
-  """A string without surrounding white space; "" for any other value."""
+  """Strips white space around a string; returns "" for any other value."""
   return value.strip() if isinstance(value, str) else ""
 
 
@@ -72,7 +72,7 @@ def aegis(row: Row, task: str, part: str) -> Record | str:
   violated = clean(row["violated_categories"])
   categories = [violated.replace(", ", ";")]
   record = _pair(row, task, ("safe", "unsafe"), row[f"{task}_label"], categories)
-  # The source gives only the id of a redacted prompt in another corpus.
+  # For a redacted prompt, the source gives only its id in another corpus.
   if record != NO_LABEL and row["prompt"] == "REDACTED":
     return REDACTED
   if record != NO_LABEL and part == "train" and violated in ("Needs Caution", "Other"):
@@ -230,7 +230,11 @@ def source_names() -> tuple[str, ...]:
 
 
 def check_task(name: str, task: str = "") -> str:
-  """Returns `task`, or the source's default for ""; UserError without such labels."""
+  """Returns `task`, or the source's default task if it is "".
+
+  Raises:
+    UserError: the source has no labels for the task.
+  """
   tasks = ("response",) if name == PYRIT else SOURCES[name].tasks
   if task and task not in tasks:
     raise UserError(
@@ -243,7 +247,8 @@ def check_task(name: str, task: str = "") -> str:
 def read_pyrit(folder: Path) -> list[Record]:
   """Reads model responses that people scored for harm, from 0 to 1.
 
-  A mean score of 0.5 or more is harmful. Only the first of several equal pairs is kept.
+  A response with a mean score of at least 0.5 is harmful. Of several equal pairs, only
+  the first is kept.
 
   Args:
     folder: the unpacked PyRIT wheel.

@@ -25,7 +25,7 @@ class RawDataset(NamedTuple):
   """Records in the splits of their source."""
 
   splits: Mapping[str, Records]  # any of train, validation, test
-  labels: tuple[str, ...]  # class names by id; () reads them from the records
+  labels: tuple[str, ...]  # class names by id; if (), taken from the records
   dropped: collections.Counter  # dropped rows by reason
   about: Mapping[str, object]  # for dataset.json: source, licence, columns, …
   validation: float = 0.1  # fraction of train to use if there is no validation split
@@ -33,7 +33,7 @@ class RawDataset(NamedTuple):
 
 
 def check_is_new(output: str | Path) -> Path:
-  """Returns the path of a folder to write; UserError if the path exists."""
+  """Returns the path of a folder to write; raises UserError if the path exists."""
   output = Path(output).expanduser()
   if output.exists() or output.is_symlink():
     raise UserError(f"--output={output} already exists; remove it or use another name")
@@ -113,7 +113,7 @@ def _add_splits(
     return splits, ["only a test split: use it with python -m ssljax.evaluate"]
   if "train" not in splits:
     raise UserError(
-      f"no train split (found: {', '.join(splits)}); name a file or split train"
+      f"no train split (found: {', '.join(splits)}); give a file or split named train"
     )
   shares = SHARES | ({"validation": validation} if "test" in splits else {})
   missing = {name: share for name, share in shares.items() if name not in splits}
@@ -143,7 +143,7 @@ def _class_names(
   labels = checks.check_labels(splits)
   if names and len(labels) < len(names):
     raise UserError(
-      f"{source}: no row of train is {names[len(labels)]!r}; remove the name from "
+      f"{source}: no row of train is {names[len(labels)]!r}; remove this class from "
       "--labels, or check the label column"
     )
   return names or labels
