@@ -1,8 +1,9 @@
-"""The config of a method with all defaults; every config file starts from it.
+"""Creates the config of a method with all defaults; every config file starts from it.
 
-`ssljax/config.py` describes the keys: `python -m ssljax.main --list_keys` prints them.
-`METHOD:TASK` chooses the task, prompt or response, and a wrapper: `fixmatch:response`,
-`fixmatch:prompt+abc`. Used by itself, this file is FixMatch's config.
+`ssljax/config.py` describes the keys; `python -m ssljax.main --list_keys` prints them.
+`--config=METHOD:TASK` sets the task, which is prompt or response: `fixmatch:response`.
+`--config=METHOD:TASK+WRAPPER` adds a wrapper: `fixmatch:prompt+abc`. As a config, this
+file is the same as fixmatch.py.
 """
 
 import ml_collections
@@ -13,10 +14,10 @@ from ssljax.errors import UserError
 
 
 def get_config(method: str = "fixmatch", task: str = "prompt"):
-  """The config of one method.
+  """Creates the config of one method.
 
   Args:
-    method: name of a method, or the dotted name of a module of yours.
+    method: name of a method, or the dotted name of your own module.
     task: "prompt" or "response", optionally with a wrapper, as in "prompt+abc".
   """
   task, _, wrapper = task.partition("+")
@@ -34,7 +35,7 @@ def get_config(method: str = "fixmatch", task: str = "prompt"):
 
 
 def choose(config: ml_collections.ConfigDict, key: str, name: str) -> None:
-  """Sets the method or the wrapper. A new one has the defaults of its keywords.
+  """Sets the method or wrapper. If it changes, its keywords get their defaults.
 
   Args:
     key: "method" or "wrapper".

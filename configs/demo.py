@@ -2,10 +2,11 @@
 
   python -m ssljax.main --config=configs/demo.py
 
-For a laptop without an accelerator: a small encoder (MiniLM, 6 layers), texts truncated
-at 128 tokens, few steps. The first run downloads data and weights. Over seeds 0, 1 and
-2, the test F1 is 0.771 ± 0.016 and the AUROC 0.844 ± 0.052; each seed draws other
-labelled texts, the 202 test texts are the same.
+It's meant for a laptop without an accelerator: the encoder is small (MiniLM, 6 layers),
+texts are truncated at 128 tokens, and there are few steps. The first run downloads the
+data and the weights. Over seeds 0, 1 and 2, the test F1 is 0.771 ± 0.016 and the AUROC
+is 0.844 ± 0.052. Each seed draws other labelled texts, but the 202 test texts are
+always the same.
 """
 
 from ssljax.configs import base

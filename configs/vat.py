@@ -1,11 +1,12 @@
-"""VAT: predictions must not change under the worst small perturbation.
+"""VAT: a small perturbation, the worst one, must not change the prediction.
 
   python -m ssljax.main --config=configs/vat.py --workdir=DIR \\
     --config.data=FOLDER_OR_FILES --config.labels=200 --config.seed=0
 
 For the response task: --config=configs/vat.py:response
-docs/methods.md has the test F1 and the cost of a step with MiniLM on a CPU, and the
-command. The defaults here (DeBERTa-v3-base) need an accelerator and were not run.
+docs/methods.md has results with MiniLM on a CPU (test F1 and the time of a step), and
+the commands for them. The defaults here have not been run: DeBERTa-v3-base needs an
+accelerator.
 """
 
 from ssljax.configs import base

@@ -1,4 +1,4 @@
-"""Runs a program with absl flags; a user's mistake is one line and exit code 2."""
+"""Runs a program with absl flags; a user's mistake prints one line and exits with 2."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from ssljax import config_files
 from ssljax.config import MODULES
 from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, UserError
 
-# Gives the entry `key` of a config another name, with its keywords.
+# (config, key, name): sets config[key] to the name, with its keywords.
 Choose = Callable[[ml_collections.ConfigDict, str, str], None]
 
 
@@ -24,14 +24,14 @@ def run(
   configs: str = "",
   choose: Choose | None = None,
 ) -> None:
-  """Parses the flags, runs `main()` and exits with what it returns (None is 0).
+  """Parses the flags, runs `main` and exits with the code that it returns.
 
   Args:
-    main: the program; with `positional` it gets the arguments that are not flags.
-    positional: accept such arguments.
-    configs: the kind of config that --config names, see `config_files.folder`.
-    choose: called for a flag --config.KEY.name=NAME, since it changes which flags
-      --config.KEY.KEYWORD there are.
+    main: the program; None as its return value means 0.
+    positional: pass the arguments that aren't flags to `main`, as a list.
+    configs: the kind of config that --config names; see `config_files.folder`.
+    choose: called for each flag --config.KEY.name=NAME, because NAME determines which
+      flags --config.KEY.KEYWORD exist.
   """
   _quiet()
   app.run(
@@ -43,7 +43,7 @@ def run(
 def guarded(
   main: Callable[..., int | None], argv: Sequence[str], positional: bool = False
 ) -> int | None:
-  """Returns what `main()` returns; a user's mistake ends in one line and its code."""
+  """Runs `main` and returns its result; after a user's mistake, prints it and exits."""
   if len(argv) > 1 and not positional:
     _stop(f"unexpected argument {argv[1]!r}: flags are written --name=value")
   try:
@@ -53,7 +53,9 @@ def guarded(
   except PermissionError as error:
     if error.filename is None:
       raise
-    _stop(f"{error.filename}: {error.strerror}; change its permissions or use another")
+    _stop(
+      f"{error.filename}: {error.strerror}; change its permissions or use another path"
+    )
   except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(CUT_OFF)
@@ -63,7 +65,7 @@ def guarded(
 
 
 def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str]:
-  """Parses the flags; FLAGS.config becomes the config with the keys that flags set."""
+  """Parses the flags; sets FLAGS.config to the config, with the flags' values."""
   try:
     words = flags.FLAGS.read_flags_from_files(_normalized(argv[1:]), force_gnu=False)
     sources = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
@@ -85,12 +87,12 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
 def _with_flags(
   config: ml_collections.ConfigDict, words: Sequence[str], choose: Choose | None
 ) -> ml_collections.ConfigDict:
-  """The config with the keys that `--config.KEY=VALUE` sets."""
+  """Returns the config with the values of flags `--config.KEY=VALUE`."""
   settings = [word.partition("=")[::2] for word in words]
   paths = [name.split(".")[1:] for name, _ in settings]
   for path, (_, value) in zip(paths, settings, strict=True):
     if choose and path[0] in MODULES and path[1:] == ["name"]:
-      choose(config, path[0], value)  # before its keywords
+      choose(config, path[0], value)  # before its keywords are set
   for path, (name, value) in zip(paths, settings, strict=True):
     if isinstance(config_files.get_value(config, path), ml_collections.ConfigDict):
       raise UserError(f"{name}={value}: set {name}.name={value}")
@@ -102,7 +104,7 @@ def _with_flags(
 
 
 def _normalized(words: Sequence[str]) -> list[str]:
-  """The words with every `-config.key value` written as `--config.key=value`."""
+  """Rewrites `-config.key value` as `--config.key=value`."""
   normalized, rest = [], list(words)
   while rest:
     word = rest.pop(0)
@@ -121,7 +123,7 @@ def _stop(message: str, code: int = MISTAKE) -> None:
 
 
 def _quiet() -> None:
-  """Hides the advice and the warnings of libraries."""
+  """Hides advice and warnings from libraries."""
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

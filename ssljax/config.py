@@ -1,4 +1,4 @@
-"""The keys of a training config: type, range, default and meaning; and their checks."""
+"""Describes and checks the keys of a training config."""
 
 import math
 import time
@@ -11,17 +11,17 @@ from ssljax.errors import UserError
 from ssljax.options import Amount, Count, Natural, Range, Share
 
 Views = tuple[str, ...]
-Imbalance = Annotated[float, Range(-math.inf)]  # 0, or a ratio of at least 1 either way
+Imbalance = Annotated[float, Range(-math.inf)]  # 0, at least 1, or at most -1
 
 
 class Keys:
-  """Every key with its default. `method` and `wrapper` have further keywords.
+  """Every key with its default, except `method` and `wrapper`, which have keywords.
 
   The defaults are the settings of arXiv 2512.21107, as far as its authors published
   them.
   """
 
-  name: Annotated[str, "name of the run's folder, runs/NAME-TIME"] = ""
+  name: Annotated[str, "NAME in the name of the run's folder, runs/NAME-TIME"] = ""
 
   # Data
   data: Annotated[
@@ -30,43 +30,47 @@ class Keys:
   encoder: Annotated[str, "pretrained encoder: a folder or a name on the Hub"] = (
     "microsoft/deberta-v3-base"
   )
-  labels: Annotated[Natural, "labelled texts; 0: all labels"] = 200
+  labels: Annotated[Natural, "number of labelled texts; 0: all labels"] = 200
   balance: Annotated[
     Literal["balanced", "stratified"],
-    "labelled texts per class: equally many, or in proportion to the data",
+    "balanced: the same number of labelled texts in each class; stratified: class "
+    "frequencies as in the data",
   ] = "balanced"
   labelled_imbalance: Annotated[
     Imbalance,
-    "largest class : smallest class of the labelled texts, in place of balance; "
-    "negative: the last class is the largest; 0: off",
+    "instead of balance: ratio of the largest to the smallest class of the labelled "
+    "texts; negative: the last class is the largest; 0: off",
   ] = 0.0
   unlabelled_imbalance: Annotated[
-    Imbalance, "the same for unlabelled texts; the remaining ones are left out"
+    Imbalance, "like labelled_imbalance, for unlabelled texts; leaves out surplus texts"
   ] = 0.0
-  include_labelled: Annotated[bool, "use labelled texts as unlabelled ones as well"] = (
-    False
-  )
-  weak: Annotated[Views, "kinds of the weak view; one candidate is drawn per visit"] = (
-    "self",
-  )
+  include_labelled: Annotated[
+    bool, "use the labelled texts as unlabelled texts, in addition"
+  ] = False
+  weak: Annotated[
+    Views, "kinds of the weak view; each visit of a text draws a candidate"
+  ] = ("self",)
   medium: Annotated[Views, "kinds of the medium view (sequencematch)"] = ("words",)
   strong: Annotated[Views, "kinds of the strong view"] = ("words",)
   missing_view: Annotated[
-    Literal["error", "words", "self", "drop"], "what to do with a row without the view"
+    Literal["error", "words", "self", "drop"], "what to do with rows that lack a view"
   ] = "error"
   on_overlap: Annotated[
-    Literal["error", "drop"], "training texts that occur in validation or test"
+    Literal["error", "drop"],
+    "what to do with training texts that occur in validation or test",
   ] = "error"
   max_length: Annotated[
     int, Range(8), "tokens per text; longer texts are truncated"
   ] = 512
   tokenizer_backend: Annotated[
-    Literal["hf", "tftext"], "tokenizers or tensorflow-text; the ids are the same"
+    Literal["hf", "tftext"],
+    "hf: the library tokenizers; tftext: tensorflow-text; both give the same ids",
   ] = "hf"
 
   # Model
   head: Annotated[
-    Literal["mlp", "hf"], "hf: the head of transformers' ForSequenceClassification"
+    Literal["mlp", "hf"],
+    "mlp: mean pooling and an MLP; hf: as in ForSequenceClassification",
   ] = "mlp"
   dropout: Annotated[Share, "dropout rate of encoder and head"] = 0.1
   dtype: Annotated[Literal["float32", "bfloat16"], "compute dtype"] = "float32"
@@ -75,27 +79,29 @@ class Keys:
   # Run
   seed: Annotated[int, Range(0, 2**31 - 1), "seed of all random draws"] = 0
   batch: Annotated[Count, "labelled texts per step"] = 16
-  unlabelled_ratio: Annotated[Count, "unlabelled texts per labelled text"] = 3
-  steps: Annotated[Natural, "training steps; 0: from passes"] = 0
-  passes: Annotated[Count, "passes over the labelled texts, if steps is 0"] = 100
+  unlabelled_ratio: Annotated[Count, "unlabelled texts per labelled text in a step"] = 3
+  steps: Annotated[Natural, "training steps; 0: set by passes"] = 0
+  passes: Annotated[Count, "if steps is 0: passes over the labelled texts"] = 100
   accumulation: Annotated[Count, "micro-batches per step"] = 1
   weak_dropout: Annotated[bool, "dropout in passes without gradient"] = True
   layout: Annotated[
-    Literal["packed", "padded"], "several texts per row, or one text per row"
+    Literal["packed", "padded"],
+    "packed: several texts per row; padded: one text per row",
   ] = "packed"
 
   # Optimizer
   learning_rate: Annotated[Amount, "peak learning rate"] = 5e-5
   layer_decay: Annotated[
-    Share, "learning-rate factor from each layer to the one below"
+    Share, "learning rate of a layer relative to the layer above it"
   ] = 0.75
-  weight_decay: Annotated[Amount, "AdamW weight decay"] = 5e-4
+  weight_decay: Annotated[Amount, "weight decay of AdamW"] = 5e-4
   warmup: Annotated[
     int, Range(-1), "warm-up steps; -1: one pass over the labelled texts"
   ] = -1
-  clip: Annotated[Amount, "global norm to clip gradients to; 0: off"] = 0.0
+  clip: Annotated[Amount, "gradients are clipped to this global norm; 0: off"] = 0.0
   ema: Annotated[
-    Share, "decay of the averaged parameters, which are then evaluated; 0: off"
+    Share,
+    "decay of a running average of the parameters; the average is evaluated; 0: off",
   ] = 0.0
 
   # Evaluation and checkpoints
@@ -107,9 +113,11 @@ class Keys:
     "validation metric that chooses the checkpoint",
   ] = "f1"
   patience: Annotated[
-    Natural, "stop after so many validations without improvement; 0: never"
+    Natural, "stop after this many validations without improvement; 0: never stop early"
   ] = 0
-  checkpoint_every: Annotated[Natural, "steps; 0: about a minute of work"] = 0
+  checkpoint_every: Annotated[
+    Natural, "steps between checkpoints; 0: about a minute of work"
+  ] = 0
   log_every: Annotated[Count, "steps between lines of metrics.jsonl"] = 10
 
   # Devices
@@ -127,14 +135,14 @@ class Keys:
 KEYS = options.describe(Keys)
 # Defaults of the response task, where a text is a prompt and its response.
 RESPONSE = {"max_length": 1024, "batch": 4}
-MODULES = ("method", "wrapper")  # keys that hold a name and the keywords of its `make`
+MODULES = ("method", "wrapper")  # their values are a name and keywords for its `make`
 
 
 def validate(config: Mapping[str, Any]) -> None:
-  """Checks everything that can be checked before a file is read.
+  """Checks everything that can be checked without reading a file.
 
   Raises:
-    UserError: names the key, its value and what is accepted.
+    UserError: a key or value is invalid; the message says what is accepted.
   """
   known = {*KEYS, *MODULES}
   for key in config:
@@ -154,7 +162,7 @@ def validate(config: Mapping[str, Any]) -> None:
   if not config["data"]:
     raise UserError(
       "no data: set --config.data to a folder with train, validation and test files, "
-      "to files separated by commas, or to pyrit to try it out"
+      "to files separated by commas, or, to try ssljax, to the public dataset pyrit"
     )
   try:
     options.check(KEYS, {key: config[key] for key in KEYS})
@@ -182,7 +190,7 @@ def validate(config: Mapping[str, Any]) -> None:
 
 
 def steps_of(config: Mapping[str, Any], labelled: int) -> dict[str, int]:
-  """The step counts that depend on the data: 0 and -1 are filled in.
+  """Returns the step counts, with 0 and -1 replaced by counts that fit the data.
 
   Args:
     labelled: number of labelled texts.
@@ -199,11 +207,11 @@ def steps_of(config: Mapping[str, Any], labelled: int) -> dict[str, int]:
 
 
 def method_name(config: Mapping[str, Any]) -> str:
-  """The name of the method, such as "fixmatch" or "abc over fixmatch"."""
+  """Returns the name of the method, such as "fixmatch" or "abc over fixmatch"."""
   wrapper, method = config["wrapper"]["name"], config["method"]["name"]
   return f"{wrapper} over {method}" if wrapper else method
 
 
 def new_workdir(name: str) -> Path:
-  """The folder of a run for which none was chosen: runs/NAME-TIME."""
+  """Returns the default folder of a run, runs/NAME-TIME."""
   return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"

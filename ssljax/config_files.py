@@ -16,7 +16,7 @@ from ssljax.errors import UserError
 
 
 def folder(kind: str = "") -> Path:
-  """The folder of the configs that come with the package.
+  """Returns the folder of the configs that come with the package.
 
   Args:
     kind: "" for training, "augment" for augmentation.
@@ -28,11 +28,11 @@ def find(source: str, kind: str = "") -> tuple[Path, str]:
   """Splits "fixmatch:response" or "my/config.py:response" into a path and an argument.
 
   Args:
-    source: path of a config file, or name of one that comes with the package.
+    source: path of a config file, or name of a config that comes with the package.
     kind: as in `folder`.
 
   Raises:
-    UserError: there is no such file.
+    UserError: there is no such config.
   """
   name, _, argument = source.partition(":")
   path = Path(name).expanduser()
@@ -51,10 +51,10 @@ def find(source: str, kind: str = "") -> tuple[Path, str]:
 
 
 def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
-  """Runs `get_config` of a config file, with the argument if there is one.
+  """Runs the `get_config` of a config file, with the argument if there is one.
 
   Raises:
-    UserError: whatever the file raises, with the line.
+    UserError: the file raises an error, whose line is in the message.
   """
   try:
     with importing_neighbours(path):
@@ -72,17 +72,17 @@ def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
       f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}"
     ) from error
   if not isinstance(config, ml_collections.ConfigDict):
-    raise UserError(f"{path}: get_config returns {config!r}, and no ConfigDict")
+    raise UserError(f"{path}: get_config returns {config!r}, not a ConfigDict")
   return config
 
 
 def get_value(
   config: ml_collections.ConfigDict, path: Sequence[str], place: str = "--config"
 ) -> Any:
-  """The value of a key, such as ["method", "threshold"].
+  """Returns the value of a key, such as ["method", "threshold"].
 
   Raises:
-    UserError: no such key; the message has the nearest one, or all of them.
+    UserError: there is no such key; the message names the nearest key, or all keys.
   """
   value = config
   for key in path:
@@ -98,10 +98,10 @@ def get_value(
 def update(
   config: ml_collections.ConfigDict, changes: Mapping[str, Any], place: str = "--config"
 ) -> None:
-  """Sets keys of a config; a key whose value has keys takes a mapping.
+  """Sets keys of a config. `method` and `wrapper` take a mapping of their keys.
 
   Raises:
-    UserError: no such key, or a value of another type.
+    UserError: there is no such key, or the value has the wrong type.
   """
   for key, value in changes.items():
     old = get_value(config, [key], place)
@@ -120,9 +120,9 @@ def update(
 
 @contextlib.contextmanager
 def importing_neighbours(path: Path) -> Iterator[None]:
-  """Inside the block, `import configs` finds the folder of a config file.
+  """Makes `import configs` find the folder of a config file, inside the block.
 
-  This lets the files of a checkout's configs/ import each other from any directory.
+  So the files in the configs/ of a checkout can import each other from any directory.
   """
   parent = str(path.resolve().parent.parent)
   if parent in sys.path:

@@ -12,8 +12,8 @@ from ssljax.config import KEYS, new_workdir, validate
 from ssljax.configs import base
 from ssljax.errors import UserError
 
-flags.DEFINE_string("config", None, "a config: its name or its file")
-flags.DEFINE_string("workdir", None, "folder of the run; default runs/<name>-<time>")
+flags.DEFINE_string("config", None, "name or file of a config")
+flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<name>-<time>")
 flags.DEFINE_bool("list_keys", False, "print the keys of the config and stop")
 
 
@@ -25,7 +25,7 @@ def main() -> int:
   if config is None:
     names = {file.stem for file in config_files.folder().glob("[a-z]*.py")} - {"base"}
     raise UserError(
-      "no config: give --config=configs/fixmatch.py, or a name: "
+      "no config: give --config=configs/fixmatch.py, or one of these names: "
       f"{', '.join(sorted(names))}"
     )
   validate(config)  # before the slow imports
@@ -33,8 +33,8 @@ def main() -> int:
   if config["distributed"]:
     if not flags.FLAGS.workdir:
       raise UserError(
-        "give --workdir, a folder that all processes share; without it each process "
-        "would make its own"
+        "give --workdir, a folder that all processes share; without it, each process "
+        "would create its own folder"
       )
     join_processes()
   from ssljax.train import run  # after jax.distributed, which must come first
@@ -43,10 +43,10 @@ def main() -> int:
 
 
 def list_keys(config: Mapping[str, Any] | None) -> list[str]:
-  """A line for each key; also the keywords of the config's method, if there is one."""
+  """Returns a line for each key, and for each keyword of the method and wrapper."""
   lines = options.listing(KEYS, "--config.")
   if config is None:
-    return [*lines, "With --config=METHOD its keywords are listed as well."]
+    return [*lines, "--config=METHOD lists the keywords of the method as well."]
   for key, package in (("method", methods), ("wrapper", wrappers)):
     if name := config.get(key, {}).get("name"):
       lines += ["", f"{key} {name}:"]
@@ -57,8 +57,8 @@ def list_keys(config: Mapping[str, Any] | None) -> list[str]:
 def join_processes() -> None:
   """Joins the other processes of the run.
 
-  JAX finds them by itself under SLURM, Open MPI, on Cloud TPU and GKE. Elsewhere they
-  are described by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+  Under SLURM and Open MPI, and on Cloud TPU and GKE, JAX finds them by itself.
+  Elsewhere, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
   """
   import jax
 
@@ -71,8 +71,8 @@ def join_processes() -> None:
       jax.distributed.initialize()
   except (KeyError, ValueError) as error:
     raise UserError(
-      f"--config.distributed=true: {error}; start it under SLURM, Open MPI, on Cloud "
-      f"TPU or GKE, or set {', '.join(names)}, as launch/local.py does"
+      f"--config.distributed=true: {error}; start it under SLURM or Open MPI, on Cloud "
+      f"TPU or GKE, or set {', '.join(names)} as launch/local.py does"
     ) from error
 
 

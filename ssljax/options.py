@@ -1,12 +1,12 @@
-"""Options and their description: type, range, default and meaning, in one place.
+"""Describes options in one place: their type, range, default and meaning.
 
-An option is described by an annotation. The parameters of a method's `make` are
+The description of an option is an annotation. The parameters of a method's `make` are
 options, and so are the attributes of `config.Keys`:
 
   threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95
 
 `describe` reads such annotations, and `check` checks values against them. The command
-line, the docs and error messages list them from there.
+line, the docs and the error messages show these descriptions.
 """
 
 import difflib
@@ -19,17 +19,17 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 
 class Range(NamedTuple):
-  """The values that a number may have, both ends included."""
+  """The values that a number may have, including both ends."""
 
   least: float
   most: float = math.inf
 
 
 class Absent(NamedTuple):
-  """The value that an option has in a saved config that lacks it.
+  """The value of an option in saved configs that don't have the option yet.
 
-  An option that is added later needs it if its default changes what runs compute: runs
-  saved before keep the behaviour that they were started with.
+  A new option needs it if the option's default changes what runs compute. Runs that
+  were saved earlier then keep the behaviour that they started with.
   """
 
   value: Any
@@ -50,16 +50,16 @@ class Option(NamedTuple):
   """One option; see the module docstring."""
 
   name: str
-  type: Any  # bool, int, float, str or tuple[str, ...]; others aren't checked
+  type: Any  # bool, int, float, str or tuple[str, ...]; other types aren't checked
   default: Any
   range: Range | None = None
   choices: tuple[Any, ...] = ()
   meaning: str = ""
-  absent: Any = None  # value in a saved config that lacks it; see `Absent`
+  absent: Any = None  # the value in saved configs without the option; see `Absent`
 
   @property
   def accepts(self) -> str:
-    """The accepted values in words, such as "float, 0 to 1"."""
+    """Describes the accepted values, such as "float, 0 to 1"."""
     if self.choices:
       return " | ".join(map(str, self.choices))
     name = _type_name(self.type)
@@ -71,10 +71,12 @@ class Option(NamedTuple):
 def describe(
   source: Callable[..., Any] | type, required: bool = False
 ) -> dict[str, Option]:
-  """The options of a function (its parameters with a default) or class, by name.
+  """Returns the options of a class or a function, by name.
+
+  The options of a function are its parameters with a default.
 
   Args:
-    required: parameters without a default are options as well.
+    required: include parameters without a default.
   """
   hints = typing.get_type_hints(source, include_extras=True)
   if isinstance(source, type) and not issubclass(source, tuple):
@@ -92,10 +94,10 @@ def describe(
 
 
 def check(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
-  """Checks that each value has its option's type and is in its range.
+  """Checks that each value has the type of its option and is in the option's range.
 
   Raises:
-    ValueError: "name=value: what is accepted".
+    ValueError: the first wrong value, as "name=value: what is accepted".
   """
   for name, value in values.items():
     if problem := _problem(options[name], value):
@@ -103,7 +105,7 @@ def check(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-  """A hint for an unknown name: "; did you mean 'steps'?", or all names."""
+  """Returns a hint for an unknown name: "; did you mean 'steps'?", or all names."""
   names = sorted(names)
   close = difflib.get_close_matches(name, names, 1)
   if close:
@@ -112,7 +114,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def listing(options: Mapping[str, Option], prefix: str = "") -> list[str]:
-  """A line for each option: name and default, meaning, accepted values."""
+  """Returns a line for each option: name and default, meaning, accepted values."""
   left = [
     f"{prefix}{name}={as_flag(option.default)}" for name, option in options.items()
   ]
@@ -124,7 +126,7 @@ def listing(options: Mapping[str, Option], prefix: str = "") -> list[str]:
 
 
 def as_flag(value: Any) -> str:
-  """A value as one types it on the command line."""
+  """Writes a value as one types it on the command line."""
   if value is REQUIRED:
     return "REQUIRED"
   if isinstance(value, tuple | list):
@@ -148,10 +150,10 @@ def _option(name: str, hint: Any, default: Any) -> Option:
 
 
 def _problem(option: Option, value: Any) -> str:
-  """What is wrong with a value; "" if nothing is."""
+  """Says what is wrong with a value; "" if nothing is."""
   if option.choices:
     accepted = ", ".join(map(str, option.choices))
-    return "" if value in option.choices else f"it is one of {accepted}"
+    return "" if value in option.choices else f"it must be one of {accepted}"
   if option.type in _KINDS:
     kinds = int | float if option.type is float else option.type
     # True and False are integers as well.
@@ -166,12 +168,12 @@ def _problem(option: Option, value: Any) -> str:
     and value
     and all(isinstance(item, str) and item for item in value)
   ):
-    return f"give one name or several, {option.name}=\"('first','second')\""
+    return f"give one or more names, such as {option.name}=\"('first','second')\""
   return ""
 
 
 def _type_name(kind: Any) -> str:
-  """A type in words: "string", "strings" for a sequence, "float or floats"."""
+  """Names a type: "string", "strings" for a sequence, "float or floats" for a union."""
   if isinstance(kind, types.UnionType):
     return " or ".join(map(_type_name, typing.get_args(kind)))
   if isinstance(kind, types.GenericAlias):

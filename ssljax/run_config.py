@@ -1,4 +1,4 @@
-"""The saved config of a run: reads it, completes it and compares it with another."""
+"""Reads and completes the saved config of a run; compares it with another config."""
 
 import contextlib
 import json
@@ -11,18 +11,18 @@ from ssljax.config import KEYS
 from ssljax.errors import UserError
 from ssljax.options import Option
 
-# Keys that may differ when a run is continued: they change no result.
+# These keys may change when a run is continued, because they change no result.
 FREE = ("distributed", "dry_run", "tokenizer_backend", "resolved.row_lengths")
 
 
 def read(workdir: Path) -> dict[str, Any]:
   """Reads config.json of a run.
 
-  Keys that are newer than the run have the value that stands for its version's
-  behaviour, which is not always today's default (see `options.Absent`).
+  A key that didn't exist yet when the run was saved gets the value with which the run
+  behaves as before. This isn't always today's default (see `options.Absent`).
 
   Raises:
-    UserError: the folder holds no run.
+    UserError: there is no run in the folder.
   """
   saved = _read_saved(workdir)
   config = _absent(KEYS) | saved
@@ -34,13 +34,13 @@ def read(workdir: Path) -> dict[str, Any]:
 def continued(
   workdir: Path, config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-  """The config with which a run is continued.
+  """Returns the config with which a run continues.
 
-  A key that the saved config lacks keeps the behaviour of the version that saved it,
-  unless `config` sets it to something else than its default.
+  If the saved config lacks a key, the key gets the value with which the run behaves as
+  before, unless `config` sets the key to another value than its default.
 
   Returns:
-    The config, and a line for each key whose value is not that of `config`.
+    The config, and a line for each key whose value differs from `config`.
   """
   result, notes = dict(config), []
   if not (workdir / "config.json").exists():
@@ -49,7 +49,7 @@ def continued(
   for module, described in ({"": KEYS} | _keywords(config)).items():
     there, old, new = (c[module] if module else c for c in (saved, complete, config))
     if there.get("name") != new["name"]:
-      continue  # `difference` will say so
+      continue  # `difference` will report it
     # With --config=A --config.method.name=B, version 0.1.0 gave B the defaults of A.
     other_defaults = bool(module) and not described.keys() <= there.keys()
     kept = {
@@ -64,7 +64,7 @@ def continued(
       result |= kept
     notes += [
       f"{f'{module}.' if module else ''}{name}={options.as_flag(value)}: an older "
-      "version started the run, which keeps its behaviour"
+      "version started the run, so it keeps that version's behaviour"
       for name, value in kept.items()
     ]
   return result, notes
@@ -73,9 +73,9 @@ def continued(
 def difference(
   saved: Mapping[str, Any], config: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-  """One string for each key in which two configs differ.
+  """Returns one string for each key whose values differ between two configs.
 
-  What follows from the data ("resolved") is compared as far as the saved config has it.
+  In "resolved", which depends on the data, only keys of the saved config are compared.
   """
   differences = []
   for key in sorted({*saved, *config}):
@@ -85,7 +85,7 @@ def difference(
     elif prefix.startswith("resolved.") and key not in saved:
       continue
     elif prefix + key not in FREE and _plain(a) != _plain(b):
-      differences.append(f"{prefix}{key}: {a!r} there, {b!r} now")
+      differences.append(f"{prefix}{key}: {a!r} in the run, {b!r} now")
   return differences
 
 
@@ -104,19 +104,19 @@ def _read_saved(workdir: Path) -> dict[str, Any]:
 
 
 def _absent(described: Mapping[str, Option]) -> dict[str, Any]:
-  """The values that options have in a saved config without them."""
+  """Returns the values of options in a saved config that lacks them."""
   return {name: option.absent for name, option in described.items()}
 
 
 def _keywords(config: Mapping[str, Any]) -> dict[str, dict[str, Option]]:
-  """The options of the config's method and wrapper."""
-  from ssljax import methods, wrappers  # here: they load JAX
+  """Returns the options of the config's method and wrapper."""
+  from ssljax import methods, wrappers  # here, because they load JAX
 
   described = {}
   for module, package in (("method", methods), ("wrapper", wrappers)):
     name = config.get(module, {}).get("name")
     if name:
-      # A method of another package may be missing; whoever runs it will say so.
+      # A method of another package may be missing; the error comes when it's needed.
       with contextlib.suppress(UserError):
         described[module] = package.describe(name)
   return described

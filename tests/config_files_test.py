@@ -16,7 +16,7 @@ BASE = "from ssljax.configs import base\n"
     ("def get_config(:", r"mine.py, line 1: SyntaxError"),
     ("import nothing_here", r"mine.py, line 1: ModuleNotFoundError: .*nothing_here"),
     ("x = 1", r"no attribute 'get_config'"),
-    ("def get_config():\n  return None", r"returns None, and no ConfigDict"),
+    ("def get_config():\n  return None", r"returns None, not a ConfigDict"),
     (BASE + "def get_config():\n  return base.nothing", r"mine.py, line 3: Attribute"),
     (BASE + "def get_config():\n  open('/none')", r"mine.py, line 3: FileNotFound"),
   ],

@@ -86,8 +86,8 @@ def test_a_difference_names_the_key_and_both_values():
   new = config_with(seed=1, distributed=False, weak=("self",))
   old["method"] = {**old["method"], "threshold": 0.9}
   assert run_config.difference(old, new) == [
-    "method.threshold: 0.9 there, 0.95 now",
-    "seed: 0 there, 1 now",
+    "method.threshold: 0.9 in the run, 0.95 now",
+    "seed: 0 in the run, 1 now",
   ]
 
 
@@ -123,8 +123,8 @@ def test_a_saved_config_is_read(tmp_path):
     ("marginmatch", "cut_off", math.nan, "cut_off=nan: it must be finite (marginm"),
     ("fixmatch", "treshold", 0.5, "did you mean 'threshold'?"),
     ("multimatch", "percentile", 5.0, "percentile=5.0: it must be 0 to 1"),
-    ("marginmatch", "variant", "x", "it is one of fixed_cutoff, virtual_class"),
-    ("marginmatch", "clock", "x", "clock='x': it is one of visits, epoch"),
+    ("marginmatch", "variant", "x", "it must be one of fixed_cutoff, virtual_class"),
+    ("marginmatch", "clock", "x", "clock='x': it must be one of visits, epoch"),
     ("comatch", "temperature", 0.0, "temperature=0.0: it must be 0.001 or more"),
     ("simmatch", "temperature", 0.0, "temperature=0.0: it must be 0.001 or more"),
     ("comatch", "batches", 0, "batches=0: it must be 1 or more"),

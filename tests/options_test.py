@@ -64,10 +64,10 @@ def test_values_in_range_pass(values):
     ({"count": 0}, "count=0: it must be 1 or more"),
     ({"count": 1.0}, "count=1.0: it must be an integer"),
     ({"level": 8}, "level=8: it must be 0 to 7"),
-    ({"kind": "c"}, "kind='c': it is one of a, b"),
-    ({"views": ()}, "give one name or several"),
-    ({"views": ("x", "")}, "give one name or several"),
-    ({"views": "x"}, "give one name or several"),
+    ({"kind": "c"}, "kind='c': it must be one of a, b"),
+    ({"views": ()}, "give one or more names"),
+    ({"views": ("x", "")}, "give one or more names"),
+    ({"views": "x"}, "give one or more names"),
     ({"flag": 1}, "flag=1: it must be true or false"),
   ],
 )
@@ -130,7 +130,7 @@ def test_lists_and_unions_are_in_words():
     (
       "llm",
       {"base_url": "http://h/v1", "model": "m", "part": "all"},
-      "--config.part='all': it is one of text, response, both",
+      "--config.part='all': it must be one of text, response, both",
     ),
   ],
 )

@@ -129,7 +129,7 @@ def test_a_finished_run_says_so_and_changes_nothing(place, finished):
 def test_a_workdir_with_another_config_is_refused(place, finished):
   workdir = finished("fixmatch")[0]
   for change, said in (
-    ("--config.seed=1", "seed: 0 there, 1 now"),
+    ("--config.seed=1", "seed: 0 in the run, 1 now"),
     (f"--config.data={place}/data/train.jsonl", "data: "),
   ):
     code, printed = run("fixmatch", workdir, change, place=place)
@@ -183,7 +183,9 @@ def test_a_non_finite_loss_stops_the_run_and_is_not_saved(place, rate):
   more += ["--config.checkpoint_every=1"]
   code, printed = run("supervised", workdir, *more, place=place)
   assert code == 1
-  assert re.search(r"the loss is \S+ at step \d+ and its update \S+ \(", printed)
+  assert re.search(
+    r"the loss is \S+ at step \d+, and the norm of the update is \S+ \(", printed
+  )
   assert "Traceback" not in printed
   for folder in (workdir / "checkpoints").glob("[0-9]*"):
     state = ocp.StandardCheckpointer().restore(folder.absolute() / "state")

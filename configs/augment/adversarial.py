@@ -1,4 +1,4 @@
-"""Disguises prompts as attackers do: leetspeak, look-alike letters, Base64, ….
+"""Disguises prompts as attackers do, with leetspeak, look-alike letters, Base64 etc.
 
   python -m ssljax.augment --config=configs/augment/adversarial.py --data=FOLDER
 
@@ -20,7 +20,8 @@ def get_config():
     "rot13",
     "template",
   )
-  # A template may be much longer than its text, and an encoding looks nothing like it.
+  # Turns off filters: a template may be much longer than the text, and an encoded text
+  # looks nothing like the original.
   config.least_ratio = 0.0
   config.most_ratio = 0.0
   config.most_alike = 0.0

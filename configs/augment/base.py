@@ -1,6 +1,6 @@
-"""The config of an engine with all defaults; every config here starts from it.
+"""Creates an engine's config with all defaults; each config here starts from it.
 
-ssljax/augment/settings.py describes the keys: `python -m ssljax.augment --list_keys`
+ssljax/augment/settings.py describes the keys; `python -m ssljax.augment --list_keys`
 prints them.
 """
 
@@ -10,11 +10,11 @@ from ssljax.augment.settings import Settings
 
 
 def get_config(engine: str, kind: str = ""):
-  """The config of one engine.
+  """Creates the config of one engine.
 
   Args:
-    engine: a module of ssljax/augment/engines.
-    kind: name of the views; by default the engine's.
+    engine: name of a module in ssljax/augment/engines.
+    kind: name of the views; by default the name of the engine.
   """
   settings = Settings(engine=engine, kind=kind or engine)
   return ml_collections.ConfigDict(settings._asdict())

@@ -1,4 +1,4 @@
-"""Makes views with your Python function: list[Source] -> list[list[view]].
+"""Makes views with your own Python function, list[Source] -> list[list[view]].
 
   python -m ssljax.augment --config=configs/augment/custom.py --data=FOLDER \\
     --config.function=package.module:function --config.kind=mine
@@ -12,7 +12,7 @@ from ssljax.configs.augment import base
 def get_config():
   config = base.get_config("custom")
   config.function = ""  # package.module:function
-  config.version = ""  # change it when the function changes
-  config.stored = True  # False: no cache, but several processes
-  config.batch = 64  # texts in one call
+  config.version = ""  # set another version when the function changes
+  config.stored = True  # cache the views; False: no cache, and several processes
+  config.batch = 64  # number of texts in one call
   return config

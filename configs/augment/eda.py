@@ -11,9 +11,9 @@ from ssljax.configs.augment import base
 
 def get_config():
   config = base.get_config("eda")
-  # Also "span" (deletes consecutive words) and "tfidf" (the replacement of UDA).
+  # There are also "span" (deletes consecutive words) and "tfidf" (UDA's replacement).
   config.operations = ("replace", "insert", "swap", "delete")
-  config.alpha_replace = 0.1  # share of the words that change
+  config.alpha_replace = 0.1  # share of the words that an operation changes
   config.alpha_insert = 0.1
   config.alpha_swap = 0.1
   config.alpha_delete = 0.1
@@ -21,6 +21,6 @@ def get_config():
   config.alpha_tfidf = 0.1
   config.synonyms = "glove"  # or "wordnet"
   config.threshold = 0.75  # minimum cosine of GloVe neighbours
-  config.wordnet = ""  # folder; "": /usr/share/wordnet or NLTK's data
-  config.most_alike = 1.0  # a view may differ in one word of many
+  config.wordnet = ""  # folder of WordNet; "": /usr/share/wordnet or NLTK's data
+  config.most_alike = 1.0  # a view may differ from a long text in a single word
   return config

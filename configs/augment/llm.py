@@ -1,12 +1,12 @@
-"""Paraphrases by a language model behind any OpenAI-compatible endpoint.
+"""Paraphrases texts with a language model at any OpenAI-compatible endpoint.
 
   python -m ssljax.augment --config=configs/augment/llm.py --data=FOLDER \
     --config.base_url=http://127.0.0.1:8000/v1 --config.model=NAME
 
-Other prompts: `llm.py:weak` (a light rewording), `:register`, `:reframe`, `:lookalike`,
-`:response` (pairs: the response), `:pair` (pairs: both sides). If the endpoint needs a
-key, put it into the environment variable OPENAI_API_KEY. docs/augmentation.md describes
-the prompts and how to start a server.
+`llm.py:weak` (a light rewording), `:register`, `:reframe` and `:lookalike` use other
+prompts. In pairs, `:response` rewrites the response, and `:pair` rewrites both sides.
+If the endpoint needs a key, put it into the environment variable OPENAI_API_KEY.
+docs/augmentation.md describes the prompts, and how to start a server.
 """
 
 from ssljax.configs.augment import base
@@ -37,29 +37,29 @@ def get_config(variant: str = "strong"):
   config = base.get_config("llm", kind)
   config.base_url = "http://127.0.0.1:8000/v1"
   config.model = ""
-  config.prompt = prompt  # one per candidate, in turn; or your own files
+  config.prompt = prompt  # names or your files; a text's candidates use them in turn
   config.response_prompt = response_prompt
   config.part = part  # part of a pair to rewrite: text | response | both
   config.temperature = (0.3, 0.5, 0.7) if variant == "weak" else (0.7, 0.9, 1.1)
   config.top_p = 0.95
-  config.max_tokens = 0  # of an answer; 0: depends on the length of the text
-  config.body = ""  # JSON with more fields; '{"seed": null}' removes one
+  config.max_tokens = 0  # limit for an answer; 0: depends on the length of the text
+  config.body = ""  # JSON of more request fields; '{"seed": null}' removes a field
   config.key_env = "OPENAI_API_KEY"  # name of the environment variable, never the key
 
-  config.concurrency = 8  # requests in flight; use the number of slots of the server
+  config.concurrency = 8  # requests at the same time; as many as the server has slots
   config.timeout = 120.0  # seconds for one request
-  config.retries = 6  # per request, after 429, 5xx, time-outs and lost connections
-  config.failures = 10  # consecutive failed requests that stop the run
-  config.request_budget = 0  # per run; 0: unlimited
-  config.token_budget = 0  # per run, in and out; 0: unlimited
-  config.price_in = 0.0  # per million tokens, to report the cost
-  config.price_out = 0.0
+  config.retries = 6  # of a request, after 429, 5xx, a time-out or a lost connection
+  config.failures = 10  # the run stops after so many failed requests in a row
+  config.request_budget = 0  # requests per run; 0: unlimited
+  config.token_budget = 0  # input and output tokens per run; 0: unlimited
+  config.price_in = 0.0  # price of a million input tokens, to report the cost
+  config.price_out = 0.0  # the same for output tokens
 
   config.language = "same"  # small models may switch to another language
   config.keep_questions = variant not in ("reframe", "register")
   if variant == "weak":
-    config.most_alike = 0.999  # few words change
+    config.most_alike = 0.999  # a light rewording changes few words
   if variant == "reframe":
-    config.most_ratio = 10.0  # a story around the request
-    config.max_tokens = 1024  # independent of the length of the text
+    config.most_ratio = 10.0  # the request becomes part of a longer story
+    config.max_tokens = 1024  # doesn't depend on the length of the text
   return config

@@ -203,10 +203,10 @@ def test_nothing_to_translate(use):
 @pytest.mark.parametrize(
   ("keywords", "message"),
   [
-    ({"pivots": ()}, "give one or more different languages"),
-    ({"pivots": ("es", "es")}, "give one or more different languages"),
+    ({"pivots": ()}, "give at least one language"),
+    ({"pivots": ("es", "es")}, "give at least one language"),
     ({"pivots": ("en",)}, "other than en"),
-    ({"translator": "oracle"}, "it is one of apertium, marian"),
+    ({"translator": "oracle"}, "it must be one of apertium, marian"),
   ],
 )
 def test_invalid_settings(keywords, message):

@@ -177,7 +177,7 @@ def test_both_sides_of_a_pair_change():
     ({"operations": ("replace", "shuffle")}, "config.operations: shuffle; choose"),
     ({"operations": ()}, "config.operations: none"),
     ({"alpha_swap": 1.5}, "config.alpha_swap=1.5"),
-    ({"synonyms": "dictionary"}, "it is one of glove, wordnet"),
+    ({"synonyms": "dictionary"}, "it must be one of glove, wordnet"),
     ({"threshold": 1.0}, "config.threshold=1.0"),
     ({"operations": ("tfidf",)}, "pass its folder as `data`"),
     ({"operations": ("tfidf",), "data": "/nowhere"}, "/nowhere"),
