@@ -1,6 +1,6 @@
 """Data types of a train step: packed texts, and batches of them.
 
-The lowest module of the package: it imports nothing else from ssljax.
+This is the lowest module of the package: it imports nothing else from ssljax.
 
 Axis letters, here and everywhere: B labelled batch, U unlabelled batch, N unlabelled
 set, L tokens, D width, C classes, H heads.
@@ -21,15 +21,15 @@ class Rows(NamedTuple):
   ids: Array  # i32 [S, R, L]
   segment: Array  # i32 [S, R, L], 0 = padding, k = k-th text of the row
   kind: Array  # i32 [S, R, L], token type: 0 prompt, 1 response
-  first: Array  # i32 [S, R, M], where text k + 1 begins (0 for an empty slot)
+  first: Array  # i32 [S, R, M], index of each text's first token; 0 for an empty slot
   embedding: Array | None = None  # f32 [S, R, L, E], word embeddings in place of ids
 
 
 class Texts(NamedTuple):
   """n texts, stored shard by shard: shard s holds texts s n/S to (s + 1) n/S.
 
-  The slots of a shard are numbered by row length, then by row. Every leaf may have an
-  axis K of micro-batches in front of S.
+  Within a shard, slots are numbered by row length first, then by row. All leaves may
+  have another leading axis before S: K micro-batches.
   """
 
   rows: tuple[Rows, ...]  # one per row length
@@ -37,11 +37,12 @@ class Texts(NamedTuple):
 
 
 class SecondCandidate(str):
-  """The name of a view that shows a second candidate of the view `first`.
+  """The name of a view that has a second candidate of the view `first`.
 
-  A text often has several strong views, and each visit draws one. A method that needs
-  two strong views at once asks for "strong" and `SecondCandidate("strong")`. The second
-  name is the string "strong_2", which is its key in `Unlabelled.views`.
+  A text often has several candidates for its strong view, and each visit draws one. A
+  method that needs two candidates at once asks for the views "strong" and
+  `SecondCandidate("strong")`. The latter is equal to the string "strong_2", its key in
+  `Unlabelled.views`.
   """
 
   first: str
@@ -73,5 +74,5 @@ class Batch(NamedTuple):
   unlabelled: Unlabelled
 
   def labelled_and(self, *names: str) -> tuple[Texts, ...]:
-    """The labelled texts' weak view, then the unlabelled texts' views `names`."""
+    """The weak view of labelled texts, then the views `names` of unlabelled texts."""
     return self.labelled.views["weak"], *(self.unlabelled.views[n] for n in names)

@@ -14,14 +14,14 @@ from ssljax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Modules:
-  """The methods or the wrappers: the modules of a package that have a `make`.
+  """The methods, or the wrappers: the modules of a package that have a `make`.
 
-  In place of a name, the functions accept the dotted name of a module elsewhere.
+  A `name` may also be the dotted name of a module outside the package.
   """
 
   package: str  # "ssljax.methods"
   path: Iterable[str]  # the folder of the package
-  helpers: tuple[str, ...] = ()  # modules of the package without `make`
+  helpers: tuple[str, ...] = ()  # modules of the package that have no `make`
 
   @property
   def kind(self) -> str:
@@ -34,15 +34,15 @@ class Modules:
     return sorted(modules.difference(self.helpers))
 
   def describe(self, name: str) -> dict[str, options.Option]:
-    """The keywords of `make` with their types, ranges and defaults; {} for no name."""
+    """The keywords of `make` with types, ranges and defaults; {} if `name` is empty."""
     return options.describe(self.module(name).make) if name else {}
 
   def defaults(self, name: str) -> dict[str, Any]:
-    """The keywords of `make` with their defaults; {} for no name."""
+    """The keywords of `make` with their defaults; {} if `name` is empty."""
     return {key: option.default for key, option in self.describe(name).items()}
 
   def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the defaults of the keywords that it leaves out."""
+    """Returns `config`, plus the defaults of keywords that it leaves out."""
     return {**self.defaults(config["name"]), **config}
 
   def module(self, name: str) -> ModuleType:
@@ -57,8 +57,8 @@ class Modules:
         hint = options.nearest(name, self.names())
         raise UserError(
           f"unknown {kind} {name!r} (--config.{kind}.name){hint}"
-          f"{'' if hint.endswith('?') else '.'} A module of your own needs its dotted "
-          f"name, such as my_package.my_{kind}"
+          f"{'' if hint.endswith('?') else '.'} For a module of your own, give its "
+          f"dotted name, such as my_package.my_{kind}"
         )
       return importlib.import_module(f"{self.package}.{name}")
     try:
@@ -66,8 +66,8 @@ class Modules:
     except Exception as error:  # whatever the module raises
       raise UserError(
         f"--config.{kind}.name={name}: cannot import it "
-        f"({type(error).__name__}: {error}); check the name, and that its folder is "
-        "installed or on PYTHONPATH"
+        f"({type(error).__name__}: {error}); check the name, and make sure that its "
+        "folder is installed or on PYTHONPATH"
       ) from error
     if not callable(getattr(imported, "make", None)):
       raise UserError(
@@ -77,9 +77,9 @@ class Modules:
     return imported
 
   def bind(self, config: Mapping[str, Any]) -> partial:
-    """The `make` of the module `config["name"]` with the other items as its keywords.
+    """Returns `make` of the module `config["name"]`, with the other items as keywords.
 
-    Its keywords are the parameters that have a default.
+    A keyword is a parameter of `make` that has a default.
 
     Raises:
       UserError: an unknown name or keyword, or a value out of a keyword's range.

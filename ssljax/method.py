@@ -1,9 +1,9 @@
 """The interface of a semi-supervised method: the types it reads and returns.
 
-A method is a `Method`: static needs and pure functions, like an optax transformation.
-It sees the *global* batch, however many devices there are, and gets the model closed
-over its parameters (`Forward`), never the parameters themselves. `consistency` builds a
-`Method` from a `Rule`, and `assign_then_learn` from two functions.
+A method is a `Method`: its static needs and some pure functions, like an optax
+transformation. The functions see the *global* batch, however many devices there are.
+They call the model through `Forward`, and never get its parameters. `consistency`
+builds a `Method` from a `Rule`; `assign_then_learn` builds one from two functions.
 
 Axis letters, here and everywhere: B labelled batch, U unlabelled batch, N unlabelled
 set, L tokens, D width, C classes (including any virtual class), H heads.
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from ssljax.batch import Batch, Texts
 
 Array = jax.Array
-State = Any  # any pytree of strongly typed arrays; it is saved in the checkpoint
+State = Any  # a pytree of strongly typed arrays, saved in the checkpoint
 
 
 class Outputs(NamedTuple):
@@ -30,7 +30,7 @@ class Outputs(NamedTuple):
 
 
 class Forward(Protocol):
-  """The model closed over its parameters."""
+  """The model, with its parameters bound."""
 
   def __call__(
     self, *texts: Texts, key: Array, teacher: bool = False, gradient: bool = True
@@ -40,18 +40,19 @@ class Forward(Protocol):
     Args:
       *texts: the views.
       key: typed PRNG key for dropout.
-      teacher: use the EMA of the parameters (`Needs.teacher`), without gradient.
-      gradient: False stops gradients at the parameters: there is no backward pass.
+      teacher: use the EMA of the parameters, without gradient; requires
+        `Needs.teacher`.
+      gradient: if False, the parameters get no gradient, so there is no backward pass.
 
     Returns:
-      The outputs of the view; if there are several views, a tuple.
+      The outputs of the view, or a tuple of outputs if there are several views.
     """
 
   def embed(self, texts: Texts) -> Texts:
-    """Fills in the word embeddings of the texts, f32; for VAT."""
+    """Returns the texts with their word embeddings (f32) filled in; for VAT."""
 
   def classify(self, features: Array) -> Outputs:
-    """Runs only the heads, on features f32 [n, D]; for mixing features."""
+    """Runs only the heads, on features f32 [n, D]; used on mixed features."""
 
   def mix(
     self,
@@ -61,10 +62,11 @@ class Forward(Protocol):
     layer: Array,
     key: Array,
   ) -> Outputs:
-    """Mixes the hidden states of texts i and b[i] after a layer.
+    """Mixes the hidden states of each text i with the states of text b[i].
 
-    The layout must be padded. With several views, texts are numbered view by view.
-    share f32 [] or [n] is the weight of text i; layer is i32 [], 0 to `depth`.
+    The layout must be padded. If there are several views, texts are numbered view by
+    view. `share`, f32 [] or [n], is the weight of text i. `layer`, i32 [], is the layer
+    whose outputs are mixed, from 0 (the embeddings) to `depth`.
     """
 
   @property
@@ -80,12 +82,12 @@ class Clock(NamedTuple):
 
   @property
   def assign_key(self) -> Array:
-    """For the passes of an `assign` that is followed by `learn`."""
+    """The key for passes of the model in `assign`, if `learn` follows."""
     return jax.random.fold_in(self.key, 0)
 
   @property
   def learn_key(self) -> Array:
-    """For the pass of `learn`."""
+    """The key for the pass of the model in `learn`."""
     return jax.random.fold_in(self.key, 1)
 
 
@@ -102,11 +104,11 @@ class Sizes(NamedTuple):
 
 
 class Head(NamedTuple):
-  """An extra head. Voters replace the classifier; the other kinds are added to it."""
+  """An extra head. Voters replace the classifier; other kinds are added beside it."""
 
   kind: str  # "classifier" (H voters) | "projection" | "linear"
   count: int = 1
-  width: int = 0  # 0: D for a projection, C for a linear head
+  width: int = 0  # 0 means D for a projection, and C for a linear head
 
 
 class Needs(NamedTuple):
@@ -120,15 +122,15 @@ class Needs(NamedTuple):
   layout: str = ""  # "padded" if hidden states are mixed position by position
   predicts: str = "classifier"  # the head that `Method.predict` reads
   least: int = 1  # smallest U that the method works with
-  # The remaining fields are for wrappers, which refuse methods that they would break.
+  # Wrappers read the remaining fields, and refuse methods that they would break.
   mixes: bool = False  # loss terms use mixed texts, which have no single label
   votes: tuple[str, ...] = ("weak",)  # views from which targets are computed
   relative: bool = False  # targets depend on the predictions on labelled texts
-  soft: bool = False  # some target is a distribution predicted by the model
+  soft: bool = False  # at least one target is a distribution that the model predicts
 
 
 class Term(NamedTuple):
-  """One loss term. The step takes scale * mean(weight * loss)."""
+  """One loss term; it adds scale * mean(weight * loss) to the total loss."""
 
   loss: Array  # f32 [n] or []
   weight: Array | float = 1.0
@@ -139,12 +141,12 @@ class Assignment(NamedTuple):
   """The pseudo-labels of a batch, their weights, and values for the log."""
 
   target: Array  # f32 [U, C], rows sum to 1
-  weight: Array  # f32 [U], 0 where the text is not used
+  weight: Array  # f32 [U], 0 for texts that aren't used
   scalars: Mapping[str, Array] = {}  # more values for metrics.jsonl
-  more: Any = ()  # anything else that `learn` needs; leaves have axis 0 of U or B
+  more: Any = ()  # anything else that `learn` needs; axis 0 of each leaf is U or B
 
   def term(self, logits: Array, scale: Array | float = 1.0) -> Term:
-    """The loss term of logits f32 [U, C] that learn the targets."""
+    """The loss term that trains logits, f32 [U, C], on the targets."""
     return Term(cross_entropy(logits, self.target), self.weight, scale)
 
 
@@ -161,9 +163,10 @@ def classifier_logits(outputs: Outputs) -> Array:
 class Method(NamedTuple):
   """A semi-supervised method. `make(**hyperparameters)` in its module returns one.
 
-  A method whose loss is per text, once the targets are fixed, has `assign` and `learn`.
-  Gradient accumulation is exact for such a method: targets come from the whole batch,
-  gradients from one micro-batch after another. Other methods refuse accumulation.
+  If each text has its own loss once the targets are fixed, the method has `assign` and
+  `learn`. Gradient accumulation is then exact: targets are computed from the whole
+  batch, and gradients from one micro-batch at a time. Other methods refuse gradient
+  accumulation.
   """
 
   needs: Needs
@@ -177,7 +180,7 @@ class Method(NamedTuple):
 
 
 class Evidence(NamedTuple):
-  """Inputs of a rule, all without gradient."""
+  """The inputs of a rule; none of them has a gradient."""
 
   logits: Array  # f32 [U, C], weak view
   labelled_logits: Array  # f32 [B, C]
@@ -190,15 +193,15 @@ class Rule(NamedTuple):
 
   init: Callable[[Sizes], State]
   assign: Callable[[State, Evidence, Clock], tuple[Assignment, State]]
-  # More loss terms on the strong view, e.g. FreeMatch's fairness. They may contain
-  # means over the batch, so a rule with such terms refuses gradient accumulation.
+  # Returns further loss terms on the strong view, such as FreeMatch's fairness. Since
+  # they may contain means over the batch, the method refuses gradient accumulation.
   extra: Callable[[State, Assignment, Outputs], dict[str, Term]] | None = None
-  # Weight f32 [B] of each labelled text, e.g. UDA's training signal annealing.
+  # Returns a weight for each labelled text, f32 [B]; UDA's training signal annealing.
   labelled_weight: Callable[[Evidence, Clock], Array] | None = None
 
 
 def cross_entropy(logits: Array, target: Array) -> Array:
-  """H(target, softmax(logits)), f32 [...]; both f32 [..., C]."""
+  """H(target, softmax(logits)), f32 [...]; both arguments are f32 [..., C]."""
   return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
 
 
@@ -214,10 +217,10 @@ def assign_then_learn(
   learn: Learn,
   predict: Predict = classifier_logits,
 ) -> Method:
-  """A method in two steps: `assign` computes targets, `learn` computes losses on them.
+  """A method of two functions: `assign` computes targets, and `learn` computes losses.
 
-  The targets must have no gradient. The losses must be per text, so that `learn` can
-  run on micro-batches.
+  The targets must not have a gradient. Each text must have its own loss, so that
+  `learn` can run on micro-batches.
   """
 
   def loss(forward, batch, state, clock):
@@ -232,10 +235,10 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
 
   loss = mean CE(x, y) + scale * mean(weight * CE(strong(u), target))
 
-  The second mean is over the whole unlabelled batch: texts with weight 0 count in the
-  denominator.
+  The second mean is over the whole unlabelled batch: its denominator includes texts
+  with weight 0.
 
-  FixMatch with a threshold of 0.95:
+  For example, this is FixMatch with a threshold of 0.95:
 
     def assign(state, evidence, clock):
       q = jax.nn.softmax(evidence.logits)

@@ -1,4 +1,4 @@
-"""The methods. Each is one file, and has the name of its module."""
+"""The methods. Each is one module, whose name is the method's name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,6 @@ def make(config: Mapping[str, Any]) -> Method:
   if not isinstance(method, Method):
     raise UserError(
       f"--config.method.name={config['name']}: its make returned "
-      f"{type(method).__name__}; return a ssljax.method.Method"
+      f"{type(method).__name__}; it must return a ssljax.method.Method"
     )
   return method

@@ -4,17 +4,19 @@
   weight(u) = 1[max q' >= threshold * mean_b max p(x_b)], over the labelled batch
   loss = CE(z(x)) + scale * mean weight * CE(p(strong(u)), argmax q')
 
-Random logit interpolation: all labelled logits, also in p(x), are l z_1 + (1 - l) z_2.
-l is uniform and drawn for each entry. z_1 comes from the pass together with the
-unlabelled texts, z_2 from a pass without them. In the paper z_1 and z_2 differ by batch
-normalisation, here only by dropout.
+Random logit interpolation replaces every labelled logit, including those in p(x), with
+l z_1 + (1 - l) z_2. l is uniform and drawn for each logit. z_1 comes from a pass over
+the labelled and unlabelled texts together, z_2 from a pass over the labelled texts
+alone. In the paper, z_1 and z_2 differ because of batch normalisation; here they differ
+only because of dropout.
 
 As in the authors' code, the target is hard and the labelled mean is exponential. Our
-unlabelled mean is exponential as well (authors: over 128 batches; the paper's equations
-have soft targets and means of one batch, `momentum` 0). In a run of hundreds of steps
-both means stay close to the means of the first batches, which are almost equal, so the
-alignment has little effect. The paper also trains on the labelled strong view, ramps up
-the unlabelled loss slowly, and uses a threshold of 0.9.
+unlabelled mean is exponential as well; the authors' code averages over 128 batches. The
+paper's equations have soft targets and means over a single batch (`momentum` 0). In a
+run of a few hundred steps, both means stay close to the means of the first batches,
+which are almost equal. So alignment has little effect. Unlike us, the paper trains on
+the labelled strong view as well, ramps up the unlabelled loss slowly, and uses a
+threshold of 0.9.
 """
 
 from typing import Annotated, NamedTuple
@@ -33,10 +35,14 @@ class State(NamedTuple):
 
 
 def make(
-  threshold: Annotated[Share, "least confidence, relative to the labelled mean"] = 0.95,
+  threshold: Annotated[
+    Share, "minimum confidence of a pseudo-label, relative to the labelled mean"
+  ] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  momentum: Annotated[Share, "momentum of the means; 0: means of one batch"] = 0.999,
-  interpolation: Annotated[bool, "interpolate labelled logits (one more pass)"] = True,
+  momentum: Annotated[Share, "momentum of the means; 0: batch means"] = 0.999,
+  interpolation: Annotated[
+    bool, "interpolate labelled logits (costs one more pass)"
+  ] = True,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

@@ -1,8 +1,9 @@
 """CoMatch (Li et al. 2021, arXiv 2011.11183): labels and embeddings teach each other.
 
-f is the unit-length output of a projection head. p' is the weak prediction, aligned to
-a uniform mean over the last `window` batches. A queue holds f and p' of the newest weak
-texts, and f and y of labelled texts. Once the queue is full, neighbours smooth labels:
+f is the unit-length output of a projection head. p' is the weak prediction, aligned so
+that its mean over the last `window` batches is uniform. A queue holds f and p' of the
+newest unlabelled texts (weak view), and f and y of the newest labelled texts. Once the
+queue is full, the label q of each text is smoothed with its neighbours in the queue:
 
   q = smoothing p' + (1 - smoothing) sum_k a_k p_k,  a = softmax(f . f_k / T)
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q) + contrast * L_c
@@ -11,8 +12,8 @@ L_c pulls the strong views of texts with similar labels together:
 
   L_c = -mean_i sum_j Q_ij log softmax_j(f(strong(u_i)) . f(strong'(u_j)) / T)
 
-Q_ij is q_i . q_j, but 1 on the diagonal and 0 if below `agreement`, scaled so that each
-row sums to 1.
+Q_ij is q_i . q_j, except that the diagonal is 1 and values below `agreement` become 0.
+Each row of Q is then scaled to sum to 1.
 """
 
 from typing import Annotated, NamedTuple
@@ -34,15 +35,19 @@ class State(NamedTuple):
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
-  temperature: Annotated[Temperature, "T of the similarities of embeddings"] = 0.2,
+  threshold: Annotated[Share, "minimum confidence of a pseudo-label"] = 0.95,
+  temperature: Annotated[Temperature, "T for similarities of embeddings"] = 0.2,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   contrast: Annotated[Amount, "weight of the contrastive loss"] = 1.0,
-  smoothing: Annotated[Share, "prediction's share of a label; rest: neighbours"] = 0.9,
-  agreement: Annotated[Share, "least similarity of labels to attract two texts"] = 0.8,
+  smoothing: Annotated[
+    Share, "weight of the prediction in a label; neighbours get the rest"
+  ] = 0.9,
+  agreement: Annotated[
+    Share, "two texts attract each other if their labels are at least this similar"
+  ] = 0.8,
   width: Annotated[Count, "size of the embeddings"] = 64,
-  window: Annotated[Count, "batches in the mean prediction for alignment"] = 32,
-  batches: Annotated[Count, "batches in the queue, at most all texts"] = 128,
+  window: Annotated[Count, "number of batches whose mean is aligned"] = 32,
+  batches: Annotated[Count, "size of the queue in batches; at most all texts"] = 128,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -55,7 +60,7 @@ def make(
     )
 
   def guess(state, weak):
-    """(q, p', updated window); q and p' f32 [U, C]."""
+    """Returns (q, p', updated window); q and p' are f32 [U, C]."""
     p = jax.nn.softmax(weak.logits)
     means = alignment.window_update(state.window, p.mean(0))
     mean = alignment.window_mean(means)

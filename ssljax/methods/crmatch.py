@@ -1,7 +1,8 @@
 """CRMatch (Fan et al. 2021, arXiv 2112.05825): features may differ, labels may not.
 
 FixMatch plus a loss that pushes the features of the two views apart, while both views
-keep the same label. d is a separate linear head on the pooled features:
+keep the same label. d is a separate linear head on the pooled features; sg stops the
+gradient:
 
   loss = CE(x) + scale * mean m CE(p(strong(u)), argmax q)
        + distance * mean m max(0, cos(d(strong(u)), sg d(weak(u)))),
@@ -30,10 +31,10 @@ from ssljax.options import Amount, Count, Share
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  threshold: Annotated[Share, "minimum confidence of a pseudo-label"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   distance: Annotated[Amount, "weight of the loss that pushes features apart"] = 1.0,
-  width: Annotated[Count, "outputs of the feature head"] = 128,
+  width: Annotated[Count, "number of outputs of the feature head"] = 128,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

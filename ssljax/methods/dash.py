@@ -5,12 +5,13 @@ A text is used if its loss on the weak view is low enough:
   CE(weak(u), target) <= rho_k = max(c * gamma^(-k) * rho_hat, least)
   loss = CE(x) + scale * mean 1[loss low enough] CE(p(strong(u)), target)
 
-rho_hat is the mean labelled loss over the warm-up, in which training is supervised.
+rho_hat is the mean labelled loss during the warm-up, when training is supervised.
 (Published code computes rho_hat on validation texts, the authors' code on unlabelled
-texts.) The rest of the run has `cuts` equal parts, counted by k: 10, as in published
-code for text; the authors cut every 9 epochs. Targets are q^(1/T) until rho_k reaches
-`least`, then hard. The loss on the weak view uses the current target (in the authors'
-code, the hard target).
+texts.) The rest of the run is divided into `cuts` equal parts, and k is the number of
+the part, starting with 0. As in published code for text, `cuts` is 10; the authors
+lower the threshold every 9 epochs. Targets are soft, q^(1/T), until rho_k reaches
+`least`; from then on, they are hard. The loss on the weak view uses the current target
+(in the authors' code, always the hard target).
 """
 
 from typing import Annotated, NamedTuple
@@ -30,13 +31,17 @@ class State(NamedTuple):
 
 
 def make(
-  gamma: Annotated[Factor, "factor by which the threshold falls at each cut"] = 1.27,
-  c: Annotated[Amount, "threshold on the loss at first, relative to rho_hat"] = 1.0001,
-  least: Annotated[Amount, "least threshold; from there on, labels are hard"] = 0.05,
-  temperature: Annotated[Amount, "T, sharpens labels until the least threshold"] = 0.5,
+  gamma: Annotated[
+    Factor, "the threshold is divided by this in each new part of the run"
+  ] = 1.27,
+  c: Annotated[Amount, "initial threshold on the loss, relative to rho_hat"] = 1.0001,
+  least: Annotated[Amount, "minimum threshold; once reached, labels are hard"] = 0.05,
+  temperature: Annotated[Amount, "T, sharpens labels until they are hard"] = 0.5,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  warmup: Annotated[Share, "supervised share of the run; at least one step"] = 0.02,
-  cuts: Annotated[Count, "number of cuts of the threshold after the warm-up"] = 10,
+  warmup: Annotated[
+    Share, "share of the run with only supervised training; at least one step"
+  ] = 0.02,
+  cuts: Annotated[Count, "number of parts of the run after the warm-up"] = 10,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

@@ -1,14 +1,14 @@
 """DeFixMatch (Schmutz et al. 2023, arXiv 2203.07512): FixMatch without its bias.
 
-Subtracts FixMatch's unlabelled loss m, computed on labelled texts. This is a control
-variate, with the same expectation as m on unlabelled texts:
+FixMatch's unlabelled loss m is also computed on the labelled texts, and subtracted.
+This is a control variate, whose expectation is the same as on unlabelled texts:
 
   m(u) = 1[max p(weak(u)) >= threshold] CE(p(strong(u)), argmax p(weak(u)))
   loss = (mean CE(weak(x)) + mean CE(strong(x))) / 2 + scale * (mean m(u) - mean m(x))
 
-So labelled texts need a strong view as well. The targets of m(u) and m(x) come from one
-pass without gradient, since different passes could give them different expectations.
-The last term may be negative.
+So labelled texts need a strong view as well. The targets of m(u) and m(x) come from the
+same pass, without gradient, since they might have different expectations in different
+passes. The last term may be negative.
 """
 
 from typing import Annotated
@@ -29,13 +29,15 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
-  scale: Annotated[Amount, "weight of the unlabelled loss and control variate"] = 0.5,
+  threshold: Annotated[Share, "minimum confidence of a pseudo-label"] = 0.95,
+  scale: Annotated[
+    Amount, "weight of the unlabelled loss and of the control variate"
+  ] = 0.5,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
   def pseudo_label(outputs):
-    """One-hot label f32 [n, C], and weight f32 [n]."""
+    """Returns the one-hot label f32 [n, C] and the weight f32 [n]."""
     q = jax.nn.softmax(outputs.logits)
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
     return target, (q.max(-1) >= threshold).astype(jnp.float32)

@@ -1,11 +1,11 @@
-"""FixMatch (Sohn et al. 2020, arXiv 2001.07685): confident weak labels, strong inputs.
+"""FixMatch (Sohn et al. 2020, arXiv 2001.07685): the weak view labels the strong.
 
 With q = p(y | weak(u)) (equation 4):
 
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(y | strong(u)), argmax q)
 
-The mean is over the whole unlabelled batch. Some published code has a temperature,
-which would have no effect here, since labels are hard.
+The mean is over the whole unlabelled batch. Some published code has a temperature. It
+would have no effect here, since labels are hard.
 """
 
 from typing import Annotated
@@ -18,7 +18,7 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  threshold: Annotated[Share, "minimum confidence of a pseudo-label"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss (lambda_u)"] = 1.0,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""

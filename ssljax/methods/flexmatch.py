@@ -5,10 +5,11 @@ FixMatch, but the threshold of class c depends on how well c has been learned:
   T(c) = threshold * beta(c) / (2 - beta(c))
   beta(c) = sigma(c) / max(max sigma, unused)
 
-(equations 5, 6, 11, 12). sigma(c) counts the rows whose last prediction above
-`threshold` was c. `unused` counts the rows without such a prediction (0 without
-`warmup`). The mask uses beta from before the batch; the batch is counted afterwards.
-T(c) is the paper's convex mapping.
+These are equations 5, 6, 11 and 12. sigma(c) is the number of unlabelled texts whose
+last confident prediction (above `threshold`) was c. `unused` is the number of texts
+that haven't had a confident prediction; without `warmup`, it is 0. The mask uses beta
+from before the batch; afterwards, the batch is counted. T(c) is the paper's convex
+mapping.
 """
 
 from typing import Annotated
@@ -24,7 +25,7 @@ from ssljax.options import Amount, Share
 def make(
   threshold: Annotated[Share, "threshold of the class that is learned best"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  warmup: Annotated[bool, "lower thresholds while many rows aren't learned yet"] = True,
+  warmup: Annotated[bool, "lower thresholds while few texts are learned"] = True,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

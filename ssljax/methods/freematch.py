@@ -1,8 +1,8 @@
 """FreeMatch (Wang et al. 2023, arXiv 2205.07246): the threshold follows the model.
 
-There are running averages of the weak predictions: tau averages max q, p~ averages q,
-and h~ averages the histogram of argmax q (equations 5 to 8 and 11). They start at 1/C,
-and are updated before they are used.
+There are three running averages over the weak predictions q: tau averages max q, p~
+averages q, and h~ averages the histogram of argmax q (equations 5 to 8 and 11). They
+start at 1/C. Each step updates them before it uses them.
 
   T(c) = tau * p~(c) / max p~
   loss = CE(x) + scale * mean 1[max q >= T(argmax q)] CE(p(strong(u)), argmax q)
@@ -10,8 +10,9 @@ and are updated before they are used.
 
 The last term is self-adaptive fairness (equations 9 to 12). p_ and h_ are the mean and
 the histogram of the strong predictions for the texts above the threshold; if there are
-no such texts, the term is 0. SumNorm is 0 for a class missing from a histogram. 0.001
-is the authors' `fairness` for texts (0.01 to 0.05 for images).
+no such texts, the term is 0. SumNorm scales its argument to sum 1; classes that are
+missing from the histogram get 0. The authors use `fairness` 0.001 for texts, and 0.01
+to 0.05 for images.
 """
 
 from typing import Annotated

@@ -1,24 +1,27 @@
 """MarginMatch (Sosea & Caragea, CVPR 2023): pseudo-labels with a lasting margin.
 
-A pseudo-label c is used if its confidence is above FlexMatch's threshold T(c) and its
-average pseudo-margin APM_c (`ops.margins`, equations 2 and 3) is above a cut-off:
+A pseudo-label c is used if two conditions hold. Its confidence must reach FlexMatch's
+threshold T(c), and its average pseudo-margin APM_c (`ops.margins`, equations 2 and 3)
+must reach a cut-off:
 
   loss = CE(x) + scale * mean 1[max q >= T(c)] 1[APM_c >= cut] CE(p(y | strong(u)), c)
 
 There are two ways to set the cut-off:
 
-* `variant="fixed_cutoff"`: the constant `cut_off`, 0 in the experiments on safety
-  texts. (Their code overwrites the stored margin of each passing row by 1; we don't.)
-* `variant="virtual_class"`, as in the paper: a small random part of the unlabelled rows
-  is declared wrong and assigned to an extra class, C + 1. The cut-off is the
-  `percentile` quantile of this class's margins on the wrong rows. The weight of a wrong
-  row is the share of the batch's other rows that passed. The wrong rows are redrawn in
-  turns, whose lengths are shares of the run, as in the paper.
+* `variant="fixed_cutoff"`: the cut-off is the constant `cut_off`, which is 0 in the
+  experiments on safety texts. (The code of these experiments sets the stored margin of
+  each row that passes to 1; we don't.)
+* `variant="virtual_class"`, as in the paper: at most 1% of the unlabelled rows, drawn
+  at random, are declared wrong. Their target is an extra class, C + 1. The cut-off is
+  the `percentile` quantile of the wrong rows' margins for this class. The weight of
+  each wrong row is the share of passing rows among the batch's other rows. The run is
+  divided into turns, and each turn draws new wrong rows. All intervals are shares of
+  the run, the same as in the paper.
 
-Differences from the authors' code: the runner-up is the second largest logit (the code
-uses 0 if all others are negative); the quantile is the 95th percentile (the code
-divides by 100 twice, which gives about the 99th); the tables are in the state and so in
-the checkpoint.
+Differences from the authors' code: the runner-up is the second largest logit (their
+code uses 0 if all others are negative); the quantile is the 95th percentile (their code
+divides by 100 twice, which gives about the 99th); the tables are in the state, so
+checkpoints contain them.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -33,42 +36,44 @@ from ssljax.options import Amount, Share
 Array = jax.Array
 
 PAPER_STEPS = 2**20  # length of the paper's runs
-WRONG_ROWS = 7  # folded into the step's key to draw them
+WRONG_ROWS = 7  # folded into the step's key to draw the wrong rows
 
 
 # Shares of the run.
 REDRAW = 50_000 / PAPER_STEPS  # between two draws of the wrong rows
-WARMUP = 80_000 / PAPER_STEPS  # no cut-off before
+WARMUP = 80_000 / PAPER_STEPS  # there is no cut-off before this
 DELAY = 1_000 / PAPER_STEPS  # from a redraw to the next update of the cut-off
 EVERY = 200 / PAPER_STEPS  # between two updates of the cut-off
 STOP = 0.9  # after this there are no wrong rows, and the cut-off is fixed
 
 
 class Wrong(NamedTuple):
-  """The n = min(N / 100, N / (C + 1)) rows declared wrong; 0 for a fixed cut-off."""
+  """The n rows declared wrong, n = min(N / 100, N / (C + 1)); 0 for a fixed cut-off."""
 
-  rows: Array  # i32 [n], ascending; -1 for none
+  rows: Array  # i32 [n], ascending; all -1 if no rows are declared wrong
   margin: Array  # f32 [n], average margin of the virtual class since the redraw
-  visits: Array  # i32 [n], since the redraw
+  visits: Array  # i32 [n], number of visits since the redraw
 
 
 class State(NamedTuple):
   margin: Array  # f32 [N, C], average pseudo-margins; [N, C + 1] with a virtual class
   visits: Array  # i32 [N]
-  learned: thresholds.Learned  # FlexMatch's, over the real classes
+  learned: thresholds.Learned  # FlexMatch's state, for the real classes
   wrong: Wrong
   cut: Array  # f32 []
-  steps: Array  # i32 [], of the whole run
+  steps: Array  # i32 [], number of steps of the whole run
 
 
 def make(
   variant: Annotated[
     Literal["fixed_cutoff", "virtual_class"], "how the cut-off of the margins is set"
   ] = "fixed_cutoff",
-  threshold: Annotated[Share, "FlexMatch's threshold of the best learned class"] = 0.95,
-  cut_off: Annotated[float, "least average margin (fixed_cutoff only)"] = 0.0,
+  threshold: Annotated[
+    Share, "FlexMatch's threshold, for the class learned best"
+  ] = 0.95,
+  cut_off: Annotated[float, "minimum average margin (fixed_cutoff only)"] = 0.0,
   smoothness: margins.Smoothness = 0.997,
-  percentile: Annotated[Share, "cut-off quantile of wrong rows (virtual_class)"] = 0.95,
+  percentile: Annotated[Share, "quantile that sets the cut-off (virtual_class)"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   clock: margins.Age = "visits",
 ) -> Method:
@@ -126,7 +131,7 @@ def make(
     scalars = {"cut_off": cut_off, "margin": label_margin.mean()}
     state = state._replace(
       margin=state.margin.at[index].set(margin),
-      # Not `.add(1)`: XLA would copy the table, since it is still read after that.
+      # With `.add(1)`, XLA would copy the table, which is still read afterwards.
       visits=state.visits.at[index].set(visits + 1),
       learned=thresholds.learned_update(state.learned, index, q, threshold, ~wrong),
     )
@@ -135,11 +140,11 @@ def make(
     return Assignment(target, weight, scalars), state
 
   def steps_of(state, share):
-    """A share of the run in whole steps, at least one; i32 []."""
+    """Converts a share of the run to a number of steps, at least 1; i32 []."""
     return jnp.maximum(jnp.round(share * state.steps).astype(jnp.int32), 1)
 
   def redraw(state, clock):
-    """Draws new wrong rows at the start of each turn; drops them after the last one."""
+    """Draws new wrong rows at the start of each turn; none after the last turn."""
     rows = state.visits.shape[0]
     over = clock.step >= steps_of(state, STOP)
 
@@ -154,7 +159,7 @@ def make(
     return state._replace(wrong=wrong._replace(rows=jnp.where(over, -1, wrong.rows)))
 
   def update_cut(state, position, wrong, logits, clock):
-    """Updates the virtual class's margins on the wrong rows, and the cut-off if due."""
+    """Updates the wrong rows' margins for the virtual class, and the cut-off if due."""
     table = state.wrong
     old, age = table.margin[position][:, None], table.visits[position]
     margin = margins.pseudo_margin(logits)[:, -1:]
@@ -166,7 +171,7 @@ def make(
     )
     warmup = steps_of(state, WARMUP)
     turn = steps_of(state, REDRAW)
-    # Shorter than a turn, or a short run would never have a cut-off.
+    # Must be shorter than a turn: otherwise a short run would never have a cut-off.
     delay = jnp.minimum(steps_of(state, DELAY), turn - 1)
     due = (
       (clock.step > warmup)

@@ -1,21 +1,21 @@
 """Mean Teacher (Tarvainen & Valpola 2017, arXiv 1703.01780): an averaged model teaches.
 
-The teacher is the exponential moving average of the parameters (`--config.ema`), the
-student is the model:
+The student is the model itself. The teacher is the same model with an exponential
+moving average of the parameters (`--config.ema`):
 
   loss = CE(x)
        + scale * ramp(t) * mean_u (C / 2) sum_c (p_c(strong(u)) - p'_c(weak(u)))^2
 
 p' is the teacher's prediction, without gradient; p is the student's. (Some published
-code took both predictions from the teacher, or used the student as the teacher: the
-loss was 0.) Like the student, the teacher runs with dropout unless
-`--config.weak_dropout=false`. As in the paper, the teacher is evaluated. The paper also
-applies the loss to labelled texts (`--config.include_labelled=true`), and its ramp is a
-sigmoid. Our ramp is linear over the first 40% of the run.
+code took both predictions from the teacher, or used the student as the teacher, so the
+loss was 0.) Like the student, the teacher runs with dropout, unless you set
+`--config.weak_dropout=false`. As in the paper, evaluation uses the teacher. The paper
+also applies the loss to labelled texts; to do so, set `--config.include_labelled=true`.
+The paper's ramp is a sigmoid; ours is linear over the first 40% of the run.
 
-The paper averages the squares over c: its weight of 100 for ten classes is 2 in our
-units, which don't depend on C (`ops.agreement.square`). The weight 50 of published code
-for text would be 25 with two classes.
+The paper averages the squares over c. Its weight of 100 for ten classes is the same as
+our `scale` of 2, which suits any number of classes (see `ops.agreement.square`). With
+two classes, the weight 50 of published code for text would be a `scale` of 25.
 """
 
 from typing import Annotated

@@ -1,23 +1,23 @@
-"""MixMatch (Berthelot et al. 2019, arXiv 1905.02249) on text: mixes texts and guesses.
+"""MixMatch (Berthelot et al. 2019, arXiv 1905.02249) on text: mixes texts and labels.
 
-The guess q for an unlabelled text is the mean of p over its two views, sharpened to
-q^(1/T). All texts [x, weak(u), strong(u)] and their targets [y, q, q] are mixed in
-pairs (`ops.mixing`). Each text's share of its mixture is drawn separately, and is at
-least half:
+The guessed label q of an unlabelled text is the mean prediction on its two views,
+sharpened to q^(1/T). All texts [x, weak(u), strong(u)] and their targets [y, q, q] are
+mixed in pairs (`ops.mixing`). Each text's share of its mixture is drawn separately, and
+is at least half:
 
   loss = mean CE(mixed x, mixed y)
        + scale * ramp(t) * mean_2U (C / 2) sum_c (p_c - target_c)^2
 
-The paper has mean_c (p_c - target_c)^2: its weight of 75 for ten classes is 1.5 in our
-units, which don't depend on C (`ops.agreement.square`). For two classes, the weight 75
-would be 37, and the weight 100 of published code for text would be 50: the sharpened
-guesses of an untrained model then reinforce themselves, and nearly all texts end up in
-one class.
+The paper has mean_c (p_c - target_c)^2. Its weight of 75 for ten classes is the same as
+our `scale` of 1.5, which suits any number of classes (see `ops.agreement.square`). With
+two classes, the weight 75 would be a `scale` of 37.5, and the weight 100 of published
+code for text would be 50. With such a weight, the sharpened guesses of an untrained
+model reinforce themselves, and nearly all texts end up in one class.
 
-`mix="pooled"` mixes the features that the classifier reads, "hidden" the hidden states
-after a layer drawn at each step (TMix; needs layout=padded). Both train the encoder on
-unlabelled texts; published code for text takes these texts' features from the pass
-without gradient.
+`mix="pooled"` mixes the features that the classifier reads. `mix="hidden"` mixes the
+hidden states after a layer drawn at each step (TMix; needs layout=padded). In both
+cases, unlabelled texts train the encoder. In published code for text they don't, since
+their features come from the pass without gradient.
 """
 
 from typing import Annotated
@@ -33,7 +33,7 @@ from ssljax.options import Amount, Share
 def make(
   mix: mixing.Where = "pooled",
   alpha: Annotated[Amount, "parameter of the Beta distribution of the shares"] = 0.5,
-  temperature: Annotated[Amount, "T, sharpens the guesses"] = 0.5,
+  temperature: Annotated[Amount, "T, sharpens the guessed labels"] = 0.5,
   scale: Annotated[Amount, "weight of the unlabelled loss after the ramp"] = 1.5,
   ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:

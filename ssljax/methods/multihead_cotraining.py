@@ -1,15 +1,16 @@
-"""Multihead Co-training (Chen et al. 2022, arXiv 2107.04795): peers that agree teach.
+"""Multihead Co-training (Chen et al. 2022, arXiv 2107.04795): agreeing peers teach.
 
-There are three heads h on one encoder. If the two peers i, j of head h predict the same
-label for the weak view, h learns this label. If not, h ignores the text:
+One encoder has three classifier heads. The other two heads, i and j, are the peers of
+head h. If both predict the same label for the weak view, h learns this label. If not, h
+ignores the text:
 
   loss = sum_h CE(z_h(x), y)
        + scale * (1/3) sum_h mean_u 1[y_i = y_j] CE(z_h(strong(u)), y_i)
 
-The authors' code sums the last term over the heads (equal to `scale=3`), and has a
-strong view for each head; here all heads have the same strong view. Both peers must
-have a confidence of at least `threshold`. The prediction is the mean of the heads'
-logits.
+The authors' code sums the last term over the heads, which is the same as `scale=3`. It
+also has a separate strong view for each head; here all heads have the same one. Both
+peers must have a confidence of at least `threshold`. The predicted logits are the mean
+over the heads.
 """
 
 from typing import Annotated
@@ -23,7 +24,7 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of both peers"] = 0.0,
+  threshold: Annotated[Share, "minimum confidence of both peers"] = 0.0,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""

@@ -1,28 +1,31 @@
 """MultiMatch (Sirbu et al. 2025, arXiv 2506.07801): three heads teach one another.
 
-There are three heads h on one encoder. Only the two peers i, j of head h decide its
-label, weight and mask:
+One encoder has three classifier heads. The other two heads, i and j, are the peers of
+head h. They alone determine the label, the weight and the mask that h learns from:
 
   L = sum_h CE(z_h(x), y) + scale * (1/3) sum_h mean_b w_hb m_hb CE(z_h(s(u_b)), y_hb)
 
-* Margins: A_i[u, c] averages the pseudo-margins of head i (`ops.margins`). It is
-  updated before labels are chosen.
-* Cut-offs: g_h[c] is the `percentile` quantile of A_i[., c] and A_j[., c] over the
-  texts that both peers last labelled c; at least 0 unless `no_low`; 0 for a class
-  without such texts. It is computed at the end of each epoch. In the first epoch every
-  text is rejected, and training is supervised.
-* Weight w: peer i passes if A_i[u, y_i] >= g_h[y_i]. If the peers agree, w is 1 if both
-  pass, `difficult_weight` if one passes, else 0. If the peers disagree and exactly one
-  passes, w is `difficult_weight` with the label of that peer; otherwise w is 0.
-* Mask m is 1 if the confidence of a peer is above its FreeMatch threshold.
+* Margins: A_i[u, c] is the average pseudo-margin of head i (`ops.margins`). Each step
+  updates it before it chooses labels.
+* Cut-offs: g_h[c] is the `percentile` quantile of A_i[u, c] and A_j[u, c] over the
+  texts u that both peers last labelled c. It is 0 if there are no such texts, and at
+  least 0 unless `no_low` is set. Cut-offs are computed at the end of each epoch. In the
+  first epoch, every text is rejected, so training is supervised.
+* Weight w: peer i passes if A_i[u, y_i] >= g_h[y_i], where y_i is its label. If both
+  peers pass and agree, w is 1. If exactly one passes, w is `difficult_weight`, and h
+  learns the label of that peer. In all other cases, w is 0.
+* Mask m is 1 if the confidence of at least one peer reaches its FreeMatch threshold.
 
-The prediction is the mean of the three heads' logits.
+The predicted logits are the mean over the three heads.
 
-Differences from the authors' code: FreeMatch's averages are updated once per step and
-head (authors: once for each use by a peer); a class without samples does not end the
-update of the classes after it; the age of a margin is the number of the row's visits
-(`clock="epoch"` counts epochs, as the authors do); margins, votes and cut-offs are in
-the state and so in the checkpoint.
+Differences from the authors' code:
+
+* Each head's FreeMatch averages are updated once per step (authors: each time that a
+  peer uses them).
+* If a class has no samples, the classes after it are still updated.
+* The age of a margin is the number of visits of its text. (`clock="epoch"` counts
+  epochs, as the authors do.)
+* Margins, votes and cut-offs are in the state, so checkpoints contain them.
 """
 
 from typing import Annotated, NamedTuple
@@ -50,8 +53,12 @@ class State(NamedTuple):
 def make(
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   smoothness: margins.Smoothness = 0.997,
-  percentile: Annotated[Share, "cut-off of a class: quantile of peers' margins"] = 0.05,
-  difficult_weight: Annotated[Amount, "weight of texts passed by only one peer"] = 3.0,
+  percentile: Annotated[
+    Share, "quantile of the peers' margins that is the cut-off of a class"
+  ] = 0.05,
+  difficult_weight: Annotated[
+    Amount, "weight of texts for which only one peer passes"
+  ] = 3.0,
   no_low: Annotated[bool, "allow cut-offs below 0"] = False,
   momentum: Annotated[Share, "momentum of FreeMatch's averages"] = 0.999,
   clock: margins.Age = "visits",
@@ -72,7 +79,7 @@ def make(
     )
 
   def observe(state, logits, index, epoch):
-    """Updates the state by weak logits [H, U, C].
+    """Updates the state with the logits of the weak view, [H, U, C].
 
     Returns:
       (state, margins [H, U, C], votes [H, U]).
@@ -89,19 +96,19 @@ def make(
     state = state._replace(
       margin=state.margin.at[:, index].set(margin),
       vote=state.vote.at[:, index].set(vote),
-      # Not `.add(1)`: XLA would copy the table, since it is still read after that.
+      # With `.add(1)`, XLA would copy the table, which is still read afterwards.
       visits=state.visits.at[index].set(visits + 1),
       confidence=confidence,
     )
     return state, margin, vote
 
   def teach(margin, vote, confident, cut):
-    """Label and weight [U] from two peers ([2, U, ...]) for a head's cut-offs [C]."""
+    """A head's label and weight [U], from its peers [2, U, ...] and cut-offs [C]."""
     vote_margin = jnp.take_along_axis(margin, vote[..., None], axis=-1)[..., 0]
     first_passes, second_passes = vote_margin >= cut[vote]
     agree = vote[0] == vote[1]
     easy = agree & first_passes & second_passes
-    difficult = first_passes ^ second_passes  # whether they agree or not
+    difficult = first_passes ^ second_passes  # whether the peers agree or not
     weight = jnp.where(easy, 1.0, jnp.where(difficult, difficult_weight, 0.0))
     label = jnp.where(first_passes, vote[0], vote[1])
     return label, weight * confident.any(0)

@@ -3,13 +3,14 @@
   loss = CE(x)
        + scale * ramp(t) * mean_u (C / 2) sum_c (p_c(strong(u)) - sg p_c(weak(u)))^2
 
-In the paper the passes differ by dropout and augmentation, so here they use the two
-views. `--config.strong=self` leaves only dropout, as in published code for text. As in
-published code, only the second pass has a gradient. The paper also applies the loss to
-labelled texts (`--config.include_labelled=true`). The ramp is linear over the first 40%
-of the run (in the paper, Gaussian over the first 80 epochs of 300). The paper averages
-the squares over c. Published code for text has the weight 10; for two classes this is
-`scale` 5 in our units, which don't depend on C (`ops.agreement.square`).
+sg stops the gradient, so only the pass over the strong view has one, as in published
+code. In the paper, the two passes differ in dropout and augmentation, so here they use
+different views. With `--config.strong=self` they differ only in dropout, as in
+published code for text. The paper also applies the loss to labelled texts; to do so,
+set `--config.include_labelled=true`. Our ramp is linear over the first 40% of the run;
+the paper's is Gaussian over the first 80 of 300 epochs. The paper averages the squares
+over c. With two classes, the weight 10 of published code for text is the same as our
+`scale` of 5, which suits any number of classes (see `ops.agreement.square`).
 """
 
 from typing import Annotated

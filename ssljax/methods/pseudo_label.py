@@ -1,12 +1,12 @@
-"""Pseudo-Label (Lee 2013): the model's own confident predictions are labels.
+"""Pseudo-Label (Lee 2013): the model learns its own confident predictions.
 
 There is one view and one pass, and the model learns the label that it predicts:
 
   loss = CE(x) + scale * ramp(t) * mean 1[max p(u) >= threshold] CE(p(u), argmax p(u))
 
-Lee's ramp alpha(t) (equation 16) is 0 at first, then linear; here the ramp is linear
-over the first 40% of the run. Lee has no threshold, which equals a threshold of 0;
-later comparisons use 0.95.
+Lee's ramp alpha(t) (equation 16) is 0 at first, then rises linearly; ours rises
+linearly over the first 40% of the run. Lee has no threshold, which is the same as a
+threshold of 0; later comparisons use 0.95.
 """
 
 from typing import Annotated
@@ -20,7 +20,7 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
+  threshold: Annotated[Share, "minimum confidence of a pseudo-label"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss after the ramp"] = 1.0,
   ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:

@@ -1,4 +1,4 @@
-"""ReFixMatch (Nguyen & Yang 2023, arXiv 2308.07509): unsure texts teach softly.
+"""ReFixMatch (Nguyen & Yang 2023, arXiv 2308.07509): unsure texts get soft labels.
 
 FixMatch, plus a divergence for the texts below its threshold:
 
@@ -6,8 +6,9 @@ FixMatch, plus a divergence for the texts below its threshold:
        + scale * mean (1 - m(u)) KL(S(q) || p(strong(u))),
   q = p(y | weak(u)), m(u) = 1[max q >= threshold]
 
-S(q) is q^(1/T), normalised, as in the authors' own code. (In a library, the authors
-apply a softmax to the probabilities instead, and also divide the strong logits by T.)
+S(q) is q^(1/T), normalised, as in the authors' own code. (In their code for a library,
+the authors apply a softmax to the probabilities instead, and also divide the strong
+logits by T.)
 """
 
 from typing import Annotated
@@ -30,7 +31,9 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of hard labels; below it: soft"] = 0.95,
+  threshold: Annotated[
+    Share, "minimum confidence of hard labels; below it, labels are soft"
+  ] = 0.95,
   temperature: Annotated[Amount, "T, sharpens soft labels"] = 0.5,
   scale: Annotated[Amount, "weight of both unlabelled losses"] = 1.0,
 ) -> Method:

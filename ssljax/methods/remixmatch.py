@@ -1,26 +1,27 @@
-"""ReMixMatch (Berthelot et al. 2020, arXiv 1911.09785) on text: aligned and anchored.
+"""ReMixMatch (Berthelot et al. 2020, arXiv 1911.09785) on text: aligned labels.
 
-The guess q for an unlabelled text is the prediction p on its weak view. The guess is
-aligned from the mean p over the last `window` batches to the labelled class frequency
-(section 3.1), then sharpened to q^(1/T), and anchors the strong views (section 3.2).
-All texts [x, strong(u), strong'(u), weak(u)] and their targets [y, q, q, q] are mixed
-in pairs (`ops.mixing`):
+The guessed label q of an unlabelled text is the prediction p on its weak view, aligned
+and then sharpened to q^(1/T). Alignment multiplies p by the labelled class frequency
+and divides it by the mean of p over the last `window` batches (section 3.1). The same q
+is the target of the weak and of both strong views (section 3.2). All texts
+[x, strong(u), strong'(u), weak(u)] and their targets [y, q, q, q] are mixed in pairs
+(`ops.mixing`):
 
   loss = mean CE(mixed x) + scale * ramp(t) * mean CE(mixed u)
        + anchor * ramp(t) * mean CE(p(strong(u)), q)
 
-The last term uses the strong view unmixed: with mix="pooled" from the pass whose
-features are mixed, with "hidden" from an additional pass (`mix` as in MixMatch). Mixed
-unlabelled texts train the encoder. Rotation is left out, since it is for images. (The
-paper also augments x strongly.)
+The last term uses the unmixed strong view. With mix="pooled", its prediction comes from
+the pass whose features are mixed; with "hidden", it needs an additional pass. (`mix` is
+the same as in MixMatch.) Mixed unlabelled texts train the encoder. The paper's rotation
+task is left out, since it is for images. The paper also augments x strongly; we don't.
 
-Two settings of published code for text don't suit a run of hundreds of steps. First,
-published code has an exponential mean with momentum 0.999 instead of the window. In so
-few steps this mean stays close to the untrained model's, so the guesses of a model that
-has learned the class frequency are scaled by this frequency again. Second, published
-code has a ramp of 1/64, which ends after five steps. So the model learns its untrained,
-sharpened guesses at full weight, and never guesses a rare class. We use MixMatch's
-ramp, 0.4.
+Two settings of published code for text don't suit a run of a few hundred steps. First,
+instead of the window it has an exponential mean with momentum 0.999. In so few steps,
+this mean stays close to the untrained model's mean. When the model has learned the
+class frequency, alignment would multiply its guesses by this frequency again. Second,
+the ramp is 1/64 of the run, which is over after about five steps. The model would learn
+the sharpened guesses of an untrained model at full weight, and never guess a rare
+class. We use MixMatch's ramp, 0.4.
 """
 
 from typing import Annotated, NamedTuple
@@ -44,10 +45,10 @@ class State(NamedTuple):
 def make(
   mix: mixing.Where = "pooled",
   alpha: Annotated[Amount, "parameter of the Beta distribution of the shares"] = 0.75,
-  temperature: Annotated[Amount, "T, sharpens the guesses"] = 0.5,
+  temperature: Annotated[Amount, "T, sharpens the guessed labels"] = 0.5,
   scale: Annotated[Amount, "weight of mixed unlabelled texts after the ramp"] = 1.5,
   anchor: Annotated[Amount, "weight of unmixed strong views after the ramp"] = 0.5,
-  window: Annotated[Count, "batches in the mean prediction for alignment"] = 128,
+  window: Annotated[Count, "number of batches whose mean is aligned"] = 128,
   ramp: Annotated[Share, "share of the run over which both weights rise from 0"] = 0.4,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""

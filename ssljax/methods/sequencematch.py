@@ -1,14 +1,16 @@
-"""SequenceMatch (Nguyen 2024, arXiv 2310.15787): weak, medium and strong in a chain.
+"""SequenceMatch (Nguyen 2024, arXiv 2310.15787): each view teaches the stronger ones.
 
-FlexMatch's labels and mask m (`ops.thresholds`), plus three divergences between views.
-Each has the weaker view as its target, sharpened (S) and without gradient:
+Uses FlexMatch's labels and mask m (`ops.thresholds`), and adds three divergences
+between views. The target of each is the prediction on the weaker view, sharpened (S)
+and without gradient:
 
   loss = CE(x) + scale * mean m CE(p_s, argmax p_w)
        + scale * mean m [KL(S(p_w) || p_m) + KL(S(p_m) || p_s) + KL(S(p_w) || p_s)]
 
-The third view is `--config.medium`. All divergences use the weak view's m, as in the
-author's code for a library (which applies a softmax to the probabilities instead of
-sharpening them). The author's own code uses the mask of the weaker view of each pair.
+`--config.medium` sets the medium view. All divergences use the weak view's m, as in the
+author's code for a library. (Instead of sharpening the probabilities, that code applies
+a softmax to them.) In the author's own code, each divergence uses the mask of its
+weaker view.
 """
 
 from typing import Annotated
@@ -29,10 +31,12 @@ from ssljax.options import Amount, Share
 
 
 def make(
-  threshold: Annotated[Share, "FlexMatch's threshold of the best learned class"] = 0.95,
+  threshold: Annotated[
+    Share, "FlexMatch's threshold, for the class learned best"
+  ] = 0.95,
   temperature: Annotated[Amount, "T, sharpens the targets of the divergences"] = 0.5,
   scale: Annotated[Amount, "weight of all unlabelled losses"] = 1.0,
-  warmup: Annotated[bool, "lower thresholds while many rows aren't learned yet"] = True,
+  warmup: Annotated[bool, "lower thresholds while few texts are learned"] = True,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -49,7 +53,7 @@ def make(
     return Assignment(target, weight, {"threshold": cutoff.mean()}, logits), state
 
   def divergence(weaker, stronger):
-    """KL(S(p) || p'), f32 [n], from logits; no gradient to the weaker view."""
+    """KL(S(p) || p'), f32 [n], from logits; the weaker view gets no gradient."""
     target = jax.nn.softmax(jax.lax.stop_gradient(weaker) / max(temperature, 1e-6))
     entropy = cross_entropy(jnp.log(jnp.maximum(target, 1e-30)), target)
     return cross_entropy(stronger, target) - entropy

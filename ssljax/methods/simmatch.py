@@ -1,19 +1,21 @@
-"""SimMatch (Zheng et al. 2022, arXiv 2203.06915): class and instance similarity agree.
+"""SimMatch (Zheng et al. 2022, arXiv 2203.06915): two views agree in two ways.
 
-A bank holds the embedding f (a unit-length projection) and the label of each labelled
-text. p' is the weak prediction, aligned to a uniform mean over the last `window`
-batches, and s = softmax(f(weak(u)) . bank / T) are the weak similarities. p' and s
-correct each other:
+The weak and strong views must agree in their class predictions and in their
+similarities to labelled texts. A bank holds the embedding f (a unit-length projection)
+and the label of each labelled text. p' is the weak prediction, aligned so that its mean
+over the last `window` batches is uniform. s = softmax(f(weak(u)) . bank / T) are the
+weak view's similarities to the labelled texts. p' and s correct each other:
 
   s' ~ s_k p'_{y_k}, rows sum to 1
   q_c = smoothing p'_c + (1 - smoothing) sum_{k: y_k = c} s_k
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q)
        + instances * mean CE(softmax(f(strong(u)) . bank / T), s')
 
-The bank is used from the second epoch on, as in the authors' code; in the first epoch,
-q is p' and the last term is 0. Each visit of a labelled text updates its row to
-`momentum` * row + (1 - `momentum`) f, normalised to unit length (the paper's small
-variant, without a teacher). Rows that have not been visited yet are ignored.
+As in the authors' code, the bank is used from the second epoch on; in the first epoch,
+q is p' and the last term is 0. Each visit of a labelled text updates its row in the
+bank to `momentum` * row + (1 - `momentum`) f, normalised to unit length. (This is the
+paper's small variant, which has no teacher.) Rows that have not been visited yet are
+ignored.
 """
 
 from typing import Annotated, NamedTuple
@@ -36,16 +38,16 @@ class State(NamedTuple):
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of a pseudo-label"] = 0.95,
-  temperature: Annotated[Temperature, "T of the similarities of embeddings"] = 0.1,
+  threshold: Annotated[Share, "minimum confidence of a pseudo-label"] = 0.95,
+  temperature: Annotated[Temperature, "T for similarities of embeddings"] = 0.1,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  instances: Annotated[Amount, "weight of the loss between similarities"] = 1.0,
+  instances: Annotated[Amount, "weight of the loss of the similarities"] = 1.0,
   smoothing: Annotated[
-    Share, "prediction's share of a label; rest: similarities"
+    Share, "weight of the prediction in a label; similarities get the rest"
   ] = 0.9,
   momentum: Annotated[Share, "momentum of the bank's embeddings"] = 0.7,
   width: Annotated[Count, "size of the embeddings"] = 128,
-  window: Annotated[Count, "batches in the mean prediction for alignment"] = 32,
+  window: Annotated[Count, "number of batches whose mean is aligned"] = 32,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -62,7 +64,7 @@ def make(
     return jnp.where(visited, feature @ state.feature.T / temperature, NOT_VISITED)
 
   def guess(state, weak, use_bank):
-    """(q f32 [U, C], s' f32 [U, labelled], updated window)."""
+    """Returns (q f32 [U, C], s' f32 [U, labelled], updated window)."""
     p = jax.nn.softmax(weak.logits)
     means = alignment.window_update(state.window, p.mean(0))
     aligned = alignment.aligned(
@@ -77,7 +79,7 @@ def make(
 
   def update_bank(state, labelled, batch):
     index, label = batch.labelled.index, batch.labelled.label
-    # A batch larger than the labelled set repeats rows: each repeat gets the mean.
+    # A batch larger than the labelled set repeats rows; all repeats get the mean.
     same = (index[:, None] == index).astype(jnp.float32)
     same = same / same.sum(1, keepdims=True)
     feature = jnp.matmul(same, labelled.heads["projection"], precision="highest")

@@ -2,18 +2,18 @@
 
   weight(q) = exp(-min(max q - mu, 0)^2 / (2 sigma^2 / deviations^2))
 
-This is a Gaussian truncated at its mean, with lambda_max 1. mu and sigma^2 are running
-averages of the mean and the unbiased variance of max q over the batch. They start at
-1/C and 1, and are updated before they are used. Uniform alignment affects only the
-weight: max q in the weight is the maximum of q scaled to a uniform running mean. The
-label is the argmax of q itself. In a run of hundreds of steps all three averages stay
-close to their initial values.
+This is a Gaussian truncated at its mean; lambda_max is 1. mu and sigma^2 are running
+averages: of the mean of max q over the batch, and of its unbiased variance. They start
+at 1/C and 1. Each step updates them before it uses them. For max q in the weight, q is
+first aligned, so that its running mean is uniform. The label is the argmax of the
+original q. In a run of a few hundred steps, all three running averages stay close to
+their initial values.
 
   loss = CE(x) + scale * mean weight * CE(p(strong(u)), argmax q)
 
 With `moments="before"`, mu and sigma are computed from q before the alignment, as in
-the paper; with "after", from the aligned q, as in published code. `deviations` is 2, as
-in published code, which halves sigma.
+the paper; with "after", they are computed from the aligned q, as in published code. As
+in published code, `deviations` is 2, which halves sigma.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -63,7 +63,7 @@ def make(
       average(state.mean, confidence.mean()), average(state.variance, variance), model
     )
     below = jnp.minimum(aligned.max(-1) - state.mean, 0.0)
-    # The variance may be 0, if all texts are equal: a text at the mean has weight 1.
+    # If all texts are equal, the variance may be 0; a text at the mean gets weight 1.
     variance = jnp.maximum(state.variance, 1e-12)
     weight = jnp.exp(-(below**2) * deviations**2 / (2.0 * variance))
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)

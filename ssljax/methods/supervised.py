@@ -1,7 +1,7 @@
 """Supervised training on only the labelled texts: the baseline.
 
-loss = mean CE(p(y | x), y). The unlabelled texts are not read. With `labels=0` every
-label is used, which gives the upper reference line in comparisons.
+loss = mean CE(p(y | x), y). The unlabelled texts are not read. With `labels=0`, all
+labels are used; comparisons use this run as an upper reference.
 """
 
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from ssljax.method import (
 
 
 def make() -> Method:
-  """No keywords, no state."""
+  """Creates the method, which has no keywords and no state."""
 
   def assign(forward, batch, state, clock):
     classes = batch.labelled.label.shape[-1]

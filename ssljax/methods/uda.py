@@ -3,14 +3,15 @@
   loss = (1/Z) sum_b 1[p_y(x_b) <= eta_t] CE(x_b)
        + scale * mean 1[max q >= threshold] CE(p(strong(u)), q^(1/T) / sum q^(1/T))
 
-with q = p(y | weak(u)). The paper's divergence has the same gradient. Training signal
-annealing drops a labelled text if the model gives its *correct* class a probability
-above eta_t = a_t (1 - 1/C) + 1/C. Z counts the texts that remain. At progress t, a_t is
-t ("linear"), e^(5(t - 1)) ("exp"), 1 - e^(-5t) ("log") or 1 ("off").
+with q = p(y | weak(u)). The paper has a divergence in place of the last cross-entropy;
+the gradient is the same. Training signal annealing drops a labelled text if the model
+gives its *correct* class a probability above eta_t = a_t (1 - 1/C) + 1/C. Z is the
+number of labelled texts that remain. At progress t, a_t is t ("linear"), e^(5(t - 1))
+("exp"), 1 - e^(-5t) ("log") or 1 ("off").
 
-The code of published comparisons (not the authors' code) doesn't sharpen, and anneals
-on max p. Its schedule for text is "exp", which drops almost all labelled texts at
-first, so our default is "linear".
+The code of published comparisons, unlike the authors' code, doesn't sharpen, and
+compares max p with eta_t. Its schedule for text is "exp". This drops almost all
+labelled texts at first, so our default is "linear".
 """
 
 from typing import Annotated, Literal
@@ -30,7 +31,7 @@ SCHEDULES = {
 
 
 def make(
-  threshold: Annotated[Share, "least confidence of a label, before sharpening"] = 0.8,
+  threshold: Annotated[Share, "minimum confidence, before sharpening"] = 0.8,
   temperature: Annotated[Amount, "T, sharpens labels"] = 0.4,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   annealing: Annotated[

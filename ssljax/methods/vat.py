@@ -3,16 +3,18 @@
   r = epsilon * s * g / |g|,  g = H d,  d random,  H the Hessian of KL(p(u) || p(u + r))
   loss = CE(x) + scale * ramp(t) * mean KL(sg p(u) || p(u + r)) + entropy * mean H(p(u))
 
-r is added to the word embeddings before positions and LayerNorm. (Published code adds r
-after the LayerNorm, and applies the LayerNorm a second time.) The norm |g| is over all
-tokens of a text (Miyato et al. 2017, arXiv 1605.07725). There is one power iteration.
-The paper approximates H d by a gradient at a small distance xi. Here H d is exact,
-J'(diag(p) - pp')J d, from one forward and one backward pass, without the rounding
+sg stops the gradient. r is added to the word embeddings, before position embeddings and
+LayerNorm. (Published code adds r after the LayerNorm, and applies the LayerNorm a
+second time.) The norm |g| is over all tokens of a text (Miyato et al. 2017, arXiv
+1605.07725). There is one power iteration. The paper approximates H d by a gradient at a
+small distance xi. Here H d = J'(diag(p) - pp')J d is computed exactly, in one forward
+and one backward pass, where J is the Jacobian of the logits. This avoids the rounding
 errors of a small xi.
 
 `epsilon` is in units of s, the root mean square of a text's word embeddings, since the
-2017 paper scales its embeddings to a variance of 1. All texts have the same d, drawn
-for each position in a text. Clean and perturbed texts have the same dropout mask.
+2017 paper scales its embeddings to a variance of 1. d is drawn for each position in a
+text, and is the same for all texts. The passes over clean and perturbed texts use the
+same dropout mask.
 """
 
 from typing import Annotated
@@ -56,7 +58,7 @@ def make(
 
 
 def worst(forward, words, draw_key, key):
-  """r / epsilon for the rows of `words`, f32 [S, R, L, E] each, without gradient."""
+  """Returns r / epsilon, f32 [S, R, L, E] for each of `words.rows`; no gradient."""
   rows = words.rows
   drawn = [noise(r, draw_key) for r in rows]
 
@@ -66,8 +68,8 @@ def worst(forward, words, draw_key, key):
   zero = [jnp.zeros_like(a) for a in drawn]
   z, moved = jax.jvp(logits, (zero,), (list(map(unit, rows, drawn)),))
   p = jax.nn.softmax(z)
-  # Relative to the most likely class, which is equivalent: otherwise, for a text with
-  # p close to 1, the difference below would be rounding error.
+  # Subtracting the value of the most likely class doesn't change the result. Without
+  # this, if p is close to 1, the difference below would be mostly rounding error.
   moved = moved - jnp.take_along_axis(moved, z.argmax(-1, keepdims=True), -1)
   moved = p * (moved - (p * moved).sum(-1, keepdims=True))  # (diag(p) - pp') J d
   (gradient,) = jax.vjp(logits, zero)[1](moved)
@@ -76,7 +78,7 @@ def worst(forward, words, draw_key, key):
 
 
 def noise(rows, key):
-  """f32 [S, R, L, E], Gaussian; depends on a token's position in its text."""
+  """Gaussian noise f32 [S, R, L, E], drawn for each position within a text."""
   length, width = rows.embedding.shape[-2:]
   draw = lambda key: jax.random.normal(key, (width,))
   table = draws.by_row(key, jnp.arange(length), draw)
@@ -92,8 +94,8 @@ def perturb(texts, change):
 
 
 def unit(rows, change):
-  """Scales f32 [S, R, L, E] to norm 1 over each text's tokens; padding gets 0."""
-  # Divide by the largest entry first: squares of small gradients would underflow.
+  """Scales f32 [S, R, L, E] so that each text has norm 1; padding gets 0."""
+  # Divide by the largest entry first, since squares of small numbers may underflow.
   member = membership(rows)
   top = jnp.abs(change).max(-1, keepdims=True)  # [S, R, L, 1]
   top = jnp.where(member > 0, top, 0).max(-2, keepdims=True)  # [S, R, 1, M]
@@ -104,7 +106,7 @@ def unit(rows, change):
 
 
 def root_mean_square(rows):
-  """s of the text of each token, f32 [S, R, L, 1]."""
+  """For each token, s of its text; f32 [S, R, L, 1]."""
   square = sum_by_text(rows, (rows.embedding**2).mean(-1))
   tokens = sum_by_text(rows, jnp.ones_like(square))
   return jnp.sqrt(square / jnp.maximum(tokens, 1.0))[..., None]
@@ -118,6 +120,6 @@ def sum_by_text(rows, value):
 
 
 def membership(rows):
-  """f32 [S, R, L, M], 1 if a token belongs to the text in a slot."""
+  """f32 [S, R, L, M]: 1 if the token belongs to the text in the slot, 0 if not."""
   slots = jnp.arange(1, rows.first.shape[-1] + 1)
   return (rows.segment[..., None] == slots).astype(jnp.float32)

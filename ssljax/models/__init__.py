@@ -22,7 +22,7 @@ __all__ = [
 def load_encoder(
   folder_or_name: str, dtype: str = "float32", **options: Any
 ) -> tuple[Encoder, dict[str, Any]]:
-  """Loads a pretrained encoder, a Linen module, and its parameters.
+  """Loads a pretrained encoder; returns the Linen module and its parameters.
 
   >>> encoder, params = load_encoder("encoders/tiny")  # or a name on the Hub
   >>> ids = np.ones((2, 8), np.int32)

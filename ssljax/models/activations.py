@@ -10,8 +10,8 @@ Array = jax.Array
 
 
 def _gelu(x: Array) -> Array:
-  # erf takes half the time of jax.nn.gelu's erfc on CPU. It needs float32, since
-  # 1 + erf cancels for negative x.
+  # On CPU, erf takes half the time of erfc, which jax.nn.gelu uses. It needs float32,
+  # since 1 + erf cancels for negative x.
   wide = x.astype(jnp.float32)
   return (0.5 * wide * (1 + erf(wide * 0.5**0.5))).astype(x.dtype)
 
@@ -20,7 +20,7 @@ def _approximate_gelu(x: Array) -> Array:
   return jax.nn.gelu(x, approximate=True)
 
 
-# By their names in transformers. All of them keep the dtype.
+# The keys are the names in transformers. All functions keep the dtype of x.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "gelu": _gelu,
   "gelu_new": _approximate_gelu,

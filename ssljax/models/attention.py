@@ -1,9 +1,10 @@
 """Self-attention within the texts of a packed row, with DeBERTa's relative positions.
 
-The relative terms depend on content and distance only: for query i and key j, the term
-is x_i . t(i - j). One matrix product with the position vectors, in order of distance,
-computes all of them; a reshape then shifts each row of the result into place. Neither
-the forward nor the backward pass needs a gather or a scatter over [n, H, L, L].
+The relative terms depend only on content and distance: for query i and key j, the term
+is x_i . t(i - j), where t(d) is the position vector of distance d. One matrix product
+with the position vectors, in order of distance, computes all terms; a reshape then
+shifts each row of the result into place. Neither the forward nor the backward pass
+needs a gather or a scatter over [n, H, L, L].
 """
 
 import functools
@@ -51,10 +52,10 @@ class SelfAttention(nn.Module):
     dense = functools.partial(self.dense, config.hidden_size)
     heads = lambda x: x.reshape(*x.shape[:-1], config.num_attention_heads, -1)
     query, key, value = dense(name="query"), dense(name="key"), dense(name="value")
-    # Heads first: batched products of contiguous matrices take half the time on CPU.
+    # With the heads first, matrices are contiguous: products take half the time on CPU.
     q, k, v = (heads(f(x)).swapaxes(1, 2) for f in (query, key, value))  # [n, H, L, d]
 
-    # As in transformers, the scale depends on the number of terms.
+    # As in transformers, the scale depends on the number of terms in the score.
     scale = 1 / np.sqrt(q.shape[-1] * (1 + len(set(config.pos_att_type))))
     score = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=jnp.float32)
     if relative is not None:
@@ -71,7 +72,7 @@ class SelfAttention(nn.Module):
     same_text = segment[:, :, None] == segment[:, None, :]
     visible = same_text & (segment > 0)[:, None, :]  # [n, query, key]
     score = jnp.where(visible[:, None], score * scale, _LOWEST)
-    # For padding the softmax is uniform: finite, and never used.
+    # Padding gets a uniform softmax, which is finite and never used.
     weight = jax.nn.softmax(score, axis=-1).astype(x.dtype)  # [n, H, L, L]
     weight = dropout(weight, rates[1], keys[1])
     return jnp.matmul(weight, v).swapaxes(1, 2).reshape(x.shape)
@@ -91,12 +92,12 @@ def buckets(distance: np.ndarray, count: int, limit: int) -> np.ndarray:
 
   Args:
     distance: i64, any shape.
-    count: number of buckets of each sign.
+    count: number of buckets for each sign.
     limit: distance that falls into the last bucket.
 
   Returns:
-    i64 of the same shape. The logarithm is in float32 as in transformers, since
-    rounding decides which bucket a distance at an edge falls into.
+    i64 of the same shape. As in transformers, the logarithm is in float32, since
+    rounding determines the bucket of a distance at the edge of a bucket.
   """
   middle = count // 2
   size = np.maximum(np.abs(distance), middle - 1)
@@ -115,7 +116,7 @@ def by_distance(
   Args:
     x: [n, H, L, d].
     table: [R, H, d].
-    rows: maps distances to rows of the table, in NumPy.
+    rows: maps a NumPy array of distances to rows of the table.
 
   Returns:
     f32 [n, H, L, L].
@@ -125,7 +126,7 @@ def by_distance(
   blocks = -(-length // block)
   x = jnp.pad(x, ((0, 0), (0, 0), (0, blocks * block - length), (0, 0)))
   x = x.reshape(n, heads, blocks, block, width)
-  # In the block that starts at query s, column c is the distance s + block - 1 - c.
+  # In the block that starts at query s, column c has the distance s + block - 1 - c.
   window = length + block
   last = block * np.arange(1, blocks + 1) - 1  # the last query of each block
   distance = last[:, None] - np.arange(window)
@@ -133,9 +134,9 @@ def by_distance(
   score = jnp.einsum(
     "nhbid,bwhd->nhbiw", x, table[index], preferred_element_type=jnp.float32
   )  # f32 [n, H, blocks, block, window]
-  # Row i of a block needs the columns block - 1 - i + j. In the flattened block, these
-  # entries have the index (block - 1) + i (window - 1) + j. So we drop the first
-  # block - 1 entries and reshape to rows of window - 1 entries.
+  # For key j, row i of a block needs the column block - 1 - i + j. In the flattened
+  # block, the index of this entry is (block - 1) + i (window - 1) + j. So we drop the
+  # first block - 1 entries, and reshape to rows of window - 1 entries.
   flat = score.reshape(n, heads, blocks, block * window)
   flat = flat[..., block - 1 : block - 1 + block * (window - 1)]
   shifted = flat.reshape(n, heads, blocks, block, window - 1)[..., :length]

@@ -2,7 +2,7 @@
 
 There are two main heads. "mlp" is the head of the MultiMatch paper (arXiv 2512.21107):
 masked mean pooling, dropout, dense, GELU, dense. "hf" is the head of the encoder's
-`ForSequenceClassification`, and `transformers` loads it unchanged. `Needs.heads` adds
+`ForSequenceClassification`, which `transformers` can load as it is. `Needs.heads` adds
 further heads; voters (kind "classifier") replace the single classifier.
 """
 
@@ -62,9 +62,9 @@ class Classifier(nn.Module):
   def __call__(self, texts: tuple[Texts, ...], deterministic: bool = True) -> Outputs:
     """Runs several views in one pass; returns Outputs of all texts, view by view.
 
-    The rows of all views that have the same length are concatenated, so the encoder
-    runs once per row length. Features are pooled within rows, so that only [n, D] has
-    to cross data shards.
+    Rows of the same length are concatenated across views, so the encoder runs once per
+    row length. Features are pooled within rows, so only the features [n, D] cross data
+    shards.
     """
     rows = [rows for view in texts for rows in view.rows]
     pooled: dict[int, list[Array]] = {}
@@ -75,7 +75,7 @@ class Classifier(nn.Module):
     for view in texts:
       by_length = [pooled[r.ids.shape[-1]].pop(0) for r in view.rows]
       slots = jnp.concatenate(by_length, axis=1)  # [S, slots, D]
-      # A shard gathers from its own slots only.
+      # Each shard gathers only from its own slots.
       texts_of_view = jnp.take_along_axis(slots, view.where[..., None], axis=1)
       features.append(texts_of_view.reshape(-1, texts_of_view.shape[-1]))  # [n, D]
     return self.classify(self.drop(jnp.concatenate(features), deterministic))
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
     else:
       vectors = mean_by_text(hidden, flat.segment, slots)
     vectors = vectors.reshape(shards, -1, slots, vectors.shape[-1])
-    # Slices, since jnp.split compiles to another program, which rounds differently.
+    # jnp.split would compile to another program, which rounds differently.
     pooled, begin = [], 0
     for rows in members:
       end = begin + rows.ids.shape[1]
@@ -126,7 +126,7 @@ class Classifier(nn.Module):
   def mix(
     self, texts: tuple[Texts, ...], mix: tuple[Array, Array, Array], deterministic: bool
   ) -> Outputs:
-    """Mixes hidden states after a layer; pools the tokens of both texts.
+    """Mixes hidden states after a layer, then pools the tokens of both texts.
 
     Args:
       texts: views in the padded layout, with rows of one length.
@@ -151,9 +151,9 @@ class Classifier(nn.Module):
 
 
 def rows_in_text_order(texts: Texts) -> Rows:
-  """Padded rows, sorted by text, without the shard axis.
+  """Returns padded rows in the order of the texts, without the shard axis.
 
-  Each row holds one text, but within a shard the rows are ordered by length.
+  In the padded layout each row holds one text, but a shard orders its rows by length.
   """
   shards, rows_per_shard = texts.rows[0].ids.shape[:2]
   order = (texts.where + rows_per_shard * jnp.arange(shards)[:, None]).reshape(-1)
@@ -162,7 +162,7 @@ def rows_in_text_order(texts: Texts) -> Rows:
 
 
 class Dense(nn.Module):
-  """A dense layer, or H in parallel; f32 [n, D] or [n, H, D] -> [n, (H,) W]."""
+  """A dense layer, or H in parallel: f32 [n, D] or [n, H, D] to [n, W] or [n, H, W]."""
 
   width: int
   count: tuple[int, ...] = ()  # (H,), or () for a single layer
@@ -179,7 +179,7 @@ class Dense(nn.Module):
 
 
 class Projection(nn.Module):
-  """Dense, ReLU, dense, normalised: f32 [n, D] -> [n, W] (CoMatch, SimMatch)."""
+  """Dense, ReLU, dense, scaled to norm 1: f32 [n, D] to [n, W] (CoMatch, SimMatch)."""
 
   width: int
 

@@ -10,7 +10,7 @@ from ssljax.errors import UserError
 from ssljax.models.activations import ACTIVATIONS
 from ssljax.options import Count, Natural
 
-# Keys of features that the encoder does not implement -> accepted values.
+# Keys of features that the encoder doesn't implement, with the accepted values.
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
   "position_embedding_type": (None, "absolute"),
   "is_decoder": (None, False),
@@ -21,7 +21,7 @@ _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
   "talking_head": (None, False),
 }
 
-# Where transformers' defaults for DeBERTa differ from those of EncoderConfig.
+# Defaults of transformers for DeBERTa that differ from the ones of EncoderConfig.
 _DEBERTA_DEFAULTS: Mapping[str, Any] = {
   "vocab_size": 128100,
   "hidden_size": 1536,
@@ -38,9 +38,9 @@ _Rate = Annotated[float, options.Range(0.0, 0.998)]  # 1 would drop everything
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """Architecture of an encoder. config.json has all fields by name except `labels`."""
+  """Architecture of an encoder. In config.json, only `labels` has another name."""
 
-  model_type: Literal["bert", "deberta-v2"] = "bert"  # the latter also of DeBERTa-v3
+  model_type: Literal["bert", "deberta-v2"] = "bert"  # DeBERTa-v3 has "deberta-v2"
   vocab_size: Count = 30522
   hidden_size: Count = 768
   num_hidden_layers: Count = 12
@@ -50,23 +50,23 @@ class EncoderConfig:
   layer_norm_eps: float = 1e-12
   initializer_range: float = 0.02
   max_position_embeddings: Count = 512
-  type_vocab_size: Natural = 2  # 0 for no token types
+  type_vocab_size: Natural = 2  # 0: no token types
   pad_token_id: int = 0
   hidden_dropout_prob: _Rate = 0.1
   attention_probs_dropout_prob: _Rate = 0.1
   # Head of ForSequenceClassification
-  classifier_dropout: float | None = None  # None for hidden_dropout_prob
+  classifier_dropout: float | None = None  # None: hidden_dropout_prob
   labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
-  # DeBERTa only, to the end
-  embedding_size: Natural = 0  # 0 for hidden_size
+  # All fields below are only for DeBERTa
+  embedding_size: Natural = 0  # 0: hidden_size
   position_biased_input: bool = True  # adds absolute positions to the input
   relative_attention: bool = False
-  pos_att_type: tuple[str, ...] = ()  # of "c2p", "p2c"
-  position_buckets: int = -1  # below 1, distances are not bucketed
-  max_relative_positions: int = -1  # below 1 for max_position_embeddings
+  pos_att_type: tuple[str, ...] = ()  # any of "c2p", "p2c"
+  position_buckets: int = -1  # below 1: distances are not bucketed
+  max_relative_positions: int = -1  # below 1: max_position_embeddings
   share_att_key: bool = False
   norm_rel_ebd: Literal["none", "layer_norm"] = "none"
-  conv_kernel_size: Natural = 0  # 0 for no convolution
+  conv_kernel_size: Natural = 0  # 0: no convolution
   conv_groups: int = 1
   conv_act: str = "tanh"
   pooler_hidden_act: str = "tanh"
@@ -101,7 +101,7 @@ class EncoderConfig:
 
   @property
   def max_length(self) -> int | None:
-    """Maximum number of tokens in a text; None with relative positions only."""
+    """Maximum number of tokens in a text; None if there are only relative positions."""
     return self.max_position_embeddings if self.position_biased_input else None
 
   @property
@@ -115,8 +115,9 @@ class EncoderConfig:
   def costly_length(self) -> float:
     """Row length L at which attention costs as much as the rest of a layer.
 
-    The rest of a layer needs 4 D^2 + 2 D I multiplications per token. Attention needs
-    L D each for the scores, for every relative term, and for the weighted values.
+    The rest of a layer needs 4 D^2 + 2 D I multiplications per token, where I is
+    intermediate_size. Attention needs L D for the scores, L D for each relative term,
+    and L D for the weighted values.
     """
     dense = 4 * self.hidden_size + 2 * self.intermediate_size
     return dense / (2 + len(set(self.pos_att_type)))
@@ -143,7 +144,7 @@ def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
 
   Args:
     values: the JSON object. Keys that do not affect the computation are ignored.
-    where: name of the file, for errors.
+    where: name of the file, for error messages.
 
   Raises:
     UserError: an unsupported family or option, or a value of the wrong type.
@@ -164,7 +165,7 @@ def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
     if name not in skipped and values.get(name) is not None
   }
   if deberta:
-    # Several norms may be joined by "|"; transformers looks for layer_norm only.
+    # Several norms may be joined by "|"; transformers looks only for layer_norm.
     norm = str(fields.get("norm_rel_ebd", "none")).lower().strip()
     layer_norm = "layer_norm" in map(str.strip, norm.split("|"))
     fields["norm_rel_ebd"] = "layer_norm" if layer_norm else norm
@@ -185,7 +186,7 @@ def from_json(values: Mapping[str, Any], where: str) -> EncoderConfig:
 
 
 def to_json(config: EncoderConfig, architecture: str) -> dict[str, Any]:
-  """The content of a config.json with which transformers computes the same outputs.
+  """Returns the config.json with which transformers computes the same outputs.
 
   `architecture` is the transformers class that loads the weights.
   """
@@ -224,6 +225,6 @@ def _labels(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
     return tuple(by_id[i] for i in range(len(by_id)))
   except (AttributeError, ValueError, KeyError, TypeError):
     raise UserError(
-      f"{where}: id2label={names!r} must map 0, 1, … to class names, or num_labels be "
-      "an integer"
+      f"{where}: id2label={names!r} must map 0, 1, … to class names, or num_labels "
+      "must be an integer"
     ) from None

@@ -3,8 +3,8 @@
     python -m ssljax.models.convert microsoft/deberta-v3-base encoders/deberta-v3-base
 
 Training never unpickles a file. This command does so once, with torch's option
-`weights_only=True`, which runs no code from the file. It needs torch (the extra
-`parity`).
+`weights_only=True`, which runs no code from the file. The command needs torch (the
+extra `parity`).
 """
 
 import argparse
@@ -23,12 +23,12 @@ from ssljax.runtime.atomic import atomic_folder
 def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
   """Writes model.safetensors, config.json and the tokenizer files to `target`.
 
-  Tensors that share memory are copied, as safetensors requires. The LayerNorms' gamma
-  and beta of old checkpoints become weight and bias.
+  Tensors that share memory are copied, as safetensors requires. Old checkpoints have
+  LayerNorms with gamma and beta; these are renamed to weight and bias.
 
   Args:
     folder_or_name: a folder with config.json and pytorch_model.bin (or its shards), or
-      the name of an encoder on the hub.
+      the name of an encoder on the Hugging Face Hub.
     target: a new or empty folder.
 
   Returns:

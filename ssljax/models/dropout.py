@@ -7,7 +7,7 @@ Array = jax.Array
 
 
 def dropout(x: Array, rate: float, key: Array | None) -> Array:
-  """Zeroes entries of x with probability round(256 rate) / 256, rescales the others.
+  """Zeroes entries of x with probability round(256 rate) / 256; rescales the others.
 
   For a rate of 0.1 the probability is 26/256 = 0.1016. Rescaling uses this probability,
   so the mean is exact.
@@ -20,9 +20,9 @@ def dropout(x: Array, rate: float, key: Array | None) -> Array:
   drop = round(rate * 256)
   if key is None or drop == 0:
     return x
-  # Splits 32-bit words: asking jax.random.bits for uint8 takes a whole word per byte
-  # (rbg) or slow shifts (threefry). The leading axes are kept, so that arrays sharded
-  # over them need no communication.
+  # Draws 32-bit words and splits them into bytes. If asked for uint8, jax.random.bits
+  # uses a whole word per byte (rbg) or slow shifts (threefry). The words have the
+  # leading axes of x, so arrays that are sharded over these need no communication.
   *lead, last = x.shape
   words = jax.random.bits(key, (*lead, -(-last // 4)), jnp.uint32)
   split = jax.lax.bitcast_convert_type(words, jnp.uint8)  # u8 [..., last / 4, 4]

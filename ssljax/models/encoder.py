@@ -18,7 +18,7 @@ Array = jax.Array
 class Encoder(nn.Module):
   """Maps token ids to hidden states.
 
-  Parameters are float32. Those below `layers` have a leading axis [layers]. Paths:
+  Parameters are float32. All paths below `layers` have a leading axis [layers]. Paths:
   `embeddings/{word,position,type}/embedding`, `embeddings/{norm,project}`;
   `layers/attention/{query,key,value,position_key,position_query}`,
   `layers/{attention_out,attention_norm,up,down,norm}`; `relative/embedding`,
@@ -84,17 +84,17 @@ class Encoder(nn.Module):
 
     Args:
       ids: i32 [n, L].
-      mask: bool or integer [n, L]; 0 is padding, a positive number identifies the text
-        that the token belongs to. Attention stays within a text and positions restart
-        with each text; the tokens of a text are contiguous. In the padded layout, the
-        mask is 0 and 1.
+      mask: bool or integer [n, L]; 0 is padding, and a positive number identifies the
+        text that the token belongs to. The tokens of a text must be contiguous.
+        Attention stays within a text, and positions restart with each text. In the
+        padded layout, the mask has only 0 and 1.
       kind: i32 [n, L], token types; None for all 0. Models without types ignore it.
       embedding: f32 [n, L, E], replaces `embed(ids)`.
       deterministic: turns dropout off. If False, `rngs={"dropout": key}` is required.
       mix: (partner i32 [n], share f32 [] or [n], layer i32 []). After layer `layer` (0
         for the embeddings), row i becomes share * row i + (1 - share) * row
         partner[i], where padding counts as zeros. The later layers use the union of
-        the two masks. Padded layout only.
+        the two masks. This needs the padded layout.
 
     Returns:
       f32 [n, L, D]. The values at padding are finite but meaningless.
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
       )
     segment, layers = mask.astype(jnp.int32), config.num_hidden_layers
     per_layer = {"layer": jnp.arange(1, layers + 1, dtype=jnp.int32)}
-    keys = None, None  # of the embeddings and of the convolution
+    keys = None, None  # for the embeddings and for the convolution
     if not deterministic and any(self._rates):
       # One key per use of dropout: 2 before the layers, and 4 in each layer.
       keys = jax.random.split(self.make_rng("dropout"), 2 + 4 * layers)
@@ -189,8 +189,8 @@ class _Layer(nn.Module):
     z = dropout(dense(config.hidden_size, name="down")(z), rates[0], keys[3])
     x = _norm(config, "norm")(y + z)  # f32
     if "conv" in shared:
-      # The first layer adds the convolution of the embeddings. `where` keeps all layers
-      # the same program, as the scan requires.
+      # Only the first layer adds the convolution of the embeddings. With `where`, all
+      # layers run the same program, as the scan requires.
       joined = _normalise(x + shared["conv"], *shared["conv_norm"], config)
       x = jnp.where(per_layer["layer"] == 1, joined, x)
     x = x.astype(self.dtype)

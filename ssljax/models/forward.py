@@ -1,4 +1,4 @@
-"""ModelForward: the model closed over its parameters, which methods call.
+"""ModelForward: the model with its parameters bound, as methods call it.
 
 Methods don't see how the work is distributed. Under `jit` over a mesh, XLA distributes
 it. Under `pmap`, each device runs its own shard of the texts and ModelForward gathers
@@ -29,14 +29,14 @@ class ModelForward:
     micro: bool = False,
     weak_dropout: bool = True,
   ):
-    """Closes `model` over `params`.
+    """Binds `params` to `model`.
 
     Args:
       teacher: EMA parameters, for `teacher=True`.
       axis: name of the pmap axis, None under jit.
-      micro: the texts have a leading axis of micro-batches.
-      weak_dropout: passes without gradient use dropout, as in published code. If
-        False, they run in evaluation mode.
+      micro: whether the texts have a leading axis of micro-batches.
+      weak_dropout: whether passes without gradient use dropout, as in published code.
+        If False, they run in evaluation mode.
     """
     self.model, self.params, self.teacher = model, params, teacher
     self.axis, self.micro, self.weak_dropout = axis, micro, weak_dropout
@@ -66,7 +66,7 @@ class ModelForward:
   def apply(self, params, texts: tuple[Texts, ...], key) -> list[Outputs]:
     """Runs one pass; returns the Outputs of the global batch for each of `texts`."""
     if self.axis and key is not None:
-      # Dropout differs by device; all other random numbers are the same on each.
+      # Each device has its own dropout; all other random numbers are the same on all.
       key = jax.random.fold_in(key, jax.lax.axis_index(self.axis))
     rngs = {} if key is None else {"dropout": key}
     outputs = self.model.apply({"params": params}, texts, key is None, rngs=rngs)

@@ -1,7 +1,7 @@
 """Reads and writes Hugging Face folders: config.json and safetensors.
 
-Every tensor of a checkpoint must be in the key table or in `IGNORED` (keys.py).
-Otherwise loading fails with an error that lists all tensors that do not match.
+Every tensor of a checkpoint must be in the key table or in `IGNORED`, both in keys.py.
+If not, loading fails with an error that lists all tensors that don't match.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ def read_config(folder: str | Path) -> EncoderConfig:
 def load_params(
   folder: str | Path, config: EncoderConfig, with_head: bool = False
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """Reads the parameters from the safetensors of a folder, one file or shards.
+  """Reads the parameters from a folder with safetensors, in one file or in shards.
 
   Args:
     folder: a Hugging Face checkpoint.
@@ -75,11 +75,11 @@ def load_params(
     (params, ignored): the parameters and the names of the ignored tensors. Parameters
     are float32 NumPy arrays in the tree of `Encoder`. With the head, they are
     {"encoder": that tree, "pooler": {"kernel", "bias"}, "classifier": {"kernel",
-    "bias"}}, without the heads that the checkpoint lacks.
+    "bias"}}; an entry is missing if the checkpoint doesn't have it.
 
   Raises:
-    UserError: no weights, or an unreadable file, or tensors that are missing, unknown,
-      duplicate, of the wrong shape or not finite; one error names all of them.
+    UserError: there are no weights, a file is unreadable, or tensors are missing,
+      unknown, duplicate, not finite or have the wrong shape; one error names all.
   """
   folder = Path(folder)
   # Name in the key table -> (name in the file, tensor)
@@ -92,7 +92,7 @@ def load_params(
       f" python -m ssljax.models.convert {folder} FOLDER, and use FOLDER"
     )
   if not files:
-    raise UserError(f"{folder}: no weights; give one with config.json and {WEIGHTS}")
+    raise UserError(f"{folder}: no weights; give a folder with {WEIGHTS}")
   for file in files:
     try:
       with safe_open(file, framework="np") as content:
@@ -120,8 +120,8 @@ def load_params(
   problems += [f"unknown key {name}" for name, _ in tensors.values()]
   if problems:
     raise UserError(
-      f"{folder}: {len(problems)} tensors do not match the {config.model_type} of its"
-      f" config.json: {'; '.join(problems)}; use the config.json that belongs to the"
+      f"{folder}: {len(problems)} tensors do not match the {config.model_type} model"
+      f" in config.json: {'; '.join(problems)}; use the config.json that belongs to the"
       " weights"
     )
   if ignored:
@@ -136,17 +136,17 @@ def save_params(
   params: Mapping[str, Any],
   labels: tuple[str, ...] | None = None,
 ) -> None:
-  """Writes model.safetensors and config.json, which `transformers` loads.
+  """Writes model.safetensors and config.json, which `transformers` can load.
 
   Args:
     folder: created if missing; existing files are replaced.
     params: the tree of `Encoder` (for AutoModel), or {"encoder", "pooler",
       "classifier"} (for AutoModelForSequenceClassification).
-    labels: class names of the classifier. By default, the labels of the config, or
-      LABEL_0, LABEL_1, ... if the classifier has another number of classes.
+    labels: class names of the classifier. The default is the labels of the config. If
+      their number isn't the classifier's number of classes, it is LABEL_0, LABEL_1, ...
 
   Raises:
-    UserError: parameters do not match the config; one error names all of them.
+    UserError: parameters don't match the config; one error names all of them.
   """
   with_head = "encoder" in params
   tree = dict(params) if with_head else {"encoder": params}
@@ -234,5 +234,5 @@ def _take(
     else:
       arrays.append(tensor.T if key.reverse else tensor)
   if problems:
-    return None  # loading fails in the end
+    return None  # the caller raises an error that lists all problems
   return np.stack(arrays) if stacked else np.ascontiguousarray(arrays[0])

@@ -1,6 +1,6 @@
 """Maps the tensor names of Hugging Face checkpoints to parameters.
 
-hf.py loads and saves with the same table, so that a saved checkpoint has the tensors of
+hf.py uses the same table to load and to save, so a saved checkpoint has the tensors of
 the original. `IGNORED` lists the tensors that have no parameter.
 """
 
@@ -16,7 +16,7 @@ from ssljax.models.encoder import Encoder
 
 
 class Key(NamedTuple):
-  """A parameter and its tensor. `{layer}` in `theirs`: layers stacked along axis 0."""
+  """A parameter and its tensor; `{layer}`: the layers are stacked along axis 0."""
 
   ours: str  # path, such as "encoder/embeddings/norm/scale"
   theirs: str  # without the prefix `bert.` or `deberta.`
@@ -95,13 +95,13 @@ def _norm(ours: str, theirs: str) -> list[Key]:
 
 
 def plain_name(name: str, config: EncoderConfig) -> str:
-  """The name of a tensor in the key table: without prefix, modern LayerNorm names."""
+  """The name of a tensor in the key table: no prefix, modern names for LayerNorms."""
   return modern_name(name.removeprefix(PREFIX[config.model_type]))
 
 
 def saved_name(key: Key, config: EncoderConfig, with_head: bool) -> str:
-  """The name of a tensor in a file; encoders with a head have prefixed names."""
-  # transformers counts the pooler of BERT as a part of the encoder.
+  """The name of a tensor in a file; if there is a head, the encoder has a prefix."""
+  # In transformers, the pooler of BERT is a part of the encoder.
   encoder = ("encoder", "pooler") if config.model_type == "bert" else ("encoder",)
   prefixed = with_head and key.part in encoder
   return PREFIX[config.model_type] + key.theirs if prefixed else key.theirs
@@ -119,7 +119,7 @@ def is_ignored(name: str, config: EncoderConfig, with_head: bool) -> bool:
   if not with_head:
     patterns.append(_HEAD)
   if not config.position_biased_input:
-    patterns.append(_POSITION)  # DeBERTa-v3 has this tensor, but does not use it
+    patterns.append(_POSITION)  # DeBERTa-v3 has this tensor but doesn't use it
   name = plain_name(name, config)
   return any(re.fullmatch(pattern, name) for pattern in patterns)
 

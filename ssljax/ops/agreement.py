@@ -20,10 +20,11 @@ Array = jax.Array
 def square(p: Array, target: Array) -> Array:
   """(C / 2) sum_c (p_c - target_c)^2, f32 [n] of f32 [n, C].
 
-  The papers have mean_c (p_c - target_c)^2. Its gradient on the logits, near uniform p,
-  is 2 / C^2 times the gradient of cross-entropy: a weight tuned with ten classes is 25
-  times as strong with two. With C / 2, the gradient is p - target for any C, as large
-  as the gradient of cross-entropy.
+  The papers have mean_c (p_c - target_c)^2. If p is close to uniform, its gradient on
+  the logits is 2 / C^2 times the gradient of cross-entropy. So a weight tuned with ten
+  classes is 25 times as strong with two. With our factor, the gradient is p - target
+  for any C, the same as for cross-entropy. Therefore a weight suits any C: the papers'
+  weight w is our weight 2 w / C^2.
   """
   return target.shape[-1] / 2 * ((p - target) ** 2).sum(-1)
 
@@ -32,7 +33,7 @@ def agreement(teacher: bool, scale: float, ramp: float) -> Method:
   """CE(x) + scale * ramp(t) * mean_u square(p(strong(u)), sg p'(weak(u))).
 
   Args:
-    teacher: whether the averaged parameters predict p', instead of the model itself.
+    teacher: whether p' is predicted with the averaged parameters, not the current ones.
     scale: the weight at the end of the ramp.
     ramp: the length of the ramp, as a share of the run.
   """

@@ -1,8 +1,8 @@
 """Distribution alignment, the averages that it needs, and sharpening.
 
 Distribution alignment (Berthelot et al. 2020, ReMixMatch, arXiv 1911.09785, section
-3.1) multiplies each prediction by (target mean / mean so far) of each class, then
-normalises the prediction.
+3.1) multiplies the probability of each class by its target mean / its mean so far, and
+then normalises the prediction.
 """
 
 from typing import NamedTuple
@@ -28,13 +28,13 @@ def average_init(*shape: int) -> Average:
 
 
 def average_update(state: Average, value: Array, momentum: float) -> Average:
-  """m <- momentum m + (1 - momentum) value; the first value becomes m as it is."""
+  """m <- momentum m + (1 - momentum) value; m starts as the first value."""
   mean = momentum * state.mean + (1.0 - momentum) * value
   return Average(jnp.where(state.steps == 0, value, mean), state.steps + 1)
 
 
 class Window(NamedTuple):
-  """The last K batch means, for a moving average (CoMatch, SimMatch)."""
+  """The means of the last K batches, for a moving average (CoMatch, SimMatch)."""
 
   means: Array  # f32 [K, C]
   steps: Array  # i32 [], batches so far
@@ -68,7 +68,7 @@ def uniform(classes: int) -> Array:
 
 
 def labelled_counts(sizes: Sizes) -> Array:
-  """f32 [C], labelled texts in each class, at least 1; all 1 if `sizes` has none."""
+  """f32 [C], labelled texts in each class, at least 1; 1 if `sizes` has no counts."""
   counts = jnp.array(sizes.labelled_counts or [1] * sizes.classes, jnp.float32)
   return jnp.maximum(counts, 1.0)
 
@@ -76,11 +76,11 @@ def labelled_counts(sizes: Sizes) -> Array:
 def sharpened(probability: Array, temperature: float) -> Array:
   """Normalise(p^(1/T)) (MixMatch, arXiv 1905.02249, equation 7); f32 [..., C].
 
-  For T = 0 it is one-hot, which is the limit.
+  For T = 0, the result is the limit, which is one-hot.
   """
   if temperature == 0:
     return jax.nn.one_hot(
       probability.argmax(-1), probability.shape[-1], dtype=jnp.float32
     )
-  # With logarithms, since powers of small numbers would underflow to 0.
+  # Uses logarithms, since powers of small numbers would underflow to 0.
   return jax.nn.softmax(jnp.log(jnp.maximum(probability, 1e-30)) / temperature)

@@ -11,7 +11,7 @@ Array = jax.Array
 class Queue(NamedTuple):
   """K rows, each with features and class probabilities."""
 
-  feature: Array  # f32 [K, W], zeros while not filled
+  feature: Array  # f32 [K, W], zeros until filled
   probability: Array  # f32 [K, C]
   count: Array  # i32 [], rows pushed so far, up to 2 K (see `queue_push`)
 
@@ -25,19 +25,19 @@ def queue_init(length: int, width: int, classes: int) -> Queue:
 
 
 def queue_push(state: Queue, feature: Array, probability: Array) -> Queue:
-  """Replaces the n oldest rows by [n, ...]; n at most K."""
+  """Replaces the n oldest rows with the given rows, [n, ...]; n is at most K."""
   length, n = state.feature.shape[0], feature.shape[0]
   slot = (state.count + jnp.arange(n, dtype=jnp.int32)) % length
   return Queue(
     state.feature.at[slot].set(feature),
     state.probability.at[slot].set(probability),
-    # Below 2 K, so that it can't overflow; from K on, only the slot matters.
+    # Stays below 2 K, so that it can't overflow; from K on, only the slot matters.
     jnp.where(state.count + n < 2 * length, state.count + n, state.count + n - length),
   )
 
 
 def queue_filled(state: Queue) -> Array:
-  """bool [K], which rows are filled."""
+  """bool [K], True for rows that are filled."""
   return jnp.arange(state.feature.shape[0]) < state.count
 
 

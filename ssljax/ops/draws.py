@@ -9,10 +9,10 @@ Array = jax.Array
 
 
 def by_row(key: Array, index: Array, draw: Callable[[Array], Array]) -> Array:
-  """draw(key of row i) for each i of `index` i32 [n]; [n, ...].
+  """Returns draw(key of row i) for each i in `index`, i32 [n]; shape [n, ...].
 
-  Always uses threefry keys: for a batch of "rbg" keys, JAX draws for all of them from
-  the first key, and a draw would depend on the position in the batch.
+  Always uses threefry keys. For a batch of "rbg" keys, JAX uses only the first key, so
+  a draw would depend on the position in the batch.
   """
   bits = jax.random.bits(key, (2,), jnp.uint32)
   threefry = jax.random.wrap_key_data(bits, impl="threefry2x32")

@@ -1,7 +1,7 @@
 """Pseudo-margins and their running averages (MarginMatch, MultiMatch).
 
-Methods read and write tables over all N rows only at the batch's rows. So XLA updates
-a table in place if the state is donated.
+The methods have tables with all N rows, but read and write only the rows of the batch.
+So if the state is donated, XLA updates the tables in place.
 """
 
 from typing import Annotated, Literal
@@ -14,18 +14,19 @@ from ssljax.options import Share
 Array = jax.Array
 # Keywords of methods.
 Age = Annotated[
-  Literal["visits", "epoch"], "age of a margin: visits of the row, or epochs"
+  Literal["visits", "epoch"], "unit in which the age of a margin is counted"
 ]
 Smoothness = Annotated[
-  Share, "a new margin has the weight smoothness / (1 + age); 1: plain mean"
+  Share, "a new margin gets the weight smoothness / (1 + age); 1: plain mean"
 ]
 
 
 def pseudo_margin(logits: Array) -> Array:
-  """PM_c = z_c - max_{i != c} z_i (MarginMatch, section 3); f32 [..., C] -> same.
+  """PM_c = z_c - max_{i != c} z_i (MarginMatch, section 3); f32 [..., C].
 
   The predicted class gets its lead over the runner-up, and every other class its
-  (negative) gap to the largest logit. If two logits are largest, both classes get 0.
+  (negative) gap to the largest logit. If two classes share the largest
+  logit, both get 0.
   """
   top = jax.lax.top_k(logits, 2)[0]  # [..., 2]
   predicted = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1], dtype=bool)
@@ -37,7 +38,7 @@ def averaged(average: Array, margin: Array, age: Array, smoothness: float) -> Ar
 
   Args:
     average, margin: f32 [..., U, C].
-    age: i32 [U] or [], t: earlier visits of each row, or the epoch.
+    age: i32 [U] or [], t: the number of earlier visits of each row, or the epoch.
     smoothness: d; if close to 1, the result is the mean of all margins so far.
   """
   share = smoothness / (1.0 + age.astype(jnp.float32))

@@ -1,8 +1,8 @@
 """Mixup of texts (arXiv 1710.09412): pairs, shares and the mixed logits.
 
-Texts can be mixed in two places. "pooled": the features that the classifier reads
-(manifold mixup). "hidden": the hidden states after a layer drawn at each step, position
-by position (TMix, Chen et al. 2020, arXiv 2004.12239).
+"pooled" mixes the features that the classifier reads (manifold mixup). "hidden" mixes
+the hidden states after a layer drawn at each step, position by position (TMix, Chen et
+al. 2020, arXiv 2004.12239).
 """
 
 from collections.abc import Sequence
@@ -19,24 +19,25 @@ Where = Annotated[  # a keyword of methods
   Literal["pooled", "hidden"],
   "mix pooled features, or hidden states (needs layout=padded)",
 ]
-LAYERS = (7, 9, 12)  # of 12 layers, TMix's best set; scaled to other depths
-REPEAT = 1 << 24  # larger than any row, see `pairs`
+LAYERS = (7, 9, 12)  # TMix's best set, for 12 layers; scaled for other depths
+REPEAT = 1 << 24  # larger than the number of any text, see `pairs`
 
 
 def pairs(key: Array, rows: Sequence[Array], alpha: float) -> tuple[Array, Array]:
-  """Partners and shares of n texts; they depend on the rows, not on their order.
+  """Draws partners and shares for n texts; the order of the texts has no influence.
 
   Args:
-    rows: for each view, i32, the rows of its texts; n in total.
-    alpha: the parameter of the Beta distribution; 0, its limit, mixes nothing.
+    rows: for each view, the row numbers of its texts, i32; n texts in total.
+    alpha: the parameter of the Beta distribution; with 0 (the limit), nothing is mixed.
 
   Returns:
-    The partners, i32 [n], a permutation: the texts form a random circle, and each
-    text's partner is the next text. Each text's share of its mixture, f32 [n]: the
-    larger of x and 1 - x, with x from Beta(alpha, alpha) (MixMatch, equations 8 to 11).
+    (partner, share). `partner`, i32 [n], is a permutation: the texts form a random
+    circle, and each text's partner is the next text. `share`, f32 [n], is each text's
+    share of its mixture: the larger of x and 1 - x, with x from Beta(alpha, alpha)
+    (MixMatch, equations 8 to 11).
   """
-  # Number the texts of all views, for a single draw. Repeated rows (in a batch larger
-  # than the labelled set) get different numbers.
+  # Number the texts of all views, so that one call draws for all of them. Repeated rows
+  # (in a batch larger than the labelled set) get different numbers.
   number = jnp.concatenate([len(rows) * index + v for v, index in enumerate(rows)])
   repeats = jnp.tril(number[:, None] == number, -1).sum(1, dtype=jnp.int32)
   number = number + repeats * jnp.int32(REPEAT)
@@ -66,8 +67,9 @@ def logits(
     where: "pooled" or "hidden".
 
   Returns:
-    The logits of the mixed texts, f32 [n, C], in the order of `views`. The outputs for
-    each unmixed view, which "pooled" computes anyway; () for "hidden".
+    (logits, unmixed). `logits`, f32 [n, C], belong to the mixed texts, in the order of
+    `views`. `unmixed` has the outputs for each view before mixing, which "pooled"
+    computes anyway; it is () for "hidden".
   """
   run_key, layer_key = jax.random.split(key)
   if where == "hidden":

@@ -9,12 +9,12 @@ Array = jax.Array
 def class_quantiles(
   value: Array, label: Array, classes: int, share: float
 ) -> tuple[Array, Array]:
-  """The quantile of the values of each class.
+  """Computes a quantile of the values in each class.
 
   Args:
     value: f32 [n].
     label: i32 [n]; rows with a label outside 0..classes-1 are ignored.
-    share: which quantile, interpolated linearly as by numpy.quantile.
+    share: which quantile, 0 to 1; interpolated linearly, as in numpy.quantile.
 
   Returns:
     The quantiles f32 [classes], 0 if a class is empty, and the numbers of rows
@@ -32,22 +32,25 @@ def class_quantiles(
 
 
 def smallest(value: Array, label: Array, rank: Array) -> Array:
-  """The value of each class with `rank` smaller values in the class, f32 [K].
+  """For each class, finds the value that has `rank` smaller values in its class.
 
-  This is a radix select: three passes over the values each find eleven bits of the
-  result by counting, the highest bits first.
+  This is a radix select. There are three passes over the values. Each finds eleven bits
+  of the result by counting, starting with the highest bits.
 
   Args:
     value: f32 [n].
     label: i32 [n], in 0..K-1.
     rank: i32 [K]; the result is arbitrary for a class with `rank` values or fewer.
+
+  Returns:
+    f32 [K].
   """
   bits = jax.lax.bitcast_convert_type(value, jnp.uint32)
   top = jnp.uint32(1 << 31)
-  key = jnp.where(bits >= top, ~bits, bits | top)  # in the order of the values
+  key = jnp.where(bits >= top, ~bits, bits | top)  # has the same order as the values
   prefix = jnp.zeros(rank.shape[0], jnp.uint32)
   for shift in (22, 11, 0):
-    matches = (key ^ prefix[label]) >> shift >> 11 == 0  # in all higher bits
+    matches = (key ^ prefix[label]) >> shift >> 11 == 0  # agrees in all higher bits
     digit = ((key >> shift) & 2047).astype(jnp.int32)
     count = jnp.zeros((rank.shape[0], 2048), jnp.int32).at[label, digit].add(matches)
     total = jnp.cumsum(count, axis=1)

@@ -13,7 +13,7 @@ Array = jax.Array
 class Learned(NamedTuple):
   """FlexMatch: which rows have been learned as which class."""
 
-  label: Array  # i32 [N], last confident pseudo-label of each row, at first -1
+  label: Array  # i32 [N], last confident pseudo-label of each row; -1 before that
   count: Array  # i32 [C], number of rows with each label
 
 
@@ -54,7 +54,7 @@ def learned_update(
   confident = use & (probability.max(-1) >= threshold)
   new = jnp.where(confident, probability.argmax(-1).astype(jnp.int32), old)
   one_hot = lambda label: jax.nn.one_hot(label, state.count.shape[0], dtype=jnp.int32)
-  count = lambda label: one_hot(label).sum(0)  # of -1: a row of zeros
+  count = lambda label: one_hot(label).sum(0)  # one_hot(-1) is all 0
   counts = state.count + count(new) - count(old)
   return Learned(state.label.at[index].set(new), counts)
 
@@ -77,7 +77,7 @@ def adaptive_init(sizes: Sizes) -> Adaptive:
 
 
 def adaptive_update(state: Adaptive, probability: Array, momentum: float) -> Adaptive:
-  """FreeMatch, arXiv 2205.07246, equations 5, 6 and 11; probability f32 [U, C]."""
+  """Applies equations 5, 6 and 11 of arXiv 2205.07246; probability f32 [U, C]."""
   classes = probability.shape[-1]
   batch = Adaptive(
     probability.max(-1).mean(),

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from ssljax.method import Head, Method, Needs, Term, assign_then_learn, cross_entropy
 
 Array = jax.Array
-PEERS = ((1, 2), (0, 2), (0, 1))  # of each head
+PEERS = ((1, 2), (0, 2), (0, 1))  # the two peers of each head
 
 
 def mean_target(target: Array, weight: Array) -> Array:
-  """The targets of all heads as one, for reports; f32 [U, C].
+  """The weighted mean of the heads' targets, for reports; f32 [U, C].
 
   Args:
     target: f32 [U, H, C].
-    weight: f32 [U, H]; the heads count equally for a text from which none learns.
+    weight: f32 [U, H]. If no head learns from a text, all heads get equal weights.
   """
   share = jnp.where(weight.sum(1, keepdims=True) > 0, weight, 1.0)
   return (share[..., None] * target).sum(1) / share.sum(1, keepdims=True)
@@ -27,8 +27,8 @@ def voting_method(init: Callable, assign: Callable, scale: float) -> Method:
 
     sum_h CE(z_h(x), y) + scale * (1/3) sum_h mean_u w_uh CE(z_h(strong(u)), y_uh)
 
-  `assign` returns (y f32 [U, H, C], w f32 [U, H]) as `Assignment.more`. The prediction
-  is the mean of the heads' logits.
+  `assign` returns (y f32 [U, H, C], w f32 [U, H]) as `Assignment.more`. The predicted
+  logits are the mean over the heads.
   """
 
   def learn(forward, batch, assigned, clock):

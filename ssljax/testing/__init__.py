@@ -1,4 +1,4 @@
-"""Tests for methods and wrappers, also from other packages."""
+"""Tests for methods and wrappers, including those in other packages."""
 
 from ssljax.testing.checks import CHECKS, check_method
 

@@ -1,6 +1,6 @@
-"""Checks, on a tiny model, what must hold for every method.
+"""Checks that every method must pass, on a tiny model.
 
-The checks can't know whether a method is the one in its paper: see
+The checks can't tell whether a method agrees with its paper: see
 docs/adding-a-method.md.
 """
 
@@ -17,19 +17,19 @@ from ssljax.models.forward import ModelForward
 from ssljax.testing import tiny
 from ssljax.testing.tiny import TinyRun
 
-TOLERANCE = 2e-4  # for results whose sums may be in another order
+TOLERANCE = 2e-4  # for results whose sums may be computed in another order
 DEVICES = 8
 
 
 def check_method(make: Callable[..., Method], **keywords) -> None:
-  """Runs all `CHECKS` on `make(**keywords)`; about a minute on a CPU.
+  """Runs all `CHECKS` on `make(**keywords)`; takes about a minute on a CPU.
 
     def test_my_method():
       check_method(my_method.make, threshold=0.4)
 
-  The model is untrained and has three classes: choose keywords with which some texts
-  pass thresholds. The checks need eight devices; on a CPU, before JAX starts, set
-  XLA_FLAGS=--xla_force_host_platform_device_count=8.
+  The model is untrained and has three classes, so choose keywords that let some texts
+  pass the thresholds. The checks need eight devices. On a CPU, set
+  XLA_FLAGS=--xla_force_host_platform_device_count=8 before JAX starts.
 
   Raises:
     AssertionError: a check failed; its name is in the traceback.
@@ -58,15 +58,15 @@ def state_keeps_its_structure(run: TinyRun) -> None:
 
 
 def each_batch_shape_compiles_once(run: TinyRun) -> None:
-  """There is one compilation for each shape of batches."""
+  """Batches of the same shape are compiled only once."""
   run.run(range(4))
   devices = run.devices()
-  # Earlier checks may have run later steps, with other shapes.
+  # Earlier checks may have run more steps, with other shapes.
   assert run.step(devices)._cache_size() == len(run.shapes[devices])
 
 
 def padding_is_ignored(run: TinyRun) -> None:
-  """Random tokens in the padding change no bit."""
+  """Random tokens in the padding change no bit of the state."""
   rng = np.random.default_rng(7)
 
   def fill_padding(leaf):
@@ -112,7 +112,7 @@ def unlabelled_texts_are_used(run: TinyRun) -> None:
 
 
 def targets_are_sound(run: TinyRun) -> None:
-  """Targets are distributions without gradient, weights finite and 0 or more."""
+  """Targets are distributions without gradient; weights are finite and at least 0."""
   state, _ = run.run(range(tiny.EPOCH_STEPS))  # some methods start after an epoch
   batch = jax.tree.map(jnp.asarray, run.loader(1).batch(3)[0])
   clock = Clock(
@@ -134,7 +134,7 @@ def targets_are_sound(run: TinyRun) -> None:
 
 
 def predict_reads_the_head_it_declares(run: TinyRun) -> None:
-  """`predict` returns logits of the C classes from `needs.predicts` alone."""
+  """`predict` returns logits of the C classes; it reads only head `needs.predicts`."""
   rng = np.random.default_rng(0)
   draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
   features = draw(4, run.sizes.width)
@@ -156,7 +156,7 @@ def predict_reads_the_head_it_declares(run: TinyRun) -> None:
 
 
 def restored_state_continues_exactly(run: TinyRun) -> None:
-  """Saving and restoring the state between steps changes no bit."""
+  """Saving and restoring the state between steps changes no bit of later states."""
   straight, _ = run.run(range(4))
   half, _ = run.run(range(2))
   saved = tiny.to_numpy(half)
@@ -167,21 +167,21 @@ def restored_state_continues_exactly(run: TinyRun) -> None:
 
 
 def hidden_labels_are_not_used(run: TinyRun) -> None:
-  """The true labels of unlabelled texts reach the metrics only."""
+  """The true labels of unlabelled texts affect only the metrics."""
   change = lambda batch: (batch[0], np.full_like(batch[1], -1))
   assert_identical(run.run(range(1))[0], run.run(range(1), change=change)[0])
 
 
 def jit_on_eight_devices_agrees(run: TinyRun) -> None:
-  """Eight devices under jit give the results of one."""
+  """Eight devices under jit give the same results as one device."""
   check_same(run.run(range(4)), run.run(range(4), devices=run.devices(DEVICES)))
 
 
 def pmap_and_accumulation_agree(run: TinyRun) -> None:
-  """Several devices under pmap give the results of one, also with micro-batches.
+  """Several devices under pmap give the same results as one, also with micro-batches.
 
-  Four devices with two micro-batches; eight devices if the method has no `assign`,
-  which makes the step refuse micro-batches.
+  The check runs four devices with two micro-batches. If the method has no `assign`, the
+  step must refuse micro-batches, and the check runs eight devices without them.
   """
   several = TinyRun(run.method, micro=2)
   count = DEVICES // 2
@@ -220,7 +220,7 @@ CHECKS: tuple[Callable[[TinyRun], None], ...] = (
 
 
 def assert_close(a, b, tolerance: float = TOLERANCE) -> None:
-  """Two trees agree within the tolerance; infinities must be equal."""
+  """Asserts that two trees agree within the tolerance; infinities must be equal."""
   for (path, x), (_, y) in zip(_leaves(a), _leaves(b), strict=True):
     np.testing.assert_allclose(
       x, y, rtol=tolerance, atol=tolerance, err_msg=jax.tree_util.keystr(path)
@@ -228,7 +228,7 @@ def assert_close(a, b, tolerance: float = TOLERANCE) -> None:
 
 
 def assert_identical(a, b) -> None:
-  """Two trees agree in every bit."""
+  """Asserts that two trees agree in every bit."""
   for (path, x), (_, y) in zip(_leaves(a), _leaves(b), strict=True):
     assert x.dtype == y.dtype
     assert x.tobytes() == y.tobytes(), jax.tree_util.keystr(path)

@@ -68,11 +68,11 @@ class TinyRun:
       dict(needs.heads),
       dropout,
     )
-    # Adam would amplify the noise in gradients that are 0, such as a key's bias.
+    # Adam would amplify noise in gradients that should be 0, as for the keys' bias.
     self.optimizer = optax.sgd(0.05, momentum=0.9)
     init_heads = jax.jit(functools.partial(self.model.init, method="classify"))
     heads = init_heads(initial_key(), np.zeros((1, 16)))["params"]
-    # The initial logits are almost equal; 40 times larger, some texts pass thresholds.
+    # Initial logits are almost equal. Made 40 times larger, some pass thresholds.
     classifier = jax.tree.map(lambda a: a * 40, heads["classifier"])
     self.params = heads | {"encoder": initial_encoder(), "classifier": classifier}
     self.shapes = collections.defaultdict(set)  # of the batches of `run`, by devices
@@ -136,8 +136,8 @@ class TinyRun:
     """Runs `steps`, by default from the initial state on one device.
 
     Args:
-      change: returns what to use instead of each (batch, hidden labels), with NumPy
-        leaves.
+      change: maps each (batch, hidden labels), with NumPy leaves, to the batch and
+        labels that are used instead.
       layout: `packed` and `lengths` of `loader`.
 
     Returns:
@@ -180,7 +180,7 @@ def random_view(rng: np.random.Generator, rows: int, candidates: int = 1) -> Vie
 
 
 def to_numpy(tree):
-  """NumPy copies of all leaves; of a PRNG key, its data."""
+  """NumPy copies of all leaves; a PRNG key becomes its data."""
 
   def copy(leaf):
     is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -20,10 +20,10 @@ from ssljax.training import build, optim, step
 
 
 class TrainingJob(NamedTuple):
-  """Everything that a run needs and that stays constant."""
+  """Everything that a run needs and that doesn't change during the run."""
 
   config: dict[str, Any]
-  resolved: dict[str, Any]  # config.json: the config, and facts about the data
+  resolved: dict[str, Any]  # the content of config.json: config, facts about the data
   data: datasets.Sets
   steps: dict[str, int]  # see config.steps_of
   sizes: Sizes

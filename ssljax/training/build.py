@@ -74,7 +74,7 @@ def make_classifier(
 def init_params(
   model: Classifier, folder: Path, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
-  """Initialises a classifier: pretrained encoder, new heads.
+  """Initialises a classifier, with a pretrained encoder and new heads.
 
   Head "hf" also uses the pretrained pooler if the folder has one.
 

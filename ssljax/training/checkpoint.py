@@ -26,20 +26,21 @@ _Read = Callable[[int, dict], tuple[Any, Any, str]]
 def restore_params(
   folder: str | Path, from_saved: Callable[[dict], Any]
 ) -> tuple[int, Any, list[str]]:
-  """Reads the parameters of the best step, without optimiser and method state.
+  """Reads the parameters of the best step, without the optimiser's and method's state.
 
-  If the best checkpoint is damaged, the newest good one is used. The SHA-256 in the
-  checkpoint verifies the parameters. Version 0.1.0 saved only a SHA-256 of the whole
-  state; of its checkpoints, the whole state is read and verified.
+  If the best checkpoint is damaged, the newest good one is used. The parameters are
+  verified with the SHA-256 in the checkpoint. Checkpoints of version 0.1.0 have only a
+  SHA-256 of the whole state, so the whole state is read and verified.
 
   Args:
     folder: the `checkpoints` folder of a run.
     from_saved: rebuilds the whole state from nested dicts of NumPy arrays, such as
-      `step.from_saved`. Called for checkpoints of version 0.1.0 only.
+      `step.from_saved`. Called only for checkpoints of version 0.1.0.
 
   Returns:
-    (step, params, notes). `params` are nested dicts of NumPy arrays: the moving average
-    of the parameters if the run keeps one. `notes` names the skipped checkpoints.
+    (step, params, notes). `params` are nested dicts of NumPy arrays. If the run keeps a
+    moving average of the parameters, `params` is this average. `notes` names the
+    skipped checkpoints.
 
   Raises:
     UserError: there is no checkpoint, or none can be read.
@@ -55,8 +56,8 @@ def restore_params(
 class Checkpoints:
   """The checkpoints of one run: the latest two and the best.
 
-  The second latest is the fallback if the latest is damaged. If a run has several
-  processes, all of them call every method with the same arguments.
+  If the latest is damaged, the second latest is used. If a run has several processes,
+  all of them must call every method with the same arguments.
 
   Attributes:
     notes: one line for each checkpoint that the last restore skipped.
@@ -66,8 +67,8 @@ class Checkpoints:
     """Opens the checkpoints.
 
     Args:
-      clean: delete what killed saves have left. Only for the run itself: others must
-        not delete files that the run is writing.
+      clean: delete the incomplete files of saves that were killed. Only the run itself
+        may do so: others would delete files that the run is writing.
     """
     self.notes: list[str] = []
     self._folder = Path(folder).absolute()
@@ -81,7 +82,7 @@ class Checkpoints:
     )
     self._manager = ocp.CheckpointManager(self._folder, options=options)
     for step in self._manager.all_steps():
-      # Restoring reports damage; here a damaged checkpoint only has no value.
+      # Damage is reported when restoring; here, a damaged checkpoint just has no value.
       with contextlib.suppress(Exception):
         self._values[step] = self._read_record(step)["value"]
 
@@ -92,7 +93,7 @@ class Checkpoints:
       step: step number. An existing checkpoint of this step is replaced.
       state: pytree of arrays and typed PRNG keys.
       meta: JSON values; `restore` returns them with "state_sha256" added.
-      value: selection metric if the model was evaluated at this step.
+      value: the selection metric, or None if the model wasn't evaluated at this step.
     """
     step = int(step)
     meta = json.loads(json.dumps({**meta, "state_sha256": pytrees.sha256(state)}))
@@ -115,7 +116,7 @@ class Checkpoints:
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(named), meta=ocp.args.JsonSave(record)
       ),
-      force=True,  # otherwise Orbax skips a step below the latest
+      force=True,  # otherwise Orbax doesn't save a step below the latest
     )
 
   def restore(self, abstract: Any) -> tuple[Any, dict, int] | None:
@@ -158,7 +159,7 @@ class Checkpoints:
     self._manager.check_for_errors()
 
   def close(self) -> None:
-    """Waits and ends the background threads."""
+    """Waits until everything is on disk, then ends the background threads."""
     self.wait()
     self._manager.close()
 
@@ -169,7 +170,7 @@ class Checkpoints:
   def _restore(
     self, read: _Read, best: int | None = None
   ) -> tuple[Any, dict, int] | None:
-    """(result, meta, step) of the best step, if given, or the newest good one."""
+    """(result, meta, step) of step `best`, or of the newest good checkpoint."""
     self._manager.wait_until_finished()
     self.notes = []
     steps = self._manager.all_steps()
@@ -197,14 +198,14 @@ class Checkpoints:
   def _try(self, step: int, read: _Read) -> tuple[Any, dict | None, str | None]:
     """(result, meta, None), or (None, None, the problem in one line) if damaged."""
     _silence_dropped_reads()
-    # From JSON to TensorStore, each kind of damage raises a different type.
+    # Each kind of damage, from JSON to TensorStore, raises a different exception.
     try:
       record = self._read_record(step)
       result, tree, expected = read(step, record)
       problem = None
     except Exception as error:
       problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    # A file may be damaged for one process only, but all processes must restore the
+    # Even if a file is damaged for only one process, all processes must restore the
     # same step, and all must call sha256.
     problem = _agree(problem)
     if problem is None and pytrees.sha256(tree) != expected:
@@ -240,7 +241,7 @@ class Checkpoints:
     return named[name], from_saved(named), record["meta"]["state_sha256"]
 
   def _read_record(self, step: int) -> dict:
-    """The JSON saved with the state; raises if it has changed since."""
+    """Reads the JSON saved with the state; raises a ValueError if it has changed."""
     args = ocp.args.Composite(meta=ocp.args.JsonRestore())
     record = self._manager.restore(step, args=args).meta
     if record["meta_sha256"] != _record_sha256(record["meta"], record["value"]):
@@ -249,7 +250,7 @@ class Checkpoints:
 
 
 def _silence_dropped_reads() -> None:
-  """After a failed read, Orbax abandons the other reads, which may fail later."""
+  """Hides errors of reads that Orbax has abandoned because another read failed."""
   hook = sys.unraisablehook
   if getattr(hook, "func", None) is not _report_unless_dropped:
     sys.unraisablehook = functools.partial(_report_unless_dropped, hook)
@@ -262,7 +263,7 @@ def _report_unless_dropped(hook: Callable, report: Any) -> None:
 
 
 class _Best(checkpoint_managers.PreservationPolicy):
-  """Keeps the best step. Orbax's BestN ranks NaN, and keeps the last of equal steps."""
+  """Keeps the best step. (Orbax's BestN ranks NaN, and keeps the last of equals.)"""
 
   def __init__(self, checkpoints: Checkpoints):
     self._checkpoints = checkpoints
@@ -273,7 +274,7 @@ class _Best(checkpoint_managers.PreservationPolicy):
 
 
 def _params_name(named: dict) -> str:
-  """Which entry of a saved state holds the parameters for predictions."""
+  """The entry of a saved state that has the parameters for predictions."""
   return "ema" if "ema" in named else "params"
 
 
@@ -284,7 +285,7 @@ def _no_checkpoint(folder: str | Path) -> UserError:
 
 
 def _agree(problem: str | None) -> str | None:
-  """The problem of this process, or a note that another process has a problem."""
+  """Returns this process's problem; if it has none, another process's, or None."""
   failed = multihost_utils.process_allgather(np.array(problem is not None)).any()
   return "damaged for another process" if failed and problem is None else problem
 

@@ -21,7 +21,7 @@ class Writer:
       workdir: created if missing.
       restored_step: metrics after this step are dropped, since the run computes them
         again; 0 for a new run.
-      active: False (processes other than the first) makes every call do nothing.
+      active: if False, every call does nothing. True only in the first process.
     """
     self._active = active
     if not active:
@@ -42,7 +42,7 @@ class Writer:
       return
     numbers = plain(dict(values))
     line = {"step": int(step), "split": split, **numbers}
-    # A single write, so that a kill can't leave half a line in the buffer.
+    # One call of write, so that a kill can't leave half a line in the buffer.
     self._file.write(json.dumps(line, allow_nan=False) + "\n")
     self._file.flush()
     for name, value in numbers.items():
@@ -59,11 +59,11 @@ class Writer:
 def _drop_lines_after(path: Path, last_step: int) -> None:
   """Keeps the lines up to `last_step`, except the line of the test split.
 
-  A resumed run writes that one again at its end.
+  A resumed run writes the test split's line again, at its end.
   """
   kept = []
   for line in path.read_bytes().splitlines() if path.exists() else ():
-    # A kill can cut off a line.
+    # If the run was killed, its last line may be incomplete.
     with contextlib.suppress(ValueError, TypeError, KeyError):
       values = json.loads(line)
       if values["step"] <= last_step and values["split"] != "test":

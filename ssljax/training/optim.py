@@ -68,7 +68,7 @@ def make(
   )
   steps = [
     optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-    # Before the factors, so that the factors scale the weight decay as well.
+    # This precedes the factors, so that they scale the weight decay as well.
     optax.add_decayed_weights(weight_decay, mask=decayed),
     optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors)),
     optax.scale_by_learning_rate(schedule(learning_rate, warmup, total)),
@@ -101,12 +101,12 @@ def _factor(names: tuple[str, ...], ndim: int, layers: int, decay: float) -> np.
     group = np.array(1)  # DeBERTa-v2's convolution follows the first layer
   else:
     # The embeddings, including DeBERTa's relative position embeddings with their norm.
-    # (USB's patterns don't match the relative ones, which get the rate of the heads.)
+    # (USB's patterns miss the relative ones, so they get the rate of the heads there.)
     group = np.array(0)
   return np.asarray(np.power(float(decay), max_id - group), np.float32)
 
 
 def _is_decayed(names: tuple[str, ...], ndim: int) -> bool:
-  # Checks the name as well, since biases of stacked layers or voters have two axes.
+  # The name matters as well, since biases of stacked layers or voters have two axes.
   stacked = names[:2] == ("encoder", "layers")
   return names[-1] not in ("bias", "scale") and ndim - stacked > 1

@@ -1,4 +1,4 @@
-"""Describes a run on the console before it starts; a dry run prints nothing else."""
+"""Describes a run on the console before it starts; a dry run does only this."""
 
 import collections
 from typing import Any
@@ -12,7 +12,7 @@ from ssljax.batch import Batch
 from ssljax.data.datasets import Sets
 from ssljax.training.assemble import TrainingJob
 
-DRY_RUN_STEPS = 20  # a dry run builds the batches of these steps
+DRY_RUN_STEPS = 20  # a dry run builds the batches of this many steps
 
 
 def summary(job: TrainingJob) -> list[str]:
@@ -44,7 +44,7 @@ def summary(job: TrainingJob) -> list[str]:
 
 
 def dry_run(job: TrainingJob) -> list[str]:
-  """Lines with the shapes of the train step, the real-token share and the memory."""
+  """Lines with the share of real tokens, the shapes of steps, and the memory."""
   shapes: dict[str, Any] = {}
   tokens = np.zeros(2, int)  # real, all
   for t in range(min(DRY_RUN_STEPS, job.steps["steps"])):
@@ -78,7 +78,7 @@ def shape_of(batch: Batch) -> str:
 
 
 def truncated_shares(data: Sets) -> dict[str, float]:
-  """The share of truncated texts by view; a row counts once for all its candidates."""
+  """For each view, the share of truncated texts; averages a text's candidates first."""
   train = collections.defaultdict(list)
   for views in (data.train.labelled, data.train.unlabelled):
     for name, view in views.items():

@@ -44,7 +44,8 @@ def to_named(tree: Any, abstract: bool = False) -> dict:
   Empty arrays are left out, since Orbax rejects them.
 
   Args:
-    abstract: the leaves are jax.ShapeDtypeStruct with shardings, also in the result.
+    abstract: whether the leaves, also in the result, are jax.ShapeDtypeStruct with
+      shardings.
   """
   named = {}
   for names, leaf in _leaves_with_names(tree):
@@ -79,7 +80,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _leaves_with_names(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
-  """(path, leaf) of each leaf; the path of a tree without branches is ("value",)."""
+  """(path, leaf) of each leaf; if the tree is a single leaf, its path is ("value",)."""
   return [
     (tuple(jax.tree_util.keystr((k,), simple=True) for k in path) or ("value",), leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -87,7 +88,7 @@ def _leaves_with_names(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def _key_impl(key: jax.ShapeDtypeStruct) -> Any:
-  """The implementation of an abstract key; only a traced key reveals it."""
+  """The implementation of an abstract key; one must trace the key to find it."""
   implementations = []
   jax.eval_shape(lambda k: implementations.append(jax.random.key_impl(k)), key)
   return implementations[0]

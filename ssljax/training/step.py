@@ -1,4 +1,4 @@
-"""Builds the train step and the eval step, pure functions shared by all methods."""
+"""Builds the train step and the eval step: pure functions, the same for all methods."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from ssljax.models.forward import ModelForward
 from ssljax.training import pytrees
 
 Array = jax.Array
-MAX_REPORTED_CLASSES = 20  # above, pseudo-labels are not reported by class
+MAX_REPORTED_CLASSES = 20  # with more, pseudo-labels are not reported by class
 MICRO_BATCH_KEY = 1000  # this plus the micro-batch's number is folded into a step's key
 Metrics = Mapping[str, Array]  # f32 []
 
@@ -52,7 +52,8 @@ def make_train_step(
     ema: decay of the moving average of the parameters, 0 for no average. At step t, the
       decay is at most 1 - 1/(t + 1).
     micro: number of micro-batches for gradient accumulation. If it exceeds 1, `assign`
-      gets the whole batch and no gradient, and `learn` one micro-batch at a time.
+      runs on the whole batch, without gradient, and `learn` runs on one micro-batch at
+      a time.
     weak_dropout, axis: see `ModelForward`.
 
   Raises:
@@ -88,7 +89,7 @@ def make_train_step(
     )
     split = lambda a: a.reshape(micro, -1, *a.shape[1:])  # [micro, n / micro, ...]
     micro_batches = (
-      sharding.map_batch(lambda a: a, split, batch),  # the loader has split the texts
+      sharding.map_batch(lambda a: a, split, batch),  # already split by the loader
       jax.tree.map(split, assignment._replace(scalars={})),
       jnp.arange(micro),
     )
@@ -128,8 +129,8 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     average = state.ema
     if average is not None:
-      # A plain mean at first, as in the code of Mean Teacher. Otherwise the initial
-      # values would dominate the average of a short run.
+      # At first this is a plain mean, as in the code of Mean Teacher. Otherwise the
+      # initial values would dominate the average of a short run.
       limit = 1.0 - 1.0 / (state.step + 1).astype(jnp.float32)
       average = optax.incremental_update(params, average, 1.0 - jnp.minimum(ema, limit))
     metrics = {
@@ -164,9 +165,9 @@ def init_state(
 def from_saved(
   named: Mapping[str, Any], *, method: Method, sizes: Sizes, prng: str
 ) -> TrainState:
-  """The state saved as nested dicts of NumPy arrays, with the same `pytrees.sha256`.
+  """Rebuilds a state saved as nested dicts of NumPy arrays; keeps `pytrees.sha256`.
 
-  The optimiser's state stays nested dicts: its leaves are in the same order.
+  The optimiser's state stays nested dicts, since its leaves are in the same order.
 
   Args:
     prng: the implementation of the run's key.
@@ -193,9 +194,9 @@ def pseudo_label_metrics(
 ) -> dict[str, Array]:
   """How many unlabelled texts were used, and how many of their labels were right.
 
-  With at most MAX_REPORTED_CLASSES classes, `<name>.<class>` counts only the
-  pseudo-labels of that class. A target in a virtual class (>= `classes`) does not count
-  as a pseudo-label.
+  If there are at most MAX_REPORTED_CLASSES classes, `<name>.<class>` is the same metric
+  for the pseudo-labels of one class. A target in a virtual class (>= `classes`) isn't
+  counted as a pseudo-label.
 
   Returns:
     Name -> f32 []; {} without unlabelled texts.

@@ -13,11 +13,11 @@ COUNTS = ("texts", "tokens", "row_tokens", "step")  # not averaged
 class StepTimer:
   """Times steps without blocking their dispatch, and averages their metrics.
 
-  Each checkpoint contains the values of the steps since the last line, so that a
+  Each checkpoint contains the values of the steps since the last logged line, so a
   resumed run logs the same lines as an uninterrupted run.
 
   Attributes:
-    values: metrics of the fetched steps since the last line.
+    values: metrics of the fetched steps since the last logged line.
     first_seconds: duration of the first step that was timed; None until then.
   """
 
@@ -30,7 +30,7 @@ class StepTimer:
     self._since: float | None = None  # when the devices could start that step
 
   def add(self, metrics: dict[str, jax.Array], counts: dict[str, float]) -> None:
-    """Adds a step that was just dispatched; waits for the previous step and times it.
+    """Adds a step that was just dispatched, after waiting for and timing the last one.
 
     Args:
       metrics: of the step, still on the devices.

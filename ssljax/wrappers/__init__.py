@@ -1,13 +1,13 @@
 """Wrappers for class imbalance: each takes a method and returns a method.
 
-Each wrapper is one file, whose name is the wrapper's, with `make(method, **keywords)`.
-A wrapper reads and changes the model's outputs through `recording_forward`. It relies
-on the method to compute targets from a weak view, in a pass without gradient, and to
-learn from a strong view.
+Each wrapper is a module of the same name that has `make(method, **keywords)`. A wrapper
+reads and changes the model's outputs through `recording_forward`. It needs a method
+that computes targets from a weak view, in a pass without gradient, and that learns from
+a strong view.
 
-CReST (Wei et al. 2021, arXiv 2102.09559) isn't here: it trains several generations,
-each from new weights on a labelled set that the previous generation has extended. CReST
-is a loop around runs, not a train step.
+CReST (Wei et al. 2021, arXiv 2102.09559) isn't here, since it is a loop around whole
+runs. It trains several generations: each starts with new weights, on a labelled set
+that the previous generation has extended.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,10 @@ defaults, complete = _MODULES.defaults, _MODULES.complete
 
 
 def of_even_classes(name: str) -> str:
-  """What the wrapper does if all classes have the same number of labelled texts.
+  """Tells what the wrapper does if all classes have the same number of labelled texts.
 
-  Returns `EVEN` of the wrapper's module; "" if the wrapper doesn't count labels.
+  Returns the constant `EVEN` of the wrapper's module, or "" if there is no such
+  constant, since the wrapper doesn't count labels.
   """
   return getattr(_MODULES.module(name), "EVEN", "")
 
@@ -61,5 +62,5 @@ def wrap(method: Method, config: Mapping[str, Any], name: str = "the method") ->
   except ValueError as error:
     raise UserError(
       f"--config.wrapper.name={config['name']} can't wrap {name}: {error}; choose "
-      "another wrapper, or another method (fixmatch works with all)"
+      "another wrapper, or another method (fixmatch works with all wrappers)"
     ) from None

@@ -1,17 +1,17 @@
 """ABC (Lee et al. 2021, arXiv 2110.10368): adds a balanced classifier to the method.
 
-An extra linear head h on the same features is trained on a class-balanced sample. A
-labelled text of class y is in the sample with probability n_min / n_y. For an
-unlabelled text, q is the head's prediction on the weak view, c = argmax q and t the
-progress of the run. If max q >= `threshold`, the text is in the sample with
-probability 1 - t (1 - n_min / n_c) (equations 2 to 4):
+An extra linear head h on the same features is trained on a class-balanced sample. n_c
+is the number of labelled texts of class c, and n_min is the smallest of these numbers.
+A labelled text of class y is in the sample with probability n_min / n_y. For an
+unlabelled text, q is the prediction of h on the weak view, and c is argmax q. If max q
+>= `threshold`, the text is in the sample with probability 1 - t (1 - n_min / n_c),
+where t is the progress of the run (equations 2 to 4):
 
   loss = the method's loss
        + scale * (mean 1[in] CE(h(x), y) + mean 1[in] CE(h(strong(u)), q))
 
-n counts labelled texts. The target is q itself, not its argmax, as in the authors'
-code, which uses two strong views where we use one. The extra head makes the final
-predictions.
+As in the authors' code, the target is q itself, not its argmax. Their code uses two
+strong views; we use one. The extra head makes the final predictions.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -40,7 +40,7 @@ class State(NamedTuple):
 def make(
   method: Method,
   scale: Annotated[Amount, "weight of the losses of the balanced classifier"] = 1.0,
-  threshold: Annotated[Share, "least confidence of sampled unlabelled texts"] = 0.95,
+  threshold: Annotated[Share, "minimum confidence of unlabelled texts"] = 0.95,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "virtual_classes")
@@ -81,6 +81,6 @@ def make(
 
 
 def in_sample(key, index, probability):
-  """f32 [n], 1 for each row with its probability, else 0."""
+  """f32 [n]: each row is 1 with its `probability`, otherwise 0."""
   sample = draws.by_row(key, index, jax.random.uniform) < probability
   return sample.astype(jnp.float32)

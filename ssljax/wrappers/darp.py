@@ -1,19 +1,20 @@
 """DARP (Kim et al. 2020, arXiv 2007.08844): pseudo-labels match the class frequency.
 
-Stores the predictions y for all unlabelled rows. Once in `every` steps, refines y to
-the nearest x that has the target number of rows in each class:
+The wrapper stores the prediction y for each unlabelled row. Every `every` steps, it
+computes the nearest x for which each class has its target number of rows:
 
   min sum_n (1 / H(y_n)) KL(x_n || y_n)   subject to  sum_n x_n = visited rows * pi
 
-(equation 3), where pi is the labelled class frequency. (The authors' code uses pi if
-unlabelled texts have the same class frequency, otherwise an estimate.) Confident rows,
-whose entropy H is small, change least. The solution is
-x_n = softmax(log y_n - H(y_n) nu). Newton's method finds the multipliers nu for all
-classes at once, starting from the previous nu (the authors go class by class). Before
-that, each class keeps only its most confident rows, `alpha` times its target number
-(section 3.3). If many rows are confident or have few classes left, no x may reach the
-target numbers: `class_gap` is the error of the worst class as a share of the rows.
-After the warm-up, the method computes its targets from x instead of y.
+This is equation 3; pi is the labelled class frequency. (The authors' code uses pi only
+if unlabelled texts have the same class frequency; otherwise it uses an estimate.)
+Confident rows change least, since their entropy H is small. The solution is
+x_n = softmax(log y_n - H(y_n) nu). Newton's method finds the multipliers nu of all
+classes at once, starting from the previous nu. (The authors' code solves class by
+class.) Before that, each class keeps only its most confident rows, `alpha` times its
+target number (section 3.3). If many rows are confident or have few classes left, it may
+be impossible to reach the target numbers. The metric `class_gap` is the error of the
+worst class, as a share of the rows. After the warm-up, the method computes its targets
+from x instead of y.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -31,15 +32,15 @@ Array = jax.Array
 # What the wrapper does if all classes have the same number of labelled texts.
 EVEN = "moves the pseudo-labels towards the same number in each class"
 MAX_ITERATIONS = 30  # of Newton's method
-TOLERANCE = 1e-5  # Newton's method stops if the gap is a smaller share of the rows
+TOLERANCE = 1e-5  # Newton's method stops when the gap is below this share of the rows
 
 
 class State(NamedTuple):
   inner: Any  # the method's state
   seen: Array  # f32 [N, C], y; zeros before the first visit
   multiplier: Array  # f32 [C], nu
-  gap: Array  # f32 [], of the worst class, as a share of the rows
-  least: Array  # f32 [C], a class drops rows with a smaller probability
+  gap: Array  # f32 [], error of the worst class, as a share of the rows
+  least: Array  # f32 [C], a class drops rows whose probability is smaller
   wanted: Array  # f32 [C], pi
 
 
@@ -47,7 +48,7 @@ def make(
   method: Method,
   warmup: Annotated[Share, "share of the run before labels are refined"] = 0.4,
   every: Annotated[Count, "steps between two refinements"] = 10,
-  alpha: Annotated[Amount, "rows that a class keeps, relative to its target"] = 2.0,
+  alpha: Annotated[Amount, "rows kept by a class, relative to its target"] = 2.0,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "several_classifiers", "labelled_targets", "other_votes")
@@ -95,7 +96,7 @@ def make(
 
 
 def keep_confident(y: Array, least: Array) -> Array:
-  """y without the classes that drop the row; unchanged if all classes drop it."""
+  """Removes the classes that drop a row; a row that all classes drop stays as it is."""
   kept = jnp.where(y >= least, y, 0.0)
   total = kept.sum(-1, keepdims=True)
   return jnp.where(total > 0, kept / jnp.maximum(total, 1e-30), y)
@@ -107,7 +108,7 @@ def entropy(y: Array) -> Array:
 
 
 def refined(y: Array, multiplier: Array) -> Array:
-  """x of y, f32 [n, C]."""
+  """Computes x from y, f32 [n, C]."""
   logits = jnp.log(jnp.maximum(y, 1e-30))
   return jax.nn.softmax(logits - entropy(y)[:, None] * multiplier)
 
@@ -139,8 +140,8 @@ def solve(
 
   def step(carry):
     iteration, multiplier, limit, (gap, slope) = carry
-    # Adding a constant to all multipliers changes nothing. So the slope is singular,
-    # which the ridge corrects, and the mean of the multipliers is kept at 0.
+    # Adding a constant to all multipliers changes nothing, so the slope is singular.
+    # The ridge makes it invertible. The mean of the multipliers stays at 0.
     ridge = 1e-3 * jnp.trace(slope) / wanted.shape[0] + 1e-6
     move = jnp.linalg.solve(slope + ridge * jnp.eye(wanted.shape[0]), gap)
     move = move - move.mean()

@@ -1,4 +1,4 @@
-"""DASO (Oh et al. 2022, arXiv 2106.05682): votes blended with prototype similarity.
+"""DASO (Oh et al. 2022, arXiv 2106.05682): blends predictions and similarities.
 
 The prototype of a class is the mean feature of its newest labelled texts. With
 
@@ -7,16 +7,16 @@ The prototype of a class is the mean feature of its newest labelled texts. With
   v_c = (m_c / max m)^(1 / T_dist)
 
 the method computes its targets from (1 - v_k) p + v_k s instead of p (equations 3 to
-5). Here m is the running frequency of the predicted classes: the more
-often a class is predicted, the more weight the similarity s gets. s is also a target of
-the strong view:
+5). Here m is the running frequency of the predicted classes: the more often class k is
+predicted, the more weight the similarities s get. The strong view also learns s:
 
   loss = the method's loss
        + scale * mean CE(softmax(cos(feature of strong(u), prototypes) / T), s)
 
-Both changes start after the warm-up, once each class has a prototype. If a class has no
-labelled text, they never start. A prototype is an exponential mean over about `newest`
-texts of its class. (The paper averages a queue of features from an averaged model.)
+Both changes start when the warm-up is over and each class has a prototype. If a class
+has no labelled text, they never start. A prototype is an exponential mean over about
+`newest` texts of its class. (In the paper, it is the mean of a queue of features from a
+model with averaged parameters.)
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -52,9 +52,11 @@ def make(
   method: Method,
   scale: Annotated[Amount, "weight of the similarity loss"] = 1.0,
   temperature: Annotated[Temperature, "T of the similarities to prototypes"] = 0.05,
-  distribution: Annotated[Temperature, "T_dist; higher: similarities count more"] = 1.5,
-  warmup: Annotated[Share, "share of the run before anything changes"] = 0.05,
-  newest: Annotated[Count, "about how many texts a class's prototype averages"] = 256,
+  distribution: Annotated[
+    Temperature, "T_dist; higher values give similarities more weight"
+  ] = 1.5,
+  warmup: Annotated[Share, "share of the run before targets change"] = 0.05,
+  newest: Annotated[Count, "approximate number of texts in a prototype"] = 256,
   momentum: Annotated[Share, "momentum of the frequency of predicted classes"] = 0.99,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""

@@ -1,15 +1,15 @@
 """DebiasPL (Wang et al. 2022, arXiv 2201.01490): corrects for over-predicted classes.
 
-With m the running mean of the weak predictions for each class (equations 5 to 7):
+m is the running mean of the weak predictions, one number per class (equations 5 to 7):
 
   targets are computed from  z(weak(u)) - tau log m
   unlabelled texts train     z(strong(u)) + tau log m
 
-m is the mean over the previous steps, so it is known before the model runs. tau = 0
-leaves the method unchanged. The loss of labelled texts doesn't change. The method must
-have hard targets: if the target were the predicted distribution, the model would learn
-the shift again at each visit, until all classes are equally likely. (Published code
-averages m over the classes to a single number, which shifts nothing.)
+m covers only the previous steps, so it is known before the model runs. With tau = 0,
+the method is unchanged. The loss of labelled texts doesn't change. The method must have
+hard targets. If the target were the predicted distribution, the model would learn the
+shift again at each visit, until all classes are equally likely. (Published code
+averages m over the classes. A single number has no effect on the softmax.)
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -31,7 +31,7 @@ class State(NamedTuple):
 
 def make(
   method: Method,
-  tau: Annotated[Amount, "strength of the correction; 0: none"] = 0.4,
+  tau: Annotated[Amount, "strength of the correction; 0 turns it off"] = 0.4,
   momentum: Annotated[Share, "momentum of the mean prediction"] = 0.999,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""

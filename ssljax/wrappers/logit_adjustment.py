@@ -1,12 +1,12 @@
 """Logit adjustment (Menon et al. 2021, arXiv 2007.07314): adds the prior in training.
 
 Every trained pass outputs z + tau log pi, where pi is the labelled class frequency
-(equation 10). Targets and predictions are computed from z, and so classify as if all
-classes were equally frequent. A class without labelled texts counts as having one.
+(equation 10). Targets and predictions are computed from z, so they treat all classes as
+equally frequent. A class without labelled texts counts as having one.
 
-The method must have hard targets. If the target is a distribution (UDA, CoMatch and
-others), the model would learn z + tau log pi = log q from its own q = softmax(z), and
-favour rare classes more at each step.
+The method must have hard targets. If the target were the distribution q = softmax(z)
+that the model predicts, as in UDA, CoMatch and others, the model would learn
+z + tau log pi = log q, and favour rare classes more with each step.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -31,7 +31,7 @@ class State(NamedTuple):
 
 def make(
   method: Method,
-  tau: Annotated[Amount, "strength of the adjustment; 0: none"] = 1.0,
+  tau: Annotated[Amount, "strength of the adjustment; 0 turns it off"] = 1.0,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets", "other_votes", "soft_targets")

@@ -15,7 +15,7 @@ Array = jax.Array
 class Pass(NamedTuple):
   """Names a pass of the model over one view of a batch."""
 
-  part: str  # "labelled" | "unlabelled"; "" for texts that the method computes
+  part: str  # "labelled" | "unlabelled"; "" for texts that the method itself makes
   view: str  # "weak", "strong" …
   trains: bool  # whether the pass has a gradient
 
@@ -27,7 +27,7 @@ MIXED = Pass("", "", trains=True)  # mixed texts, or features that a method clas
 
 
 class RecordingForward:
-  """Runs another `Forward`, records its outputs and returns them changed."""
+  """Runs another `Forward`, records its outputs, and returns changed outputs."""
 
   def __init__(
     self,
@@ -57,7 +57,7 @@ class RecordingForward:
     return Pass("", "", trains)
 
   def outputs(self, name: Pass, key: Array) -> Outputs:
-    """The unchanged outputs of a pass; runs it with `key` if the method did not."""
+    """The unchanged outputs of a pass. If it hasn't run yet, runs it with `key`."""
     if name in self._recorded:
       return self._recorded[name]
     texts = getattr(self._batch, name.part).views[name.view]
@@ -89,5 +89,5 @@ def shift_logits(outputs: Outputs, shift: Array) -> Outputs:
 
 
 def with_probability(outputs: Outputs, probability: Array) -> Outputs:
-  """Outputs whose logits have the softmax `probability` f32 [n, C]."""
+  """Changes the logits so that their softmax is `probability`, f32 [n, C]."""
   return outputs._replace(logits=jnp.log(jnp.maximum(probability, 1e-30)))

@@ -4,25 +4,25 @@ from ssljax.method import Needs
 
 
 def refuse(needs: Needs, *kinds: str) -> None:
-  """Refuses methods of these kinds.
+  """Raises an error for a method of one of these kinds.
 
-  * mixing: a wrapper may use a text's label, and mixed texts have no single label.
-  * virtual_classes, several_classifiers: a wrapper that gives each text one
-    distribution over the C classes would make all voters agree, and would give a
-    virtual class no probability.
-  * labelled_targets: DeFixMatch subtracts the unlabelled loss on labelled texts. A
-    wrapper that changes the unlabelled loss would not change what is subtracted.
-  * other_votes: a wrapper may change the targets, or the logits from which targets are
-    computed. If targets are relative to predictions on labelled texts (AdaMatch), the
-    targets would change and these predictions would not. If another view votes as well
-    (MixMatch), even in the pass that trains (SequenceMatch), the votes of that view
-    would not change, or change in the wrong direction.
-  * soft_targets: a wrapper may shift the trained logits relative to the targets'
-    logits. The strong view would learn to predict a distribution plus the shift, and
-    the distribution would move by the shift at each visit.
+  * mixing: the wrapper uses the label of a text, but mixed texts have no single label.
+  * virtual_classes, several_classifiers: the wrapper gives each text one distribution
+    over the C classes. All voters would then agree, and a virtual class would get no
+    probability.
+  * labelled_targets: DeFixMatch subtracts the unlabelled loss of the labelled texts.
+    The wrapper would change the loss of unlabelled texts, but not the subtracted loss.
+  * other_votes: the wrapper changes the targets, or the logits from which targets are
+    computed. AdaMatch compares its targets with predictions on labelled texts, which
+    the wrapper would not change. MixMatch also computes targets from another view, and
+    SequenceMatch does so in the pass that trains. The wrapper would not change these
+    targets, or would change them in the wrong direction.
+  * soft_targets: the wrapper shifts the trained logits relative to the targets' logits.
+    If the target is a predicted distribution, the strong view would learn it plus the
+    shift, so predictions would move by the shift at each visit.
 
   Raises:
-    ValueError: completes "WRAPPER can't wrap METHOD: …".
+    ValueError: its message completes "WRAPPER can't wrap METHOD: …".
   """
   voters = any(head.kind == "classifier" for head in needs.heads.values())
   several = voters or needs.virtual_classes
@@ -33,7 +33,11 @@ def refuse(needs: Needs, *kinds: str) -> None:
     ("virtual_classes", needs.virtual_classes, "with virtual classes"),
     ("several_classifiers", several, "with several voters or virtual classes"),
     ("labelled_targets", control, "that compute targets for labelled texts as well"),
-    ("other_votes", needs.relative, "whose targets depend on labelled predictions"),
+    (
+      "other_votes",
+      needs.relative,
+      "whose targets depend on predictions for labelled texts",
+    ),
     ("other_votes", needs.votes != ("weak",), f"with targets from {view} view"),
     ("soft_targets", needs.soft, "whose targets are distributions"),
   )

@@ -1,15 +1,15 @@
 """SAW (Lai et al. 2022, ICML): larger weights for texts of rare classes.
 
-In every loss term that is per text, a labelled text has the weight w_y, and an
-unlabelled text with pseudo-label c the weight w'_c (if there are several voters, c is
-the argmax of their mean target). The weights follow the effective number of texts (Cui
-et al. 2019, arXiv 1901.05555, equation 4):
+The weights apply to every loss term that has one loss per text. A labelled text of
+class y has the weight w_y. An unlabelled text with pseudo-label c has the weight w'_c;
+if there are several voters, c is the argmax of their mean target. The weights follow
+the effective number of texts (Cui et al. 2019, arXiv 1901.05555, equation 4):
 
   w_c ~ (1 - beta) / (1 - beta^n_c), scaled to mean 1 over the classes
 
 For w, n_c is the number of labelled texts. For w', n_c is the number of unlabelled rows
-last predicted as c, counted at the end of each epoch; in the first epoch, w' is 1. A
-virtual class has weight 1.
+whose last prediction is c. These are counted at the end of each epoch; in the first
+epoch, w' is 1. A virtual class has weight 1.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -25,7 +25,7 @@ from ssljax.wrappers.requirements import refuse
 
 Array = jax.Array
 # What the wrapper does if all classes have the same number of labelled texts.
-EVEN = "weights unlabelled texts only, by its own predictions"
+EVEN = "weights only unlabelled texts, by their predicted class"
 
 
 class State(NamedTuple):
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 def make(
   method: Method,
-  beta: Annotated[Share, "1: weights are 1 / n_c; 0: all weights are equal"] = 0.999,
+  beta: Annotated[Share, "1 gives weights of 1 / n_c, 0 gives equal weights"] = 0.999,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "mixing", "labelled_targets")

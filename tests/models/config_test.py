@@ -90,13 +90,13 @@ def test_to_json_inverts_from_json(config):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"model_type": "roberta"}, "'roberta': it is one of bert, deberta-v2"),
-    ({"model_type": None}, "model_type=None: it is one of"),
+    ({"model_type": "roberta"}, "'roberta': it must be one of bert, deberta-v2"),
+    ({"model_type": None}, "model_type=None: it must be one of"),
     ({"position_embedding_type": "relative_key"}, "position_embedding_type='relative"),
     ({"is_decoder": True}, "is_decoder=True is not supported"),
     ({"add_cross_attention": True}, "add_cross_attention"),
     ({"z_steps": 2}, "z_steps=2 is not supported"),
-    ({"hidden_act": "mish"}, "hidden_act='mish': it is one of gelu"),
+    ({"hidden_act": "mish"}, "hidden_act='mish': it must be one of gelu"),
     ({"hidden_size": "768"}, "hidden_size='768': it must be an integer"),
     ({"hidden_size": True}, "hidden_size=True: it must be an integer"),
     ({"hidden_size": 770}, "770 is not a multiple of num_attention_heads 12"),
@@ -107,14 +107,14 @@ def test_to_json_inverts_from_json(config):
     ({"pos_att_type": 3}, "pos_att_type=3 is not supported"),
     ({"relative_attention": False}, "pos_att_type needs relative_attention=true"),
     ({"position_buckets": 2}, "position_buckets=2 must be at least 4"),
-    ({"norm_rel_ebd": "batch"}, "norm_rel_ebd='batch': it is one of"),
+    ({"norm_rel_ebd": "batch"}, "norm_rel_ebd='batch': it must be one of"),
     ({"conv_kernel_size": 2}, "conv_kernel_size 2 .*must be odd"),
     ({"conv_kernel_size": 3, "conv_groups": 5}, "conv_groups 5"),
     ({"attention_head_size": 32}, "attention_head_size=32"),
     ({"pooler_hidden_size": 32}, "pooler_hidden_size=32"),
     ({"id2label": {"a": "x"}}, "id2label=.* must map"),
     ({"id2label": {"1": "x"}}, "id2label=.* must map"),
-    ({"num_labels": "2"}, "num_labels be an integer"),
+    ({"num_labels": "2"}, "num_labels must be an integer"),
   ],
 )
 def test_unsupported_configs_are_errors_that_name_the_file(change, message, tmp_path):

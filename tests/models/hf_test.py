@@ -174,7 +174,7 @@ def test_one_error_lists_every_tensor_that_does_not_match(saved):
   assert "\n" not in text
   for words in (
     str(folder),
-    "7 tensors do not match the bert of its config.json",
+    "7 tensors do not match the bert model in config.json",
     "missing key encoder.layer.1.output.dense.bias",
     "missing key embeddings.LayerNorm.weight",
     "embeddings.word_embeddings.weight has shape (49, 24), not (50, 24)",
@@ -226,7 +226,7 @@ def test_shards_are_joined(saved):
 def test_a_folder_without_safetensors_is_an_error(saved):
   folder = saved()
   (folder / "model.safetensors").unlink()
-  with pytest.raises(UserError, match=r"no weights; give one with"):
+  with pytest.raises(UserError, match=r"no weights; give a folder with"):
     load_encoder(folder)
   (folder / "pytorch_model.bin").write_bytes(b"")
   command = f"python -m ssljax.models.convert {folder} FOLDER"
