@@ -17,15 +17,17 @@ from ssljax.errors import UserError
 
 
 def define_flags() -> None:
-  flags.DEFINE_string("config", None, "a config: its name or its file")
+  flags.DEFINE_string("config", None, "name or file of a config")
   flags.DEFINE_string("data", None, "dataset folder")
   flags.DEFINE_bool("list_keys", False, "print the keys of the config and stop")
-  flags.DEFINE_enum("runner", "local", ["local", "ray"], "ray: a cluster, extra ray")
+  flags.DEFINE_enum(
+    "runner", "local", ["local", "ray"], "ray is for clusters, and needs the extra ray"
+  )
 
 
 def define_inspect_flags() -> None:
   flags.DEFINE_string("data", None, "dataset folder", required=True)
-  flags.DEFINE_string("kind", "", "kind of views; default: all kinds")
+  flags.DEFINE_string("kind", "", "kind of views to show; by default all kinds")
   flags.DEFINE_integer("rows", 20, "number of texts to show, evenly spaced", 1)
   flags.DEFINE_string("split", "train", "split to show")
   flags.DEFINE_string("output", "inspect.html", "HTML page to write")
@@ -44,10 +46,12 @@ def main() -> int:
   if values.config is None:
     names = ", ".join(engines.names())
     raise UserError(
-      f"no config: give --config=configs/augment/eda.py, or a name: {names}"
+      f"no config: give --config=configs/augment/eda.py, or one of these names: {names}"
     )
   log = partial(print, file=sys.stderr, flush=True)
-  announce = "stopping after the requests in flight; press Ctrl-C again to exit at once"
+  announce = (
+    "stopping when the requests in flight have finished; press Ctrl-C again to exit now"
+  )
   # The dataset folder is complete at any moment, so a second signal may exit at once.
   with StopSignals(on_stop=partial(log, announce), abort=os._exit) as stop:
     try:
@@ -61,10 +65,10 @@ def main() -> int:
 
 
 def list_keys(config) -> list[str]:
-  """Describes each config key, and each keyword of the engine if there is a config."""
+  """Describes the config keys and, if there is a config, its engine's keywords."""
   lines = options.listing(KEYS, "--config.")
   if config is None:
-    return [*lines, "With --config=ENGINE its keywords are listed as well."]
+    return [*lines, "Add --config=ENGINE to list the keywords of an engine."]
   described = engines.describe(config.engine)
   keywords = {key: option for key, option in described.items() if key not in KEYS}
   lines += ["", f"engine {config.engine}:"]

@@ -1,6 +1,6 @@
 """Caches the answers of engines on disk, so that no query is sent twice.
 
-The cache is one SQLite file in WAL mode, which all dataset folders and all processes
+The cache is one SQLite file (in WAL mode) that all dataset folders and all processes
 share. Each answer is stored as soon as it arrives, so a killed run loses only the
 requests in flight.
 """
@@ -17,7 +17,7 @@ from ssljax.assets import fetch
 from ssljax.augment.engine import TOO_LONG, Candidate, Engine, Source
 from ssljax.errors import UserError
 
-FORMAT = 1  # version of a stored result; increase it when the meaning changes
+FORMAT = 1  # version of stored results; raise it when their meaning changes
 LOCK_TIMEOUT = 60.0  # seconds to wait while another process writes
 
 
@@ -29,7 +29,7 @@ def settings_hash(engine: Engine) -> str:
 def key(engine: Engine, source: Source, number: int) -> bytes:
   """Hashes everything that candidate `number` of a source depends on.
 
-  The id of the source has no influence: equal texts have equal results.
+  The id of the source isn't hashed: equal texts have equal results.
   """
   request: Mapping[str, Any] = {**engine.settings, "number": number}
   if engine.asks is not None:
@@ -52,8 +52,8 @@ class Cache:
     self.path = path or fetch.cache_folder() / "augment" / "results.sqlite"
     with self._user_errors():
       self.path.parent.mkdir(parents=True, exist_ok=True)
-      # Autocommit: each result is stored when the call returns. Ray opens the file in
-      # one thread and uses it in another, but never in both at the same time.
+      # Autocommit: each result is stored when `put` returns. Ray opens the connection
+      # in one thread and uses it in another, but never in both at the same time.
       self._connection = sqlite3.connect(
         self.path, LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
       )

@@ -2,11 +2,11 @@
 
 An engine is a module `ssljax/augment/engines/<name>.py` with a function
 `make(**keywords) -> Engine`. `config.engine` names the module. The keywords are all
-config keys that aren't in ssljax/augment/settings.py. If `make` has a parameter `seed`,
-`views` or `data` (the dataset folder), it also gets this value.
+config keys that aren't in ssljax/augment/settings.py. If `make` has a parameter named
+`seed`, `views` or `data` (the dataset folder), the pipeline sets it.
 
-Engines don't read files, cache, filter or retry: the pipeline does. They never see a
-label.
+The pipeline caches and filters candidates, and asks for more if some are dropped.
+Engines do none of this, and never see a label.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -18,7 +18,7 @@ TOO_LONG = "too long for the model"
 
 
 class Source(NamedTuple):
-  """A text, or a pair of text and response, to rewrite. It has no label on purpose."""
+  """A text to rewrite, or a pair of text and response. It deliberately has no label."""
 
   id: str
   text: str
@@ -28,7 +28,8 @@ class Source(NamedTuple):
 class Candidate(NamedTuple):
   """A candidate view, or the reason why the engine has none.
 
-  The view of a pair has a new text, a new response or both; the other part is repeated.
+  The view of a pair has a new text, a new response or both; an unchanged part is
+  repeated.
   """
 
   text: str = ""
@@ -45,21 +46,21 @@ class Engine(NamedTuple):
 
   `make(sources, number)` yields (i, candidates of sources[i]) once for each i, in any
   order, as soon as the candidates are ready. Usually there is one candidate. The
-  pipeline asks for number 0, 1, … until the text has its views, and an engine may vary
+  pipeline asks for number 0, 1, … until the text has enough views. An engine may vary
   its prompt, temperature or seed with the number. An empty list means that the text has
   no more candidates. Equal arguments give equal candidates, unless a server computes
   the candidates.
   """
 
   name: str  # short; part of `origin` and of the report
-  settings: Mapping[str, Any]  # JSON: all that results depend on, except the text
+  settings: Mapping[str, Any]  # JSON of all that results depend on, except the text
   make: Callable[[Sequence[Source], int], Answers]
-  stored: bool = True  # False: making a view is cheaper than a cache look-up
+  stored: bool = True  # False if a cache look-up takes longer than making a view
   close: Callable[[], None] = lambda: None
   usage: Callable[[], Mapping[str, float]] = dict  # requests, tokens, cost, … so far
-  # Returns JSON: all that candidate `number` depends on, except the text of the source.
-  # By default `settings` and the number.
+  # Returns, as JSON, all that candidate `number` depends on, except the source's text.
+  # None: candidates depend on `settings` and the number.
   asks: Callable[[Source, int], Mapping[str, Any]] | None = None
-  # Called from a signal handler. `make` must start no new request, and end when the
-  # requests in flight have finished. None: requests in flight are abandoned.
+  # A signal handler calls it. From then on, `make` must start no new request, and must
+  # end when the requests in flight have finished. None: these requests are abandoned.
   stop: Callable[[], None] | None = None

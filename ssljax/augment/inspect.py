@@ -1,7 +1,7 @@
 """Shows texts and their views side by side, in the terminal and as one HTML page.
 
-Texts are untrusted: invisible and control characters are escaped, so that they can't
-steer the terminal, and markup is escaped in the page.
+Texts are untrusted. Invisible and control characters are escaped, so that they can't
+control the terminal. The page also escapes markup.
 """
 
 import itertools
@@ -17,11 +17,11 @@ from ssljax.augment import report, storage
 from ssljax.errors import UserError
 from ssljax.evals.report.html import render, write_report
 
-MAX_CHARACTERS = 600  # of a text in the terminal; the page shows all of it
+MAX_CHARACTERS = 600  # of a text in the terminal; the page shows the whole text
 
 
 def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
-  """Prints texts with their views, and writes them to a page.
+  """Prints texts with their views, and writes them to an HTML page.
 
   Args:
     data: dataset folder.
@@ -34,7 +34,8 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
     The exit code.
 
   Raises:
-    UserError: no such dataset folder, split or kind, or the page can't be written.
+    UserError: the dataset folder, split or kind doesn't exist, or the page can't be
+      written.
   """
   folder = Path(data).expanduser().resolve()
   if not (folder / split).is_dir() and folder.is_dir():
@@ -62,7 +63,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
 
 
 def sample(files: Sequence[Path], kind: str, rows: int) -> list[dict]:
-  """Reads up to `rows` evenly spaced rows that have views of a kind ("": any).
+  """Reads up to `rows` evenly spaced rows that have views of a kind ("": any kind).
 
   Views of other kinds are removed from these rows.
   """
@@ -91,7 +92,7 @@ def escape_invisible(text: str) -> str:
 
 
 def format_columns(record: dict, width: int) -> list[str]:
-  """Formats a text (left) and its views (right) for a terminal `width` wide."""
+  """Formats a text (left) and its views (right) in lines of `width` characters."""
   column = max(20, (width - 3) // 2)
   lines = ["-" * (2 * column + 3)]
   left = _wrap(record["id"], record, column)

@@ -1,7 +1,7 @@
 """Adds views on this machine: in this process, or in several worker processes.
 
-The number of processes doesn't change the result: tables come back in their order, and
-a view depends on its text, not on the process that made it.
+The number of processes doesn't change the result: the order of the tables is kept, and
+a view depends only on its text, not on the process that makes it.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ from ssljax.runtime import signals
 from ssljax.runtime.progress import Progress
 from ssljax.runtime.signals import StopSignals
 
-CACHE_SECONDS = 30.0  # at the start, when fast answers may come from the cache
+CACHE_SECONDS = 30.0  # before the first progress line; early answers may be cached
 
 
 def write_views(job: Job) -> Counter[str]:
-  """Adds views to the first `job.total` rows of the files, and copies the others.
+  """Adds views to the first `job.total` rows of the files, and copies the other rows.
 
   Raises:
     UserError: a row of the dataset is malformed, or the engine can't continue.
@@ -43,8 +43,8 @@ def write_views(job: Job) -> Counter[str]:
   """
   settings, remaining = job.task.settings, job.total
   processes = 1
-  # An engine with a server has its own concurrency, and the encoder filters use JAX,
-  # which occupies all cores from one process.
+  # An engine with a server sends concurrent requests itself. The encoder filters use
+  # JAX, which uses all cores in one process.
   if not (job.engine.stored or settings.least_similarity or settings.label_check):
     shards = -(-job.total // settings.shard)
     processes = min(settings.workers or len(os.sched_getaffinity(0)), shards)
@@ -84,7 +84,7 @@ def _map_in_pool(
   on_progress: Callable[[int, int], None],
   tables: Iterable[pa.Table],
 ) -> Iterator[ShardResult]:
-  """Augments the tables in worker processes, and yields the results in their order."""
+  """Augments tables in worker processes; yields the results in the tables' order."""
   in_flight: deque[Future[ShardResult]] = deque()
 
   def next_result() -> ShardResult:
@@ -96,8 +96,8 @@ def _map_in_pool(
 
   try:
     for table in tables:
-      # `submit` may start a process, which inherits the blocked signals. Otherwise a
-      # signal could end the process before it ignores signals.
+      # `submit` may start a process. The process inherits the blocked signals, so that
+      # no signal can end it before it ignores them.
       blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals.EXIT_CODES)
       try:
         in_flight.append(pool.submit(_augment_in_worker, table))
@@ -119,7 +119,7 @@ _worker: list[Augmenter] = []  # holds the Augmenter of this worker process
 
 def _start_worker(task: Task) -> None:
   for number in signals.EXIT_CODES:
-    signal.signal(number, signal.SIG_IGN)  # a terminal also signals workers
+    signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes
   threading.Thread(target=_exit_with_parent, daemon=True).start()
   _worker.append(Augmenter(task))
 
@@ -136,7 +136,7 @@ def _exit_with_parent() -> None:
 def _take(
   tables: Iterator[pa.Table], rows: int, rest: list[pa.Table]
 ) -> Iterator[pa.Table]:
-  """Yields the first `rows` rows; appends the remainder of a cut table to `rest`."""
+  """Yields the first `rows` rows; appends the rest of the last table to `rest`."""
   while rows > 0 and (table := next(tables, None)) is not None:
     if table.num_rows > rows:
       rest.append(table.slice(rows))
@@ -145,7 +145,7 @@ def _take(
 
 
 def _validated(tables: Iterator[pa.Table], path: Path) -> Iterator[pa.Table]:
-  """Yields the tables after checking their records; errors name the file and row."""
+  """Yields the tables after checking their records; errors give the file and row."""
   begin = 1
   for table in tables:
     n = table.num_rows

@@ -1,4 +1,4 @@
-"""Queries an engine through the cache, and gives up when its server is gone."""
+"""Queries an engine through the cache, and gives up if the engine's server is down."""
 
 import contextlib
 from collections import Counter
@@ -18,7 +18,7 @@ class Stopped(Exception):
 
 
 class CachedEngine:
-  """Answers queries from the cache if it can, otherwise from the engine."""
+  """Answers queries from the cache if possible, otherwise with the engine."""
 
   def __init__(
     self, engine: Engine, cache: Cache | None = None, stop: StopSignals | None = None
@@ -28,7 +28,7 @@ class CachedEngine:
     self._failures = 0  # transient problems since the last result
 
   def __call__(self, sources: Sequence[Source], number: int) -> Answers:
-    """Yields the same as `Engine.make`.
+    """Yields what `Engine.make` yields.
 
     Raises:
       RunError: there were MAX_FAILURES transient problems in a row.
@@ -69,11 +69,12 @@ class CachedEngine:
         answered.add(k)
         self.counts["answers of the engine"] += 1
         yield k, candidates
-        # After a stop, engines report a problem for texts that they haven't sent. An
-        # empty answer means that the text has no more views; the server may be down.
+        # An empty answer shows nothing about the server, only that the text has no more
+        # candidates. After a stop, an engine reports a problem for each text that it
+        # hasn't sent.
         if candidates and not self.stop:
           self._check_failures(candidates)
-        # After a signal, an engine that has `stop` finishes the requests in flight.
+        # An engine with `stop` first finishes its requests in flight.
         if self.stop and self.engine.stop is None:
           raise Stopped
     if self.stop:
@@ -87,6 +88,6 @@ class CachedEngine:
     if self._failures >= MAX_FAILURES:
       raise RunError(
         f"engine {self.engine.name}: {self._failures} problems in a row, the last one: "
-        f"{transient[-1]}; check that its server is up and answers, then run the same "
-        "command again: results so far are cached"
+        f"{transient[-1]}; check that its server is running, then run the same "
+        "command again: the results so far are cached"
       )

@@ -23,13 +23,13 @@ from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 from ssljax.runtime import threads
 
-# In the first row of each shard: pickled (counts, dropped views, error or None).
+# The first row of each shard holds (counts, dropped views, error or None), pickled.
 SIDE_COLUMN = "__report"
 POLL_SECONDS = 0.2
 
 
 def write_views(job: Job) -> Counter[str]:
-  """Writes each file with views for all of its rows, in their order.
+  """Adds views to all rows of the files, and keeps the order of the rows.
 
   Raises:
     UserError: Ray isn't installed or can't start, the config sets `limit`, a row of the
@@ -51,8 +51,8 @@ def write_views(job: Job) -> Counter[str]:
   context.enable_progress_bars = False
   logging.getLogger("ray.data").setLevel(logging.ERROR)
   if started:
-    # RAY_ADDRESS names a cluster. Otherwise Ray starts on this machine. Reading and
-    # writing need one CPU in addition to the workers', or they'd wait forever.
+    # If RAY_ADDRESS is set, it names a cluster; otherwise Ray starts on this machine.
+    # Without a CPU that no worker uses, reading and writing would wait forever.
     workers = job.task.settings.workers or len(os.sched_getaffinity(0))
     resources = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers + 1}
     try:
@@ -64,8 +64,8 @@ def write_views(job: Job) -> Counter[str]:
       ) from None
     job.stop.install()  # Ray has replaced the handler of SIGTERM
   try:
-    # If a signal handler raised an exception, it would surface inside Ray. Instead, Ray
-    # runs in a thread, which is abandoned after a signal.
+    # An exception from a signal handler would surface inside Ray. Therefore Ray runs in
+    # a thread, which is abandoned after a signal.
     result = threads.start(_write_views, ray, job)
     while not job.stop:
       with contextlib.suppress(TimeoutError):
@@ -119,7 +119,7 @@ class Worker:
       self._error = error
 
   def __call__(self, table: pa.Table) -> pa.Table:
-    """Adds views and SIDE_COLUMN to a shard; after an error only SIDE_COLUMN."""
+    """Adds views and SIDE_COLUMN to a shard; after an error, adds only SIDE_COLUMN."""
     table = table.select(SCHEMA.names).cast(SCHEMA)
     result = ShardResult(table, Counter(), DROPPED.empty_table())
     if self._error is None:

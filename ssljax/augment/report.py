@@ -19,7 +19,7 @@ SECRET = re.compile(
   r"(?i)(?:^|[_-])(?:key|token|secret|password|passwd|credentials?|authorization)$"
   r"|api[_-]?key|bearer"
 )
-_MIN_SECRET = 6  # characters; hiding shorter environment values would hide plain words
+_MIN_SECRET = 6  # characters; shorter environment values may be plain words
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
 
@@ -51,7 +51,7 @@ def format_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def sort_counts(counts: Counter[str]) -> dict[str, int]:
-  """Sorts counts: totals, then intermediate steps, then drops by descending count."""
+  """Sorts counts: first totals, then intermediate steps, then drops, largest first."""
   totals = ("texts", "views", "texts without a view", "fallbacks")
 
   def order(name: str) -> tuple[int, int]:
@@ -63,10 +63,11 @@ def sort_counts(counts: Counter[str]) -> dict[str, int]:
 
 
 def scrub(value: Any) -> Any:
-  """Removes secrets from JSON data, and lone surrogates, which no file can hold.
+  """Removes secrets and lone surrogates (which no file can hold) from JSON data.
 
-  Secrets are the values of keys with a name like "api_key", the user and password in a
-  URL, and the values of environment variables with such a name, wherever they occur.
+  Secrets are the user and password in a URL, the values of keys with a name like
+  "api_key", and the values of environment variables with such a name. The latter are
+  removed wherever they occur.
   """
   secrets = [v for k, v in os.environ.items() if SECRET.search(k)]
   secrets = sorted((v for v in secrets if len(v) >= _MIN_SECRET), key=len, reverse=True)

@@ -1,7 +1,9 @@
-"""Adds views to one shard of rows: query, clean, filter, retry, fall back.
+"""Adds views to one shard of rows.
 
-The result depends only on the rows and on the engine's answers. It is the same in the
-main process, in a worker process and in Ray.
+It asks for candidates, cleans and filters them, asks again for rows that lack views,
+and gives the fallback to rows that end up without any. The result depends only on the
+rows and on the engine's answers. It is the same in the main process, in a worker
+process and in Ray.
 """
 
 import itertools
@@ -55,10 +57,10 @@ def augment_shard(
     table: rows of SCHEMA; all columns but `views` are returned unchanged.
     query: has the interface of `Engine.make`.
     origin: stored with the new views.
-    encoder_filters: filters by the reason for which they drop a view.
+    encoder_filters: a dict; its keys are reasons for dropping views.
     vocabulary: words for the fallback "words".
-    on_progress: called with the number of new answers, and the number of additional
-      answers that a retry needs.
+    on_progress: called as `on_progress(answers, more)`, with the number of new answers
+      and the number of additional answers that a retry needs.
   """
   columns = (table[name].to_pylist() for name in Source._fields)
   sources = [Source(*row) for row in zip(*columns, strict=True)]
@@ -164,7 +166,7 @@ def _fallback_views(
   views = []
   for number in range(settings.views):
     rng = seeded.generator(settings.seed, source.text, number)
-    # The response draws first; another order would give other views.
+    # The response is changed first; in the other order, the draws would differ.
     response = source.response and word_noise.perturb(source.response, rng, vocabulary)
     views.append(Candidate(word_noise.perturb(source.text, rng, vocabulary), response))
   return views

@@ -1,4 +1,4 @@
-"""Adds views of one kind to a dataset folder, which it replaces by a new version."""
+"""Adds views of one kind to a dataset folder by replacing it with a new version."""
 
 import contextlib
 import time
@@ -32,23 +32,23 @@ def run(
     run(configs.augment.eda.get_config().to_dict(), "data/pyrit")
 
   Args:
-    config: the keys of `Settings`; all other keys are keywords of the engine.
+    config: has the keys of `Settings`; its other keys are keywords of the engine.
     data: the folder.
     stop: becomes true when the user wants to stop.
     runner: "local" or "ray".
 
   Returns:
-    The report, which is also in `data`/augment/<kind>.json.
+    The report; `run` also writes it to `data`/augment/<kind>.json.
 
   Raises:
-    UserError: a mistake in the config or the folder, or the engine can't continue.
+    UserError: the config or the folder is invalid, or the engine can't continue.
     Stopped: `stop` became true; the folder is unchanged.
   """
   stop = StopSignals() if stop is None else stop
   if not data:
     raise UserError("no data: give --data=FOLDER, a dataset folder")
   settings, keywords = parse_config(config)
-  folder = Path(data).expanduser().resolve()  # a link keeps pointing to the folder
+  folder = Path(data).expanduser().resolve()  # replaces the folder, not a link to it
   if not storage.was_swap_interrupted(folder):
     storage.check_dataset_folder(folder, settings.splits)
   if settings.language:
@@ -98,7 +98,7 @@ def run(
         "origin": origin,
         "config": dict(config),
         "counts": report.sort_counts(counts),
-        # With Ray, the engines that make views run in workers.
+        # With Ray, engines in the workers make the views; their usage isn't collected.
         "usage": {} if runner == "ray" else dict(engine.usage()),
         "seconds": time.monotonic() - began,
         "origins": origins,
@@ -110,7 +110,7 @@ def run(
 
 
 def _vocabulary(files: Sequence[Path]) -> word_noise.Vocabulary:
-  """Counts the words of evenly spaced rows, the same for any division into shards."""
+  """Counts the words of evenly spaced rows, which don't depend on the shards' size."""
   total = sum(pq.read_metadata(file).num_rows for file in files)
   every = max(1, total // word_noise.MAX_COUNTED_TEXTS)
   texts, row = [], 0

@@ -28,7 +28,7 @@ from ssljax.runtime.signals import StopSignals
 
 
 class Task(NamedTuple):
-  """Everything a worker process needs to make the same views as any other."""
+  """Everything a worker process needs to make the same views as every other worker."""
 
   settings: Settings
   keywords: Mapping[str, Any]  # of the engine
@@ -54,7 +54,7 @@ class Augmenter:
   def __init__(
     self, task: Task, engine: Engine | None = None, stop: StopSignals | None = None
   ):
-    """Loads the filters, and by default also the engine of the task."""
+    """Loads the filters; makes the task's engine if `engine` is None."""
     if engine is None:
       engine = engines.make(task.settings.engine, task.keywords, task.shared)
     self._query = CachedEngine(engine, Cache() if engine.stored else None, stop)
@@ -69,7 +69,7 @@ class Augmenter:
     )
 
   def augment(self, table: pa.Table, **on_progress: Callable) -> ShardResult:
-    """Calls `augment_shard`, whose `on_progress` is optional; also counts answers."""
+    """Calls `augment_shard`, with `on_progress` optional, and also counts answers."""
     result = self._augment(table, **on_progress)
     counts = result.counts + self._query.counts
     self._query.counts.clear()
@@ -79,7 +79,7 @@ class Augmenter:
 def write_results(
   job: Job, augment: Callable[[Path], Generator[ShardResult, None, None]]
 ) -> Counter[str]:
-  """Writes the results of `augment(file)` for each file, and returns their counts."""
+  """Writes the results of `augment(file)` for each file; returns the total counts."""
   counts: Counter[str] = Counter()
   with pq.ParquetWriter(job.dropped, DROPPED, compression="zstd") as dropped:
     for source, target in job.files:
@@ -89,7 +89,7 @@ def write_results(
       ):
         for result in results:
           counts.update(result.counts)
-          if result.dropped.num_rows:  # Parquet would store an empty row group
+          if result.dropped.num_rows:  # an empty table would become an empty row group
             dropped.write_table(result.dropped)
           file.write_table(result.table, row_group_size=job.task.settings.shard)
   return counts

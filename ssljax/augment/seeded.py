@@ -1,6 +1,7 @@
 """Draws random numbers that depend only on a seed and a text.
 
-The row, the shard and the worker have no influence, so every run makes the same view.
+They don't depend on the row, the shard or the worker, so every run makes the same
+views.
 """
 
 import hashlib

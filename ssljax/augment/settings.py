@@ -1,4 +1,4 @@
-"""The config keys that all engines share: type, range, default, meaning and checks."""
+"""Defines and checks the config keys that all engines share."""
 
 import re
 from collections.abc import Mapping
@@ -12,31 +12,42 @@ from ssljax.options import Amount, Count, Natural, Share
 
 
 class Settings(NamedTuple):
-  """Every key that all engines share, with its default."""
+  """The config keys that all engines share, with their defaults."""
 
-  engine: Annotated[str, "module of ssljax/augment/engines"] = ""
+  engine: Annotated[str, "name of a module in ssljax/augment/engines"] = ""
   kind: Annotated[str, "name of the views, for --config.strong"] = ""
   views: Annotated[Count, "views per text"] = 1
   splits: Annotated[tuple[str, ...], "splits whose texts get views"] = ("train",)
   seed: Annotated[Natural, "seed of all random draws"] = 0
   attempts: Annotated[Count, "attempts before a text gets the fallback"] = 3
   fallback: Annotated[
-    Literal["self", "words", "none"], "the view of a text for which no attempt passed"
+    Literal["self", "words", "none"], "view of a text whose candidates were all dropped"
   ] = "self"
-  replace: Annotated[bool, "replace views of this kind; False: add to them"] = True
-  limit: Annotated[Natural, "only the first texts, to try an engine; 0: all"] = 0
+  replace: Annotated[
+    bool, "True replaces older views of this kind; False keeps them"
+  ] = True
+  limit: Annotated[Natural, "number of texts that get views, for a trial; 0: all"] = 0
 
-  # Filters; 0 or an empty string turns one off. Lengths are in characters.
-  least_ratio: Annotated[Amount, "least length relative to the text"] = 0.3
-  most_ratio: Annotated[Amount, "greatest length relative to the text"] = 3.0
-  most_alike: Annotated[Share, "greatest share of common characters"] = 0.98
-  least_similarity: Annotated[Share, "least cosine of mean-pooled embeddings"] = 0.0
-  similarity_encoder: Annotated[str, "the encoder of these embeddings"] = (
+  # Filters; 0 or an empty string turns a filter off. Lengths are in characters.
+  least_ratio: Annotated[Amount, "least length of a view relative to its text"] = 0.3
+  most_ratio: Annotated[Amount, "greatest length of a view relative to its text"] = 3.0
+  most_alike: Annotated[
+    Share, "views that share this much of the characters with their text are dropped"
+  ] = 0.98
+  least_similarity: Annotated[
+    Share, "least cosine of the mean-pooled embeddings of a view and its text"
+  ] = 0.0
+  similarity_encoder: Annotated[str, "encoder for least_similarity"] = (
     "sentence-transformers/all-MiniLM-L6-v2"
   )
-  language: Annotated[str, "language of the view: same, or a code such as en"] = ""
+  language: Annotated[
+    str, "language that views must have: a code such as en, or same (as the text)"
+  ] = ""
   keep_questions: Annotated[bool, "a question must stay a question"] = False
-  label_check: Annotated[str, "workdir of a run that must give the same label"] = ""
+  label_check: Annotated[
+    str,
+    "workdir of a run; its model must predict the same class for a view and its text",
+  ] = ""
 
   # Run
   shard: Annotated[Count, "rows that are read, augmented and written together"] = 4096
@@ -55,7 +66,7 @@ def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
   missing = [key for key in KEYS if key not in config]
   if missing:
     raise UserError(
-      f"the config lacks {', '.join(missing)}; start it from "
+      f"the config lacks {', '.join(missing)}; to write a config, start from "
       "ssljax.configs.augment.base.get_config(ENGINE)"
     )
   settings = Settings(**{key: config[key] for key in KEYS})

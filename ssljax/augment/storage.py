@@ -1,8 +1,8 @@
-"""Writes a new version of a dataset folder, and swaps it with the old one at once.
+"""Writes a new version of a dataset folder, then swaps it with the old version.
 
-`runtime.atomic` isn't enough here: the folder exists, keeps most of its files, and may
-change while the new version is written. The old version stays untouched until `swap`.
-After a kill at any moment, one of the two versions is complete.
+`runtime.atomic` isn't enough here: the folder already exists, keeps most of its files,
+and may change while the new version is written. The old version stays untouched until
+`swap`. Even if the process is killed, one of the two versions is complete.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from ssljax.runtime.atomic import flush
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # constants of Linux
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-# Inode, size and modification time by relative path. They show that a file changed.
+# Inode, size and modification time by relative path. They show if a file has changed.
 Stats = dict[Path, tuple[int, ...]]
 
 
@@ -44,13 +44,13 @@ def check_dataset_folder(
     "use --data=NEW"
   )
   if not folder.is_dir():
-    raise UserError(f"--data={folder}: no such folder; name a dataset folder")
+    raise UserError(f"--data={folder}: no such folder; give a dataset folder")
   result = {}
   for split in splits:
     if (folder / split).is_symlink():
       raise UserError(
         f"--data={folder}: {split} is a link to another folder, which this command "
-        "would modify; replace the link by a copy"
+        "would modify; replace the link with a copy"
       )
     # Training would read all of these files as rows of the split.
     paths = {
@@ -86,7 +86,7 @@ def locked(folder: Path) -> Iterator[None]:
   if Path.cwd().is_relative_to(folder):
     raise UserError(
       f"--data={folder}: the current directory is inside this folder, which will be "
-      "replaced; change to its parent (cd ..) and name the folder"
+      "replaced; change to its parent (cd ..) and give the folder's name as --data"
     )
   for path in (folder.parent, folder, *folder.glob("*/")):
     if path.exists() and not os.access(path, os.W_OK):
@@ -99,16 +99,16 @@ def locked(folder: Path) -> Iterator[None]:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise UserError(
-        f"--data={folder}: another run is adding views to it; wait until it has ended"
+        f"--data={folder}: another run is adding views to it; wait until that run ends"
       ) from None
     if was_swap_interrupted(folder):
       os.rename(_beside(folder, "old"), folder)
-    # Delete what killed processes left. mkdtemp added eight characters to the prefix.
+    # Delete what killed processes left. mkdtemp adds eight characters to the prefix.
     leftover = re.compile(re.escape(_beside(folder, "new-").name) + "[a-z0-9_]{8}")
     for path in folder.parent.iterdir():
       if path == _beside(folder, "old") or leftover.fullmatch(path.name):
         shutil.rmtree(path, ignore_errors=True)
-    yield  # the lock ends with the block, or if the process is killed
+    yield  # when the block ends or the process is killed, the lock is released
 
 
 def was_swap_interrupted(folder: Path) -> bool:
@@ -122,10 +122,11 @@ def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[
 
   At first the new folder holds all files of `folder` except those that the block
   writes. The block must not write to other files, because they are hard links. If
-  another process meanwhile adds or changes other files in `folder`, they are kept.
+  another process adds or changes such files in `folder` meanwhile, they are kept.
 
   Args:
-    is_rewritten: tells by the relative path whether the block writes a file.
+    is_rewritten: takes the relative path of a file; returns whether the block writes
+      the file.
 
   Raises:
     UserError: `folder` can't be replaced (raised before the block begins), the disk is
@@ -138,7 +139,7 @@ def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[
       before = _link_files(folder, new, is_rewritten)
       _check_movable(folder, new)
       yield new
-      # This takes long, so it comes before the last look at `folder`.
+      # Flushing takes long, so it comes before the last comparison with `folder`.
       for path in _walk(new):
         if not path.is_symlink() and path.stat().st_nlink == 1:  # not a hard link
           flush(path)
@@ -168,7 +169,7 @@ def swap(new: Path, folder: Path) -> None:
   """Exchanges the names of two folders."""
   if not _exchange(new, folder):
     old = _beside(folder, "old")
-    os.rename(folder, old)  # `locked` undoes this after a kill before the next rename
+    os.rename(folder, old)  # after a kill here, `locked` undoes this
     os.rename(new, folder)
     os.rename(old, new)
   flush(folder.parent)
@@ -197,7 +198,7 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _check_movable(folder: Path, new: Path) -> None:
-  """Raises UserError for a mount point, and for a folder of a container image."""
+  """Raises UserError if `folder` is a mount point or belongs to a container image."""
   trial = new / "trial"
   (trial / "full").mkdir(parents=True)
   try:
@@ -222,7 +223,7 @@ def _check_unchanged(folder: Path, before: Stats, after: Stats) -> None:
 
 
 def _take_over(old: Path, folder: Path, is_rewritten: Callable[[Path], bool]) -> Stats:
-  """Moves files that appeared or changed in `old` just before the swap to `folder`.
+  """Moves to `folder` all files of `old` that appeared or changed just before the swap.
 
   Returns the stats of the rewritten files of `old`.
   """
@@ -244,19 +245,19 @@ def _is_folder(path: Path) -> bool:
 
 
 def _stats(path: Path) -> tuple[int, ...]:
-  """Returns the stats of a file, or of a link itself."""
+  """Returns the stats of a path; doesn't follow links."""
   status = path.lstat()
   return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-  """Yields all files and folders inside, each folder before its contents."""
+  """Yields all files and folders in `folder`; a folder comes before its contents."""
   for root, folders, names in os.walk(folder):
     yield from (Path(root, name) for name in (*folders, *names))
 
 
 def _link_files(folder: Path, new: Path, is_rewritten: Callable[[Path], bool]) -> Stats:
-  """Links the other files of `folder` into `new`, and unlinks files that are gone.
+  """Links files of `folder` into `new`, except rewritten ones; removes stale links.
 
   Returns the stats of the rewritten files of `folder`.
   """

@@ -1,8 +1,8 @@
 """Splits a text into words and gaps, and edits the words in place.
 
-The gaps (punctuation, white space and line breaks) stay as they are. Addresses, codes
-and text in scripts without spaces count as words, but aren't editable. The random edits
-of the strong view "words" are in data/batches/word_noise.py.
+The gaps (punctuation, white space and line breaks) are kept, except around deleted
+words. Addresses, codes and text in scripts without spaces are words that can't be
+edited. The random edits of the strong view "words" are in data/batches/word_noise.py.
 """
 
 import itertools
@@ -28,7 +28,7 @@ class Pieces(NamedTuple):
 
 
 def split(text: str) -> Pieces:
-  # Matching addresses takes half of the time, and few texts contain any.
+  # Matching addresses takes half of the time, but few texts contain any.
   may_have_address = "@" in text or "://" in text or "www." in text
   parts = (ADDRESS_OR_WORD if may_have_address else word_noise.WORD).split(text)
   return Pieces(parts[::2], parts[1::2])
@@ -56,7 +56,7 @@ def delete(pieces: Pieces, indices: list[int]) -> None:
 
 
 def insert(pieces: Pieces, index: int, word: str) -> None:
-  """Inserts a word in place, before the word at `index` or after the last word."""
+  """Inserts a word before the word at `index`, or after the last word."""
   pieces.gaps.insert(min(index + 1, len(pieces.words)), " ")
   pieces.words.insert(index, word)
 

@@ -1,4 +1,4 @@
-"""Engines of `python -m ssljax.augment`: one module or package each, found by name."""
+"""The engines of `python -m ssljax.augment`; each is a module or package here."""
 
 import importlib
 import pkgutil
@@ -11,12 +11,12 @@ from ssljax.errors import UserError
 
 
 def names() -> list[str]:
-  """Names of all engines."""
+  """Returns the names of all engines."""
   return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def describe(name: str) -> dict[str, options.Option]:
-  """The keywords of an engine with their types, ranges, defaults and meanings."""
+  """Returns an engine's keywords with their types, ranges, defaults and meanings."""
   return options.describe(_factory(name), required=True)
 
 
@@ -26,9 +26,9 @@ def make(
   """Creates an engine by its name.
 
   Args:
-    keywords: config keys of the engine, those that aren't in augment/settings.py.
-    shared: values from the pipeline (`seed`, `views`, `data`). An engine receives those
-      that its `make` has a parameter for.
+    keywords: the config keys that aren't in augment/settings.py.
+    shared: values from the pipeline (`seed`, `views`, `data`). An engine gets only
+      the values for which its `make` has a parameter.
 
   Raises:
     UserError: the engine or a keyword is unknown, a required keyword is missing, a

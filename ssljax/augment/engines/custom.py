@@ -1,4 +1,4 @@
-"""Creates views with a user's Python function, named `package.module:function`.
+"""Makes views with a user's Python function, given as `package.module:function`.
 
 The function takes a list of `Source` (id, text, response) and returns a list of views
 for each source. A view is a string (the new text), a pair (text, response) or a
@@ -22,15 +22,17 @@ from ssljax.options import Count
 def make(
   *,
   function: Annotated[str, "the function to call, as package.module:function"],
-  version: Annotated[str, "change it with the function, to ignore cached views"] = "",
-  stored: Annotated[bool, "cache views; False if the function is faster"] = True,
+  version: Annotated[
+    str, "change it when the function changes, so that cached views aren't used"
+  ] = "",
+  stored: Annotated[bool, "whether to cache views; False for fast functions"] = True,
   batch: Annotated[Count, "texts in one call; views are stored after each call"] = 64,
 ) -> Engine:
   """Creates the engine.
 
-  A function with a parameter `attempt` is called again with attempt 1, 2, … for texts
-  that lack views, any other only once. Unless `stored`, it may run in several
-  processes.
+  If the function has a parameter `attempt`, it is first called with 0, and then with 1,
+  2, … for texts that lack views. Otherwise it gets each text only once. If `stored` is
+  False, it may run in several processes.
 
   Raises:
     UserError: the function cannot be imported, or (later) it fails or doesn't return a
@@ -50,13 +52,13 @@ def make(
         results = list(call(texts, **keywords))
       except Exception as error:
         raise UserError(
-          f"{function} failed on {len(texts)} texts, the first with id {texts[0].id}:"
+          f"{function} failed on {len(texts)} texts (the first has id {texts[0].id}):"
           f" {_describe(error)}"
         ) from error
       if len(results) != len(texts):
         raise UserError(
-          f"{function} returned {len(results)} for {len(texts)} texts; return a list of"
-          " views for each text"
+          f"{function} returned a list of length {len(results)} for {len(texts)}"
+          " texts; return a list of views for each text"
         )
       for i, views in zip(rows, results, strict=True):
         if isinstance(views, str) or not isinstance(views, Sequence):

@@ -13,10 +13,10 @@ EncoderFilter = Callable[[Sequence[tuple[Source, Candidate]]], np.ndarray]
 
 
 def load_filters(settings: Settings) -> dict[str, EncoderFilter]:
-  """Loads the filters that `settings` turn on; JAX is imported only for them.
+  """Loads the filters that `settings` turn on; imports JAX only if there are any.
 
   Returns:
-    The filters by the reason for which they drop a view.
+    A dict of filters; its keys are the reasons for which they drop views.
 
   Raises:
     UserError: `label_check` isn't a run with a checkpoint.

@@ -1,7 +1,7 @@
-"""Filters views whose embedding is too far from the embedding of the text.
+"""Drops views whose embedding is too far from the embedding of their text.
 
-Texts are packed and scored as in evaluation. There are a few row lengths, and each is
-compiled once, whatever the number of shards.
+Texts are packed and scored as in evaluation. There are only a few row lengths. Each
+is compiled once, however many shards there are.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,8 @@ class Similarity:
     """Loads the encoder `name`, which can be any name that `load_encoder` accepts.
 
     Args:
-      least: minimum cosine similarity of each changed part (text or response).
+      least: minimum cosine similarity of a changed part (text or response) to its
+        source.
     """
     folder = resolve(name)
     encoder, params = load_encoder(str(folder))

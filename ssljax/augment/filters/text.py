@@ -1,8 +1,8 @@
-"""Filters candidate views by their text: refusals, preambles, length, language, ….
+"""Drops views whose text is a refusal, too short, in another language, and so on.
 
-`clean` removes what an LLM adds around its answer. `drop_reason` then names the first
-fault of the view, in the order of REASONS. A view isn't dropped for a fault that its
-source has as well: a paraphrase of "I can't help with that" may be a refusal.
+`clean` removes what an LLM adds around its answer. `drop_reason` then returns the
+fault of the view that comes first in REASONS. A view isn't dropped for a fault that its
+source also has: a paraphrase of "I can't help with that" may be a refusal.
 """
 
 import functools
@@ -15,15 +15,15 @@ from ssljax.augment.settings import Settings
 from ssljax.errors import UserError
 
 MIN_LETTERS = 20  # the language of a shorter text can't be identified
-MIN_PROBABILITY = 0.9  # of an identified language
+MIN_PROBABILITY = 0.9  # below it, the language is uncertain
 QUESTION_MARKS = ("?", "？", "؟")
-SAME = "same"  # config.language: the language of the source
+SAME = "same"  # value of config.language: the source's language
 REASONS = (
   *("malformed", "empty", "refusal", "meta-talk", "identical", "near-identical"),
   *("too short", "too long", "no question", "other language"),
 )
 
-# Spaces are written \s, because a verbose pattern ignores literal ones.
+# Spaces are written \s, because a verbose pattern ignores literal spaces.
 _NEGATED = (
   r"(?:can(?:no|['’])?t|can\snot|won['’]?t|will\snot|(?:am|['’]m)\s(?:not\sable|unable)\sto"
   r"|(?:am|['’]m)\snot\s(?:comfortable|allowed|going|willing|permitted))"
@@ -33,8 +33,8 @@ _TASK = (
   r"|rewrite|rephrase|paraphrase|engage|do|discuss|produce|satisfy|complete|process"
   r"|respond|give|offer|share|participate|promote|encourage|continue)"
 )
-# Refusals in the words of an assistant. If a text is about the writer's own affairs, a
-# user wrote it.
+# Matches refusals in the words of an assistant. It doesn't match texts about the
+# writer's own affairs, because a user wrote them.
 _REFUSAL = re.compile(
   rf"""[\W_]*(?:no[,.!]\ |my\ |as\ an?\ \w+\ (?:ai|assistant)[,.]?\ )?(?:
     (?:(?:i['’]?m|i\ am)\ (?:so\ |very\ |really\ |deeply\ )?sorry|sorry|apologies
@@ -59,15 +59,15 @@ _REFUSAL = re.compile(
   re.IGNORECASE | re.VERBOSE,
 )
 # Most refusals contain one of these phrases; compliant texts rarely begin with one. A
-# response with such a phrase may be a refusal that _REFUSAL misses, so its views may
-# refuse.
+# response with such a phrase may be a refusal that _REFUSAL misses, so its views may be
+# refusals.
 _HESITATION = re.compile(
   rf"(?:\b{_NEGATED}\b|\b(?:sorry|apologi[sz]e|unable|not able|declin\w+|refus\w+"
   r"|against|inappropriate|unethical|illegal"
   r"|not (?:something|appropriate|ethical|okay|right)|should(?:n['’]t| not))\b)",
   re.IGNORECASE,
 )
-_BEGINNING = 300  # characters searched for _HESITATION
+_BEGINNING = 300  # only the first characters are searched for _HESITATION
 _WORK = (
   r"(?:paraphrase[ds]?|paraphrasing|rephrase[ds]?|rephrasing|rewrite|rewritten|rewriting"
   r"|rewording|reworded|revised|reformulat\w+|alternative)"
@@ -110,7 +110,7 @@ _QUOTES = {'"': '"', "“": "”", "«": "»", "‘": "’", "'": "'", "`": "`"}
 
 
 def drop_reason(source: Source, view: Candidate, settings: Settings) -> str:
-  """Returns why a view must be dropped, one of REASONS, or "" if it may stay.
+  """Returns the reason to drop a view (one of REASONS), or "" to keep it.
 
   Only the parts of a pair that differ from the source are checked.
   """
@@ -157,7 +157,7 @@ def _first_fault(source: str, view: str, is_response: bool, settings: Settings) 
 
 
 def changed_parts(source: Source, view: Candidate) -> list[tuple[str, str, bool]]:
-  """Lists (source, view, whether it is the response) of the parts that differ."""
+  """Lists the parts that differ, as (source, view, whether it is the response)."""
   parts = [(source.text, view.text, False)]
   if source.response is not None and view.response is not None:
     parts.append((source.response, view.response, True))
@@ -193,7 +193,7 @@ def strip_preamble(source: str, view: str) -> str:
 
 
 def fingerprint(text: str, response: str | None) -> tuple[str, str]:
-  """Returns a key that is equal for copies, ignoring case and white space."""
+  """Returns a key that is equal if texts differ only in case and white space."""
   return _normalized(text), _normalized(response or "")
 
 
@@ -215,8 +215,8 @@ def language_identifier(language: str):
   codes = {str(name) for name in identifier.nb_classes}
   if language not in codes | {SAME}:
     raise UserError(
-      f"--config.language={language!r}: use {SAME}, or a two-letter code such as en, "
-      f"one of {', '.join(sorted(codes))}"
+      f"--config.language={language!r}: use {SAME}, or one of the two-letter codes "
+      f"{', '.join(sorted(codes))}"
     )
   return identifier
 

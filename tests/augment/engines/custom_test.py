@@ -66,7 +66,7 @@ def test_a_function_may_return_any_number_of_strings_pairs_or_candidates():
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("fewer", "returned 1 for 5 texts"),
+    ("fewer", "returned a list of length 1 for 5 texts"),
     ("numbers", "returned 7 as a view"),
     ("nothing", "returned None for a text"),
     ("bare", "returned 'loaf 0' for a text"),
@@ -102,7 +102,7 @@ def test_errors_of_the_function_name_its_file_and_line(tmp_path, monkeypatch):
   (tmp_path / "bad_import.py").write_text("import no_such_thing\n")
   engine = engines.make("custom", {"function": "fails_here:f"})
   with pytest.raises(
-    UserError, match=r"id 0: ZeroDivisionError: .*fails_here.py, line 2"
+    UserError, match=r"id 0\): ZeroDivisionError: .*fails_here.py, line 2"
   ):
     list(engine.make(SOURCES, 0))
   with pytest.raises(UserError, match="SyntaxError"):

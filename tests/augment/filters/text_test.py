@@ -184,7 +184,7 @@ def test_views_in_another_language_are_dropped_if_configured():
   assert reason(GOOD, language="same") == ""
   assert reason("Backe es nicht!", "Bake 1 2 3 4", language="same") == ""
   assert reason(GERMAN, "12 :: 34 (56), 78 = 90, 11 / 12", language="same") == ""
-  with pytest.raises(UserError, match="two-letter code"):
+  with pytest.raises(UserError, match="two-letter codes"):
     text_filters.language_identifier("english")
 
 

@@ -1,4 +1,4 @@
-"""Obfuscates prompts the way attackers do to evade a filter.
+"""Obfuscates prompts as attackers do to evade filters.
 
 Only the prompt is obfuscated, since attackers don't write the response.
 """
@@ -16,7 +16,7 @@ from ssljax.options import Natural
 def make(
   *,
   forms: Annotated[
-    Sequence[str], "obfuscations; the views of a text cycle through them"
+    Sequence[str], "obfuscations, which the views of a text use in turn"
   ] = tuple(OBFUSCATIONS),
   seed: Annotated[Natural, "seed of all random draws"] = 0,
 ) -> Engine:

@@ -1,7 +1,7 @@
-"""Obfuscates texts against safety filters: leetspeak, homoglyphs, Base64, templates.
+"""Obfuscates texts to evade safety filters, for example with leetspeak or Base64.
 
 Each function takes (text, rng). Every obfuscation is reversible, because the attacked
-model has to be able to read the text. The share of changed characters is random.
+model must still understand the text. The share of changed characters is random.
 """
 
 import base64 as encoding
@@ -28,13 +28,13 @@ ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 
 
 def leet(text: str, rng: np.random.Generator) -> str:
-  """Replaces some or all letters by similar digits: b4k3."""
+  """Replaces some or all letters with similar digits: b4k3."""
   chosen = _choose([ord(char) in LEET for char in text], rng)
   return "".join(_replace(text, text.translate(LEET), chosen))
 
 
 def homoglyphs(text: str, rng: np.random.Generator) -> str:
-  """Replaces some or all letters by look-alikes of other scripts."""
+  """Replaces some or all letters with look-alikes from other scripts."""
   chosen = _choose([char in HOMOGLYPHS for char in text], rng)
   letters = _replace(text, [HOMOGLYPHS.get(char, char) for char in text], chosen)
   return "".join(choices[int(rng.random() * len(choices))] for choices in letters)
@@ -53,7 +53,7 @@ def spacing(text: str, rng: np.random.Generator) -> str:
   parts = LONG_WORD.split(text)
   words = parts[1::2]
   separator = " .-_"[int(rng.random() * 4)]
-  if separator == " ":  # wider gaps, so that the word boundaries aren't lost
+  if separator == " ":  # wider gaps keep the word boundaries visible
     parts[::2] = [gap.replace(" ", "   ") for gap in parts[::2]]
   chosen = _choose([True] * len(words), rng)
   parts[1::2] = _replace(words, [separator.join(word) for word in words], chosen)
@@ -67,7 +67,7 @@ def case(text: str, rng: np.random.Generator) -> str:
     upper = _choose([char.isalpha() for char in text], rng)
   else:
     upper = [kind == 1 or i % 2 == 1 for i in range(len(text))]
-  # Letters such as ß are kept: its capital is SS, which isn't reversible.
+  # A letter such as ß is kept: its capital is SS, which can't be reversed.
   return "".join(
     new if len(new := char.upper() if hit else char.lower()) == 1 else char
     for char, hit in zip(text, upper, strict=True)
@@ -111,10 +111,10 @@ def _fill_template(name: str, text: str, rng: np.random.Generator) -> str:
 
 
 def _choose(eligible: list[bool], rng: np.random.Generator) -> list[bool]:
-  """Chooses a random share, between a third and all, of the eligible items."""
+  """Chooses some eligible items at random: a share between a third and all of them."""
   share = 1 / 3 + 2 / 3 * rng.random()
   draws = np.where(eligible, rng.random(len(eligible)), 2.0)  # 2: never chosen
-  # The threshold is at least the smallest draw, so that something changes.
+  # The threshold is at least the smallest draw, so that at least one is chosen.
   return (draws <= max(share, draws.min(initial=1.0))).tolist()
 
 

@@ -1,1 +1,1 @@
-"""Back-translation by Apertium or MarianMT."""
+"""Back-translation with Apertium or MarianMT."""

@@ -1,7 +1,7 @@
 """Translates with Apertium, which is rule-based and needs no network or weights.
 
 Apertium is in Debian's packages `apertium` and `apertium-eng-spa` (or another language
-pair). Each batch starts a new process, which takes a quarter of a second.
+pair). Each batch starts a new process; the start takes a quarter of a second.
 """
 
 import os
@@ -22,8 +22,8 @@ CODES = {
   "en": "eng", "es": "spa", "ca": "cat", "gl": "glg", "eo": "epo", "fr": "fra",
   "pt": "por", "it": "ita", "de": "deu", "ro": "ron", "ru": "rus",
 }  # fmt: skip
-BATCH = 400  # sentences in one process
-# A process may take 30 s and 0.5 s for each sentence, which usually takes 0.005 s.
+BATCH = 400  # sentences that one process translates
+# A process may take 30 s plus 0.5 s per sentence. A sentence usually takes 0.005 s.
 TIMEOUT, SENTENCE_TIMEOUT = 30.0, 0.5
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 
@@ -37,7 +37,7 @@ def make_translator(language: str, pivots: Sequence[str]) -> translator.Translat
   if shutil.which(PROGRAM) is None:
     packages = [f"apertium-{_mode_name(language, pivot)}" for pivot in pivots]
     raise UserError(
-      "the program apertium is missing: `apt-get install -y apertium"
+      "the program apertium is missing: run `apt-get install -y apertium"
       f" {' '.join(packages)}`, or use --config.translator=marian"
     )
   listed = subprocess.run([PROGRAM, "-l"], capture_output=True, text=True, check=False)
@@ -50,8 +50,8 @@ def make_translator(language: str, pivots: Sequence[str]) -> translator.Translat
       if not names:
         raise UserError(
           f"config.pivots: the apertium pair {mode} is not installed (installed:"
-          f" {', '.join(installed) or 'none'}); `apt-get install -y apertium-{mode}` or"
-          f" remove {pivot}; `apt-cache search apertium` lists the pairs"
+          f" {', '.join(installed) or 'none'}); run `apt-get install -y"
+          f" apertium-{mode}` or remove {pivot}; see `apt-cache search apertium`"
         )
       modes[source, target] = names[0]
 
@@ -68,7 +68,7 @@ def make_translator(language: str, pivots: Sequence[str]) -> translator.Translat
 
 
 def _translate_batch(mode: str, texts: list[str]) -> list[str]:
-  """Translates in one process; bisects the batch if the output doesn't match it."""
+  """Translates in one process; if translations are missing, retries with each half."""
   timeout = TIMEOUT + SENTENCE_TIMEOUT * len(texts)
   process = subprocess.run(
     # `timeout` also kills the children. `-u` leaves unknown words unmarked.
@@ -89,7 +89,7 @@ def _translate_batch(mode: str, texts: list[str]) -> list[str]:
     )
   *translations, _ = process.stdout.split("\n\n")
   if len(translations) == len(texts) and all(map(str.strip, translations)):
-    # A word that Apertium drops leaves its spaces behind.
+    # When Apertium drops a word, the spaces around it stay.
     return [" ".join(translation.split()) for translation in translations]
   if len(texts) == 1:
     raise translator.TranslatorError(f"apertium {mode} gave no answer")

@@ -1,9 +1,9 @@
 """Translates texts into a pivot language and back (Sennrich et al. 2016).
 
 There are two translators: `apertium` is rule-based and easy to install on Debian;
-`marian` is neural. Each pivot language gives one view, of both text and response. The
-first pivot of a text is random, so that all pivots are used equally often even if there
-are more pivots than views.
+`marian` is neural. Each pivot language gives one view, in which the text and the
+response are back-translated. The first pivot of a text is random, so that all pivots
+are used equally often even if there are more pivots than views.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
 from ssljax.options import Count, Natural
 
-GROUP = 64  # texts in one call of the translator
+GROUP = 64  # texts that are translated in one call
 
 
 def make(
@@ -27,11 +27,11 @@ def make(
     Literal["apertium", "marian"], "rule-based or neural"
   ] = "apertium",
   pivots: Annotated[
-    Sequence[str], "ISO 639-1 codes of languages; at most one view each"
+    Sequence[str], "ISO 639-1 codes of the pivot languages; each gives at most one view"
   ] = ("es",),
   source: Annotated[str, "language of the texts"] = "en",
-  models: Annotated[str, "folder of marian's models; '': the Hub"] = "",
-  device: Annotated[str, "torch device of marian; '': a GPU if there is one"] = "",
+  models: Annotated[str, "folder of marian's models; '': use the Hub"] = "",
+  device: Annotated[str, "torch device for marian; '': a GPU if there is one"] = "",
   batch: Annotated[Count, "sentences that marian translates together"] = 32,
   seed: Annotated[Natural, "seed of all random draws"] = 0,
 ) -> Engine:
@@ -42,8 +42,8 @@ def make(
   """
   if not pivots or len(set(pivots)) < len(pivots) or source in pivots:
     raise UserError(
-      f"config.pivots={tuple(pivots)}: give one or more different languages other than"
-      f" {source}"
+      f"config.pivots={tuple(pivots)}: give at least one language other than"
+      f" {source}, and each only once"
     )
   if translator == "apertium":
     chosen = apertium.make_translator(source, pivots)
@@ -67,7 +67,7 @@ def make(
           yield i, [candidate]
 
   def asks(text: Source, number: int) -> dict[str, Any]:
-    if number >= len(pivots):  # no view: depends on the number of pivots only
+    if number >= len(pivots):  # no view; this depends only on len(pivots)
       return {"pivots": len(pivots), "number": number}
     pivot = pivot_of(text, number)
     models = [chosen.models[source, pivot], chosen.models[pivot, source]]

@@ -1,7 +1,7 @@
-"""Translates with MarianMT, neural models in torch, from a folder or the hub.
+"""Translates with MarianMT, whose neural models come from a folder or the Hub.
 
-The models are Helsinki-NLP's opus-mt (Tiedemann & Thottingal 2020). The reference used
-the pivots ru, de, fr and ro.
+The models are Helsinki-NLP's opus-mt (Tiedemann & Thottingal 2020). The reference
+implementation uses the pivots ru, de, fr and ro.
 """
 
 import functools
@@ -13,9 +13,9 @@ from ssljax.augment.engines.backtranslation.translator import Translator
 from ssljax.data.records.files import chunked
 from ssljax.errors import UserError
 
-# Romanian to English needs the model for all Romance languages.
+# For Romanian to English, there is only the model for all Romance languages.
 NAMES = {("ro", "en"): "opus-mt-roa-en"}
-MAX_TOKENS = 512  # in a sentence and in its translation, as in the reference
+MAX_TOKENS = 512  # of a sentence or its translation, as in the reference implementation
 
 
 def make_translator(
@@ -29,13 +29,13 @@ def make_translator(
 
   Args:
     models: folder with a subfolder for each model (`opus-mt-en-de`); "" loads the
-      models from the hub or its cache.
-    device: torch device; "" uses a GPU if there is one.
-    batch: sentences translated together.
+      models from the Hub or its cache.
+    device: the torch device; "" uses a GPU if there is one.
+    batch: number of sentences that are translated together.
 
   Raises:
     UserError: torch or a model's folder is missing, or (during a translation) a model
-      cannot be loaded or the memory doesn't suffice.
+      cannot be loaded or the memory is too small.
   """
   try:
     import torch
@@ -46,7 +46,7 @@ def make_translator(
       " --config.translator=apertium"
     ) from None
   root = Path(models).expanduser() if models else Path("Helsinki-NLP")
-  names = {}  # without `root`, so that the hub and a folder give equal cache keys
+  names = {}  # without `root`, so that cache keys are the same for the Hub and a folder
   for pair in (p for pivot in pivots for p in ((language, pivot), (pivot, language))):
     names[pair] = NAMES.get(pair, "opus-mt-{}-{}".format(*pair))
     if models and not (root / names[pair]).is_dir():
@@ -57,10 +57,10 @@ def make_translator(
   def load(name: str):
     path = str(root / name)
     try:
-      # The model is loaded first, since its error without a network is clearer.
+      # The model is loaded first: without a network, its error is the clearer one.
       model = MarianMTModel.from_pretrained(path, dtype=torch.float32)
       with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the advice to install sacremoses
+        warnings.simplefilter("ignore")  # hides advice to install sacremoses
         tokenizer = MarianTokenizer.from_pretrained(path)
     except (OSError, ValueError, TypeError) as error:
       raise UserError(

@@ -1,8 +1,8 @@
 """Splits a text into sentences and the gaps between them, for translators.
 
 Translators expect single sentences: they lose the line breaks of a longer text, and
-neural translators truncate it. Gaps are line breaks, list markers, fenced code and
-anything without letters.
+neural translators truncate it. Gaps contain line breaks, list markers, fenced code
+and anything without letters.
 """
 
 import functools
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ssljax.augment.word_edits import Pieces
 from ssljax.errors import UserError
 
-MAX_LENGTH = 400  # of a sentence in characters; longer ones are cut between words
+MAX_LENGTH = 400  # characters; longer sentences are cut between words
 LIST_MARKER = re.compile(r"\s*(?:(?:[-*+•>#]+|\(?(?:\d{1,3}|\w)[.)])\s+)*")
 FENCE = re.compile(r"\s*(?:```|~~~)")
 LETTER = re.compile(r"[^\W\d_]")
@@ -24,7 +24,7 @@ ABBREVIATIONS = (
 
 
 def split_sentences(text: str) -> Pieces:
-  """Returns the sentences (as `words`) and the gaps, which make up the text."""
+  """Returns the sentences (as `words`) and the gaps; joined, they equal the text."""
   tokenizer = _tokenizer()
   gaps, sentences, end = [], [], 0
   line_start, fenced = 0, False  # fenced code belongs to the gaps
@@ -44,12 +44,12 @@ def split_sentences(text: str) -> Pieces:
 
 
 def _cut(body: str, first: int, last: int) -> Iterator[tuple[int, int]]:
-  """Cuts a sentence at spaces; yields (start, end) of the parts."""
+  """Cuts a long sentence at spaces; yields (start, end) of each part."""
   while last - first > MAX_LENGTH:
     space = body.rfind(" ", first + 1, first + MAX_LENGTH + 1)
     if space >= 0:
       yield first, space
-    else:  # a word of this length is code, which isn't translated
+    else:  # a word this long is code, so it isn't translated
       space = body.find(" ", first, last)
       if space < 0:
         return

@@ -54,7 +54,8 @@ def make_candidates(
 ) -> list[Candidate]:
   """Returns a candidate for each source.
 
-  If the translator crashes, bisects the sources to find the text that crashes it.
+  If the translator crashes, tries each half of the sources, until only the text that
+  causes the crash has no view.
   """
   if not sources:
     return []

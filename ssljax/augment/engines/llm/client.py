@@ -1,8 +1,8 @@
 """Sends requests to a chat endpoint, with retries, budgets and usage counts.
 
-All sessions of a `Client` share its budgets, counts and consecutive failures. A session
-holds the connections of one event loop. The openai package sends the requests; its
-retries are off, so that every request is counted.
+All sessions of a `Client` share its budgets and counts. A session holds the connections
+of one event loop. The openai package sends the requests; its retries are off, so that
+every request is counted.
 """
 
 import asyncio
@@ -21,10 +21,11 @@ from ssljax.augment.engine import TOO_LONG, Candidate
 from ssljax.augment.engines.llm.completion import parse_completion, retry_after
 from ssljax.errors import RunError, UserError
 
-BACKOFF, MAX_BACKOFF = 1.0, 60.0  # maximum seconds before the first and later retries
+# Longest wait in seconds before the first retry, and before any later one.
+BACKOFF, MAX_BACKOFF = 1.0, 60.0
 MAX_WAIT = 300.0  # seconds; if the server asks for a longer pause, the request fails
-POLL = 0.1  # seconds after which a waiting request sees that the run stops
-FIRST_RETRIES = 2  # for a server that never answered; its address is probably wrong
+POLL = 0.1  # a waiting request checks this often (in seconds) whether the run stops
+FIRST_RETRIES = 2  # if the server has never answered; its address may be wrong
 SILENT = ("no connection", "timed out")
 NOT_CHAT = ("malformed answer", "no choices", "no content")
 STOPPED = "stopped"  # problem of a request that isn't sent because the run stops
@@ -38,7 +39,7 @@ class Limits(NamedTuple):
   timeout: float  # seconds from the request to the complete answer
   retries: int  # of one request
   failures: int  # consecutive failed requests that stop the run
-  budgets: dict[str, int]  # most requests ("request") and tokens; 0: unlimited
+  budgets: dict[str, int]  # of requests ("request") and tokens ("token"); 0: unlimited
   prices: tuple[float, float]  # of a million prompt and completion tokens
 
 
@@ -49,7 +50,7 @@ class Client:
     """Sends nothing yet.
 
     Args:
-      base_url: address of the endpoint, without credentials, since errors contain it.
+      base_url: address of the endpoint; without credentials, because errors contain it.
       key: API key; "" if the endpoint needs none.
       key_env: environment variable of the key, for error messages.
     """
@@ -65,11 +66,11 @@ class Client:
     self._last_error = ""  # message of the server's last error
 
   def stop(self) -> None:
-    """Sends nothing more but awaits requests in flight; signal handlers may call it."""
+    """Lets requests in flight finish but sends no more; signal handlers may call it."""
     self.stopped = True
 
   def usage(self) -> dict[str, float]:
-    """Returns counts; `full` is the share of the time when all slots were busy."""
+    """Returns counts; `full` is the share of the time in which all slots were busy."""
     price_in, price_out = self.limits.prices
     cost = self.prompt_tokens * price_in + self.completion_tokens * price_out
     return {
@@ -101,7 +102,7 @@ class Client:
 
     Raises:
       UserError: a budget is spent, the endpoint permanently refuses requests, or too
-        many consecutive requests failed. Nothing more is sent then.
+        many consecutive requests failed. After that, nothing more is sent.
     """
     try:
       for attempt in range(self.limits.retries + 1):
@@ -128,8 +129,8 @@ class Client:
       raise
 
   async def _send(self, connection: Any, body: dict) -> tuple[Candidate, float | None]:
-    """Returns an answer, and the seconds to wait before a retry or None for none."""
-    # Fields of the user that the package doesn't know must be in extra_body.
+    """Returns an answer, and the seconds to wait before a retry (None: no retry)."""
+    # The package may not know the user's fields, so they must be in extra_body.
     extra = {key: value for key, value in body.items() if value is not None}
     model, messages = extra.pop("model"), extra.pop("messages")
     self._update_seconds()
@@ -152,12 +153,12 @@ class Client:
     finally:
       self._update_seconds()
       self.in_flight -= 1
-    # Outside the except block, so that the server's error, which may contain the key,
-    # doesn't become the context of another error.
+    # This is outside the except block because the server's error, which may contain the
+    # key, must not become the context of another error.
     return self._handle_status(status_error)
 
   def _handle_status(self, error: Any) -> tuple[Candidate, float | None]:
-    """Returns what `_send` does, or raises if every request would fail like this."""
+    """Returns the same as `_send`, or raises if all other requests would fail alike."""
     status, code = error.status_code, f"{error.code or ''} {error.type or ''}"
     body = error.body if isinstance(error.body, dict) else {}
     message = " ".join(str(body.get("message") or "").split())
@@ -190,7 +191,7 @@ class Client:
         self._not_before = max(self._not_before, time.monotonic() + wait)
       problem = "rate limit" if status == 429 else f"error {status}"
       return Candidate(problem=problem, transient=True), wait
-    # Usually the server doesn't support a setting, sometimes it only rejects this text.
+    # Usually the server doesn't support a setting; sometimes it only rejects this text.
     return Candidate(problem=f"error {status}", transient=True), None
 
   def _count_failures(self, answer: Candidate, gave_up: bool) -> None:
@@ -205,12 +206,12 @@ class Client:
     if problem in SILENT:
       reason = f"doesn't answer ({problem}); start the server and {RERUN}"
     elif problem == "rate limit":
-      reason = f"limits the rate; lower config.concurrency, or wait, and {RERUN}"
+      reason = f"limits the rate; lower config.concurrency or wait, then {RERUN}"
     elif problem in NOT_CHAT:
       reason = f"is not a chat endpoint ({problem}); does config.base_url end in /v1?"
     else:
       reason = f"keeps failing ({problem}{self._last_error}); fix the server or the"
-      reason += f" setting in this message and {RERUN}"
+      reason += f" setting that this message names, and {RERUN}"
     count = self.failures
     raise RunError(f"{count} consecutive requests failed: {self.base_url} {reason}")
 

@@ -14,11 +14,12 @@ def parse_completion(content: bytes, request: dict) -> tuple[Candidate, int, int
   """Parses the body of a response.
 
   Args:
-    request: body of the request, for its `messages` and `max_tokens`.
+    request: body of the request; only its `messages` and `max_tokens` are used.
 
   Returns:
-    The answer, as the candidate's text, and the numbers of prompt and completion
-    tokens. If the server doesn't report them, three characters count as a token.
+    Three values: a candidate whose text is the answer, the number of prompt tokens, and
+    the number of completion tokens. If the server doesn't report these numbers, they
+    are estimated as one token per three characters.
   """
   try:
     completion = json.loads(content)
@@ -55,7 +56,7 @@ def _tokens(usage: Any, name: str, characters: int) -> int:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-  """Returns the seconds of a Retry-After header; 0 if it's missing or invalid."""
+  """Returns the seconds in a Retry-After header; 0 if it's missing or invalid."""
   value = headers.get("retry-after", "")
   with contextlib.suppress(ValueError):
     return max(0.0, float(value))

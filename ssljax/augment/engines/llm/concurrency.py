@@ -13,7 +13,7 @@ from typing import Any
 
 from ssljax.errors import UserError
 
-MAX_UNREAD = 4  # results per worker; workers wait while so many are unread
+MAX_UNREAD = 4  # results per worker; while this many are unread, workers wait
 
 
 def run_concurrently(
@@ -26,18 +26,18 @@ def run_concurrently(
 
   If `work` raises UserError, no new job starts, and the results of jobs in progress are
   yielded before the error is raised. Any other exception cancels the jobs in progress.
-  Closing the iterator cancels them as well, and waits until the session is closed and
-  the thread has ended.
+  Closing the iterator also cancels them, and waits until the session is closed and the
+  thread has ended.
 
   Args:
-    jobs: their number; they start in order, each as soon as a worker is free.
+    jobs: number of jobs; they start in order, each as soon as a worker is free.
     open_session: returns a context manager for the session, which all jobs share.
-    work: called as `work(session, i)` for job i; None if the job has no result.
+    work: called as `work(session, i)` for job i; returns None if the job has no result.
     concurrency: number of workers.
   """
   if not jobs:
     return
-  results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None: the end
+  results: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None is the end
   unread = asyncio.Semaphore(MAX_UNREAD * concurrency)
   remaining = iter(range(jobs))
   errors: list[BaseException] = []  # the first one is raised at the end

@@ -24,23 +24,26 @@ def make(
   base_url: Annotated[str, "address of the endpoint, which usually ends in /v1"],
   model: Annotated[str, "name of the model at the endpoint"],
   prompt: Annotated[
-    str | Sequence[str], "prompts for texts, in turn: names or paths that end in .md"
+    str | Sequence[str],
+    "prompts for texts, used in turn: names, or paths that end in .md",
   ] = ("paraphrase",),
   response_prompt: Annotated[
-    str | Sequence[str], "prompts for responses, in turn: names or paths"
+    str | Sequence[str], "prompts for responses, used in turn: names or paths"
   ] = ("response",),
   part: Annotated[
-    Literal["text", "response", "both"], "part of a pair to rewrite"
+    Literal["text", "response", "both"], "which part of a pair to rewrite"
   ] = "text",
   temperature: Annotated[
-    float | Sequence[float], "0 to 2; one for each attempt, then the last one"
+    float | Sequence[float], "0 to 2; one per attempt; further attempts use the last"
   ] = (0.7, 0.9, 1.1),
-  top_p: Annotated[float, Range(0.01, 1.0), "for nucleus sampling"] = 0.95,
+  top_p: Annotated[
+    float, Range(0.01, 1.0), "probability mass for nucleus sampling"
+  ] = 0.95,
   max_tokens: Annotated[
-    Natural, "tokens of an answer; 0: depends on the length of the text"
+    Natural, "most tokens of an answer; 0: derived from the length of the text"
   ] = 0,
   body: Annotated[
-    str, """JSON with more fields of a request; '{"seed": null}' removes one"""
+    str, """JSON with more fields for requests; '{"seed": null}' removes a field"""
   ] = "",
   key_env: Annotated[
     str, "environment variable of the API key; it may be unset"
@@ -49,18 +52,22 @@ def make(
   timeout: Annotated[float, Range(0.1), "seconds for one request"] = 120.0,
   retries: Annotated[Natural, "retries after a temporary failure of a request"] = 6,
   failures: Annotated[Count, "consecutive failed requests that stop the run"] = 10,
-  request_budget: Annotated[Natural, "requests in one run; 0: unlimited"] = 0,
-  token_budget: Annotated[Natural, "tokens in one run, in and out; 0: unlimited"] = 0,
-  price_in: Annotated[Amount, "per million prompt tokens, to report the cost"] = 0.0,
-  price_out: Annotated[Amount, "per million tokens of answers"] = 0.0,
+  request_budget: Annotated[Natural, "most requests in one run; 0: unlimited"] = 0,
+  token_budget: Annotated[
+    Natural, "most tokens (in and out) in one run; 0: unlimited"
+  ] = 0,
+  price_in: Annotated[
+    Amount, "price of a million prompt tokens, to report the cost"
+  ] = 0.0,
+  price_out: Annotated[Amount, "price of a million tokens of answers"] = 0.0,
   views: Annotated[Count, "views that each text needs; set by the pipeline"] = 1,
   seed: Annotated[Natural, "seed of all random draws"] = 0,
 ) -> Engine:
   """Creates the engine, which sends nothing until its `make` is iterated over.
 
-  The candidates of a text cycle through the prompts. Each round of `views` candidates
-  has the next temperature: the first round, the round that replaces dropped candidates,
-  and so on. When a budget is spent, requests in flight still finish.
+  The candidates of a text use the prompts in turn. The first `views` candidates have
+  the first temperature, the next `views` candidates have the second, and so on. When
+  a budget is spent, requests in flight still finish.
 
   Raises:
     UserError: the openai package is missing or a setting is invalid.
@@ -137,7 +144,7 @@ def make(
       result = await candidate(ask, sources[i], number)
       if result.problem == STOPPED:
         return None
-      # Problems of the text itself are reported for its first candidate only.
+      # Problems of the text itself are reported only for its first candidate.
       permanent = result.problem in (HAS_CONTROL_TOKENS, NO_RESPONSE)
       return i, [] if number and permanent else [result]
 

@@ -4,13 +4,13 @@ The first line of a prompt file describes the prompt. These sections follow:
   `## system`
   `## user`, with the slots `{open}` and `{close}` for the markers around data, `{text}`
     and, in a prompt for responses, `{response}`
-  any number of examples, `## text` (`## response`) and `## rewrite`, which become turns
-    of the conversation
+  any number of examples, which become turns of the conversation; an example consists of
+    `## text`, (in a prompt for responses) `## response`, and `## rewrite`
 
-Against prompt injection, markers contain a pseudo-random number that isn't in the text,
-so that no text can close its own markers. All slots are filled at once, so that a slot
-inside a text stays as it is. Only the last message depends on the text, so that servers
-can cache the other messages as a prefix.
+To prevent prompt injection, markers contain a pseudo-random number that isn't in the
+text, so that no text can close its own markers. All slots are filled at once, so that a
+slot inside a text stays as it is. Only the last message depends on the text, so that
+servers can cache the other messages as a prefix.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ MARKER = re.compile(r"</?data-\d+>")
 OUTER_MARKER = re.compile(rf"\A{MARKER.pattern}|{MARKER.pattern}\Z")
 
 # Tokens that common chat templates write between turns. Some servers, such as
-# llama.cpp, also parse these tokens inside a message, in spite of the markers.
+# llama.cpp, also parse these tokens inside a message, despite the markers.
 CONTROL_TOKENS = re.compile(
   r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<</?SYS>>|</s>|<(?:bos|eos)>|</?think>"
   r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\]"
@@ -47,7 +47,7 @@ class Prompt(NamedTuple):
 
   @property
   def pair(self) -> bool:
-    """Whether the prompt rewrites a response; the text is the context."""
+    """Whether the prompt rewrites responses; then the text is only context."""
     return "{response}" in self.user
 
 
@@ -152,15 +152,15 @@ def _marker_number(data: str, seed: int) -> str:
 def parse_rewrite(content: str, request: Request) -> str | None:
   """Extracts the rewrite from an answer; returns None if the rewrite contains markers.
 
-  It removes leading thoughts, a repetition of the prompt's last words, markers around
-  the rewrite (with any number) and surrounding whitespace. The filters have to drop
-  comments of the model.
+  This removes thoughts at the beginning, a repetition of the prompt's last words,
+  markers around the rewrite (with any number) and outer whitespace. Comments of the
+  model are left to the filters.
   """
   content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()
   if request.cue:
     words = r"\s+".join(map(re.escape, request.cue.split()))
     content = re.sub(rf"\A[\W_]*{words}[\s*_]*", "", content, flags=re.IGNORECASE)
-  # A rewrite may repeat the markers that its text contains.
+  # A rewrite may contain markers that are in the text itself.
   in_text = set(MARKER.findall(request.messages[-1]["content"]))
   in_text -= {f"<data-{request.number}>", f"</data-{request.number}>"}
   content = OUTER_MARKER.sub(lambda m: m[0] if m[0] in in_text else "", content).strip()

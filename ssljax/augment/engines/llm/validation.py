@@ -23,7 +23,7 @@ def check_url(base_url: str) -> None:
     secret = url.username or url.password or url.query or url.fragment
   except ValueError:
     valid = secret = False
-  if secret or not valid:  # the error doesn't repeat the address: it may be secret
+  if secret or not valid:  # the error doesn't show the address, which may be secret
     raise UserError(
       "config.base_url must be the address of an endpoint, such as"
       " http://127.0.0.1:8000/v1, and must not contain a key or password; put the key"
@@ -49,7 +49,7 @@ def read_key(variable: str) -> str:
 
   Raises:
     UserError: the name isn't valid, or the key can't be sent in a header. The message
-      contains neither an invalid name, which may be the key itself, nor the key.
+      doesn't contain the key, or an invalid name, which may be the key itself.
   """
   if not (variable.isascii() and variable.isidentifier()):
     raise UserError(
@@ -75,7 +75,7 @@ def read_prompts(key: str, names: str | Sequence[str]) -> list[Prompt]:
   if isinstance(names, str):
     names = [name.strip() for name in names.split(",") if name.strip()]
   if not names:
-    raise UserError(f"config.{key}: name at least one prompt")
+    raise UserError(f"config.{key}: give at least one prompt")
   prompts = [load_prompt(name) for name in names]
   for prompt in prompts:
     if prompt.pair != (key == "response_prompt"):
