@@ -196,7 +196,7 @@ class Rule(NamedTuple):
   # Returns further loss terms on the strong view, such as FreeMatch's fairness. Since
   # they may contain means over the batch, the method refuses gradient accumulation.
   extra: Callable[[State, Assignment, Outputs], dict[str, Term]] | None = None
-  # Returns a weight for each labelled text, f32 [B]; UDA's training signal annealing.
+  # Returns a weight for each labelled text, f32 [B], as in UDA's signal annealing.
   labelled_weight: Callable[[Evidence, Clock], Array] | None = None
 
 

@@ -13,10 +13,10 @@ only because of dropout.
 As in the authors' code, the target is hard and the labelled mean is exponential. Our
 unlabelled mean is exponential as well; the authors' code averages over 128 batches. The
 paper's equations have soft targets and means over a single batch (`momentum` 0). In a
-run of a few hundred steps, both means stay close to the means of the first batches,
-which are almost equal. So alignment has little effect. Unlike us, the paper trains on
-the labelled strong view as well, ramps up the unlabelled loss slowly, and uses a
-threshold of 0.9.
+run of a few hundred steps, both means stay close to their first values. These are
+almost equal, so alignment has little effect. Unlike us, the paper trains on the
+labelled strong view as well, ramps up the unlabelled loss slowly, and uses a threshold
+of 0.9.
 """
 
 from typing import Annotated, NamedTuple

@@ -1,9 +1,9 @@
 """CoMatch (Li et al. 2021, arXiv 2011.11183): labels and embeddings teach each other.
 
 f is the unit-length output of a projection head. p' is the weak prediction, aligned so
-that its mean over the last `window` batches is uniform. A queue holds f and p' of the
-newest unlabelled texts (weak view), and f and y of the newest labelled texts. Once the
-queue is full, the label q of each text is smoothed with its neighbours in the queue:
+that its mean over the last `window` batches is uniform. A queue holds f_k and p_k of
+the newest texts; p_k is p' for unlabelled texts and y for labelled texts. Once the
+queue is full, it smooths the label q of each text with the labels of its neighbours:
 
   q = smoothing p' + (1 - smoothing) sum_k a_k p_k,  a = softmax(f . f_k / T)
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q) + contrast * L_c

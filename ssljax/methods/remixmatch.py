@@ -17,11 +17,11 @@ task is left out, since it is for images. The paper also augments x strongly; we
 
 Two settings of published code for text don't suit a run of a few hundred steps. First,
 instead of the window it has an exponential mean with momentum 0.999. In so few steps,
-this mean stays close to the untrained model's mean. When the model has learned the
-class frequency, alignment would multiply its guesses by this frequency again. Second,
-the ramp is 1/64 of the run, which is over after about five steps. The model would learn
-the sharpened guesses of an untrained model at full weight, and never guess a rare
-class. We use MixMatch's ramp, 0.4.
+this mean stays close to the mean of the untrained model. Once the model has learned the
+class frequency, alignment multiplies its guesses by this frequency again. Second, the
+ramp is 1/64 of the run, so it ends after about five steps. The model then learns the
+sharpened guesses of an untrained model at full weight, and never guesses a rare class.
+We use MixMatch's ramp, 0.4.
 """
 
 from typing import Annotated, NamedTuple

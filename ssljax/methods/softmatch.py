@@ -2,12 +2,12 @@
 
   weight(q) = exp(-min(max q - mu, 0)^2 / (2 sigma^2 / deviations^2))
 
-This is a Gaussian truncated at its mean; lambda_max is 1. mu and sigma^2 are running
-averages: of the mean of max q over the batch, and of its unbiased variance. They start
-at 1/C and 1. Each step updates them before it uses them. For max q in the weight, q is
-first aligned, so that its running mean is uniform. The label is the argmax of the
-original q. In a run of a few hundred steps, all three running averages stay close to
-their initial values.
+This is a Gaussian truncated at its mean; lambda_max is 1. Each batch has a mean and an
+unbiased variance of max q; mu and sigma^2 are their running averages. They start at 1/C
+and 1. Each step updates them before it uses them. For max q in the weight, q is first
+aligned, so that its running mean is uniform. The label is the argmax of the original q.
+In a run of a few hundred steps, all three running averages stay close to their initial
+values.
 
   loss = CE(x) + scale * mean weight * CE(p(strong(u)), argmax q)
 

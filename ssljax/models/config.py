@@ -38,7 +38,7 @@ _Rate = Annotated[float, options.Range(0.0, 0.998)]  # 1 would drop everything
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """Architecture of an encoder. In config.json, only `labels` has another name."""
+  """Architecture of an encoder. Most fields have the same name in config.json."""
 
   model_type: Literal["bert", "deberta-v2"] = "bert"  # DeBERTa-v3 has "deberta-v2"
   vocab_size: Count = 30522

@@ -18,7 +18,7 @@ Array = jax.Array
 class Encoder(nn.Module):
   """Maps token ids to hidden states.
 
-  Parameters are float32. All paths below `layers` have a leading axis [layers]. Paths:
+  Parameters are float32. Arrays below `layers` have a leading axis [layers]. Paths:
   `embeddings/{word,position,type}/embedding`, `embeddings/{norm,project}`;
   `layers/attention/{query,key,value,position_key,position_query}`,
   `layers/{attention_out,attention_norm,up,down,norm}`; `relative/embedding`,

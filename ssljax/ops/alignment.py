@@ -1,8 +1,8 @@
 """Distribution alignment, the averages that it needs, and sharpening.
 
 Distribution alignment (Berthelot et al. 2020, ReMixMatch, arXiv 1911.09785, section
-3.1) multiplies the probability of each class by its target mean / its mean so far, and
-then normalises the prediction.
+3.1) multiplies the probability of each class by its target mean, divides it by its mean
+so far, and then normalises the prediction.
 """
 
 from typing import NamedTuple

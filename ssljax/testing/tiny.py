@@ -72,7 +72,8 @@ class TinyRun:
     self.optimizer = optax.sgd(0.05, momentum=0.9)
     init_heads = jax.jit(functools.partial(self.model.init, method="classify"))
     heads = init_heads(initial_key(), np.zeros((1, 16)))["params"]
-    # Initial logits are almost equal. Made 40 times larger, some pass thresholds.
+    # Initial logits are almost equal; with 40 times the weights, some texts pass
+    # thresholds.
     classifier = jax.tree.map(lambda a: a * 40, heads["classifier"])
     self.params = heads | {"encoder": initial_encoder(), "classifier": classifier}
     self.shapes = collections.defaultdict(set)  # of the batches of `run`, by devices

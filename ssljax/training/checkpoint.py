@@ -285,7 +285,7 @@ def _no_checkpoint(folder: str | Path) -> UserError:
 
 
 def _agree(problem: str | None) -> str | None:
-  """Returns this process's problem; if it has none, another process's, or None."""
+  """The problem of this process, or a note if only another process has a problem."""
   failed = multihost_utils.process_allgather(np.array(problem is not None)).any()
   return "damaged for another process" if failed and problem is None else problem
 

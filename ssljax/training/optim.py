@@ -101,7 +101,7 @@ def _factor(names: tuple[str, ...], ndim: int, layers: int, decay: float) -> np.
     group = np.array(1)  # DeBERTa-v2's convolution follows the first layer
   else:
     # The embeddings, including DeBERTa's relative position embeddings with their norm.
-    # (USB's patterns miss the relative ones, so they get the rate of the heads there.)
+    # (In USB, the relative ones get the rate of the heads: its patterns miss them.)
     group = np.array(0)
   return np.asarray(np.power(float(decay), max_id - group), np.float32)
 

@@ -30,7 +30,7 @@ class StepTimer:
     self._since: float | None = None  # when the devices could start that step
 
   def add(self, metrics: dict[str, jax.Array], counts: dict[str, float]) -> None:
-    """Adds a step that was just dispatched, after waiting for and timing the last one.
+    """Adds a step that was just dispatched; first waits for the previous one.
 
     Args:
       metrics: of the step, still on the devices.

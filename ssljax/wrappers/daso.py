@@ -7,8 +7,8 @@ The prototype of a class is the mean feature of its newest labelled texts. With
   v_c = (m_c / max m)^(1 / T_dist)
 
 the method computes its targets from (1 - v_k) p + v_k s instead of p (equations 3 to
-5). Here m is the running frequency of the predicted classes: the more often class k is
-predicted, the more weight the similarities s get. The strong view also learns s:
+5). Here m_c is the running frequency of predictions of class c. The more often class k
+is predicted, the more weight the similarities s get. The strong view learns s as well:
 
   loss = the method's loss
        + scale * mean CE(softmax(cos(feature of strong(u), prototypes) / T), s)

@@ -9,7 +9,7 @@ m covers only the previous steps, so it is known before the model runs. With tau
 the method is unchanged. The loss of labelled texts doesn't change. The method must have
 hard targets. If the target were the predicted distribution, the model would learn the
 shift again at each visit, until all classes are equally likely. (Published code
-averages m over the classes. A single number has no effect on the softmax.)
+averages m over the classes. The result is one number, which has no effect.)
 """
 
 from typing import Annotated, Any, NamedTuple

@@ -13,10 +13,10 @@ def refuse(needs: Needs, *kinds: str) -> None:
   * labelled_targets: DeFixMatch subtracts the unlabelled loss of the labelled texts.
     The wrapper would change the loss of unlabelled texts, but not the subtracted loss.
   * other_votes: the wrapper changes the targets, or the logits from which targets are
-    computed. AdaMatch compares its targets with predictions on labelled texts, which
-    the wrapper would not change. MixMatch also computes targets from another view, and
-    SequenceMatch does so in the pass that trains. The wrapper would not change these
-    targets, or would change them in the wrong direction.
+    computed. In AdaMatch and Dash, targets depend on predictions for labelled texts,
+    and the wrapper would not change these predictions. MixMatch also computes targets
+    from another view, and SequenceMatch does so in the pass that trains. The wrapper
+    would not change these targets, or would change them in the wrong direction.
   * soft_targets: the wrapper shifts the trained logits relative to the targets' logits.
     If the target is a predicted distribution, the strong view would learn it plus the
     shift, so predictions would move by the shift at each visit.
