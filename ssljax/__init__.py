@@ -5,8 +5,8 @@
   result = ssljax.train(config, "runs/first")
   result.classifier(["How do I bake bread?"])
 
-Importing this package imports neither JAX nor anything else that is slow: each name is
-loaded when it is first used.
+Importing this package imports neither JAX nor other slow packages: each name is loaded
+when it is first used.
 """
 
 import importlib
@@ -61,10 +61,11 @@ __all__ = sorted(_HOME)
 
 
 class _Package(types.ModuleType):
-  """Keeps `ssljax.train` the function when the module ssljax/train.py is imported.
+  """Ensures that `ssljax.train` is the function, even if ssljax/train.py is imported.
 
-  Importing a module sets it as an attribute of its package. The modules stay available
-  by `from ssljax.train import run` and `importlib.import_module("ssljax.train")`.
+  Importing a module normally sets it as an attribute of its package. The modules remain
+  available through `from ssljax.train import run` and
+  `importlib.import_module("ssljax.train")`.
   """
 
   def __setattr__(self, name: str, value: Any) -> None:

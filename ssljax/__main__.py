@@ -1,8 +1,8 @@
-"""The console script `ssljax`: one sub-command for each program.
+"""The console script `ssljax`, with a sub-command for each program.
 
   ssljax train --config=fixmatch --config.data=FOLDER
 
-is `python -m ssljax.main --config=fixmatch --config.data=FOLDER`.
+does the same as `python -m ssljax.main --config=fixmatch --config.data=FOLDER`.
 """
 
 import os
@@ -19,7 +19,7 @@ COMMANDS = {
   "train": ("ssljax.main", "trains a classifier"),
   "evaluate": ("ssljax.evaluate", "scores a trained classifier on labelled texts"),
   "report": ("ssljax.report", "writes the report of a run, or compares runs"),
-  "export": ("ssljax.export", "writes a folder that transformers loads"),
+  "export": ("ssljax.export", "writes a folder that other libraries load"),
   "predict": ("ssljax.predict", "scores a file of texts"),
   "convert": ("ssljax.models.convert", "converts pickled weights to safetensors"),
 }
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"error: no command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
     sys.exit(MISTAKE)
   del sys.argv[1]
-  sys.path.append(os.getcwd())  # as with python -m, for modules of the user
+  sys.path.append(os.getcwd())  # as python -m does, to find the user's modules
   module = COMMANDS[name][0]
   runpy.run_module(
     f"{module}.__main__" if module == "ssljax.augment" else module,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
   from ssljax.inference.classifier import SafetyClassifier
 
 
-_DEFAULT_WORKDIRS: set[Path] = set()  # of this process
+_DEFAULT_WORKDIRS: set[Path] = set()  # chosen by this process
 _LOCK = threading.Lock()
 
 
@@ -33,16 +33,17 @@ def load_config(source: str | Path, **changes: Any) -> ml_collections.ConfigDict
   (100, 0.95)
 
   Args:
-    source: name of a config of the package, or path of a file; behind a colon its
-      argument, as in "fixmatch:response" or "fixmatch:prompt+abc".
-    **changes: new values by key; for `method` and `wrapper` a dict of keywords. A
-      `name` in it chooses another method, which starts from its own defaults.
+    source: name of one of the package's configs, or path of a config file. An argument
+      may follow a colon, as in "fixmatch:response" or "fixmatch:prompt+abc".
+    **changes: new values by key. For `method` and `wrapper`, the value is a dict of
+      keywords; a `name` in it chooses another method, with that method's defaults.
 
   Returns:
     The config, locked: setting a key that doesn't exist raises an AttributeError.
 
   Raises:
-    UserError: no such file or key, a file that fails, or a value of another type.
+    UserError: the file or a key doesn't exist, the file raises an error, or a value has
+      the wrong type.
   """
   config = config_files.load(*config_files.find(str(source)))
   for key in MODULES:
@@ -54,7 +55,7 @@ def load_config(source: str | Path, **changes: Any) -> ml_collections.ConfigDict
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-  """What a finished run has measured, and its classifier.
+  """The metrics and the classifier of a finished run.
 
   Attributes:
     workdir: the folder of the run; docs/runs.md lists its files.
@@ -66,7 +67,7 @@ class TrainingResult:
 
   @property
   def thresholds(self) -> dict[str, Any]:
-    """The thresholds that validation chose, by name, with their metrics on test."""
+    """The thresholds chosen on validation, by name, with their metrics on test."""
     return self.metrics["thresholds"]
 
   @functools.cached_property
@@ -83,9 +84,9 @@ def train(
 ) -> TrainingResult:
   """Trains a classifier, as `python -m ssljax.main` does.
 
-  A workdir that holds the same run is continued; a finished run is returned at once.
-  SIGINT and SIGTERM save a checkpoint before they interrupt, if this is the main
-  thread; signal handlers are restored at the end.
+  If the workdir holds the same run, the run is continued; if it is already finished,
+  its result is returned at once. In the main thread, SIGINT and SIGTERM save a
+  checkpoint before they interrupt. Signal handlers are restored at the end.
 
   >>> import ssljax
   >>> config = ssljax.load_config(
@@ -101,12 +102,12 @@ def train(
   (1,)
 
   Args:
-    config: from `load_config`, or what `load_config` takes.
+    config: a config from `load_config`, or a name or path for `load_config`.
     workdir: folder of the run; by default a new one, runs/NAME-TIME.
 
   Raises:
-    UserError: a mistake in config or data; one line that says how to fix it.
-    RunError: a loss that is not finite.
+    UserError: the config or the data has a mistake; the message says how to fix it.
+    RunError: the loss or an update is not finite.
     KeyboardInterrupt: a signal stopped the run; calling `train` again continues it.
   """
   if isinstance(config, str | Path):
@@ -129,7 +130,7 @@ def train(
 
 
 def _new_workdir(name: str) -> Path:
-  """A new folder for each call, also for two calls within a second."""
+  """A new folder for each call, even for two calls within a second."""
   with _LOCK:
     while (folder := new_workdir(name)) in _DEFAULT_WORKDIRS or folder.exists():
       time.sleep(0.1)  # the name changes with the next second

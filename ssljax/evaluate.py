@@ -3,8 +3,9 @@
   python -m ssljax.evaluate --workdir=DIR                  # the run's own test texts
   python -m ssljax.evaluate --workdir=DIR --data=FILE --slices=language,turn
 
-The run has chosen the temperature and the thresholds on its validation texts. Writes
-`metrics.json`, `predictions.parquet` and `report.html` to the output folder.
+The command uses the temperature and the thresholds that the run chose on its validation
+texts. It writes `metrics.json`, `predictions.parquet` and `report.html` to the output
+folder.
 """
 
 import json
@@ -56,22 +57,22 @@ def evaluate(
     data: a labelled file, or a dataset folder whose test split is scored; by default
       the run's own test texts.
     output: folder to write to; by default `WORKDIR/evaluations/<name of the data>`.
-    slices: columns of `data` to report error rates for, in addition to category,
-      source and length.
+    slices: columns of `data`. Error rates are reported for each of their values, as
+      they are for category, source and length.
 
   Returns:
-    The content of `metrics.json`; `["test"]["f1"]` is the F1.
+    The content of `metrics.json`; `metrics["test"]["f1"]` is the F1 score.
 
   Raises:
-    UserError: the run or the data cannot be read, the run doesn't know a label of the
-      data, or the output folder holds something else.
+    UserError: the run or the data cannot be read, the data has a label that the run
+      doesn't have, or the output folder holds something else.
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
   columns: dict[str, list] = {name: [] for name in slices}
   if data is None:
     if slices:
-      raise UserError("--slices are columns of a file: set --data to that file")
+      raise UserError("--slices names columns of a file: set --data to that file")
     name, source = "test", f"test of {config['data']}"
     rows = _own_test_texts(config, workdir)
   else:
@@ -105,7 +106,7 @@ def evaluate(
       for i in evaluation.most_confident_errors(texts.logits, texts.label)
     ],
   }
-  # metrics.json first: if the command is killed, it says what the folder belongs to.
+  # metrics.json comes first: even after a kill, it says what the folder belongs to.
   write_json(output / "metrics.json", metrics)
   write_predictions(output / PREDICTIONS, rows, texts.logits, rule.temperature)
   if (workdir / "result.json").exists():

@@ -2,11 +2,12 @@
 
   python -m ssljax.export --workdir=DIR --output=FOLDER
 
-A run with head="hf" becomes a folder for AutoModelForSequenceClassification of
-`transformers`. A run with head="mlp" becomes a folder for `sentence-transformers` (mean
-pooling, dense, GELU, dense), whose output is the logits. Several voters are merged into
-one head without approximation. The folder contains no code.
-`ssljax.SafetyClassifier.load(FOLDER)` reads either folder.
+A run with head="hf" becomes a folder for `transformers`, which loads it as an
+AutoModelForSequenceClassification. A run with head="mlp" becomes a folder for
+`sentence-transformers` (mean pooling, dense, GELU, dense); the embeddings are the
+logits. If the head has several voters, they are merged into one head without
+approximation. The folder contains no code. `ssljax.SafetyClassifier.load(FOLDER)` reads
+both kinds of folders.
 """
 
 import json
@@ -34,8 +35,8 @@ from ssljax.runtime.atomic import atomic_folder
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
-TOLERANCE = 1e-4  # largest difference between the logits of the run and of the export
-COMPARED = 32  # the first validation texts, and as many of the longest ones
+TOLERANCE = 1e-4  # largest allowed difference between the run's and the export's logits
+COMPARED = 32  # this many first validation texts, and this many of the longest
 MODULES = ("Transformer", "Pooling", "Dense", "Dense")  # of sentence-transformers
 POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
 
@@ -115,21 +116,22 @@ def write_weights(
   max_length: int,
   predicts: str = "classifier",
 ) -> int:
-  """Writes encoder and head in the format for `head`, and returns the head's voters.
+  """Writes the encoder and the head; returns the number of voters in the head.
 
   Args:
-    params: parameters of a `Classifier`; voters are a leading axis of its dense layers.
-    head: "hf" or "mlp".
-    labels: class names; later outputs of the head (virtual classes) are dropped.
-    max_length: tokens after which a text is cut.
-    predicts: the head that the method predicts with, see `Needs.predicts`.
+    params: parameters of a `Classifier`. If it has voters, its dense layers have a
+      leading axis for them.
+    head: "hf" or "mlp", which determines the format.
+    labels: class names. Further outputs of the head (virtual classes) are dropped.
+    max_length: maximum number of tokens of a text.
+    predicts: the head that the method predicts with; see `Needs.predicts`.
   """
   params, classes = jax.tree.map(np.asarray, params), len(labels)
-  linear = params.get(f"beside_{predicts}")  # an extra head; None for the classifier
+  linear = params.get(f"beside_{predicts}")  # an extra head, or None
   if head == "hf":
     dense = linear or params["classifier"]
     kernel, bias = (dense[name].astype(np.float64) for name in ("kernel", "bias"))
-    if kernel.ndim == 3:  # linear voters, which their mean replaces exactly
+    if kernel.ndim == 3:  # linear voters: their mean is equivalent
       kernel, bias = kernel.mean(0), bias.mean(0)
     weights = {name: params[name] for name in ("encoder", "pooler")}
     weights["classifier"] = {"kernel": kernel[:, :classes], "bias": bias[:classes]}
@@ -141,9 +143,9 @@ def write_weights(
 
 
 def _split_linear_head(linear: Mapping[str, Any]) -> dict[str, Any]:
-  """Writes a linear head as the mean of two voters with a GELU between dense layers.
+  """Expresses a linear head as two voters, each with a GELU between dense layers.
 
-  This is exact, since x = gelu(x) - gelu(-x).
+  The mean of the voters is exact, since x = gelu(x) - gelu(-x).
   """
   kernel, bias = linear["kernel"], linear["bias"]
   eye = np.eye(len(kernel), dtype=np.float32)
@@ -159,7 +161,7 @@ def _split_linear_head(linear: Mapping[str, Any]) -> dict[str, Any]:
 def _write_dense(
   params: Mapping[str, Any], classes: int, max_length: int, folder: Path
 ) -> int:
-  """Writes the modules of sentence-transformers after the encoder; returns voters."""
+  """Writes the modules that follow the encoder; returns the number of voters."""
   (kernel, bias), (last, last_bias) = (
     (params[name]["kernel"], params[name]["bias"]) for name in ("dense", "classifier")
   )
@@ -203,7 +205,7 @@ def _write_dense(
 
 
 def _check_logits(run: runs.Run, folder: Path) -> None:
-  """Compares the logits of run and folder on some validation texts, in float32."""
+  """Compares the run's and the folder's logits on validation texts, in float32."""
   predictions = run.predictions("validation")
   texts = list(zip(predictions.text, predictions.response, strict=True))
   by_length = sorted(texts, key=lambda t: len(t[0]) + len(t[1] or ""))

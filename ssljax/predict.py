@@ -4,21 +4,21 @@
     --threshold=fpr_1%
 
 `--model` is a run, or a folder of `python -m ssljax.export`. The input is a JSONL,
-`.jsonl.gz` or Parquet file, the output a JSONL or Parquet file. `-` is standard input
-or output, as JSONL.
+`.jsonl.gz` or Parquet file, the output a JSONL or Parquet file. `-` means standard
+input or output, in JSONL.
 
 The rows are written unchanged, with three more columns: `score`, `flagged` and
-`label_name`. Input columns of these names are written as `input_score` and so on.
-Parquet columns keep their types in Parquet output. The summary counts rows whose text
-is null, empty or only white space; they get nulls.
+`label_name`. Input columns with these names are renamed to `input_score` and so on.
+Parquet columns keep their types in Parquet output. If a row's text is null, empty or
+only white space, the new columns are null; the summary gives the number of such rows.
 
 The whole file is checked before anything is scored. It is read in chunks, so it may be
 larger than memory. After a kill, the same command continues from the last finished
-chunk. If the input or the model has changed, it starts again. If the threshold has
-changed, it reports an error, since the finished scores are still valid. Standard input
-is copied to a temporary file in the folder of the output first. From standard input to
-standard output, each chunk is written as soon as it is scored, and nothing is checked
-first.
+chunk. If the input or the model has changed, it starts again. If only the threshold has
+changed, it reports an error and keeps the finished scores, which are still valid.
+Standard input is first copied to a temporary file in the output's folder. But from
+standard input to standard output, nothing is checked first: each chunk is written as
+soon as it is scored.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ from ssljax.inference.rows.resume import OutputParts, parts_folder
 from ssljax.runtime.progress import Progress
 
 CHUNK_SIZE = 8192  # rows that are read, scored and written together
-STREAM_CHUNK_SIZE = 64  # the same between pipes, where rows may come slowly
+STREAM_CHUNK_SIZE = 64  # the same for pipes, where rows may arrive slowly
 FORMATS = (".jsonl", ".parquet")
 
 
@@ -89,8 +89,8 @@ def predict(
     A summary, such as "50 rows scored, 3 flagged at 0.5".
 
   Raises:
-    UserError: `check_input` reports an error, the model can't be read, the threshold is
-      invalid or differs from that of an unfinished earlier call, or the output can't be
+    UserError: `check_input` raises one, the model can't be read, the threshold is
+      invalid, an unfinished earlier call had another threshold, or the output can't be
       written.
   """
   # All mistakes in the input are reported before the model is loaded.
@@ -104,12 +104,12 @@ def predict(
     _score_to_stdout(reader, scorer)
   if not reader.renamed:
     return scorer.summary()
-  renamed = ", ".join(f"{name} is {columns.RENAMED[name]}" for name in reader.renamed)
-  return f"{scorer.summary()}; the input's own {renamed}"
+  renamed = ", ".join(f"{name} to {columns.RENAMED[name]}" for name in reader.renamed)
+  return f"{scorer.summary()}; renamed input columns: {renamed}"
 
 
 def check_input(source: str, target: str) -> tuple[RowReader, Path | None, list[Any]]:
-  """Checks the whole input, and that the output can be written.
+  """Checks the whole input, and whether the output can be written.
 
   From standard input to standard output, nothing is read yet.
 
@@ -118,9 +118,9 @@ def check_input(source: str, target: str) -> tuple[RowReader, Path | None, list[
     input.
 
   Raises:
-    UserError: the input doesn't exist, has an unsupported format, or has a row that
-      can't be read or that the output can't hold; the output exists already, has an
-      unsupported format, or can't be written.
+    UserError: the input doesn't exist or has an unsupported format; a row can't be
+      read, or the output can't hold it; the output exists already, has an unsupported
+      format, or can't be written.
   """
   path = None if source == "-" else Path(source).expanduser()
   if path and files.check_format(path) not in FORMATS:
@@ -214,7 +214,7 @@ def _check_output(target: str) -> Path:
 def _write_errors(
   target: Path | str, hint: str = "name another file"
 ) -> Iterator[None]:
-  """Turns errors of writing into a UserError."""
+  """Turns write errors into a UserError."""
   try:
     yield
   except BrokenPipeError:
@@ -239,7 +239,7 @@ def _score_to_stdout(reader: RowReader, scorer: Scorer) -> None:
 def _score_in_parts(
   reader: RowReader, target: Path, fingerprint: list[Any], scorer: Scorer
 ) -> None:
-  """Scores a file into a hidden folder, from which the next call continues."""
+  """Scores a file in parts. If a call is interrupted, the next one continues."""
   identity = {"input": fingerprint, "model": scorer.classifier.identity}
   with _write_errors(target, f"finished rows are kept in {parts_folder(target)}"):
     parts = OutputParts(target, identity, scorer.threshold)

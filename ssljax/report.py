@@ -5,7 +5,7 @@
   python -m ssljax.report SWEEP                   # all finished runs below SWEEP
 
 The command reads the files of the runs and loads no model. It leaves out unfinished
-runs, and lists them on the page and on stderr.
+runs, but lists them on the page and on stderr.
 """
 
 import sys
@@ -49,7 +49,7 @@ def report(
   default = finished[0].workdir / "report.html" if single else COMPARISON
   output = Path(output or default).expanduser()
   try:
-    html.check_report_path(output)  # before minutes of work
+    html.check_report_path(output)  # fails before minutes of work
     if single:
       page = run_page.render_run(finished[0])
     else:

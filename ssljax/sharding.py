@@ -40,7 +40,7 @@ def make_devices(
     devices: by default, all devices of all processes.
 
   Raises:
-    UserError: fsdp does not divide the number of devices, or parallel is "pmap".
+    UserError: fsdp does not divide the number of devices, or is above 1 with "pmap".
   """
   devices = np.array(jax.devices() if devices is None else devices)
   if len(devices) % fsdp:
@@ -82,7 +82,7 @@ def map_batch(texts: Callable, rest: Callable, batch: Batch) -> Batch:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-  """Moves host arrays to devices; every process has the same arrays."""
+  """Moves host arrays to devices; every process must pass the same arrays."""
 
   def put_leaf(leaf, sharding):
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -101,7 +101,7 @@ def put_batch(
   Args:
     batch: NumPy arrays; the texts are the shards of this process.
     hidden: i32 [U], true labels of the unlabelled texts.
-    micro: the texts have a leading axis of micro-batches.
+    micro: whether the texts have a leading axis of micro-batches.
   """
   axes = P(None, ("data", "fsdp")) if micro else P(("data", "fsdp"))
   split = NamedSharding(devices.mesh, axes)
@@ -112,7 +112,7 @@ def put_batch(
 
 
 def put_texts(texts: Texts, devices: Devices) -> Texts:
-  """Splits texts over all devices; every process has all the texts."""
+  """Splits texts over all devices; every process must pass all texts."""
   split = NamedSharding(devices.mesh, P(("data", "fsdp")))
   return jax.tree.map(lambda array: _from_callback(array, split), texts)
 
@@ -124,11 +124,11 @@ def _from_callback(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
 def compile_train_step(
   step: Callable, devices: Devices, shardings: Any, micro: bool = False
 ) -> Callable:
-  """Compiles the step over the devices; its state is donated (updated in place).
+  """Compiles the step for the devices. The state is donated (updated in place).
 
   Under jit, the shardings determine the communication. Under pmap, each device gets its
-  own shard of the texts and a copy of everything else; the step gathers outputs and
-  averages gradients explicitly over the axis "data".
+  own shard of the texts and a copy of everything else. The step itself then gathers
+  outputs and averages gradients over the axis "data".
   """
   if devices.parallel == "jit":
     out = (shardings, devices.replicated)
@@ -151,7 +151,7 @@ def compile_train_step(
   )
 
   def replicated(leaf):
-    # pmap returns arrays on its own mesh, for which the next call would compile again.
+    # pmap returns arrays on its own mesh, and the next call would compile for it again.
     copies = [shard.data for shard in leaf.addressable_shards]
     sharding = devices.replicated
     return jax.make_array_from_single_device_arrays(leaf.shape, sharding, copies)

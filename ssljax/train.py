@@ -31,26 +31,27 @@ from ssljax.training import workdir as folder
 from ssljax.training.assemble import TrainingJob, assemble
 from ssljax.training.timing import StepTimer
 
-CHECKPOINT_SECONDS = 60.0  # of work that a kill may cost, if checkpoint_every is 0
-IDLE = "no pseudo-label counted at any step (mask_rate 0); see steps and threshold"
+CHECKPOINT_SECONDS = 60.0  # a kill may cost this much work if checkpoint_every is 0
+IDLE = "no step used any pseudo-label (mask_rate 0); check steps and threshold"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
 def run(config: dict[str, Any], workdir: Path) -> int:
   """Trains a classifier and writes the results to `workdir`.
 
-  If `workdir` holds the same run, it is continued, bit for bit.
+  If `workdir` holds the same run, the run is continued with bit-identical results.
 
   Args:
     config: all keys of `config.Keys`.
-    workdir: docs/runs.md lists what a run writes there.
+    workdir: folder of the run; docs/runs.md lists its files.
 
   Returns:
-    The exit code: 0 finished; 143 or 130 saved after SIGTERM or SIGINT.
+    The exit code: 0 if the run is finished; 143 or 130 if SIGTERM or SIGINT stopped it
+    and its state was saved.
 
   Raises:
-    UserError: a mistake in config or data, before anything is written.
-    RunError: a loss that is not finite.
+    UserError: the config or the data has a mistake; nothing is written.
+    RunError: the loss or an update is not finite.
   """
   leader = jax.process_index() == 0
 
@@ -68,7 +69,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   folder.claim(workdir, {**config, "data": resolve_data(config["data"])})
   result = None if config["dry_run"] else folder.read_result(workdir)
   if result:
-    note(f"{workdir} holds this run, finished: {folder.summary(result)}")
+    note(f"{workdir} already holds this run, finished: {folder.summary(result)}")
     if leader and not (workdir / "report.html").exists():
       _write_report(workdir, note)
     return 0
@@ -87,7 +88,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   multihost_utils.sync_global_devices("started")
   note(f"workdir {workdir}")
 
-  # The state: from the newest good checkpoint, otherwise the pretrained one.
+  # Restore the newest intact checkpoint, or start from the pretrained encoder.
   checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", clean=True)
   restored = checkpoints.restore(job.state)
   note(*checkpoints.notes)
@@ -120,7 +121,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   def report() -> None:
     values = timer.fetch()
     line = timer.line()
-    writer.write(t, "train", line)  # also if the loss is not finite
+    writer.write(t, "train", line)  # even if the loss is not finite
     _require_finite(values, checkpoints, workdir)
     # After a resume, `values` begins with steps of the earlier process.
     progress.update(min(len(values), t - start), {"loss": line["loss"]})
@@ -128,7 +129,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   # The loop. Each step is dispatched before the previous one has finished.
   t = start
   batches = job.batches.iterate(start, steps["steps"], job.devices.mine)
-  # A signal after the last step doesn't stop the run: it writes the results.
+  # A signal after the last step doesn't stop the run: results are still written.
   with _stop_signals() as stop:
     while t < steps["steps"] and not stopped:
       batch, hidden = next(batches)
@@ -166,7 +167,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
         else:
           stale, value = stale + 1, None
         stopped = bool(config["patience"]) and stale >= config["patience"]
-        if stopped and timer.values:  # the last step always has a line
+        if stopped and timer.values:  # so that the last step always has a line
           report()
         timer.resume()
 
@@ -187,7 +188,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
         note(f"stopped by a signal at step {t} and saved; run the command to continue")
         return exit_code
 
-    # Choose a checkpoint by validation, evaluate it on test.
+    # Choose a checkpoint on validation, and evaluate it on test.
     progress.close()
     checkpoints.wait()
     hashes = {
@@ -243,7 +244,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
 
 
 def _stop_signals() -> StopSignals:
-  """SIGINT and SIGTERM stop the loop after the current step.
+  """Makes SIGINT and SIGTERM stop the loop after the current step.
 
   With several processes, JAX handles SIGTERM and lets all processes agree on a step;
   SIGINT is passed on as SIGTERM.
@@ -269,20 +270,20 @@ def _require_finite(
 ) -> None:
   """Raises RunError at the first step whose loss or update is not finite."""
   for values in steps:
-    # A step's loss belongs to the parameters before its update: check both.
+    # A step computes its loss before it updates the parameters: check both.
     if not all(math.isfinite(values[n]) for n in ("loss", "update_norm")):
       checkpoints.wait()
       good = checkpoints.latest_step()
       kept = "no checkpoint yet" if good is None else f"checkpoint of step {good} kept"
       raise RunError(
-        f"the loss is {values['loss']} at step {values['step']:.0f} and its update "
-        f"{values['update_norm']} ({kept} in {workdir}); lower "
-        "--config.learning_rate or set --config.clip=1, in another --workdir"
+        f"the loss is {values['loss']} at step {values['step']:.0f}, and the norm of "
+        f"the update is {values['update_norm']} ({kept} in {workdir}); lower "
+        "--config.learning_rate or set --config.clip=1, and use another --workdir"
       )
 
 
 def _score(job: TrainingJob, state: step.TrainState, data: EvalSet) -> np.ndarray:
-  """Logits of a set, from the averaged parameters if there are any."""
+  """The logits of a set, computed with averaged parameters if there are any."""
   params = state.params if state.ema is None else state.ema
   lengths = score.choose_row_lengths(job.batches.choice.row_lengths[-1])
   return score.score(job.eval_step, params, data.tokens, lengths, job.devices)

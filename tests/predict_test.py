@@ -163,7 +163,7 @@ def test_input_columns_with_the_names_of_added_ones_are_renamed(
     source = write_file(tmp_path / source, rows)
   summary = predict.predict(classifier, source, str(tmp_path / target))
   assert summary.endswith(
-    "; the input's own score is input_score, label_name is input_label_name"
+    "; renamed input columns: score to input_score, label_name to input_label_name"
   )
   for row in read_rows(tmp_path / target):
     assert list(row) == ["input_score", "text", "input_label_name", *ADDED]

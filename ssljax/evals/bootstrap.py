@@ -19,9 +19,10 @@ BLOCK = 1 << 20  # counts held in memory at a time
 def draw_resamples(
   n: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> Iterator[np.ndarray]:
-  """Yields blocks [r, n] of counts, f64: `resamples` rows in total, each with sum n.
+  """Yields blocks of counts, f64 [r, n], with `resamples` rows in total.
 
-  The same arguments give the same resamples, so that comparisons can be paired.
+  Each row sums to n. The same arguments give the same resamples, so that comparisons
+  can be paired.
   """
   rng = np.random.default_rng(seed)
   rows = max(1, BLOCK // max(1, n))
@@ -33,10 +34,10 @@ def draw_resamples(
 
 
 def percentile_interval(values: np.ndarray) -> list[float] | None:
-  """[low, high] around the middle 95% of `values` [R].
+  """The interval [low, high] of the middle 95% of `values` [R].
 
-  NaN marks resamples that don't define the metric, because they contain only one class.
-  They are ignored. If more than 5% are NaN, the result is None.
+  A value is NaN if its resample contains only one class and therefore doesn't define
+  the metric. NaNs are ignored; if more than 5% of the values are NaN, returns None.
   """
   if np.isnan(values).mean() > 0.05:
     return None
@@ -53,9 +54,9 @@ def ratio(
 
 
 class RankingMetrics:
-  """AUROC and average precision of one score, for any counts.
+  """Computes AUROC and average precision of one score on any resamples.
 
-  Sorts the score once. As in scikit-learn, texts with equal scores form one step.
+  Sorts the texts only once. As in scikit-learn, texts with equal scores form one step.
   """
 
   def __init__(self, score: np.ndarray, positive: np.ndarray):
@@ -66,7 +67,7 @@ class RankingMetrics:
     self._steps = np.flatnonzero(new_score)
 
   def __call__(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(AUROC [R], average precision [R]) for counts [R, n]; NaN without a class."""
+    """AUROC and average precision, [R] each, for counts [R, n]; NaN if undefined."""
     drawn = counts[:, self._order]
     true = np.add.reduceat(drawn * self._positive, self._steps, axis=1)
     false = np.add.reduceat(drawn * ~self._positive, self._steps, axis=1)

@@ -1,9 +1,9 @@
 """Fits the temperature and computes calibration errors.
 
-A calibrated score of 0.8 means that 8 of 10 such texts are harmful. Temperature scaling
-(Guo et al. 2017, arXiv 1706.04599) divides the logits by one number, fitted on
-validation by maximum likelihood. It changes neither predicted classes nor rankings.
-Expected calibration error (ECE): Naeini et al. 2015, with bins of equal width.
+If scores are calibrated, 8 of 10 texts with a score of 0.8 are harmful. Temperature
+scaling (Guo et al. 2017, arXiv 1706.04599) divides the logits by one number, fitted on
+validation by maximum likelihood. It changes neither predicted classes nor rankings. The
+expected calibration error (ECE) follows Naeini et al. 2015, with bins of equal width.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from scipy import optimize, special
 from ssljax.evals.classification import HARMFUL, ONE_CLASS, score_of, softmax
 
 BINS = 15
-LOWEST, HIGHEST = 0.05, 20.0  # more extreme values need more than a few hundred texts
+LOWEST, HIGHEST = 0.05, 20.0  # a few hundred texts can't support more extreme values
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str | None]:
@@ -36,22 +36,22 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> tuple[float, str |
     scaled = exact / np.exp(log_temperature)
     return float((special.logsumexp(scaled, axis=1) - scaled[rows, label]).mean())
 
-  # The loss is convex in 1 / temperature, so it has one minimum in its logarithm too.
+  # The loss is convex in 1 / temperature, so it has one minimum in log temperature.
   bounds = (np.log(LOWEST), np.log(HIGHEST))
   best = optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
   temperature = float(np.exp(best.x))
   for bound in (LOWEST, HIGHEST):
     if np.isclose(temperature, bound, rtol=1e-3):
       return 1.0, (
-        "the temperature could not be fitted: validation has almost no errors, or "
-        f"almost only errors, and the best value would lie beyond {bound}; scores are "
+        "the temperature could not be fitted: validation has almost no errors or "
+        f"almost only errors, so the best value would lie beyond {bound}; scores are "
         "not calibrated"
       )
   return temperature, None
 
 
 def outcomes(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
-  """What a calibrated score is the probability of, bool [n].
+  """The outcomes that calibrated scores predict, bool [n].
 
   With two classes: whether the text is harmful. With more: whether the prediction is
   correct.
@@ -64,8 +64,9 @@ def calibration_errors(
 ) -> dict[str, float]:
   """Expected calibration error, Brier score and log loss at a temperature.
 
-  The Brier score (Brier 1950) is defined as in scikit-learn: with two classes, the mean
-  squared error of the probability of harm; with more, the sum over the classes.
+  The Brier score (Brier 1950) is defined as in scikit-learn. With two classes, it is
+  the mean squared error of the probability of harm. With more, the squared errors of a
+  text are summed over the classes.
 
   Returns:
     `ece`, `brier` and `nll`.
@@ -98,9 +99,9 @@ def reliability_bins(
   """Computes the bins of a reliability diagram.
 
   Returns:
-    `low`, `high`, `count`, `score` (mean) and `share` (of positive outcomes) of each
-    bin. A bin has the texts with a score in (low, high], and the first bin also those
-    with score 0. In an empty bin, `score` and `share` are None.
+    For each bin: `low`, `high`, `count`, the mean `score`, and the `share` of positive
+    outcomes. A bin contains the texts with a score in (low, high]; the first bin also
+    contains texts with score 0. In an empty bin, `score` and `share` are None.
   """
   probability = softmax(logits, temperature)
   score = score_of(probability)

@@ -29,10 +29,10 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def score_of(probability: np.ndarray) -> np.ndarray:
-  """The score of n texts, f64 [n], from the probabilities of the classes [n, C].
+  """The scores of n texts, f64 [n], from their class probabilities, f64 [n, C].
 
-  The score is the probability of the harmful class, or with more than two classes the
-  probability of the predicted class.
+  With two classes, the score is the probability of the harmful class. With more, it is
+  the probability of the predicted class.
   """
   two_classes = probability.shape[1] == 2
   return probability[:, HARMFUL] if two_classes else probability.max(1)
@@ -44,9 +44,9 @@ def classification_metrics(
   """The metrics of n texts by name, in the order of METRICS.
 
   With two classes, precision, recall, F1, AUROC and AUPRC refer to the harmful class.
-  With more, they are unweighted means over the classes that occur in `label` (for AUROC
-  and AUPRC, of each class against the rest). `balanced_accuracy` and `macro_f1` are
-  always such means. In a mean, a class that was never predicted has a precision of 0.
+  With more, they are unweighted means over the classes that occur in `label`; AUROC and
+  AUPRC rank each class against the rest. `balanced_accuracy` and `macro_f1` are always
+  such means. In a mean, a class that was never predicted has a precision of 0.
   An undefined metric is None; `undefined_reasons` says why.
 
     >>> logits = np.array([[2, 0], [0, 1], [3, 0]], np.float32)
@@ -79,7 +79,7 @@ def classification_metrics(
 
 
 def undefined_reasons(logits: np.ndarray, label: np.ndarray) -> dict[str, str]:
-  """The reasons why metrics of `classification_metrics` are None, by metric."""
+  """Maps each metric that `classification_metrics` cannot define to the reason."""
   means = ("balanced_accuracy", "macro_f1", "auroc", "auprc")
   rates = ("precision", "recall", "f1")
   two_classes = logits.shape[-1] == 2
@@ -103,7 +103,8 @@ def resampled_metrics(
   Args:
     logits: f32 [n, C].
     label: i64 [n].
-    blocks: counts [r, n], R rows in total; see `bootstrap.draw_resamples`.
+    blocks: arrays of counts [r, n] with R rows in total, as `bootstrap.draw_resamples`
+      yields them.
   """
   classes = logits.shape[-1]
   probability = softmax(logits)
@@ -127,7 +128,8 @@ def resampled_metrics(
 def confusion_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
   """The metrics of `classification_metrics` except AUROC and AUPRC, f64 [R] each.
 
-  An undefined metric is NaN. The rows of `confusion` [R, C, C] are labels.
+  An undefined metric is NaN. In `confusion` [R, C, C], axis 1 is the label and axis 2
+  is the prediction.
   """
   correct = np.diagonal(confusion, axis1=1, axis2=2)
   labelled, predicted = confusion.sum(2), confusion.sum(1)

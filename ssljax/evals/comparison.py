@@ -1,7 +1,7 @@
 """Compares methods on one dataset by paired bootstrap over its test texts.
 
 All runs are evaluated on the same resamples of the test texts, so texts that are hard
-for both methods don't widen the interval of the difference between them.
+for both methods don't widen the interval of the difference between the methods.
 """
 
 import itertools
@@ -30,10 +30,10 @@ class Difference(NamedTuple):
 
 
 def paired_differences(groups: Sequence[Group], metric: str = "f1") -> list[Difference]:
-  """Compares each group with each group before it; all share a dataset.
+  """Compares each group with all earlier groups; all groups share a dataset.
 
-  Seeds are treated as fixed and texts as sampled: each resample gives the metric of
-  every run, and the means over the seeds of two groups are compared.
+  Seeds are treated as fixed, texts as sampled. The metric of every run is computed on
+  each resample; then the groups' means over seeds are compared.
 
   Raises:
     DifferentTexts: the runs were not tested on the same texts.
@@ -48,7 +48,7 @@ def paired_differences(groups: Sequence[Group], metric: str = "f1") -> list[Diff
     if interval:
       defined = gap[~np.isnan(gap)]
       opposite = min(np.mean(defined <= 0), np.mean(defined >= 0))
-      # At least one resample: n resamples cannot show a p-value below 2 / n.
+      # n resamples can't show a p-value below 2 / n, so 2 / n is the minimum.
       p_value = float(min(1.0, 2 * max(opposite, 1 / len(defined))))
     names = groups[a].name, groups[b].name
     differences.append(Difference(*names, float(value), interval, p_value))
@@ -56,7 +56,7 @@ def paired_differences(groups: Sequence[Group], metric: str = "f1") -> list[Diff
 
 
 def resampled_means(groups: Sequence[Group], metric: str) -> np.ndarray:
-  """The mean over the seeds of each group on the same resamples, f64 [groups, R]."""
+  """Each group's mean over seeds on each resample, f64 [groups, R]."""
   first, means = None, []
   for group in groups:
     values = []

@@ -15,7 +15,7 @@ from ssljax.evals.classification import HARMFUL, softmax
 from ssljax.evals.wilson import proportion
 
 TWO_CLASSES_ONLY = "thresholds exist only for two classes"
-TOO_FEW_RESAMPLES = "more than 5% of the bootstrap resamples do not define it"
+TOO_FEW_RESAMPLES = "it is undefined in more than 5% of the bootstrap resamples"
 UNFINISHED = (
   "the run is not finished, so it has no temperature and no thresholds yet: scores are "
   "not calibrated"
@@ -36,7 +36,7 @@ class ScoredTexts(NamedTuple):
 
     Args:
       logits: f32 [n, C].
-      truncated: bool [n], which texts were cut.
+      truncated: bool [n], whether each text was cut.
       columns: columns to slice by, in addition to the columns of the records.
     """
     columns = slices.slice_columns(rows, dict(columns))
@@ -48,7 +48,7 @@ class DecisionRule(NamedTuple):
 
   temperature: float
   thresholds: dict[str, dict[str, Any]]  # see `thresholds.choose_thresholds`
-  undefined: dict[str, str]  # why there is no temperature or no threshold, by name
+  undefined: dict[str, str]  # "temperature" or "thresholds" -> why it is missing
 
 
 def fit_decision_rule(validation: ScoredTexts) -> DecisionRule:
@@ -64,7 +64,9 @@ def fit_decision_rule(validation: ScoredTexts) -> DecisionRule:
 
 
 def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
-  """Reads the decision rule of a run; for an unfinished run, everything is undefined.
+  """Reads the decision rule of a run.
+
+  The rule of an unfinished run has the temperature 1 and no thresholds.
 
   Args:
     workdir: folder of the run.
@@ -88,13 +90,13 @@ def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
       f"{path}: cannot be read ({error!r}), so the thresholds are unknown; run the "
-      "training command again to write it"
+      "training command again to write this file"
     ) from None
   if rule_step != step:
     raise UserError(
-      f"{workdir}: result.json belongs to the checkpoint of step {rule_step}, which "
-      f"cannot be read, and its thresholds do not apply to step {step}; train again in "
-      "a new folder"
+      f"{workdir}: the checkpoint of step {rule_step} cannot be read, and the "
+      f"thresholds in result.json do not apply to step {step}; train again in a new "
+      "folder"
     )
   return rule
 
@@ -111,7 +113,7 @@ def run_metrics(validation: ScoredTexts, test: ScoredTexts) -> dict[str, Any]:
 
 
 def held_out_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
-  """`test`, `thresholds`, `calibration` and `slices` of a set other than validation."""
+  """Returns `test`, `thresholds`, `calibration` and `slices` for a held-out set."""
   wrong = texts.logits.argmax(1) != texts.label
   harmful = texts.label == HARMFUL if texts.logits.shape[1] == 2 else None
   return {
@@ -123,16 +125,16 @@ def held_out_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
 
 
 def set_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
-  """The metrics of one set, each with its 95% interval over texts.
+  """The metrics of one set, with 95% intervals over texts.
 
-  Proportions (accuracy; with two classes also precision and recall) have Wilson's
-  interval, and the other metrics have a bootstrap interval. For F1, see `f1_interval`
-  in wilson.py.
+  Accuracy has a Wilson interval; with two classes, so do precision and recall. ECE has
+  no interval. The other metrics have bootstrap intervals; for F1 with two classes, see
+  `f1_interval` in wilson.py.
 
   Returns:
-    The metrics of `classification_metrics`, `ece` and `brier`, each except `ece` with
-    `<name>_interval`; `undefined` with the reason why a metric or its interval is None;
-    `rows`, `truncated`, `by_class` and `confusion_matrix`.
+    The metrics of `classification_metrics`, `ece` and `brier`; `<name>_interval` for
+    each of them except `ece`; `undefined`, which says why a metric or an interval is
+    None; `rows`, `truncated`, `by_class` and `confusion_matrix`.
   """
   logits, label = texts.logits, texts.label
   errors = calibration.calibration_errors(logits, label, rule.temperature)
@@ -142,7 +144,7 @@ def set_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   metrics: dict[str, Any] = {}
   for name, value in {**values, "ece": errors["ece"], "brier": errors["brier"]}.items():
     metrics[name] = value
-    if name == "ece":  # no interval: resampling can only increase absolute values
+    if name == "ece":  # no interval: resampling biases it upwards
       continue
     metrics[f"{name}_interval"] = None if value is None else intervals[name]
     if value is not None and intervals[name] is None:
@@ -179,12 +181,12 @@ def _intervals(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
 
 
 def threshold_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
-  """Measures the thresholds on a set other than the one they were chosen on.
+  """Measures the thresholds on a set that was not used to choose them.
 
   Returns:
-    For each of `thresholds.TARGETS`: `threshold`, `warning`, `validation`, and the
-    rates of `thresholds.threshold_rates` with their intervals; {} with more than two
-    classes.
+    For each of `thresholds.TARGETS`: `threshold`, `warning` and `validation`. If there
+    is a threshold, also the rates of `thresholds.threshold_rates` and their intervals.
+    With more than two classes, {}.
   """
   metrics = {target: dict(chosen) for target, chosen in rule.thresholds.items()}
   existing = [m for m in metrics.values() if m["threshold"] is not None]
@@ -219,7 +221,7 @@ def calibration_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any
 def most_confident_errors(
   logits: np.ndarray, label: np.ndarray, limit: int = 30
 ) -> np.ndarray:
-  """Indices of the texts misclassified by the widest margin, i64."""
+  """Indices, i64, of the misclassified texts with the widest margins, widest first."""
   margin = logits.max(1) - logits[np.arange(len(label)), label]
   wrong = np.flatnonzero(logits.argmax(1) != label)
   return wrong[np.argsort(-margin[wrong], kind="stable")][:limit]

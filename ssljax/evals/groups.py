@@ -1,7 +1,7 @@
-"""Groups runs by method, dataset and budget, and lists how their configs differ.
+"""Groups runs by method, dataset and budget, and finds how configs of groups differ.
 
-The runs of a group have one dataset and one budget of labels, and their configs differ
-only in the seed.
+The budget is the number of labels. The runs of a group have the same method, dataset
+and budget; they differ only in the seed.
 """
 
 import itertools
@@ -15,7 +15,7 @@ import numpy as np
 from ssljax.errors import UserError
 from ssljax.evals.runs import Run
 
-# Keys that don't define a method: its seed, where it ran, and how often it reported.
+# Keys that don't define a method, such as the seed and how often a run reports.
 IGNORED = (
   *("seed", "distributed", "dry_run", "resolved"),
   *("log_every", "checkpoint_every"),
@@ -25,7 +25,7 @@ BASELINE = "supervised"
 
 
 class Group(NamedTuple):
-  """The runs of one method on one dataset with one budget; each has another seed."""
+  """The runs of one method on one dataset with one budget; their seeds differ."""
 
   name: str  # the method, with the options in which its groups differ
   data: str
@@ -38,16 +38,16 @@ class Group(NamedTuple):
     return [value for value in values if value is not None]
 
   def options(self) -> dict[str, Any]:
-    """The config without IGNORED, as dotted options."""
+    """The config without IGNORED keys; nested keys are joined with dots."""
     return _flatten(self.runs[0].config)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-  """Groups in the order of the runs, with `supervised` first.
+  """Groups runs; keeps their order, except that `supervised` comes first.
 
-  If runs of a method differ in an option on one dataset with one budget, that option is
-  part of the group's name. Options that vary only with the dataset or the budget are
-  not; see `varying_options`.
+  If runs of a method with the same dataset and budget differ in an option, the option
+  is part of the group's name. Options that vary only with the dataset or the budget
+  aren't part of the name; see `varying_options`.
 
   Raises:
     UserError: two runs of one group have the same seed, or predictions cannot be read.
@@ -76,7 +76,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _distinguishing_options(runs: Sequence[tuple[tuple, dict[str, Any]]]) -> list[str]:
-  """The options in which runs (place, config) of a method differ at one place."""
+  """The options in which runs of a method differ at the same place.
+
+  `runs` are pairs (place, config); a place is a dataset and a budget.
+  """
   places = {place for place, _ in runs}
   return [
     option
@@ -89,8 +92,8 @@ def _distinguishing_options(runs: Sequence[tuple[tuple, dict[str, Any]]]) -> lis
 def dataset_names(runs: Sequence[Run]) -> list[str]:
   """A short name for the dataset of each run.
 
-  Runs share a dataset if they have the same path, even if their seeds split one file
-  differently, or if they have the same test texts.
+  Runs share a dataset if their configs name the same path, even if seeds split the file
+  differently. Runs with the same test texts also share a dataset.
   """
   datasets: list[set] = []  # each has the paths and the test set hashes of one dataset
   for run in runs:
@@ -124,7 +127,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
-  """Mean and sample standard deviation; None if there are too few values for it."""
+  """Mean and sample standard deviation; each is None if there are too few values."""
   if not values:
     return None, None
   deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -132,11 +135,11 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | N
 
 
 def config_differences(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
-  """Options that differ between methods: option -> name of the group -> value.
+  """Finds options that differ between groups; maps option to group name to value.
 
   The groups share a dataset and a budget. Options of `method` and `wrapper` are left
   out because they define the method. If they differ between runs of one method, the
-  group's name shows it.
+  groups' names show them.
   """
   configs = {group.name: group.options() for group in groups}
   differences = {}
@@ -152,11 +155,11 @@ def config_differences(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
 def varying_options(
   groups: Sequence[Group],
 ) -> list[tuple[str, list[str], dict[tuple[str, int], str]]]:
-  """Options that a method sets differently for other datasets or budgets.
+  """Finds options that a method sets differently for different datasets or budgets.
 
   Returns:
-    (option, methods, value by dataset and budget). Methods that vary an option in the
-    same way share one entry.
+    A list of (option, methods, value by dataset and budget). Methods that vary an
+    option in the same way share one entry.
   """
   configs = [group.options() for group in groups]
   varying: dict[tuple, tuple] = {}

@@ -1,4 +1,4 @@
-"""Writes and reads the table of predictions and the texts that belong to them."""
+"""Writes and reads predictions, together with their texts."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +50,7 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> Predictions:
-  """Reads a file of `write_predictions`; UserError if it cannot be read."""
+  """Reads a file that `write_predictions` wrote; raises UserError if it can't."""
   try:
     table = pq.read_table(path)
     logits = np.stack(table["logits"].to_numpy(zero_copy_only=False))

@@ -1,4 +1,4 @@
-"""Ranks methods over several datasets, with the Friedman test (Demsar 2006)."""
+"""Ranks methods over several datasets and applies the Friedman test (Demsar 2006)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,13 +25,13 @@ class Ranks(NamedTuple):
 def average_ranks(
   groups: Sequence[Group], metric: str = "f1"
 ) -> tuple[list[Ranks], list[str]]:
-  """For each budget, ranks the methods that have the metric on all of its datasets.
+  """For each budget, ranks the methods that have the metric on all its datasets.
 
-  One dataset with two budgets counts once, because both have the same test texts. A
-  budget with only one dataset or one method has no ranks.
+  Budgets are ranked separately, because a dataset has the same test texts at every
+  budget. A budget with only one dataset or one method has no ranks.
 
   Returns:
-    The ranks, and sentences that say why several datasets have no ranks.
+    The ranks, and sentences that say why there are no ranks.
   """
   by_budget: dict[int, list[Group]] = {}
   for group in groups:
@@ -44,7 +44,7 @@ def average_ranks(
       continue
     methods = [n for n in names if all(means.get((n, d)) is not None for d in data)]
     if len(methods) < 2:
-      count = f"only {methods[0]} has" if methods else "none has"
+      count = f"only {methods[0]} has one" if methods else "no method has one"
       reasons.append(
         f"No ranks over datasets with {labels or 'all'} labels: at least two methods "
         f"need a result on each of {', '.join(data)}, but {count}."

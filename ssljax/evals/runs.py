@@ -35,7 +35,7 @@ class Run(NamedTuple):
     return hashlib.sha256(json.dumps(content).encode()).digest()
 
   def history(self) -> dict[str, list[dict[str, Any]]]:
-    """Reads the lines of metrics.jsonl: split -> its lines in the order of steps."""
+    """Reads metrics.jsonl; returns the lines of each split, in the order of steps."""
     history: dict[str, list] = {"train": [], "validation": [], "test": []}
     path = self.workdir / "metrics.jsonl"
     try:
@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
 
 def find_runs(paths: Sequence[str]) -> list[Run]:
-  """Finds the finished runs at any depth in folders.
+  """Finds the finished runs in folders, at any depth.
 
   Raises:
     UserError: a path is not a folder or contains no run, no run is finished, or a run
@@ -77,7 +77,7 @@ def find_unfinished(paths: Sequence[str]) -> list[Path]:
   for path in paths:
     for config in sorted(Path(path).expanduser().rglob("config.json")):
       if not (config.parent / "result.json").exists():
-        # If it cannot be read, it may belong to an exported model.
+        # A config.json that can't be read may belong to an exported model.
         with contextlib.suppress(UserError):
           run_config.read(config.parent)
           workdirs[config.parent.resolve()] = config.parent
@@ -93,7 +93,7 @@ def read_run(workdir: Path) -> Run:
     raise UserError(f"{workdir}: cannot be read as a finished run ({error})") from None
   if "calibration" not in result:
     raise UserError(
-      f"{workdir}: an older version wrote its result.json; run it again in a new folder"
+      f"{workdir}: an older version wrote its result.json; train again in a new folder"
     )
   return Run(workdir, config, result)
 

@@ -1,8 +1,8 @@
 """Computes error rates of slices of a test set, to show where a classifier fails.
 
-A slice may contain only one class, such as a category of harm or harmless look-alikes.
-Its metrics are therefore rates of errors, missed harm and false alarms. Their Wilson
-intervals are valid for small counts and rates near 0.
+A slice may contain only one class: a category of harm, for example, has only harmful
+texts. Its metrics are therefore the rates of errors, of missed harm and of false
+alarms. Their Wilson intervals are valid even for small counts and for rates near 0.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from ssljax.evals.wilson import proportion
 
 LENGTHS = (0, 8, 32, 128, 512)  # lower bounds of the length classes, in words
 MIN_TEXTS = 10  # smaller slices are not reported
-MAX_VALUES = 50  # columns with more values are skipped
+MAX_VALUES = 50  # columns with more distinct values are skipped
 MISSING = "(none)"
 
 
@@ -28,18 +28,18 @@ def slice_metrics(
   """Error rates of all slices, the worst slice first.
 
   Slices are sorted by the lower end of the interval of their error rate, so that a
-  handful of texts never comes first by chance.
+  slice of few texts doesn't come first by chance.
 
   Args:
-    columns: by name, a value for each text; a string that contains `;` holds several
-      values. Columns with a `skip_reason` are skipped.
-    wrong: bool [n], which texts were misclassified.
+    columns: column name -> a value for each text. If a string contains `;`, it is
+      split into several values. Columns with a `skip_reason` are skipped.
+    wrong: bool [n], whether each text was misclassified.
     harmful: bool [n]; None with more than two classes.
 
   Returns:
-    `column`, `value`, `count` and `harmful` of each slice, and its `error_rate`,
-    `miss_rate` and `false_alarm_rate`, each with its `_interval`. A rate is None if its
-    denominator is 0.
+    For each slice: `column`, `value`, `count` and `harmful`; the rates `error_rate`,
+    `miss_rate` and `false_alarm_rate`; and `<rate>_interval` for each rate. A rate is
+    None if its denominator is 0.
   """
   nothing = np.zeros_like(wrong)
   denominators = {
@@ -89,7 +89,7 @@ def _rows_by_value(values: Sequence[Any]) -> dict[str, list[int]]:
 def slice_columns(rows: Records, extra: Mapping[str, Sequence[Any]]) -> dict[str, list]:
   """The columns to slice by: `category`, `source` and `words`, then `extra`.
 
-  `words` is the length class of each text together with its response.
+  `words` is the length class of each text, including its response.
   """
   words = [
     len(text.split()) + len((response or "").split())

@@ -1,7 +1,7 @@
-"""Chooses thresholds for stated targets on validation and measures them on other sets.
+"""Chooses thresholds that meet targets on validation; measures them on other sets.
 
 A text is flagged if its score is at least the threshold. A threshold lies midway
-between two neighbouring validation scores, so no validation text lies exactly on it.
+between two neighbouring validation scores, so no validation score equals it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ FALSE_POSITIVE_RATES = {"fpr_0.1%": 0.001, "fpr_1%": 0.01, "fpr_5%": 0.05}
 PRECISIONS = {"precision_90%": 0.9, "precision_95%": 0.95}
 BEST_F1 = "best_f1"
 TARGETS = (*FALSE_POSITIVE_RATES, *PRECISIONS, BEST_F1)
-EXPECTED = 5  # a target that allows fewer errors on validation depends on chance
+EXPECTED = 5  # with fewer allowed errors on validation, a threshold depends on chance
 
 
 def describe_target(target: str) -> str:
@@ -31,7 +31,7 @@ def describe_target(target: str) -> str:
 def choose_thresholds(
   score: np.ndarray, harmful: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-  """Finds, for each target, the threshold with the highest recall that meets it.
+  """For each target, finds the threshold that meets it with the highest recall.
 
   Args:
     score: f64 [n], on validation.
@@ -39,8 +39,8 @@ def choose_thresholds(
 
   Returns:
     For each name in TARGETS: `threshold` (None if no threshold meets the target),
-    `warning` (None, or why the threshold is unreliable) and `validation` (its rates on
-    validation, as in `threshold_rates`).
+    `warning` (None, or why the threshold is missing or unreliable) and `validation`
+    (its rates on validation, as in `threshold_rates`).
   """
   harmless = int((~harmful).sum())
   if not harmless or harmless == len(harmful):
@@ -48,7 +48,7 @@ def choose_thresholds(
     return {target: _no_threshold(reason) for target in TARGETS}
   order = np.argsort(-score, kind="stable")
   ordered = score[order]
-  # Cut c flags the first `flagged[c]` texts; texts with equal scores stay together.
+  # Cut c flags the first `flagged[c]` texts and never splits equal scores.
   last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
   flagged = np.r_[0, last + 1]
   caught = np.r_[0, harmful[order].cumsum()[last]]
@@ -102,7 +102,7 @@ def _no_threshold(reason: str) -> dict[str, Any]:
 def threshold_rates(
   score: np.ndarray, harmful: np.ndarray, threshold: float
 ) -> dict[str, float | None]:
-  """The rates of a threshold on a set; None if the denominator is 0.
+  """The rates of a threshold on a set; a rate is None if its denominator is 0.
 
   Args:
     score: f64 [n].
@@ -110,7 +110,7 @@ def threshold_rates(
     threshold: texts with at least this score are flagged.
 
   Returns:
-    `false_positive_rate`, `precision`, `recall`, `f1` and `flagged`, the share of all
+    `false_positive_rate`, `precision`, `recall` and `f1`; `flagged` is the share of all
     texts that are flagged.
   """
   return {
@@ -122,7 +122,10 @@ def threshold_rates(
 def rate_intervals(
   score: np.ndarray, harmful: np.ndarray, threshold: float, resampled_f1: np.ndarray
 ) -> dict[str, list[float] | None]:
-  """`<name>_interval` for `threshold_rates`; `resampled_f1` is F1 in resamples [R]."""
+  """The interval of each rate in `threshold_rates`, as `<name>_interval`.
+
+  `resampled_f1`, f64 [R], is F1 in R resamples.
+  """
   counts = _rate_counts(score, harmful, threshold)
   del counts["f1"]  # not a proportion
   intervals = {f"{name}_interval": proportion(*n)[1] for name, n in counts.items()}

@@ -1,8 +1,8 @@
 """Computes Wilson score intervals (Wilson 1927) for proportions of texts.
 
-Accuracy, recall and the false-positive rate are proportions. If only a few texts fail,
-many bootstrap resamples contain no failure at all, and an interval of [0, 0] would
-claim that failures never happen. Wilson's interval remains valid for such small counts.
+Accuracy, recall and the false-positive rate are proportions. If no text fails, no
+bootstrap resample contains a failure, and the bootstrap interval is [0, 0], as if
+failures never happened. Wilson's interval remains valid for such small counts.
 """
 
 import numpy as np
@@ -25,11 +25,11 @@ def f1_interval(
 ) -> list[float] | None:
   """95% interval of F1; None if no text is flagged or harmful.
 
-  It is the bootstrap interval of `resampled`, the F1 of R resamples, f64 [R]. If
-  nothing was caught, F1 is 0 in every resample; if nothing is wrong, it is 1. The
-  bootstrap would claim certainty in both cases, so the interval is then derived from
-  Wilson's: J, the proportion of the harmful or flagged texts that are both, has an
-  interval, and F1 is 2 J / (1 + J).
+  Usually, this is the bootstrap interval of `resampled`, f64 [R], the F1 of R
+  resamples. But if no harmful text is flagged, F1 is 0 in every resample, and if no
+  text is misclassified, F1 is 1. In these cases the bootstrap would claim certainty.
+  The interval is then derived from a Wilson interval: among the texts that are harmful
+  or flagged, let J be the proportion that are both; F1 is 2 J / (1 + J).
   """
   caught, wrong = (flagged & harmful).sum(), (flagged ^ harmful).sum()
   if caught and wrong:

@@ -29,7 +29,7 @@ class ClassifierOutput(NamedTuple):
   """Model outputs for n texts."""
 
   logits: np.ndarray  # f32 [n, C], before calibration; NaN for texts without content
-  truncated: np.ndarray  # bool [n], whether the text was cut at `max_length` tokens
+  truncated: np.ndarray  # bool [n], whether the text was cut to `max_length` tokens
 
 
 class SafetyClassifier:
@@ -44,10 +44,10 @@ class SafetyClassifier:
 
   Attributes:
     labels: class names by id. With two classes, the second class is the harmful one.
-    temperature: divides the logits, which calibrates the scores.
-    thresholds: chosen on validation data, by name, such as "fpr_1%". A threshold is
+    temperature: the logits are divided by it, which calibrates the scores.
+    thresholds: by name, such as "fpr_1%"; chosen on validation data. A threshold is
       None if the data didn't allow it.
-    max_length: tokens after which a text is cut.
+    max_length: maximum number of tokens; longer texts lose their beginning.
     identity: SHA-256 of everything that scores depend on.
   """
 
@@ -73,7 +73,7 @@ class SafetyClassifier:
 
   @classmethod
   def load(cls, folder: str | Path) -> "SafetyClassifier":
-    """Loads the best checkpoint of a run, or a folder of `python -m ssljax.export`.
+    """Loads a run's best checkpoint, or a folder that `python -m ssljax.export` wrote.
 
       classifier = SafetyClassifier.load("runs/demo")
 
@@ -85,7 +85,7 @@ class SafetyClassifier:
       return cls(**load_exported(folder))
     if not (folder / "checkpoints").is_dir():
       raise UserError(
-        f"{folder}: neither a run of ssljax nor a folder of `python -m ssljax.export`"
+        f"{folder}: neither a run nor a folder that `python -m ssljax.export` wrote"
       )
     return cls.of_run(folder)
 
@@ -93,7 +93,7 @@ class SafetyClassifier:
   def of_run(cls, workdir: str | Path, dtype: str | None = None) -> "SafetyClassifier":
     """Loads the best checkpoint of a run; `dtype` replaces the config's dtype.
 
-    Prints a note if the run is unfinished, and has no temperature or thresholds yet.
+    If the run is unfinished, prints a note: it has no temperature or thresholds yet.
 
     Raises:
       UserError: the folder holds no run, or can't be read.
@@ -116,18 +116,18 @@ class SafetyClassifier:
     """Computes calibrated scores, f64 [n], of prompts or (prompt, response) pairs.
 
     With two classes, the score is the probability of the harmful class. With more
-    classes, it is the probability of the predicted class. An empty prompt, or one of
-    white space only, gets NaN with or without a response. No threshold flags NaN.
+    classes, it is the probability of the predicted class. If a prompt is empty or only
+    white space, the score is NaN, even if there is a response. NaN is never flagged.
 
       scores = classifier(["a prompt", ("a prompt", "its response")])
 
     Raises:
-      TypeError: an element is neither a prompt nor a pair, such as None.
+      TypeError: an element, such as None, is neither a prompt nor a pair.
     """
     return score_of(self.probabilities(texts))
 
   def logits(self, texts: Sequence[Text]) -> ClassifierOutput:
-    """Computes the model's logits; takes and raises the same as `__call__`.
+    """Computes the model's logits; arguments and errors are as for `__call__`.
 
     Unpaired surrogates, such as the JSON string "\\ud83d", are read as U+FFFD.
     """
@@ -150,7 +150,7 @@ class SafetyClassifier:
     return softmax(self.logits(texts).logits, self.temperature)
 
   def threshold(self, name: str | float) -> float:
-    """Returns a threshold by its name, or checks a threshold given as a number.
+    """Returns the threshold that has this name; a number is checked and returned.
 
       classifier.threshold("fpr_1%")  # such as 0.83
       classifier.threshold(0.5)  # 0.5
@@ -216,7 +216,7 @@ def _as_pair(text: Text, where: str) -> tuple[str, str | None]:
 
 
 def _replace_surrogates(text: str) -> str:
-  """Replaces unpaired surrogates, which tokenizers reject, by U+FFFD."""
+  """Replaces unpaired surrogates, which tokenizers reject, with U+FFFD."""
   return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -26,12 +26,12 @@ def load_exported(folder: Path) -> dict[str, Any]:
   """
   try:
     return _load(folder, json.loads((folder / CARD).read_text(encoding="utf-8")))
-  except UserError as error:  # the hint after the semicolon is about encoders
+  except UserError as error:  # its hint, after the semicolon, is about encoders
     problem = str(error).rpartition("; ")[0] or str(error)
   except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
     problem = repr(error)
   raise UserError(
-    f"{folder}: not a readable exported folder ({problem}); export it again"
+    f"{folder}: not a readable exported folder ({problem}); export the run again"
   )
 
 
@@ -63,7 +63,7 @@ def _load_mlp_head(folder: Path, voters: int) -> dict[str, dict[str, np.ndarray]
     width, classes = hidden.shape[0], output.shape[1]
     hidden = hidden.reshape(width, voters, -1).transpose(1, 0, 2)
     hidden_bias = hidden_bias.reshape(voters, -1)
-    output = output.reshape(voters, -1, classes) * voters  # `export` divides by them
+    output = output.reshape(voters, -1, classes) * voters  # `export` divides by it
     output_bias = np.tile(output_bias, (voters, 1))
   return {
     "dense": {"kernel": hidden, "bias": hidden_bias},

@@ -33,20 +33,20 @@ class TrainedModel(NamedTuple):
 
   @property
   def eval_step(self) -> EvalStep:
-    """Maps (params, texts) to logits f32 [n, C]; not compiled yet."""
+    """The function from (params, texts) to logits, f32 [n, C]; not compiled yet."""
     return make_eval_step(model=self.model, method=self.method)
 
 
 def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   """Loads the best checkpoint of a run, or the newest one if none was evaluated yet.
 
-  Reads only the parameters, not the optimiser state or the method's tables. Reports
-  skipped checkpoints, which are damaged, on standard error.
+  Reads only the parameters, not the optimiser state or the method's tables. Skips
+  damaged checkpoints, and names them on standard error.
 
     trained = load_trained("runs/demo")
     logits = jax.jit(trained.eval_step)(trained.params, texts)
 
-  `dtype` replaces the config's dtype of the computation.
+  `dtype` replaces the dtype that the config sets for the computation.
 
   Raises:
     UserError: the folder holds no run, the run has no checkpoint yet, or its encoder
@@ -57,7 +57,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   config["dtype"] = dtype or config["dtype"]
   method, resolved = build.make_method(config), config["resolved"]
 
-  def rebuild(saved):  # the state of a checkpoint that has no digest of its parameters
+  def rebuild(saved):  # for checkpoints that have no digest of their parameters
     sizes = Sizes(**resolved["sizes"])
     return from_saved(saved, method=method, sizes=sizes, prng=config["prng"])
 
@@ -78,7 +78,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
 
 
 def _first_difference(params: Any, model: Classifier) -> str | None:
-  """The first parameter whose shape isn't that of the model, in words."""
+  """Describes the first parameter whose shape doesn't fit the model, if any."""
   token = jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
   text = Texts((Rows(token, token, token, token),), jnp.zeros((1, 1), jnp.int32))
   wanted = jax.eval_shape(model.init, jax.random.key(0), (text,))["params"]
@@ -91,7 +91,7 @@ def _first_difference(params: Any, model: Classifier) -> str | None:
 
 
 def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
-  """Shapes by name, without empty arrays, which checkpoints don't have."""
+  """Shapes by name, without empty arrays, which checkpoints leave out."""
   return {
     jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
     for path, leaf in jax.tree_util.tree_leaves_with_path(params)

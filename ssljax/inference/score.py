@@ -13,9 +13,9 @@ from ssljax.data.batches import pack
 from ssljax.data.batches.tokenize import Tokens
 
 BATCH_TOKENS = 4096  # per device
-PLANNED_TEXTS = 512  # packed into rows together
+PLANNED_TEXTS = 512  # number of texts that are packed into rows together
 SHORTER = (128,)  # row lengths besides the longest
-MANY_SHORTER = (64, 128, 256)  # where compiling more shapes is worth it
+MANY_SHORTER = (64, 128, 256)  # if compiling more shapes is worthwhile
 
 EvalStep = Callable[[Any, Texts], jax.Array]
 
@@ -23,7 +23,7 @@ EvalStep = Callable[[Any, Texts], jax.Array]
 def make_scorer(
   eval_step: EvalStep, params: Any, row_lengths: Sequence[int], fit: bool = False
 ) -> Callable[[Tokens], np.ndarray]:
-  """Puts a model on all devices; returns `score` as a function of the tokens."""
+  """Puts a model on all devices; returns a function from tokens to logits."""
   devices = sharding.make_devices()
   return partial(
     score,
@@ -41,7 +41,7 @@ def choose_row_lengths(
   """Returns the row lengths, ascending, for texts of up to `longest` tokens.
 
   Short rows are cheaper, since the cost of attention grows with the square of the row
-  length. They waste no space, since rows are filled from the whole set.
+  length. They waste no space, since texts for a row are chosen from a large set.
   """
   return (*(length for length in shorter if length < longest), longest)
 
@@ -59,9 +59,9 @@ def score(
   Args:
     eval_step: compiled `step.make_eval_step` with a replicated result.
     row_lengths: ascending. If a text is longer than all of them, its length is added.
-    fit: gives a batch that isn't full the fewest rows, rounded up to a power of two.
-      Use this option for calls with few texts. By default, each row length has a single
-      batch shape and is compiled once.
+    fit: if a batch isn't full, gives it only as many rows as it needs, rounded up to a
+      power of two. Use this option for calls with few texts. By default, each row
+      length has a single batch shape and is compiled once.
   """
   lengths = [*row_lengths]
   if (longest := int(tokens.lengths.max(initial=1))) > lengths[-1]:
@@ -88,7 +88,7 @@ def score(
 
 
 def _pack(tokens: Tokens, lengths: Sequence[int]) -> dict[int, list[list[int]]]:
-  """Maps each row length to its rows: lists of text indices, in slot order."""
+  """Maps each row length to its rows; a row lists text indices in slot order."""
   rows: dict[int, list[list[int]]] = {length: [] for length in lengths}
   for begin in range(0, len(tokens.lengths), PLANNED_TEXTS):
     plan = pack.plan_rows(tokens.lengths[begin : begin + PLANNED_TEXTS], lengths)
@@ -104,7 +104,7 @@ def _pack(tokens: Tokens, lengths: Sequence[int]) -> dict[int, list[list[int]]]:
 def _fill(
   batch: Sequence[Sequence[int]], tokens: Tokens, length: int, shards: int, count: int
 ) -> Texts:
-  """Lays out `count` rows per shard. Logits come in slot order, empty slots too."""
+  """Lays out `count` rows per shard. All slots get logits, even if they are empty."""
   rows = pack.empty_rows(shards, count, length)
   for r, texts in enumerate(batch):
     begin = 0

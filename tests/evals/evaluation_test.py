@@ -96,7 +96,7 @@ def test_a_decision_rule_applies_to_one_checkpoint_only(workdir):
   rule = evaluation.read_decision_rule(workdir, result["step"])
   assert rule.temperature == result["temperature"]
   assert rule.thresholds["fpr_5%"]["threshold"] is not None
-  with pytest.raises(UserError, match=r"checkpoint of step 20, .* apply to step 10"):
+  with pytest.raises(UserError, match=r"checkpoint of step 20 .* apply to step 10"):
     evaluation.read_decision_rule(workdir, 10)
 
 

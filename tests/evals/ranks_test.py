@@ -55,9 +55,9 @@ def test_the_page_says_why_there_are_no_ranks_or_curves(tmp_path):
   make_run(tmp_path / "d", "fixmatch", data="two")
   make_run(tmp_path / "e", "uda", data="one", labels=50)
   page = render()
-  assert "on each of one, two, but only fixmatch has." in page
-  assert "on each of two, one, but none has." in page
-  assert "No curve over budgets for one: no method has F1 with two" in page
+  assert "on each of one, two, but only fixmatch has one." in page
+  assert "on each of two, one, but no method has one." in page
+  assert "No curve over budgets for one: no method has F1 at two" in page
   assert "No curve over budgets for two" not in page
   # Methods without a rank are listed.
   make_run(tmp_path / "f", "supervised", data="two")

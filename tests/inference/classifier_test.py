@@ -161,7 +161,9 @@ def test_a_damaged_exported_folder_is_reported_in_one_line(
   (folder / name).unlink()
   if text is not None:
     (folder / name).write_text(text)
-  with pytest.raises(UserError, match=f"^{folder}: .*; export it again$") as caught:
+  with pytest.raises(
+    UserError, match=f"^{folder}: .*; export the run again$"
+  ) as caught:
     SafetyClassifier.load(folder)
   assert "fetch" not in str(caught.value)
 

@@ -146,7 +146,9 @@ def test_another_threshold_is_refused_and_deletes_no_scores(
   with pytest.raises(UserError) as caught:
     predict.predict(classifier, source, str(output), other)
   message = str(caught.value)
-  assert message.startswith(f"--threshold={asked}: {folder} holds 50 rows flagged at")
+  assert message.startswith(
+    f"--threshold={asked}: {folder} holds 50 rows scored with threshold"
+  )
   assert f"continue with --threshold={value} " in message
   assert "remove the folder to start again" in message
   assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -25,7 +25,7 @@ def render_comparison(
   Args:
     runs: finished runs.
     metric: name of the metric to compare methods by.
-    unfinished: folders of unfinished runs, to be listed.
+    unfinished: folders of unfinished runs, which the page lists.
 
   Raises:
     UserError: two runs are the same, or a file of a run cannot be read.
@@ -70,7 +70,7 @@ def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
     except comparison.DifferentTexts as error:
       remark = f"{error}."
   elif len(members) > 1:
-    remark = f"{METRIC_NAMES[metric]} is undefined in some runs: no comparison."
+    remark = f"No comparison: {METRIC_NAMES[metric]} is undefined in some runs."
   return {
     "data": members[0].data,
     "labels": members[0].labels,
@@ -95,9 +95,9 @@ def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
 
 
 def _threshold_cells(group: Group) -> list[tuple]:
-  """Recall and false-positive rate on test at the threshold of each of TARGETS.
+  """Recall and false-positive rate on test, at the threshold of each of TARGETS.
 
-  A cell is the mean and the standard deviation over the runs.
+  A cell contains the mean and the standard deviation over the runs.
   """
   cells = []
   for target, rate in itertools.product(TARGETS, ("recall", "false_positive_rate")):
@@ -118,7 +118,7 @@ def _calibration_cells(group: Group) -> list[tuple]:
 def _difference_plots(
   differences: Sequence[comparison.Difference], metric: str
 ) -> list[tuple[str, str]]:
-  """The differences from the first group that have an interval."""
+  """Plots the differences from the first group, where they have an interval."""
   baseline = differences[0].other if differences else None
   shown = [d for d in differences if d.interval and d.other == baseline]
   if not shown:
@@ -132,7 +132,7 @@ def _difference_plots(
 def _budget_plots(
   members: Sequence[Group], metric: str
 ) -> tuple[list[tuple[str, str]], list[str]]:
-  """Curves of the datasets with several budgets, and reasons for missing curves."""
+  """Curves for datasets with several budgets, and reasons why curves are missing."""
   curves, reasons = [], []
   name = METRIC_NAMES[metric]
   for data in dict.fromkeys(group.data for group in members):
@@ -152,6 +152,6 @@ def _budget_plots(
       curves.append(plots.budget_curves(f"{name} on {data}", series, all_labels, name))
     elif len({group.labels for group in on_data}) > 1:
       reasons.append(
-        f"No curve over budgets for {data}: no method has {name} with two budgets."
+        f"No curve over budgets for {data}: no method has {name} at two budgets."
       )
   return curves, reasons

@@ -1,4 +1,4 @@
-"""Renders templates, and writes report pages without replacing anything else."""
+"""Renders templates, and writes reports without replacing files of other kinds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from ssljax.evals.thresholds import describe_target
 from ssljax.runtime.atomic import atomic_file
 
-# In the head of every report, of all versions.
+# The head of every report contains this, whatever version of ssljax wrote it.
 MARK = b"content=\"default-src 'none'; style-src 'unsafe-inline'\""
 METRIC_NAMES = {
   "accuracy": "Accuracy",
@@ -43,7 +43,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def threshold(value: float | None) -> str:
-  """A threshold, which may be close to 0 or 1, with enough digits."""
+  """Formats a threshold with enough digits, even if it is close to 0 or 1."""
   return "–" if value is None else f"{value:.4g}" if value < 0.99 else f"{value:.7g}"
 
 
@@ -55,8 +55,8 @@ def check_report_path(path: Path) -> None:
   """Checks that `write_report` may write to `path`.
 
   Raises:
-    OSError: the path is a folder, a file that is not a report, or doesn't end in
-      .html.
+    OSError: the path is a folder, doesn't end in .html, or is an existing file that
+      isn't a report.
   """
   if path.is_dir():
     raise IsADirectoryError("it is a folder")

@@ -7,14 +7,14 @@ from ssljax.evals.runs import Run
 
 
 def render_model_card(run: Run, head: str) -> str:
-  """The model card of an exported run, Markdown.
+  """The model card of an exported run, as Markdown.
 
   Args:
     run: a finished run.
     head: `hf` or `mlp`, the exported head.
   """
   encoder = run.config["encoder"]
-  local = Path(encoder).expanduser().exists()  # means nothing to others
+  local = Path(encoder).expanduser().exists()  # a local path means nothing to others
   return render(
     "model_card.md",
     head=head,

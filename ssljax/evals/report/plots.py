@@ -1,7 +1,7 @@
 """Draws the plots of a report as SVG for light and dark pages.
 
-Text and axes have the text colour of the page. Series have colours that colour-blind
-readers can tell apart on both backgrounds, and they also differ in line style.
+Text and axes have the text colour of the page. Colour-blind readers can tell the
+colours of the series apart on both backgrounds. The series also differ in line style.
 """
 
 import functools
@@ -87,7 +87,7 @@ def step_curves(
   ylim: tuple[float | None, float | None] = (None, None),
   chosen: int | None = None,
 ) -> None:
-  """Curves over steps, without the steps at which a value is None.
+  """Draws curves over steps; leaves out values that are None.
 
   Args:
     steps: the step of each value.
@@ -111,7 +111,7 @@ def step_curves(
 
 @small_plot
 def roc_curve(axes, score: np.ndarray, harmful: np.ndarray, points: Mapping) -> None:
-  """ROC curve; points: name -> (false-positive rate, recall)."""
+  """Draws the ROC curve; points: name -> (false-positive rate, recall)."""
   false_positive_rate, recall, _ = metrics.roc_curve(harmful, score)
   axes.plot(false_positive_rate, recall, color=COLOURS[0])
   axes.plot((0, 1), (0, 1), color=INK, alpha=0.3, linewidth=1)
@@ -121,7 +121,7 @@ def roc_curve(axes, score: np.ndarray, harmful: np.ndarray, points: Mapping) -> 
 
 @small_plot
 def precision_recall_curve(axes, score, harmful, points: Mapping) -> None:
-  """Precision over recall; points: name -> (recall, precision)."""
+  """Plots precision over recall; points: name -> (recall, precision)."""
   precision, recall, _ = metrics.precision_recall_curve(harmful, score)
   axes.step(recall, precision, where="post", color=COLOURS[0])
   axes.axhline(np.mean(harmful), color=INK, alpha=0.3, linewidth=1)
@@ -133,7 +133,7 @@ def precision_recall_curve(axes, score, harmful, points: Mapping) -> None:
 def reliability_diagram(
   axes, before: Sequence[Mapping], after: Sequence[Mapping]
 ) -> None:
-  """The share of positive outcomes over the mean score of each bin."""
+  """Plots the share of positive outcomes in each bin over the bin's mean score."""
   axes.plot((0, 1), (0, 1), color=INK, alpha=0.3, linewidth=1)
   for k, (name, bins) in enumerate((("before", before), ("after", after))):
     filled = [values for values in bins if values["count"]]
@@ -162,7 +162,7 @@ def score_histogram(axes, score, label, names: Sequence[str]) -> None:
 
 @functools.partial(svg_plot, width=5.2, height=2.4)
 def interval_plot(axes, names: Sequence[str], values, intervals, label: str) -> None:
-  """Values with their intervals in rows, the first value at the top."""
+  """Draws each value with its interval in a row, the first value at the top."""
   rows = np.arange(len(names))[::-1]
   axes.hlines(rows, *np.transpose(intervals), color=COLOURS[0])
   axes.plot(values, rows, "o", color=COLOURS[0])
@@ -175,11 +175,11 @@ def interval_plot(axes, names: Sequence[str], values, intervals, label: str) -> 
 def budget_curves(
   axes, series: Mapping[str, Sequence], all_labels: Mapping[str, float], label: str
 ) -> None:
-  """A metric over the number of labels.
+  """Plots a metric over the number of labels.
 
   Args:
-    series: name -> (labels, mean, standard deviation) for each budget.
-    all_labels: name -> value, drawn as horizontal lines.
+    series: name -> a list of (labels, mean, standard deviation).
+    all_labels: name -> value with all labels, drawn as a horizontal line.
     label: name of the metric.
   """
   for k, (name, points) in enumerate(series.items()):

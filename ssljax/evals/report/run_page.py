@@ -1,6 +1,6 @@
 """Renders the report of one run as a single HTML file.
 
-The page needs neither a network nor scripts. Texts are escaped.
+The page needs neither a network connection nor scripts. Texts are escaped.
 """
 
 import datetime
@@ -33,7 +33,7 @@ COMMON_KEYS = (
 
 
 def render_evaluation(run: Run, folder: Path) -> str:
-  """Renders the report of a run on other texts.
+  """Renders the report of an evaluation of a run on other texts.
 
   Args:
     run: a finished run.
@@ -51,8 +51,9 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
 
   Args:
     run: a finished run.
-    predictions: for the texts that `run.result` describes; by default the test texts.
-    data: name of these texts; by default the name of the training data.
+    predictions: predictions for the texts that `run.result` describes; by default, for
+      the run's test texts.
+    data: name of these texts; by default, the name of the training data.
 
   Raises:
     UserError: a file of the run cannot be read.
@@ -73,7 +74,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     threshold_plots=_threshold_plots(predictions, result["thresholds"]),
     calibration_plots=[
       plots.reliability_diagram(
-        f"Reliability: the share of each bin's texts that is {outcome}", *bins
+        f"Reliability: the share of texts in each bin that are {outcome}", *bins
       ),
       plots.score_histogram(
         "Distribution of the scores on test, by class",
@@ -92,7 +93,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
 def _threshold_plots(
   predictions: Predictions, thresholds: dict[str, dict[str, Any]]
 ) -> list[tuple[str, str]]:
-  """ROC and precision-recall curves, if both of two classes occur."""
+  """ROC and precision-recall curves; [] unless there are two classes and both occur."""
   score, harmful = predictions.score, predictions.label == HARMFUL
   if predictions.logits.shape[1] != 2 or not 0 < harmful.sum() < len(harmful):
     return []
@@ -105,7 +106,7 @@ def _threshold_plots(
   return [
     plots.roc_curve("ROC curve on test", score, harmful, roc_points),
     plots.precision_recall_curve(
-      "Precision and recall on test; the horizontal line is random guessing",
+      "Precision and recall on test; the horizontal line shows random guessing",
       *(score, harmful, precision_points),
     ),
   ]
@@ -114,11 +115,11 @@ def _threshold_plots(
 def _training_plots(
   history: dict[str, list], chosen: int, select: str, classes: Sequence[str]
 ) -> list[tuple[str, str]]:
-  """Plots of metrics.jsonl over steps; `chosen` is the step of the final model."""
+  """Plots metrics.jsonl over steps; `chosen` is the step of the final model."""
   train, validation = history["train"], history["validation"]
   keys = list(dict.fromkeys(itertools.chain.from_iterable(train)))
 
-  def class_name(key: str) -> str:  # of a key such as mask_rate.1
+  def class_name(key: str) -> str:  # the class in a key such as mask_rate.1
     number = key.partition(".")[2]
     return classes[int(number)] if number.isdigit() else "all classes"
 

@@ -13,10 +13,10 @@ USE_JSONL = "give an --output that ends in .jsonl"
 
 
 def extend_schema(schema: pa.Schema, rows: Sequence[dict], where: str) -> pa.Schema:
-  """Returns `schema` with the columns and types that more rows need.
+  """Returns `schema` extended with the columns and types that `rows` need.
 
   A value may still not fit the type that its column ends up with, such as a large
-  integer in a column of floats: only `to_table` with the last schema finds out.
+  integer in a column of floats; only `to_table` with the final schema detects this.
 
   Raises:
     UserError: Parquet can't hold the rows, or can't hold them together with earlier
@@ -25,7 +25,8 @@ def extend_schema(schema: pa.Schema, rows: Sequence[dict], where: str) -> pa.Sch
   with _type_errors(where):
     extended = unify(schema, pa.schema(_infer_fields(rows)))
     if extended != schema:
-      # Parquet has no structs without fields, and can't read deeply nested ones back.
+      # Fails for types that Parquet can't hold (structs without fields) or can't read
+      # again (deeply nested ones).
       file = io.BytesIO()
       pq.write_table(extended.empty_table(), file)
       pq.ParquetFile(file)

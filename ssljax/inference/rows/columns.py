@@ -1,4 +1,4 @@
-"""Adds the score columns to rows, and renames input columns of the same names."""
+"""Adds the score columns to rows, and renames input columns with the same names."""
 
 import json
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ import pyarrow as pa
 from ssljax.errors import UserError
 
 ADDED = {"score": pa.float64(), "flagged": pa.bool_(), "label_name": pa.string()}
-RENAMED = {name: f"input_{name}" for name in ADDED}  # names for the input's columns
+RENAMED = {name: f"input_{name}" for name in ADDED}  # new names of input columns
 
-Scores = list[dict[str, float | bool | str | None]]  # per row, the columns ADDED
+Scores = list[dict[str, float | bool | str | None]]  # for each row, the columns ADDED
 
 
 def columns_to_rename(names: Iterable[str], where: str) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from ssljax.data.records import files
 from ssljax.errors import UserError
 from ssljax.inference.rows import arrow_types, columns
 
-MAX_DEPTH = 200  # levels of lists and objects, into which json and Arrow recurse
+MAX_DEPTH = 200  # nested lists and objects; json and Arrow recurse into them
 RESERVED = {*columns.RENAMED, *columns.RENAMED.values()}
 SURROGATE = re.compile("[\ud800-\udfff]")
-BASE = pa.schema({"text": pa.string(), **columns.ADDED})  # columns of any output
+BASE = pa.schema({"text": pa.string(), **columns.ADDED})  # columns of every output
 
 
 class JsonlReader:
@@ -29,7 +29,7 @@ class JsonlReader:
   """
 
   def __init__(self, source: Path | BinaryIO, output_suffix: str, chunk_size: int):
-    """An open file as `source` is standard input, or a copy of it at its start."""
+    """`source` is a path, or an open file: standard input or a copy of it."""
     self.total, self.renamed = None, ()
     self._source, self._chunk_size = source, chunk_size
     self._name = str(source) if isinstance(source, Path) else "standard input"
@@ -60,7 +60,7 @@ class JsonlReader:
         arrow_types.to_table(rows, self.schema, self._name)
 
   def chunks(self, skip: int = 0) -> Iterator[list[dict]]:
-    """Reads rows, starting after the first `skip`.
+    """Reads rows in chunks, without the first `skip` rows.
 
     Raises:
       UserError: a row can't be read.
@@ -83,7 +83,7 @@ class JsonlReader:
       pq.write_table(table, file, compression="zstd")
 
   def _rows(self) -> Iterator[tuple[str, dict]]:
-    """Yields the rows with their places, for error messages."""
+    """Yields pairs (place, row); error messages name the place."""
     if isinstance(self._source, Path):
       rows = files.read_rows(self._source)
     else:

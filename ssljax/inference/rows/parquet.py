@@ -13,7 +13,7 @@ from ssljax.inference.rows import columns
 
 
 class ParquetReader:
-  """Reads a Parquet file. Methods and attributes are those of `JsonlReader`."""
+  """Reads a Parquet file. Has the methods and attributes of `JsonlReader`."""
 
   def __init__(self, path: Path, output_suffix: str, chunk_size: int):
     self._path, self._chunk_size = path, chunk_size
@@ -28,7 +28,7 @@ class ParquetReader:
       self.schema = pa.schema([*fields, *pa.schema(columns.ADDED)], schema.metadata)
 
   def check(self) -> Iterator[int]:
-    """Reads the texts, or all columns for JSONL output; yields the rows per chunk.
+    """Reads the texts, or all columns for JSONL output; yields the size of each chunk.
 
     Raises:
       UserError: a value can't be read.
@@ -43,7 +43,7 @@ class ParquetReader:
       yield len(chunk)
 
   def chunks(self, skip: int = 0) -> Iterator[pa.Table]:
-    """Reads rows, starting after the first `skip`.
+    """Reads rows in chunks, without the first `skip` rows.
 
     Raises:
       UserError: the file is damaged.
@@ -88,7 +88,7 @@ class ParquetReader:
   def _try(
     self, read: Callable[[pa.Table], Any], chunk: pa.Table, first: int, hint: str
   ) -> None:
-    """Reads a chunk that starts at row `first`; errors name the exact row."""
+    """Reads a chunk that starts at row `first`; an error names the exact row."""
     try:
       read(chunk)
     except (ValueError, OverflowError, pa.ArrowException) as error:

@@ -1,7 +1,7 @@
-"""Keeps finished parts of an output in a hidden folder, so that a killed run continues.
+"""Keeps finished parts of an output in a hidden folder, in case a run is killed.
 
 The folder's progress.json says how many parts are finished. It is replaced atomically
-after a part is written, so parts and counts agree whenever the process is killed.
+after a part is written, so the parts and counts agree whenever the process is killed.
 """
 
 import json
@@ -25,7 +25,7 @@ class OutputParts:
   """The finished parts of one output file."""
 
   def __init__(self, target: Path, identity: dict[str, Any], threshold: float | None):
-    """Continues with existing parts if they have this identity, or deletes them.
+    """Continues with existing parts if they have this identity; otherwise deletes them.
 
     Args:
       target: the output file.
@@ -48,7 +48,7 @@ class OutputParts:
     elif saved["threshold"] != threshold:
       raise UserError(
         f"--threshold={threshold}: {self._folder} holds {saved['counts']['rows']} rows "
-        f"flagged at {saved['threshold']}; continue with "
+        f"scored with threshold {saved['threshold']}; continue with "
         f"--threshold={saved['threshold']} (scores do not depend on it), or remove the "
         "folder to start again"
       )
@@ -56,7 +56,7 @@ class OutputParts:
 
   @property
   def counts(self) -> dict[str, int]:
-    """The counts that were added with the last part; {} before the first part."""
+    """The counts that came with the last part; {} before the first part."""
     return self._saved["counts"]
 
   def add(self, write: Callable[[BinaryIO], None], counts: dict[str, int]) -> None:
@@ -71,10 +71,10 @@ class OutputParts:
     """Joins the parts to the output file and removes the folder.
 
     Args:
-      schema: of the parts, if they are Parquet files; None for JSONL.
+      schema: the schema of Parquet parts; None if the parts are JSONL.
     """
     parts = map(self._path, range(self._saved["parts"]))
-    joined = self._folder / "joined"  # a kill leaves no file outside the folder
+    joined = self._folder / "joined"  # inside the folder, in case of a kill
     with atomic_file(joined) as file:
       if schema is None:
         for part in parts:

@@ -46,7 +46,7 @@ def test_runs_that_lack_some_metrics_have_a_report(tmp_path, options):
   page = check_page(render_run(run))
   two_classes = len(run.labels) == 2
   assert ("chosen on\nvalidation for the stated target" in page.text) == two_classes
-  by_wilson = "accuracy, precision, recall, the false-positive\nrate and slices"
+  by_wilson = "accuracy, precision, recall, the\nfalse-positive rate and slices"
   assert (by_wilson in page.text) == two_classes
   if options.get("one_class"):
     assert "all labels belong to one class" in page.text
