@@ -6,7 +6,7 @@
 For the response task: --config=configs/multimatch.py:response
 With MiniLM on two CPU cores, the test F1 on ToxicChat is 0.548 ± 0.030 over three
 seeds, and a run takes 5 to 7 minutes; the command is in docs/evaluation.md, "Reports".
-The defaults here have not been run: DeBERTa-v3-base needs an accelerator.
+These defaults are untested: DeBERTa-v3-base needs an accelerator.
 """
 
 from ssljax.configs import base

@@ -29,7 +29,7 @@ class Absent(NamedTuple):
   """The value of an option in saved configs that don't have the option yet.
 
   A new option needs it if the option's default changes what runs compute. Runs that
-  were saved earlier then keep the behaviour that they started with.
+  were saved before keep the behaviour that they started with.
   """
 
   value: Any

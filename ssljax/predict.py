@@ -111,7 +111,7 @@ def predict(
 def check_input(source: str, target: str) -> tuple[RowReader, Path | None, list[Any]]:
   """Checks the whole input, and whether the output can be written.
 
-  From standard input to standard output, nothing is read yet.
+  If the input is standard input and the output standard output, it reads nothing yet.
 
   Returns:
     A reader, the output's path (None for standard output), and a fingerprint of the

@@ -1,9 +1,9 @@
 """The classifier: an encoder and its classification heads, over packed texts.
 
-There are two main heads. "mlp" is the head of the MultiMatch paper (arXiv 2512.21107):
-masked mean pooling, dropout, dense, GELU, dense. "hf" is the head of the encoder's
+There are two main heads. "mlp" is the head of arXiv 2512.21107: masked mean pooling,
+dropout, dense, GELU, dense. "hf" is the head of the encoder's
 `ForSequenceClassification`, which `transformers` can load as it is. `Needs.heads` adds
-further heads; voters (kind "classifier") replace the single classifier.
+other heads. Those of kind "classifier" are voters, which replace the single classifier.
 """
 
 from collections.abc import Mapping

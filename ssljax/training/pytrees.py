@@ -88,7 +88,7 @@ def _leaves_with_names(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def _key_impl(key: jax.ShapeDtypeStruct) -> Any:
-  """The implementation of an abstract key; one must trace the key to find it."""
+  """Returns the implementation of an abstract key, which only tracing reveals."""
   implementations = []
   jax.eval_shape(lambda k: implementations.append(jax.random.key_impl(k)), key)
   return implementations[0]

@@ -90,7 +90,7 @@ def fill_rows(
     packed: as in `plan_rows`.
 
   Returns:
-    Texts of NumPy arrays with S = len(plans).
+    A `Texts` whose leaves are NumPy arrays, with S = len(plans).
   """
   groups = [empty_rows(len(plans), rows, length, packed) for length, rows in shape]
   offset = np.cumsum([0] + [group.first[0].size for group in groups])

@@ -153,7 +153,7 @@ def parse_rewrite(content: str, request: Request) -> str | None:
   """Extracts the rewrite from an answer; returns None if the rewrite contains markers.
 
   This removes thoughts at the beginning, a repetition of the prompt's last words,
-  markers around the rewrite (with any number) and outer whitespace. Comments of the
+  the markers around the rewrite, whatever their number, and outer whitespace. Comments of the
   model are left to the filters.
   """
   content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()

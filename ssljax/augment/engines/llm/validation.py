@@ -49,7 +49,7 @@ def read_key(variable: str) -> str:
 
   Raises:
     UserError: the name isn't valid, or the key can't be sent in a header. The message
-      doesn't contain the key, or an invalid name, which may be the key itself.
+      never quotes the key, nor an invalid name, since that may be the key.
   """
   if not (variable.isascii() and variable.isidentifier()):
     raise UserError(
