@@ -58,7 +58,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
   Raises:
     UserError: a file of the run cannot be read.
   """
-  predictions = predictions or run.predictions()
+  predictions, on = predictions or run.predictions(), data or "test"
   result, names, select = run.result, run.labels, run.config["select"]
   outcome = "harmful" if len(names) == 2 else "correctly classified"
   bins = (result["calibration"][name]["bins"] for name in ("before", "after"))
@@ -66,18 +66,19 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     "run.html",
     title=f"{result['method']} on {data or Path(run.config['data']).name}",
     result=result,
+    on=on,
     select=select,
     names=names,
     two_classes=len(names) == 2,
     headline=HEADLINE,
     metric_names=METRIC_NAMES,
-    threshold_plots=_threshold_plots(predictions, result["thresholds"]),
+    threshold_plots=_threshold_plots(predictions, result["thresholds"], on),
     calibration_plots=[
       plots.reliability_diagram(
         f"Reliability: the share of texts in each bin that are {outcome}", *bins
       ),
       plots.score_histogram(
-        "Distribution of the scores on test, by class",
+        f"Distribution of the scores on {on}, by class",
         *(predictions.score, predictions.label, names),
       ),
     ],
@@ -85,13 +86,13 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     predictions=predictions,
     errors=evaluation.most_confident_errors(predictions.logits, predictions.label),
     training_plots=_training_plots(run.history(), result["step"], select, names),
-    facts=_facts(run),
+    facts=_facts(run, on),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
   )
 
 
 def _threshold_plots(
-  predictions: Predictions, thresholds: dict[str, dict[str, Any]]
+  predictions: Predictions, thresholds: dict[str, dict[str, Any]], on: str
 ) -> list[tuple[str, str]]:
   """ROC and precision-recall curves; [] unless there are two classes and both occur."""
   score, harmful = predictions.score, predictions.label == HARMFUL
@@ -104,9 +105,9 @@ def _threshold_plots(
       if rates["precision"] is not None:  # None if nothing is flagged
         precision_points[name] = rates["recall"], rates["precision"]
   return [
-    plots.roc_curve("ROC curve on test", score, harmful, roc_points),
+    plots.roc_curve(f"ROC curve on {on}", score, harmful, roc_points),
     plots.precision_recall_curve(
-      "Precision and recall on test; the horizontal line shows random guessing",
+      f"Precision and recall on {on}; the horizontal line shows random guessing",
       *(score, harmful, precision_points),
     ),
   ]
@@ -146,7 +147,7 @@ def _training_plots(
   return curves
 
 
-def _facts(run: Run) -> list[tuple[str, Any]]:
+def _facts(run: Run, on: str) -> list[tuple[str, Any]]:
   result, test = run.result, run.result["test"]
   versions = (f"{name} {version}" for name, version in result["versions"].items())
   return [
@@ -154,7 +155,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
     ("Texts per second", f"{result['examples_per_second']:.1f}"),
     ("Device", result["device"]),
     ("Encoder", run.config["encoder"]),
-    ("Truncated test texts", f"{test['truncated']} of {test['rows']}"),
+    (f"Truncated texts of {on}", f"{test['truncated']} of {test['rows']}"),
     ("Versions", ", ".join(versions)),
     (f"SHA-256 of parameters after step {result['steps']}", result["params_sha256"]),
   ]

@@ -153,8 +153,8 @@ def parse_rewrite(content: str, request: Request) -> str | None:
   """Extracts the rewrite from an answer; returns None if the rewrite contains markers.
 
   This removes thoughts at the beginning, a repetition of the prompt's last words,
-  the markers around the rewrite, whatever their number, and outer whitespace. Comments of the
-  model are left to the filters.
+  the markers around the rewrite, whatever their number, and outer whitespace. The
+  filters handle comments of the model.
   """
   content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()
   if request.cue:
