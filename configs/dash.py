@@ -5,7 +5,8 @@
 
 For the response task: --config=configs/dash.py:response
 docs/methods.md has results with MiniLM on a CPU (test F1 and the time of a step), and
-the commands for them. These defaults are untested: DeBERTa-v3-base needs an accelerator.
+the commands for them. These defaults are untested, since DeBERTa-v3-base needs an
+accelerator.
 """
 
 from ssljax.configs import base

@@ -37,7 +37,7 @@ class Texts(NamedTuple):
 
 
 class SecondCandidate(str):
-  """The name of a view that has a second candidate of the view `first`.
+  """The name under which a batch has a second candidate of the view `first`.
 
   A text often has several candidates for its strong view, and each visit draws one. A
   method that needs two candidates at once asks for the views "strong" and

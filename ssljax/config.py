@@ -157,7 +157,7 @@ def validate(config: Mapping[str, Any]) -> None:
     module = config[key]
     if not isinstance(module, Mapping) or not isinstance(module.get("name"), str):
       raise UserError(
-        f"--config.{key}={module!r}: it must have a name, and may have keywords"
+        f"--config.{key}={module!r}: give a name and, if you like, keywords"
       )
   if not config["data"]:
     raise UserError(

@@ -72,7 +72,7 @@ def evaluate(
   columns: dict[str, list] = {name: [] for name in slices}
   if data is None:
     if slices:
-      raise UserError("--slices names columns of a file: set --data to that file")
+      raise UserError("--slices needs --data: the file that has these columns")
     name, source = "test", f"test of {config['data']}"
     rows = _own_test_texts(config, workdir)
   else:

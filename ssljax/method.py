@@ -163,10 +163,9 @@ def classifier_logits(outputs: Outputs) -> Array:
 class Method(NamedTuple):
   """A semi-supervised method. `make(**hyperparameters)` in its module returns one.
 
-  If each text has its own loss once the targets are fixed, the method has `assign` and
-  `learn`. Gradient accumulation is then exact: targets are computed from the whole
-  batch, and gradients from one micro-batch at a time. Other methods refuse gradient
-  accumulation.
+  A method whose loss is a mean over texts, given the targets, has `assign` and `learn`.
+  Gradient accumulation is then exact: targets are computed from the whole batch, and
+  gradients from one micro-batch at a time. Other methods refuse it.
   """
 
   needs: Needs

@@ -71,7 +71,7 @@ def test_a_wrapper_may_be_outside_the_package(outside):
     ("def make(:", "cannot import it .SyntaxError"),
     ("1 / 0", "cannot import it .ZeroDivisionError"),
     ("made = 1", "defines no function make"),
-    ("def make(): return 1", "its make returned int"),
+    ("def make(): return 1", "`make` returned int"),
   ],
 )
 def test_a_broken_module_is_one_line(outside, code, message):

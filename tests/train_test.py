@@ -253,7 +253,7 @@ def test_evaluate_defaults_to_the_test_texts_of_the_run(place, finished):
   assert not (place / "no").exists()
   done = runs.evaluate(place, workdir, None, "--slices=turn")
   assert done.returncode == 2
-  assert "set --data" in done.stderr
+  assert "needs --data" in done.stderr
 
 
 def test_evaluate_reports_slices_by_column(place, finished):

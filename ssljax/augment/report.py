@@ -51,7 +51,7 @@ def format_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def sort_counts(counts: Counter[str]) -> dict[str, int]:
-  """Sorts counts: first totals, then intermediate steps, then drops, largest first."""
+  """Sorts counts: totals, then intermediate steps, then the drops by number."""
   totals = ("texts", "views", "texts without a view", "fallbacks")
 
   def order(name: str) -> tuple[int, int]:

@@ -69,8 +69,8 @@ def tokenize_view(
 
   Args:
     name: the view, such as "weak".
-    config: only the view's own key, missing_view, max_length and tokenizer_backend are
-      used.
+    config: uses the view's key (such as "weak"), missing_view, max_length and
+      tokenizer_backend.
     encoder: folder of the encoder.
     seed: for the kinds "words" and "masked".
   """

@@ -53,8 +53,8 @@ def find_runs(paths: Sequence[str]) -> list[Run]:
   """Finds the finished runs in folders, at any depth.
 
   Raises:
-    UserError: a path is not a folder or contains no run, no run is finished, or a run
-      cannot be read.
+    UserError: a path is not a folder, a folder has no run, no run is finished, or a
+      run cannot be read.
   """
   runs = []
   for path in paths:

@@ -24,7 +24,7 @@ def make(config: Mapping[str, Any]) -> Method:
   method = _MODULES.bind(config)()
   if not isinstance(method, Method):
     raise UserError(
-      f"--config.method.name={config['name']}: its make returned "
+      f"--config.method.name={config['name']}: `make` returned "
       f"{type(method).__name__}; it must return a ssljax.method.Method"
     )
   return method

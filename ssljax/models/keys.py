@@ -42,7 +42,7 @@ PREFIX = {"bert": "bert.", "deberta-v2": "deberta."}
 
 
 def key_table(config: EncoderConfig) -> tuple[Key, ...]:
-  """The key table of a config, with the head of ForSequenceClassification."""
+  """All keys of an encoder with a ForSequenceClassification head."""
   table = [Key("embeddings/word/embedding", "embeddings.word_embeddings.weight")]
   if config.position_biased_input:
     name = "embeddings.position_embeddings.weight"

@@ -38,8 +38,9 @@ def averaged(average: Array, margin: Array, age: Array, smoothness: float) -> Ar
 
   Args:
     average, margin: f32 [..., U, C].
-    age: i32 [U] or [], t: the number of earlier visits of each row, or the epoch.
-    smoothness: d; if close to 1, the result is the mean of all margins so far.
+    age: t in the paper: i32 [U], how often each row was visited, or i32 [], the epoch.
+    smoothness: d in the paper; if close to 1, the result is the mean of all
+      margins so far.
   """
   share = smoothness / (1.0 + age.astype(jnp.float32))
   share = share[..., None] if share.ndim else share

@@ -23,7 +23,7 @@ def test_the_card_has_data_budget_method_metrics_and_limits(tmp_path, names, hea
     f"| F1 | {test['f1']:.3f} | [{low:.3f}, {high:.3f}] |",
     f"softmax(logits / {run.result['temperature']:.3f})",
     f"{run.result['calibration']['after']['ece']:.3f}",
-    *("up to 64 tokens", "## Limits", "## Licence"),
+    *("with more than 64 tokens", "## Limits", "## Licence"),
   ):
     assert text in card
   assert front_matter(card)["base_model"] == "enc"

