@@ -14,11 +14,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from ssljax.augment import storage
 from ssljax.augment.query import Stopped
 from ssljax.augment.rows import DROPPED, ShardResult
 from ssljax.augment.runner import Augmenter, Job, Task, write_results
+from ssljax.data.records import files
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 from ssljax.runtime import threads
@@ -86,7 +87,9 @@ def _write_views(ray, job: Job) -> Counter[str]:
   def augment(source: Path) -> Generator[ShardResult, None, None]:
     if job.stop:  # this thread has been abandoned
       raise Stopped
-    shards = -(-pq.read_metadata(source).num_rows // rows)
+    # Ray doesn't verify checksums.
+    total = sum(table.num_rows for table in storage.read_tables(source, files.BATCH))
+    shards = -(-total // rows)
     dataset = ray.data.read_parquet(str(source)).map_batches(
       Worker,
       fn_constructor_args=(job.task,),

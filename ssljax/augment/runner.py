@@ -23,6 +23,7 @@ from ssljax.augment.query import CachedEngine
 from ssljax.augment.rows import DROPPED, ShardResult, augment_shard
 from ssljax.augment.settings import Settings
 from ssljax.data.batches.word_noise import Vocabulary
+from ssljax.data.records import files
 from ssljax.data.records.schema import SCHEMA
 from ssljax.runtime.signals import StopSignals
 
@@ -81,11 +82,11 @@ def write_results(
 ) -> Counter[str]:
   """Writes the results of `augment(file)` for each file; returns the total counts."""
   counts: Counter[str] = Counter()
-  with pq.ParquetWriter(job.dropped, DROPPED, compression="zstd") as dropped:
+  with pq.ParquetWriter(job.dropped, DROPPED, **files.PARQUET) as dropped:
     for source, target in job.files:
       with (
         contextlib.closing(augment(source)) as results,
-        pq.ParquetWriter(target, SCHEMA, compression="zstd") as file,
+        pq.ParquetWriter(target, SCHEMA, **files.PARQUET) as file,
       ):
         for result in results:
           counts.update(result.counts)

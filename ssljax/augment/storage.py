@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ssljax.data.records import files
 from ssljax.data.records.schema import SCHEMA
@@ -178,11 +177,17 @@ def swap(new: Path, folder: Path) -> None:
 def read_tables(
   path: Path, rows: int, columns: list[str] | None = None
 ) -> Iterator[pa.Table]:
-  """Yields a Parquet file as tables of at most `rows` rows."""
-  # Without the buffer, a whole column of a row group would be in memory at once.
-  with pq.ParquetFile(path, buffer_size=1 << 20) as file:
-    for batch in file.iter_batches(rows, columns=columns, use_threads=False):
-      yield pa.Table.from_batches([batch])
+  """Yields a Parquet file as tables of at most `rows` rows.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  with files.open_parquet(path) as file:
+    try:
+      for batch in file.iter_batches(rows, columns=columns, use_threads=False):
+        yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+      raise files.unreadable(path, error) from error
 
 
 def _exchange(a: Path, b: Path) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ssljax.data.records import files
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 from ssljax.evals.classification import score_of, softmax
@@ -46,16 +47,16 @@ def write_predictions(
     **{name: rows.table[name] for name in COLUMNS},
   }
   with atomic_path(path) as temporary:
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
+    pq.write_table(pa.table(columns), temporary, **files.PARQUET)
 
 
 def read_predictions(path: Path) -> Predictions:
   """Reads a file that `write_predictions` wrote; raises UserError if it can't."""
   try:
-    table = pq.read_table(path)
+    table = files.open_parquet(path).read()
     logits = np.stack(table["logits"].to_numpy(zero_copy_only=False))
     label, score = table["label"].to_numpy(), table["score"].to_numpy()
     texts = (table[name].to_pylist() for name in ("text", "response"))
     return Predictions(table["id"].to_pylist(), label, score, logits, *texts)
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, pa.ArrowException) as error:
     raise UserError(f"{path}: cannot be read ({error})") from None

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssljax.data.records import records
+from ssljax.errors import UserError
 from ssljax.evals import predictions
 from ssljax.evals.classification import softmax
 
@@ -67,3 +68,21 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     predictions.write_predictions(path, make_records(label), -logits)
   assert path.read_bytes() == before
   assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_flipped_bit_is_never_read_as_another_score(tmp_path):
+  logits, label = random_logits(2, 20)
+  path = tmp_path / "test.parquet"
+  predictions.write_predictions(path, make_records(label), logits)
+  content, before = path.read_bytes(), predictions.read_predictions(path)
+  for i in range(0, len(content), 7):
+    flipped = bytearray(content)
+    flipped[i] ^= 1 << (i % 8)
+    path.write_bytes(flipped)
+    try:
+      after = predictions.read_predictions(path)
+    except UserError:
+      continue
+    assert [np.asarray(v).tolist() for v in after] == [
+      np.asarray(v).tolist() for v in before
+    ]

@@ -4,6 +4,7 @@ JSON and CSV are read with the standard library. pyarrow's readers are faster, b
 errors name neither the line nor the value.
 """
 
+import base64
 import csv
 import gzip
 import itertools
@@ -23,6 +24,9 @@ from ssljax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")  # the first three also with .gz
 BATCH = 8192  # number of rows held as Python objects at a time
+# How Parquet files are written. Without checksums, a flipped bit can be read as
+# another text. Readers verify them; files without checksums can be read as well.
+PARQUET = {"compression": "zstd", "write_page_checksum": True}
 
 
 def stem(path: Path) -> str:
@@ -106,16 +110,45 @@ def open_parquet(path: Path) -> pq.ParquetFile:
   """Opens a Parquet file; raises UserError if it cannot be read as Parquet."""
   try:
     # With the default settings, `iter_batches` buffers the whole file in memory.
-    return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-  except (pa.ArrowException, OSError) as error:
+    file = pq.ParquetFile(
+      path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+    )
+    _check_footer(file)
+    return file
+  except (pa.ArrowException, OSError, ValueError) as error:
     raise unreadable(path, error) from error
+
+
+def _check_footer(file: pq.ParquetFile) -> None:
+  """Raises ValueError if the footer, which has no checksum, contradicts itself."""
+  meta = file.metadata
+  counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+  if sum(counts) != meta.num_rows:
+    raise ValueError(f"{meta.num_rows} rows, but {sum(counts)} in its row groups")
+  # Arrow stores the schema a second time. Other programs may leave it outdated.
+  stored = (meta.metadata or {}).get(b"ARROW:schema")
+  if stored and meta.created_by.startswith("parquet-cpp-arrow"):
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
+    if list(_names(schema)) != list(_names(file.schema_arrow)):
+      raise ValueError("its two lists of column names differ")
+
+
+def _names(fields: Iterable[pa.Field]) -> Iterator[str]:
+  """The names of columns and of the fields of their structs."""
+  for field in fields:
+    yield field.name
+    type_ = field.type
+    while pa.types.is_list(type_) or pa.types.is_large_list(type_):
+      type_ = type_.value_type
+    if pa.types.is_struct(type_):
+      yield from _names(type_)
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
   reason = (str(error).splitlines() or [type(error).__name__])[0]
   return UserError(
-    f"{path}: cannot be read; the file is truncated, or its format doesn't match its "
-    f"name ({shorten(reason, 90)}); copy or prepare it again"
+    f"{path}: cannot be read; the file is damaged or truncated, or its format doesn't "
+    f"match its name ({shorten(reason, 90)}); copy or prepare it again"
   )
 
 

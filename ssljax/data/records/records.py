@@ -80,4 +80,4 @@ def concat(parts: Sequence[Records]) -> Records:
 def write_parquet(records: Records, path: str | Path) -> None:
   """Writes the rows to a Parquet file atomically."""
   with atomic_path(path) as temporary:
-    pq.write_table(records.table, temporary, compression="zstd")
+    pq.write_table(records.table, temporary, **files.PARQUET)

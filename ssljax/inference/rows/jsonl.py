@@ -80,7 +80,7 @@ class JsonlReader:
       file.writelines(map(columns.to_jsonl, rows))
     else:
       table = arrow_types.to_table(rows, self.schema, self._name)
-      pq.write_table(table, file, compression="zstd")
+      pq.write_table(table, file, **files.PARQUET)
 
   def _rows(self) -> Iterator[tuple[str, dict]]:
     """Yields pairs (place, row); error messages name the place."""

@@ -72,7 +72,7 @@ class ParquetReader:
     else:
       added = pa.Table.from_pylist(scores, pa.schema(columns.ADDED))
       table = pa.Table.from_arrays([*chunk.columns, *added.columns], schema=self.schema)
-      pq.write_table(table, file, compression="zstd")
+      pq.write_table(table, file, **files.PARQUET)
 
   def _batches(self, skip: int) -> Iterator[pa.RecordBatch]:
     try:

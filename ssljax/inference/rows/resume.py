@@ -81,7 +81,7 @@ class OutputParts:
           with open(part, "rb") as lines:
             shutil.copyfileobj(lines, file)
       else:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(file, schema, **files.PARQUET) as writer:
           for part in parts:
             writer.write_table(files.open_parquet(part).read())
     joined.replace(self._target)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssljax.data.records.read import read_file
+from ssljax.data.records.records import from_rows, write_parquet
 from ssljax.errors import UserError
 
 GOOD = '{"text": "fine", "label": 0}'
@@ -175,6 +176,33 @@ def test_corrupt_pages_of_parquet(tmp_path):
   content[40:400] = bytes(360)
   path.write_bytes(content)
   assert "cannot be read" in failure(path)
+
+
+def test_a_flipped_bit_in_parquet_is_never_read_as_other_rows(tmp_path):
+  path = tmp_path / "part-0.parquet"
+  view = {"kind": "eda", "text": "other words", "response": None, "origin": "eda"}
+  rows = [
+    {"id": f"a-{i}", "text": f"text {i}", "response": "yes", "label": i % 2}
+    | {"source": "here", "label_name": "no", "views": [view]}
+    for i in range(30)
+  ]
+  write_parquet(from_rows(rows), path)
+  content, refused = path.read_bytes(), 0
+  for i in range(0, len(content), 9):
+    flipped = bytearray(content)
+    flipped[i] ^= 1 << (i % 8)
+    path.write_bytes(flipped)
+    try:
+      assert read_file(path) == from_rows(rows), i
+    except UserError:
+      refused += 1
+  assert refused > len(content) // 20
+
+
+def test_parquet_without_checksums_is_read(tmp_path):
+  path = tmp_path / "rows.parquet"
+  pq.write_table(pa.table({"text": ["a"], "label": [1]}), path)
+  assert read_file(path).column("text") == ["a"]
 
 
 def test_missing_text_column(tmp_path):
