@@ -62,6 +62,12 @@ def sort_counts(counts: Counter[str]) -> dict[str, int]:
   return {name: counts[name] for name in sorted(counts, key=order)}
 
 
+def secrets() -> list[str]:
+  """Returns the values of environment variables that hold secrets, longest first."""
+  values = [value.strip() for key, value in os.environ.items() if SECRET.search(key)]
+  return sorted((v for v in values if len(v) >= _MIN_SECRET), key=len, reverse=True)
+
+
 def scrub(value: Any) -> Any:
   """Removes secrets and lone surrogates (which no file can hold) from JSON data.
 
@@ -69,8 +75,7 @@ def scrub(value: Any) -> Any:
   "api_key", and the values of environment variables with such a name. The latter are
   removed wherever they occur.
   """
-  secrets = [v for k, v in os.environ.items() if SECRET.search(k)]
-  secrets = sorted((v for v in secrets if len(v) >= _MIN_SECRET), key=len, reverse=True)
+  hidden = secrets()
 
   def clean(value: Any) -> Any:
     if isinstance(value, Mapping):
@@ -82,7 +87,7 @@ def scrub(value: Any) -> Any:
       return [clean(v) for v in value]
     if isinstance(value, str):
       value = _URL.sub(rf"\1{HIDDEN}@", value)
-      for secret in secrets:
+      for secret in hidden:
         value = value.replace(secret, HIDDEN)
       return value.encode(errors="replace").decode()
     return value

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from ssljax.augment import seeded
+from ssljax.augment import report, seeded
 from ssljax.augment.engine import Answers, Candidate, Source
 from ssljax.augment.filters.encoder import EncoderFilter
 from ssljax.augment.filters.text import clean, drop_reason, fingerprint
@@ -76,6 +76,15 @@ def augment_shard(
   accepted: list[list[Candidate]] = [[] for _ in sources]
   unanswered = set()  # rows with a transient problem
   counts, dropped = Counter(texts=len(sources)), []
+  secrets = report.secrets()
+
+  def echoes_secret(i: int, view: Candidate) -> bool:
+    """Whether a server has put its key, for example, into its answer."""
+    return any(
+      secret in f"{view.text} {view.response}"
+      and secret not in f"{sources[i].text} {sources[i].response}"
+      for secret in secrets
+    )
 
   def drop(i: int, number: int, reason: str, view: Candidate) -> None:
     counts[f"dropped: {reason}"] += 1
@@ -107,6 +116,8 @@ def augment_shard(
         if not reason:
           view = clean(sources[i], candidate)
           reason = drop_reason(sources[i], view, settings)
+        if echoes_secret(i, view):
+          view, reason = Candidate(), "secret"  # its text must not be stored
         if reason:
           drop(i, number, reason, view)
         else:

@@ -34,6 +34,21 @@ def test_encoder_filters_drop_dissimilar_views_and_label_flips():
   assert result.counts["views"] == 1
 
 
+def test_a_candidate_with_a_secret_is_not_stored(monkeypatch):
+  monkeypatch.setenv("MADE_UP_API_KEY", "sk-recognise-me-4711")
+  table = pa.Table.from_pylist(folders.make_rows(2, response=True), SCHEMA)
+
+  def query(sources, number):
+    view = "Bake the loaf with sk-recognise-me-4711 for how many minutes?"
+    yield 0, [Candidate(view, sources[0].response)]
+    yield 1, [Candidate(sources[1].text, view, problem="truncated")]
+
+  settings, _ = parse_config(make_config(attempts=1))
+  result = augment_shard(table, query, settings, "x:1", {})
+  assert result.counts["dropped: secret"] == 2
+  assert "sk-rec" not in str(result.table.to_pylist() + result.dropped.to_pylist())
+
+
 @pytest.mark.parametrize("fallback", ["self", "words", "none"])
 def test_a_text_without_a_view_gets_the_fallback(data, fallback):
   counts = run(make_config("reverse_first", fallback=fallback), data)["counts"]

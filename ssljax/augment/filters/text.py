@@ -7,9 +7,11 @@ source also has: a paraphrase of "I can't help with that" may be a refusal.
 
 import functools
 import re
+import unicodedata
 
 from rapidfuzz.distance import Indel
 
+from ssljax.augment import chat_markup
 from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.settings import Settings
 from ssljax.errors import UserError
@@ -19,8 +21,8 @@ MIN_PROBABILITY = 0.9  # below it, the language is uncertain
 QUESTION_MARKS = ("?", "？", "؟")
 SAME = "same"  # value of config.language: the source's language
 REASONS = (
-  *("malformed", "empty", "refusal", "meta-talk", "identical", "near-identical"),
-  *("too short", "too long", "no question", "other language"),
+  *("malformed", "empty", "markup", "refusal", "meta-talk", "identical"),
+  *("near-identical", "too short", "too long", "no question", "other language"),
 )
 
 # Spaces are written \s, because a verbose pattern ignores literal spaces.
@@ -89,7 +91,9 @@ _PREAMBLE = re.compile(
 # Remarks about the task that can't be separated from the view.
 _META_TALK = re.compile(
   rf"""\s*(?:
-    {_SURE}[,!.]\s+(?:here|i|let|this|below)\b
+    {_SURE}[,!.]\s+(?:so,?\s)?(?:here|i|let|this|below|we|the\suser)\b
+    |the\suser\s(?:wants|asks|asked|is\sasking)\b
+    |we\s(?:need\sto|have\sto|should|must)\s{_WORK}\b
     |here(?:['’]s|\ is|\ are)\ [^.\n]{{0,40}}\b{_WORK}\b
     |i(?:['’]ve|\ have|['’]ll|\ will)?\ {_WORK}\b
     |the\ (?:text|prompt|sentence|passage|original\ \w+)\ (?:can|could|may)\ be
@@ -127,12 +131,16 @@ def _first_fault(source: str, view: str, is_response: bool, settings: Settings) 
     return "malformed"
   if only_in_view(lambda text: not any(map(str.isalnum, text))):
     return "empty"
+  if any(
+    map(only_in_view, (chat_markup.CONTROL_TOKENS.search, chat_markup.TAG.search))
+  ):
+    return "markup"
   may_refuse = is_response and _HESITATION.search(source[:_BEGINNING])
   if only_in_view(_REFUSAL.match) and not may_refuse:
     return "refusal"
   if any(map(only_in_view, (_META_TALK.match, _PREAMBLE.match, _has_closing_note))):
     return "meta-talk"
-  if source.split() == view.split():
+  if _words(source) == _words(view):
     return "identical"
   if settings.most_alike and settings.most_alike <= Indel.normalized_similarity(
     _normalized(source), _normalized(view), score_cutoff=settings.most_alike
@@ -173,13 +181,18 @@ def clean(source: Source, view: Candidate) -> Candidate:
 
 
 def strip_preamble(source: str, view: str) -> str:
-  """Removes a preamble and quotes around the view, unless the source has them."""
+  """Removes what a model adds around the view, unless the source has it.
+
+  That is reasoning, tokens that end a turn, a preamble, a code fence or a tag around
+  the view, and quotes.
+  """
   if view == source:
     return view
-  view = view.strip()
+  view = chat_markup.strip_answer(source, view)
   match = _PREAMBLE.match(view)
   if match and match.end() < len(view) and not _PREAMBLE.match(source):
     view = view[match.end() :]
+  view = chat_markup.unwrap(source, view)
   mark, inner = view[:1], view[1:-1]
   if (
     len(view) > 2
@@ -235,4 +248,8 @@ def _has_closing_note(text: str) -> bool:
 
 
 def _normalized(text: str) -> str:
-  return " ".join(text.casefold().split())
+  return " ".join(_words(text.casefold()))
+
+
+def _words(text: str) -> list[str]:
+  return unicodedata.normalize("NFC", text).split()

@@ -1,6 +1,7 @@
 """The text filters: what each drops, and what it must not drop."""
 
 import time
+import unicodedata
 
 import pytest
 from ssljax.configs.augment import base
@@ -144,6 +145,7 @@ def test_meta_talk_that_cannot_be_removed_drops_the_view(view):
     (TEXT, "identical"),
     (f"\n {TEXT} ", "identical"),
     (TEXT.replace("oven.", "oven"), "near-identical"),
+    (f"{GOOD}<|im_start|>", "markup"),
     (TEXT.upper(), "near-identical"),
     ("", "empty"),
     (" ... \u200b !", "empty"),
@@ -162,6 +164,14 @@ def test_a_limit_of_zero_turns_a_filter_off():
   assert reason(GOOD * 4, most_ratio=0.0) == ""
   assert reason(TEXT.upper(), most_alike=0.0) == ""
   assert reason(TEXT, most_alike=0.0) == "identical"
+
+
+def test_the_unicode_form_of_a_text_makes_no_view():
+  composed = "Làm thế nào để nướng bánh mì trong lò nhỏ?"
+  decomposed = unicodedata.normalize("NFD", composed)
+  for text, view in ((composed, decomposed), (decomposed, composed)):
+    assert reason(view, text) == reason(view, text, most_alike=0.0) == "identical"
+    assert text_filters.fingerprint(text, None) == text_filters.fingerprint(view, None)
 
 
 def test_punctuation_may_replace_punctuation():
@@ -244,7 +254,16 @@ def test_a_note_to_the_reader_is_not_meta_talk():
 
 def test_long_texts_are_filtered_in_linear_time():
   began = time.process_time()
+  fence = "```\n" + "\n" * 200_000
   for text in ("word " * 40_000, "\n" * 200_000 + "x", '"' * 100_000, "Sure " * 50_000):
+    reason(text + "end", text + "begin")
+  for text in (
+    "</s>" * 50_000,
+    "</think>" * 25_000,
+    "<a" * 50_000,
+    fence,
+    "<|" * 80_000,
+  ):
     reason(text + "end", text + "begin")
   # A pattern with quadratic time would take minutes.
   assert time.process_time() - began < 10

@@ -28,6 +28,7 @@ POLL = 0.1  # a waiting request checks this often (in seconds) whether the run s
 FIRST_RETRIES = 2  # if the server has never answered; its address may be wrong
 SILENT = ("no connection", "timed out")
 NOT_CHAT = ("malformed answer", "no choices", "no content")
+ECHO = "the answer contains the API key"
 STOPPED = "stopped"  # problem of a request that isn't sent because the run stops
 RERUN = "run the same command again; finished views are kept"
 
@@ -143,6 +144,8 @@ class Client:
       answer, prompt, completion = parse_completion(raw.http_response.content, body)
       self.prompt_tokens += prompt
       self.completion_tokens += completion
+      if self.key and self.key in f"{answer.text} {''.join(answer.text.split())}":
+        answer = Candidate(problem=ECHO, transient=True)  # never stored
       return answer, None
     except (TimeoutError, openai.APITimeoutError):
       return Candidate(problem="timed out", transient=True), 0.0

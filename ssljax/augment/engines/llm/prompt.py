@@ -18,6 +18,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from ssljax.augment.chat_markup import CONTROL_TOKENS, strip_answer
 from ssljax.errors import UserError
 
 FOLDER = Path(__file__).with_name("prompts")
@@ -27,14 +28,6 @@ HEADING = re.compile(r"^## (system|user|text|response|rewrite)\n", re.MULTILINE)
 DIGITS = 6  # in a marker; small models make mistakes when they copy longer numbers
 MARKER = re.compile(r"</?data-\d+>")
 OUTER_MARKER = re.compile(rf"\A{MARKER.pattern}|{MARKER.pattern}\Z")
-
-# Tokens that common chat templates write between turns. Some servers, such as
-# llama.cpp, also parse these tokens inside a message, despite the markers.
-CONTROL_TOKENS = re.compile(
-  r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<</?SYS>>|</s>|<(?:bos|eos)>|</?think>"
-  r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK)\]"
-  r"|<(?:start_of_turn|end_of_turn|end_of_utterance)>"
-)
 
 
 class Prompt(NamedTuple):
@@ -152,11 +145,11 @@ def _marker_number(data: str, seed: int) -> str:
 def parse_rewrite(content: str, request: Request) -> str | None:
   """Extracts the rewrite from an answer; returns None if the rewrite contains markers.
 
-  This removes thoughts at the beginning, a repetition of the prompt's last words,
-  the markers around the rewrite, whatever their number, and outer whitespace. The
-  filters handle comments of the model.
+  This removes the model's reasoning, a repetition of the prompt's last words, the
+  markers around the rewrite, whatever their number, tokens that end a turn, and outer
+  whitespace. The filters handle comments of the model, and other control tokens.
   """
-  content = re.sub(r"\A\s*<think>.*?</think>", "", content, flags=re.DOTALL).strip()
+  content = strip_answer(request.messages[-1]["content"], content)
   if request.cue:
     words = r"\s+".join(map(re.escape, request.cue.split()))
     content = re.sub(rf"\A[\W_]*{words}[\s*_]*", "", content, flags=re.IGNORECASE)

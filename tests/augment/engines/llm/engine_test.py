@@ -237,6 +237,25 @@ def test_the_key_is_sent_and_appears_nowhere_else(monkeypatch, capfd, caplog, tm
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("answer", ["Bake it, {}!", "Bake: {}", "Bearer {}"])
+def test_an_answer_with_the_key_is_neither_a_view_nor_cached(
+  monkeypatch, tmp_path, answer
+):
+  monkeypatch.setenv("MADE_UP", KEY)  # not the name of a key
+  echo = answer.format(KEY if "," in answer else f"{KEY[:9]}\n{KEY[9:]}")
+  for finish in ("stop", "length"):
+    with StubServer(lambda *_, finish=finish: reply(echo, finish)) as server:
+      path = tmp_path / "results.sqlite"
+      cached = CachedEngine(make_engine(server, key_env="MADE_UP"), Cache(path))
+      ((_, (candidate,)),) = cached(make_sources(1), 0)
+      cached.close()
+    assert candidate == Candidate(
+      problem="the answer contains the API key", transient=True
+    )
+    files = tmp_path.glob("results.sqlite*")
+    assert not any(b"sk-rec" in file.read_bytes() for file in files)
+
+
 # Settings.
 
 
