@@ -150,7 +150,7 @@ def test_a_value_that_the_run_did_not_have_is_refused(saved, monkeypatch):
   command = {**run_config.read(saved), "order": "sorted"}  # chosen by the user
   config, notes = run_config.continued(saved, command)
   assert (config["order"], notes) == ("sorted", [])
-  with pytest.raises(UserError, match="order: 'random' there, 'sorted' now"):
+  with pytest.raises(UserError, match="order: 'random' in the run, 'sorted' now"):
     workdir.claim(saved, config)
 
 
