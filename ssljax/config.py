@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from ssljax import options
 from ssljax.errors import UserError
-from ssljax.options import Amount, Count, Natural, Range, Share
+from ssljax.options import Absent, Amount, Count, Natural, Range, Share
 
 Views = tuple[str, ...]
 Imbalance = Annotated[float, Range(-math.inf)]  # 0, at least 1, or at most -1
@@ -55,6 +55,11 @@ class Keys:
   missing_view: Annotated[
     Literal["error", "words", "self", "drop"], "what to do with rows that lack a view"
   ] = "error"
+  view_format: Annotated[
+    Literal[2, 1],
+    "version of the views; 1: words end at combining marks, as in version 0.1.0",
+    Absent(1),
+  ] = 2
   on_overlap: Annotated[
     Literal["error", "drop"],
     "what to do with training texts that occur in validation or test",

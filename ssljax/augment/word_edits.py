@@ -1,8 +1,8 @@
 """Splits a text into words and gaps, and edits the words in place.
 
 The gaps (punctuation, white space and line breaks) are kept, except around deleted
-words. Some words are never edited: addresses, codes, and text in a script without
-spaces. The random edits of the strong view "words" are in data/batches/word_noise.py.
+words. Some words are never edited: addresses and codes. The random edits of the strong
+view "words" are in data/batches/word_noise.py.
 """
 
 import itertools

@@ -75,12 +75,18 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
   unlabelled = splits.train.take(budget.unlabelled)
   notes = [*splits.notes, *budget.notes]
 
-  covered = views.covered_rows(
+  names = (*needs.labelled_views, *needs.views)
+  views.check_kinds(splits.train, names, config, dropped)
+  covered, lines = views.covered_rows(
     labelled, needs.labelled_views, config, "labelled", dropped
   )
+  notes += lines
   if not covered.all():  # labelled rows are too valuable to drop
     notes.append(f"{(~covered).sum()} labelled rows lack a view; their text is used")
-  covered = views.covered_rows(unlabelled, needs.views, config, "unlabelled", dropped)
+  covered, lines = views.covered_rows(
+    unlabelled, needs.views, config, "unlabelled", dropped
+  )
+  notes += lines
   if not covered.all():
     notes.append(f"dropped {(~covered).sum()} unlabelled rows that lack a view")
     unlabelled = unlabelled.take(np.flatnonzero(covered))

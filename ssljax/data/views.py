@@ -19,6 +19,7 @@ from ssljax.data.batches.loader import View
 from ssljax.data.records.records import Records
 from ssljax.data.records.schema import COMPUTED_VIEWS
 from ssljax.errors import UserError
+from ssljax.options import nearest
 
 CANDIDATES = 4  # per text, for the kind "words" and for "masked"
 
@@ -28,28 +29,63 @@ def config_key(view: str) -> str:
   return view.first if isinstance(view, SecondCandidate) else view
 
 
+def check_kinds(
+  rows: Records, names: Sequence[str], config: Mapping[str, Any], note: str
+) -> None:
+  """Refuses kinds of views that no row of the train split stores.
+
+  Args:
+    names: names of the views.
+    note: says which rows were dropped before, for errors; may be "".
+
+  Raises:
+    UserError: no row stores a kind. Version 0.1.0 accepted it if config.missing_view
+      isn't "error", so runs of that version can still be continued.
+  """
+  if config["view_format"] == 1 and config["missing_view"] != "error":
+    return
+  stored = {view["kind"] for views in rows.column("views") for view in views or ()}
+  for option, kind in _kinds_by_option(names, config):
+    if kind not in {*stored, *COMPUTED_VIEWS}:
+      raise UserError(
+        f"--config.{option}={','.join(config[option])}: none of the {len(rows)} rows "
+        f"of train stores a view {kind!r}{note and f' ({note})'}"
+        f"{nearest(kind, {*stored, *COMPUTED_VIEWS})}; create the views with python -m "
+        "ssljax.augment (--config.missing_view is for a kind that some rows lack)"
+      )
+
+
 def covered_rows(
   rows: Records, names: Sequence[str], config: Mapping[str, Any], which: str, note: str
-) -> np.ndarray:
-  """bool [n]; False if a row lacks a view and config.missing_view is "drop".
+) -> tuple[np.ndarray, list[str]]:
+  """Finds the rows that store all views, or get a replacement.
 
   Args:
     names: names of the views.
     which: "labelled" or "unlabelled", for errors.
     note: says which rows were dropped before, for errors; may be "".
 
+  Returns:
+    bool [n], False if a row lacks a view and config.missing_view is "drop"; and a line
+    for each kind that some rows lack, or for which they store only a fallback.
+
   Raises:
     UserError: some rows don't store a kind, and config.missing_view is "error".
   """
-  covered = np.ones(len(rows), bool)
-  kinds_of = [{view["kind"] for view in views or ()} for views in rows.column("views")]
-  options = dict.fromkeys(map(config_key, names))
-  for option, kind in ((key, kind) for key in options for kind in config[key]):
+  covered, notes = np.ones(len(rows), bool), []
+  # (kind, whether it is a fallback, which augmentation stores for a text without views)
+  kinds_of = [
+    {(v["kind"], (v["origin"] or "").startswith("fallback:")) for v in views or ()}
+    for views in rows.column("views")
+  ]
+  for option, kind in _kinds_by_option(names, config):
     if kind in COMPUTED_VIEWS:
       continue
-    has_kind = np.array([kind in kinds for kinds in kinds_of], bool)
+    has_view = np.array([(kind, False) in kinds for kinds in kinds_of], bool)
+    has_fallback = np.array([(kind, True) in kinds for kinds in kinds_of], bool)
+    has_kind = has_view | has_fallback
     if not has_kind.all() and config["missing_view"] == "error":
-      present = set().union(*kinds_of)
+      present = {name for kinds in kinds_of for name, _ in kinds}
       listed = f" (stored kinds: {', '.join(sorted(present))})" if present else ""
       raise UserError(
         f"{method_name(config)} reads a {option} view (--config.{option}), but view "
@@ -59,7 +95,24 @@ def covered_rows(
       )
     if config["missing_view"] == "drop":
       covered &= has_kind
-  return covered
+    notes += [
+      f"view {kind!r} (--config.{option}): {rows_of.mean():.1%} of the {len(rows)} "
+      f"{which} rows {fault}"
+      for rows_of, fault in (
+        (~has_kind, f"lack it (--config.missing_view={config['missing_view']})"),
+        (has_kind & ~has_view, "have only the fallback of augmentation"),
+      )
+      if rows_of.any()
+    ]
+  return covered, notes
+
+
+def _kinds_by_option(
+  names: Sequence[str], config: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+  """Lists (config key, kind) for the views with these names."""
+  keys = dict.fromkeys(map(config_key, names))
+  return [(key, kind) for key in keys for kind in config[key]]
 
 
 def tokenize_view(
@@ -69,14 +122,15 @@ def tokenize_view(
 
   Args:
     name: the view, such as "weak".
-    config: uses the view's key (such as "weak"), missing_view, max_length and
-      tokenizer_backend.
+    config: uses the view's key (such as "weak"), missing_view, view_format, max_length,
+      tokenizer_backend, tokenization and verify.
     encoder: folder of the encoder.
     seed: for the kinds "words" and "masked".
   """
   kinds = config[config_key(name)]
   fallback = config["missing_view"].replace("drop", "self")
-  settings = json.dumps([word_noise.FORMAT, CANDIDATES, kinds, fallback, seed])
+  version = config["view_format"]
+  settings = json.dumps([version, CANDIDATES, kinds, fallback, seed])
   if "masked" in kinds:
     settings += json.dumps([tftext.FORMAT, tftext.MASKED])
   stored = [json.dumps(views) for views in rows.column("views")]
@@ -89,7 +143,7 @@ def tokenize_view(
     [*rows.column("text"), *stored, settings],
     [*rows.column("response"), *[None] * (len(stored) + 1)],
     config["max_length"],
-    lambda: _candidates(rows, kinds, fallback, seed, masked),
+    lambda: _candidates(rows, kinds, fallback, seed, version, masked),
     config["tokenizer_backend"],
     mask,
   )
@@ -97,14 +151,19 @@ def tokenize_view(
 
 
 def _candidates(
-  rows: Records, kinds: Sequence[str], fallback: str, seed: int, masked: list[int]
+  rows: Records,
+  kinds: Sequence[str],
+  fallback: str,
+  seed: int,
+  version: int,
+  masked: list[int],
 ) -> tuple[Sequence[str], Sequence[str | None], np.ndarray]:
   """Candidates of all rows: (texts, responses, begin [n + 1]); extends `masked`."""
   texts, responses = rows.column("text"), rows.column("response")
   has_stored = any(kind not in COMPUTED_VIEWS for kind in kinds)
   perturbed = ()
   if "words" in kinds or (has_stored and fallback == "words"):
-    perturbed = word_noise.perturb_all(texts, responses, seed, CANDIDATES)
+    perturbed = word_noise.perturb_all(texts, responses, seed, CANDIDATES, version)
   stored = rows.column("views")
   candidates, begin = [], [0]
   for i, pair in enumerate(zip(texts, responses, strict=True)):

@@ -1,12 +1,14 @@
 """Builds the datasets of a run from its config: views, overlap, errors."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from configs import base
+from ssljax import run_config
 from ssljax.data import datasets, views
 from ssljax.errors import UserError
 from ssljax.method import Needs
@@ -57,6 +59,55 @@ def test_labelled_rows_without_the_view_use_their_text(config, missing, seed):
 def test_missing_view_of_labelled_rows(config):
   with pytest.raises(UserError, match=r"labelled rows.*missing_view"):
     datasets.load_sets(config, Needs(views=()))
+
+
+@pytest.mark.parametrize("missing", ["error", "self", "words", "drop"])
+def test_a_kind_that_no_row_stores_is_refused(config, missing):
+  changed = config | {"strong": ("self", "lmm"), "missing_view": missing}
+  changed["weak"] = ("self",)
+  needs = Needs(views=("weak", "strong"))
+  with pytest.raises(UserError, match=r"config.strong=self,lmm.*'lmm'.*mean 'llm'\?"):
+    datasets.load_sets(changed, needs)
+  datasets.load_sets(changed, Needs(views=("weak",)))  # nothing reads it
+  if missing != "error":  # version 0.1.0 accepted it
+    notes = datasets.load_sets(changed | {"view_format": 1}, needs).notes
+    assert any("100.0% of the 22 unlabelled rows lack it" in note for note in notes)
+
+
+@pytest.mark.parametrize("missing", ["self", "words", "drop"])
+def test_the_share_of_rows_without_the_view_is_said(config, missing):
+  folder = Path(config["data"])
+  lines = (folder / "train.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  for row in rows[::6]:
+    row["views"][0]["origin"] = "fallback:self"
+  (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  changed = config | {"missing_view": missing, "labels": 2}
+  notes = datasets.load_sets(changed, Needs(views=("weak",))).notes
+  lacking = [note for note in notes if "unlabelled rows lack it" in note]
+  (fallback,) = [note for note in notes if "unlabelled rows have only the f" in note]
+  shares = [
+    round(float(re.search(r"([\d.]+)% of the 28", note)[1]) * 0.28)
+    for note in (*lacking, fallback)
+  ]
+  assert shares[0] in (18, 19, 20)
+  assert shares[1] in (3, 4, 5)
+  assert all("view 'llm' (--config.weak)" in note for note in (*lacking, fallback))
+  assert f"missing_view={missing}" in lacking[0]
+
+
+def test_a_run_that_version_0_1_0_started_keeps_its_words(config, tmp_path):
+  saved = {"method": {"name": "fixmatch"}, "resolved": {}}
+  (tmp_path / "config.json").write_text(json.dumps(saved))
+  assert run_config.read(tmp_path)["view_format"] == 1
+  folder = Path(config["data"])
+  rows = [{"text": f"का खि गु {i} घृ चे", "label": i % 2} for i in range(30)]
+  (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  changed, needs = config | {"weak": ("words",)}, Needs(views=("weak",))
+  new = datasets.load_sets(changed, needs).sha256
+  old = datasets.load_sets(changed | {"view_format": 1}, needs).sha256
+  assert new != old
+  assert datasets.load_sets(changed, needs).sha256 == new  # not mixed up in the cache
 
 
 def test_perturbed_texts_are_cached(config, monkeypatch):

@@ -8,18 +8,48 @@ Stored paraphrases make a better strong view.
 """
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+
+def _marks(codes: Iterable[int]) -> str:
+  """The combining marks among the characters with these codes."""
+  return "".join(chr(c) for c in codes if unicodedata.category(chr(c)).startswith("M"))
+
+
+# Vowel signs, tone marks and accents belong to the letter before them, and so do the
+# joiners of Persian and Indic words. \w matches none of them. `re` is slow if a set has
+# characters beyond U+FFFF, so these are only tried after such a character.
+_RARE_MARKS = _marks((*range(0x10000, 0x1F000), *range(0xE0100, 0xE01F0)))
+MARK = (
+  rf"(?:[\u200c\u200d{_marks(range(0x300, 0xFFFF))}]|(?![\0-\uffff])[{_RARE_MARKS}])"
+)
 # In scripts without spaces between words, each character is a word.
 SINGLE = r"\u3040-\u30ff\u3400-\u9fff"
-WORD = re.compile(rf"([{SINGLE}]|[^\W{SINGLE}]+(?:['’-][^\W{SINGLE}]+)*)")
-MAX_WORD_LENGTH = 30  # longer words (URLs, codes, unspaced scripts) aren't changed
+# In those of Southeast Asia, it is a letter with its vowels and the letters below it.
+_CLUSTERED = (
+  r"\u0e01-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u1780-\u17d3"
+)
+_VOWELS_BEFORE = r"\u0e40-\u0e44\u0ec0-\u0ec4"
+_VOWELS_AFTER = r"\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3"
+_CLUSTER = (
+  rf"[{_VOWELS_BEFORE}]?[{SINGLE}{_CLUSTERED}]"
+  rf"(?:[\u1039\u17d2][{_CLUSTERED}]|[{_VOWELS_AFTER}]|{MARK})*"
+)
+_LETTER = rf"[^\W{SINGLE}{_CLUSTERED}]"
+_LETTERS = rf"{_LETTER}+(?:{MARK}+{_LETTER}*)*"
+WORD = re.compile(rf"({_LETTERS}(?:['’-]{_LETTERS})*|{_CLUSTER})")
+# Version 0.1.0 took combining marks for the borders of words.
+WORDS = {
+  1: re.compile(rf"([{SINGLE}]|[^\W{SINGLE}]+(?:['’-][^\W{SINGLE}]+)*)"),
+  2: WORD,
+}
+MAX_WORD_LENGTH = 30  # longer words (URLs, codes) aren't changed
 MIN_WORDS = 3  # shorter texts aren't changed: every word matters
-FORMAT = 1  # of the perturbation; increase it when the same seed gives other texts
 MAX_COUNTED_TEXTS = 50_000  # enough to estimate word frequencies
 
 
@@ -28,18 +58,22 @@ class Vocabulary(NamedTuple):
   cumulative: np.ndarray  # f64 [V], cumulative frequencies; the last is 1
 
 
-def count_words(texts: Sequence[str]) -> Vocabulary:
+def count_words(texts: Sequence[str], pattern: re.Pattern[str] = WORD) -> Vocabulary:
   """Counts the words of the texts, or of a sample of about MAX_COUNTED_TEXTS."""
   count = Counter()
   for text in texts[:: max(1, len(texts) // MAX_COUNTED_TEXTS)]:
-    count.update(word for word in WORD.findall(text) if len(word) <= MAX_WORD_LENGTH)
+    count.update(word for word in pattern.findall(text) if len(word) <= MAX_WORD_LENGTH)
   words = sorted(count)  # so that the order of the texts doesn't matter
   total = np.cumsum([count[word] for word in words], dtype=np.float64)
   return Vocabulary(words, total / total[-1] if words else total)
 
 
 def perturb(
-  text: str, rng: np.random.Generator, vocabulary: Vocabulary, rate: float = 0.1
+  text: str,
+  rng: np.random.Generator,
+  vocabulary: Vocabulary,
+  rate: float = 0.1,
+  pattern: re.Pattern[str] = WORD,
 ) -> str:
   """Deletes, swaps and replaces words; keeps punctuation and white space.
 
@@ -48,8 +82,9 @@ def perturb(
     rng: determines the result, together with the other arguments.
     vocabulary: replacements are drawn from it.
     rate: probability of each of the three changes for each word; at most 1/3.
+    pattern: matches a word; has one group.
   """
-  parts = WORD.split(text)
+  parts = pattern.split(text)
   gaps, words = parts[::2], parts[1::2]
   n = len(words)
   if n < MIN_WORDS:
@@ -98,6 +133,7 @@ def perturb_all(
   responses: Sequence[str | None],
   seed: int,
   candidates: int = 1,
+  version: int = 2,
 ) -> list[list[tuple[str, str | None]]]:
   """Perturbs every row; candidate c of row r depends on (seed, r, c) and all texts.
 
@@ -106,17 +142,20 @@ def perturb_all(
       are perturbed independently.
     seed: any integer >= 0.
     candidates: number of perturbed copies.
+    version: a key of WORDS; increase it when the same seed gives other texts.
 
   Returns:
     For each candidate, n pairs (text, response).
   """
-  vocabulary = count_words([*texts, *(r for r in responses if r is not None)])
+  pattern = WORDS[version]
+  everything = [*texts, *(r for r in responses if r is not None)]
+  vocabulary = count_words(everything, pattern)
+  change = lambda text, rng: perturb(text, rng, vocabulary, pattern=pattern)
   perturbed = []
   for candidate in range(candidates):
     pairs = []
     for row, (text, response) in enumerate(zip(texts, responses, strict=True)):
       rng = np.random.Generator(np.random.PCG64((seed, row, candidate)))
-      new_text = perturb(text, rng, vocabulary)
-      pairs.append((new_text, response and perturb(response, rng, vocabulary)))
+      pairs.append((change(text, rng), response and change(response, rng)))
     perturbed.append(pairs)
   return perturbed

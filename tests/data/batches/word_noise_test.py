@@ -1,9 +1,12 @@
 """Perturbation is deterministic, never empty, and has the given rates."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -159,6 +162,55 @@ def test_the_hash_seed_does_not_matter():
   }
   assert len(seen) == 1
   assert "one" in seen.pop()
+
+
+SCRIPTS = {
+  "hindi": "मैं घर पर रोटी कैसे बनाऊँ",
+  "bengali": "আমি ঘরে কীভাবে রুটি বানাব",
+  "tamil": "வீட்டில் ரொட்டி எப்படி செய்வது",
+  "vietnamese, NFD": unicodedata.normalize("NFD", "Làm thế nào để nướng bánh mì"),
+  "hebrew": "שָׁלוֹם עוֹלָם לֶחֶם טוֹב",
+  "arabic": "كَيْفَ أَخْبِزُ الخُبْزَ",
+  "persian": "می\u200cخواهم نان بپزم",
+  "adlam": "𞤀𞥄𞤁 𞤂𞥄 𞤃𞥆",
+}
+CLUSTERS = {
+  "thai": (
+    "ฉันทำขนมปังให้เก็บ",
+    ["ฉั", "น", "ทำ", "ข", "น", "ม", "ปั", "ง", "ให้", "เก็", "บ"],
+  ),
+  "khmer": ("ខ្មែរស្រ", ["ខ្មែ", "រ", "ស្រ"]),
+  "japanese, NFD": ("か\u3099っこう", ["か\u3099", "っ", "こ", "う"]),
+}
+
+
+@pytest.mark.parametrize("text", SCRIPTS.values(), ids=SCRIPTS)
+def test_combining_marks_belong_to_their_words(text):
+  assert word_noise.WORD.findall(text) == text.split()
+  known = word_noise.count_words([text])
+  for seed in range(100):
+    new = word_noise.perturb(text, rng(seed), known, rate=0.2)
+    assert set(new.lower().split()) <= set(text.lower().split())
+
+
+@pytest.mark.parametrize(("text", "words"), CLUSTERS.values(), ids=CLUSTERS)
+def test_letters_of_unspaced_scripts_keep_their_marks(text, words):
+  assert word_noise.WORD.findall(text) == words
+
+
+def test_a_run_of_version_0_1_0_keeps_its_words():
+  thai = "ฉันอยากรู้วิธีทำขนมปังให้นุ่ม"
+  names = ("hindi", "tamil", "vietnamese, NFD", "arabic")
+  texts = [*(SCRIPTS[name] for name in names), thai, "How do I bake a loaf? 怎么烤面包"]
+  old = word_noise.perturb_all(texts, texts, 7, 4, version=1)
+  digest = hashlib.sha256(json.dumps(old).encode()).hexdigest()
+  assert digest == "91ce4dd6b3a6389fa5051ef2e7a536b47b2bb3b8f5ba7bc147d9087b892067fe"
+  new = word_noise.perturb_all(texts, texts, 7, 4)
+  assert old != new
+  unmarked = [TEXT, "怎么烤面包", "naïve café", "x²_1 don’t"] * 20
+  assert word_noise.perturb_all(unmarked, unmarked, 7) == word_noise.perturb_all(
+    unmarked, unmarked, 7, version=1
+  )
 
 
 def test_empty_vocabulary():

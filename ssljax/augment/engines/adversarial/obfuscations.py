@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ssljax.data.batches.word_noise import MARK
+
 LEET = str.maketrans("aeiostbgAEIOSTBG", "4310578943105789")
 # Look-alike Cyrillic, Greek and Armenian letters (Unicode TR 39).
 HOMOGLYPHS = {
@@ -23,7 +25,8 @@ HOMOGLYPHS = {
   "I": "ІΙ", "J": "Ј", "K": "КΚ", "M": "МΜ", "N": "Ν", "O": "ОΟ", "P": "РΡ", "Q": "Ԛ",
   "S": "Ѕ", "T": "ТΤ", "W": "Ԝ", "X": "ХΧ", "Y": "ҮΥ", "Z": "Ζ",
 }  # fmt: skip
-LONG_WORD = re.compile(r"([^\W_]{2,})")
+LETTER = re.compile(rf"[^\W_]{MARK}*")  # with its accents or vowel signs
+LONG_WORD = re.compile(rf"((?:{LETTER.pattern}){{2,}})")
 ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 
 
@@ -56,7 +59,8 @@ def spacing(text: str, rng: np.random.Generator) -> str:
   if separator == " ":  # wider gaps keep the word boundaries visible
     parts[::2] = [gap.replace(" ", "   ") for gap in parts[::2]]
   chosen = _choose([True] * len(words), rng)
-  parts[1::2] = _replace(words, [separator.join(word) for word in words], chosen)
+  spaced = [separator.join(LETTER.findall(word)) for word in words]
+  parts[1::2] = _replace(words, spaced, chosen)
   return "".join(parts)
 
 

@@ -9,6 +9,7 @@ UDA: Xie et al. 2020, arXiv 1904.12848, appendix; word_level_augment.py in their
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -17,11 +18,11 @@ import numpy as np
 
 from ssljax.augment import word_edits
 from ssljax.augment.engines.eda.tables import load_table
-from ssljax.data.batches.word_noise import MAX_WORD_LENGTH
+from ssljax.data.batches.word_noise import MARK, MAX_WORD_LENGTH
 from ssljax.data.records import files, split_files
 from ssljax.errors import UserError
 
-FORMAT = 1  # version of the counts on disk; raise it when their meaning changes
+FORMAT = 2  # version of the counts on disk; raise it when their meaning changes
 MIN_TEXTS = 2  # words that occur in fewer texts are mostly names and typos
 
 
@@ -73,7 +74,11 @@ def compute_statistics(texts: Iterable[str]) -> Statistics:
       term_frequency[word] += count / total
   frequent = sorted(w for w, count in document_frequency.items() if count >= MIN_TEXTS)
   idf = {word: math.log(n / document_frequency[word]) for word in frequent}
-  replacements = [w for w in frequent if w.isalpha() and len(w) <= MAX_WORD_LENGTH]
+  replacements = [
+    word
+    for word in frequent
+    if len(word) <= MAX_WORD_LENGTH and re.sub(MARK, "", word).isalpha()
+  ]
   scores = np.array([term_frequency[word] * idf[word] for word in replacements])
   # Rounded, because the last digits of the sums depend on the order of the texts.
   weights = np.round(scores.max(initial=0.0) - scores, 9)

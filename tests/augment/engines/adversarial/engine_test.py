@@ -90,6 +90,15 @@ def test_results_differ_from_the_text_and_between_seeds(name):
   assert len(results) >= templates.get(name, 20)
 
 
+def test_spacing_keeps_marks_with_their_letters():
+  text = "मैं घर पर रोटी कैसे बनाऊँ"
+  allowed = {"मैं", "घ", "र", "प", "रो", "टी", "कै", "से", "ब", "ना", "ऊँ", *text.split()}
+  results = {obfuscations.spacing(text, rng(seed)) for seed in SEEDS}
+  for new in results:
+    assert set(re.split(r"[ ._-]+", new)) <= allowed
+  assert any("ब-ना-ऊँ" in new for new in results)
+
+
 def test_homoglyphs_are_letters_of_other_scripts():
   for latin, homoglyphs in obfuscations.HOMOGLYPHS.items():
     for char in homoglyphs:

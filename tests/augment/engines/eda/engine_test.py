@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +163,19 @@ def test_deletion_never_empties_a_text():
       assert augment(
         "one bright day", seed, operations=("span",), alpha_span=alpha
       ).strip()
+
+
+@pytest.mark.parametrize("name", ["swap", "delete", "span", "tfidf"])
+def test_combining_marks_belong_to_their_words(name, folder):
+  hindi = "मैं घर पर रोटी कैसे बनाऊँ और किससे खाऊँ"
+  path = Path(folder, "train.jsonl")
+  rows = [{"text": f"{hindi} {i}", "label": 0} for i in range(20)]
+  path.write_text("\n".join(map(json.dumps, rows)))
+  words = set(hindi.split())
+  for seed in range(60):
+    keywords = {"data": folder, f"alpha_{name}": 0.3}
+    assert set(augment(hindi, seed, operations=(name,), **keywords).split()) <= words
+  assert set(tfidf.load_statistics(folder).words) == words
 
 
 def test_both_sides_of_a_pair_change():
