@@ -3,17 +3,24 @@
 Each function yields a temporary path (or open file) in the folder of the target. If the
 block succeeds, the content is flushed to disk and renamed to the target. If it raises,
 the temporary is deleted and the target stays unchanged. A killed process can leave a
-temporary behind. Its name starts with a dot, so that readers ignore it. The rest of the
-name is random, so threads, processes and containers can write the same target at once.
+temporary behind, which `sweep` deletes. Its name starts with a dot, so that readers
+ignore it. The rest of the name is random, so threads, processes and containers can
+write the same target at once.
 """
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+# A full or failing disk. (EFBIG: a limit on the size of files.)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_RANDOM = "[0-9a-f]{16}"  # in the names of temporaries
 
 
 @contextlib.contextmanager
@@ -38,6 +45,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     yield temporary
     flush(temporary)
     os.replace(temporary, path)
+  except OSError as error:
+    if error.errno in FULL and error.filename is None:
+      error.filename = str(path)  # `write` doesn't say which file it is
+    raise
   finally:
     temporary.unlink(missing_ok=True)
 
@@ -51,17 +62,43 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
   Raises:
     OSError: `path` exists, perhaps because another process was faster.
   """
+  with scratch_folder(path) as temporary:
+    yield temporary
+    for written in (*temporary.rglob("*"), temporary):
+      flush(written)
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: str | Path) -> Iterator[Path]:
+  """Yields an empty folder beside `path`, and deletes it when the block ends."""
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
   temporary.mkdir()  # not mkdtemp, whose folder would have mode 0700
   try:
     yield temporary
-    for written in (*temporary.rglob("*"), temporary):
-      flush(written)
-    os.replace(temporary, path)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+  """Deletes the temporaries in a folder that killed processes have left.
+
+  Only a process with a lock (`runtime.lock`) may do so: others would delete what is
+  still being written.
+
+  Args:
+    name: the name of one target; by default, temporaries of all targets are deleted.
+  """
+  pattern = rf"\..+\.{_RANDOM}(\.\w+)?"
+  if name is not None:
+    stem, suffix = (re.escape(part) for part in (Path(name).stem, Path(name).suffix))
+    pattern = rf"\.{stem}\.{_RANDOM}{suffix}|\.{re.escape(name)}\.{_RANDOM}"
+  for path in folder.iterdir():
+    if re.fullmatch(pattern, path.name):
+      with contextlib.suppress(OSError):  # another user's, for example
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def flush(path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Locks what a command writes, so that no other command writes to it meanwhile.
+
+The kernel holds the locks (flock). It releases them when the process ends, even if the
+process is killed. A killed process leaves the lock file behind, but not locked.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssljax.errors import UserError
+from ssljax.runtime.atomic import sweep
+
+
+@contextlib.contextmanager
+def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[None]:
+  """Locks a file or folder while the block runs, and clears what kills have left of it.
+
+  Args:
+    target: what the block writes. It needn't exist.
+    flag: the flag that names the target, for errors: "--output".
+    inside: the block writes files into the folder `target`, which is created. The lock
+      file is then inside the folder, otherwise beside the target.
+
+  Raises:
+    UserError: another process or thread has the lock, the file system has no locks, or
+      the lock file can't be written.
+  """
+  folder = Path(target).absolute()
+  inside = inside or not folder.name
+  file = folder / ".lock" if inside else folder.with_name(f".{folder.name}.lock")
+  try:
+    created = [parent for parent in file.parents if not parent.exists()]
+    lock = _acquire(file)
+  except BlockingIOError:
+    raise UserError(
+      f"{flag}={target}: {_holder(file)}; wait until it ends, or use another name"
+    ) from None
+  except OSError as error:
+    raise UserError(
+      f"{flag}={target}: cannot be written ({error}); choose another place"
+    ) from None
+  try:
+    sweep(file.parent, None if inside else folder.name)
+    yield
+  finally:
+    # Deleted while it's locked: `_acquire` notices if it got a deleted file.
+    with contextlib.suppress(OSError):
+      file.unlink()
+    os.close(lock)
+    for parent in created:  # if nothing else was written
+      with contextlib.suppress(OSError):
+        parent.rmdir()
+
+
+@contextlib.contextmanager
+def shared(folder: Path) -> Iterator[None]:
+  """Lets several processes write to a folder of caches at once.
+
+  The first one clears what killed processes have left. If the file system has no locks,
+  or the folder can't be written, nothing is cleared.
+  """
+  with contextlib.ExitStack() as stack:
+    with contextlib.suppress(OSError):
+      folder.mkdir(parents=True, exist_ok=True)
+      file = stack.enter_context(open(folder / ".lock", "a"))
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sweep(folder)
+      except BlockingIOError:
+        pass
+      fcntl.flock(file, fcntl.LOCK_SH)
+    yield
+
+
+def _acquire(file: Path) -> int:
+  """Returns the descriptor of the locked file; BlockingIOError if it's locked."""
+  while True:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+      if file.parent.is_dir():  # such as /proc
+        raise
+      continue  # the holder has just removed the folder
+    try:
+      _flock(lock)
+      with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock), os.stat(file)):
+          with contextlib.suppress(OSError):  # a full disk
+            os.truncate(lock, 0)
+            os.write(
+              lock,
+              f"process {os.getpid()} on {socket.gethostname()} has been writing to it "
+              f"since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(),
+            )
+          return lock
+    except BaseException:
+      os.close(lock)
+      raise
+    os.close(lock)  # the holder has just deleted this file
+
+
+def _flock(lock: int) -> None:
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    raise
+  except OSError as error:
+    raise OSError(
+      error.errno,
+      f"its file system has no locks: {error.strerror}; without them, two commands "
+      "could write to it at once",
+    ) from None
+
+
+def _holder(file: Path) -> str:
+  with contextlib.suppress(OSError, ValueError):
+    if holder := file.read_text(encoding="utf-8"):
+      return holder
+  return "another process is writing to it"

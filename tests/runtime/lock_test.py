@@ -1,0 +1,118 @@
+"""Locks: one process at a time, freed by a kill, and nothing is left behind."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ssljax.errors import UserError
+from ssljax.runtime.lock import exclusive, shared
+
+HOLD = """
+import sys
+from ssljax.runtime.atomic import atomic_file
+from ssljax.runtime.lock import exclusive
+with exclusive(sys.argv[1], "--output", inside=sys.argv[2] == "True"):
+  with atomic_file(sys.argv[3]) as file:
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def names(folder):
+  return sorted(path.name for path in folder.iterdir())
+
+
+def start(target, inside, written):
+  """A process that has the lock and is writing a file."""
+  process = subprocess.Popen(
+    [sys.executable, "-c", HOLD, str(target), str(inside), str(written)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == "locked\n"
+  return process
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_second_says_who_holds_the_lock_and_a_kill_frees_it(tmp_path, inside):
+  target = tmp_path / "new" / "target.json"
+  written = target / "result.json" if inside else target
+  process = start(target, inside, written)
+  try:
+    with (
+      pytest.raises(
+        UserError, match=rf"--output=\S+: process {process.pid} on \S+ has"
+      ),
+      exclusive(target, "--output", inside),
+    ):
+      pass
+    assert len(names(written.parent)) == 2  # the lock and the temporary
+  finally:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  with exclusive(target, "--output", inside):
+    assert len(names(written.parent)) == 1  # the temporary is swept
+  assert list(written.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_threads_and_links_are_refused_as_well(tmp_path, inside):
+  (tmp_path / "real").mkdir()
+  (tmp_path / "link").symlink_to("real")
+  with (
+    exclusive(tmp_path / "real" / "a", "--output", inside),
+    pytest.raises(UserError, match="has been writing"),
+    exclusive(tmp_path / "link" / "a", "--output", inside),
+  ):
+    pass
+
+
+def test_nothing_is_left_of_a_block_that_writes_nothing(tmp_path):
+  for inside in (False, True):
+    with exclusive(tmp_path / "deep" / "er" / "a", "--output", inside):
+      assert (tmp_path / "deep" / "er").exists()
+    assert names(tmp_path) == []
+  with exclusive(tmp_path / "deep" / "a", "--output"):
+    (tmp_path / "deep" / "a").touch()
+  assert names(tmp_path / "deep") == ["a"]
+
+
+def test_only_temporaries_of_the_target_are_swept(tmp_path):
+  swept = {".a.0123456789abcdef.json", ".a.json.0123456789abcdef"}
+  kept = {".b.0123456789abcdef.json", ".a.17.json", "a.0123456789abcdef.json"}
+  for name in swept | kept:
+    (tmp_path / name).mkdir()
+  with exclusive(tmp_path / "a.json", "--output"):
+    assert set(names(tmp_path)) == kept | {".a.json.lock"}
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+  def flock(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with (
+    pytest.raises(UserError, match=r"--workdir=\S+/run: .* has no locks"),
+    exclusive(tmp_path / "run", "--workdir", inside=True),
+  ):
+    pass
+  with shared(tmp_path / "cache"):  # a cache is used all the same
+    pass
+
+
+def test_a_cache_is_swept_by_the_first_of_several_writers(tmp_path):
+  old, new = tmp_path / ".a.0123456789abcdef", tmp_path / ".b.0123456789abcdef.partial"
+  old.mkdir()
+  with shared(tmp_path):
+    assert not old.exists()
+    new.mkdir()
+    with shared(tmp_path):
+      assert new.exists()
+  with shared(tmp_path):
+    assert not new.exists()
