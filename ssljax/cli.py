@@ -12,7 +12,8 @@ from ml_collections import config_flags
 
 from ssljax import config_files
 from ssljax.config import MODULES
-from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, UserError
+from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, RunError, UserError
+from ssljax.runtime.atomic import FULL
 
 # (config, key, name): sets config[key] to the name, with its keywords.
 Choose = Callable[[ml_collections.ConfigDict, str, str], None]
@@ -60,6 +61,15 @@ def guarded(
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(CUT_OFF)
   except KeyboardInterrupt:
+  except OSError as error:
+    if error.errno not in FULL:
+      raise
+    where = error.filename or "a file or the standard output"
+    _stop(
+      f"{where}: cannot be written ({error.strerror}); free some space or use another "
+      "place, and run the command again",
+      RunError.code,
+    )
     print("interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
@@ -129,6 +139,6 @@ def _quiet() -> None:
   os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(logging.FATAL)  # Orbax also raises the errors that it logs
   if not sys.warnoptions:
     warnings.simplefilter("ignore")

@@ -1,11 +1,12 @@
 """A training run from top to bottom: build, restore, loop, choose, evaluate, write."""
 
+import contextlib
 import importlib.metadata
 import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ssljax.evals.classification import classification_metrics
 from ssljax.evals.predictions import write_predictions
 from ssljax.evals.report import html, run_page
 from ssljax.inference import score
+from ssljax.runtime import lock
+from ssljax.runtime.atomic import FULL, sweep
 from ssljax.runtime.json_files import write_json
 from ssljax.runtime.progress import Progress
 from ssljax.runtime.signals import StopSignals
@@ -50,9 +53,17 @@ def run(config: dict[str, Any], workdir: Path) -> int:
     and its state was saved.
 
   Raises:
-    UserError: the config or the data has a mistake; nothing is written.
-    RunError: the loss or an update is not finite.
+    UserError: the config or the data has a mistake, or another process is training in
+      `workdir`; nothing is written.
+    RunError: the loss or an update is not finite, or the disk is full.
   """
+  folder.check_path(workdir)
+  writes = not (config["dry_run"] or folder.read_result(workdir))
+  with _locked(workdir) if writes else contextlib.nullcontext():
+    return _run(config, workdir)
+
+
+def _run(config: dict[str, Any], workdir: Path) -> int:
   leader = jax.process_index() == 0
 
   def note(*lines: str) -> None:
@@ -105,9 +116,11 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   texts = job.sizes.batch + job.sizes.unlabelled_batch  # per step
   compiled: set[str] = set()  # shapes of batches
   saved_at, save_every = start, config["checkpoint_every"]
+  verified = restored is not None  # whether this folder's checkpoints can be read
   best, stale, stopped = meta["best"], meta["stale"], meta.get("stopped", False)
 
   def save(value: float | None) -> None:
+    nonlocal verified
     _require_finite(timer.fetch(), checkpoints, workdir)
     meta = {
       "best": best,
@@ -117,8 +130,12 @@ def run(config: dict[str, Any], workdir: Path) -> int:
       "window": timer.values,
     }
     checkpoints.save(t, state, meta, value)
+    if not verified:
+      checkpoints.verify(t, job.state)
+      verified = True
 
   def report() -> None:
+    checkpoints.check()
     values = timer.fetch()
     line = timer.line()
     writer.write(t, "train", line)  # even if the loss is not finite
@@ -130,7 +147,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   t = start
   batches = job.batches.iterate(start, steps["steps"], job.devices.mine)
   # A signal after the last step doesn't stop the run: results are still written.
-  with _stop_signals() as stop:
+  with _full_disks(checkpoints, workdir), _stop_signals() as stop:
     while t < steps["steps"] and not stopped:
       batch, hidden = next(batches)
       shape, (tokens, row_tokens) = preview.shape_of(batch), preview.real_tokens(batch)
@@ -244,6 +261,38 @@ def run(config: dict[str, Any], workdir: Path) -> int:
 
 
 def _stop_signals() -> StopSignals:
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+  """Locks the folder of the run: the first process does so for all of them."""
+  with contextlib.ExitStack() as stack:
+    problem = None
+    if jax.process_index() == 0:
+      try:
+        stack.enter_context(lock.exclusive(workdir, "--workdir", inside=True))
+      except UserError as error:
+        problem = error
+    if multihost_utils.broadcast_one_to_all(np.bool_(problem is not None)):
+      raise problem or UserError(f"--workdir={workdir}: process 0 couldn't lock it")
+    if jax.process_index() == 0 and (workdir / "predictions").is_dir():
+      sweep(workdir / "predictions")
+    yield
+
+
+@contextlib.contextmanager
+def _full_disks(checkpoints: checkpoint.Checkpoints, workdir: Path) -> Iterator[None]:
+  """Turns the errors of full disks into a RunError that says what is kept."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno not in FULL:
+      raise
+    checkpoints.wait()
+    raise RunError(
+      f"{error.filename or workdir}: cannot be written ({error.strerror};"
+      f" {checkpoints.kept()}); free some space and run the same command to continue"
+    ) from error
+
+
   """Makes SIGINT and SIGTERM stop the loop after the current step.
 
   With several processes, JAX handles SIGTERM and lets all processes agree on a step;
@@ -273,12 +322,10 @@ def _require_finite(
     # A step computes its loss before it updates the parameters: check both.
     if not all(math.isfinite(values[n]) for n in ("loss", "update_norm")):
       checkpoints.wait()
-      good = checkpoints.latest_step()
-      kept = "no checkpoint yet" if good is None else f"checkpoint of step {good} kept"
       raise RunError(
         f"the loss is {values['loss']} at step {values['step']:.0f}, and the norm of "
-        f"the update is {values['update_norm']} ({kept} in {workdir}); lower "
-        "--config.learning_rate or set --config.clip=1, and use another --workdir"
+        f"the update is {values['update_norm']} ({checkpoints.kept()} in {workdir}); "
+        "lower --config.learning_rate or set --config.clip=1, and use another --workdir"
       )
 
 

@@ -5,8 +5,9 @@ import functools
 import hashlib
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from ssljax.errors import UserError
-from ssljax.training import pytrees
+from ssljax.errors import RunError, UserError
+from ssljax.runtime.atomic import FULL
+from ssljax.training import pytrees, workdir
 
 # (step, record) -> (result, tree to verify, SHA-256 of this tree when it was saved)
 _Read = Callable[[int, dict], tuple[Any, Any, str]]
@@ -94,6 +96,8 @@ class Checkpoints:
       state: pytree of arrays and typed PRNG keys.
       meta: JSON values; `restore` returns them with "state_sha256" added.
       value: the selection metric, or None if the model wasn't evaluated at this step.
+
+    Raises RunError if this checkpoint or the one before can't be written.
     """
     step = int(step)
     meta = json.loads(json.dumps({**meta, "state_sha256": pytrees.sha256(state)}))
@@ -106,18 +110,29 @@ class Checkpoints:
       "params_sha256": pytrees.sha256(named.get(_params_name(named))),
       "value": value,
     }
-    self._manager.wait_until_finished()
+    self.wait()
     for old in set(self._manager.all_steps()) & (self._bad | {step}):
       self._manager.delete(old)
     self._bad.clear()
     self._values[step] = value
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(named), meta=ocp.args.JsonSave(record)
-      ),
-      force=True,  # otherwise Orbax doesn't save a step below the latest
-    )
+    with self._save_errors():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(named), meta=ocp.args.JsonSave(record)
+        ),
+        force=True,  # otherwise Orbax doesn't save a step below the latest
+      )
+
+  def verify(self, step: int, abstract: Any) -> None:
+    """Reads a checkpoint back, into the host's memory; RunError if that fails."""
+    self.wait()
+    _, _, problem = self._try(step, functools.partial(self._read_on_host, abstract))
+    if problem:
+      raise RunError(
+        f"{self._folder}: the checkpoint of step {step} was written but can't be read "
+        f"back ({problem}), so the run stops; use another --workdir"
+      )
 
   def restore(self, abstract: Any) -> tuple[Any, dict, int] | None:
     """Restores the newest good checkpoint.
@@ -153,10 +168,33 @@ class Checkpoints:
     """The newest step that is not known to be damaged."""
     return max(set(self._manager.all_steps()) - self._bad, default=None)
 
+  def kept(self) -> str:
+    """Says which checkpoint is on disk."""
+    steps = {int(p.name) for p in self._folder.iterdir() if p.name.isdigit()}
+    good = max(steps - self._bad, default=None)
+    return "no checkpoint yet" if good is None else f"checkpoint of step {good} kept"
+
+  def check(self) -> None:
+    """Raises RunError if the last save has failed; doesn't wait for it."""
+    if not self._manager.is_saving_in_progress():
+      self.wait()
+
   def wait(self) -> None:
-    """Waits until everything is on disk; raises errors of the background threads."""
-    self._manager.wait_until_finished()
-    self._manager.check_for_errors()
+    """Waits until everything is on disk; raises RunError if that failed."""
+    with self._save_errors():
+      self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+
+  @contextlib.contextmanager
+  def _save_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # full disks alone raise several types
+      full = (os.strerror(n) for n in FULL if os.strerror(n) in str(error))
+      raise RunError(
+        f"{self._folder}: a checkpoint can't be saved ({next(full, _one_line(error))};"
+        f" {self.kept()}); free some space and run the same command to continue"
+      ) from error
 
   def close(self) -> None:
     """Waits until everything is on disk, then ends the background threads."""
@@ -183,9 +221,12 @@ class Checkpoints:
       name = "best checkpoint, of" if step == best else "checkpoint of"
       self.notes.append(f"skipped the {name} step {step}: {problem}")
     if steps:
+      found = workdir.pattern_in(self._folder)
       raise UserError(
         f"{self._folder}: none of the {len(steps)} checkpoints can be read"
-        f" ({'; '.join(self.notes)}); start again in another --workdir"
+        f" ({'; '.join(self.notes)}); "
+        + (f"rename the folder, so that the path has no {found}, or " if found else "")
+        + "start again in another --workdir"
       )
     return None
 
@@ -204,7 +245,7 @@ class Checkpoints:
       result, tree, expected = read(step, record)
       problem = None
     except Exception as error:
-      problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+      problem = _one_line(error)
     # Even if a file is damaged for only one process, all processes must restore the
     # same step, and all must call sha256.
     problem = _agree(problem)
@@ -222,6 +263,15 @@ class Checkpoints:
     args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
     named = self._manager.restore(step, args=args).state
     state = jax.block_until_ready(pytrees.from_named(named, abstract))
+    return state, state, record["meta"]["state_sha256"]
+
+  def _read_on_host(self, abstract: Any, step: int, record: dict) -> tuple:
+    # Orbax restores NumPy arrays where it's given some; these here take no memory.
+    empty = lambda a: np.broadcast_to(np.zeros((), a.dtype), a.shape)
+    wanted = jax.tree.map(empty, pytrees.to_named(abstract, abstract=True))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+    named = self._manager.restore(step, args=args).state
+    state = pytrees.from_named(named, abstract)
     return state, state, record["meta"]["state_sha256"]
 
   def _read_params(
@@ -288,6 +338,10 @@ def _agree(problem: str | None) -> str | None:
   """The problem of this process, or a note if only another process has a problem."""
   failed = multihost_utils.process_allgather(np.array(problem is not None)).any()
   return "damaged for another process" if failed and problem is None else problem
+
+
+def _one_line(error: Exception) -> str:
+  return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def _record_sha256(meta: dict, value: float | None) -> str:

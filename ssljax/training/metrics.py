@@ -2,17 +2,26 @@
 
 import contextlib
 import json
+import struct
+import time
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import scalar
 
 from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.json_files import plain
 
 
 class Writer:
-  """Writes each (step, split) once, however often the run is interrupted."""
+  """Writes each (step, split) once, however often the run is interrupted.
+
+  All calls write at once and raise OSError if the disk is full. (The SummaryWriter of
+  tensorboardX isn't used: after a failed write, its queue fills up and blocks the run.)
+  """
 
   def __init__(self, workdir: Path, restored_step: int, active: bool):
     """Opens the files of a new run or of a resumed one.
@@ -32,28 +41,54 @@ class Writer:
       for old in boards.glob("events.out.tfevents.*"):
         old.unlink()
     _drop_lines_after(path, restored_step)
-    self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-    purge = restored_step + 1 if restored_step else None
-    self._board = SummaryWriter(str(boards), purge_step=purge)
+    # Without buffers, a kill can't leave half a line in one.
+    self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+    name = f"events.out.tfevents.{time.time():.6f}"
+    self._board = open(boards / name, "ab", buffering=0)  # noqa: SIM115
+    start = Event(wall_time=time.time(), file_version="brain.Event:2")
+    _append(self._board, _record(start))
+    if restored_step:  # TensorBoard then hides what came after the restored step
+      log = SessionLog(status=SessionLog.START)
+      event = Event(wall_time=time.time(), step=restored_step + 1, session_log=log)
+      _append(self._board, _record(event))
 
   def write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
     """Appends one line; None (undefined), NaN and infinities become null."""
     if not self._active:
       return
-    numbers = plain(dict(values))
-    line = {"step": int(step), "split": split, **numbers}
-    # One call of write, so that a kill can't leave half a line in the buffer.
-    self._file.write(json.dumps(line, allow_nan=False) + "\n")
-    self._file.flush()
-    for name, value in numbers.items():
-      if value is not None:  # tensorboardX logs a warning for each NaN
-        self._board.add_scalar(f"{split}/{name}", value, int(step))
+    step, now, numbers = int(step), time.time(), plain(dict(values))
+    line = {"step": step, "split": split, **numbers}
+    _append(self._file, json.dumps(line, allow_nan=False).encode() + b"\n")
+    events = (
+      Event(wall_time=now, step=step, summary=scalar(f"{split}/{name}", value))
+      for name, value in numbers.items()
+      if value is not None  # tensorboardX logs a warning for each NaN
+    )
+    _append(self._board, b"".join(map(_record, events)))
 
   def close(self) -> None:
     if self._active:
       self._active = False
       self._file.close()
       self._board.close()
+
+
+def _append(file: FileIO, content: bytes) -> None:
+  """Writes all of `content`, also if one call of `write` takes only a part of it."""
+  while content:
+    try:
+      content = content[file.write(content) :]
+    except OSError as error:
+      error.filename = file.name  # `write` doesn't say which file it is
+      raise
+
+
+def _record(event: Event) -> bytes:
+  """A TFRecord: u64 length and its checksum, the event and its checksum."""
+  data = event.SerializeToString()
+  length = struct.pack("<Q", len(data))
+  checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+  return b"".join((length, next(checksums), data, next(checksums)))
 
 
 def _drop_lines_after(path: Path, last_step: int) -> None:

@@ -10,6 +10,22 @@ from ssljax.errors import UserError
 from ssljax.runtime.json_files import write_json
 
 LOGS = (".log", ".txt", ".out", ".err")
+# Orbax takes these in the path of a checkpoint for a pattern, or loses them.
+PATTERN = "[]*?\\"
+
+
+def check_path(workdir: Path) -> None:
+  """Raises UserError if the checkpoints of a new run couldn't be read."""
+  if (found := pattern_in(workdir)) and not (workdir / "config.json").exists():
+    raise UserError(
+      f"--workdir={workdir}: the path {workdir.absolute()} contains {found}, so that "
+      f"its checkpoints couldn't be read; use a path without {' '.join(PATTERN)}"
+    )
+
+
+def pattern_in(path: Path) -> str:
+  """The characters of PATTERN in an absolute path, with spaces between them."""
+  return " ".join(c for c in PATTERN if c in str(path.absolute()))
 
 
 def claim(workdir: Path, config: Mapping[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """Writer: metrics.jsonl and TensorBoard hold each step and split once."""
 
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from ssljax.training.metrics import Writer
@@ -87,6 +89,18 @@ def test_tensorboard_holds_the_values_and_is_purged_on_resume(tmp_path):
     if event.session_log.status == SessionLog.START
   ]
   assert starts == [3]
+
+
+@pytest.mark.parametrize("name", ["_file", "_board"])
+def test_a_full_disk_is_an_error_at_once_and_names_the_file(tmp_path, name):
+  writer = Writer(tmp_path, 0, True)
+  full = os.open("/dev/full", os.O_WRONLY)
+  os.dup2(full, getattr(writer, name).fileno())
+  os.close(full)
+  with pytest.raises(OSError, match="No space left on device") as caught:
+    writer.write(1, "train", {"loss": 1.0})
+  assert str(caught.value.filename).startswith(str(tmp_path))
+  writer.close()
 
 
 def test_only_the_first_process_writes(tmp_path):

@@ -1,0 +1,95 @@
+"""Saves that fail, or can't be read: one line, and the checkpoint before is kept."""
+
+import contextlib
+import resource
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from ssljax.errors import RunError, UserError
+from ssljax.training import workdir
+from ssljax.training.checkpoint import Checkpoints
+from tests.training.checkpoint_test import data_files, steps
+
+STATE = {"x": jnp.arange(400_000, dtype=jnp.float32), "key": jax.random.key(1)}
+ABSTRACT = jax.tree.map(
+  lambda a: jax.ShapeDtypeStruct(
+    a.shape, a.dtype, sharding=SingleDeviceSharding(jax.devices()[0])
+  ),
+  STATE,
+)
+
+
+@contextlib.contextmanager
+def small_files(size):
+  """Lets writes beyond this size fail, as on a full disk."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_the_save_before_is_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path / "checkpoints")
+  checkpoints.save(1, STATE, {})
+  checkpoints.wait()
+  with small_files(1000):
+    checkpoints.save(2, STATE, {})
+    with pytest.raises(
+      RunError, match=r"too large; checkpoint of step 1 kept"
+    ) as caught:
+      checkpoints.wait()
+  assert "\n" not in str(caught.value)
+  assert steps(tmp_path) == [1]
+  checkpoints.close()
+
+
+def test_a_failed_save_is_noticed_before_the_next_one(tmp_path):
+  checkpoints = Checkpoints(tmp_path / "checkpoints")
+  with small_files(1000):
+    checkpoints.save(1, STATE, {})
+    while checkpoints._manager.is_saving_in_progress():
+      checkpoints.check()
+  with pytest.raises(RunError, match="no checkpoint yet"):
+    checkpoints.check()
+  checkpoints.close()
+
+
+def test_a_checkpoint_is_read_back(tmp_path):
+  checkpoints = Checkpoints(tmp_path / "checkpoints")
+  checkpoints.save(1, STATE, {})
+  checkpoints.verify(1, ABSTRACT)
+  restored, _, step = checkpoints.restore(ABSTRACT)  # reading back doesn't disturb it
+  assert (restored["x"] == STATE["x"]).all()
+  assert step == 1
+  content = bytearray((file := data_files(tmp_path, 1)[0]).read_bytes())
+  content[len(content) // 2] ^= 4
+  file.write_bytes(content)
+  with pytest.raises(RunError, match="step 1 was written but can't be read back"):
+    checkpoints.verify(1, ABSTRACT)
+  checkpoints.close()
+
+
+@pytest.mark.parametrize("name", ["lr=[1e-4]", "a\\b", "*", "?/deeper"])
+def test_a_folder_whose_checkpoints_cannot_be_read_is_refused(tmp_path, name):
+  folder = tmp_path / name
+  with pytest.raises(UserError, match=r"--workdir=.* contains .* use a path without"):
+    workdir.check_path(folder)
+  workdir.check_path(tmp_path / "lr=1e-4")
+  folder.mkdir(parents=True)
+  (folder / "config.json").touch()
+  workdir.check_path(folder)  # an older run, which may be finished
+
+
+def test_reading_from_a_folder_with_brackets_says_why_it_fails(tmp_path):
+  checkpoints = Checkpoints(tmp_path / "lr=[1e-4]" / "checkpoints")
+  checkpoints.save(1, STATE, {})
+  with pytest.raises(RunError, match="can't be read back"):
+    checkpoints.verify(1, ABSTRACT)
+  with pytest.raises(UserError, match=r"rename the folder, .* no \[ \]"):
+    checkpoints.restore(ABSTRACT)
+  checkpoints.close()
