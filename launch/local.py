@@ -10,10 +10,12 @@ multi-host run on a laptop. Without it, process i uses GPU i.
 Output lines are prefixed with the rank, except those of rank 0. If a process fails, the
 others are stopped and the launcher exits with its code. SIGTERM is forwarded: all
 processes save the same step, and the exit code is 143. Ctrl-C does the same with exit
-code 130; a second Ctrl-C kills all processes.
+code 130; a second Ctrl-C kills all processes. On Linux, the processes are also killed
+when the launcher is.
 """
 
 import argparse
+import ctypes
 import os
 import re
 import signal
@@ -24,6 +26,7 @@ import threading
 import time
 
 TERMINATED, INTERRUPTED = 143, 130  # exit codes
+PR_SET_PDEATHSIG = 1  # a constant of Linux
 # Seconds that the other processes have:
 SAVE_TIMEOUT = 120  # to save, after one has saved
 STOP_TIMEOUT = 10  # to stop, after one has failed
@@ -48,6 +51,14 @@ def main() -> int:
   received: list[int] = []
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda number, frame: received.append(number))
+  prctl, launcher = getattr(ctypes.CDLL(None), "prctl", None), os.getpid()
+
+  def die_with_launcher() -> None:
+    if prctl is not None:
+      prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+      if os.getppid() != launcher:  # it was killed before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
   processes = []
   for rank in range(options.processes):
     process = subprocess.Popen(
@@ -55,6 +66,7 @@ def main() -> int:
       env=environment(rank, options.processes, options.devices, address),
       # A separate process group, so that Ctrl-C reaches only the launcher.
       start_new_session=True,
+      preexec_fn=die_with_launcher,
       stdout=None if rank == 0 else subprocess.PIPE,
       stderr=None if rank == 0 else subprocess.STDOUT,
     )

@@ -133,6 +133,19 @@ def test_a_signal_makes_every_process_save(start, number, code):
     assert line in out.splitlines()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl of Linux")
+def test_a_kill_of_the_launcher_takes_its_processes_along(start):
+  process = start("deaf")
+  wait_until_ready(process)
+  children = subprocess.run(
+    ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+  ).stdout.split()
+  assert len(children) == 2
+  process.kill()
+  # Returns when nobody has the pipes open anymore; before, the children did for 60 s.
+  process.communicate(timeout=20)
+
+
 def test_workdir_is_required(tmp_path):
   result = subprocess.run(
     [sys.executable, str(LOCAL), "--processes", "2", "--", "--config=c.py"],
