@@ -48,7 +48,10 @@ def load_config(source: str | Path, **changes: Any) -> ml_collections.ConfigDict
   config = config_files.load(*config_files.find(str(source)))
   for key in MODULES:
     if isinstance(changes.get(key), Mapping) and "name" in changes[key]:
-      base.choose(config, key, changes[key]["name"])
+      name = changes[key]["name"]
+      if not isinstance(name, str):
+        raise UserError(f"{key}={changes[key]}: its name must be a string")
+      base.choose(config, key, name)
   config_files.update(config, changes)
   return config.lock()
 

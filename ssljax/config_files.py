@@ -88,11 +88,19 @@ def get_value(
   for key in path:
     keys = value.keys() if isinstance(value, ml_collections.ConfigDict) else []
     if key not in keys:
-      owner = f"{place}.name={value.name!r}" if keys else f"{place}={value!r}"
-      hint = options.nearest(key, {*keys} - {"name"}) or f"; {owner} has no keys"
+      others = keys if place == "--config" else {*keys} - {"name"}
+      hint = options.nearest(key, others) or _why_none(value, place)
       raise UserError(f"unknown config key {place}.{key}{hint}")
     value, place = value[key], f"{place}.{key}"
   return value
+
+
+def _why_none(value: Any, place: str) -> str:
+  """Says why a value has no keys besides `name`."""
+  if not isinstance(value, ml_collections.ConfigDict):
+    return f"; {place}={value!r} has no keys"
+  name = value.get("name")
+  return f"; {name} has no keywords" if name else f"; first set {place}.name"
 
 
 def update(

@@ -28,7 +28,7 @@ def main() -> int:
       "no config: give --config=configs/fixmatch.py, or one of these names: "
       f"{', '.join(sorted(names))}"
     )
-  validate(config)  # before the slow imports
+  validate(config)
   workdir = Path(flags.FLAGS.workdir or new_workdir(config["name"])).expanduser()
   if config["distributed"]:
     if not flags.FLAGS.workdir:
@@ -43,14 +43,18 @@ def main() -> int:
 
 
 def list_keys(config: Mapping[str, Any] | None) -> list[str]:
-  """Returns a line for each key, and for each keyword of the method and wrapper."""
-  lines = options.listing(KEYS, "--config.")
+  """Returns a line for each key, and for each keyword of the method and wrapper.
+
+  The lines show the values of the config; without a config, the defaults.
+  """
+  lines = options.listing(KEYS, "--config.", config or {})
   if config is None:
     return [*lines, "--config=METHOD lists the keywords of the method as well."]
   for key, package in (("method", methods), ("wrapper", wrappers)):
     if name := config.get(key, {}).get("name"):
       lines += ["", f"{key} {name}:"]
-      lines += options.listing(package.describe(name), f"--config.{key}.")
+      described = package.describe(name)
+      lines += options.listing(described, f"--config.{key}.", config[key])
   return lines
 
 

@@ -113,10 +113,17 @@ def nearest(name: str, names: Iterable[str]) -> str:
   return f"; there are {', '.join(names)}" if names else ""
 
 
-def listing(options: Mapping[str, Option], prefix: str = "") -> list[str]:
-  """Returns a line for each option: name and default, meaning, accepted values."""
+def listing(
+  options: Mapping[str, Option], prefix: str = "", values: Mapping[str, Any] = {}
+) -> list[str]:
+  """Returns a line for each option: name and value, meaning, accepted values.
+
+  Args:
+    values: the values by name; an option that isn't in it has its default.
+  """
   left = [
-    f"{prefix}{name}={as_flag(option.default)}" for name, option in options.items()
+    f"{prefix}{name}={as_flag(values.get(name, option.default))}"
+    for name, option in options.items()
   ]
   width = max(map(len, left), default=0)
   return [

@@ -1,5 +1,6 @@
 """The command line of training: choosing a method by a flag, listing keys, commands."""
 
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,14 @@ def test_the_name_of_the_configs_own_method_keeps_its_keywords(parse):
   }
 
 
+@pytest.mark.parametrize("value", ["a,llm-2", "a, llm-2", "('a', 'llm-2')", "a,2x"])
+def test_names_separated_by_commas_are_several(parse, value):
+  names = ("a", "2x") if value == "a,2x" else ("a", "llm-2")
+  assert parse(f"--config.strong={value}").strong == names
+  assert parse("--config.strong=a").strong == ("a",)
+  assert parse("--config.strong=('a,b',)").strong == ("a,b",)
+
+
 def test_a_wrapper_chosen_by_a_flag_leaves_the_method_alone(parse):
   config = parse("--config.wrapper.name=abc", "--config.method.threshold=0.9")
   assert config.wrapper.name == "abc"
@@ -70,7 +79,7 @@ def test_a_wrapper_chosen_by_a_flag_leaves_the_method_alone(parse):
     ("--config.method.name=nothing", "unknown method 'nothing'"),
     ("--config.method.threshold=0.9", "--config.method.threshold; there are"),
     ("--config.method=uda", "set --config.method.name=uda"),
-    ("--config.wrapper.tau=1", "--config.wrapper.name='' has no keys"),
+    ("--config.wrapper.tau=1", "first set --config.wrapper.name"),
     ("--config.labels.most=1", "--config.labels=200 has no keys"),
     ("--config=uda", "--config is given twice: fixmatch, uda"),
   ],
@@ -109,6 +118,24 @@ def test_the_console_script_trains_a_method_of_another_package(place):
   done = console(place, "train", *arguments, "--config.method.levle=0.5")
   assert done.returncode == 2
   assert "did you mean 'level'?" in done.stderr
+
+
+def test_an_unknown_key_of_an_augmentation_config_is_named(place):
+  done = console(place, "augment", "--config=eda", "--config.treshold=1")
+  assert done.returncode == 2
+  assert done.stderr == (
+    "error: unknown config key --config.treshold; did you mean 'threshold'?\n"
+  )
+
+
+def test_the_keys_are_listed_with_the_values_of_the_config(place):
+  done = console(place, "augment", "--config=adversarial", "--list_keys")
+  assert re.search(r"--config.least_ratio=0.0 ", done.stdout)
+  assert re.search(r"--config.kind=adversarial ", done.stdout)
+  changes = ["--config.steps=7", "--config.method.threshold=0.5"]
+  done = console(place, "train", "--config=fixmatch:response", "--list_keys", *changes)
+  for text in ("max_length=1024 ", "steps=7 ", "method.threshold=0.5 "):
+    assert f"--config.{text}" in done.stdout
 
 
 def test_the_console_script_lists_its_commands_and_names_the_nearest(place):

@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     ("--config.stepz=3", "--config.stepz; did you mean 'steps'?"),
     ("--config.steps=many", "steps"),
     ("--config.method.treshold=1", "threshold"),
-    ("--config.wrapper.tau=0.5", "--config.wrapper.name='' has no keys"),
+    ("--config.wrapper.tau=0.5", "first set --config.wrapper.name"),
     ("--config.method.power=0.5", "scale, threshold"),
     ("--config.labels.most=1", "unknown config key --config.labels.most"),
     ("--config.data=nowhere", "nowhere"),
@@ -164,7 +164,7 @@ def test_an_error_of_distributed_says_which_variables_to_set(monkeypatch):
   [
     ("encoder", "out", "not the config.json of a run"),
     ("begun", "out", "no checkpoint yet"),
-    ("begun", "encoder/config.json", "choose another folder with --output"),
+    ("begun", "encoder/config.json", "choose another"),
   ],
 )
 def test_evaluate_names_the_path_it_cannot_use(place, workdir, output, message):

@@ -65,14 +65,18 @@ def main() -> int:
 
 
 def list_keys(config) -> list[str]:
-  """Describes the config keys and, if there is a config, its engine's keywords."""
-  lines = options.listing(KEYS, "--config.")
-  if config is None:
+  """Describes the config keys and, if there is a config, its engine's keywords.
+
+  The lines show the values of the config; without a config, the defaults.
+  """
+  values = config.to_dict() if config else {}
+  lines = options.listing(KEYS, "--config.", values)
+  if not values.get("engine"):
     return [*lines, "Add --config=ENGINE to list the keywords of an engine."]
   described = engines.describe(config.engine)
   keywords = {key: option for key, option in described.items() if key not in KEYS}
   lines += ["", f"engine {config.engine}:"]
-  return lines + options.listing(keywords, "--config.")
+  return lines + options.listing(keywords, "--config.", values)
 
 
 def show() -> int:

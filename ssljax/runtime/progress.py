@@ -86,9 +86,14 @@ class Progress(contextlib.AbstractContextManager):
       if not self._bar.update(count) and is_last:
         self._bar.refresh()
     elif is_last or time.monotonic() >= self._first_line:
-      line = LINE if self._total is None else LINE + ", ETA {remaining}"
+      line = LINE if self._total is None or is_last else LINE + ", ETA {remaining}"
       self._bar = self._make_bar(
-        file=_Lines(), bar_format=line, mininterval=EVERY, miniters=1, leave=False
+        file=_Lines(),
+        bar_format=line,
+        mininterval=EVERY,
+        miniters=1,
+        leave=False,
+        position=0,  # no cursor movements, even if there are other bars
       )
 
   def note(self, message: str) -> None:

@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+from tqdm import tqdm
 
 from ssljax.runtime import progress
 from ssljax.runtime.progress import Progress
@@ -41,6 +42,24 @@ def test_the_last_unit_always_has_a_line(clock, capsys):
   for _ in range(3):
     shown.update(1, {"loss": 1.0})
   assert capsys.readouterr().err.splitlines()[-1].startswith("step 3/3, loss 1")
+
+
+def test_another_bar_of_tqdm_does_not_change_the_lines(clock, capsys):
+  with tqdm(total=2, file=io.StringIO()):
+    shown = Progress(2, "step")
+    for _ in range(2):
+      shown.update(1)
+      clock[0] += 31
+    shown.close()
+  assert capsys.readouterr().err.splitlines() == [
+    "step 1/2, ETA ?",
+    "step 2/2, ETA 00:00",
+  ]
+
+
+def test_finished_work_has_no_remaining_time(capsys):
+  Progress(3, "row", label="scoring").update(3)
+  assert capsys.readouterr().err.splitlines() == ["scoring row 3/3"]
 
 
 def test_without_a_total_the_remaining_time_is_unknown(clock, capsys):
@@ -105,7 +124,7 @@ def test_the_rate_is_computed_over_the_last_minutes(clock, capsys):
 def test_whole_numbers_have_all_their_digits(clock, capsys, value, text):
   shown = Progress(1, "answer")
   shown.update(1, {"tokens": value})
-  assert capsys.readouterr().err == f"answer 1/1, tokens {text}, ETA ?\n"
+  assert capsys.readouterr().err == f"answer 1/1, tokens {text}\n"
 
 
 def test_an_inactive_display_prints_nothing(capsys):

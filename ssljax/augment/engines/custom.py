@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated
 
 from ssljax.augment.engine import Candidate, Engine, Source
@@ -49,16 +49,19 @@ def make(
     for rows in chunked(range(len(sources)), batch):
       texts = [sources[i] for i in rows]
       try:
-        results = list(call(texts, **keywords))
+        results = call(texts, **keywords)
+        results = list(results) if isinstance(results, Iterable) else results
       except Exception as error:
         raise UserError(
           f"{function} failed on {len(texts)} texts (the first has id {texts[0].id}):"
           f" {_describe(error)}"
         ) from error
-      if len(results) != len(texts):
+      if not isinstance(results, list) or len(results) != len(texts):
+        kind = type(results).__name__
+        length = f" of length {len(results)}" if isinstance(results, list) else ""
         raise UserError(
-          f"{function} returned a list of length {len(results)} for {len(texts)}"
-          " texts; return a list of views for each text"
+          f"{function} returned {kind}{length} for {len(texts)} texts; return a list of"
+          " views for each text"
         )
       for i, views in zip(rows, results, strict=True):
         if isinstance(views, str) or not isinstance(views, Sequence):

@@ -27,6 +27,10 @@ def fewer(sources):
   return [[]]
 
 
+def no_list(sources):
+  return None
+
+
 def numbers(sources):
   return [[7] for _ in sources]
 
@@ -66,7 +70,8 @@ def test_a_function_may_return_any_number_of_strings_pairs_or_candidates():
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("fewer", "returned a list of length 1 for 5 texts"),
+    ("fewer", "returned list of length 1 for 5 texts"),
+    ("no_list", "returned NoneType for 5 texts; return a list of views"),
     ("numbers", "returned 7 as a view"),
     ("nothing", "returned None for a text"),
     ("bare", "returned 'loaf 0' for a text"),
