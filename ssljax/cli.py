@@ -5,6 +5,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import ml_collections
 from absl import app, flags, logging
@@ -60,7 +61,6 @@ def guarded(
   except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(CUT_OFF)
-  except KeyboardInterrupt:
   except OSError as error:
     if error.errno not in FULL:
       raise
@@ -70,6 +70,7 @@ def guarded(
       "place, and run the command again",
       RunError.code,
     )
+  except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
@@ -107,10 +108,26 @@ def _with_flags(
     if isinstance(config_files.get_value(config, path), ml_collections.ConfigDict):
       raise UserError(f"{name}={value}: set {name}.name={value}")
   values = flags.FlagValues()
-  argv = ["", *words]
+  argv = ["", *map(partial(_with_names, config), paths, words)]
   config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
   values(argv)
   return values.config
+
+
+def _with_names(
+  config: ml_collections.ConfigDict, path: Sequence[str], word: str
+) -> str:
+  """Rewrites `--config.key=a,b` as `--config.key=('a', 'b')` if the key takes names."""
+  name, _, value = word.partition("=")
+  old = config_files.get_value(config, path)
+  if (
+    isinstance(old, tuple)
+    and all(isinstance(item, str) for item in old)
+    and "," in value
+    and not re.search(r"[\"'()\[\]]", value)
+  ):
+    return f"{name}={tuple(part.strip() for part in value.split(','))!r}"
+  return word
 
 
 def _normalized(words: Sequence[str]) -> list[str]:

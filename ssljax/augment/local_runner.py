@@ -11,10 +11,11 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,12 @@ def write_views(job: Job) -> Counter[str]:
 
     if processes > 1:
       spawn = multiprocessing.get_context("spawn")
+      others = multiprocessing.active_children()
       pool = ProcessPoolExecutor(processes, spawn, _start_worker, (job.task,))
       stack.callback(pool.shutdown, cancel_futures=True)
-      augment = partial(_map_in_pool, pool, 2 * processes, job.stop, on_progress)
+      augment = partial(
+        _map_in_pool, pool, others, 2 * processes, job.stop, on_progress
+      )
     else:
       augmenter = Augmenter(job.task, job.engine, job.stop)
       stack.callback(augmenter.close)
@@ -79,12 +83,17 @@ def write_views(job: Job) -> Counter[str]:
 
 def _map_in_pool(
   pool: ProcessPoolExecutor,
+  others: Sequence[BaseProcess],
   max_in_flight: int,
   stop: StopSignals,
   on_progress: Callable[[int, int], None],
   tables: Iterable[pa.Table],
 ) -> Iterator[ShardResult]:
-  """Augments tables in worker processes; yields the results in the tables' order."""
+  """Augments tables in worker processes; yields the results in the tables' order.
+
+  Args:
+    others: child processes that don't belong to the pool.
+  """
   in_flight: deque[Future[ShardResult]] = deque()
 
   def next_result() -> ShardResult:
@@ -108,6 +117,12 @@ def _map_in_pool(
     while in_flight:
       yield next_result()
   except BrokenProcessPool:
+    # The pool sends SIGTERM to the other workers, which ignore it, and waits for them.
+    for process in multiprocessing.active_children():
+      if process not in others:
+        process.kill()
+    if stop:  # a signal to the process group may also have ended the worker
+      raise Stopped from None
     raise RunError(
       "a worker process died, possibly because memory ran out; try --config.workers=1 "
       "or a smaller --config.shard"

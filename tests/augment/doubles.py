@@ -7,6 +7,8 @@ text).
 
 import os
 import signal
+import sys
+import threading
 import time
 
 from ssljax.augment import storage
@@ -72,8 +74,18 @@ def _reverse(source, attempt):
       count = len(file.readlines())
     if os.environ.get("KILL") == f"text {count}":
       _kill()
+  if os.environ.get("KILL") == f"idle after {source.id}":
+    threading.Thread(target=_kill_when_idle, daemon=True).start()
   time.sleep(float(os.environ.get("SLOW", "0")))
   return " ".join(source.text.split()[::-1])
+
+
+def _kill_when_idle():
+  """Waits until the main thread waits for the next shard."""
+  main = threading.main_thread().ident
+  while sys._current_frames()[main].f_code.co_name != "_recv":
+    time.sleep(0.05)
+  _kill()
 
 
 def _kill(*_):

@@ -172,6 +172,26 @@ def test_a_killed_run_leaves_no_worker_processes(data):
   wait_until(lambda: not any(is_alive(int(child)) for child in children))
 
 
+def test_a_worker_that_dies_ends_the_run_with_advice(tmp_path):
+  """An idle worker dies with the lock of the queue, for which the others wait."""
+  data = folders.make_folder(tmp_path / "data", parts=1)
+  before = hash_files(data)
+  shards = ("--config.limit=25", "--config.shard=20")  # the last one is done soon
+  process = command.start(
+    *(data, "reverse", *PROCESSES[:2], *shards), SLOW="0.3", KILL="idle after row-24"
+  )
+  try:
+    output, _ = process.communicate(timeout=30)
+  finally:
+    process.kill()
+  assert process.returncode == 1, output
+  (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+  assert "a worker process died" in line
+  assert "Traceback" not in output
+  assert hash_files(data) == before
+  assert leftovers(data) == set()
+
+
 def is_alive(pid):
   try:
     with open(f"/proc/{pid}/stat") as file:
