@@ -1,6 +1,7 @@
 """Finds a pretrained encoder by its name, in the asset manifest or on the hub."""
 
 import fnmatch
+import hashlib
 import json
 import logging
 import re
@@ -68,6 +69,7 @@ def _from_hub(name: str, pickled: bool) -> Path:
   try:
     folder = Path(download(local_files_only=True))
     if _is_complete(folder, weights, index):
+      _check_hashes(folder, patterns)
       return folder
   except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError, ValueError):
     pass  # not in the hub's cache
@@ -100,11 +102,37 @@ def _from_hub(name: str, pickled: bool) -> Path:
       )
     raise UserError(f"{name}: this repository on the hub has no weights; {fix}")
   try:
-    return Path(download(etag_timeout=TIMEOUT, revision=info.sha))
+    folder = Path(download(etag_timeout=TIMEOUT, revision=info.sha))
   except Exception as error:
     raise UserError(
       f"{name}: the download from the hub failed ({error}); run again to resume it"
     ) from None
+  _check_hashes(folder, patterns)
+  return folder
+
+
+def _check_hashes(folder: Path, patterns: list[str]) -> None:
+  """Raises UserError if a file of the hub's cache has changed on disk.
+
+  The files are links to files whose names are hashes: SHA-256, or that of a Git blob.
+  """
+  for file in sorted({f for pattern in patterns for f in folder.glob(pattern)}):
+    if not file.is_symlink():  # copied, on systems without links
+      continue
+    stored = file.resolve()
+    kind = {40: "sha1", 64: "sha256"}.get(len(stored.name))
+    if not kind or not re.fullmatch("[0-9a-f]+", stored.name):
+      continue
+    digest = hashlib.new(kind, usedforsecurity=False)
+    if kind == "sha1":
+      digest.update(b"blob %d\0" % stored.stat().st_size)
+    with stored.open("rb") as content:
+      while block := content.read(1 << 20):
+        digest.update(block)
+    if digest.hexdigest() != stored.name:
+      raise UserError(
+        f"{file}: has changed since it was downloaded; remove {stored}, and run again"
+      )
 
 
 def _is_complete(folder: Path, weights: str, index: str) -> bool:

