@@ -71,6 +71,15 @@ class Keys:
     Literal["hf", "tftext"],
     "hf: the library tokenizers; tftext: tensorflow-text; both give the same ids",
   ] = "hf"
+  tokenization: Annotated[
+    Literal["exact", "transformers"],
+    "exact: [SEP] and the like in a text are text, and spm.model is followed as "
+    "published; transformers: as transformers reads the folder, as in version 0.1.0",
+    Absent("transformers"),
+  ] = "exact"
+  verify: Annotated[
+    bool, "compare all cached tokens with their digests, not only files that changed"
+  ] = False
 
   # Model
   head: Annotated[

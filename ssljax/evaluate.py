@@ -87,7 +87,7 @@ def evaluate(
   identity = {"data": source, "workdir": str(workdir.resolve())}
   _claim(output, identity)
   trained = load_trained(workdir)
-  tokens = datasets.eval_set(rows, trained.encoder, config["max_length"]).tokens
+  tokens = datasets.eval_set(rows, trained.encoder, config).tokens
   row_lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
   scorer = score.make_scorer(trained.eval_step, trained.params, row_lengths)
   texts = ScoredTexts.from_records(rows, scorer(tokens), tokens.truncated, columns)

@@ -10,8 +10,6 @@ approximation. The folder contains no code. `ssljax.SafetyClassifier.load(FOLDER
 both kinds of folders.
 """
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from absl import flags
 from safetensors.numpy import save_file
 
 from ssljax import cli
-from ssljax.assets.encoders import TOKENIZER
+from ssljax.data.batches import tokenizer
 from ssljax.errors import RunError, UserError
 from ssljax.evals import runs
 from ssljax.evals.report import model_card
@@ -82,14 +80,9 @@ def _write(run: runs.Run, folder: Path) -> None:
   voters = write_weights(
     folder, config, trained.params, head, run.labels, max_length, predicts
   )
-  for pattern in TOKENIZER:
-    for file in trained.encoder.glob(pattern):
-      shutil.copyfile(file, folder / file.name)
-  path = folder / "tokenizer_config.json"
-  tokenizer = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-  # Long texts are cut as in training.
-  truncation = {"model_max_length": max_length, "truncation_side": "left"}
-  write_json(path, tokenizer | truncation)
+  tokenizer.copy_tokenizer(
+    trained.encoder, folder, max_length, run.config["tokenization"]
+  )
   thresholds = run.result["thresholds"]
   settings = {
     "head": head,

@@ -12,7 +12,7 @@ from ssljax.errors import UserError
 from ssljax.options import Option
 
 # These keys may change when a run is continued, because they change no result.
-FREE = ("distributed", "dry_run", "tokenizer_backend", "resolved.row_lengths")
+FREE = ("distributed", "dry_run", "tokenizer_backend", "verify", "resolved.row_lengths")
 
 
 def read(workdir: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,11 @@ class Sets(NamedTuple):
   encoder: Path  # folder of the encoder
 
 
-def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
+def load_sets(
+  config: Mapping[str, Any],
+  needs: Needs,
+  check_encoder: Callable[[Path], Any] = lambda folder: None,
+) -> Sets:
   """Reads the data, draws the labelled budget, creates views and tokenises them.
 
   Tokens are cached, so loading the same data again is fast.
@@ -49,6 +53,8 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
   Args:
     config: see configs/base.py.
     needs: which views the method reads.
+    check_encoder: raises UserError if the encoder in a folder can't be used; called
+      before its tokenizer is loaded.
 
   Raises:
     UserError: bad data (see `read_splits`, `draw_budget`), a view that isn't stored, or
@@ -92,6 +98,7 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
     unlabelled = unlabelled.take(np.flatnonzero(covered))
 
   encoder = resolve(config["encoder"])
+  check_encoder(encoder)
   tokenize_views = lambda rows, names, seed: {
     name: views.tokenize_view(rows, name, config, encoder, seed) for name in names
   }
@@ -109,7 +116,7 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
         f"reads twice: add more kinds with --config.{name.first}"
       )
   validation, test = (
-    eval_set(rows, encoder, config["max_length"], config["tokenizer_backend"])
+    eval_set(rows, encoder, config, config["tokenizer_backend"])
     for rows in (splits.validation, splits.test)
   )
   digest = _sha256(train, (validation, test))
@@ -117,11 +124,21 @@ def load_sets(config: Mapping[str, Any], needs: Needs) -> Sets:
 
 
 def eval_set(
-  rows: Records, encoder: Path, max_length: int, backend: str = "hf"
+  rows: Records, encoder: Path, config: Mapping[str, Any], backend: str = "hf"
 ) -> EvalSet:
-  """Tokenises labelled rows, without views."""
+  """Tokenises labelled rows, without views.
+
+  Args:
+    config: uses max_length, tokenization and verify.
+  """
   tokens = tokenize.encode_cached(
-    encoder, rows.column("text"), rows.column("response"), max_length, backend
+    encoder,
+    rows.column("text"),
+    rows.column("response"),
+    config["max_length"],
+    backend,
+    tokenization=config["tokenization"],
+    verify=config["verify"],
   )
   return EvalSet(rows, tokens)
 

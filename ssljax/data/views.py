@@ -146,6 +146,8 @@ def tokenize_view(
     lambda: _candidates(rows, kinds, fallback, seed, version, masked),
     config["tokenizer_backend"],
     mask,
+    tokenization=config["tokenization"],
+    verify=config["verify"],
   )
   return View(tokens, begin)
 

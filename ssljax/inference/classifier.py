@@ -103,7 +103,7 @@ class SafetyClassifier:
     if not (trained.workdir / "result.json").exists():
       print(f"{workdir}: {evaluation.UNFINISHED}", file=sys.stderr)
     return cls(
-      tokenize.load_tokenizer(trained.encoder),
+      tokenize.load_tokenizer(trained.encoder, trained.config["tokenization"]),
       trained.eval_step,
       trained.params,
       trained.config["max_length"],

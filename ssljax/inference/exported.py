@@ -45,7 +45,7 @@ def _load(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     params = {"encoder": params, **_load_mlp_head(folder, voters)}
   names = ("labels", "temperature", "thresholds", "max_length")
   return {
-    "tokenizer": tokenize.load_tokenizer(folder),
+    "tokenizer": tokenize.load_tokenizer(folder, "transformers"),
     "eval_step": lambda params, texts: model.apply({"params": params}, (texts,)).logits,
     "params": params,
     **{name: card[name] for name in names},

@@ -16,6 +16,7 @@ from ssljax.data.batches import loader
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.method import Sizes
+from ssljax.models import read_config
 from ssljax.training import build, optim, step
 
 
@@ -54,7 +55,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   devices = sharding.make_devices(config["parallel"], config["fsdp"])
   # Compiled steps are cached on disk, so that a resumed run starts at once.
   jax.config.update("jax_compilation_cache_dir", str(fetch.cache_folder() / "xla"))
-  data = datasets.load_sets(config, method.needs)
+  data = datasets.load_sets(config, method.needs, read_config)
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)
   model = build.make_classifier(config, method, data.encoder, len(data.labels))

@@ -212,10 +212,9 @@ def _sentencepiece(text, dtype, spec, normalize, file):
   """(tokenizer, is_plain, special strings), or None if unsupported."""
   from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
-  pre_tokenizer = spec["pre_tokenizer"]
-  steps = (pre_tokenizer or {}).get("pretokenizers", [pre_tokenizer])
-  merges_spaces = normalize("a \n b ") == "a b"  # otherwise words could be empty
-  if steps != [METASPACE] or not merges_spaces or not file.exists():
+  merges_spaces = normalize("a  b ") == "a b"  # otherwise words could be empty
+  is_metaspace = _steps(spec["pre_tokenizer"]) == [METASPACE]
+  if not is_metaspace or not merges_spaces or not file.exists():
     return None
   data = file.read_bytes()
   pieces = sentencepiece_model_pb2.ModelProto.FromString(data).pieces
@@ -238,3 +237,12 @@ def _sentencepiece(text, dtype, spec, normalize, file):
   # Pieces that SentencePiece treats as special are ordinary for the tokenizer.
   special = ["\u2581", *(piece.piece for piece in pieces if piece.type != 1)]
   return text.SentencepieceTokenizer(data, out_type=dtype), is_plain, special
+
+
+def _steps(pre_tokenizer):
+  """The steps of a pre-tokenizer, without those that only split special tokens."""
+  if pre_tokenizer is None or pre_tokenizer["type"] == "Split":
+    return []
+  if pre_tokenizer["type"] != "Sequence":
+    return [pre_tokenizer]
+  return [step for part in pre_tokenizer["pretokenizers"] for step in _steps(part)]

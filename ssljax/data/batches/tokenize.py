@@ -1,11 +1,13 @@
 """Tokenises each text once and caches the tokens on disk as flat integer arrays.
 
 The cache key covers the texts, the tokenizer and the settings. A second or resumed run
-maps the arrays into memory without loading a tokenizer. Nothing is padded.
+maps the arrays into memory without loading a tokenizer, and checks that they are what
+was written (see `sealed`). Nothing is padded.
 """
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssljax.assets import fetch
-from ssljax.assets.encoders import TOKENIZER, VOCABULARY
-from ssljax.data.batches import tftext
+from ssljax.assets.encoders import TOKENIZER
+from ssljax.data.batches import sealed, tftext
+from ssljax.data.batches.tokenizer import load_tokenizer
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import atomic_folder
 
-FORMAT = 2  # of the cached arrays; increase it when their meaning changes
+# Of the cached arrays, by tokenization; increase one when their meaning changes.
+FORMAT = {"transformers": 2, "exact": 3}
 CHUNK = 4096  # texts per call of the tokenizer
 
 
@@ -37,40 +40,6 @@ class Tokens(NamedTuple):
   def text(self, i: int) -> tuple[np.ndarray, int]:
     """(ids of text i, how many of the ids belong to the first segment)."""
     return self.ids[self.offset[i] : self.offset[i + 1]], int(self.prompt[i])
-
-
-def load_tokenizer(folder: Path):
-  """Loads the fast tokenizer in `folder`, with padding and truncation switched off.
-
-  Raises:
-    UserError: there is no tokenizer; or it cannot be loaded, has no fast version, or
-      has no [CLS] or [SEP].
-  """
-  from transformers import AutoTokenizer
-
-  advice = (
-    "put the encoder's tokenizer files (tokenizer.json, vocab.txt or spm.model) next "
-    "to config.json"
-  )
-  # Without these files, transformers would create a tokenizer with only special tokens.
-  if not any(any(Path(folder).glob(pattern)) for pattern in VOCABULARY):
-    raise UserError(f"{folder}: there is no tokenizer here; {advice}")
-  try:
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True)
-  except Exception as error:  # transformers raises whatever its parsers raise
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    raise UserError(
-      f"{folder}: the tokenizer cannot be loaded ({reason}); {advice}"
-    ) from error
-  backend = getattr(tokenizer, "backend_tokenizer", None)
-  if backend is None or None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
-    raise UserError(
-      f"{folder}: the tokenizer has no fast version, or no [CLS] or [SEP] token; use "
-      "an encoder with a BERT or DeBERTa tokenizer"
-    )
-  backend.no_padding()
-  backend.no_truncation()
-  return tokenizer
 
 
 def encode(
@@ -129,10 +98,16 @@ def encode_cached(
   responses: Sequence[str | None],
   max_length: int,
   backend: str = "hf",
+  **options: Any,
 ) -> Tokens:
-  """`encode` with the tokenizer in folder `encoder`; results are cached."""
+  """`encode` with the tokenizer in folder `encoder`; results are cached.
+
+  The options are those of `encode_views_cached`.
+  """
   make = lambda: (texts, responses, np.arange(len(texts) + 1))
-  return encode_views_cached(encoder, texts, responses, max_length, make, backend)[0]
+  return encode_views_cached(
+    encoder, texts, responses, max_length, make, backend, **options
+  )[0]
 
 
 def encode_views_cached(
@@ -143,8 +118,14 @@ def encode_views_cached(
   make: Callable[[], tuple[Sequence[str], Sequence[str | None], np.ndarray]],
   backend: str = "hf",
   modify: Callable[[Tokens, Any], Tokens] = lambda tokens, tokenizer: tokens,
+  *,
+  tokenization: str = "exact",
+  verify: bool = False,
 ) -> tuple[Tokens, np.ndarray]:
   """Encodes views computed from the texts; results are cached.
+
+  Cached arrays that aren't what was written are computed again, with a note on standard
+  error.
 
   Args:
     texts, responses: the cache key; they must determine the result of `make`.
@@ -152,50 +133,70 @@ def encode_views_cached(
     backend: "hf" or "tftext". Both give the same ids, so they share the cache.
     modify: maps (tokens, tokenizer) to new tokens; `texts` and `responses` must
       determine them as well.
+    tokenization: see `load_tokenizer`.
+    verify: compare all of the cached arrays with their digests; by default, only those
+      whose file changed in size or time.
 
   Returns:
     The tokens and `begin`.
   """
-  key = _cache_key(encoder, texts, responses, max_length)
+  key = _cache_key(encoder, texts, responses, max_length, tokenization)
   folder = fetch.cache_folder() / "tokens" / key
-  if not (folder / "done").exists():
-    tokenizer, encode_batch = load_tokenizer(encoder), None
+  names = (*Tokens._fields, "begin")
+  arrays = sealed.read_arrays(folder, names, verify)
+  if arrays is None:
+    if sealed.was_sealed(folder):
+      print(f"{folder}: damaged; the texts are tokenised again", file=sys.stderr)
+    tokenizer, encode_batch = load_tokenizer(encoder, tokenization), None
     if backend == "tftext":
       encode_batch = tftext.make_encoder(tokenizer.backend_tokenizer, encoder)
     *views, begin = make()
     tokens = modify(encode(tokenizer, *views, max_length, encode_batch), tokenizer)
-    _check_ids(tokens, encoder)
+    if rows := json.loads((encoder / "config.json").read_text()).get("vocab_size"):
+      check_ids(tokens, rows, tokenizer, lambda i: str(encoder))
+    computed = [*tokens, begin]
+    problem = None
     try:
-      with atomic_folder(folder) as temporary:
-        for name, array in {**tokens._asdict(), "begin": begin}.items():
-          np.save(temporary / f"{name}.npy", array)
-        (temporary / "done").touch()
+      sealed.write_arrays(folder, dict(zip(names, computed, strict=True)))
     except OSError as error:
-      if not (folder / "done").exists():  # if it exists, another process was faster
-        raise UserError(
-          f"{folder}: cannot write the token cache ({error}); free some space, or set "
-          "SSLJAX_CACHE to a writable folder"
-        ) from error
-  names = (*Tokens._fields, "begin")
-  *tokens, begin = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
+      problem = error
+    arrays = sealed.read_arrays(folder, names)
+    if arrays is None and problem:  # no other process was faster
+      raise UserError(
+        f"{folder}: cannot write the token cache ({problem}); free some space, or set "
+        "SSLJAX_CACHE to a writable folder"
+      ) from problem
+    arrays = arrays or computed  # another process may be replacing the folder
+  *tokens, begin = arrays
   return Tokens(*tokens), begin
 
 
-def _check_ids(tokens: Tokens, encoder: Path) -> None:
-  """Raises UserError for an id without an embedding; its vector would be NaN."""
-  rows = json.loads((encoder / "config.json").read_text()).get("vocab_size")
-  highest = int(tokens.ids.max(initial=0))
-  if rows is not None and highest >= rows:
+def check_ids(tokens: Tokens, rows: int, tokenizer, name: Callable[[int], str]) -> None:
+  """Raises UserError for an id without an embedding; its vector would be NaN.
+
+  Args:
+    rows: number of rows of the embedding.
+    name: maps the index of a text to the place that the message names.
+  """
+  wrong = np.flatnonzero((tokens.ids < 0) | (tokens.ids >= rows))
+  if wrong.size:
+    text = int(np.searchsorted(tokens.offset, wrong[0], "right")) - 1
+    number = int(tokens.ids[wrong[0]])
     raise UserError(
-      f"{encoder}: the tokenizer produces id {highest}, but the embedding has only "
-      f"{rows} rows (vocab_size in config.json); use the encoder's own tokenizer files"
+      f"{name(text)}: the tokenizer produces id {number} "
+      f"({tokenizer.convert_ids_to_tokens(number)}), but the embedding has only {rows} "
+      "rows (vocab_size in config.json); use the encoder's own tokenizer files"
     )
 
 
 def _cache_key(
-  encoder: Path, texts: Sequence[str], responses: Sequence[str | None], max_length: int
+  encoder: Path,
+  texts: Sequence[str],
+  responses: Sequence[str | None],
+  max_length: int,
+  tokenization: str = "exact",
 ) -> str:
-  digest = hashlib.sha256(json.dumps([FORMAT, max_length]).encode())
+  digest = hashlib.sha256(json.dumps([FORMAT[tokenization], max_length]).encode())
   # config.json may be the only file that names the tokenizer's class.
   patterns = ("config.json", *TOKENIZER)
   for file in sorted({f for pattern in patterns for f in encoder.glob(pattern)}):

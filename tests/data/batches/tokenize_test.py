@@ -1,12 +1,13 @@
 """Tokens are those of the tokenizer, cut from the left, and cached on disk."""
 
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
 
-from ssljax.data.batches import tokenize
+from ssljax.data.batches import sealed, tokenize
 from ssljax.errors import UserError
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "##s", "."]
@@ -95,6 +96,78 @@ def test_cached_tokens_need_no_tokenizer(encoder, monkeypatch):
   assert len(folders) == 1  # no temporary folders are left
 
 
+def cached(encoder, **options):
+  tokens = tokenize.encode_cached(encoder, TEXTS, REPLIES, 64, **options)
+  return tokens.ids.tolist()
+
+
+def change_cached_id(encoder, keep_times=False):
+  """Changes the first id in the cache; the file's size stays the same."""
+  (path,) = (encoder.parent / "cache" / "tokens").glob("*/ids.npy")
+  before = path.stat()
+  array = np.load(path)
+  array[0] += 1
+  np.save(path, array)
+  os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+  if keep_times:  # as if the disk had changed the content
+    seal = json.loads((path.parent / "done").read_text())
+    after = path.stat()
+    stamp = [after.st_size, after.st_mtime_ns, after.st_ctime_ns]
+    seal["ids"]["stamp"] = stamp
+    (path.parent / "done").write_text(json.dumps(seal))
+
+
+def test_changed_tokens_in_the_cache_are_computed_again(encoder, capsys):
+  expected = cached(encoder)
+  change_cached_id(encoder)
+  assert cached(encoder) == expected
+  assert "damaged; the texts are tokenised again" in capsys.readouterr().err
+  assert cached(encoder) == expected
+  assert capsys.readouterr().err == ""
+  assert len(list((encoder.parent / "cache" / "tokens").iterdir())) == 1
+
+
+def test_verify_finds_changes_that_left_size_and_times(encoder):
+  expected = cached(encoder)
+  change_cached_id(encoder, keep_times=True)
+  assert cached(encoder) != expected  # without `verify`, nobody looks
+  assert cached(encoder, verify=True) == expected
+  assert cached(encoder) == expected
+
+
+def test_a_damaged_cache_that_cannot_be_replaced_is_refused(encoder, monkeypatch):
+  cached(encoder)
+  change_cached_id(encoder)
+
+  def refuse(*_):
+    raise OSError("Read-only file system")
+
+  monkeypatch.setattr(sealed, "write_arrays", refuse)
+  with pytest.raises(UserError, match="cannot write the token cache"):
+    cached(encoder)
+
+
+def test_special_tokens_in_a_text_are_text(encoder):
+  # Case by case: a prompt that ends with a separator and the start of a response.
+  pairs = [("the cat [SEP] sat", "on"), ("the cat", "sat [SEP] on")]
+  tokenizer = tokenize.load_tokenizer(encoder)
+  ids = [tokenize.encode(tokenizer, [a], [b], 64).text(0)[0].tolist() for a, b in pairs]
+  assert ids[0] != ids[1]
+  assert [row.count(SEP) for row in ids] == [2, 2]
+
+
+def test_old_runs_keep_their_tokens(encoder):
+  text, old = "the cat [SEP] sat", tokenize.load_tokenizer(encoder, "transformers")
+  expected = old(text)["input_ids"]
+  tokens = tokenize.encode_cached(
+    encoder, [text], [None], 64, tokenization="transformers"
+  )
+  assert tokens.ids.tolist() == expected
+  assert expected.count(SEP) == 2
+  new = tokenize.encode_cached(encoder, [text], [None], 64)
+  assert new.ids.tolist().count(SEP) == 1
+
+
 def test_views_are_computed_once(encoder):
   make = lambda: (["the cat", "a mat", "dog"], [None] * 3, np.array([0, 2, 3]))
   tokens, begin = tokenize.encode_views_cached(
@@ -132,22 +205,6 @@ def test_no_texts_at_all(encoder):
   assert len(tokens.ids) == len(tokens.lengths) == 0
 
 
-@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
-def test_missing_tokenizer(tmp_path, kind):
-  # transformers would create one that knows only special tokens.
-  (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-  (tmp_path / "tokenizer_config.json").write_text("{}")
-  with pytest.raises(UserError, match="there is no tokenizer here; put"):
-    tokenize.load_tokenizer(tmp_path)
-
-
-def test_unreadable_tokenizer(tmp_path):
-  (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-  (tmp_path / "tokenizer.json").write_text("{")
-  with pytest.raises(UserError, match="the tokenizer cannot be loaded"):
-    tokenize.load_tokenizer(tmp_path)
-
-
 def test_ids_without_an_embedding(encoder):
   (encoder / "config.json").write_text(
     json.dumps({"model_type": "bert", "vocab_size": len(VOCABULARY) - 1})
@@ -156,32 +213,6 @@ def test_ids_without_an_embedding(encoder):
     UserError, match=f"the embedding has only {len(VOCABULARY) - 1} rows"
   ):
     tokenize.encode_cached(encoder, [" ".join(VOCABULARY)], [None], 64)
-
-
-def test_a_folder_with_only_a_sentencepiece_model(tmp_path):
-  import sentencepiece
-
-  (tmp_path / "texts.txt").write_text("\n".join([*filter(None, TEXTS)] * 20))
-  sentencepiece.SentencePieceTrainer.train(
-    input=str(tmp_path / "texts.txt"),
-    model_prefix=str(tmp_path / "spm"),
-    vocab_size=40,
-    hard_vocab_limit=False,
-    pad_id=0,
-    unk_id=3,
-    bos_id=1,
-    eos_id=2,
-    pad_piece="[PAD]",
-    unk_piece="[UNK]",
-    bos_piece="[CLS]",
-    eos_piece="[SEP]",
-  )
-  (tmp_path / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
-  (tmp_path / "texts.txt").unlink()
-  tokenizer = tokenize.load_tokenizer(tmp_path)
-  token_ids, _ = tokenize.encode(tokenizer, ["the cat"], [None], 64).text(0)
-  model = sentencepiece.SentencePieceProcessor(str(tmp_path / "spm.model"))
-  assert token_ids.tolist() == [1, *model.encode("the cat"), 2]
 
 
 def test_missing_tensorflow_text(encoder, monkeypatch):

@@ -1,0 +1,90 @@
+"""Arrays in a folder that are used only if they are what was written.
+
+A file of digests, the seal, lies next to the arrays. It also holds each file's size and
+times. While these are the same, the content isn't read again, unless asked for.
+"""
+
+import contextlib
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssljax.runtime.atomic import atomic_file, atomic_folder
+
+SEAL = "done"  # in caches of version 0.1.0, this file is empty
+
+
+def read_arrays(
+  folder: Path, names: Sequence[str], verify: bool = False
+) -> list[np.ndarray] | None:
+  """Maps arrays into memory; returns None if one is missing or isn't as written.
+
+  Args:
+    verify: compare all content with the digests, not only that of files whose size or
+      time changed.
+  """
+  try:
+    seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    arrays, any_changed = [], False
+    for name in names:
+      path = folder / f"{name}.npy"
+      stamp = _stamp(path)
+      changed = seal[name]["stamp"] != stamp
+      if (verify or changed) and seal[name]["sha256"] != _digest(path):
+        return None
+      seal[name]["stamp"] = stamp
+      any_changed |= changed
+      arrays.append(np.load(path, mmap_mode="r"))
+  except Exception:  # NumPy raises whatever its parsers raise
+    return None
+  if any_changed:  # a copy of the cache, for example
+    with contextlib.suppress(OSError), atomic_file(folder / SEAL) as file:
+      file.write(json.dumps(seal).encode())
+  return arrays
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes arrays and reads them back; replaces what was there.
+
+  Raises:
+    OSError: they can't be written, or aren't read as written; or another process has
+      just written the folder.
+  """
+  with atomic_folder(folder) as temporary:
+    seal: dict[str, Any] = {}
+    for name, array in arrays.items():
+      path = temporary / f"{name}.npy"
+      np.save(path, array)
+      seal[name] = {"sha256": _digest(path), "stamp": _stamp(path)}
+      if not np.array_equal(np.load(path, mmap_mode="r"), array):
+        raise OSError(f"{name}.npy is not read as it was written")
+    (temporary / SEAL).write_text(json.dumps(seal), encoding="utf-8")
+    if folder.exists():  # damaged; processes that read it keep their mapped files
+      old = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+      folder.rename(old)
+      shutil.rmtree(old, ignore_errors=True)
+
+
+def was_sealed(folder: Path) -> bool:
+  """Whether the folder was written with digests."""
+  try:
+    return (folder / SEAL).stat().st_size > 0
+  except OSError:
+    return False
+
+
+def _digest(path: Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> list[int]:
+  status = path.stat()
+  # Programs can reset the time of modification, but not the time of change.
+  return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -1,0 +1,95 @@
+"""Arrays are read only if they are what was written."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from ssljax.data.batches import sealed
+
+ARRAYS = {"ids": np.arange(50, dtype=np.int32), "empty": np.zeros(0, bool)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+  sealed.write_arrays(tmp_path / "folder", ARRAYS)
+  return tmp_path / "folder"
+
+
+def read(folder, **options):
+  return sealed.read_arrays(folder, tuple(ARRAYS), **options)
+
+
+def flip(path, position=-1):
+  content = bytearray(path.read_bytes())
+  content[position] ^= 1
+  path.write_bytes(content)
+
+
+def test_arrays_are_read_as_written(folder):
+  for array, expected in zip(read(folder, verify=True), ARRAYS.values(), strict=True):
+    np.testing.assert_array_equal(array, expected)
+    assert array.dtype == expected.dtype
+  assert sealed.was_sealed(folder)
+  assert os.listdir(folder.parent) == ["folder"]
+
+
+@pytest.mark.parametrize("position", [0, 20, 60, 200, -1])
+def test_a_flipped_bit_is_found(folder, position):
+  flip(folder / "ids.npy", position)
+  assert read(folder) is None
+
+
+@pytest.mark.parametrize("name", ["ids.npy", "done"])
+@pytest.mark.parametrize("size", [0, 10, None])
+def test_a_missing_or_shortened_file_is_found(folder, name, size):
+  content = (folder / name).read_bytes()
+  (folder / name).unlink()
+  if size is not None:
+    (folder / name).write_bytes(content[:size])
+  assert read(folder) is None
+
+
+def test_the_arrays_of_version_0_1_0_have_no_digests(folder):
+  (folder / "done").write_bytes(b"")
+  assert read(folder) is None
+  assert not sealed.was_sealed(folder)
+  assert not sealed.was_sealed(folder.parent / "missing")
+
+
+def test_content_is_read_only_if_size_or_time_changed(folder, monkeypatch):
+  digested = []
+  digest = sealed._digest
+  monkeypatch.setattr(
+    sealed, "_digest", lambda path: digested.append(1) or digest(path)
+  )
+  assert read(folder)
+  assert digested == []
+  assert read(folder, verify=True)
+  assert len(digested) == 2
+  copy = shutil.copytree(folder, folder.parent / "copy")  # new times
+  assert read(copy)
+  assert len(digested) == 4
+  assert read(copy)  # the new times were noted
+  assert len(digested) == 4
+
+
+def test_damaged_arrays_are_replaced(folder):
+  flip(folder / "ids.npy")
+  sealed.write_arrays(folder, ARRAYS)
+  assert read(folder, verify=True)
+  assert os.listdir(folder.parent) == ["folder"]
+
+
+def test_arrays_that_do_not_come_back_are_not_stored(tmp_path, monkeypatch):
+  save = np.save
+  monkeypatch.setattr(np, "save", lambda path, array: save(path, array + array))
+  with pytest.raises(OSError, match=r"ids\.npy is not read as it was written"):
+    sealed.write_arrays(tmp_path / "folder", ARRAYS)
+  assert os.listdir(tmp_path) == []
+
+
+def test_seals_name_each_array(folder):
+  assert json.loads((folder / "done").read_text()).keys() == ARRAYS.keys()
