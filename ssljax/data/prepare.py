@@ -5,6 +5,7 @@
   python -m ssljax.data.prepare --source=OWNER/NAME --output=FOLDER \\
     --columns=text=prompt,label=verdict --labels=unharmful,harmful
   python -m ssljax.data.prepare --source=train.csv,test.csv --output=FOLDER
+  python -m ssljax.data.prepare --source=held-out.csv --as=test --output=FOLDER
 
 The folder holds Parquet splits train/, validation/ and test/, and dataset.json. If a
 source is meant for testing only, the folder has only test/, for
@@ -12,14 +13,16 @@ source is meant for testing only, the folder has only test/, for
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 
 from ssljax import cli
+from ssljax.data.records import checks
 from ssljax.data.sources import build, named
 from ssljax.errors import UserError
+from ssljax.runtime import lock
 
 
 def define_flags() -> None:
@@ -29,8 +32,15 @@ def define_flags() -> None:
   )
   flags.DEFINE_string("output", None, "folder to write", required=True)
   flags.DEFINE_enum("task", "", ["", "prompt", "response"], "task of a named source")
-  flags.DEFINE_list("columns", [], "OURS=THEIRS, such as text=prompt,label=verdict")
-  flags.DEFINE_list("labels", [], "class names, in the order of their ids")
+  flags.DEFINE_list(
+    "columns", [], "OURS=THEIRS, such as text=prompt,label=verdict; OURS= leaves it out"
+  )
+  flags.DEFINE_list(
+    "labels", [], "class names in the order of their ids, or VALUE:ID and VALUE:null"
+  )
+  flags.DEFINE_enum(
+    "as", "", ["", "test"], "test: all rows of the files are the test split"
+  )
   flags.DEFINE_list("splits", [], "OURS=THEIRS on the Hub, such as train=30k_train")
   flags.DEFINE_string("config_name", "", "configuration of a Hub dataset")
   flags.DEFINE_integer("seed", 0, "seed for splits that the source doesn't have", 0)
@@ -38,9 +48,14 @@ def define_flags() -> None:
 
 def main() -> int:
   names = inspect.signature(prepare).parameters
-  about = prepare(**{name: flags.FLAGS[name].value for name in names})
+  with lock.exclusive(Path(flags.FLAGS.output).expanduser(), "--output"):
+    about = prepare(**{name: flags.FLAGS[name.rstrip("_")].value for name in names})
+  for name, paths in about.get("files", {}).items():
+    print(f"read {name} from {', '.join(paths)}")
   for name, counts in about["rows"].items():
     print(f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in counts.items()))
+  for line in describe_classes(about):
+    print(line)
   for reason, count in about["dropped"].items():
     print(f"dropped: {count} ({reason})")
   for note in about["notes"]:
@@ -48,6 +63,20 @@ def main() -> int:
   print(f"licence: {about['licence']}")
   print(f"wrote {flags.FLAGS.output}")
   return 0
+
+
+def describe_classes(about: Mapping) -> list[str]:
+  """Says which of two classes counts as harmful, given the content of dataset.json."""
+  names = about["labels"]
+  if len(names) != 2:
+    return []
+  split, rows = next(iter(about["rows"].items()))
+  count, labelled = rows[names[1]], rows[names[0]] + rows[names[1]]
+  line = (
+    f"class 1 counts as harmful: {names[1]!r}, {count} of {labelled} labelled rows of "
+    f"{split}"
+  )
+  return [line, *filter(None, [checks.class_order_warning(names)])]
 
 
 def prepare(
@@ -59,13 +88,14 @@ def prepare(
   splits: Sequence[str] = (),
   config_name: str = "",
   seed: int = 0,
+  as_: str = "",
 ) -> dict:
   """Writes a dataset folder as the flags say; returns the content of dataset.json."""
   if source in named.source_names() and not Path(source).exists():
-    if columns or labels or splits or config_name:
+    if columns or labels or splits or config_name or as_:
       raise UserError(
-        "--columns, --labels, --splits and --config_name cannot be used with the named "
-        f"source {source}; remove them, or give the dataset as owner/name"
+        "--columns, --labels, --splits, --config_name and --as cannot be used with the "
+        f"named source {source}; remove them, or give the dataset as owner/name"
       )
     return build.build_named(source, output, task, seed)
   if task:
@@ -80,6 +110,7 @@ def prepare(
     _parse_pairs("splits", splits),
     config_name,
     seed,
+    as_,
   )
 
 
@@ -87,7 +118,8 @@ def _parse_pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
   pairs = {}
   for value in values:
     ours, equals, theirs = value.partition("=")
-    if not (ours and equals and theirs):
+    may_be_empty = flag == "columns"  # leaves the column out
+    if not (ours and equals and (theirs or may_be_empty)):
       raise UserError(f"--{flag}: {value!r} should be OURS=THEIRS, such as text=prompt")
     pairs[ours.strip()] = theirs.strip()
   return pairs

@@ -8,7 +8,8 @@ import pytest
 
 from ssljax.data import prepare
 from ssljax.data.dedup import exact
-from ssljax.data.records.read import read_splits
+from ssljax.data.records import checks
+from ssljax.data.records.read import read_labelled, read_splits
 from ssljax.data.sources import build, hub, write
 from ssljax.errors import UserError
 from tests import runs
@@ -78,6 +79,40 @@ def test_a_single_test_file_gives_only_a_test_split(tmp_path):
   about = make(write_csv(tmp_path / "my-test.csv"), tmp_path / "out")
   assert list(about["rows"]) == ["test"]
   assert "evaluate" in about["notes"][0]
+
+
+def test_a_held_out_file_stays_whole(tmp_path):
+  source = write_csv(tmp_path / "held-out.csv")
+  about = make(source, tmp_path / "divided")
+  assert about["rows"]["test"]["all"] == 12
+  assert about["notes"] == [
+    "validation (10.0%) and test (20.0%) taken from train with seed 0, keeping rows "
+    "with the same text together; to make a test split of all rows, use --as=test"
+  ]
+  about = make(source, tmp_path / "out", as_="test")
+  assert {name: rows["all"] for name, rows in about["rows"].items()} == {"test": 60}
+  assert about["files"] == {"test": [str(source)]}
+  assert len(read_labelled(tmp_path / "out")) == 60
+  more = write_csv(tmp_path / "train.csv", 30, first=100)
+  about = make(f"{source},{more}", tmp_path / "two", as_="test")
+  assert about["rows"]["test"]["all"] == 90
+  with pytest.raises(UserError, match="is a folder; give a file"):
+    make(tmp_path, tmp_path / "none", as_="test")
+  with pytest.raises(UserError, match="--splits=test=NAME"):
+    make("made/up", tmp_path / "none", as_="test")
+
+
+def test_what_was_read_is_said(tmp_path):
+  folder = tmp_path / "repository" / "data"
+  folder.mkdir(parents=True)
+  first = write_csv(folder / "train-00000-of-00002.csv", 30)
+  second = write_csv(folder / "train-00001-of-00002.csv", 30, first=30)
+  write_csv(folder / "._train-00001-of-00002.csv", 3)
+  write_csv(folder / "validated.csv", 3)
+  about = make(folder.parent, tmp_path / "out")
+  assert about["files"] == {"train": [str(first), str(second)]}
+  assert about["notes"][1] == f"{folder.parent}: ignored files: validated.csv"
+  assert sum(rows["all"] for rows in about["rows"].values()) == 60
 
 
 def test_copies_across_splits_are_removed(tmp_path):
@@ -294,6 +329,47 @@ def test_command(tmp_path):
     f"error: --output={output} already exists; remove it or use another name\n"
   )
   assert sorted(p.stat().st_mtime_ns for p in output.rglob("*")) == before
+
+
+def test_the_harmful_class_is_named(tmp_path):
+  source = write_csv(tmp_path / "mine.csv", names=("rude", "no harm"))
+  arguments = [f"--source={source}", "--columns=text=say,label=verdict,category="]
+  code, out, err = command(
+    *arguments, f"--output={tmp_path / 'a'}", "--labels=rude,no harm"
+  )
+  assert (code, err) == (0, "")
+  assert "class 1 counts as harmful: 'no harm', 21 of 42 labelled rows of train" in out
+  assert "warning: class 1 counts as harmful, but its name is 'no harm'" in out
+  assert "with --labels=no harm:0,rude:1" in out
+  assert any("no harm" in note for note in read_splits(tmp_path / "a").notes)
+  code, out, err = command(
+    *arguments, f"--output={tmp_path / 'b'}", "--labels=no harm:0,rude:1"
+  )
+  assert (code, err) == (0, "")
+  assert "class 1 counts as harmful: 'rude', 21 of 42 labelled rows of train" in out
+  assert "warning" not in out
+  assert read_splits(tmp_path / "b").labels == ("no harm", "rude")
+
+
+@pytest.mark.parametrize(
+  ("names", "warned"),
+  [
+    (("unharmful", "harmful"), False),
+    (("safe", "unsafe"), False),
+    (("negative", "positive"), False),
+    (("0", "1"), False),
+    (("1", "2"), False),
+    (("harmful", "other"), True),
+    (("true", "False"), True),
+    (("toxic", "not toxic"), True),
+    (("attack", "Non-harmful"), True),
+    (("bad", "OK"), True),
+    (("1", "0"), True),
+    (("ok", "rude", "safe"), False),
+  ],
+)
+def test_names_that_seem_swapped(names, warned):
+  assert bool(checks.class_order_warning(names)) == warned
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 The checks run on whole columns and look at single rows only to report an error.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,14 @@ import pyarrow.compute as pc
 from ssljax.data.records.files import shorten
 from ssljax.data.records.records import Records, concat
 from ssljax.errors import UserError
+
+# Names that raise a warning if class 1, which counts as harmful, or class 0 has them.
+HARMLESS = {
+  *("ok", "okay", "safe", "benign", "no", "false", "fine", "good", "clean", "none"),
+  *("harmless", "unharmful", "nontoxic", "inoffensive", "normal", "acceptable"),
+  *("appropriate", "allowed", "0"),
+}
+HARMFUL = {"harmful", "unsafe", "toxic", "yes", "true", "bad", "malicious", "jailbreak"}
 
 
 def check_texts(records: Records) -> None:
@@ -70,7 +79,8 @@ def check_unique_ids(parts: Sequence[Records]) -> None:
     if first.setdefault(id_, row) != row:
       raise UserError(
         f"{records.location(row)}: id {shorten(id_)} already occurs in "
-        f"{records.location(first[id_])}; make ids unique within and across splits"
+        f"{records.location(first[id_])}; make ids unique within and across splits "
+        "(`python -m ssljax.data.prepare --columns=id=` writes new ids)"
       )
 
 
@@ -142,3 +152,17 @@ def check_label_names(records: Records, names: Mapping[int, str]) -> dict[int, s
           f"{shorten(other_name)}; give each label one distinct name"
         )
   return names
+
+
+def class_order_warning(names: Sequence[str]) -> str:
+  """A warning if two classes seem to have each other's names; otherwise ""."""
+  if len(names) != 2:
+    return ""
+  zero, one = (re.sub(r"[\W_]+", " ", name.casefold()).strip() for name in names)
+  if one not in HARMLESS and zero not in HARMFUL and not re.match("(not|non|no) ", one):
+    return ""
+  return (
+    f"warning: class 1 counts as harmful, but its name is {names[1]!r} (class 0 is "
+    f"{names[0]!r}); if the two are swapped, prepare the data again, for example with "
+    f"--labels={names[1]}:0,{names[0]}:1"
+  )

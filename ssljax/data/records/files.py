@@ -31,7 +31,7 @@ PARQUET = {"compression": "zstd", "write_page_checksum": True}
 
 def stem(path: Path) -> str:
   """The file's name without suffixes: `train` for `a/train.jsonl.gz`."""
-  name = path.name.removesuffix(".gz")
+  name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
   return name.removesuffix(Path(name).suffix)
 
 
@@ -90,6 +90,13 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
   return _json_rows(_lines(path), partial(location, path))
 
 
+def count_rows(path: Path) -> int:
+  """The number of rows; raises UserError as `read_rows` does."""
+  if check_format(path) == ".parquet":
+    return open_parquet(path).metadata.num_rows
+  return sum(1 for _ in read_rows(path))
+
+
 def read_jsonl_stream(file: BinaryIO, name: str) -> Iterator[tuple[int, dict]]:
   """Like `read_rows`, for an open JSONL file such as stdin; errors call it `name`."""
   where = lambda number: f"{name}, line {number}"
@@ -114,9 +121,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
       path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
     )
     _check_footer(file)
-    return file
   except (pa.ArrowException, OSError, ValueError) as error:
     raise unreadable(path, error) from error
+  _check_unique_names(path, file.schema_arrow, "columns")
+  return file
 
 
 def _check_footer(file: pq.ParquetFile) -> None:
@@ -133,15 +141,31 @@ def _check_footer(file: pq.ParquetFile) -> None:
       raise ValueError("its two lists of column names differ")
 
 
+def _check_unique_names(path: Path, fields: Iterable[pa.Field], what: str) -> None:
+  """Refuses a name that stands for two columns, or for two fields of a struct."""
+  seen = set()
+  for field in fields:
+    if field.name in seen:
+      raise UserError(
+        f"{path}: two {what} are named {field.name!r}; rename one of them"
+      )
+    seen.add(field.name)
+    _check_unique_names(path, _struct_fields(field), f"fields of {field.name}")
+
+
+def _struct_fields(field: pa.Field) -> list[pa.Field]:
+  """The fields of a struct or of a list of structs; otherwise []."""
+  type_ = field.type
+  while pa.types.is_list(type_) or pa.types.is_large_list(type_):
+    type_ = type_.value_type
+  return list(type_) if pa.types.is_struct(type_) else []
+
+
 def _names(fields: Iterable[pa.Field]) -> Iterator[str]:
   """The names of columns and of the fields of their structs."""
   for field in fields:
     yield field.name
-    type_ = field.type
-    while pa.types.is_list(type_) or pa.types.is_large_list(type_):
-      type_ = type_.value_type
-    if pa.types.is_struct(type_):
-      yield from _names(type_)
+    yield from _names(_struct_fields(field))
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
@@ -199,7 +223,9 @@ def _json_rows(
     if not line.strip():
       continue
     try:
-      row = json.loads(line)
+      row = json.loads(line, object_pairs_hook=_unique_keys)
+    except UserError as error:
+      raise UserError(f"{where(number)}: {error}") from error
     except (json.JSONDecodeError, RecursionError, ValueError) as error:
       raise UserError(
         f"{where(number)}: not valid JSON ({getattr(error, 'msg', error)}): "
@@ -211,6 +237,16 @@ def _json_rows(
         'object per line, such as {"text": "…", "label": 0}'
       )
     yield number, row
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
+  """The object; UserError if a key is there twice, as only one value would count."""
+  result = dict(pairs)
+  if len(result) < len(pairs):
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    raise UserError(f"the row has the key {shorten(twice)} twice; remove one of them")
+  return result
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:

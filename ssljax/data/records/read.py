@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ssljax.data import split
+from ssljax.data.dedup import conflicts
 from ssljax.data.records import checks, files, schema, split_files
 from ssljax.data.records.records import Records, Splits, concat
 from ssljax.data.records.schema import SCHEMA
@@ -97,8 +98,9 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
 
   Args:
     data: a folder with subfolders or files `train`, `validation` (`val`, `dev`) and
-      `test`; files separated by commas, each with one of these words in its name; or
-      a single file, which is split 70/10/20.
+      `test`, or with shards of them such as `data/train-00000-of-00002.parquet`; files
+      separated by commas, each with one of these words in its name; or a single file,
+      which is split 70/10/20.
     seed: for splitting a single file.
 
   Raises:
@@ -106,8 +108,9 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
       twice; a duplicate id; a row of validation or test without a label; labels other
       than 0..C-1; label names that aren't one-to-one.
   """
-  splits, notes = {}, []
-  for name, paths in split_files.find_splits(str(data)).items():
+  paths_of = split_files.find_splits(str(data))
+  splits, notes = {}, split_files.describe_files(str(data), paths_of)
+  for name, paths in paths_of.items():
     parts = []
     for path in paths:
       # Part files of two splits often have the same name, but ids must differ.
@@ -133,6 +136,9 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
     )
   checks.check_unique_ids(list(splits.values()))
   labels = checks.check_labels(splits)
+  notes += filter(None, [checks.class_order_warning(labels)])
+  if not split_files.is_prepared(data):  # `prepare` lists them once
+    notes += conflicts.describe_conflicts(splits.values())
   return Splits(**splits, labels=labels, notes=tuple(notes))
 
 

@@ -115,8 +115,10 @@ def to_column(name: str, values: list, location: Callable[[int], str]) -> pa.Arr
     UserError: a value of the wrong type.
   """
   if name == "label":
-    # Integer columns become floats in tools that represent null as NaN.
-    values = [int(v) if type(v) is float and v.is_integer() else v for v in values]
+    # Integer columns become floats in tools that represent null as NaN. Some versions
+    # of pyarrow return NumPy's float16.
+    is_float = lambda v: isinstance(v, (float, np.floating))
+    values = [int(v) if is_float(v) and v.is_integer() else v for v in values]
     for i, value in enumerate(values):
       if value is not None and (type(value) is not int or not 0 <= value < 1 << 31):
         raise _label_error(location(i), value)

@@ -1,7 +1,10 @@
 """Finds the files of the train, validation and test splits by their names."""
 
+import itertools
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ssljax.data.records import files
 from ssljax.errors import UserError
@@ -12,6 +15,15 @@ SPLITS = {
   "validation": ("validation", "val", "valid", "dev"),
   "test": ("test",),
 }
+
+
+class Shard(NamedTuple):
+  """A part of a file, as on the Hub: `data/train-00000-of-00002.parquet`."""
+
+  folder: Path
+  stem: str  # train
+  total: int  # 2
+  number: int  # 0
 
 
 def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
@@ -47,6 +59,19 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
   return {name: paths[name] for name in SPLITS if name in paths}
 
 
+def find_files(data: str) -> list[Path]:
+  """A single file, or files separated by commas, whatever their names.
+
+  Raises:
+    UserError: a folder, a missing file or an unknown format.
+  """
+  paths = [Path(name).expanduser() for name in (data, *data.split(","))]
+  paths = paths[:1] if paths[0].exists() else paths[1:]
+  for path in paths:
+    files.check_format(path)
+  return paths
+
+
 def find_test_files(path: Path) -> list[Path]:
   """Returns the file itself, or the files of a folder's test split.
 
@@ -61,6 +86,34 @@ def find_test_files(path: Path) -> list[Path]:
       f"{path}: no test split; give a file, or a folder with test/ or test.jsonl"
     )
   return paths
+
+
+def is_prepared(data: str | Path) -> bool:
+  """Whether `prepare` wrote this folder."""
+  return (Path(data).expanduser() / "dataset.json").exists()
+
+
+def describe_files(data: str, splits: Mapping[str, Sequence[Path]]) -> list[str]:
+  """Notes for the log: which files of a folder were read, if that isn't obvious.
+
+  Args:
+    data: as for `find_splits`.
+    splits: what `find_splits` returned.
+  """
+  folder = Path(data).expanduser()
+  if not folder.is_dir() or is_prepared(data):
+    return []
+  used = set(itertools.chain(*splits.values()))
+  notes = []
+  inner = folder / "data"
+  if any(inner in path.parents for path in used):
+    counts = ", ".join(f"{name} {len(paths)}" for name, paths in splits.items())
+    notes.append(f"{folder}: read the files in {inner} ({counts})")
+  # A .json file is more likely to describe the data.
+  near = [*_data_files(folder), *_data_files(inner)]
+  if ignored := [p.name for p in near if p not in used and files.suffix(p) != ".json"]:
+    notes.append(f"{folder}: ignored files: {', '.join(ignored)}")
+  return notes
 
 
 def _matching_splits(path: Path) -> list[str]:
@@ -82,18 +135,28 @@ def _listed_splits(data: str) -> dict[str, list[Path]]:
         "validation (val, dev) and test, to say which split it is; rename the file"
       )
     _add(splits, matches[0], [path])
+  _check_shards(splits)
   return splits
 
 
 def _folder_splits(folder: Path) -> dict[str, list[Path]]:
+  """Finds the files of each split; a repository of the Hub has them in `data/`."""
+  splits = _splits_in(folder)
+  inner = folder / "data"
+  return _splits_in(inner) if not splits and inner.is_dir() else splits
+
+
+def _splits_in(folder: Path) -> dict[str, list[Path]]:
   splits: dict[str, list[Path]] = {}
   for path in sorted(folder.iterdir()):
-    stem = (files.stem(path) if path.is_file() else path.name).lower()
+    shard = _shard(path)
+    stem = files.stem(path) if path.is_file() else path.name
+    stem = (shard.stem if shard else stem).lower()
     name = next((name for name, words in SPLITS.items() if stem in words), None)
     if name is None:
       continue
     if path.is_dir():
-      parts = sorted(p for p in path.iterdir() if files.suffix(p) and p.is_file())
+      parts = _data_files(path)
       if not parts:
         raise UserError(
           f"{path}: the folder has no data file; put .jsonl, .csv or .parquet files "
@@ -102,13 +165,47 @@ def _folder_splits(folder: Path) -> dict[str, list[Path]]:
       _add(splits, name, parts)
     elif files.suffix(path):
       _add(splits, name, [path])
+  _check_shards(splits)
   return splits
 
 
+def _data_files(folder: Path) -> list[Path]:
+  """The data files of a folder, sorted. Hidden ones, as macOS writes, aren't data."""
+  if not folder.is_dir():
+    return []
+  paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+  return sorted(path for path in paths if files.suffix(path) and path.is_file())
+
+
+def _shard(path: Path) -> Shard | None:
+  match = re.fullmatch(r"(.+)-(\d+)-of-(\d+)", files.stem(path))
+  if not match or not files.suffix(path) or path.is_dir():
+    return None
+  return Shard(path.parent, match[1], int(match[3]), int(match[2]))
+
+
+def _check_shards(splits: Mapping[str, Sequence[Path]]) -> None:
+  """Refuses a set of shards that isn't complete."""
+  numbers: dict[Shard, set[int]] = {}
+  for shard in filter(None, map(_shard, itertools.chain(*splits.values()))):
+    numbers.setdefault(shard._replace(number=0), set()).add(shard.number)
+  for shard, present in numbers.items():
+    if missing := sorted(set(range(shard.total)) - present):
+      raise UserError(
+        f"{shard.folder}: {shard.stem} has {shard.total} shards, but shard "
+        f"{missing[0]} is missing; add it, or rename the files if they are all of the "
+        "data"
+      )
+
+
 def _add(splits: dict[str, list[Path]], name: str, paths: list[Path]) -> None:
-  if name in splits:
-    raise UserError(
-      f"{paths[0]}: a second file for the {name} split, in addition to "
-      f"{splits[name][0]}; keep one of them, or put part files into a folder {name}/"
-    )
-  splits[name] = paths
+  """Adds the files of a split; only shards of the same file can be added later."""
+  present = splits.setdefault(name, [])
+  if present:
+    old, new = _shard(present[0]), _shard(paths[0])
+    if not old or not new or old[:3] != new[:3]:
+      raise UserError(
+        f"{paths[0]}: a second file for the {name} split, in addition to "
+        f"{present[0]}; keep one of them, or put part files into a folder {name}/"
+      )
+  present += paths

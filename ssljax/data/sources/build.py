@@ -11,7 +11,9 @@ from ssljax.data import split
 from ssljax.data.records import files, split_files
 from ssljax.data.records.read import SHARES
 from ssljax.data.sources import convert, hub, named, write
+from ssljax.data.sources.labels import parse_labels
 from ssljax.errors import UserError
+from ssljax.runtime import lock
 
 
 def resolve_data(data: str) -> str:
@@ -29,7 +31,8 @@ def resolve_data(data: str) -> str:
   output = fetch.cache_folder() / "data" / f"{name}-{named.check_task(name, task)}"
   if not output.exists():
     try:
-      build_named(name, output, task)
+      with lock.shared(output.parent):
+        build_named(name, output, task)
     except UserError:
       if not output.exists():  # if it exists, another process was faster
         raise
@@ -100,6 +103,7 @@ def build_from_files(
   splits: Mapping[str, str] | None = None,
   config: str = "",
   seed: int = 0,
+  as_: str = "",
 ) -> dict:
   """Writes a dataset folder from files or a Hub dataset.
 
@@ -108,11 +112,14 @@ def build_from_files(
   Args:
     source: a file, a folder, files separated by commas, or `owner/name` on the Hub.
     output: the folder, which must not exist.
-    columns: maps any of `convert.COLUMNS` to the name of that column in the source.
-    labels: class names by id; empty if the label column holds ids.
+    columns: maps any of `convert.COLUMNS` to the name of that column in the source, or
+      to "" to leave it out.
+    labels: class names by id, or VALUE:ID for each value; see `parse_labels`. Empty if
+      the label column holds ids.
     splits: maps our splits to the Hub's; by default, splits are matched by name.
     config: configuration of a Hub dataset.
     seed: for drawing the splits that the source doesn't have.
+    as_: "test" makes a test split of all rows of the files, whatever their names.
   """
   output = write.check_is_new(output)
   for flag, names, accepted in (
@@ -122,11 +129,26 @@ def build_from_files(
     for name in names:
       if name not in accepted:
         raise UserError(f"{flag}: unknown name {name!r}; use {', '.join(accepted)}")
+  if columns.get("text") == "":
+    raise UserError("--columns=text=: the text cannot be left out; name its column")
+  declared: tuple[str, ...] = ()
+  notes: list[str] = []
   if _is_path(source):
+    if as_:
+      paths_of = {as_: split_files.find_files(source)}
+    else:
+      paths_of = split_files.find_splits(source, complete=False)
+    notes = split_files.describe_files(source, paths_of)
+    read = {name: list(map(str, paths)) for name, paths in paths_of.items()}
     rows_of = {
       name: ((path, *row) for path in paths for row in files.read_rows(path))
-      for name, paths in split_files.find_splits(source, complete=False).items()
+      for name, paths in paths_of.items()
     }
+  elif as_:
+    raise UserError(
+      f"--as={as_} is for files; say what a split on the Hub is for with "
+      f"--splits={as_}=NAME"
+    )
   else:
     loaded = hub.load_hub_dataset(source, config)
     name_of = splits or {
@@ -144,33 +166,48 @@ def build_from_files(
       part: _numbered(f"{source} {part}", _hub_split(source, loaded, name).rows)
       for part, name in name_of.items()
     }
-    if not labels:  # use the class names that the dataset declares
-      first = loaded[next(iter(name_of.values()))]
-      labels = first.classes.get(columns.get("label", "label"), ())
+    column = columns.get("label", "label")
+    in_split = {
+      loaded[name].classes.get(column, ())
+      for name in name_of.values()
+      if column in loaded[name].columns
+    }
+    if len(in_split) > 1:
+      listed = " and ".join(str(list(names)) for names in sorted(in_split))
+      raise UserError(
+        f"{source}: {column} has other class names in one split than in another "
+        f"({listed}); prepare the splits one by one with --splits"
+      )
+    declared = next(iter(in_split), ())
+    read = {part: [f"{source} {name}"] for part, name in name_of.items()}
+  parsed = parse_labels(labels, declared)
   dropped, with_views = collections.Counter(), 0
 
   def count_views(row: Mapping, location: str) -> dict | str:
     nonlocal with_views
-    record = convert.convert_columns(row, location, columns, labels)
+    record = convert.convert_columns(row, location, columns, parsed)
     with_views += not isinstance(record, str) and bool(row.get("views"))
     return record
 
   stem = re.sub(r"[^\w.-]+", "_", "data" if "," in source else Path(source).name)
   records = {
     name: convert.collect_records(
-      rows, count_views, f"{stem}-{name}", labels, dropped, name != "train"
+      rows, count_views, f"{stem}-{name}", parsed.names, dropped, name != "train"
     )
     for name, rows in rows_of.items()
   }
   about = {
     "source": source,
-    "task": "response" if "response" in columns else "prompt",
+    "task": "response" if columns.get("response") else "prompt",
     "licence": "see the source",
     "columns": dict(columns),
+    "files": read,
   }
-  note = f"dropped the views of {with_views} rows: create views with ssljax.augment"
-  notes = (note,) if with_views else ()
-  raw = write.RawDataset(records, tuple(labels), dropped, about, notes=notes)
+  if with_views:
+    notes.append(
+      f"dropped the views of {with_views} rows: create views with ssljax.augment"
+    )
+  raw = write.RawDataset(records, parsed.names, dropped, about, notes=tuple(notes))
   return write.write_dataset(raw, output, seed)
 
 

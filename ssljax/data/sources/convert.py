@@ -1,8 +1,6 @@
 """Converts rows of any layout to records: renames columns and maps labels to ids."""
 
 import collections
-import contextlib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pyarrow as pa
 from ssljax.data.records import checks, files, schema
 from ssljax.data.records.records import Records
 from ssljax.data.records.schema import SCHEMA
+from ssljax.data.sources.labels import Labels, label_id
 from ssljax.data.sources.named import NO_LABEL, NO_TEXT
 from ssljax.errors import UserError
 
@@ -78,18 +77,19 @@ def collect_records(
 
 
 def convert_columns(
-  row: Mapping, location: str, mapped: Mapping[str, str], labels: Sequence[str]
+  row: Mapping, location: str, mapped: Mapping[str, str], labels: Labels
 ) -> dict | str:
   """Converts a row as --columns and --labels say; `collect_records` adds the source.
 
   Args:
     row: must have a text and the mapped columns; other columns may be absent.
-    mapped: for columns that the source names differently, maps our name to its name.
-    labels: class names by id, or empty.
+    mapped: for columns that the source names differently, maps our name to its name;
+      "" leaves a column out.
+    labels: what the values of the label column stand for.
   """
   columns = {name: mapped.get(name, name) for name in COLUMNS}
   for name in ("text", *mapped):
-    if columns[name] not in row:
+    if columns[name] and columns[name] not in row:
       raise UserError(
         f"{location}: no column {columns[name]!r} (the row has "
         f"{', '.join(map(str, row))}); give the right one with --columns={name}=NAME"
@@ -97,8 +97,9 @@ def convert_columns(
   text = _string(row, columns["text"], location)
   if not text or not text.strip():
     return NO_TEXT
-  label = _label_id(row.get(columns["label"]), labels, location, columns["label"])
-  id_ = row.get(columns["id"])
+  column = columns["label"]
+  label = label_id(row.get(column), labels, location, column) if column else None
+  id_ = row.get(columns["id"]) if columns["id"] else None
   return {
     "id": None if id_ in (None, "") else str(id_),
     "text": text,
@@ -111,31 +112,10 @@ def convert_columns(
 
 
 def _string(row: Mapping, name: str, location: str) -> str | None:
-  value = row.get(name)
+  value = row.get(name) if name else None
   if value is not None and not isinstance(value, str):
     raise UserError(
       f"{location}: {name} is {files.shorten(value)}, but should be a string; choose "
-      "another column with --columns"
+      "another column with --columns=OURS=NAME, or leave it out with --columns=OURS="
     )
   return value
-
-
-def _label_id(
-  value: object, labels: Sequence[str], location: str, column: str
-) -> int | None:
-  if value is None or value == "" or value != value:  # NaN means null
-    return None
-  names = [name.casefold() for name in labels]
-  name = str(value).strip().casefold()
-  if name in names:
-    return names.index(name)
-  number = math.nan
-  with contextlib.suppress(TypeError, ValueError):
-    number = math.nan if isinstance(value, bool) else float(value)
-  if not number.is_integer() or not 0 <= number < (len(labels) or math.inf):
-    expected = f"one of {', '.join(labels)} or their ids" if labels else "a class id"
-    raise UserError(
-      f"{location}: {column} is {files.shorten(value)}, which is not {expected}; list "
-      "all class names in the order of their ids with --labels=NAME0,NAME1,…"
-    )
-  return int(number)

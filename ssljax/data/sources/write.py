@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ssljax.data import split
-from ssljax.data.dedup import exact
+from ssljax.data.dedup import conflicts, exact
 from ssljax.data.records import checks, split_files
 from ssljax.data.records.read import SHARES
 from ssljax.data.records.records import Records, write_parquet
@@ -60,6 +60,7 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
       reasons = ", ".join(f"{n} rows: {why}" for why, n in dropped.items()) or "none"
       raise UserError(f"{source}: the {name} split has no rows (dropped: {reasons})")
   labels = _class_names(splits, raw.labels, source)
+  notes += conflicts.describe_conflicts(raw.splits.values())
   if {"train", "test"} <= splits.keys():
     texts = splits["test"].table["text"].combine_chunks()
     if shared := pc.sum(pc.is_in(splits["train"].table["text"], texts)).as_py():
@@ -126,6 +127,8 @@ def _add_splits(
     f"{listed} taken from train with seed {seed}, keeping rows with the same text "
     "together"
   )
+  if len(splits) == 1:
+    note += "; to make a test split of all rows, use --as=test"
   return splits | divided, [note]
 
 

@@ -101,9 +101,6 @@ class ParquetReader:
 
 def _check_columns(schema: pa.Schema, path: Path) -> None:
   names = schema.names
-  for name in names:
-    if names.count(name) > 1:
-      raise UserError(f"{path}: two columns are named {name!r}; rename one of them")
   if "text" not in names:
     raise UserError(f"{path}: text: no such column (others: {', '.join(names)})")
   for name in {"text", "response"} & set(names):

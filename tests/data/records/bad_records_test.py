@@ -3,12 +3,15 @@
 import gzip
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ssljax.data.records import schema
 from ssljax.data.records.read import read_file
 from ssljax.data.records.records import from_rows, write_parquet
+from ssljax.data.sources import build
 from ssljax.errors import UserError
 
 GOOD = '{"text": "fine", "label": 0}'
@@ -38,6 +41,8 @@ def failure(path):
     ('{"text": "x", "label": true}', ["label True is not a class id"]),
     ('{"text": "x", "label": 1.5}', ["label 1.5 is not a class id"]),
     ('{"text": "x", "label": NaN}', ["label nan is not a class id"]),
+    ('{"text": "x", "label": 0, "label": 1}', ["the row has the key 'label' twice"]),
+    ('{"text": "x", "views": [{"kind": 1, "kind": 2}]}', ["key 'kind' twice"]),
     ('{"text": "x", "label": "1"}', ["label '1' is not a class id"]),
     ('{"text": "x", "label": [0, 1]}', ["label [0, 1] lists several", "two-class"]),
     ('{"text": "x", "label": "bad"}', ["label 'bad'", "--labels="]),
@@ -117,6 +122,32 @@ def test_parquet(tmp_path, column, values, words):
   message = failure(path)
   for word in words:
     assert word in message
+
+
+def test_parquet_with_a_column_twice(tmp_path):
+  path = tmp_path / "rows.parquet"
+  texts, labels = pa.array(["x", "y"]), pa.array([0, 1])
+  columns = [texts, labels, pa.array([1, 0])]
+  pq.write_table(pa.table(columns, ["text", "label", "label"]), path)
+  assert failure(path) == ": two columns are named 'label'; rename one of them"
+  with pytest.raises(UserError, match="two columns are named 'label'"):
+    build.build_from_files(str(path), tmp_path / "out", {})
+  views = pa.StructArray.from_arrays([texts] * 3, ["kind", "text", "text"])
+  views = pa.ListArray.from_arrays([0, 1, 2], views)
+  pq.write_table(pa.table([texts, views], ["text", "views"]), path)
+  assert failure(path).startswith(": two fields of views are named 'text'")
+
+
+def test_float16_labels(tmp_path):
+  path = tmp_path / "rows.parquet"
+  label = pa.array(np.array([0, 1], np.float16))
+  pq.write_table(pa.table({"text": ["x", "y"], "label": label}), path)
+  assert read_file(path).label.tolist() == [0, 1]
+  # Some versions of pyarrow return float16 values as NumPy scalars.
+  values = schema.to_column("label", list(np.array([0, 1], np.float16)), str)
+  assert values.to_pylist() == [0, 1]
+  with pytest.raises(UserError, match="is not a class id"):
+    schema.to_column("label", [np.float16(0.5)], str)
 
 
 def test_parquet_with_invalid_utf8(tmp_path):

@@ -1,5 +1,6 @@
 """Reads the splits that `--config.data` names, and checks them."""
 
+import gzip
 import json
 
 import numpy as np
@@ -66,6 +67,51 @@ def test_prepared_folder_with_part_files(tmp_path):
     "train 1 0",
     "train 1 1",
   ]
+
+
+def test_folder_in_the_layout_of_the_hub(tmp_path):
+  names = ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")
+  names += ("validation-00000-of-00001",)
+  for name in names:
+    write_jsonl(tmp_path / "data" / f"{name}.jsonl", rows(f"{name} "))
+  write_jsonl(tmp_path / "data" / "extra.jsonl", rows("extra"))
+  splits = read_splits(tmp_path)
+  assert [len(part) for part in splits[:3]] == [8, 4, 4]
+  assert splits.train.column("id")[::4] == [f"{name} 0" for name in names[:2]]
+  assert splits.notes == (
+    f"{tmp_path}: read the files in {tmp_path / 'data'} (train 2, validation 1, test "
+    "1)",
+    f"{tmp_path}: ignored files: extra.jsonl",
+  )
+  assert read_splits(tmp_path / "data")[:3] == splits[:3]
+  listed = ",".join(str(tmp_path / "data" / f"{name}.jsonl") for name in names)
+  assert read_splits(listed)[:3] == splits[:3]
+  assert len(read_labelled(tmp_path)) == 4
+  (tmp_path / "data" / f"{names[0]}.jsonl").unlink()
+  assert "train has 2 shards, but shard 0 is missing" in failure(tmp_path)
+  write_jsonl(tmp_path / "data" / "train.jsonl", rows("more"))
+  assert "a second file for the train split" in failure(tmp_path)
+
+
+def test_hidden_files_are_not_data(tmp_path):
+  for name in ("train", "validation", "test"):
+    write_jsonl(tmp_path / name / "part-0.jsonl", rows(name))
+  (tmp_path / "train" / "._part-0.jsonl").write_bytes(b"\x00\x05\x16\x07")
+  (tmp_path / "._train.jsonl").write_bytes(b"\x00\x05\x16\x07")
+  (tmp_path / ".train").mkdir()
+  splits = read_splits(tmp_path)
+  assert [len(part) for part in splits[:3]] == [4, 4, 4]
+  assert splits.notes == ()
+
+
+def test_suffixes_in_capitals(tmp_path):
+  folder(tmp_path)
+  with gzip.open(tmp_path / "TRAIN.JSONL.GZ", "wb") as file:
+    file.write((tmp_path / "train.jsonl").read_bytes())
+  (tmp_path / "train.jsonl").unlink()
+  splits = read_splits(tmp_path)
+  assert splits.train.column("id") == ["a0", "a1", "a2", "a3"]
+  assert splits.train.column("source") == ["TRAIN"] * 4
 
 
 def test_files_with_commas(tmp_path):
