@@ -58,7 +58,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
   Raises:
     UserError: a file of the run cannot be read.
   """
-  predictions, on = predictions or run.predictions(), data or "test"
+  predictions, on = predictions or run.predictions(), data or "the test set"
   result, names, select = run.result, run.labels, run.config["select"]
   outcome = "harmful" if len(names) == 2 else "correctly classified"
   bins = (result["calibration"][name]["bins"] for name in ("before", "after"))
