@@ -18,7 +18,7 @@ from ssljax import methods, run_config, wrappers
 from ssljax.config import method_name
 from ssljax.data.datasets import EvalSet
 from ssljax.data.sources.build import resolve_data
-from ssljax.errors import TERMINATED, RunError
+from ssljax.errors import TERMINATED, RunError, UserError
 from ssljax.evals import evaluation, runs
 from ssljax.evals.classification import classification_metrics
 from ssljax.evals.predictions import write_predictions
@@ -260,7 +260,6 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
     return 0
 
 
-def _stop_signals() -> StopSignals:
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
   """Locks the folder of the run: the first process does so for all of them."""
@@ -293,6 +292,7 @@ def _full_disks(checkpoints: checkpoint.Checkpoints, workdir: Path) -> Iterator[
     ) from error
 
 
+def _stop_signals() -> StopSignals:
   """Makes SIGINT and SIGTERM stop the loop after the current step.
 
   With several processes, JAX handles SIGTERM and lets all processes agree on a step;
