@@ -8,6 +8,7 @@ texts. It writes `metrics.json`, `predictions.parquet` and `report.html` to the 
 folder.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from ssljax.data.records.records import Records
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.evals import evaluation, runs
-from ssljax.evals.classification import METRICS
+from ssljax.evals.classification import METRICS, ranking_warning
 from ssljax.evals.evaluation import ScoredTexts
 from ssljax.evals.predictions import PREDICTIONS, read_predictions, write_predictions
 from ssljax.evals.report import html, run_page
@@ -47,6 +48,7 @@ def evaluate(
 
   >>> import ssljax
   >>> metrics = ssljax.evaluate("runs/demo")
+  test of data/mine: scoring 24 of ... rows
   test of data/mine (24 rows, step ...): ...
   results in runs/demo/evaluations/test
   >>> metrics["test"]["auroc"]
@@ -74,15 +76,17 @@ def evaluate(
     if slices:
       raise UserError("--slices needs --data: the file that has these columns")
     name, source = "test", f"test of {config['data']}"
-    rows = _own_test_texts(config, workdir)
+    rows, total = _own_test_texts(config, workdir)
   else:
     data = Path(data).expanduser()
     name = data.name if data.is_dir() else files.stem(data)
     source = str(data.resolve())
     rows = read_labelled(data, config["resolved"]["labels"])
+    total = _count_rows(data) if data.is_dir() else len(rows)
     for path in split_files.find_test_files(data) if slices else ():
       for column, values in schema.read_extra_columns(path, slices).items():
         columns[column] += values
+  print(f"{source}: scoring {len(rows)} of {total} rows")
   output = Path(output or workdir / "evaluations" / name).expanduser()
   identity = {"data": source, "workdir": str(workdir.resolve())}
   _claim(output, identity)
@@ -123,8 +127,18 @@ def evaluate(
   return metrics
 
 
-def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> Records:
-  """The texts that the run was tested on; UserError if they have changed."""
+def _count_rows(folder: Path) -> int:
+  """The number of rows in all splits of a folder."""
+  splits = split_files.find_splits(str(folder), complete=False).values()
+  return sum(map(files.count_rows, itertools.chain(*splits)))
+
+
+def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> tuple[Records, int]:
+  """The texts that the run was tested on, and the number of rows of all splits.
+
+  Raises:
+    UserError: the test texts have changed.
+  """
   splits = read_splits(resolve_data(config["data"]), config["seed"])
   same = list(splits.labels) == config["resolved"]["labels"]
   if same and (workdir / "result.json").exists():
@@ -138,7 +152,7 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> Records:
       f"{config['data']}: its test texts are not those the run was tested on; set "
       "--data to the file to score"
     )
-  return splits.test
+  return splits.test, sum(map(len, splits[:3]))
 
 
 def _claim(output: Path, identity: Mapping[str, str]) -> None:
@@ -174,6 +188,8 @@ def _print_summary(metrics: Mapping[str, Any], max_length: int) -> None:
     if name != "balanced_accuracy" and test[name] is not None
   )
   print(f"{metrics['data']} ({test['rows']} rows, step {metrics['step']}): {values}")
+  if warning := ranking_warning(test, "these texts"):
+    print(warning)
   if test["truncated"]:
     print(f"{test['truncated']} texts were cut at {max_length} tokens")
   if "temperature" in metrics["undefined"]:

@@ -199,7 +199,7 @@ class Scorer:
 
 
 def _check_output(target: str) -> Path:
-  if files.suffix(Path(target)) not in FORMATS or target.endswith(".gz"):
+  if files.suffix(Path(target)) not in FORMATS or target.lower().endswith(".gz"):
     raise UserError(f"--output={target}: give a name that ends in .jsonl or .parquet")
   path = Path(target).expanduser()
   with _write_errors(path):

@@ -20,7 +20,7 @@ from ssljax.data.datasets import EvalSet
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import TERMINATED, RunError, UserError
 from ssljax.evals import evaluation, runs
-from ssljax.evals.classification import classification_metrics
+from ssljax.evals.classification import classification_metrics, ranking_warning
 from ssljax.evals.predictions import write_predictions
 from ssljax.evals.report import html, run_page
 from ssljax.inference import score
@@ -247,6 +247,7 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
     writer.write(t, "test", classification_metrics(logits["test"], data.test.label))
     writer.close()
     checkpoints.close()
+    note(*filter(None, (ranking_warning(evaluated[name], name) for name in splits)))
     if leader:
       for name, split in splits.items():
         path = workdir / "predictions" / f"{name}.parquet"

@@ -53,10 +53,10 @@ def check_dataset_folder(
       )
     # Training would read all of these files as rows of the split.
     paths = {
-      *folder.glob(f"{split}/*"),
+      *folder.glob(f"{split}/[!.]*"),  # hidden files aren't data
       *filter(Path.is_file, folder.glob(f"{split}.*")),
     }
-    parts = sorted((folder / split).glob("*.parquet"))
+    parts = sorted((folder / split).glob("[!.]*.parquet"))
     if others := sorted(filter(files.suffix, paths.difference(parts))):
       raise UserError(
         f"--data={folder}: {others[0].relative_to(folder)} is not a Parquet file of "

@@ -4,8 +4,9 @@
 `resampled_metrics` computes them for many resamples at once, for bootstrap intervals.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -156,6 +157,23 @@ def confusion_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
     "f1": average(f1),
     "macro_f1": macro(f1),
   }
+
+
+def ranking_warning(values: Mapping[str, Any], texts: str) -> str:
+  """A warning if the AUROC is clearly below 0.5; otherwise "".
+
+  Args:
+    values: `auroc` and `auroc_interval`, as in result.json.
+    texts: what the metrics were measured on, such as "validation".
+  """
+  interval = values["auroc_interval"]
+  if not interval or interval[1] >= 0.5:
+    return ""
+  return (
+    f"warning: the AUROC on {texts} is {values['auroc']:.3f}, clearly below 0.5: texts "
+    "of a class get lower scores for it than other texts; check that the labels there "
+    "mean the same as those in train"
+  )
 
 
 def per_class_metrics(

@@ -144,6 +144,12 @@ def test_other_files_with_rows_are_an_error(data, name):
   storage.check_dataset_folder(data, ("test",))
 
 
+def test_hidden_files_are_not_data(data):
+  parts = storage.check_dataset_folder(data, ("train",))
+  (data / "train" / "._part-0.parquet").write_bytes(b"\0\5\x16\7")
+  assert storage.check_dataset_folder(data, ("train",)) == parts
+
+
 def test_only_leftovers_of_this_folder_are_deleted(data):
   others = [f".{name}.new-abcd1234" for name in ("data.new-x", "datax", "d[a]ta")]
   for name in [".data.new-abcd1234", *others, ".data.new-x"]:
