@@ -10,6 +10,7 @@ from ssljax.evals.classification import (
   NOT_FLAGGED,
   classification_metrics,
   per_class_metrics,
+  ranking_warning,
   resampled_metrics,
   softmax,
   undefined_reasons,
@@ -154,3 +155,11 @@ def test_softmax_of_large_logits_is_finite_and_distinguishes_confident_texts():
   np.testing.assert_allclose(probability.sum(-1), 1)
   assert probability[0, 1] < probability[1, 1]  # in float32 both would be 1
   np.testing.assert_array_equal(probability[2:], [[1, 0], [0, 1]])
+
+
+def test_an_auroc_clearly_below_one_half_is_said():
+  warning = ranking_warning({"auroc": 0.2, "auroc_interval": [0.1, 0.3]}, "validation")
+  assert "the AUROC on validation is 0.200, clearly below 0.5" in warning
+  for interval in ([0.4, 0.6], [0.45, 0.5], None):
+    values = {"auroc": 0.49, "auroc_interval": interval}
+    assert ranking_warning(values, "validation") == ""
