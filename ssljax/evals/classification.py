@@ -170,9 +170,9 @@ def ranking_warning(values: Mapping[str, Any], texts: str) -> str:
   if not interval or interval[1] >= 0.5:
     return ""
   return (
-    f"warning: the AUROC on {texts} is {values['auroc']:.3f}, clearly below 0.5: texts "
-    "of a class get lower scores for it than other texts; check that the labels there "
-    "mean the same as those in train"
+    f"warning: the AUROC on {texts} is {values['auroc']:.3f}, clearly below 0.5: the "
+    "scores rank the texts the wrong way round; check that the labels there mean the "
+    "same as those in train"
   )
 
 
