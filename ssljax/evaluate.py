@@ -32,6 +32,7 @@ from ssljax.evals.report import html, run_page
 from ssljax.evals.slices import skip_reason
 from ssljax.inference import score
 from ssljax.inference.load import load_trained
+from ssljax.runtime import lock
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
@@ -67,7 +68,8 @@ def evaluate(
 
   Raises:
     UserError: the run or the data cannot be read, the data has a label that the run
-      doesn't have, or the output folder holds something else.
+      doesn't have, the output folder holds something else, or another process is
+      writing to it.
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
@@ -89,6 +91,18 @@ def evaluate(
   print(f"{source}: scoring {len(rows)} of {total} rows")
   output = Path(output or workdir / "evaluations" / name).expanduser()
   identity = {"data": source, "workdir": str(workdir.resolve())}
+  with lock.exclusive(output, "--output", inside=True):
+    return _evaluate(workdir, config, rows, columns, output, identity)
+
+
+def _evaluate(
+  workdir: Path,
+  config: Mapping[str, Any],
+  rows: Records,
+  columns: Mapping[str, list],
+  output: Path,
+  identity: Mapping[str, str],
+) -> dict[str, Any]:
   _claim(output, identity)
   trained = load_trained(workdir)
   tokens = datasets.eval_set(rows, trained.encoder, config).tokens

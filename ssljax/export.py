@@ -29,6 +29,7 @@ from ssljax.inference.exported import CARD
 from ssljax.inference.load import load_trained
 from ssljax.models import read_config, save_params
 from ssljax.models.config import EncoderConfig
+from ssljax.runtime import lock
 from ssljax.runtime.atomic import atomic_folder
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
@@ -63,7 +64,7 @@ def export(workdir: str | Path, output: str | Path) -> None:
   if output.exists():
     raise UserError(f"--output={output} exists; name a new folder, or remove it")
   try:
-    with atomic_folder(output) as folder:
+    with lock.exclusive(output, "--output"), atomic_folder(output) as folder:
       _write(run, folder)
       _check_logits(run, folder)
   except OSError as error:

@@ -42,6 +42,7 @@ from ssljax.evals.classification import score_of, softmax
 from ssljax.inference.classifier import SafetyClassifier, has_content
 from ssljax.inference.rows import JsonlReader, ParquetReader, RowReader, columns
 from ssljax.inference.rows.resume import OutputParts, parts_folder
+from ssljax.runtime import lock
 from ssljax.runtime.progress import Progress
 
 CHUNK_SIZE = 8192  # rows that are read, scored and written together
@@ -90,18 +91,21 @@ def predict(
 
   Raises:
     UserError: `check_input` raises one, the model can't be read, the threshold is
-      invalid, an unfinished earlier call had another threshold, or the output can't be
-      written.
+      invalid, an unfinished earlier call had another threshold, another process is
+      writing the output, or the output can't be written.
   """
-  # All mistakes in the input are reported before the model is loaded.
-  reader, output, fingerprint = check_input(str(source), str(target))
-  if not isinstance(model, SafetyClassifier):
-    model = SafetyClassifier.load(model)
-  scorer = Scorer(model, str(threshold))
-  if output:
-    _score_in_parts(reader, output, fingerprint, scorer)
-  else:
-    _score_to_stdout(reader, scorer)
+  with contextlib.ExitStack() as stack:
+    if str(target) != "-":
+      stack.enter_context(lock.exclusive(Path(target).expanduser(), "--output"))
+    # All mistakes in the input are reported before the model is loaded.
+    reader, output, fingerprint = check_input(str(source), str(target))
+    if not isinstance(model, SafetyClassifier):
+      model = SafetyClassifier.load(model)
+    scorer = Scorer(model, str(threshold))
+    if output:
+      _score_in_parts(reader, output, fingerprint, scorer)
+    else:
+      _score_to_stdout(reader, scorer)
   if not reader.renamed:
     return scorer.summary()
   renamed = ", ".join(f"{name} to {columns.RENAMED[name]}" for name in reader.renamed)

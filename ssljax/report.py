@@ -18,6 +18,7 @@ from ssljax import cli
 from ssljax.errors import UserError
 from ssljax.evals import runs
 from ssljax.evals.report import comparison_page, html, run_page
+from ssljax.runtime import lock
 
 COMPARISON = "comparison.html"
 METRICS = ("f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc")
@@ -49,12 +50,13 @@ def report(
   default = finished[0].workdir / "report.html" if single else COMPARISON
   output = Path(output or default).expanduser()
   try:
-    html.check_report_path(output)  # fails before minutes of work
-    if single:
-      page = run_page.render_run(finished[0])
-    else:
-      page = comparison_page.render_comparison(finished, metric, unfinished)
-    html.write_report(output, page)
+    with lock.exclusive(output, "--output"):
+      html.check_report_path(output)  # fails before minutes of work
+      if single:
+        page = run_page.render_run(finished[0])
+      else:
+        page = comparison_page.render_comparison(finished, metric, unfinished)
+      html.write_report(output, page)
   except OSError as error:
     raise UserError(
       f"--output={output}: cannot be written ({error}); name another file"

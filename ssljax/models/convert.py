@@ -17,6 +17,7 @@ from ssljax.assets.encoders import TOKENIZER, resolve
 from ssljax.errors import MISTAKE, UserError
 from ssljax.models import hf
 from ssljax.models.keys import modern_name
+from ssljax.runtime import lock
 from ssljax.runtime.atomic import atomic_folder
 
 
@@ -86,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("target", metavar="FOLDER")
   arguments = parser.parse_args(argv)
   try:
-    ignored = convert(arguments.source, arguments.target)
+    with lock.exclusive(arguments.target, "FOLDER"):
+      ignored = convert(arguments.source, arguments.target)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return MISTAKE

@@ -32,7 +32,7 @@ def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[N
   """
   folder = Path(target).absolute()
   inside = inside or not folder.name
-  file = folder / ".lock" if inside else folder.with_name(f".{folder.name}.lock")
+  file = folder / ".lock" if inside else _beside(folder)
   try:
     created = [parent for parent in file.parents if not parent.exists()]
     lock = _acquire(file)
@@ -42,7 +42,7 @@ def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[N
     ) from None
   except OSError as error:
     raise UserError(
-      f"{flag}={target}: cannot be written ({error}); choose another place"
+      f"{flag}={target}: cannot be written ({error}); name another"
     ) from None
   try:
     sweep(file.parent, None if inside else folder.name)
@@ -67,7 +67,7 @@ def shared(folder: Path) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(OSError):
       folder.mkdir(parents=True, exist_ok=True)
-      file = stack.enter_context(open(folder / ".lock", "a"))
+      file = stack.enter_context(open(_beside(folder), "a"))
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sweep(folder)
@@ -75,6 +75,10 @@ def shared(folder: Path) -> Iterator[None]:
         pass
       fcntl.flock(file, fcntl.LOCK_SH)
     yield
+
+
+def _beside(path: Path) -> Path:
+  return path.with_name(f".{path.name}.lock")
 
 
 def _acquire(file: Path) -> int:

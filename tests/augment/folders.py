@@ -76,7 +76,7 @@ def hash_files(folder):
 
 def leftovers(data):
   """Names beside the folder that a run shouldn't leave there."""
-  expected = {"data", "cache", "queries", ".data.lock"}
+  expected = {"data", "cache", "queries"}
   return {p.name for p in data.parent.iterdir()} - expected
 
 

@@ -11,6 +11,7 @@ import pytest
 from ssljax.augment import inspect
 from ssljax.augment.run import run
 from ssljax.errors import UserError
+from ssljax.evals.report import html
 from tests import runs
 from tests.augment import command, folders
 from tests.augment.command import make_config
@@ -126,6 +127,9 @@ def test_only_pages_of_this_package_are_overwritten(data, tmp_path):
   page = tmp_path / "page.html"
   page.write_text("<html>somebody's page</html>")
   with pytest.raises(UserError, match=r"not a report of ssljax.*another file"):
+    inspect.show(str(data), "", 3, "train", str(page))
+  page.write_text(html.render("base.html", title="fixmatch"))  # another report of ours
+  with pytest.raises(UserError, match=r"a report of another kind.*another file"):
     inspect.show(str(data), "", 3, "train", str(page))
   page.unlink()
   for _ in range(2):

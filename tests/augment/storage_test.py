@@ -155,7 +155,7 @@ def test_only_leftovers_of_this_folder_are_deleted(data):
   for name in [".data.new-abcd1234", *others, ".data.new-x"]:
     (data.parent / name).mkdir()
   with storage.locked(data):
-    assert leftovers(data) == {*others, ".data.new-x"}
+    assert leftovers(data) == {*others, ".data.new-x", ".data.lock"}
   odd = data.rename(data.with_name("d[a]ta"))
   with storage.locked(odd):
     pass

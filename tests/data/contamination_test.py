@@ -1,11 +1,15 @@
 """The contamination command reports overlaps and refuses mistakes."""
 
 import json
+import subprocess
+import sys
+import unittest.mock
 
 import pytest
 
+from ssljax import cli
 from ssljax.data import contamination
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 from tests import runs
 from tests.data.dedup.rows import LONG
 
@@ -94,3 +98,45 @@ def test_mistakes_are_errors_rather_than_overlaps(
     contamination.report_overlaps(f"{tmp_path}/train.jsonl", against, **options)
   assert caught.value.code == 2
   assert not capsys.readouterr().out
+
+
+def test_only_a_list_of_overlaps_is_replaced(tmp_path):
+  write(
+    tmp_path, train=[{"text": "one"}], val=[{"text": "two"}], test=[{"text": "One"}]
+  )
+  output = tmp_path / "config.json"
+  output.write_text('{"seed": 1}')
+  with pytest.raises(UserError, match=r"config.json exists and isn't a list of over"):
+    contamination.report_overlaps(str(tmp_path), [], 0.6, str(output))
+  assert output.read_text() == '{"seed": 1}'
+  output.unlink()
+  for _ in range(2):
+    contamination.report_overlaps(str(tmp_path), [], 0.6, str(output))
+  assert len(json.loads(output.read_text())) == 1
+  assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "full"), RunError("no")])
+def test_a_failure_has_another_exit_code_than_an_overlap(monkeypatch, error):
+  def fail(*_):
+    raise error
+
+  monkeypatch.setattr(contamination, "report_overlaps", fail)
+  monkeypatch.setattr(contamination.flags, "FLAGS", unittest.mock.Mock())
+  with pytest.raises(SystemExit) as caught:
+    sys.exit(cli.guarded(contamination.main, ["contamination"]))
+  assert caught.value.code == 2
+
+
+def test_a_full_standard_output_is_no_overlap(tmp_path):
+  write(
+    tmp_path, train=[{"text": "one"}], val=[{"text": "two"}], test=[{"text": "One"}]
+  )
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+      [sys.executable, "-m", "ssljax.data.contamination", f"--data={tmp_path}"],
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  assert done.returncode == 2, done.stderr

@@ -107,12 +107,13 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_cache_is_swept_by_the_first_of_several_writers(tmp_path):
-  old, new = tmp_path / ".a.0123456789abcdef", tmp_path / ".b.0123456789abcdef.partial"
-  old.mkdir()
-  with shared(tmp_path):
+  cache = tmp_path / "assets"
+  old, new = cache / ".a.0123456789abcdef", cache / ".b.0123456789abcdef"
+  old.mkdir(parents=True)
+  with shared(cache):
     assert not old.exists()
     new.mkdir()
-    with shared(tmp_path):
+    with shared(cache):
       assert new.exists()
-  with shared(tmp_path):
-    assert not new.exists()
+  with shared(cache):
+    assert names(cache) == []

@@ -51,12 +51,15 @@ def interval(ends: Sequence[float] | None) -> str:
   return "" if ends is None else "[{:.3f}, {:.3f}]".format(*ends)
 
 
-def check_report_path(path: Path) -> None:
+def check_report_path(path: Path, title: str = "") -> None:
   """Checks that `write_report` may write to `path`.
+
+  Args:
+    title: how the title of an existing report must begin.
 
   Raises:
     OSError: the path is a folder, doesn't end in .html, or is an existing file that
-      isn't a report.
+      isn't such a report.
   """
   if path.is_dir():
     raise IsADirectoryError("it is a folder")
@@ -67,6 +70,8 @@ def check_report_path(path: Path) -> None:
       head = file.read(4096).partition(b"</head>")[0]
     if MARK not in head:
       raise FileExistsError("the existing file is not a report of ssljax")
+    if f"<title>{title}".encode() not in head:
+      raise FileExistsError("the existing file is a report of another kind")
 
 
 def write_report(path: Path, content: str) -> None:
