@@ -80,11 +80,13 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
   try:
     words = flags.FLAGS.read_flags_from_files(_normalized(argv[1:]), force_gnu=False)
     sources = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
+    keys = [word for word in words if re.match(r"--(no)?config\.", word)]
     if not sources:
+      if keys and "config" in flags.FLAGS:
+        raise UserError(f"{keys[0]} needs a config; add --config=NAME")
       return flags.FLAGS([argv[0], *words])
     if len(sources) > 1:
       raise UserError(f"--config is given twice: {', '.join(sources)}; give it once")
-    keys = [word for word in words if re.match(r"--(no)?config\.", word)]
     rest = flags.FLAGS([argv[0], *(word for word in words if word not in keys)])
     config = config_files.load(*config_files.find(sources[0], configs))
     flags.FLAGS.config = _with_flags(config, keys, choose)
@@ -92,7 +94,10 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
   except UserError as error:
     _stop(str(error))
   except (flags.Error, TypeError, ValueError) as error:
-    _stop(f"{error} (--help lists the flags)")
+    listing = "--help lists the flags"
+    if "list_keys" in flags.FLAGS:
+      listing += ", --list_keys the keys of the config"
+    _stop(f"{error} ({listing})")
 
 
 def _with_flags(

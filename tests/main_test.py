@@ -120,6 +120,12 @@ def test_the_console_script_trains_a_method_of_another_package(place):
   assert "did you mean 'level'?" in done.stderr
 
 
+def test_a_key_without_a_config_asks_for_one(place):
+  done = console(place, "train", "--config.steps=3")
+  assert done.returncode == 2
+  assert done.stderr == "error: --config.steps=3 needs a config; add --config=NAME\n"
+
+
 def test_an_unknown_key_of_an_augmentation_config_is_named(place):
   done = console(place, "augment", "--config=eda", "--config.treshold=1")
   assert done.returncode == 2
