@@ -14,6 +14,7 @@ import pytest
 import ssljax
 from ssljax import config as keys
 from ssljax import methods, run_config
+from ssljax.data.batches import tokenize
 from ssljax.data.records.read import read_splits
 from ssljax.errors import UserError
 from ssljax.options import Option
@@ -102,6 +103,14 @@ def test_an_export_scores_as_before(place):
   rows = [json.loads(line) for line in lines]
   scores = classifier([row["text"] for row in rows])
   np.testing.assert_allclose(scores, [row["score"] for row in rows], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["finished", "export"])
+def test_special_tokens_in_a_text_are_read_as_before(place, monkeypatch, name):
+  monkeypatch.chdir(place)
+  tokenizer = ssljax.SafetyClassifier.load(name)._tokenizer
+  tokens = tokenize.encode(tokenizer, ["calm [SEP] harm"], [None], 16)
+  assert tokens.ids.tolist().count(tokenizer.sep_token_id) == 2
 
 
 def test_a_finished_run_is_exported_as_before(place):

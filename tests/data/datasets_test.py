@@ -10,6 +10,7 @@ import pytest
 from configs import base
 from ssljax import run_config
 from ssljax.data import datasets, views
+from ssljax.data.batches import tokenize
 from ssljax.errors import UserError
 from ssljax.method import Needs
 from tests import runs, tiny
@@ -184,3 +185,30 @@ def test_a_run_with_overlap_stops_with_one_line(config, tmp_path):
   assert "on_overlap=drop" in done.stderr
   assert len(done.stderr.splitlines()) == 1
   assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_tokens_reach_the_cache(config, monkeypatch):
+  seen, read = [], tokenize.encode_views_cached
+
+  def record(*arguments, **options):
+    seen.append(options)
+    return read(*arguments, **options)
+
+  monkeypatch.setattr(tokenize, "encode_views_cached", record)
+  settings = {"tokenization": "transformers", "verify": True}
+  changed = config | settings | {"missing_view": "self"}
+  datasets.load_sets(changed, Needs(views=("weak",)))
+  assert len(seen) == 4  # two views, and two sets to evaluate
+  assert all(options == settings for options in seen)
+
+
+def test_an_encoder_that_cannot_be_used_is_refused_before_its_tokenizer_is_loaded(
+  config, monkeypatch
+):
+  def refuse(folder):
+    raise UserError(f"{folder}: unsupported")
+
+  monkeypatch.setattr(tokenize, "load_tokenizer", None)
+  changed = config | {"missing_view": "self"}
+  with pytest.raises(UserError, match="encoder: unsupported"):
+    datasets.load_sets(changed, Needs(views=("weak",)), refuse)

@@ -1,9 +1,9 @@
 """Loads the tokenizer of an encoder, so that a text's tokens hold the text itself.
 
 Users of a classifier write what they like, such as "[SEP]" or full-width letters.
-transformers alone takes "[SEP]" for the separator. And version 5 rebuilds DeBERTa's
-tokenizer without the normalizer and the byte fallback of its model, so that full-width
-letters and emoji become [UNK].
+transformers alone takes "[SEP]" for the separator. And version 5 rebuilds tokenizers
+from their vocabulary. DeBERTa's loses the normalizer and the byte fallback of its
+model, so that full-width letters and emoji become [UNK].
 """
 
 import json
@@ -17,6 +17,8 @@ from ssljax.runtime.json_files import write_json
 
 # The kinds of SentencePiece's own normalization that begin with NFKC.
 NFKC = ("nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
+# Settings in tokenizer_config.json for the normalizer of a BERT tokenizer.
+BERT = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}
 
 
 def load_tokenizer(folder: Path, tokenization: str = "exact"):
@@ -52,7 +54,7 @@ def load_tokenizer(folder: Path, tokenization: str = "exact"):
     )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if exact and backend is not None:
-      _follow_sentencepiece(tokenizer, folder)
+      _follow_files(tokenizer, folder)
   except Exception as error:  # transformers raises whatever its parsers raise
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if "trust_remote_code" in str(error):
@@ -109,15 +111,17 @@ def copy_tokenizer(
   write_json(path, settings)
 
 
-def _follow_sentencepiece(tokenizer, folder: Path) -> None:
-  """Restores what transformers 5 drops from a SentencePiece model."""
+def _follow_files(tokenizer, folder: Path) -> None:
+  """Restores what transformers 5 drops from tokenizer.json or spm.model."""
   from tokenizers import Tokenizer, models
   from transformers import DebertaV2Tokenizer
 
   backend, file = tokenizer.backend_tokenizer, folder / "tokenizer.json"
   if file.exists():
-    stored = Tokenizer.from_file(str(file))
-    if isinstance(stored.model, models.Unigram):
+    stored, path = Tokenizer.from_file(str(file)), folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    # BERT's settings take precedence if they are given, but not by their defaults.
+    if isinstance(stored.model, models.Unigram) or BERT.isdisjoint(settings):
       backend.model, backend.normalizer = stored.model, stored.normalizer
       backend.pre_tokenizer = stored.pre_tokenizer
     return

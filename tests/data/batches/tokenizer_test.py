@@ -122,6 +122,24 @@ def test_the_normalizer_of_tokenizer_json_is_used(tmp_path):
     assert ids(again, text) == ids(tokenizer, text), ascii(text)
 
 
+@pytest.mark.parametrize(
+  ("settings", "cased"),
+  [(None, True), ({"model_max_length": 64}, True), ({"do_lower_case": True}, False)],
+)
+def test_a_cased_tokenizer_json_stays_cased(tmp_path, settings, cased):
+  (tmp_path / "vocab.txt").write_text("\n".join([*WORDS, "Cat"]) + "\n")
+  source = transformers.BertTokenizer.from_pretrained(
+    str(tmp_path), do_lower_case=False
+  )
+  source.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+  if settings is not None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+  tokenizer = load_tokenizer(tmp_path)
+  expected = WORDS.index("cat") if not cased else len(WORDS)
+  assert ids(tokenizer, "Cat") == [expected]
+
+
 @pytest.mark.parametrize("make", [bert, deberta])
 def test_a_copy_is_read_by_transformers_alike(tmp_path, make):
   source, target = tmp_path / "source", tmp_path / "target"
