@@ -13,6 +13,11 @@ from ssljax.options import Option
 
 # These keys may change when a run is continued, because they change no result.
 FREE = ("distributed", "dry_run", "tokenizer_backend", "verify", "resolved.row_lengths")
+# Hashes in "resolved" of what a run reads from its encoder's folder.
+ENCODER_FILES = {
+  "tokenizer_sha256": "config.json or the tokenizer files",
+  "weights_sha256": "the weights",
+}
 
 
 def read(workdir: Path) -> dict[str, Any]:
@@ -87,6 +92,27 @@ def difference(
     elif prefix + key not in FREE and _plain(a) != _plain(b):
       differences.append(f"{prefix}{key}: {a!r} in the run, {b!r} now")
   return differences
+
+
+def check_encoder(
+  workdir: Path, config: Mapping[str, Any], hashes: Mapping[str, Any]
+) -> None:
+  """Checks that the encoder's files are those that the run was started with.
+
+  Args:
+    config: config.json of the run. Version 0.1.0 wrote no hashes: they aren't checked.
+    hashes: current values of some or all ENCODER_FILES.
+
+  Raises:
+    UserError: files have changed.
+  """
+  for name, files in ENCODER_FILES.items():
+    saved = config["resolved"].get(name)
+    if saved and name in hashes and saved != hashes[name]:
+      raise UserError(
+        f"{workdir}: {files} of its encoder {config['encoder']} have changed since the "
+        "run started; restore them, or train again in a new folder"
+      )
 
 
 def _read_saved(workdir: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +13,8 @@ import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
 
+from ssljax.models import hf
+from ssljax.training import pytrees
 from tests import runs
 from tests.runs import STEPS, result, run, start
 
@@ -68,7 +71,11 @@ def test_a_run_writes_all_its_files(name, finished):
   assert metrics["method"] == name
   if name == "supervised":  # the words give the label away, so 24 steps are enough
     assert metrics["test"]["f1"] > 0.8
-  assert (workdir / "config.json").exists()
+  config = json.loads((workdir / "config.json").read_text())
+  encoder = Path(config["encoder"])
+  assert config["resolved"]["tokenizer_sha256"] == hf.tokenizer_sha256(encoder)
+  weights, _ = hf.load_params(encoder, hf.read_config(encoder))
+  assert config["resolved"]["weights_sha256"] == pytrees.sha256(weights)
   table = pq.read_table(workdir / "predictions" / "test.parquet")
   assert table.column_names == [
     *("id", "label", "score", "logits"),

@@ -15,6 +15,7 @@ from ssljax.errors import UserError
 from ssljax.inference.score import EvalStep
 from ssljax.method import Method, Sizes
 from ssljax.models.classifier import Classifier
+from ssljax.models.hf import tokenizer_sha256
 from ssljax.training import build, checkpoint
 from ssljax.training.step import from_saved, make_eval_step
 
@@ -50,7 +51,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
 
   Raises:
     UserError: the folder holds no run, the run has no checkpoint yet, or its encoder
-      can't be found or doesn't fit the checkpoint.
+      can't be found, has changed since training, or doesn't fit the checkpoint.
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
@@ -65,10 +66,12 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   step, params, notes = checkpoint.restore_params(checkpoints, rebuild)
   labels = tuple(resolved["labels"])
   encoder = resolve(config["encoder"])
+  hashes = {"tokenizer_sha256": tokenizer_sha256(encoder)}
+  run_config.check_encoder(workdir, config, hashes)
   model = build.make_classifier(config, method, encoder, len(labels))
   for note in notes:
     print(note, file=sys.stderr)  # predict writes its rows to standard output
-  difference = _first_difference(params, model)
+  difference = first_difference(params, model)
   if difference:
     raise UserError(
       f"{workdir}: its parameters don't fit the encoder {config['encoder']}:"
@@ -77,7 +80,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   return TrainedModel(workdir, config, labels, step, params, model, method, encoder)
 
 
-def _first_difference(params: Any, model: Classifier) -> str | None:
+def first_difference(params: Any, model: Classifier) -> str | None:
   """Describes the first parameter whose shape doesn't fit the model, if any."""
   token = jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
   text = Texts((Rows(token, token, token, token),), jnp.zeros((1, 1), jnp.int32))

@@ -5,6 +5,7 @@ If not, loading fails with an error that lists all tensors that don't match.
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ssljax.assets.encoders import TOKENIZER
 from ssljax.errors import UserError
 from ssljax.models.config import EncoderConfig, from_json, to_json
 from ssljax.models.keys import (
@@ -58,6 +60,19 @@ def read_config(folder: str | Path) -> EncoderConfig:
   if not isinstance(values, dict):
     raise UserError(f"{file}: not a JSON object; download it again")
   return from_json(values, str(file))
+
+
+def tokenizer_sha256(folder: str | Path) -> str:
+  """SHA-256 of config.json and the tokenizer files, with their names.
+
+  config.json may be the only file that names the tokenizer's class.
+  """
+  digest = hashlib.sha256()
+  patterns = ("config.json", *TOKENIZER)
+  for file in sorted({f for pattern in patterns for f in Path(folder).glob(pattern)}):
+    content = file.read_bytes()
+    digest.update(json.dumps([file.name, len(content)]).encode() + content)
+  return digest.hexdigest()
 
 
 def load_params(

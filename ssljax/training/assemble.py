@@ -16,8 +16,8 @@ from ssljax.data.batches import loader
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.method import Sizes
-from ssljax.models import read_config
-from ssljax.training import build, optim, step
+from ssljax.models.hf import read_config, tokenizer_sha256
+from ssljax.training import build, optim, pytrees, step
 
 
 class TrainingJob(NamedTuple):
@@ -125,6 +125,8 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     "sizes": sizes._asdict(),
     "row_lengths": batches.choice.row_lengths,
     "data_sha256": data.sha256,
+    "tokenizer_sha256": tokenizer_sha256(data.encoder),
+    "weights_sha256": pytrees.sha256(params["encoder"]),
     **steps,
   }
   return TrainingJob(

@@ -35,7 +35,7 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     config: the entry "resolved" (values that follow from the data) may be missing.
 
   Raises:
-    UserError: the folder holds other files, or a run with another config.
+    UserError: the folder holds other files, or a run with another config or encoder.
   """
   if not (workdir / "config.json").exists():
     if workdir.exists() and (
@@ -49,6 +49,8 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
   saved = run_config.read(workdir)
   if "resolved" not in config:
     saved.pop("resolved")
+  elif saved["encoder"] == config["encoder"]:
+    run_config.check_encoder(workdir, saved, config["resolved"])
   if changes := run_config.difference(saved, config):
     raise UserError(
       f"--workdir={workdir} holds a run with another config ({'; '.join(changes[:6])}"

@@ -8,8 +8,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from ssljax import SafetyClassifier, evaluate
 from ssljax.errors import UserError
+from ssljax.export import export
 from ssljax.inference.load import load_trained
+from ssljax.models.hf import tokenizer_sha256
 from ssljax.training import pytrees
 from tests import old_files
 
@@ -128,3 +131,31 @@ def test_an_encoder_of_another_size(copy, old_runs, tmp_path):
   message = str(error.value)
   assert message.startswith(f"{copy}: its parameters don't fit the encoder {encoder}")
   assert "classifier/kernel is (3, 16, 2) in the checkpoint and (3, 32, 2)" in message
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "added_tokens.json"])
+def test_a_tokenizer_that_was_changed_after_training_is_refused(
+  copy, old_runs, tmp_path, name
+):
+  """Its ids would be other words to the model. Old runs hold no hash."""
+  encoder = shutil.copytree(old_runs / "encoder", tmp_path / "encoder")
+  old_files.set_keys(copy, encoder=str(encoder))
+  resolved = json.loads((copy / "config.json").read_text())["resolved"]
+  hashes = {"tokenizer_sha256": tokenizer_sha256(encoder), "weights_sha256": "0"}
+  old_files.set_keys(copy, resolved={**resolved, **hashes})
+  (encoder / "README.md").write_text("")
+  assert load_trained(copy).encoder == encoder
+  with open(encoder / name, "a") as file:
+    file.write("\n" if name != "added_tokens.json" else "{}")
+  message = "have changed since the run started; restore them"
+  for load in (
+    load_trained,
+    SafetyClassifier.load,
+    lambda workdir: evaluate(workdir, old_runs / "data", tmp_path / "evaluation"),
+    lambda workdir: export(workdir, tmp_path / "exported"),
+  ):
+    with pytest.raises(UserError, match=f"^{copy}: .* encoder {encoder} {message}"):
+      load(copy)
+  assert not (tmp_path / "exported").exists()
+  old_files.set_keys(copy, resolved=resolved)
+  load_trained(copy)
