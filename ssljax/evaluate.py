@@ -108,9 +108,11 @@ def _evaluate(
   tokens = datasets.eval_set(rows, trained.encoder, config).tokens
   row_lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
   scorer = score.make_scorer(trained.eval_step, trained.params, row_lengths)
-  texts = ScoredTexts.from_records(rows, scorer(tokens), tokens.truncated, columns)
+  ids = rows.column("id")
+  logits = scorer(tokens, name=lambda i: f"{identity['data']}: id {ids[i]}")
+  texts = ScoredTexts.from_records(rows, logits, tokens.truncated, columns)
   rule = evaluation.read_decision_rule(workdir, trained.step)
-  ids, predicted = rows.column("id"), texts.logits.argmax(1)
+  predicted = texts.logits.argmax(1)
   metrics = {
     **identity,
     "rows": len(rows),

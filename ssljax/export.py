@@ -24,8 +24,8 @@ from ssljax.data.batches import tokenizer
 from ssljax.errors import RunError, UserError
 from ssljax.evals import runs
 from ssljax.evals.report import model_card
+from ssljax.inference import exported
 from ssljax.inference.classifier import SafetyClassifier
-from ssljax.inference.exported import CARD
 from ssljax.inference.load import load_trained
 from ssljax.models import read_config, save_params
 from ssljax.models.config import EncoderConfig
@@ -96,9 +96,9 @@ def _write(run: runs.Run, folder: Path) -> None:
     "step": trained.step,
     "params_sha256": pytrees.sha256(trained.params),
   }
-  write_json(folder / CARD, settings)
+  exported.seal(folder, settings)
   card = model_card.render_model_card(run, head)
-  (folder / "README.md").write_text(card, encoding="utf-8")
+  (folder / exported.README).write_text(card, encoding="utf-8")
 
 
 def write_weights(

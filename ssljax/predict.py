@@ -172,7 +172,8 @@ class Scorer:
 
   def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> columns.Scores:
     scored = [i for i, (text, _) in enumerate(texts) if text and has_content(text)]
-    output = self.classifier.logits([texts[i] for i in scored])
+    row = lambda i: f"row {self.counts['rows'] + scored[i] + 1}"
+    output = self.classifier.logits([texts[i] for i in scored], row)
     scores = score_of(softmax(output.logits, self.classifier.temperature)).tolist()
     result: columns.Scores = [dict.fromkeys(columns.ADDED) for _ in texts]
     flagged = None

@@ -334,4 +334,7 @@ def _score(job: TrainingJob, state: step.TrainState, data: EvalSet) -> np.ndarra
   """The logits of a set, computed with averaged parameters if there are any."""
   params = state.params if state.ema is None else state.ema
   lengths = score.choose_row_lengths(job.batches.choice.row_lengths[-1])
-  return score.score(job.eval_step, params, data.tokens, lengths, job.devices)
+  name = lambda i: f"id {data.rows.column('id')[i]}"
+  return score.score(
+    job.eval_step, params, data.tokens, lengths, job.devices, name=name
+  )

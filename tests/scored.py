@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssljax import export
-from ssljax.inference.exported import CARD
+from ssljax.inference import exported
 from ssljax.models import Encoder, read_config
 from ssljax.models.classifier import Classifier
-from ssljax.runtime.json_files import write_json
 from ssljax.training import build
 from tests import tiny
 
@@ -34,7 +33,7 @@ def export_model(folder, labels=("0", "1")):
   export.write_weights(folder, config, params | {"classifier": head}, "mlp", labels, 32)
   card = {"head": "mlp", "voters": 1, "labels": labels, "max_length": 32}
   thresholds = {"fpr_1%": 0.4} if len(labels) == 2 else {}
-  write_json(folder / CARD, card | {"temperature": 1.5, "thresholds": thresholds})
+  exported.seal(folder, card | {"temperature": 1.5, "thresholds": thresholds})
   return folder
 
 

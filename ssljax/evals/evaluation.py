@@ -8,11 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssljax import options
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 from ssljax.evals import bootstrap, calibration, classification, slices, thresholds
 from ssljax.evals.classification import HARMFUL, softmax
 from ssljax.evals.wilson import proportion
+from ssljax.options import Option, Range
+
+_TEMPERATURE = Option(
+  "temperature", float, 1.0, Range(calibration.LOWEST, calibration.HIGHEST)
+)
+# Above the highest possible score, 1, there is one more threshold, which flags nothing.
+_THRESHOLD = Option("threshold", float, 0.5, Range(0.0, float(np.nextafter(1, 2))))
 
 TWO_CLASSES_ONLY = "thresholds exist only for two classes"
 TOO_FEW_RESAMPLES = "it is undefined in more than 5% of the bootstrap resamples"
@@ -87,10 +95,11 @@ def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
     }
     rule = DecisionRule(result["temperature"], chosen, result["undefined"])
     rule_step = result["step"]
+    check_rule(rule.temperature, {n: p["threshold"] for n, p in chosen.items()})
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
-      f"{path}: cannot be read ({error!r}), so the thresholds are unknown; run the "
-      "training command again to write this file"
+      f"{path}: cannot be read ({error!r}), so the thresholds are unknown; remove it "
+      "and run the training command again to write it"
     ) from None
   if rule_step != step:
     raise UserError(
@@ -99,6 +108,14 @@ def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
       "folder"
     )
   return rule
+
+
+def check_rule(temperature: Any, thresholds: Mapping[str, Any]) -> None:
+  """Checks values that were read from a file; raises ValueError."""
+  options.check({"temperature": _TEMPERATURE}, {"temperature": temperature})
+  for name, value in thresholds.items():
+    if value is not None:
+      options.check({name: _THRESHOLD}, {name: value})
 
 
 def run_metrics(validation: ScoredTexts, test: ScoredTexts) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +70,7 @@ class SafetyClassifier:
     row_lengths = score.choose_row_lengths(longest, score.MANY_SHORTER)
     self._score = score.make_scorer(eval_step, params, row_lengths, fit=True)
     self._tokenizer, self._lock = tokenizer, threading.Lock()
+    self._embeddings = len(params["encoder"]["embeddings"]["word"]["embedding"])
 
   @classmethod
   def load(cls, folder: str | Path) -> "SafetyClassifier":
@@ -123,25 +124,32 @@ class SafetyClassifier:
 
     Raises:
       TypeError: an element, such as None, is neither a prompt nor a pair.
+      UserError: the tokenizer gives a text an id that the encoder has no embedding for.
+      RunError: the score of a text with content is not finite.
     """
     return score_of(self.probabilities(texts))
 
-  def logits(self, texts: Sequence[Text]) -> ClassifierOutput:
+  def logits(
+    self, texts: Sequence[Text], name: Callable[[int], str] = "texts[{}]".format
+  ) -> ClassifierOutput:
     """Computes the model's logits; arguments and errors are as for `__call__`.
 
-    Unpaired surrogates, such as the JSON string "\\ud83d", are read as U+FFFD.
+    Unpaired surrogates, such as the JSON string "\\ud83d", are read as U+FFFD. `name`
+    maps the index of a text to the place that an error message names.
     """
     if isinstance(texts, str):
       raise TypeError("give a list of texts, not a single text")
-    pairs = [_as_pair(text, f"texts[{i}]") for i, text in enumerate(texts)]
+    pairs = [_as_pair(text, name(i)) for i, text in enumerate(texts)]
     logits = np.full((len(pairs), len(self.labels)), np.nan, np.float32)
     truncated = np.zeros(len(pairs), bool)
     scored = [i for i, (prompt, _) in enumerate(pairs) if has_content(prompt)]
     if scored:
       prompts, responses = zip(*(pairs[i] for i in scored), strict=True)
       tokens = tokenize.encode(self._tokenizer, prompts, responses, self.max_length)
+      place = lambda i: name(scored[i])
+      tokenize.check_ids(tokens, self._embeddings, self._tokenizer, place)
       with self._lock:  # concurrent calls would only compete for the same cores
-        logits[scored] = self._score(tokens)
+        logits[scored] = self._score(tokens, name=place)
       truncated[scored] = tokens.truncated
     return ClassifierOutput(logits, truncated)
 
@@ -190,7 +198,7 @@ class SafetyClassifier:
     since GuardBench's metrics don't accept NaN.
 
     Raises:
-      UserError: the classifier has more than two classes.
+      UserError: the classifier has more than two classes, or as for `__call__`.
       ValueError: a conversation has no user turn.
     """
     if len(self.labels) != 2:

@@ -1,6 +1,14 @@
-"""Loads the model in a folder that `python -m ssljax.export` wrote."""
+"""Seals and loads a folder that `python -m ssljax.export` wrote.
 
+`ssljax.json` has the settings that the other files can't hold, the SHA-256 of every
+other file, and in `sha256` the one of its own content. All are checked at load: a
+damaged model would otherwise flag nothing, or everything. The model card, README.md, is
+left out, since its reader completes it.
+"""
+
+import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,26 +17,50 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from ssljax import options
+from ssljax.assets.encoders import SAFETENSORS, TOKENIZER
 from ssljax.data.batches import tokenize
 from ssljax.errors import UserError
+from ssljax.evals import evaluation
+from ssljax.inference.load import first_difference
 from ssljax.method import Head
 from ssljax.models import Encoder, load_params, read_config
 from ssljax.models.classifier import Classifier
+from ssljax.options import REQUIRED, Option, Range
+from ssljax.runtime.json_files import plain, write_json
 
-CARD = "ssljax.json"  # settings that the other files of the folder can't hold
+CARD, README = "ssljax.json", "README.md"
+HASHES = ("files", "sha256")  # keys of the card that version 0.1.0 didn't write
+_SETTINGS = {
+  "head": Option("head", str, REQUIRED, choices=("mlp", "hf")),
+  "voters": Option("voters", int, REQUIRED, Range(1)),
+  "max_length": Option("max_length", int, REQUIRED, Range(4)),
+}
+
+
+def seal(folder: Path, settings: Mapping[str, Any]) -> None:
+  """Writes CARD, with the settings and the hashes of the files that are there."""
+  paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+  names = [path.relative_to(folder).as_posix() for path in paths]
+  files = {n: _hash_file(folder / n) for n in names if n not in (CARD, README)}
+  settings = {n: value for n, value in settings.items() if n not in HASHES}
+  card = plain({**settings, "files": files})
+  write_json(folder / CARD, {**card, "sha256": _hash_card(card)})
 
 
 def load_exported(folder: Path) -> dict[str, Any]:
   """Loads an exported folder; returns the arguments of `SafetyClassifier` by name.
 
   Raises:
-    UserError: a file is missing or damaged.
+    UserError: a file is missing or damaged, or a setting has an impossible value.
   """
   try:
     return _load(folder, json.loads((folder / CARD).read_text(encoding="utf-8")))
   except UserError as error:  # its hint, after the semicolon, is about encoders
     problem = str(error).rpartition("; ")[0] or str(error)
-  except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+  except (OSError, ValueError, SafetensorError) as error:
+    problem = str(error)
+  except (KeyError, TypeError, AttributeError) as error:
     problem = repr(error)
   raise UserError(
     f"{folder}: not a readable exported folder ({problem}); export the run again"
@@ -36,13 +68,28 @@ def load_exported(folder: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+  _check_settings(card)
+  if any(name in card for name in HASHES):
+    _check_hashes(folder, card)
+  else:
+    print(
+      f"{folder}: has no hashes of its files, since version 0.1.0 exported it, so "
+      "damage to them can't be noticed; export the run again",
+      file=sys.stderr,
+    )
   head, voters = card["head"], card["voters"]
   config = read_config(folder)
+  if config.max_length and card["max_length"] > config.max_length:
+    raise ValueError(
+      f"max_length={card['max_length']}: there are {config.max_length} positions"
+    )
   heads = {"voters": Head("classifier", voters)} if voters > 1 else None
   model = Classifier(Encoder(config), len(card["labels"]), head, heads, 0.0)
   params, _ = load_params(folder, config, with_head=head == "hf")
   if head != "hf":
     params = {"encoder": params, **_load_mlp_head(folder, voters)}
+  if difference := first_difference(params, model):
+    raise ValueError(difference)
   names = ("labels", "temperature", "thresholds", "max_length")
   return {
     "tokenizer": tokenize.load_tokenizer(folder, "transformers"),
@@ -52,12 +99,48 @@ def _load(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
+def _check_settings(card: Mapping[str, Any]) -> None:
+  """Raises ValueError, KeyError or TypeError for what `export` can't have written."""
+  options.check(_SETTINGS, {name: card[name] for name in _SETTINGS})
+  labels = card["labels"]
+  if len(labels) < 2 or len({str(label) for label in labels}) < len(labels):
+    raise ValueError(f"labels={labels!r}: they must be two or more different names")
+  evaluation.check_rule(card["temperature"], card["thresholds"])
+
+
+def _check_hashes(folder: Path, card: Mapping[str, Any]) -> None:
+  """Raises ValueError if a file isn't as `seal` left it."""
+  files = card["files"]
+  others = {name: value for name, value in card.items() if name != "sha256"}
+  if card["sha256"] != _hash_card(others):
+    raise ValueError(f"{CARD} has changed since the export")
+  for name, digest in files.items():
+    if _hash_file(folder / name) != digest:
+      raise ValueError(f"{name} has changed since the export")
+  # Other new files, such as a .gitattributes, change no score.
+  for pattern in (*TOKENIZER, *SAFETENSORS):
+    for path in folder.glob(pattern):
+      if path.name not in files:
+        raise ValueError(f"{path.name} was added since the export")
+
+
+def _hash_file(path: Path) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_card(card: Mapping[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
+
+
 def _load_mlp_head(folder: Path, voters: int) -> dict[str, dict[str, np.ndarray]]:
   """Reads both dense layers, and separates the voters that `export` has merged."""
   layers = []
   for name in ("2_Dense", "3_Dense"):
     tensors = load_file(folder / name / "model.safetensors")
     layers.append((tensors["linear.weight"].T, tensors["linear.bias"]))
+    if not all(np.isfinite(tensor).all() for tensor in layers[-1]):
+      raise ValueError(f"{name}/model.safetensors contains NaN or infinite values")
   (hidden, hidden_bias), (output, output_bias) = layers
   if voters > 1:
     width, classes = hidden.shape[0], output.shape[1]

@@ -11,6 +11,7 @@ from ssljax import sharding
 from ssljax.batch import Texts
 from ssljax.data.batches import pack
 from ssljax.data.batches.tokenize import Tokens
+from ssljax.errors import RunError
 
 BATCH_TOKENS = 4096  # per device
 PLANNED_TEXTS = 512  # number of texts that are packed into rows together
@@ -22,8 +23,11 @@ EvalStep = Callable[[Any, Texts], jax.Array]
 
 def make_scorer(
   eval_step: EvalStep, params: Any, row_lengths: Sequence[int], fit: bool = False
-) -> Callable[[Tokens], np.ndarray]:
-  """Puts a model on all devices; returns a function from tokens to logits."""
+) -> Callable[..., np.ndarray]:
+  """Puts a model on all devices; returns a function from tokens to logits.
+
+  The function is `score`, and takes its argument `name` as well.
+  """
   devices = sharding.make_devices()
   return partial(
     score,
@@ -53,6 +57,7 @@ def score(
   row_lengths: Sequence[int],
   devices: sharding.Devices,
   fit: bool = False,
+  name: Callable[[int], str] = "text {}".format,
 ) -> np.ndarray:
   """Computes the logits, f32 [n, C], in the order of the texts, on every process.
 
@@ -62,6 +67,10 @@ def score(
     fit: if a batch isn't full, gives it only as many rows as it needs, rounded up to a
       power of two. Use this option for calls with few texts. By default, each row
       length has a single batch shape and is compiled once.
+    name: maps the index of a text to the place that an error message names.
+
+  Raises:
+    RunError: the logits of a text are not finite. No threshold would flag NaN.
   """
   lengths = [*row_lengths]
   if (longest := int(tokens.lengths.max(initial=1))) > lengths[-1]:
@@ -84,7 +93,19 @@ def score(
     by_row = logits.reshape(-1, slots, logits.shape[-1])
     for r, texts in enumerate(batch):
       result[texts] = by_row[r, : len(texts)]
+  if result is not None:
+    _require_finite(result, name)
   return result
+
+
+def _require_finite(result: np.ndarray, name: Callable[[int], str]) -> None:
+  wrong = np.flatnonzero(~np.isfinite(result).all(axis=1))
+  if wrong.size:
+    raise RunError(
+      f"{name(int(wrong[0]))}: the model's output is not finite (for {wrong.size} of "
+      f"{len(result)} texts), so there is no score; load the model again, and if this "
+      "does not help, train or export it again"
+    )
 
 
 def _pack(tokens: Tokens, lengths: Sequence[int]) -> dict[int, list[list[int]]]:

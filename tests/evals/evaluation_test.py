@@ -1,6 +1,7 @@
 """Metrics of a set, decision rules of runs, and the output folder of `evaluate`."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -108,6 +109,13 @@ def test_an_unfinished_run_has_no_decision_rule_and_a_damaged_one_is_refused(wor
     path.write_text(text)
     with pytest.raises(UserError, match=r"result\.json: cannot be read"):
       evaluation.read_decision_rule(workdir, 20)
+  for name, value in (("temperature", 0), ("temperature", math.nan)):
+    path.write_text(json.dumps({**json.loads(content), name: value}))
+    with pytest.raises(UserError, match=rf"{name}={value}: it must be 0\.05 to 20"):
+      evaluation.read_decision_rule(workdir, 20)
+  path.write_text(content.replace('"threshold": 0.', '"threshold": 10.'))
+  with pytest.raises(UserError, match=r"=10\.\d+: it must be 0 to 1"):
+    evaluation.read_decision_rule(workdir, 20)
   path.unlink()
   rule = evaluation.read_decision_rule(workdir, 20)
   assert (rule.temperature, rule.thresholds) == (1.0, {})

@@ -1,11 +1,14 @@
 """SafetyClassifier: runs and exported folders give the same scores."""
 
+import copy
+import functools
 import importlib
 import json
 import shutil
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +16,7 @@ from ssljax import SafetyClassifier, export
 from ssljax.data.batches import tokenize
 from ssljax.errors import RunError, UserError
 from ssljax.evals.runs import read_run
+from ssljax.inference import exported as exported_folder
 from ssljax.inference.load import load_trained
 from ssljax.training import pytrees
 from tests import runs
@@ -140,34 +144,6 @@ def test_an_unfinished_run_scores_with_a_note_that_it_is_not_calibrated(
   assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-  ("name", "text"),
-  [
-    ("ssljax.json", "{"),
-    ("ssljax.json", "[]"),
-    ("config.json", None),
-    ("model.safetensors", "x"),
-    ("model.safetensors", None),
-    ("vocab.txt", None),
-    ("2_Dense/model.safetensors", "x"),
-    ("3_Dense/model.safetensors", None),
-  ],
-)
-def test_a_damaged_exported_folder_is_reported_in_one_line(
-  old_runs, tmp_path, name, text
-):
-  folder = tmp_path / "damaged"
-  shutil.copytree(old_runs / "export", folder)
-  (folder / name).unlink()
-  if text is not None:
-    (folder / name).write_text(text)
-  with pytest.raises(
-    UserError, match=f"^{folder}: .*; export the run again$"
-  ) as caught:
-    SafetyClassifier.load(folder)
-  assert "fetch" not in str(caught.value)
-
-
 def test_scores_do_not_depend_on_the_other_texts_or_their_order(classifier):
   texts = [f"calm {'bread ' * (i % 9)}harm {i}" for i in range(40)]
   expected = classifier(texts)
@@ -183,12 +159,12 @@ def test_threads_get_their_own_scores_and_the_model_runs_once_at_a_time(
   expected = classifier(texts)
   score, inside, most, results = classifier._score, [], [], {}
 
-  def slow_score(tokens):
+  def slow_score(tokens, **more):
     inside.append(None)
     most.append(len(inside))
     time.sleep(0.05)  # lets the other threads in, if they may
     inside.pop()
-    return score(tokens)
+    return score(tokens, **more)
 
   monkeypatch.setattr(classifier, "_score", slow_score)
   start = threading.Barrier(4)
@@ -282,6 +258,50 @@ def test_scores_are_the_probability_of_the_second_class(classifier):
   np.testing.assert_allclose(
     classifier.probabilities(TEXTS)[:, 1], classifier(TEXTS), atol=1e-12
   )
+
+
+def test_an_id_without_an_embedding_is_refused_and_its_neighbours_are_scored(
+  model, tmp_path
+):
+  """The row of such a text would be NaN, which no threshold flags."""
+  folder = shutil.copytree(model, tmp_path / "larger")
+  words = "\n".join(f"more{i}" for i in range(100))
+  with open(folder / "vocab.txt", "a") as file:
+    file.write(f"{words}\n")
+  exported_folder.seal(folder, json.loads((folder / "ssljax.json").read_text()))
+  classifier = SafetyClassifier.load(folder)
+  scores = classifier(["harm", "more0"])  # within the vocabulary of the encoder
+  assert np.isfinite(scores).all()
+  problem = r"the tokenizer produces id 114 \(more99\), but the embedding has only 100"
+  with pytest.raises(UserError, match=rf"^texts\[2\]: {problem} rows .*; use"):
+    classifier(["harm", " ", "harm more99"])
+  with pytest.raises(UserError, match=problem):
+    classifier.moderate([[{"role": "user", "content": "harm more99"}]])
+  source = tmp_path / "in.jsonl"
+  source.write_text("".join(f'{{"text": "{t}"}}\n' for t in ("a", "", "more99")))
+  for target in ("out.jsonl", "-"):
+    with pytest.raises(UserError, match=f"^row 3: {problem}"):
+      predict.predict(classifier, source, "-" if target == "-" else tmp_path / target)
+
+
+def test_a_score_that_is_not_finite_is_never_returned(classifier, tmp_path):
+  """Whatever the cause: here, memory that has changed since the model was loaded."""
+  damaged = copy.copy(classifier)
+  eval_step, params = classifier._score.args
+  params = jax.tree.map(lambda leaf: leaf * np.nan, params)
+  damaged._score = functools.partial(
+    classifier._score.func, eval_step, params, **classifier._score.keywords
+  )
+  with pytest.raises(
+    RunError, match=r"^texts\[1\]: .* not finite \(for 2 of 2 texts\)"
+  ):
+    damaged(["", "harm", "calm"])
+  with pytest.raises(RunError, match="not finite"):
+    damaged.moderate([[{"role": "user", "content": "harm"}]])
+  (tmp_path / "in.jsonl").write_text('{"text": "harm"}\n')
+  with pytest.raises(RunError, match=r"^row 1: .* not finite"):
+    predict.predict(damaged, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+  assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_moderate_scores_the_last_user_turn_and_its_answer(classifier):

@@ -9,6 +9,7 @@ import pytest
 from ssljax import methods, sharding
 from ssljax.batch import Texts
 from ssljax.data.batches import pack, tokenize
+from ssljax.errors import RunError
 from ssljax.inference import score as score_module
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
@@ -191,6 +192,14 @@ def test_scores_what_the_method_predicts(texts, alone):
   eval_step = step.make_eval_step(model=model, method=method)
   scorer = score_module.make_scorer(eval_step, params, (32,))
   assert_close(scorer(reorder(texts, range(9))), alone[:9, ::-1][:, :2])
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_logits_that_are_not_finite_raise(count, texts):
+  devices, eval_step, params = compiled(count)
+  params = jax.tree.map(lambda leaf: leaf * np.nan, params)
+  with pytest.raises(RunError, match=r"^text 0: .* not finite \(for 60 of 60 texts\)"):
+    score_module.score(eval_step, params, texts, (32,), devices)
 
 
 @pytest.mark.parametrize("count", [1, 8])

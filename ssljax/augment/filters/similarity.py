@@ -14,6 +14,7 @@ from ssljax.augment.engine import Candidate, Source
 from ssljax.augment.filters.text import changed_parts
 from ssljax.batch import Texts
 from ssljax.data.batches import tokenize
+from ssljax.data.records import files
 from ssljax.inference import score
 from ssljax.models import load_encoder
 from ssljax.models.classifier import mean_by_text
@@ -36,6 +37,7 @@ class Similarity:
     encoder, params = load_encoder(str(folder))
     self._least = least
     self._tokenizer = tokenize.load_tokenizer(folder)
+    self._embeddings = encoder.config.vocab_size
     self._max_length = min(MAX_LENGTH, encoder.config.max_length or MAX_LENGTH)
 
     def embed(params, texts: Texts) -> jax.Array:
@@ -52,10 +54,13 @@ class Similarity:
 
   def embed(self, texts: Sequence[str]) -> np.ndarray:
     """Computes mean-pooled embeddings of unit length, f32 [n, D]."""
-    index = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    responses = [None] * len(index)
-    tokens = tokenize.encode(self._tokenizer, list(index), responses, self._max_length)
-    vectors = self.scorer(tokens)
+    unique = list(dict.fromkeys(texts))
+    index = {text: i for i, text in enumerate(unique)}
+    responses = [None] * len(unique)
+    tokens = tokenize.encode(self._tokenizer, unique, responses, self._max_length)
+    name = lambda i: files.shorten(unique[i])
+    tokenize.check_ids(tokens, self._embeddings, self._tokenizer, name)
+    vectors = self.scorer(tokens, name=name)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
     return vectors[[index[text] for text in texts]]
 
