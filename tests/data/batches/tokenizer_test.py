@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import transformers
+from tokenizers import normalizers
 
 from ssljax.data.batches import tokenize
 from ssljax.data.batches.tokenizer import copy_tokenizer, load_tokenizer
@@ -114,12 +115,13 @@ def test_the_normalizer_of_tokenizer_json_is_used(tmp_path):
   first, second = tmp_path / "first", tmp_path / "second"
   first.mkdir()
   second.mkdir()
-  tokenizer = load_tokenizer(deberta(first))
-  tokenizer.backend_tokenizer.save(str(second / "tokenizer.json"))
+  backend = load_tokenizer(deberta(first), "transformers").backend_tokenizer
+  backend.normalizer = normalizers.NFKC()
+  backend.save(str(second / "tokenizer.json"))
   (second / "config.json").write_bytes((first / "config.json").read_bytes())
-  again = load_tokenizer(second)
-  for text in TEXTS + SPECIAL:
-    assert ids(again, text) == ids(tokenizer, text), ascii(text)
+  tokenizer = load_tokenizer(second)
+  for text in TEXTS[1:3]:
+    assert ids(tokenizer, text) == ids(tokenizer, TEXTS[0]), ascii(text)
 
 
 @pytest.mark.parametrize(
