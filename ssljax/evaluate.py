@@ -155,7 +155,14 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> tuple[Records, 
   Raises:
     UserError: the test texts have changed.
   """
-  splits = read_splits(resolve_data(config["data"]), config["seed"])
+  try:
+    splits = read_splits(resolve_data(config["data"]), config["seed"])
+  except UserError as error:
+    reason, file = str(error).partition(";")[0], workdir / "config.json"
+    raise UserError(
+      f"{workdir}: its own data can't be read: {reason}; put it back, set data in "
+      f"{file} to where it is, or set --data to the file to score"
+    ) from None
   same = list(splits.labels) == config["resolved"]["labels"]
   if same and (workdir / "result.json").exists():
     saved = read_predictions(workdir / "predictions" / "test.parquet")

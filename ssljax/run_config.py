@@ -18,6 +18,23 @@ ENCODER_FILES = {
   "tokenizer_sha256": "config.json or the tokenizer files",
   "weights_sha256": "the weights",
 }
+# Keys whose values are places, with the hashes of what is there. A run continues with
+# the same content at another place.
+PLACES = {"data": ("data_sha256",), "encoder": tuple(ENCODER_FILES)}
+
+
+def absolute(place: str) -> str:
+  """Makes a path, or several separated by commas, absolute.
+
+  Anything else, such as a name on the Hub, is returned unchanged.
+  """
+  names = [place] if place else []
+  if place and not Path(place).expanduser().exists() and "," not in str(Path.cwd()):
+    names = [name.strip() for name in place.split(",") if name.strip()]
+  paths = [Path(name).expanduser() for name in names]
+  if paths and all(path.exists() for path in paths):
+    return ",".join(str(path.absolute()) for path in paths)
+  return place
 
 
 def read(workdir: Path) -> dict[str, Any]:
@@ -81,10 +98,15 @@ def difference(
   """Returns one string for each key whose values differ between two configs.
 
   In "resolved", which depends on the data, only keys of the saved config are compared.
+  If `config` doesn't have it yet, the content of PLACES isn't compared.
   """
   differences = []
   for key in sorted({*saved, *config}):
     a, b = saved.get(key), config.get(key)
+    if not prefix and key == "resolved" and key not in config:
+      continue
+    if not prefix and key in PLACES and _may_be_same(key, saved, config):
+      continue
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       differences += difference(a, b, f"{prefix}{key}.")
     elif prefix.startswith("resolved.") and key not in saved:
@@ -113,6 +135,26 @@ def check_encoder(
         f"{workdir}: {files} of its encoder {config['encoder']} have changed since the "
         "run started; restore them, or train again in a new folder"
       )
+
+
+def _may_be_same(key: str, saved: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+  """Whether the data or the encoder is the same, by its place or by its hashes.
+
+  True if hashes were saved but aren't computed yet.
+  """
+  if absolute(saved.get(key) or "") == absolute(config.get(key) or ""):
+    return True
+  old, new = saved.get("resolved", {}), config.get("resolved")
+  return all(
+    old.get(name) and (new is None or old[name] == new.get(name))
+    for name in PLACES[key]
+  )
+
+
+def at_same_places(workdir: Path, config: Mapping[str, Any]) -> bool:
+  """Whether a saved run names the same paths as `config` for its data and encoder."""
+  saved = read(workdir)
+  return all(absolute(saved[key]) == absolute(config[key]) for key in PLACES)
 
 
 def _read_saved(workdir: Path) -> dict[str, Any]:

@@ -77,19 +77,26 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
   }
   config, kept = run_config.continued(workdir, config)
   note(*kept)
-  folder.claim(workdir, {**config, "data": resolve_data(config["data"])})
+  placed = {**config, "data": resolve_data(config["data"])}
+  folder.claim(workdir, placed)
   result = None if config["dry_run"] else folder.read_result(workdir)
-  if result:
+
+  def finish() -> int:
     note(f"{workdir} already holds this run, finished: {folder.summary(result)}")
     if leader and not (workdir / "report.html").exists():
       _write_report(workdir, note)
     return 0
 
+  if result and run_config.at_same_places(workdir, placed):
+    return finish()
+
   # Read the data, build model, method and compiled steps.
   job = assemble(config)
   config, data, steps = job.config, job.data, job.steps
-  note(*data.notes, *preview.summary(job))
   folder.claim(workdir, job.resolved)  # now the data must be the same as well
+  if result:
+    return finish()
+  note(*data.notes, *preview.summary(job))
   if config["dry_run"]:
     note(*preview.dry_run(job))
     return 0

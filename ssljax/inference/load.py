@@ -65,7 +65,14 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   checkpoints = workdir / "checkpoints"
   step, params, notes = checkpoint.restore_params(checkpoints, rebuild)
   labels = tuple(resolved["labels"])
-  encoder = resolve(config["encoder"])
+  try:
+    encoder = resolve(config["encoder"])
+  except UserError as error:
+    reason, file = str(error).partition(";")[0], workdir / "config.json"
+    raise UserError(
+      f"{workdir}: its encoder is missing: {reason}; put it back, or set encoder in "
+      f"{file} to where it is"
+    ) from None
   hashes = {"tokenizer_sha256": tokenizer_sha256(encoder)}
   run_config.check_encoder(workdir, config, hashes)
   model = build.make_classifier(config, method, encoder, len(labels))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax import config as configuration
-from ssljax import sharding
+from ssljax import run_config, sharding
 from ssljax.assets import fetch
 from ssljax.batch import Batch
 from ssljax.data import datasets
@@ -129,9 +129,11 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     "weights_sha256": pytrees.sha256(params["encoder"]),
     **steps,
   }
+  # The run may later be used from another folder.
+  places = {key: run_config.absolute(config[key]) for key in run_config.PLACES}
   return TrainingJob(
     config=config,
-    resolved={**config, "resolved": facts},
+    resolved={**config, **places, "resolved": facts},
     data=data,
     steps=steps,
     sizes=sizes,

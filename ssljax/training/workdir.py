@@ -47,9 +47,8 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
       )
     return
   saved = run_config.read(workdir)
-  if "resolved" not in config:
-    saved.pop("resolved")
-  elif saved["encoder"] == config["encoder"]:
+  here, now = (run_config.absolute(c["encoder"]) for c in (saved, config))
+  if "resolved" in config and here == now:
     run_config.check_encoder(workdir, saved, config["resolved"])
   if changes := run_config.difference(saved, config):
     raise UserError(
