@@ -238,20 +238,17 @@ def test_evaluate_scores_any_labelled_file(place, finished):
 
 
 def swap_labels(path):
-  rows = [json.loads(row) for row in path.read_text().splitlines()]
-  lines = [json.dumps({**row, "label": 1 - row["label"]}) + "\n" for row in rows]
-  path.write_text("".join(lines))
+  rows = map(json.loads, path.read_text().splitlines())
+  rows = [json.dumps({**row, "label": 1 - row["label"]}) for row in rows]
+  path.write_text("\n".join(rows))
 
 
-def test_evaluate_says_how_many_rows_it_scores_and_that_labels_are_swapped(
-  place, finished
-):
+def test_evaluate_counts_rows_and_says_that_labels_are_swapped(place, finished):
   workdir, folder = finished("supervised")[0], place / "swapped"
   shutil.copytree(place / "data", folder)
   swap_labels(folder / "test.jsonl")
   total = sum(len(file.read_text().splitlines()) for file in folder.iterdir())
   done = runs.evaluate(place, workdir, folder)
-  assert done.returncode == 0, done.stderr
   assert f"{folder}: scoring 40 of {total} rows" in done.stdout
   assert "warning: the AUROC on these texts is 0." in done.stdout
 
@@ -260,9 +257,7 @@ def test_a_run_says_that_the_labels_of_validation_are_swapped(place):
   other = place / "other-validation"
   shutil.copytree(place / "data", other)
   swap_labels(other / "val.jsonl")
-  workdir = place / "swapped-run"
-  code, printed = run("supervised", workdir, f"--config.data={other}", place=place)
-  assert code == 0, printed
+  _, printed = run("supervised", place / "o", f"--config.data={other}", place=place)
   assert "warning: the AUROC on validation is 0." in printed
   assert "AUROC on test" not in printed
 
