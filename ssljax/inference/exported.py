@@ -1,7 +1,7 @@
 """Seals and loads a folder that `python -m ssljax.export` wrote.
 
 `ssljax.json` has the settings that the other files can't hold, the SHA-256 of every
-other file, and in `sha256` the one of its own content. All are checked at load: a
+other file, and in `sha256` that of its content. All are checked at load: a
 damaged model would otherwise flag nothing, or everything. The model card, README.md, is
 left out, since its reader completes it.
 """
