@@ -135,7 +135,7 @@ def classifier(model):
 def unused(classifier, monkeypatch):
   """A classifier that must not be asked for scores."""
 
-  def score(texts):
+  def score(*texts):
     raise AssertionError("the classifier scored texts")
 
   monkeypatch.setattr(classifier, "logits", score)

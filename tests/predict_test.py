@@ -275,7 +275,7 @@ def test_rows_go_to_standard_output_chunk_by_chunk(
     patch.setattr(
       classifier,
       "logits",
-      lambda texts: printed.append(capfdbinary.readouterr().out) or logits(texts),
+      lambda *texts: printed.append(capfdbinary.readouterr().out) or logits(*texts),
     )
     with pytest.raises(UserError, match="line 6"):
       predict.predict(classifier, "-", "-")
