@@ -8,6 +8,7 @@ import pytest
 import ssljax
 from ssljax import cli, main
 from ssljax.errors import UserError
+from ssljax.runtime import lock
 from tests import runs
 from tests.runs import ROOT, run
 
@@ -46,6 +47,19 @@ def test_a_user_error_is_one_line_and_exit_code_2(place, flag, message):
   assert message in errors[0]
   assert "Traceback" not in printed
   assert not workdir.exists()
+
+
+def test_a_second_training_in_a_workdir_and_an_unreadable_workdir_are_refused(place):
+  workdir = place / "taken"
+  with lock.exclusive(workdir, "--workdir", inside=True):
+    code, printed = run("fixmatch", workdir, place=place)
+  assert code == 2, printed
+  assert printed.startswith(f"error: --workdir={workdir}: process {os.getpid()} on ")
+  assert len(printed.splitlines()) == 1
+  code, printed = run("fixmatch", place / "lr=[1]", place=place)
+  assert code == 2, printed
+  assert "contains [ ]" in printed
+  assert not (place / "lr=[1]").exists()
 
 
 def test_a_method_that_needs_a_larger_batch_says_so(place):

@@ -12,6 +12,7 @@ import pytest
 
 from ssljax.errors import UserError
 from ssljax.inference.rows.jsonl import MAX_DEPTH
+from ssljax.runtime import lock
 from tests.scored import (
   SURROGATES,
   hidden_files,
@@ -180,3 +181,18 @@ def test_closed_streams(tmp_path, monkeypatch):
       patch.setattr(sys, stream, None)
       with pytest.raises(UserError, match=r"=-: standard .* is closed"):
         predict.check_input(*paths)
+
+
+def test_a_second_call_for_the_same_output_is_refused(unused, tmp_path):
+  source, output = (
+    write_file(tmp_path / "in.jsonl", ['{"text": "a"}']),
+    tmp_path / "o.jsonl",
+  )
+  with (
+    lock.exclusive(output, "--output"),
+    pytest.raises(
+      UserError, match=f"process {os.getpid()} on .* has been writing to it"
+    ),
+  ):
+    predict.predict(unused, source, output)
+  assert not output.exists()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ssljax.runtime import lock
 from ssljax.runtime.atomic import atomic_file, atomic_folder
 
 SEAL = "done"  # in caches of version 0.1.0, this file is empty
@@ -56,7 +57,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     OSError: they can't be written, or aren't read as written; or another process has
       just written the folder.
   """
-  with atomic_folder(folder) as temporary:
+  with lock.shared(folder.parent), atomic_folder(folder) as temporary:
     seal: dict[str, Any] = {}
     for name, array in arrays.items():
       path = temporary / f"{name}.npy"
