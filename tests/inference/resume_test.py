@@ -115,7 +115,9 @@ def test_parts_of_another_input_or_model_are_not_used(
     (tmp_path / ".out.jsonl.parts" / "progress.json").write_text("{")
   scored, logits = [], classifier.logits
   monkeypatch.setattr(
-    classifier, "logits", lambda texts: scored.append(len(texts)) or logits(texts)
+    classifier,
+    "logits",
+    lambda texts, *names: scored.append(len(texts)) or logits(texts, *names),
   )
   # Parts that can't be used don't rule out another threshold either.
   summary = predict.predict(classifier, source, str(tmp_path / output), "0.9")
