@@ -67,7 +67,7 @@ CASES = {
     "ssljax.evaluate",
     ("--workdir=run", "--output=out"),
     ("out/metrics.json", "out/*.parquet"),
-    (SET, TOKENIZER, *RUN),
+    (SET, TOKENIZER, "cache/tokens/*/*.npy", *RUN),
   ),
   "export": Case(
     "ssljax.export", ("--workdir=run", "--output=out/model"), ("out/**/*",), RUN
