@@ -19,6 +19,7 @@ ORDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", ORDERS)
 def test_train_is_the_function_whatever_is_imported_first(imports):
   code = (
@@ -71,6 +72,7 @@ def result(place, config):
   return ssljax.train(config, place / "run")
 
 
+@pytest.mark.slow
 def test_a_result_has_metrics_thresholds_and_a_classifier(result):
   assert 0 <= result.metrics["test"]["accuracy"] <= 1
   assert "best_f1" in result.thresholds
@@ -87,6 +89,7 @@ def test_a_finished_run_is_returned_and_handlers_are_left_alone(place, config, r
   assert after == before
 
 
+@pytest.mark.slow
 def test_a_thread_trains_the_same_model(place, config, result):
   results = []
   thread = threading.Thread(
@@ -97,11 +100,13 @@ def test_a_thread_trains_the_same_model(place, config, result):
   assert results[0].metrics["params_sha256"] == result.metrics["params_sha256"]
 
 
+@pytest.mark.slow
 def test_evaluate_returns_the_metrics(result):
   metrics = ssljax.evaluate(result.workdir)
   assert metrics["test"]["f1"] == pytest.approx(result.metrics["test"]["f1"])
 
 
+@pytest.mark.slow
 def test_predict_scores_a_file(place, result):
   texts = place / "texts.jsonl"
   texts.write_text('{"text": "kind calm help"}\n{"text": "steal hurt harm"}\n')

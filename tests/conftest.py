@@ -1,7 +1,7 @@
 """Sets up JAX for all tests and selects the quick ones.
 
 `pytest -m quick` leaves out the slow tests. Quick are all tests except those marked
-`slow` (a test, a file, or a parameter); of tests/methods_test.py, a few cases. Mark a
+`slow` (a test, a file, or a parameter); of tests/methods_test.py, one case. Mark a
 test slow if it takes more than about three seconds on an idle machine; the summary of a
 quick run lists those that did. With --check-modules, a run fails if it calls no
 function of some module of ssljax (tests/module_check.py).
@@ -47,8 +47,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 flags.FLAGS.mark_as_parsed()  # grain reads flags, which only absl's `run` parses
 
 LONG = 3.0  # seconds from which a quick test is reported
-# A rule, voters and tables, a wrapper: of tests/methods_test.py, these cases are quick.
-QUICK_CASES = ("fixmatch", "multimatch", "fixmatch/abc")
+# Of tests/methods_test.py, these cases are quick.
+QUICK_CASES = ("fixmatch",)
 
 
 def case_of(test: str) -> str:

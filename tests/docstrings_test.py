@@ -39,6 +39,7 @@ def place(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name, place, monkeypatch):
   monkeypatch.chdir(place)

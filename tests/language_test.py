@@ -148,6 +148,7 @@ def test_the_patterns_find_strange_phrases_only(text, strange):
   assert any(pattern.search(text) for pattern, _ in PATTERNS) == strange
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [*FOLDERS, "."])
 def test_texts_are_in_plain_english(folder):
   lines = [

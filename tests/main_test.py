@@ -109,6 +109,7 @@ def console(place, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_the_console_script_trains_a_method_of_another_package(place):
   arguments = ["--config=fixmatch", *runs.arguments(place, "fixmatch", place / "w")[1:]]
   arguments += ["--config.method.name=my_package.my_method", "--config.dry_run=true"]

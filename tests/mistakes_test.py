@@ -18,6 +18,7 @@ def place(tmp_path_factory):
   return runs.folder(tmp_path_factory.mktemp("mistakes"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("flag", "message"),
   [
@@ -79,6 +80,7 @@ def test_a_missing_config_is_an_error_that_suggests_one(module):
   assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_config_is_found_from_any_folder_and_its_errors_are_one_line(place):
   bad = place / "bad.py"
   bad.write_text("import nothing_of_this_name\n")
@@ -107,6 +109,7 @@ def test_a_config_that_does_not_exist_is_named():
   assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_named(place):
   (place / "file").write_text("")
   done = runs.command(

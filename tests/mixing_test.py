@@ -40,6 +40,7 @@ layers = pytest.mark.parametrize("layer", [0, 1, LAYERS])
 SHORTER, LONGER = [1, 2, 3, 4, 5, 5], [0, 0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @heads
 @layers
 def test_a_share_of_1_gives_the_text(head, layer):
@@ -107,6 +108,7 @@ def test_padding_makes_no_difference(head):
     )
 
 
+@pytest.mark.slow
 @heads
 @layers
 def test_the_length_of_the_rows_makes_no_difference(head, layer):
@@ -122,6 +124,7 @@ def test_the_length_of_the_rows_makes_no_difference(head, layer):
   )
 
 
+@pytest.mark.slow
 def test_mixing_has_dropout_and_gradients():
   model, params, _ = build_model(dropout=0.5)
   a = texts(1, packed=False)
@@ -153,6 +156,7 @@ def test_mixing_refuses_packed_rows_and_micro_batches():
       forward.mix(given, *arguments)
 
 
+@pytest.mark.slow
 def test_partners_may_be_on_other_devices_under_pmap():
   model, params, _ = build_model()
   forward = ModelForward(model, params, axis="data")
@@ -186,6 +190,7 @@ def together(*views):
   return views[0]._replace(rows=(rows,), where=np.concatenate(where, axis=1))
 
 
+@pytest.mark.slow
 @heads
 @layers
 def test_several_views_are_mixed_like_one_joined_view(head, layer):
@@ -204,6 +209,7 @@ def test_several_views_are_mixed_like_one_joined_view(head, layer):
   assert result.logits.shape[0] == 18
 
 
+@pytest.mark.slow
 @heads
 def test_a_share_of_1_gives_the_outputs_of_each_view(head):
   """In the order of the views and their texts."""

@@ -24,6 +24,7 @@ from tests.scored import (
 predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
 
+@pytest.mark.slow
 def test_unpaired_surrogates_are_scored_and_written_unchanged(classifier, tmp_path):
   source, output = write_file(tmp_path / "in.jsonl", SURROGATES), tmp_path / "out.jsonl"
   predict.predict(classifier, source, str(output))

@@ -26,6 +26,7 @@ from tests.scored import (
 predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["jsonl", "jsonl.gz", "parquet"])
 @pytest.mark.parametrize("target", ["jsonl", "parquet"])
 def test_rows_come_out_unchanged_with_their_score(
@@ -58,6 +59,7 @@ def test_rows_come_out_unchanged_with_their_score(
   assert not hidden_files(output.parent)
 
 
+@pytest.mark.slow
 def test_rows_of_several_classes_are_not_flagged(tmp_path):
   names = ("no", "yes", "maybe")
   classifier = SafetyClassifier.load(export_model(tmp_path / "model", names))

@@ -20,6 +20,7 @@ def two_runs(tmp_path):
   return [make_run(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report(tmp_path, two_runs):
   output = tmp_path / "deep" / "page.html"
   done = subprocess.run(
@@ -33,6 +34,7 @@ def test_the_command_writes_a_report(tmp_path, two_runs):
   assert "2 runs, 1 method<" in output.read_text()
 
 
+@pytest.mark.slow
 def test_the_report_of_one_run_is_in_its_folder(two_runs, capsys):
   path = report([str(two_runs[0])])
   assert path == two_runs[0] / "report.html"
@@ -64,6 +66,7 @@ def test_mistakes_are_named(tmp_path, names, message):
     report([str(tmp_path / name) for name in names])
 
 
+@pytest.mark.slow
 def test_only_a_report_is_replaced(tmp_path, two_runs, monkeypatch):
   both = list(map(str, two_runs))
   result = two_runs[0] / "result.json"

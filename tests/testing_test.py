@@ -42,6 +42,7 @@ def execute(path: Path) -> dict:
   return names
 
 
+@pytest.mark.slow
 def test_the_method_of_the_docs_works_outside_the_package(outside):
   config = execute(outside / "configs/my_config.py")["get_config"]().to_dict()
   assert config["method"] == {"name": MODULE, "scale": 1.0, "power": 2.0}
@@ -108,6 +109,7 @@ def by_position(q, state, clock, index):
   return jax.random.uniform(clock.key, q.shape[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("method", "check", "message"),
   [

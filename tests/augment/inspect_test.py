@@ -136,6 +136,7 @@ def test_only_pages_of_this_package_are_overwritten(data, tmp_path):
     assert inspect.show(str(data), "", 3, "train", str(page)) == 0
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_an_error_and_the_page_is_written(data, tmp_path):
   page = tmp_path / "page.html"
   result = subprocess.run(

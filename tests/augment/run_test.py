@@ -142,6 +142,7 @@ def test_views_of_pairs_repeat_the_response(tmp_path, data):
     assert row["views"][-1]["text"] == folders.reverse_words(row["text"])
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_does_not_change_the_rows(data, tmp_path):
   other = folders.make_folder(tmp_path / "other")
   for folder, workers in ((data, 1), (other, 2)):

@@ -24,6 +24,7 @@ from tests.augment.stub_server import StubServer, reply
 PROCESSES = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "kill",
   [
@@ -64,6 +65,7 @@ def test_a_run_that_fails_still_restores_the_folder_of_a_killed_one(data):
   assert leftovers(data) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_the_folder_unchanged_and_keeps_the_cache(data, number):
   before = hash_files(data)
@@ -80,6 +82,7 @@ def test_a_signal_leaves_the_folder_unchanged_and_keeps_the_cache(data, number):
   assert len(queries(data)) == TEXTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_group_stops_the_worker_processes(data, number):
   before = hash_files(data)
@@ -160,6 +163,7 @@ def test_requests_in_flight_to_a_language_model_finish_after_a_signal(data):
     assert len(server.bodies) == TEXTS  # none was sent twice
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_worker_processes(data):
   process = command.start(data, "reverse", *PROCESSES, SLOW="0.2")
   wait_until(lambda: len(queries(data)) > 1)
@@ -200,6 +204,7 @@ def is_alive(pid):
     return False
 
 
+@pytest.mark.slow
 def test_a_second_run_on_the_same_folder_is_refused(data):
   process = command.start(data, "reverse", SLOW="0.1")
   wait_until(lambda: queries(data))

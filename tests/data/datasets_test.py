@@ -40,6 +40,7 @@ def config(tmp_path, monkeypatch):
   return config | folders | {"labels": 8, "weak": ("llm",), "max_length": 16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["self", "words", "drop"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_labelled_rows_without_the_view_use_their_text(config, missing, seed):

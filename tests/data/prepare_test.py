@@ -309,6 +309,7 @@ def command(*arguments):
   return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
   source = write_csv(tmp_path / "mine.csv")
   output = tmp_path / "out"

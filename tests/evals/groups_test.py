@@ -55,6 +55,7 @@ def test_other_differences_between_methods_are_listed(tmp_path):
   assert "max_length" in render_comparison(runs.find_runs([str(tmp_path)]))
 
 
+@pytest.mark.slow
 def test_options_that_vary_with_the_dataset_do_not_make_another_method(tmp_path):
   balances = {"harm": "balanced", "tox": "stratified"}
   for (data, balance), method, seed in itertools.product(

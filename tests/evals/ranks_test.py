@@ -1,5 +1,6 @@
 """Average ranks over datasets, the Friedman test, and why there are none."""
 
+import pytest
 from scipy import stats
 
 from ssljax.evals import ranks, runs
@@ -8,6 +9,7 @@ from ssljax.evals.report.comparison_page import render_comparison
 from tests.evals.run_folders import make_run
 
 
+@pytest.mark.slow
 def test_ranks_and_friedman_test(tmp_path):
   skills = {"supervised": 0.5, "fixmatch": 1.5, "multimatch": 3.0}
   for data in "abcd":
@@ -41,6 +43,7 @@ def test_ranks_and_friedman_test(tmp_path):
   assert "All methods are equal" in ties.no_test
 
 
+@pytest.mark.slow
 def test_the_page_says_why_there_are_no_ranks_or_curves(tmp_path):
   def render():
     return render_comparison(runs.find_runs([str(tmp_path)]))

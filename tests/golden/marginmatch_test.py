@@ -167,6 +167,7 @@ def mask_of(state, rows):
   return np.isin(np.arange(rows), state.wrong.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 5])
 def test_virtual_class(classes):
   random = np.random.default_rng(classes)
@@ -214,6 +215,7 @@ def test_virtual_class(classes):
   assert method.predict(Outputs(logits, None, {})).shape == (1, classes)
 
 
+@pytest.mark.slow
 def test_the_percentile_is_the_95th():
   method = marginmatch.make("virtual_class")
   take = fake.simple_stepper(method)

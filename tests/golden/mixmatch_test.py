@@ -67,6 +67,7 @@ def losses(mixed, label, guess, partner, share):
 STEPS = ((0.0, 2.0), (0.1, 0.0), (0.39, 9.0), (0.4, 0.3), (0.9, 40.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("mix", "classes"), [("pooled", 2), ("pooled", 5), ("hidden", 5)]
 )

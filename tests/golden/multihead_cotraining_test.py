@@ -96,6 +96,7 @@ def test_weights_are_0_if_all_heads_disagree():
   np.testing.assert_array_equal(result.assigned.weight, [0])
 
 
+@pytest.mark.slow
 def test_two_heads_that_agree_teach_only_the_third():
   random = np.random.default_rng(0)
   outputs = speech(random, 3)

@@ -90,6 +90,7 @@ def speech(random, classes, spread=2.0):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("no_low", [False, True])
 @pytest.mark.parametrize("ages", ["visits", "epoch"])
@@ -173,6 +174,7 @@ METHOD = multimatch.make(momentum=1.0)  # the thresholds stay as set
 TAKE = fake.simple_stepper(METHOD, voters=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("votes", "passes", "label", "weight"),
   [
@@ -211,6 +213,7 @@ def test_labels_and_weights_from_two_peers(votes, passes, label, weight, head, s
   assert label is None or targets[0, head].argmax() == label
 
 
+@pytest.mark.slow
 def test_a_class_without_texts_does_not_affect_later_cut_offs():
   take = fake.simple_stepper(multimatch.make(percentile=0.0), voters=True)
   state = multimatch.make().init(Sizes(3, 4, U, 4, U, 100, epoch_steps=1))

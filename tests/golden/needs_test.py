@@ -95,6 +95,7 @@ def is_soft(array, like) -> bool:
   return np.allclose(array.sum(-1), 1, rtol=1e-5) and not np.isin(array, [0, 1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases())
 def test_targets_depend_on_what_needs_declares(case):
   needs, unchanged = tiny.method(case).needs, assignments(case)

@@ -71,6 +71,7 @@ def losses(outputs, mixed, label, guess, partner, share):
 STEPS = ((0.0, 2.0), (0.1, 0.0), (0.2, 9.0), (0.25, 0.3), (0.6, 40.0), (1.0, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("mix", "classes"), [("pooled", 2), ("pooled", 5), ("hidden", 5)]
 )
@@ -160,6 +161,7 @@ def test_guesses_are_aligned_to_the_class_frequency_of_all_labels():
   np.testing.assert_allclose(result.assigned.target, [expected] * U, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_predictions_with_the_class_frequency_are_unchanged():
   """An exponential mean from the untrained model on would scale them once more."""
   random = np.random.default_rng(0)

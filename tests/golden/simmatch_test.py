@@ -73,6 +73,7 @@ class Reference:
     return fake.cross_entropy(dots, [s[k] for k in self.bank])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 5])
 def test_equals_the_equations(classes):
   random = np.random.default_rng(classes)

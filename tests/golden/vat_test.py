@@ -113,6 +113,7 @@ def differences(function, values):
   return np.array(columns).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("classes", "packed", "size", "sure"),
   # The last is very confident, where sums of order 1 would leave rounding errors only.
@@ -180,6 +181,7 @@ def value_and_gradient(make_forward, params, texts, labelled, label):
   return jax.value_and_grad(total)(params)
 
 
+@pytest.mark.slow
 def test_target_and_r_have_no_gradient_but_the_entropy_has():
   params, ids, labelled, label = smooth_run()
   texts = lay_out(ids)
@@ -251,6 +253,7 @@ def real_run():
   return ids, texts, run(Real, real_params(), texts, labelled, label, np.float32(1.0))
 
 
+@pytest.mark.slow
 def test_r_is_added_once_to_the_word_embeddings():
   """Published code adds it after positions and LayerNorm, and applies both again.
 

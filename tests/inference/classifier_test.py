@@ -52,6 +52,7 @@ def unfinished(workdir, folder):
   return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["mlp", "hf"])
 def test_an_exported_folder_scores_as_the_run(workdirs, exported, head):
   run = SafetyClassifier.load(workdirs[head])
@@ -110,6 +111,7 @@ def test_export_overwrites_nothing_and_needs_a_finished_run(workdirs, tmp_path):
   assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_export_compares_logits_with_the_run_in_float32(
   workdirs, tmp_path, monkeypatch
 ):

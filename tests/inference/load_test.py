@@ -71,6 +71,7 @@ def test_only_the_parameters_are_read(
   jax.tree.map(np.testing.assert_array_equal, trained.params, state[name])
 
 
+@pytest.mark.slow
 def test_the_fields_of_a_trained_model(old_runs):
   trained = load_trained(str(old_runs / "finished"))
   assert trained.workdir == old_runs / "finished"
@@ -91,6 +92,7 @@ def test_a_folder_without_a_run_or_a_checkpoint(old_runs, tmp_path):
     load_trained(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["params/classifier/kernel", "method/margin"])
 def test_a_changed_byte_in_an_old_checkpoint_is_noticed(copy, capsys, name):
   """Such arrays are still readable: only the SHA-256 of the state differs."""

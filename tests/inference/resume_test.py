@@ -67,6 +67,7 @@ def snapshots(folder, kept, work):
   return copies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("source", ["in.jsonl", "in.parquet"])
 def test_a_kill_at_any_moment_leads_to_the_same_output(
@@ -168,6 +169,7 @@ def test_a_folder_without_a_part_accepts_any_threshold(classifier, interrupt, tm
   assert "flagged at 0.9" in summary
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues(model, classifier, tmp_path, monkeypatch):
   source = write_file(tmp_path / "in.jsonl", make_rows())
   output = tmp_path / "out.parquet"

@@ -202,6 +202,7 @@ def test_logits_that_are_not_finite_raise(count, texts):
     score_module.score(eval_step, params, texts, (32,), devices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 8])
 def test_fit_gives_few_texts_few_rows(count, texts, alone):
   shapes = []

@@ -101,6 +101,7 @@ def assert_close(a, b):
     assert np.abs(np.asarray(x) - np.asarray(y)).max() < LIMIT
 
 
+@pytest.mark.slow
 @variants
 def test_packed_rows_of_two_lengths_equal_padded_rows(name, head, voters):
   run = make(name, head, voters)[2]
@@ -114,6 +115,7 @@ def test_packed_rows_of_two_lengths_equal_padded_rows(name, head, voters):
   assert np.ptp(np.asarray(outputs.logits), axis=0).min() > 0.1  # the texts differ
 
 
+@pytest.mark.slow
 @heads
 def test_several_views_in_one_pass_equal_single_passes(name, head):
   run = make(name, head)[2]
@@ -127,11 +129,13 @@ def test_several_views_in_one_pass_equal_single_passes(name, head):
   assert_close(run(*views), jax.tree.map(lambda *a: jnp.concatenate(a), *alone))
 
 
+@pytest.mark.slow
 def test_shards_do_not_change_outputs():
   run = make("bert")[2]
   assert_close(run(lay_out(FIRST, (16, LONGEST), shards=2)), run(padded(FIRST)))
 
 
+@pytest.mark.slow
 @heads
 def test_features_depend_on_their_text_only(name, head):
   """They depend neither on the content of padding nor on the neighbours in a row."""
@@ -172,6 +176,7 @@ def by_text(texts):
   return tuple(a[0][where[0]] for a in rows[:3])
 
 
+@pytest.mark.slow
 def test_the_mlp_head_is_masked_mean_dense_gelu_dense():
   model, params, run = make("bert")
   outputs = run(lay_out(FIRST, (16, LONGEST)))
@@ -237,6 +242,7 @@ def with_extra_heads():
   return model, params, features, outputs
 
 
+@pytest.mark.slow
 def test_a_projection_has_unit_length_and_its_width():
   _, params, features, outputs = with_extra_heads()
   for name, width in {"unit": 24, "short": 5}.items():
@@ -251,6 +257,7 @@ def test_a_projection_has_unit_length_and_its_width():
   assert np.abs(outputs.heads["short"] - expected).max() < LIMIT
 
 
+@pytest.mark.slow
 def test_a_projection_of_zeros_is_finite():
   model, params, features, _ = with_extra_heads()
   zeros = jax.tree.map(np.zeros_like, params)
@@ -312,6 +319,7 @@ def dropped(name, head):
 CASES_OF_DROPOUT = [("bert", "mlp"), ("bert", "hf"), ("v3", "hf")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "head"), CASES_OF_DROPOUT)
 def test_dropout_before_the_classifier_keeps_the_mean(name, head):
   plain, drawn = dropped(name, head)

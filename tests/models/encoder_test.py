@@ -46,6 +46,7 @@ def padded_run(config):
   return encoder, params, ids, mask, kind, run(encoder, params, ids, mask, kind)
 
 
+@pytest.mark.slow
 @configs
 def test_packed_rows_equal_padded_rows(config):
   encoder, params, ids, mask, kind, expected = padded_run(config)
@@ -67,6 +68,7 @@ def test_padding_does_not_change_hidden_states(config):
   assert np.isfinite(hidden).all()
 
 
+@pytest.mark.slow
 def test_the_gradient_of_padding_is_finite():
   encoder, params = make(EncoderConfig(**SMALL | V3))
   ids, mask = np.ones((2, 8), np.int32), np.zeros((2, 8), np.int32)
@@ -103,6 +105,7 @@ def test_bfloat16_is_close_to_float32(config):
   assert 0 < error.mean() < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_remat_gives_the_same_gradient(dropout):
   ids, mask, _ = rows()
@@ -125,6 +128,7 @@ def test_remat_gives_the_same_gradient(dropout):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_remat_saves_memory():
   ids = np.ones((8, 64), np.int32)
 
@@ -139,6 +143,7 @@ def test_remat_saves_memory():
   assert memory(True) < memory(False) / 2
 
 
+@pytest.mark.slow
 def test_the_dropout_rate_comes_from_the_config_or_the_argument():
   config = EncoderConfig(**SMALL)
   encoder, params = make(config)
@@ -194,6 +199,7 @@ def mixer():
   return jax.jit(apply), functools.partial(run, encoder, params)
 
 
+@pytest.mark.slow
 def test_mixing_after_the_last_layer_mixes_the_outputs():
   mixed, plain = mixer()
   ids, mask, _ = rows()
@@ -229,6 +235,7 @@ def test_mixed_rows_attend_to_tokens_of_either_text():
   np.testing.assert_allclose(hidden[2], hidden[3], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 2, 7, 127, 128, 129, 300])
 def test_by_distance_equals_a_lookup(length):
   random = np.random.default_rng(0)

@@ -21,6 +21,7 @@ from tests.passes import (
 )
 
 
+@pytest.mark.slow
 def test_several_views_in_one_call_equal_single_calls():
   _, params, _ = build_model()
   run = compiled_pass()
@@ -32,6 +33,7 @@ def test_several_views_in_one_call_equal_single_calls():
   assert np.abs(alone[0].logits - alone[1].logits).max() > 0.01
 
 
+@pytest.mark.slow
 def test_micro_batches_equal_one_batch():
   _, params, _ = build_model()
   views = [texts(1), texts(2)]
@@ -44,6 +46,7 @@ def test_micro_batches_equal_one_batch():
   assert_alike(run(params, None, (stacked,), KEY), whole)
 
 
+@pytest.mark.slow
 def test_micro_batches_have_different_dropout():
   _, params, _ = build_model(dropout=0.5)
   twice = jax.tree.map(lambda a: np.stack([a, a]), texts(1))
@@ -52,6 +55,7 @@ def test_micro_batches_have_different_dropout():
   assert np.abs(first - second).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["mlp", "hf"])
 def test_classify_maps_the_features_of_a_pass_to_its_outputs(head):
   model, params, _ = build_model(head)
@@ -92,6 +96,7 @@ def embedded():
   return jit(run)(params, texts(1))
 
 
+@pytest.mark.slow
 def test_a_pass_over_the_embeddings_of_its_texts_gives_the_same_outputs():
   _, params, _ = build_model()
   outputs, embedding, _ = embedded()
@@ -158,6 +163,7 @@ def test_the_teacher_uses_its_own_parameters_and_has_no_gradient():
   )
 
 
+@pytest.mark.slow
 def test_a_pass_without_gradient_has_the_same_outputs():
   outputs, student, teachers = gradients(gradient=False)
   assert student == teachers == 0
@@ -167,6 +173,7 @@ def test_a_pass_without_gradient_has_the_same_outputs():
   assert_alike(outputs, learning)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [{"gradient": False}, {"teacher": True}], ids=str)
 def test_without_weak_dropout_passes_without_gradient_have_no_dropout(which):
   _, *both = build_model(dropout=0.5)
@@ -188,6 +195,7 @@ def test_without_weak_dropout_passes_with_gradient_have_dropout():
   assert np.abs(one.logits - two.logits).max() > 0.01
 
 
+@pytest.mark.slow
 def test_under_pmap_each_device_sees_the_global_batch():
   model, params, _ = build_model()
   forward = ModelForward(model, params, axis="data")
@@ -196,6 +204,7 @@ def test_under_pmap_each_device_sees_the_global_batch():
   assert_alike(outputs, tuple(plain("mlp")(view) for view in views))
 
 
+@pytest.mark.slow
 def test_under_pmap_dropout_differs_by_device():
   model, params, _ = build_model(dropout=0.5)
   forward = ModelForward(model, params, axis="data")

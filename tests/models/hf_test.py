@@ -58,6 +58,7 @@ def test_the_key_table_covers_every_parameter_once(config):
   assert set(table) == set(param_shapes(config))
 
 
+@pytest.mark.slow
 @configs
 def test_load_params_inverts_save_params(config, tmp_path):
   _, params = make(config)
@@ -73,6 +74,7 @@ def test_load_params_inverts_save_params(config, tmp_path):
   assert (encoder.dtype, encoder.remat) == (np.dtype(ml_dtypes.bfloat16), True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [BERT, DEBERTA], ids=["bert", "deberta"])
 def test_load_params_inverts_save_params_with_a_head(config, tmp_path):
   params = params_with_head(config, classes=3)

@@ -36,6 +36,7 @@ def loss(outputs, teacher, progress):
   return {n: t.scale * jnp.mean(t.weight * t.loss) for n, t in terms.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", [False, True])
 @pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.25, 0.5), (0.9, 1.0)])
 def test_the_strong_view_learns_from_the_weak_one(teacher, progress, share):
@@ -54,6 +55,7 @@ def test_the_strong_view_learns_from_the_weak_one(teacher, progress, share):
   assert not any(np.any(one) for one in slope.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10, 15])
 def test_near_uniform_the_square_has_the_gradient_of_cross_entropy(classes):
   target = jnp.eye(classes)[:2]

@@ -48,6 +48,7 @@ def test_an_empty_queue_is_not_filled():
   assert state.count.dtype == jnp.int32
 
 
+@pytest.mark.slow
 def test_cosine_is_0_for_zeros():
   random = np.random.default_rng(0)
   a, b = random.normal(size=(2, 6, 3)).astype(np.float32)

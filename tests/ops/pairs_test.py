@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from ssljax.ops import mixing
 
@@ -12,6 +13,7 @@ def rows(*counts):
   return [np.arange(n, dtype=np.int32) * 3 for n in counts]
 
 
+@pytest.mark.slow
 def test_partners_form_a_circle_and_own_shares_are_larger():
   partner, share = mixing.pairs(KEY, rows(5, 12, 12), 0.5)
   at, seen = 0, []
@@ -23,6 +25,7 @@ def test_partners_form_a_circle_and_own_shares_are_larger():
   assert (share <= 1).all()
 
 
+@pytest.mark.slow
 def test_repeated_rows_get_different_draws():
   index = np.array([0, 1, 0, 1, 0, 1], np.int32)
   divergence = 0
@@ -33,17 +36,20 @@ def test_repeated_rows_get_different_draws():
   assert 50 < divergence < 100  # 3 / 5 of 120 by chance
 
 
+@pytest.mark.slow
 def test_shares_follow_the_beta_distribution():
   _, share = mixing.pairs(KEY, rows(4000), 0.75)
   # Beta(a, a) has variance 1 / (4 (2 a + 1)); its larger side as far from a half.
   assert np.isclose(np.mean((share - 0.5) ** 2), 1 / (4 * 2.5), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_an_alpha_of_0_mixes_nothing():
   _, share = mixing.pairs(KEY, rows(9), 0.0)
   np.testing.assert_array_equal(share, np.ones(9))
 
 
+@pytest.mark.slow
 def test_the_order_of_the_texts_makes_no_difference():
   index = rows(20)[0]
   order = np.random.default_rng(0).permutation(20)

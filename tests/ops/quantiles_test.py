@@ -32,6 +32,7 @@ def test_class_quantiles_equal_numpys(seed):
     assert float(result[c]) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_smallest_is_exact_for_values_of_any_magnitude():
   random = np.random.default_rng(0)
   value = random.normal(size=400) * 10.0 ** random.integers(-30, 30, size=400)
@@ -46,6 +47,7 @@ def test_smallest_is_exact_for_values_of_any_magnitude():
   np.testing.assert_array_equal(result, [mine[-1] for mine in ordered])
 
 
+@pytest.mark.slow
 def test_class_quantiles_of_empty_classes_are_0():
   nobody = jnp.full(4, -1, jnp.int32)
   result, counts = quantiles.class_quantiles(jnp.ones(4), nobody, 3, 0.95)

@@ -2,11 +2,13 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ssljax.method import Sizes
 from ssljax.ops import thresholds
 
 
+@pytest.mark.slow
 def test_learned_counts_equal_a_recount():
   random = np.random.default_rng(0)
   state = thresholds.learned_init(Sizes(3, 1, 20, 1, 8))

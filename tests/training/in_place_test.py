@@ -27,6 +27,7 @@ def _optimised():
   jax.clear_caches()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", method_overhead.all_cases())
 def test_a_step_copies_no_table(case):
   run, state, arguments = method_overhead.prepare(case, 15, ROWS)

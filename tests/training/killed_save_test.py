@@ -33,6 +33,7 @@ def opened(folder, clean=False):
   return contextlib.closing(Checkpoints(folder, clean))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.0, 0.03])
 def test_a_save_that_is_killed_leaves_a_good_checkpoint(tmp_path, moment):
   folder = tmp_path / "checkpoints"

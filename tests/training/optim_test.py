@@ -76,6 +76,7 @@ def test_schedule_without_warmup_starts_at_the_peak_and_is_strongly_typed():
     assert not value.weak_type
 
 
+@pytest.mark.slow
 def test_each_group_has_its_own_learning_rate():
   decay = 0.5
   update = first_update(params(), layer_decay=decay)
@@ -110,6 +111,7 @@ def test_only_matrices_have_weight_decay():
     np.testing.assert_allclose(u, expected, rtol=1e-5, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_several_steps_equal_adamw_with_the_rate_of_the_group():
   tree, decay, weight_decay = params(), 0.75, 0.3
   transform = make(tree, layer_decay=decay, weight_decay=weight_decay, warmup=2)
@@ -129,6 +131,7 @@ def test_several_steps_equal_adamw_with_the_rate_of_the_group():
   np.testing.assert_allclose(tree["encoder"]["layers"]["up"]["kernel"], p, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_clipping_limits_the_gradient_that_adam_gets(clip):
   tree = params()

@@ -156,6 +156,7 @@ def averaged():
   return states, metrics
 
 
+@pytest.mark.slow
 def test_the_average_follows_its_recurrence(averaged):
   states, _ = averaged
   expected = jax.tree.map(np.asarray, states[0].params)
@@ -179,6 +180,7 @@ def test_the_initial_average_is_not_an_alias_of_the_parameters():
     assert param.unsafe_buffer_pointer() != average.unsafe_buffer_pointer()
 
 
+@pytest.mark.slow
 def test_without_a_decay_there_is_no_average(averaged):
   state = initial_state()
   assert state.ema is None
@@ -233,6 +235,7 @@ def test_the_loss_is_the_sum_of_its_terms(averaged):
     assert values["pseudo_label_weight"] == 0.5
 
 
+@pytest.mark.slow
 def test_the_terms_are_computed_from_the_outputs_of_the_model():
   """Recomputes the first step in NumPy from the logits of its batch."""
   without_dropout = jax.jit(
@@ -261,6 +264,7 @@ def run_step(key: int, t: int = 0, micro: int = 1, **options):
   return compiled(micro=micro, **options)(state, *batches(micro).batch(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [1, 2])
 def test_without_weak_dropout_the_assignment_is_the_same_for_any_key(micro):
   one, metrics = run_step(1, micro=micro, weak_dropout=False)
@@ -273,6 +277,7 @@ def test_without_weak_dropout_the_assignment_is_the_same_for_any_key(micro):
     assert abs(metrics[name] - others[name]) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [1, 2])
 def test_by_default_the_assignment_depends_on_key_and_step(micro):
   one, again, two, later = (

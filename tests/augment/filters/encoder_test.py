@@ -23,6 +23,7 @@ def encoder(tmp_path_factory):
   return str(folder)
 
 
+@pytest.mark.slow
 def test_similarity_is_the_cosine_of_mean_pooled_states(encoder):
   similarity = Similarity(encoder, 0.9)
   texts = ["kind calm help", "harm", "bread bake the a kind " * 9, "steal"]
@@ -47,6 +48,7 @@ def test_similarity_is_the_cosine_of_mean_pooled_states(encoder):
     assert similarity(pairs).tolist() == [c >= least for c in cosine]
 
 
+@pytest.mark.slow
 def test_similarity_compiles_once_for_each_row_length(encoder):
   similarity = Similarity(encoder, 0.5)
   rng = np.random.default_rng(0)
@@ -81,6 +83,7 @@ def test_the_label_check_agrees_with_the_predictions_of_the_run(old_runs, monkey
   assert set(same_label) == {True, False}
 
 
+@pytest.mark.slow
 def test_a_run_drops_dissimilar_views(tmp_path, encoder, monkeypatch):
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
   data = folders.make_folder(tmp_path / "data", 8, 1)

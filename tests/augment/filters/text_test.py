@@ -181,6 +181,7 @@ def test_punctuation_may_replace_punctuation():
 GERMAN = "Bitte sage mir, wie lange ein Roggenbrot im Ofen bleiben muss, danke."
 
 
+@pytest.mark.slow
 def test_views_in_another_language_are_dropped_if_configured():
   pytest.importorskip("py3langid", reason="pip install -e '.[augment]'")
   assert reason(GERMAN, language="en") == "other language"

@@ -130,6 +130,7 @@ def test_batches_depend_on_seed_and_step_alone():
   assert not np.array_equal(other.order(7)[1], first.order(7)[1])
 
 
+@pytest.mark.slow
 def test_consecutive_seeds_share_no_permutation():
   first = {}
   for seed in range(4):
@@ -151,6 +152,7 @@ def test_an_epoch_repeats_no_row(seed):
       assert np.concatenate(seen).max() < rows
 
 
+@pytest.mark.slow
 def test_a_labelled_set_smaller_than_a_batch_repeats_evenly():
   loader = make(batch=16)
   counts = np.bincount(np.concatenate([loader.order(t)[0] for t in range(5)]))

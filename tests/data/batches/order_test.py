@@ -7,6 +7,7 @@ import pytest
 from ssljax.data.batches import order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "size"), [(30, 8), (3, 8)])
 def test_batches_are_slices_of_shuffled_epochs(rows, size):
   batch = order.batch_rows(rows, size, 5)

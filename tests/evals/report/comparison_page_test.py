@@ -18,6 +18,7 @@ def render(folder):
   return render_comparison(runs.find_runs([str(folder)]))
 
 
+@pytest.mark.slow
 def test_the_page_has_every_method_dataset_and_budget(tmp_path):
   for data in ("one", "two"):
     for method, skill in (("supervised", 1.0), ("fixmatch", 1.5), ("multimatch", 2.0)):

@@ -9,6 +9,7 @@ from tests.evals.report.page_checks import check_page
 from tests.evals.run_folders import MARKUP, make_run
 
 
+@pytest.mark.slow
 def test_the_report_is_complete_and_escapes_texts(tmp_path):
   run = runs.read_run(make_run(tmp_path / "run"))
   content = render_run(run)
@@ -32,6 +33,7 @@ def test_the_report_is_complete_and_escapes_texts(tmp_path):
   assert render_run(run) == content  # equal runs give equal bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "options",
   [

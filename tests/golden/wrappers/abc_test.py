@@ -43,6 +43,7 @@ def chances(label, q, counts, progress):
   return own, more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", wrapped.INNER)
 @pytest.mark.parametrize("classes", [2, 5])
 def test_equals_the_equations(inner, classes):

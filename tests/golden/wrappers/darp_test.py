@@ -178,6 +178,7 @@ def test_very_confident_rows_reach_the_wanted_counts():
   assert state.gap < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "spread"), [(2, 20), (15, 8)])
 def test_many_confident_rows_reach_the_wanted_counts(classes, spread):
   """Like predictions of a trained encoder: most are confident."""
@@ -202,6 +203,7 @@ def test_confident_rows_change_less():
   assert moved[0] < 0.25 * moved[1]
 
 
+@pytest.mark.slow
 def test_a_class_keeps_only_its_most_confident_rows():
   random, counts = np.random.default_rng(3), (1, 1)
   y = votes(random, 2)
@@ -211,6 +213,7 @@ def test_a_class_keeps_only_its_most_confident_rows():
   np.testing.assert_allclose(x, np.repeat(np.eye(2)[::-1], 12, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_row_that_all_classes_drop_is_unchanged():
   y = np.array([[0.7, 0.3], [0.3, 0.7]] * (wrapped.U // 2 - 2))
   y = np.concatenate([y, [[0.9, 0.1], [0.1, 0.9]] * 2])
@@ -229,6 +232,7 @@ def test_fully_confident_rows_are_unchanged():
   assert state.gap == pytest.approx(1 / 2 - 1 / 3, abs=1e-3)  # and it is told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", wrapped.INNER)
 def test_before_the_warmup_the_method_is_unchanged(inner):
   """Up to rounding in the logarithm of a probability."""

@@ -87,6 +87,7 @@ def test_a_step_is_shifted_by_the_steps_before_it():
     shift = 0.5 * np.log(plain.mean([fake.softmax(row) for row in weak]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", wrapped.INNER)
 def test_with_strength_0_the_method_is_unchanged(inner):
   method = wrapped.method(inner)

@@ -96,6 +96,7 @@ def test_a_loss_per_batch_is_not_weighted():
   assert found.totals["unlabelled"] != pytest.approx(plain.totals["unlabelled"])
 
 
+@pytest.mark.slow
 def test_a_virtual_class_has_weight_1():
   """MarginMatch assigns some texts to a class that is not counted."""
   counts, random = (13, 3), np.random.default_rng(0)
