@@ -72,8 +72,7 @@ def continued(
     there, old, new = (c[module] if module else c for c in (saved, complete, config))
     if there.get("name") != new["name"]:
       continue  # `difference` will report it
-    # With --config=A --config.method.name=B, version 0.1.0 gave B the defaults of A.
-    other_defaults = bool(module) and not described.keys() <= there.keys()
+    other_defaults = module == "method" and _has_other_defaults(saved)
     kept = {
       name: old[name]
       for name, option in described.items()
@@ -90,6 +89,19 @@ def continued(
       for name, value in kept.items()
     ]
   return result, notes
+
+
+def _has_other_defaults(saved: Mapping[str, Any]) -> bool:
+  """Whether the method of a saved config has all defaults of another method.
+
+  With --config=A --config.method.name=B, version 0.1.0 gave B the defaults of A.
+  """
+  from ssljax import methods
+
+  if "verify" in saved:  # a key that version 0.1.0 didn't have
+    return False
+  keywords = {key: value for key, value in saved["method"].items() if key != "name"}
+  return keywords in [methods.defaults(name) for name in methods.names()]
 
 
 def difference(

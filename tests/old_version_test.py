@@ -187,3 +187,24 @@ def test_a_method_that_a_flag_chose_keeps_the_values_that_it_ran_with(saved):
   assert run_config.difference(run_config.read(saved), config) == []
   command["method"]["threshold"] = 0.7  # chosen by the user
   assert run_config.continued(saved, command)[0]["method"] == command["method"]
+
+
+def test_so_does_a_method_with_the_keywords_of_the_method_of_the_config(saved):
+  old_files.set_keys(
+    saved, method={"name": "defixmatch", "threshold": 0.95, "scale": 1.0}
+  )
+  command = {
+    **run_config.read(saved),
+    "method": methods.complete({"name": "defixmatch"}),
+  }
+  config, (note,) = run_config.continued(saved, command)
+  assert note.startswith("method.scale=1.0: an older version")
+  # No method has this threshold: it was chosen, so leaving it out is a difference.
+  old_files.set_keys(
+    saved, method={"name": "defixmatch", "threshold": 0.9, "scale": 1.0}
+  )
+  config, notes = run_config.continued(saved, command)
+  assert notes == []
+  assert "method.threshold: 0.9 in the run, 0.95 now" in run_config.difference(
+    run_config.read(saved), config
+  )
