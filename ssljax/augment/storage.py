@@ -42,7 +42,8 @@ def check_dataset_folder(
     "use --data=NEW"
   )
   if not folder.is_dir():
-    raise UserError(f"--data={folder}: no such folder; give a dataset folder")
+    problem = f"is a file; {prepare}" if folder.exists() else "no such folder"
+    raise UserError(f"--data={folder}: {problem}")
   result = {}
   for split in splits:
     if (folder / split).is_symlink():

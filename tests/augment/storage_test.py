@@ -195,6 +195,13 @@ def test_a_split_that_is_a_link_is_kept_and_cannot_be_rewritten(data, tmp_path):
     storage.check_dataset_folder(data, ("test",))
 
 
+def test_a_file_must_be_prepared_first(data, tmp_path):
+  path = tmp_path / "mine.jsonl"
+  path.write_text('{"text": "bread"}\n')
+  with pytest.raises(UserError, match=r"mine.jsonl: is a file; first run .*prepare"):
+    storage.check_dataset_folder(path, ("train",))
+
+
 def test_only_a_full_disk_is_reported_as_one(data):
   before = hash_files(data)
 
