@@ -154,7 +154,7 @@ def test_another_method_starts_from_its_own_defaults():
 def test_keywords_that_a_config_leaves_out_are_filled_in(place, config, result):
   keys = config.to_dict() | {"method": {"name": "fixmatch"}}
   del keys["method"]["name"]
-  with pytest.raises(ssljax.UserError, match=r"--config\.method=.*must have a name"):
+  with pytest.raises(ssljax.UserError, match=r"--config\.method=.*give a name"):
     ssljax.train(keys, place / "nameless")
   keys["method"] = {"name": "fixmatch"}
   again = ssljax.train(keys, place / "run")  # the finished run has all keywords

@@ -20,7 +20,11 @@ OPTIONAL = {
   "ssljax/data/batches/tftext.py": "tensorflow_text",
   "ssljax/models/convert.py": "torch",
 }
-SLOW = ("ssljax/augment/ray_runner.py",)  # its tests start a cluster
+SLOW = (
+  "ssljax/augment/ray_runner.py",  # its tests start a cluster
+  "ssljax/augment/engines/eda/glove.py",  # reads a large table
+  *("ssljax/__main__.py", "ssljax/augment/__main__.py"),  # run in other processes
+)
 called: set[str] = set()  # files of the package with a function that was called
 imported: set[str] = set()  # files of the package that were imported
 missing: list[str] = []  # files that no selected test uses

@@ -70,7 +70,7 @@ def check_report_path(path: Path, title: str = "") -> None:
       head = file.read(4096).partition(b"</head>")[0]
     if MARK not in head:
       raise FileExistsError("the existing file is not a report of ssljax")
-    if f"<title>{title}".encode() not in head:
+    if title and f"<title>{title}".encode() not in head:
       raise FileExistsError("the existing file is a report of another kind")
 
 

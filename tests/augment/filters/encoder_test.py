@@ -23,7 +23,6 @@ def encoder(tmp_path_factory):
   return str(folder)
 
 
-@pytest.mark.slow
 def test_similarity_is_the_cosine_of_mean_pooled_states(encoder):
   similarity = Similarity(encoder, 0.9)
   texts = ["kind calm help", "harm", "bread bake the a kind " * 9, "steal"]
