@@ -71,9 +71,9 @@ def train_with(place, name: str, metrics, **keys):
   def replaced(*args):
     return measure(*args) | next(replacements, {})
 
-  def recorded(step, step_params, *args):
+  def recorded(step, step_params, *args, **kwargs):
     params.append(jax.tree.map(np.array, step_params))  # donated later
-    logits.append(score(step, step_params, *args))
+    logits.append(score(step, step_params, *args, **kwargs))
     return logits[-1]
 
   def terminated(*args):
