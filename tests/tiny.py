@@ -47,15 +47,16 @@ def method(case: str, **keywords) -> Method:
   return methods.make({"name": name, **keywords})
 
 
-def tiny_run(case: str, micro: int = 1, dropout: float = 0.0) -> TinyRun:
+def tiny_run(case: str, **keywords) -> TinyRun:
   """A run of the method of a case, with settings under which it does something."""
   wrapper = case.partition("/")[2]
   accepted = wrappers.defaults(wrapper)
   settings = {k: v for k, v in WRAPPER_SETTINGS.items() if k in accepted}
   wrapped = wrappers.wrap(method(case, **SETTINGS), {"name": wrapper, **settings})
-  return TinyRun(wrapped, micro, dropout)
+  return TinyRun(wrapped, **keywords)
 
 
+BERT = Encoder(CONFIG, dropout=0.0)
 WORDS = ["kind", "calm", "help", "bread", "bake", "harm", "hurt", "steal", "a", "the"]
 
 

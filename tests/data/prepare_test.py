@@ -8,26 +8,10 @@ import pytest
 
 from ssljax.data import prepare
 from ssljax.data.dedup import exact
-from ssljax.data.records import checks
 from ssljax.data.records.read import read_labelled, read_splits
 from ssljax.data.sources import build, hub, write
 from ssljax.errors import UserError
-from tests import runs
-
-LABELS = ("fine", "rude", "spam")
-
-
-def write_csv(path, n=60, names=LABELS, first=0):
-  lines = ["say,verdict,kind"]
-  for i in range(first, first + n):
-    lines.append(f"text number {i},{names[i % len(names)]},made")
-  path.write_text("\n".join(lines) + "\n")
-  return path
-
-
-def make(source, output, **more):
-  columns = {"text": "say", "label": "verdict", "category": "kind"}
-  return build.build_from_files(str(source), output, columns, LABELS, **more)
+from tests.data.csv_source import LABELS, make, write_csv
 
 
 def texts(split):
@@ -302,75 +286,6 @@ def test_a_hub_dataset_with_other_names(tmp_path, monkeypatch):
     build.build_from_files("made/up", tmp_path / "two", columns, splits={"test": "dev"})
   with pytest.raises(UserError, match="made/up train, row 1: no column 'x'"):
     build.build_from_files("made/up", tmp_path / "two", {"text": "x"}, splits=splits)
-
-
-def command(*arguments):
-  done = runs.command("ssljax.data.prepare", *arguments)
-  return done.returncode, done.stdout, done.stderr
-
-
-@pytest.mark.slow
-def test_command(tmp_path):
-  source = write_csv(tmp_path / "mine.csv")
-  output = tmp_path / "out"
-  arguments = [
-    f"--source={source}",
-    f"--output={output}",
-    "--columns=text=say,label=verdict",
-    "--labels=fine,rude,spam",
-  ]
-  code, out, err = command(*arguments)
-  assert (code, err) == (0, "")
-  assert "train: all 42, fine 14, rude 14, spam 14" in out
-  assert f"wrote {output}" in out
-  before = sorted(p.stat().st_mtime_ns for p in output.rglob("*"))
-  code, out, err = command(*arguments)
-  assert (code, out) == (2, "")
-  assert err == (
-    f"error: --output={output} already exists; remove it or use another name\n"
-  )
-  assert sorted(p.stat().st_mtime_ns for p in output.rglob("*")) == before
-
-
-def test_the_harmful_class_is_named(tmp_path):
-  source = write_csv(tmp_path / "mine.csv", names=("rude", "no harm"))
-  arguments = [f"--source={source}", "--columns=text=say,label=verdict,category="]
-  code, out, err = command(
-    *arguments, f"--output={tmp_path / 'a'}", "--labels=rude,no harm"
-  )
-  assert (code, err) == (0, "")
-  assert "class 1 counts as harmful: 'no harm', 21 of 42 labelled rows of train" in out
-  assert "warning: class 1 counts as harmful, but its name is 'no harm'" in out
-  assert "with --labels=no harm:0,rude:1" in out
-  assert any("no harm" in note for note in read_splits(tmp_path / "a").notes)
-  code, out, err = command(
-    *arguments, f"--output={tmp_path / 'b'}", "--labels=no harm:0,rude:1"
-  )
-  assert (code, err) == (0, "")
-  assert "class 1 counts as harmful: 'rude', 21 of 42 labelled rows of train" in out
-  assert "warning" not in out
-  assert read_splits(tmp_path / "b").labels == ("no harm", "rude")
-
-
-@pytest.mark.parametrize(
-  ("names", "warned"),
-  [
-    (("unharmful", "harmful"), False),
-    (("safe", "unsafe"), False),
-    (("negative", "positive"), False),
-    (("0", "1"), False),
-    (("1", "2"), False),
-    (("harmful", "other"), True),
-    (("true", "False"), True),
-    (("toxic", "not toxic"), True),
-    (("attack", "Non-harmful"), True),
-    (("bad", "OK"), True),
-    (("1", "0"), True),
-    (("ok", "rude", "safe"), False),
-  ],
-)
-def test_names_that_seem_swapped(names, warned):
-  assert bool(checks.class_order_warning(names)) == warned
 
 
 @pytest.mark.parametrize(

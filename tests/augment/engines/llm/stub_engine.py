@@ -27,6 +27,11 @@ def make_engine(server, **keywords):
   )
 
 
+def make_offline_engine(**keywords):
+  url = "http://127.0.0.1:1/v1"
+  return engines.make("llm", {"base_url": url, "model": "m"} | keywords)
+
+
 def make_sources(n, response=None):
   return [Source(f"r{i}", f"bake loaf {i}", response) for i in range(n)]
 
