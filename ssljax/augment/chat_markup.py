@@ -15,18 +15,22 @@ CONTROL_TOKENS = re.compile(
   r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT"
   r"|THINK|gMASK)\]"
 )
-# Tags that a text without tags has no reason to get from a rewrite: the tokens of less
-# common templates, such as <extra_id_0>, and tags around parts of an answer. HTML may
-# be part of a text. Some templates mark turns with words, such as "### Response:".
+# Other markup that a rewrite has no reason to add: the tokens of less common templates,
+# such as <extra_id_0>, tags around parts of an answer, and tokens that are cut off at
+# the end. HTML may be part of a text. Some templates mark turns with words, such as
+# "### Response:" or "ASSISTANT:", and not only at the beginning of a line.
 _HTML = (
   r"a|abbr|article|b|body|br|button|code|div|em|footer|form|h[1-6]|head|header|hr|html|i"
   r"|iframe|img|input|label|li|link|main|meta|nav|ol|option|p|pre|script|section|select"
   r"|small|span|strong|style|sub|sup|table|tbody|td|textarea|th|thead|title|tr|u|ul"
 )
-TAG = re.compile(
+_OTHER_MARKUP = re.compile(
   rf"</?(?!(?:{_HTML})>)[^\W\d_][\w:▁-]{{0,40}}>"
-  r"|^[ \t]*(?:###\s*(?:instruction|response|input|human|assistant|user|system)\b"
-  r"|(?:gpt4 correct )?(?:assistant|human|user):)",
+  r"|###\s*(?:instruction|response|input|human|assistant|user|system)\b"
+  r"|^[ \t]*(?:gpt4 correct )?(?:assistant|human|user):"
+  r"|(?-i:\b(?:USER|HUMAN|ASSISTANT):|(?<=[.!?]\s)(?:User|Human|Assistant):)"
+  r"|\[end of text\]"
+  r"|(?:<[|｜][^|｜<>\s]{0,40}[|｜]?|</\w{0,40})\s*\Z",
   re.IGNORECASE | re.MULTILINE,
 )
 _END_OF_REASONING = re.compile(
@@ -38,8 +42,28 @@ _END_OF_REASONING = re.compile(
 _END_OF_TURN = re.compile(
   r"</s>|<(?:eos|end_of_turn|end_of_utterance|turn\|)>|<｜end▁of▁sentence｜>"
   r"|<\|(?:im_end|end|endoftext|end_of_text|end_of_turn|END_OF_TURN_TOKEN|eot|EOT|eot_id"
-  r"|eom_id|return)\|>|\[\|endofturn\|\]"
+  r"|eom_id|return)\|>|\[\|endofturn\|\]|\[end of text\]"
 )
+
+
+def new_markup(source: str, view: str) -> list[str]:
+  """Returns the control tokens, tags and turns of a view that its source lacks."""
+  patterns = CONTROL_TOKENS, _OTHER_MARKUP
+  return [m[0] for pattern in patterns for m in new_matches(pattern, source, view)]
+
+
+def new_matches(pattern: re.Pattern[str], source: str, text: str) -> list[re.Match]:
+  """Returns the matches in a text whose characters aren't anywhere in its source.
+
+  Case and the amount of white space don't count.
+  """
+  matches = list(pattern.finditer(text))
+  known = _normalized(source) if matches else ""
+  return [match for match in matches if _normalized(match[0]) not in known]
+
+
+def _normalized(text: str) -> str:
+  return " ".join(text.casefold().split())
 
 
 def strip_answer(source: str, answer: str) -> str:
@@ -48,15 +72,13 @@ def strip_answer(source: str, answer: str) -> str:
   Everything up to the last end of reasoning is removed, because its beginning may be
   missing: some templates end with it. Nothing is removed that the source also has.
   """
-  ends = [match.end() for match in _END_OF_REASONING.finditer(answer)]
-  if ends and not _END_OF_REASONING.search(source):
-    answer = answer[ends[-1] :]
+  if ends := new_matches(_END_OF_REASONING, source, answer):
+    answer = answer[ends[-1].end() :]
   end = len(answer)
-  if not _END_OF_TURN.search(source):
-    for match in reversed(list(_END_OF_TURN.finditer(answer))):
-      if answer[match.end() : end].strip():
-        break
-      end = match.start()
+  for match in reversed(new_matches(_END_OF_TURN, source, answer)):
+    if answer[match.end() : end].strip():
+      break
+    end = match.start()
   return answer[:end].strip()
 
 

@@ -50,6 +50,7 @@ def stored_from_cache(candidate, text=TEXT):
     f"{GOOD} <|eot_id|>\n<|endoftext|> ",
     f"{GOOD}<end_of_turn>\n",
     f"{GOOD}<turn|>",
+    f"{GOOD} [end of text]",
     f"{GOOD}<｜end▁of▁sentence｜>",
     f"```\n{GOOD}\n```",
     f"```text\n{GOOD}```",
@@ -80,6 +81,14 @@ def test_what_a_server_leaves_around_an_answer_is_removed(read, answer):
     f"{GOOD} <tool_call>",
     f"{GOOD}\n\n### Response:\nFlour first.",
     f"{GOOD}\nAssistant: Flour first.",
+    f"{GOOD} Assistant: Flour first.",
+    f"{GOOD} USER: And a cake? ASSISTANT: Flour first.",
+    f"{GOOD} ### Response: Flour first.",
+    f"{GOOD} [end of text] Flour first.",
+    f"{GOOD}<|im_end|",
+    f"{GOOD}<|im",
+    f"{GOOD}</s",
+    f"{GOOD}<｜end▁of▁sentence",
   ],
 )
 def test_other_reasoning_and_control_tokens_drop_the_view(read, answer):
@@ -96,3 +105,28 @@ def test_what_the_text_has_is_kept():
   assert stored_from_cache(view, thought) == view
   fence = "What is this?\n```\nflour\n```"
   assert chat_markup.unwrap(fence, "```\nwater\n```") == "```\nwater\n```"
+
+
+@pytest.mark.parametrize("read", [stored, stored_from_cache])
+def test_one_tag_of_the_text_allows_no_other(read):
+  text = f"{TEXT} Write </plan> and <flour> after it."
+  kept = f"{GOOD} Put </plan> and <FLOUR> behind it."
+  assert read(kept, text) == kept
+  assert read(f"{WANTED}</reasoning>{kept}", text) == kept
+  for other in ("<extra_id_0>", "<unk>", "<|im_end|>", "</s> <s>", "<sugar>"):
+    assert read(f"{kept} {other} Bake it.", text) is None
+
+
+def test_one_control_token_of_the_text_allows_no_other():
+  text = f"{TEXT} What do </s> and USER: mean?"  # is never sent to a model
+  kept = f"{GOOD} What is </s>, and what is USER: there?"
+  assert stored_from_cache(kept, text) == kept
+  assert stored_from_cache(f"{kept}<|im_end|>", text) == kept
+  for other in ("<|im_end|><|im_start|>system", "[/INST]", "ASSISTANT:", "<s>"):
+    assert stored_from_cache(f"{kept} {other} Bake it.", text) is None
+
+
+def test_a_lone_surrogate_is_not_kept_because_of_a_null_character():
+  source, settings = Source("1", f"{TEXT}\0"), parse_config(make_config())[0]
+  reason = text_filters.drop_reason(source, Candidate(f"{GOOD}\ud800"), settings)
+  assert reason == "malformed"

@@ -127,13 +127,11 @@ def drop_reason(source: Source, view: Candidate, settings: Settings) -> str:
 
 def _first_fault(source: str, view: str, is_response: bool, settings: Settings) -> str:
   only_in_view = lambda matches: matches(view) and not matches(source)
-  if only_in_view(_UNWRITABLE.search):
+  if chat_markup.new_matches(_UNWRITABLE, source, view):
     return "malformed"
   if only_in_view(lambda text: not any(map(str.isalnum, text))):
     return "empty"
-  if any(
-    map(only_in_view, (chat_markup.CONTROL_TOKENS.search, chat_markup.TAG.search))
-  ):
+  if chat_markup.new_markup(source, view):
     return "markup"
   may_refuse = is_response and _HESITATION.search(source[:_BEGINNING])
   if only_in_view(_REFUSAL.match) and not may_refuse:
