@@ -19,7 +19,7 @@ SECRET = re.compile(
   r"(?i)(?:^|[_-])(?:key|token|secret|password|passwd|credentials?|authorization)$"
   r"|api[_-]?key|bearer"
 )
-_MIN_SECRET = 6  # characters; shorter environment values may be plain words
+MIN_SECRET = 6  # characters; shorter environment values may be plain words
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]*@")
 
 
@@ -65,7 +65,7 @@ def sort_counts(counts: Counter[str]) -> dict[str, int]:
 def secrets() -> list[str]:
   """Returns the values of environment variables that hold secrets, longest first."""
   values = [value.strip() for key, value in os.environ.items() if SECRET.search(key)]
-  return sorted((v for v in values if len(v) >= _MIN_SECRET), key=len, reverse=True)
+  return sorted((v for v in values if len(v) >= MIN_SECRET), key=len, reverse=True)
 
 
 def scrub(value: Any) -> Any:

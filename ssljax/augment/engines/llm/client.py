@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from ssljax.augment import report
 from ssljax.augment.engine import TOO_LONG, Candidate
 from ssljax.augment.engines.llm.completion import parse_completion, retry_after
 from ssljax.errors import RunError, UserError
@@ -144,7 +145,7 @@ class Client:
       answer, prompt, completion = parse_completion(raw.http_response.content, body)
       self.prompt_tokens += prompt
       self.completion_tokens += completion
-      if self.key and self.key in f"{answer.text} {''.join(answer.text.split())}":
+      if self._echoes_key(answer.text, messages):
         answer = Candidate(problem=ECHO, transient=True)  # never stored
       return answer, None
     except (TimeoutError, openai.APITimeoutError):
@@ -159,6 +160,13 @@ class Client:
     # This is outside the except block because the server's error, which may contain the
     # key, must not become the context of another error.
     return self._handle_status(status_error)
+
+  def _echoes_key(self, answer: str, messages: list[dict[str, str]]) -> bool:
+    """Whether a server has put the key into its answer."""
+    if len(self.key) < report.MIN_SECRET:
+      return False
+    sent = "\n".join(message["content"] for message in messages)
+    return self.key in f"{answer} {''.join(answer.split())}" and self.key not in sent
 
   def _handle_status(self, error: Any) -> tuple[Candidate, float | None]:
     """Returns the same as `_send`, or raises if all other requests would fail alike."""
@@ -200,7 +208,8 @@ class Client:
   def _count_failures(self, answer: Candidate, gave_up: bool) -> None:
     """Counts consecutive failures; raises RunError if there are too many."""
     problem = answer.problem
-    if not (gave_up or problem in NOT_CHAT or problem.startswith("error ")):
+    failed = problem in (*NOT_CHAT, ECHO) or problem.startswith("error ")
+    if not (gave_up or failed):
       self.failures, self.answered = 0, True
       return
     self.failures += 1
@@ -212,6 +221,11 @@ class Client:
       reason = f"limits the rate; lower config.concurrency or wait, then {RERUN}"
     elif problem in NOT_CHAT:
       reason = f"is not a chat endpoint ({problem}); does config.base_url end in /v1?"
+    elif problem == ECHO:
+      reason = f"puts the API key into its answers, or the value of {self.key_env} is a"
+      reason += (
+        f" word of the answers; change it (unset it if no key is needed) and {RERUN}"
+      )
     else:
       reason = f"keeps failing ({problem}{self._last_error}); fix the server or the"
       reason += f" setting that this message names, and {RERUN}"

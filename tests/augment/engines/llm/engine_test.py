@@ -18,6 +18,7 @@ from tests.augment.engines.llm.stub_engine import (
   KEY,
   TEMPORARY,
   collect,
+  collect_until_error,
   make_engine,
   make_offline_engine,
   make_sources,
@@ -249,3 +250,23 @@ def test_an_answer_with_the_key_is_neither_a_view_nor_cached(
     )
     files = tmp_path.glob("results.sqlite*")
     assert not any(b"sk-rec" in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize(
+  ("key", "text"), [("test", "bake it"), ("rye-bread", "bake rye-bread")]
+)
+def test_a_key_that_is_a_word_of_the_texts_is_no_echo(monkeypatch, key, text):
+  monkeypatch.setenv("OPENAI_API_KEY", key)
+  with StubServer(lambda *_: reply(f"a {key}")) as server:
+    engine = make_engine(server)
+    ((_, (candidate,)),) = engine.make([Source("1", text, None)], 0)
+  assert candidate == Candidate(f"a {key}")
+
+
+def test_answers_that_always_contain_the_key_stop_the_run(monkeypatch):
+  monkeypatch.setenv("MY_KEY", "password")
+  with StubServer(lambda *_: reply("a new password")) as server:
+    engine = make_engine(server, key_env="MY_KEY", failures=3)
+    _, message = collect_until_error(engine, make_sources(8))
+  assert "value of MY_KEY is a word of the answers; change it" in message
+  assert "password" not in message
