@@ -174,14 +174,12 @@ def read_tables(
   """Yields a Parquet file as tables of at most `rows` rows.
 
   Raises:
-    UserError: the file is damaged.
+    UserError: the file is damaged; see `files.read_batches`.
   """
+  options = {"columns": columns, "use_threads": False}
   with files.open_parquet(path) as file:
-    try:
-      for batch in file.iter_batches(rows, columns=columns, use_threads=False):
-        yield pa.Table.from_batches([batch])
-    except (pa.ArrowException, OSError) as error:
-      raise files.unreadable(path, error) from error
+    for batch in files.read_batches(path, file, rows, **options):
+      yield pa.Table.from_batches([batch])
 
 
 def _exchange(a: Path, b: Path) -> bool:

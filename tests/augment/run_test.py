@@ -14,6 +14,7 @@ from ssljax.errors import UserError
 from tests.augment import command, folders
 from tests.augment.command import make_config
 from tests.augment.folders import TEXTS, hash_files, leftovers, read_views
+from tests.data.records import flips
 
 
 def test_every_text_gets_its_view_and_nothing_else_changes(data):
@@ -242,3 +243,13 @@ def test_training_uses_the_views(data, tmp_path):
   )
   assert result.returncode == 0, result.stderr
   assert "step shape" in result.stdout + result.stderr
+
+
+def test_a_part_that_loses_rows_when_read_stays_as_it_is(data):
+  part = data / "train" / "part-1.parquet"
+  bits = flips.losing_flips(part, content := part.read_bytes())
+  flips.flip(part, content, next(bits))
+  before = hash_files(data)
+  with pytest.raises(UserError, match=r"part-1.parquet: cannot be read"):
+    run(make_config(), data)
+  assert hash_files(data) == before

@@ -12,10 +12,10 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,8 @@ from ssljax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")  # the first three also with .gz
 BATCH = 8192  # number of rows held as Python objects at a time
+STRINGS = (pa.string(), pa.large_string(), pa.string_view())
+NOT_PYTHON = (ValueError, OverflowError, pa.ArrowException)  # what `as_py` raises
 # How Parquet files are written. Without checksums, a flipped bit can be read as
 # another text. Readers verify them; files without checksums can be read as well.
 PARQUET = {"compression": "zstd", "write_page_checksum": True}
@@ -127,6 +129,52 @@ def open_parquet(path: Path) -> pq.ParquetFile:
   return file
 
 
+def read_parquet(
+  path: Path, file: pq.ParquetFile, columns: list[str] | None = None
+) -> pa.Table:
+  """Reads an open Parquet file whole; raises UserError if it is damaged."""
+  try:
+    table = file.read(columns)
+  except (pa.ArrowException, OSError) as error:
+    raise unreadable(path, error) from error
+  _check_count(path, table.num_rows, file.metadata.num_rows)
+  return table
+
+
+def read_batches(
+  path: Path,
+  file: pq.ParquetFile,
+  size: int,
+  groups: Sequence[int] | None = None,
+  **options: Any,
+) -> Iterator[pa.RecordBatch]:
+  """Yields the rows of an open Parquet file in batches of at most `size` rows.
+
+  Args:
+    groups: the row groups to read; by default all.
+    options: further options of `ParquetFile.iter_batches`.
+
+  Raises:
+    UserError: the file is damaged. Some damage shows only after the last batch.
+  """
+  groups = range(file.num_row_groups) if groups is None else groups
+  expected = sum(file.metadata.row_group(i).num_rows for i in groups)
+  count = 0
+  try:
+    for batch in file.iter_batches(size, row_groups=list(groups), **options):
+      count += len(batch)
+      yield batch
+  except (pa.ArrowException, OSError) as error:
+    raise unreadable(path, error) from error
+  _check_count(path, count, expected)
+
+
+def _check_count(path: Path, count: int, expected: int) -> None:
+  """Checks how many rows were read: pyarrow stops where a damaged column ends."""
+  if count != expected:
+    raise unreadable(path, ValueError(f"{count} of {expected} rows can be read"))
+
+
 def _check_footer(file: pq.ParquetFile) -> None:
   """Raises ValueError if the footer, which has no checksum, contradicts itself."""
   meta = file.metadata
@@ -137,8 +185,8 @@ def _check_footer(file: pq.ParquetFile) -> None:
   stored = (meta.metadata or {}).get(b"ARROW:schema")
   if stored and meta.created_by.startswith("parquet-cpp-arrow"):
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
-    if list(_names(schema)) != list(_names(file.schema_arrow)):
-      raise ValueError("its two lists of column names differ")
+    if list(_outline(schema)) != list(_outline(file.schema_arrow)):
+      raise ValueError("its two lists of columns differ")
 
 
 def _check_unique_names(path: Path, fields: Iterable[pa.Field], what: str) -> None:
@@ -153,19 +201,25 @@ def _check_unique_names(path: Path, fields: Iterable[pa.Field], what: str) -> No
     _check_unique_names(path, _struct_fields(field), f"fields of {field.name}")
 
 
+def _innermost(type_: pa.DataType) -> pa.DataType:
+  """The type of the items of a list, map or dictionary; other types are unchanged."""
+  for name in ("value_type", "item_type", "storage_type"):
+    if hasattr(type_, name):
+      return _innermost(getattr(type_, name))
+  return type_
+
+
 def _struct_fields(field: pa.Field) -> list[pa.Field]:
   """The fields of a struct or of a list of structs; otherwise []."""
-  type_ = field.type
-  while pa.types.is_list(type_) or pa.types.is_large_list(type_):
-    type_ = type_.value_type
+  type_ = _innermost(field.type)
   return list(type_) if pa.types.is_struct(type_) else []
 
 
-def _names(fields: Iterable[pa.Field]) -> Iterator[str]:
-  """The names of columns and of the fields of their structs."""
+def _outline(fields: Iterable[pa.Field]) -> Iterator[tuple[str, bool]]:
+  """The names of columns and of the fields of their structs; whether each is text."""
   for field in fields:
-    yield field.name
-    yield from _names(_struct_fields(field))
+    yield field.name, _innermost(field.type) in STRINGS
+    yield from _outline(_struct_fields(field))
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
@@ -177,17 +231,25 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  batches = open_parquet(path).iter_batches(batch_size=BATCH)
-  number = 0
-  try:
-    for number, row in enumerate((r for b in batches for r in b.to_pylist()), 1):
-      yield number, row
-  except (pa.ArrowException, OSError) as error:
-    raise unreadable(path, error) from error
-  except UnicodeDecodeError as error:
-    raise UserError(
-      f"{path}, after row {number}: not valid UTF-8; save the file as UTF-8"
-    ) from error
+  number = 1
+  for batch in read_batches(path, open_parquet(path), BATCH):
+    try:
+      rows = batch.to_pylist()
+    except NOT_PYTHON as error:
+      raise _bad_value(path, batch, number) from error
+    yield from enumerate(rows, number)
+    number += len(rows)
+
+
+def _bad_value(path: Path, batch: pa.RecordBatch, first: int) -> UserError:
+  """Names the first value that Python can't hold; `first` is the batch's first row."""
+  for i, name in itertools.product(range(len(batch)), batch.column_names):
+    try:
+      batch[name][i].as_py()
+    except NOT_PYTHON as error:
+      where = f"{location(path, first + i)}: {name}"
+      return UserError(f"{where} can't be read ({error}); correct or remove it")
+  raise AssertionError(f"{path}: all values can be read one by one")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

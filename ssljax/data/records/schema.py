@@ -52,10 +52,7 @@ def read_columns(
     return _read_text_file(path, names)
   file = files.open_parquet(path)
   present = file.schema_arrow.names
-  try:
-    table = file.read(columns=[name for name in names if name in present])
-  except (pa.ArrowException, OSError) as error:
-    raise files.unreadable(path, error) from error
+  table = files.read_parquet(path, file, [name for name in names if name in present])
   columns = {name: _convert(path, name, table[name]) for name in table.column_names}
   ignored = [name for name in present if name not in columns]
   return columns, np.arange(1, table.num_rows + 1), ignored
@@ -162,8 +159,7 @@ def _convert(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
   location = lambda i: files.location(path, i + 1)
   target, type_ = SCHEMA.field(name).type, column.type
   value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
-  strings = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
-  if name != "label" and value_type in (target, *strings):
+  if name != "label" and value_type in (target, *files.STRINGS, pa.null()):
     with contextlib.suppress(pa.ArrowException):  # `to_column` finds the bad value
       result = column.cast(target)
       result.validate(full=True)

@@ -75,15 +75,13 @@ class ParquetReader:
       pq.write_table(table, file, **files.PARQUET)
 
   def _batches(self, skip: int) -> Iterator[pa.RecordBatch]:
-    try:
-      # pyarrow can't form batches of nested dictionaries across row groups.
-      for group in range(self._file.num_row_groups):
-        for batch in self._file.iter_batches(self._chunk_size, row_groups=[group]):
-          skipped = min(skip, len(batch))
-          skip -= skipped
-          yield batch.slice(skipped)
-    except (pa.ArrowException, OSError) as error:
-      raise files.unreadable(self._path, error) from error
+    # pyarrow can't form batches of nested dictionaries across row groups.
+    for group in range(self._file.num_row_groups):
+      options = (self._path, self._file, self._chunk_size, [group])
+      for batch in files.read_batches(*options):
+        skipped = min(skip, len(batch))
+        skip -= skipped
+        yield batch.slice(skipped)
 
   def _try(
     self, read: Callable[[pa.Table], Any], chunk: pa.Table, first: int, hint: str
@@ -91,7 +89,7 @@ class ParquetReader:
     """Reads a chunk that starts at row `first`; an error names the exact row."""
     try:
       read(chunk)
-    except (ValueError, OverflowError, pa.ArrowException) as error:
+    except files.NOT_PYTHON as error:
       if len(chunk) > 1:
         for i in range(len(chunk)):
           self._try(read, chunk.slice(i, 1), first + i, hint)
@@ -106,7 +104,7 @@ def _check_columns(schema: pa.Schema, path: Path) -> None:
   for name in {"text", "response"} & set(names):
     dtype = schema.field(name).type
     values = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-    if values not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+    if values not in (*files.STRINGS, pa.null()):
       raise UserError(
         f"{path}: {name}: the column has type {dtype}; it should hold strings"
       )

@@ -83,7 +83,7 @@ class OutputParts:
       else:
         with pq.ParquetWriter(file, schema, **files.PARQUET) as writer:
           for part in parts:
-            writer.write_table(files.open_parquet(part).read())
+            writer.write_table(files.read_parquet(part, files.open_parquet(part)))
     joined.replace(self._target)
     shutil.rmtree(self._folder)
 
