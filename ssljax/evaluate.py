@@ -19,6 +19,7 @@ from absl import flags
 
 from ssljax import cli, run_config
 from ssljax.data import datasets
+from ssljax.data.dedup import conflicts
 from ssljax.data.records import files, schema, split_files
 from ssljax.data.records.read import read_labelled, read_splits
 from ssljax.data.records.records import Records
@@ -89,6 +90,8 @@ def evaluate(
       for column, values in schema.read_extra_columns(path, slices).items():
         columns[column] += values
   print(f"{source}: scoring {len(rows)} of {total} rows")
+  for note in conflicts.describe_conflicts([rows]):
+    print(note)
   output = Path(output or workdir / "evaluations" / name).expanduser()
   identity = {"data": source, "workdir": str(workdir.resolve())}
   with lock.exclusive(output, "--output", inside=True):
@@ -163,7 +166,7 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> tuple[Records, 
       f"{workdir}: its own data can't be read: {reason}; put it back, set data in "
       f"{file} to where it is, or set --data to the file to score"
     ) from None
-  same = list(splits.labels) == config["resolved"]["labels"]
+  same = run_config.same_labels(config["resolved"]["labels"], splits.labels)
   if same and (workdir / "result.json").exists():
     saved = read_predictions(workdir / "predictions" / "test.parquet")
     same = (saved.id, saved.text, saved.response, saved.label.tolist()) == (

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +123,26 @@ def difference(
       differences += difference(a, b, f"{prefix}{key}.")
     elif prefix.startswith("resolved.") and key not in saved:
       continue
-    elif prefix + key not in FREE and _plain(a) != _plain(b):
+    elif prefix + key not in FREE and not _is_same(prefix + key, a, b):
       differences.append(f"{prefix}{key}: {a!r} in the run, {b!r} now")
   return differences
+
+
+def _is_same(key: str, saved: Any, value: Any) -> bool:
+  if key == "resolved.labels":
+    return same_labels(saved, value)
+  return _plain(saved) == _plain(value)
+
+
+def same_labels(saved: Sequence[str], labels: Sequence[str]) -> bool:
+  """Whether the class names of a run are those of its data.
+
+  Version 0.1.0 didn't read the names that a Parquet file declares, and numbered the
+  classes.
+  """
+  return len(saved) == len(labels) and all(
+    old in (new, str(i)) for i, (old, new) in enumerate(zip(saved, labels, strict=True))
+  )
 
 
 def check_encoder(

@@ -20,9 +20,9 @@ from tests.runs import STEPS, result, run, start
 
 pytestmark = pytest.mark.slow
 
-# One method per kind of state: none, tables, averaged parameters, queues.
+# One method per kind of state: tables and averaged parameters, queues.
 # methods_test.py restores the state of every method.
-KINDS = ["supervised", "multimatch", "mean_teacher", "comatch"]
+KINDS = {"multimatch": ["--config.ema=0.9"], "comatch": []}
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +54,19 @@ def finished(place):
       workdir = place / f"finished-{name}"
       # One of them starts as a user starts it, in a new interpreter.
       fresh = name == "supervised"
-      runs_by_name[name] = (workdir, *run(name, workdir, place=place, fresh=fresh))
+      more = KINDS.get(name, [])
+      done = run(name, workdir, *more, place=place, fresh=fresh)
+      runs_by_name[name] = (workdir, *done)
     return runs_by_name[name]
 
   return finished_run
 
 
-# Besides them FixMatch, a method with a medium view, and one with a strong view of
-# labelled texts. methods_test.py trains all methods.
-@pytest.mark.parametrize("name", [*KINDS, "fixmatch", "sequencematch", "defixmatch"])
+# Besides them a method without unlabelled texts, one with a medium view, and one with a
+# strong view of labelled texts. methods_test.py trains all methods.
+@pytest.mark.parametrize(
+  "name", [*KINDS, "supervised", "fixmatch", "sequencematch", "defixmatch"]
+)
 def test_a_run_writes_all_its_files(name, finished):
   workdir, code, printed = finished(name)
   assert code == 0, printed
@@ -101,12 +105,12 @@ def test_a_run_writes_all_its_files(name, finished):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_killed_run_continues_to_identical_bits(name, place, finished):
   workdir = place / f"killed-{name}"
-  process = start(name, workdir, place=place)
+  process = start(name, workdir, *KINDS[name], place=place)
   wait_for_checkpoint(process, workdir)
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert process.returncode == -signal.SIGKILL
-  code, printed = run(name, workdir, place=place)
+  code, printed = run(name, workdir, *KINDS[name], place=place)
   assert code == 0, printed
   assert int(re.search(r"resumed at step (\d+)", printed)[1]) > 0
   uninterrupted = finished(name)[0]
@@ -247,9 +251,14 @@ def test_evaluate_counts_rows_and_says_that_labels_are_swapped(place, finished):
   workdir, folder = finished("supervised")[0], place / "swapped"
   shutil.copytree(place / "data", folder)
   swap_labels(folder / "test.jsonl")
+  test = folder / "test.jsonl"
+  row = json.loads(test.read_text().splitlines()[0])
+  again = {**row, "id": "again", "label": 1 - row["label"]}
+  test.write_text(f"{test.read_text()}\n{json.dumps(again)}")
   total = sum(len(file.read_text().splitlines()) for file in folder.iterdir())
   done = runs.evaluate(place, workdir, folder)
-  assert f"{folder}: scoring 40 of {total} rows" in done.stdout
+  assert f"{folder}: scoring 41 of {total} rows" in done.stdout
+  assert f"1 text has more than one label: {test}, line 1 (label" in done.stdout
   assert "warning: the AUROC on these texts is 0." in done.stdout
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from absl import flags
 
 from ssljax import cli
-from ssljax.data.records import checks
 from ssljax.data.sources import build, named
 from ssljax.errors import UserError
 from ssljax.runtime import lock
@@ -76,7 +75,7 @@ def describe_classes(about: Mapping) -> list[str]:
     f"class 1 counts as harmful: {names[1]!r}, {count} of {labelled} labelled rows of "
     f"{split}"
   )
-  return [line, *filter(None, [checks.class_order_warning(names)])]
+  return [line]
 
 
 def prepare(
@@ -121,6 +120,11 @@ def _parse_pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
     may_be_empty = flag == "columns"  # leaves the column out
     if not (ours and equals and (theirs or may_be_empty)):
       raise UserError(f"--{flag}: {value!r} should be OURS=THEIRS, such as text=prompt")
+    if ours.strip() in pairs:
+      raise UserError(
+        f"--{flag}: {ours.strip()} is given twice ({pairs[ours.strip()] or 'left out'} "
+        f"and {theirs.strip() or 'left out'}); keep one of them"
+      )
     pairs[ours.strip()] = theirs.strip()
   return pairs
 

@@ -1,4 +1,4 @@
-"""The command `prepare`: what it prints, and what it says of the harmful class."""
+"""The command `prepare`: what it prints, and what it says about the harmful class."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_the_harmful_class_is_named(tmp_path):
   assert (code, err) == (0, "")
   assert "class 1 counts as harmful: 'no harm', 21 of 42 labelled rows of train" in out
   assert "warning: class 1 counts as harmful, but its name is 'no harm'" in out
-  assert "with --labels=no harm:0,rude:1" in out
+  assert "with '--labels=no harm:0,rude:1'" in out
   assert any("no harm" in note for note in read_splits(tmp_path / "a").notes)
   code, out, err = command(
     *arguments, f"--output={tmp_path / 'b'}", "--labels=no harm:0,rude:1"
@@ -74,4 +74,4 @@ def test_the_harmful_class_is_named(tmp_path):
   ],
 )
 def test_names_that_seem_swapped(names, warned):
-  assert bool(checks.class_order_warning(names)) == warned
+  assert bool(checks.class_order_warning(names, "")) == warned

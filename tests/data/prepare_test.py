@@ -297,6 +297,12 @@ def test_a_hub_dataset_with_other_names(tmp_path, monkeypatch):
     ("imdb", {"task": "response"}, "only has labels for prompt"),
     ("absent.csv", {"task": "response"}, "--task is for named sources"),
     ("absent.csv", {"columns": ["text"]}, "--columns: 'text' should be OURS=THEIRS"),
+    (
+      "absent.csv",
+      {"columns": ["label=a", "text=b", "label=c"]},
+      "--columns: label is given twice (a and c); keep one of them",
+    ),
+    ("made/up", {"splits": ["test=a", "test=a"]}, "--splits: test is given twice"),
     ("made/up", {"splits": ["dev=x"]}, "--splits: unknown name 'dev'; use train"),
   ],
 )

@@ -15,12 +15,13 @@ from ssljax.data.records.records import Records, concat
 from ssljax.errors import UserError
 
 # Names that raise a warning if class 1, which counts as harmful, or class 0 has them.
-HARMLESS = {
-  *("ok", "okay", "safe", "benign", "no", "false", "fine", "good", "clean", "none"),
-  *("harmless", "unharmful", "nontoxic", "inoffensive", "normal", "acceptable"),
-  *("appropriate", "allowed", "0"),
+SAFE = {
+  *("ok", "okay", "safe", "benign", "harmless", "unharmful", "nontoxic", "inoffensive"),
+  *("acceptable", "appropriate", "allowed"),
 }
-HARMFUL = {"harmful", "unsafe", "toxic", "yes", "true", "bad", "malicious", "jailbreak"}
+UNSAFE = {"harmful", "unsafe", "toxic", "malicious", "jailbreak"}
+HARMLESS = SAFE | {"no", "false", "fine", "good", "clean", "none", "normal", "0"}
+HARMFUL = UNSAFE | {"yes", "true", "bad"}
 
 
 def check_texts(records: Records) -> None:
@@ -154,15 +155,31 @@ def check_label_names(records: Records, names: Mapping[int, str]) -> dict[int, s
   return names
 
 
-def class_order_warning(names: Sequence[str]) -> str:
-  """A warning if two classes seem to have each other's names; otherwise ""."""
+def class_order_warning(names: Sequence[str], advice: str) -> str:
+  """A warning if two classes seem to have each other's names; otherwise "".
+
+  Args:
+    advice: the flags of `prepare` that exchange the classes.
+  """
   if len(names) != 2:
     return ""
-  zero, one = (re.sub(r"[\W_]+", " ", name.casefold()).strip() for name in names)
+  zero, one = map(plain_words, names)
   if one not in HARMLESS and zero not in HARMFUL and not re.match("(not|non|no) ", one):
     return ""
   return (
     f"warning: class 1 counts as harmful, but its name is {names[1]!r} (class 0 is "
-    f"{names[0]!r}); if the two are swapped, prepare the data again, for example with "
-    f"--labels={names[1]}:0,{names[0]}:1"
+    f"{names[0]!r}); if the two are swapped, prepare the data again with {advice}"
   )
+
+
+def polarity(name: str) -> int:
+  """1 if the name certainly means harmful, -1 if it means harmless, otherwise 0."""
+  words = plain_words(name)
+  if re.match("(not|non) ", words):
+    return -polarity(words[4:])
+  return (words in UNSAFE) - (words in SAFE)
+
+
+def plain_words(name: str) -> str:
+  """The words of a class name in lower case, with one space between them."""
+  return re.sub(r"[\W_]+", " ", name.casefold()).strip()

@@ -3,6 +3,7 @@
 Every error names the file, the row and the column.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from ssljax.data import split
 from ssljax.data.dedup import conflicts
-from ssljax.data.records import checks, files, schema, split_files
+from ssljax.data.records import checks, declared, files, schema, split_files
 from ssljax.data.records.records import Records, Splits, concat
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
@@ -77,6 +78,9 @@ def _read_records(
       f"{', '.join(ignored) or 'none'}); rename one, or map it with "
       "`python -m ssljax.data.prepare --columns=text=NAME`"
     )
+  if "label" in columns and (class_names := declared.class_names(path, "label")):
+    own, label = columns.get("label_name"), columns["label"]
+    columns["label_name"] = declared.add_names(path, own, label, class_names)
   for field in SCHEMA:
     if field.name not in columns:
       columns[field.name] = pa.chunked_array([pa.nulls(n, field.type)])
@@ -136,7 +140,8 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
     )
   checks.check_unique_ids(list(splits.values()))
   labels = checks.check_labels(splits)
-  notes += filter(None, [checks.class_order_warning(labels)])
+  swap = f"{shlex.quote(f'--source={data}')} --labels=0:1,1:0"
+  notes += filter(None, [checks.class_order_warning(labels, swap)])
   if not split_files.is_prepared(data):  # `prepare` lists them once
     notes += conflicts.describe_conflicts(splits.values())
   return Splits(**splits, labels=labels, notes=tuple(notes))

@@ -2,16 +2,17 @@
 
 import collections
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssljax.assets import fetch
 from ssljax.data import split
-from ssljax.data.records import files, split_files
+from ssljax.data.records import declared, files, split_files
 from ssljax.data.records.read import SHARES
 from ssljax.data.sources import convert, hub, named, write
-from ssljax.data.sources.labels import parse_labels
+from ssljax.data.sources.labels import LabelColumn, parse_labels
 from ssljax.errors import UserError
 from ssljax.runtime import lock
 
@@ -131,7 +132,8 @@ def build_from_files(
         raise UserError(f"{flag}: unknown name {name!r}; use {', '.join(accepted)}")
   if columns.get("text") == "":
     raise UserError("--columns=text=: the text cannot be left out; name its column")
-  declared: tuple[str, ...] = ()
+  column = columns.get("label", "label")
+  class_names: dict[str, tuple[str, ...]] = {}  # of a file or split that declares them
   notes: list[str] = []
   if _is_path(source):
     if as_:
@@ -144,6 +146,9 @@ def build_from_files(
       name: ((path, *row) for path in paths for row in files.read_rows(path))
       for name, paths in paths_of.items()
     }
+    for path in itertools.chain.from_iterable(paths_of.values()):
+      if names := declared.class_names(path, column):
+        class_names[str(path)] = names
   elif as_:
     raise UserError(
       f"--as={as_} is for files; say what a split on the Hub is for with "
@@ -166,26 +171,19 @@ def build_from_files(
       part: _numbered(f"{source} {part}", _hub_split(source, loaded, name).rows)
       for part, name in name_of.items()
     }
-    column = columns.get("label", "label")
-    in_split = {
-      loaded[name].classes.get(column, ())
+    class_names = {
+      f"{source} {name}": loaded[name].classes.get(column, ())
       for name in name_of.values()
       if column in loaded[name].columns
     }
-    if len(in_split) > 1:
-      listed = " and ".join(str(list(names)) for names in sorted(in_split))
-      raise UserError(
-        f"{source}: {column} has other class names in one split than in another "
-        f"({listed}); prepare the splits one by one with --splits"
-      )
-    declared = next(iter(in_split), ())
     read = {part: [f"{source} {name}"] for part, name in name_of.items()}
-  parsed = parse_labels(labels, declared)
+  parsed = parse_labels(labels, _same_names(column, class_names))
+  label_column = LabelColumn(column, parsed)
   dropped, with_views = collections.Counter(), 0
 
   def count_views(row: Mapping, location: str) -> dict | str:
     nonlocal with_views
-    record = convert.convert_columns(row, location, columns, parsed)
+    record = convert.convert_columns(row, location, columns, label_column)
     with_views += not isinstance(record, str) and bool(row.get("views"))
     return record
 
@@ -207,8 +205,31 @@ def build_from_files(
     notes.append(
       f"dropped the views of {with_views} rows: create views with ssljax.augment"
     )
-  raw = write.RawDataset(records, parsed.names, dropped, about, notes=tuple(notes))
+  if renamed := label_column.renamed:
+    pairs = [f"{old!r} to {new!r}" for old, new in renamed.items()]
+    more = ", …" if len(pairs) > 5 else ""
+    notes.append(f"--labels renames {', '.join(pairs[:5])}{more}")
+  swap = label_column.swapped() if len(parsed.names) in (0, 2) else ""
+  raw = write.RawDataset(
+    records, parsed.names, dropped, about, notes=tuple(notes), swap=swap
+  )
   return write.write_dataset(raw, output, seed)
+
+
+def _same_names(
+  column: str, class_names: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+  """The names that all files or splits declare for the ids of a column."""
+  places: dict[tuple[str, ...], str] = {}
+  for place, names in class_names.items():
+    places.setdefault(names, place)
+  if len(places) > 1:
+    listed = " and ".join(f"{list(names)} in {p}" for names, p in places.items())
+    raise UserError(
+      f"{column} has other class names in one place than in another ({listed}); "
+      "prepare them one by one (--splits chooses splits of a Hub dataset)"
+    )
+  return next(iter(places), ())
 
 
 def _numbered(name: str, rows: Iterable[Mapping]) -> Iterator[convert.SourceRow]:

@@ -10,11 +10,12 @@ import pyarrow as pa
 from ssljax.data.records import checks, files, schema
 from ssljax.data.records.records import Records
 from ssljax.data.records.schema import SCHEMA
-from ssljax.data.sources.labels import Labels, label_id
+from ssljax.data.sources.labels import LabelColumn
 from ssljax.data.sources.named import NO_LABEL, NO_TEXT
 from ssljax.errors import UserError
 
-COLUMNS = ("id", "text", "response", "label", "category")  # that --columns can map
+# That --columns can map.
+COLUMNS = ("id", "text", "response", "label", "label_name", "category")
 
 SourceRow = tuple[Path, int, Mapping]  # (file or name of the split, line, row)
 # (row, its location) -> a record, or the reason for dropping the row.
@@ -36,7 +37,7 @@ def collect_records(
     convert: returns a record without its source, or the reason for dropping the row.
     prefix: the source of every record; if a record has no id, it gets
       `<prefix>:<row>`.
-    labels: class names by id, stored as label_name; if empty, label_name is kept.
+    labels: class names by id, stored as label_name of records that have none.
     dropped: counts the dropped rows by reason.
     drop_unlabelled: whether to drop rows without a label; True for validation and
       test.
@@ -57,7 +58,7 @@ def collect_records(
       id_ = record.get("id") or f"{prefix}:{count}"
       records.append({**record, "id": id_, "source": prefix})
       if labels and label is not None:
-        records[-1]["label_name"] = labels[label]
+        records[-1]["label_name"] = record.get("label_name") or labels[label]
       locations.append(location)
       path.append(paths.setdefault(file, len(paths)))
       line.append(number)
@@ -77,7 +78,7 @@ def collect_records(
 
 
 def convert_columns(
-  row: Mapping, location: str, mapped: Mapping[str, str], labels: Labels
+  row: Mapping, location: str, mapped: Mapping[str, str], labels: LabelColumn
 ) -> dict | str:
   """Converts a row as --columns and --labels say; `collect_records` adds the source.
 
@@ -85,7 +86,7 @@ def convert_columns(
     row: must have a text and the mapped columns; other columns may be absent.
     mapped: for columns that the source names differently, maps our name to its name;
       "" leaves a column out.
-    labels: what the values of the label column stand for.
+    labels: reads the label column.
   """
   columns = {name: mapped.get(name, name) for name in COLUMNS}
   for name in ("text", *mapped):
@@ -97,8 +98,10 @@ def convert_columns(
   text = _string(row, columns["text"], location)
   if not text or not text.strip():
     return NO_TEXT
-  column = columns["label"]
-  label = label_id(row.get(column), labels, location, column) if column else None
+  label, label_name = None, None
+  if columns["label"]:
+    own = _string(row, columns["label_name"], location)
+    label, label_name = labels.read(row.get(columns["label"]), own, location)
   id_ = row.get(columns["id"]) if columns["id"] else None
   return {
     "id": None if id_ in (None, "") else str(id_),
@@ -106,8 +109,7 @@ def convert_columns(
     "response": _string(row, columns["response"], location) or None,
     "label": label,
     "category": _string(row, columns["category"], location) or None,
-    # Files in the layout of ssljax may have label names.
-    "label_name": None if label is None else row.get("label_name") or None,
+    "label_name": label_name,
   }
 
 

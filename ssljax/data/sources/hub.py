@@ -4,11 +4,13 @@
 don't need it.
 """
 
-import itertools
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
+
+import pyarrow as pa
 
 from ssljax.data.records import files
 from ssljax.errors import UserError
@@ -48,14 +50,19 @@ def load_hub_dataset(name: str, config: str = "") -> dict[str, HubSplit]:
     raise _explain(name, error) from error
   return {
     split: HubSplit(
-      itertools.chain.from_iterable(
-        table.to_pylist() for table in rows.with_format("arrow").iter(files.BATCH)
-      ),
+      _rows(f"{name} {split}", rows.with_format("arrow").iter(files.BATCH)),
       {k: tuple(f.names) for k, f in rows.features.items() if hasattr(f, "names")},
       tuple(rows.column_names),
     )
     for split, rows in splits.items()
   }
+
+
+def _rows(name: str, tables: Iterable[pa.Table]) -> Iterator[dict]:
+  first = 1
+  for table in tables:
+    yield from files.to_rows(Path(name), table, first)
+    first += len(table)
 
 
 def _check_access(name: str) -> None:

@@ -4,22 +4,105 @@ Names are compared without case. `1.0` means 1 everywhere, because tools that re
 null as NaN write integers as floats.
 """
 
+import functools
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ssljax.data.records.checks import polarity
+from ssljax.data.records.declared import mismatch
 from ssljax.data.records.files import shorten
 from ssljax.errors import UserError
 
 
 class Labels(NamedTuple):
-  """What --labels says, together with the names that a Hub dataset declares."""
+  """What --labels says, together with the names that the dataset declares."""
 
   names: tuple[str, ...] = ()  # class names by id; () if the column holds ids
   ids: Mapping[str, int | None] = {}  # from the form of a name or value to its id
   is_map: bool = False  # whether `ids` lists all values
   declared: tuple[str, ...] = ()  # class names of a ClassLabel column, by id
+
+
+class LabelColumn:
+  """Reads the values of a label column, and remembers what they were."""
+
+  def __init__(self, name: str, labels: Labels) -> None:
+    self.name = name  # of the column
+    self.labels = labels
+    self.renamed: dict[str, str] = {}  # from names in the data to those of --labels
+    self._values: dict[str, tuple[str, int | None]] = {}  # form -> value, its class
+    self._own: dict[str, tuple[int, str]] = {}  # name in the data -> class, location
+
+  def read(
+    self, value: object, own: str | None, location: str
+  ) -> tuple[int | None, str | None]:
+    """The class of a value and its name; (None, None) if it has no label.
+
+    Args:
+      own: the row's label_name, if it has one.
+
+    Raises:
+      UserError: an unknown value, or a label_name that belongs to another class.
+    """
+    label = label_id(value, self.labels, location, self.name)
+    if _is_null(value):
+      return None, None
+    form = _form(value)
+    declared = None
+    if form.isdecimal() and not isinstance(value, str):
+      declared = dict(enumerate(self.labels.declared)).get(int(form))
+    written = declared or (form if _is_number(form) else str(value).strip())
+    self._values.setdefault(form, (written, label))
+    if label is None:
+      return None, None
+    own = own if own and own.strip() else None
+    if own and declared and _form(own) != _form(declared):
+      raise mismatch(location, own, self.name, form, declared)
+    own = own or declared
+    name = self.labels.names[label] if self.labels.names else None
+    if own and (name is None or _is_number(name)):
+      name = own
+    if own and name:
+      self._check_name(own, label, name, location)
+    return label, name
+
+  def swapped(self) -> str:
+    """The flag that exchanges two classes. It lists all values that were read."""
+    pairs = [
+      (value, label if label is None else 1 - label)
+      for value, label in self._values.values()
+    ]
+    pairs.sort(key=lambda pair: 2 if pair[1] is None else pair[1])
+    items = [f"{value}:{'null' if new is None else new}" for value, new in pairs]
+    for i, item in enumerate(items):
+      if re.search('[",]', item):  # absl reads the flag as a line of CSV
+        items[i] = '"' + item.replace('"', '""') + '"'
+    return shlex.quote(f"--labels={','.join(items)}")
+
+  def _check_name(self, own: str, label: int, name: str, location: str) -> None:
+    """Refuses a name in the data that contradicts the class that its row gets."""
+    form = _form(own)
+    given = self.labels.ids.get(form, label)
+    first, place = self._own.setdefault(form, (label, location))
+    reason = ""
+    if given != label:
+      reason = f"--labels says that {shorten(own)} is {_class(given)}"
+    elif polarity(own) * polarity(name) < 0:
+      reason = f"--labels calls this class {shorten(name)}"
+    elif first != label:
+      reason = f"{place} has the same name and is class {first}"
+    if reason:
+      raise UserError(
+        f"{location}: the row's class is {label} and its name in the data is "
+        f"{shorten(own)}, but {reason}; if the names in the data are right, use them "
+        "with --columns=label=label_name, or change --labels; if they are wrong, leave "
+        "them out with --columns=label_name="
+      )
+    if form not in self.labels.ids and form != _form(name):
+      self.renamed[own] = name
 
 
 def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
@@ -56,6 +139,8 @@ def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
         "1, … without gaps"
       )
     names = tuple(values[numbers.index(i)] for i in classes)
+    if {*map(_form, names)} == {*map(str, classes)}:
+      names = tuple(map(str, classes))  # the classes get other ids, not other names
     labels = Labels(names, ids, True, tuple(declared))
   else:
     single = next(item for item, pair in zip(items, pairs, strict=True) if not pair)
@@ -100,18 +185,20 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
   Raises:
     UserError: an unknown value.
   """
-  if value is None or value == "" or value != value:  # NaN means null
+  if _is_null(value):
     return None
   form, known = _form(value), labels.ids
   if labels.declared and form.isdecimal() and not isinstance(value, str):
-    if labels.is_map:
-      form = _form(dict(enumerate(labels.declared)).get(int(form), ""))
-    else:
+    name = _form(dict(enumerate(labels.declared)).get(int(form), ""))
+    if not labels.is_map:
       known = {}  # a number is an id, even if a class has this name
+    elif name in known or _are_other_numbers(labels.declared):
+      form = name
   if form in known:
     return known[form]
   limit = len(labels.names) or math.inf
-  if not labels.is_map and form.isdecimal() and int(form) < limit:
+  names_only = bool(known) and _are_other_numbers(labels.names)
+  if not (labels.is_map or names_only) and form.isdecimal() and int(form) < limit:
     return int(form)
   if labels.is_map:
     raise UserError(
@@ -120,12 +207,33 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
       "a row has no label"
     )
   names = ", ".join(labels.names)
-  expected = f"one of {names} or their ids" if names else "a class id"
+  expected = f"one of {names}{'' if names_only else ' or their ids'}"
+  if not names:
+    expected = "a class id"
   raise UserError(
     f"{location}: {column} is {shorten(value)}, which is not {expected}; list "
     "all class names in the order of their ids with --labels=NAME0,NAME1,…, or map "
     "values to ids with --labels=VALUE:0,VALUE:1,VALUE:null"
   )
+
+
+def _class(label: int | None) -> str:
+  return "no label" if label is None else f"class {label}"
+
+
+def _is_null(value: object) -> bool:
+  return value is None or value == "" or value != value  # NaN means null
+
+
+@functools.cache
+def _are_other_numbers(names: tuple[str, ...]) -> bool:
+  """Whether a name is a number, but not its own id: no number can then be an id."""
+  forms = enumerate(map(_form, names))
+  return any(_is_number(form) and form != str(i) for i, form in forms)
+
+
+def _is_number(name: str) -> bool:
+  return bool(re.fullmatch(r"-?\d+", _form(name)))
 
 
 def _form(value: object) -> str:

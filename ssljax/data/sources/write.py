@@ -30,6 +30,7 @@ class RawDataset(NamedTuple):
   about: Mapping[str, object]  # for dataset.json: source, licence, columns, …
   validation: float = 0.1  # fraction of train to use if there is no validation split
   notes: tuple[str, ...] = ()  # for dataset.json and the log
+  swap: str = ""  # the flag that exchanges two classes, to advise it
 
 
 def check_is_new(output: str | Path) -> Path:
@@ -60,6 +61,8 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
       reasons = ", ".join(f"{n} rows: {why}" for why, n in dropped.items()) or "none"
       raise UserError(f"{source}: the {name} split has no rows (dropped: {reasons})")
   labels = _class_names(splits, raw.labels, source)
+  if raw.swap:
+    notes += filter(None, [checks.class_order_warning(labels, raw.swap)])
   notes += conflicts.describe_conflicts(raw.splits.values())
   if {"train", "test"} <= splits.keys():
     texts = splits["test"].table["text"].combine_chunks()
@@ -141,15 +144,15 @@ def _class_names(
     test = splits["test"]
     checks.check_all_labelled(test, "every row of test needs a label")
     names_in_test = checks.check_label_names(test, {})
-    classes = int(test.label.max()) + 1
-    return names or tuple(names_in_test.get(i, str(i)) for i in range(classes))
+    names = names or tuple(map(str, range(int(test.label.max()) + 1)))
+    return tuple(names_in_test.get(i, name) for i, name in enumerate(names))
   labels = checks.check_labels(splits)
   if names and len(labels) < len(names):
     raise UserError(
       f"{source}: no row of train is {names[len(labels)]!r}; remove this class from "
       "--labels, or check the label column"
     )
-  return names or labels
+  return labels
 
 
 def _count_rows(rows: Records, labels: tuple[str, ...]) -> dict:

@@ -68,6 +68,9 @@ def test_a_name_that_is_the_id_of_another_class_is_refused(names):
 
 def test_names_that_are_numbers_but_no_ids():
   assert ids(["5", 5.0, 7], ["5", "7"]) == [0, 0, 1]
+  assert ids(["-1", -1.0, 1, "1"], ["-1", "1"]) == [0, 0, 1, 1]
+  for value, names in ((0, ["-1", "1"]), ("1", ["5", "7"]), (0.0, ["5", "rude"])):
+    assert f"which is not one of {', '.join(names)}; list" in failure([value], names)
 
 
 def test_a_map_lists_every_value():
@@ -123,7 +126,7 @@ def test_class_names_that_differ_between_splits(tmp_path, monkeypatch):
   part = lambda *names: hub.HubSplit(iter(()), {"label": names}, ("text", "label"))
   parts = {"train": part("no", "yes"), "test": part("yes", "no")}
   monkeypatch.setattr(hub, "load_hub_dataset", lambda *_: parts)
-  with pytest.raises(UserError, match="label has other class names in one split"):
+  with pytest.raises(UserError, match="label has other class names in one place"):
     build.build_from_files("made/up", tmp_path / "out", {})
 
 
