@@ -5,6 +5,7 @@ errors name neither the line nor the value.
 """
 
 import base64
+import contextlib
 import csv
 import gzip
 import itertools
@@ -158,8 +159,7 @@ def read_batches(
     UserError: the file is damaged. Some damage shows only after the last batch.
   """
   groups = range(file.num_row_groups) if groups is None else groups
-  expected = sum(file.metadata.row_group(i).num_rows for i in groups)
-  count = 0
+  expected, count = sum(file.metadata.row_group(i).num_rows for i in groups), 0
   try:
     for batch in file.iter_batches(size, row_groups=list(groups), **options):
       count += len(batch)
@@ -203,10 +203,9 @@ def _check_unique_names(path: Path, fields: Iterable[pa.Field], what: str) -> No
 
 def _innermost(type_: pa.DataType) -> pa.DataType:
   """The type of the items of a list, map or dictionary; other types are unchanged."""
-  for name in ("value_type", "item_type", "storage_type"):
-    if hasattr(type_, name):
-      return _innermost(getattr(type_, name))
-  return type_
+  names = ("value_type", "item_type", "storage_type")
+  name = next((name for name in names if hasattr(type_, name)), None)
+  return _innermost(getattr(type_, name)) if name else type_
 
 
 def _struct_fields(field: pa.Field) -> list[pa.Field]:
@@ -233,22 +232,24 @@ def unreadable(path: Path, error: Exception) -> UserError:
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
   number = 1
   for batch in read_batches(path, open_parquet(path), BATCH):
-    try:
-      rows = batch.to_pylist()
-    except NOT_PYTHON as error:
-      raise _bad_value(path, batch, number) from error
-    yield from enumerate(rows, number)
-    number += len(rows)
+    yield from enumerate(to_rows(path, batch, number), number)
+    number += len(batch)
 
 
-def _bad_value(path: Path, batch: pa.RecordBatch, first: int) -> UserError:
-  """Names the first value that Python can't hold; `first` is the batch's first row."""
+def to_rows(path: Path, batch: pa.RecordBatch | pa.Table, first: int) -> list[dict]:
+  """Converts rows to dicts; `first` is the number of the first of them.
+
+  Raises:
+    UserError: Python can't hold a value, such as a date after the year 9999.
+  """
+  with contextlib.suppress(*NOT_PYTHON):
+    return batch.to_pylist()
   for i, name in itertools.product(range(len(batch)), batch.column_names):
     try:
       batch[name][i].as_py()
     except NOT_PYTHON as error:
       where = f"{location(path, first + i)}: {name}"
-      return UserError(f"{where} can't be read ({error}); correct or remove it")
+      raise UserError(f"{where} cannot be read ({error}); correct it") from error
   raise AssertionError(f"{path}: all values can be read one by one")
 
 

@@ -164,15 +164,8 @@ def _convert(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
       result = column.cast(target)
       result.validate(full=True)
       return result
-  values = []
-  for i, value in enumerate(column):
-    try:
-      values.append(value.as_py())
-    except UnicodeDecodeError as error:
-      raise UserError(
-        f"{location(i)}: {name} is not valid UTF-8; write the file again from decoded "
-        "text"
-      ) from error
+  rows = files.to_rows(path, pa.table({name: column}), 1)
+  values = [row[name] for row in rows]
   if name == "label":
     values = [None if v != v else v for v in values]  # NaN means null
   return pa.chunked_array([to_column(name, values, location)])

@@ -10,7 +10,7 @@ import pytest
 
 from ssljax.data.records import schema
 from ssljax.data.records.read import read_file
-from ssljax.data.sources import build
+from ssljax.data.sources import build, hub
 from ssljax.errors import UserError
 
 GOOD = '{"text": "fine", "label": 0}'
@@ -135,6 +135,12 @@ def test_parquet_with_a_column_twice(tmp_path):
   views = pa.ListArray.from_arrays([0, 1, 2], views)
   pq.write_table(pa.table([texts, views], ["text", "views"]), path)
   assert failure(path).startswith(": two fields of views are named 'text'")
+  pairs = pa.FixedSizeListArray.from_arrays(views.values, 1)
+  maps = pa.MapArray.from_arrays([0, 1, 2], texts, views.values[:2])
+  for nested in (pairs.cast(pa.list_(views.type.value_type, 1)), maps):
+    pq.write_table(pa.table([texts, nested[:2]], ["text", "x"]), path)
+    with pytest.raises(UserError, match="two fields of x are named 'text'"):
+      build.build_from_files(str(path), tmp_path / "out", {})
 
 
 def test_float16_labels(tmp_path):
@@ -153,7 +159,27 @@ def test_parquet_with_invalid_utf8(tmp_path):
   path = tmp_path / "rows.parquet"
   bad = pa.array([b"fine", b"\xff\xfe"]).view(pa.string())
   pq.write_table(pa.table({"text": bad}), path)
-  assert failure(path).startswith(", row 2: text is not valid UTF-8")
+  assert failure(path).startswith(", row 2: text cannot be read ('utf-8'")
+
+
+DATE = pa.array([0, 3_000_000], pa.date32())  # the year 10183
+
+
+@pytest.mark.parametrize("column", ["text", "label", "created"])
+def test_parquet_with_a_date_that_python_cannot_hold(tmp_path, column):
+  path, expected = tmp_path / "rows.parquet", f"row 2: {column} cannot be read"
+  texts = pa.array(["a", "b"])
+  pq.write_table(pa.table({"text": texts} | {column: DATE}), path)
+  with pytest.raises(UserError, match=expected):
+    build.build_from_files(str(path), tmp_path / "out", {})
+  if column != "created":  # training doesn't read other columns
+    assert expected in failure(path)
+
+
+def test_a_hub_dataset_with_a_date_that_python_cannot_hold():
+  table = pa.table({"text": ["a", "b"], "created": DATE})
+  with pytest.raises(UserError, match="made/up test, row 4: created cannot be read"):
+    list(hub._rows("made/up test", [table.slice(0, 1), table.slice(0, 1), table]))
 
 
 def test_invalid_utf8_reports_the_line(tmp_path):
