@@ -3,6 +3,7 @@
 import json
 import os
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -80,6 +81,8 @@ def test_a_held_out_file_stays_whole(tmp_path):
   more = write_csv(tmp_path / "train.csv", 30, first=100)
   about = make(f"{source},{more}", tmp_path / "two", as_="test")
   assert about["rows"]["test"]["all"] == 90
+  with pytest.raises(UserError, match="the file is given twice"):
+    make(f"{source},{source}", tmp_path / "none", as_="test")
   with pytest.raises(UserError, match="is a folder; give a file"):
     make(tmp_path, tmp_path / "none", as_="test")
   with pytest.raises(UserError, match="--splits=test=NAME"):
@@ -197,6 +200,14 @@ def test_ids_are_kept_or_generated(tmp_path):
   }
   assert ids("kept") == {str(100 + i) for i in range(40)}
   assert ids("made") == {f"mine.jsonl-train:{i}" for i in range(1, 41)}
+
+
+@pytest.mark.parametrize("id_", [b"r0", True, ["r0"]])
+def test_ids_of_another_type_are_refused(tmp_path, id_):
+  path = tmp_path / "mine.parquet"
+  pq.write_table(pa.table({"id": [id_], "text": ["x"], "label": [0]}), path)
+  with pytest.raises(UserError, match=r"row 1: id is .*, but should be a string or"):
+    build.build_from_files(str(path), tmp_path / "out", {})
 
 
 @pytest.mark.parametrize(

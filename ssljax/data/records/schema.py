@@ -6,6 +6,7 @@ value is searched for, so that the error can name its line.
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 from ssljax.data.records import files
 from ssljax.errors import UserError
 
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 VIEW = pa.struct(
   {name: pa.large_string() for name in ("kind", "text", "response", "origin")}
 )
@@ -149,9 +151,8 @@ def _ascii(value: object) -> str:
 
 
 def _parse_number(cell: str | None) -> float | str | None:
-  with contextlib.suppress(ValueError, TypeError):
-    return float(cell)
-  return cell
+  """Converts a number; `float` alone would also read 0_1 and digits of any script."""
+  return float(cell) if NUMBER.fullmatch((cell or "").strip()) else cell
 
 
 def _convert(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:

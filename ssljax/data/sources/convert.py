@@ -1,6 +1,8 @@
 """Converts rows of any layout to records: renames columns and maps labels to ids."""
 
 import collections
+import numbers
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -102,9 +104,8 @@ def convert_columns(
   if columns["label"]:
     own = _string(row, columns["label_name"], location)
     label, label_name = labels.read(row.get(columns["label"]), own, location)
-  id_ = row.get(columns["id"]) if columns["id"] else None
   return {
-    "id": None if id_ in (None, "") else str(id_),
+    "id": _id(row, columns["id"], location),
     "text": text,
     "response": _string(row, columns["response"], location) or None,
     "label": label,
@@ -121,3 +122,16 @@ def _string(row: Mapping, name: str, location: str) -> str | None:
       "another column with --columns=OURS=NAME, or leave it out with --columns=OURS="
     )
   return value
+
+
+def _id(row: Mapping, name: str, location: str) -> str | None:
+  value = row.get(name) if name else None
+  if value is None or value == "" or value != value:  # NaN means null
+    return None
+  if isinstance(value, bool) or not isinstance(value, str | numbers.Number | uuid.UUID):
+    raise UserError(
+      f"{location}: {name} is {files.shorten(value)}, but should be a string or a "
+      "number; choose another column with --columns=id=NAME, or --columns=id= for new "
+      "ids"
+    )
+  return str(value)

@@ -123,7 +123,7 @@ def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
       also the id of another class, or `declared` has it for another class.
   """
   items = [item.strip() for item in items]
-  pairs = [re.fullmatch(r"(.+):(\d+|null)", item) for item in items]
+  pairs = [re.fullmatch(r"(.+):([0-9]+|null)", item) for item in items]
   if not any(pairs):
     names = tuple(items or declared)
     ids = {_form(name): i for i, name in enumerate(names)}
@@ -171,7 +171,7 @@ def _check_order(labels: Labels, given: bool) -> None:
         f"{declared[form]}; omit --labels to keep the dataset's order, or change it "
         f"with --labels={as_map}"
       )
-    if not declared and form.isdecimal() and i != int(form) < len(labels.names):
+    if not declared and _is_id(form) and i != int(form) < len(labels.names):
       raise UserError(
         f"--labels: {name!r} is the name of class {i} and also the id of class "
         f"{int(form)}; say which value is which class with --labels={as_map}, or omit "
@@ -198,7 +198,7 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
     return known[form]
   limit = len(labels.names) or math.inf
   names_only = bool(known) and _are_other_numbers(labels.names)
-  if not (labels.is_map or names_only) and form.isdecimal() and int(form) < limit:
+  if not (labels.is_map or names_only) and _is_id(form) and int(form) < limit:
     return int(form)
   if labels.is_map:
     raise UserError(
@@ -233,11 +233,15 @@ def _are_other_numbers(names: tuple[str, ...]) -> bool:
 
 
 def _is_number(name: str) -> bool:
-  return bool(re.fullmatch(r"-?\d+", _form(name)))
+  return bool(re.fullmatch(r"-?[0-9]+", _form(name)))
+
+
+def _is_id(form: str) -> bool:
+  return form.isascii() and form.isdecimal()
 
 
 def _form(value: object) -> str:
   """The form in which values are compared: 1, 1.0, "1" and "1.0" have the same."""
   text = str(value).strip().casefold()
-  number = re.fullmatch(r"([+-]?\d{1,18})(\.0*)?", text)
+  number = re.fullmatch(r"([+-]?[0-9]{1,18})(\.0*)?", text)
   return str(int(number[1])) if number else text

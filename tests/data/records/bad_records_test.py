@@ -76,7 +76,9 @@ def test_jsonl(tmp_path, line, words):
     ("x,-1", ["label -1 is not a class id"]),
     ("x,1.5", ["label 1.5 is not a class id"]),
     ("x,True", ["label 'True' is not a class id"]),
-    ("x,nan", ["label nan is not a class id"]),
+    ("x,nan", ["label 'nan' is not a class id"]),
+    ("x,0_1", ["label '0_1' is not a class id"]),
+    ("x,\u0661", ["label '\u0661' is not a class id"]),  # an Arabic 1
     ("x,yes", ["label 'yes' is not a class id"]),
     ("x,0,more", ["3 cells, but the header has 2"]),
     ("x", ["1 cells, but the header has 2"]),
@@ -86,11 +88,19 @@ def test_jsonl(tmp_path, line, words):
 )
 def test_csv(tmp_path, cells, words):
   path = tmp_path / "rows.csv"
-  path.write_text(f'text,label\n"two\nlines",1\n{cells}\nx,0\n')
+  rows = f'text,label\n"two\nlines",1\n{cells}\nx,0\n'
+  path.write_text(rows, encoding="utf-8")
   message = failure(path)
   assert message.startswith(", line 4: ")
   for word in words:
     assert word in message
+
+
+@pytest.mark.parametrize("cell", ["1", " 1 ", "+1", "1.0", "1.", "1e0", "01"])
+def test_numbers_in_csv(tmp_path, cell):
+  path = tmp_path / "rows.csv"
+  path.write_text(f"text,label\nx,{cell}\n")
+  assert read_file(path).label.tolist() == [1]
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])

@@ -158,3 +158,9 @@ def test_a_text_with_two_labels_is_noted(tmp_path):
   )
   assert note in about["notes"]
   assert note in read_splits(source).notes
+
+
+@pytest.mark.parametrize("value", ["0_1", "\u0661", "\uff11"])
+def test_only_plain_digits_are_ids(value):
+  assert f"label is {value!r}, which is not" in failure([value], [])
+  assert ids([value, "0"], [f"{value}:1", "0:0"]) == [1, 0]
