@@ -241,11 +241,27 @@ def test_values_that_parquet_can_not_hold_are_reported_before_scoring(
 
 
 def test_types_that_json_lacks_are_written_as_text(classifier, tmp_path):
-  day = pa.table({"text": ["a"], "day": pa.array([3], pa.timestamp("ns"))})
-  pq.write_table(day, tmp_path / "in.parquet")
+  day = pa.array([3], pa.timestamp("ns"))
+  table = pa.table({"text": ["a"], "day": day, "key": [b"a\xff"]})
+  pq.write_table(table, tmp_path / "in.parquet")
   output = tmp_path / "day.jsonl"
   predict.predict(classifier, str(tmp_path / "in.parquet"), str(output))
-  assert read_rows(output)[0]["day"].startswith("1970-01-01")
+  row = read_rows(output)[0]
+  assert row["day"].startswith("1970-01-01")
+  assert row["key"] == r"a\xff"
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_nan_is_written_as_null(classifier, tmp_path, suffix):
+  rows = [{"text": "a", "x": float("nan"), "y": {"z": [float("-inf"), 1.0]}}]
+  source, output = write_file(tmp_path / f"in{suffix}", rows), tmp_path / "out.jsonl"
+  predict.predict(classifier, source, str(output))
+
+  def fail(constant):
+    pytest.fail(f"{constant} is not JSON")
+
+  row = json.loads(output.read_text(), parse_constant=fail)
+  assert (row["x"], row["y"]) == (None, {"z": [None, 1.0]})
 
 
 # The command.

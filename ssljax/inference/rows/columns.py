@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from ssljax.errors import UserError
+from ssljax.runtime import json_files
 
 ADDED = {"score": pa.float64(), "flagged": pa.bool_(), "label_name": pa.string()}
 RENAMED = {name: f"input_{name}" for name in ADDED}  # new names of input columns
@@ -36,8 +37,24 @@ def rename_columns(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_jsonl(row: dict[str, Any]) -> bytes:
-  """Encodes a row as one line; types that JSON lacks, such as dates, become text."""
+  """Encodes a row as one line of JSON.
+
+  Types that JSON lacks, such as dates and bytes, become text; NaN and infinities become
+  null.
+  """
+  options = {"allow_nan": False, "default": _text}
   try:
-    return f"{json.dumps(row, ensure_ascii=False, default=str)}\n".encode()
+    line = json.dumps(row, ensure_ascii=False, **options)
+  except ValueError:
+    row = json_files.plain(row)
+    line = json.dumps(row, ensure_ascii=False, **options)
+  try:
+    return f"{line}\n".encode()
   except UnicodeEncodeError:  # an unpaired surrogate, which stays a JSON escape
-    return f"{json.dumps(row, default=str)}\n".encode()
+    return f"{json.dumps(row, **options)}\n".encode()
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, bytes):
+    return value.decode(errors="backslashreplace")
+  return str(value)
