@@ -17,8 +17,14 @@ SPLITS = {
 }
 
 
+SHOWN = 8  # number of files that an error lists
+
+
 class Shard(NamedTuple):
-  """A part of a file, as on the Hub: `data/train-00000-of-00002.parquet`."""
+  """A part of a file, as on the Hub: `data/train-00000-of-00002.parquet`.
+
+  Older datasets add a hash: `train-00000-of-00002-a1b2c3d4e5f60718.parquet`.
+  """
 
   folder: Path
   stem: str  # train
@@ -36,7 +42,7 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
 
   Raises:
     UserError: a missing file; no data file; a name that matches no split or more than
-      one; a split that is missing or given twice.
+      one; a split that is missing or given twice; several configurations in a folder.
   """
   path = Path(data).expanduser()
   if not data or (not path.exists() and "," not in data):
@@ -52,6 +58,8 @@ def find_splits(data: str, complete: bool = True) -> dict[str, list[Path]]:
   missing = [name for name in SPLITS if name not in paths]
   if missing and (complete or not paths):
     present = ", ".join(name for name in SPLITS if name in paths) or "none"
+    if path.is_dir():
+      present += _list_files(path)
     raise UserError(
       f"{data}: no {' and no '.join(missing)} split (found: {present}); add a file "
       f"such as {missing[0]}.jsonl, or give a single file, which is split 70/10/20"
@@ -63,12 +71,14 @@ def find_files(data: str) -> list[Path]:
   """A single file, or files separated by commas, whatever their names.
 
   Raises:
-    UserError: a folder, a missing file or an unknown format.
+    UserError: a folder, a missing file, a file given twice, or an unknown format.
   """
   paths = [Path(name).expanduser() for name in (data, *data.split(","))]
   paths = paths[:1] if paths[0].exists() else paths[1:]
-  for path in paths:
+  for i, path in enumerate(paths):
     files.check_format(path)
+    if path.resolve() in {other.resolve() for other in paths[:i]}:
+      raise UserError(f"{path}: the file is given twice; give it once")
   return paths
 
 
@@ -83,7 +93,8 @@ def find_test_files(path: Path) -> list[Path]:
   paths = _folder_splits(path).get("test")
   if not paths:
     raise UserError(
-      f"{path}: no test split; give a file, or a folder with test/ or test.jsonl"
+      f"{path}: no test split{_list_files(path)}; give a file, or a folder with test/ "
+      "or test.jsonl"
     )
   return paths
 
@@ -105,12 +116,12 @@ def describe_files(data: str, splits: Mapping[str, Sequence[Path]]) -> list[str]
     return []
   used = set(itertools.chain(*splits.values()))
   notes = []
-  inner = folder / "data"
-  if any(inner in path.parents for path in used):
+  inner = _folder_of_splits(folder)
+  if inner != folder:
     counts = ", ".join(f"{name} {len(paths)}" for name, paths in splits.items())
     notes.append(f"{folder}: read the files in {inner} ({counts})")
   # A .json file is more likely to describe the data.
-  near = [*_data_files(folder), *_data_files(inner)]
+  near = [*_data_files(folder), *(_data_files(inner) if inner != folder else ())]
   if ignored := [p.name for p in near if p not in used and files.suffix(p) != ".json"]:
     notes.append(f"{folder}: ignored files: {', '.join(ignored)}")
   return notes
@@ -140,10 +151,45 @@ def _listed_splits(data: str) -> dict[str, list[Path]]:
 
 
 def _folder_splits(folder: Path) -> dict[str, list[Path]]:
-  """Finds the files of each split; a repository of the Hub has them in `data/`."""
-  splits = _splits_in(folder)
-  inner = folder / "data"
-  return _splits_in(inner) if not splits and inner.is_dir() else splits
+  """Finds the files of each split in a folder, or in a subfolder of it."""
+  return _splits_in(_folder_of_splits(folder))
+
+
+def _folder_of_splits(folder: Path) -> Path:
+  """The folder that has the splits: itself, its `data/`, or its only configuration.
+
+  A repository of the Hub has a folder for each configuration.
+
+  Raises:
+    UserError: several subfolders have splits.
+  """
+  for path in (folder, folder / "data"):
+    if path.is_dir() and _splits_in(path):
+      return path
+  inner = [path for path in _subfolders(folder) if _splits_in(path)]
+  if len(inner) > 1:
+    names = ", ".join(path.name for path in inner)
+    raise UserError(
+      f"{folder}: splits are in several subfolders ({names}), which may be "
+      f"configurations of a dataset; give one of them, such as {inner[0]}"
+    )
+  return inner[0] if inner else folder
+
+
+def _list_files(folder: Path) -> str:
+  """The data files in a folder and two levels below, for an error message."""
+  folders = [folder, *_subfolders(folder)]
+  folders += itertools.chain.from_iterable(map(_subfolders, folders[1:]))
+  found = [path for inner in folders for path in _data_files(inner)]
+  if not found:
+    return "; no data file"
+  more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+  names = ", ".join(str(path.relative_to(folder)) for path in found[:SHOWN])
+  return f"; data files: {names}{more}"
+
+
+def _subfolders(folder: Path) -> list[Path]:
+  return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
 def _splits_in(folder: Path) -> dict[str, list[Path]]:
@@ -178,19 +224,26 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _shard(path: Path) -> Shard | None:
-  match = re.fullmatch(r"(.+)-(\d+)-of-(\d+)", files.stem(path))
+  match = re.fullmatch(r"(.+?)-(\d+)-of-(\d+)(-[0-9a-f]{16})?", files.stem(path))
   if not match or not files.suffix(path) or path.is_dir():
     return None
   return Shard(path.parent, match[1], int(match[3]), int(match[2]))
 
 
 def _check_shards(splits: Mapping[str, Sequence[Path]]) -> None:
-  """Refuses a set of shards that isn't complete."""
-  numbers: dict[Shard, set[int]] = {}
-  for shard in filter(None, map(_shard, itertools.chain(*splits.values()))):
-    numbers.setdefault(shard._replace(number=0), set()).add(shard.number)
+  """Refuses a set of shards that isn't complete, or that has a shard twice."""
+  numbers: dict[Shard, dict[int, Path]] = {}
+  for path in itertools.chain(*splits.values()):
+    if not (shard := _shard(path)):
+      continue
+    same = numbers.setdefault(shard._replace(number=0), {})
+    if shard.number in same:
+      raise UserError(
+        f"{path}: the same shard as {same[shard.number]}; keep one of them"
+      )
+    same[shard.number] = path
   for shard, present in numbers.items():
-    if missing := sorted(set(range(shard.total)) - present):
+    if missing := sorted({*range(shard.total)} - present.keys()):
       raise UserError(
         f"{shard.folder}: {shard.stem} has {shard.total} shards, but shard "
         f"{missing[0]} is missing; add it, or rename the files if they are all of the "

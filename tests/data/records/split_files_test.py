@@ -93,6 +93,60 @@ def test_folder_in_the_layout_of_the_hub(tmp_path):
   assert "a second file for the train split" in failure(tmp_path)
 
 
+@pytest.mark.parametrize(
+  "name",
+  [
+    "data/SPLIT-00000-of-00001-a1b2c3d4e5f60718.jsonl",
+    "SPLIT-00000-of-00001-0123456789abcdef.jsonl",
+    "english/SPLIT-00000-of-00001.jsonl",
+    "default/SPLIT/0000.jsonl",
+    "plain_text/SPLIT.jsonl",
+  ],
+)
+def test_layouts_of_the_hub(tmp_path, name):
+  for split in ("train", "validation", "test"):
+    write_jsonl(tmp_path / name.replace("SPLIT", split), rows(split))
+  (tmp_path / ".cache" / "train").mkdir(parents=True)
+  splits = read_splits(tmp_path)
+  for split, part in splits._asdict().items():
+    if split in ("train", "validation", "test"):
+      assert part.column("id") == [f"{split}{i}" for i in range(4)]
+  if "/" in name:
+    inner = tmp_path / name.partition("/")[0]
+    assert f"read the files in {inner} (train 1," in splits.notes[0]
+  assert len(read_labelled(tmp_path)) == 4
+
+
+def test_several_configurations(tmp_path):
+  for name in ("en", "de"):
+    write_jsonl(tmp_path / name / "train-00000-of-00001.jsonl", rows(name))
+  message = failure(tmp_path)
+  assert "splits are in several subfolders (de, en)" in message
+  assert f"give one of them, such as {tmp_path / 'de'}" in message
+
+
+def test_files_that_belong_to_no_split_are_listed(tmp_path):
+  for i in range(9):
+    write_jsonl(tmp_path / "a" / "b" / f"part{i}.jsonl", rows("x"))
+  write_jsonl(tmp_path / "30k_train.jsonl", rows("x"))
+  listed = ", ".join(f"a/b/part{i}.jsonl" for i in range(7))
+  message = failure(tmp_path)
+  assert f"(found: none; data files: 30k_train.jsonl, {listed} and 2 more)" in message
+  with pytest.raises(UserError, match="no test split; data files: 30k_train"):
+    read_labelled(tmp_path)
+
+
+def test_a_shard_that_is_there_twice(tmp_path):
+  names = ("-a1b2c3d4e5f60718", "-0123456789abcdef", "")
+  paths = [tmp_path / f"train-00000-of-00001{name}.jsonl" for name in names]
+  for path in paths[:2]:
+    write_jsonl(path, rows(path.stem))
+  assert f"{paths[0]}: the same shard as {paths[1]}; keep one" in failure(tmp_path)
+  paths[1].rename(paths[2])
+  assert f"{paths[2]}: the same shard as {paths[0]}; keep one" in failure(tmp_path)
+  assert "the same shard as" in failure(f"{paths[0]},{paths[0]}")
+
+
 def test_hidden_files_are_not_data(tmp_path):
   for name in ("train", "validation", "test"):
     write_jsonl(tmp_path / name / "part-0.jsonl", rows(name))
@@ -217,7 +271,8 @@ def test_label_missing_from_train(tmp_path):
 def test_missing_and_duplicate_splits(tmp_path):
   folder(tmp_path)
   (tmp_path / "val.jsonl").unlink()
-  assert "no validation split (found: train, test)" in failure(tmp_path)
+  found = "(found: train, test; data files: test.jsonl, train.jsonl)"
+  assert f"no validation split {found}" in failure(tmp_path)
   assert "70/10/20" in failure(tmp_path)
   write_jsonl(tmp_path / "val.jsonl", rows("b"))
   write_jsonl(tmp_path / "dev.csv", rows("d"))
