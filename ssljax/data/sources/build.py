@@ -78,6 +78,7 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
           f"{', '.join(hub_split.columns)}); use --source={source.hub} with --columns "
           "instead"
         )
+    named.check_class_names(source, hub_split.classes)
     splits[part] = convert.collect_records(
       _numbered(f"{source.hub} {hub_name}", hub_split.rows),
       lambda row, location, part=part: source.record(row, task, part),

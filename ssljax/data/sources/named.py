@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ssljax.data.records import checks
 from ssljax.errors import UserError
 
 HARM = ("unharmful", "harmful")
@@ -35,6 +36,39 @@ class NamedSource(NamedTuple):
   licence: str
   tasks: tuple[str, ...] = ("prompt",)  # the first is the default
   validation: float = 0.1  # fraction of train to use if there is no validation split
+  label: str = ""  # the column of class ids, if the labels are ids
+
+
+def check_class_names(
+  source: NamedSource, classes: Mapping[str, Sequence[str]]
+) -> None:
+  """Refuses a dataset whose own class names are not those of `source`.
+
+  Args:
+    source: a named source.
+    classes: the class names by id that the dataset declares, by column.
+  """
+  declared = classes.get(source.label, source.labels)
+  numbers = map(str, range(len(declared)))  # says nothing
+  names = zip(source.labels, declared, numbers, strict=False)
+  if len(declared) != len(source.labels) or not all(
+    theirs == number or _means(ours, theirs) for ours, theirs, number in names
+  ):
+    raise UserError(
+      f"{source.hub}: the classes of {source.label} are now {', '.join(declared)}, but "
+      f"ssljax knows them as {', '.join(source.labels)}; use --source={source.hub} "
+      f"with --columns=label={source.label} instead"
+    )
+
+
+def _means(ours: str, theirs: str) -> bool:
+  """Whether two class names are alike (`negative`, `neg`), or both mean harmful."""
+  a, b = checks.plain_words(ours), checks.plain_words(theirs)
+  alike = a.startswith(b) or b.startswith(a)
+  opinion = checks.polarity(ours)
+  return (bool(a and b) and alike) or (
+    opinion != 0 and opinion == checks.polarity(theirs)
+  )
 
 
 def clean(value: object) -> str:
@@ -124,7 +158,11 @@ def yahoo(row: Row, task: str, part: str) -> Record | str:
 TRAIN_AND_TEST = {"train": ("", "train"), "test": ("", "test")}
 UNSTATED = "none stated; made for research"
 _text_source = functools.partial(
-  NamedSource, splits=TRAIN_AND_TEST, columns=("text", "label"), record=text_and_label
+  NamedSource,
+  splits=TRAIN_AND_TEST,
+  columns=("text", "label"),
+  record=text_and_label,
+  label="label",
 )
 SOURCES = {
   "wildguardmix": NamedSource(
@@ -163,6 +201,7 @@ SOURCES = {
     toxic_chat,
     HARM,
     "CC-BY-NC 4.0: no commercial use",
+    label="toxicity",
   ),
   "beaver_tails": NamedSource(
     "PKU-Alignment/BeaverTails",
@@ -219,6 +258,7 @@ SOURCES = {
     ),
     UNSTATED,
     validation=50_000 / 1_400_000,
+    label="topic",
   ),
 }
 PYRIT = "pyrit"  # human-scored responses inside the PyRIT package, not on the Hub

@@ -229,6 +229,35 @@ def test_changed_columns_of_a_source(tmp_path, monkeypatch):
     build.build_named("imdb", tmp_path / "out")
 
 
+DECLARED = {  # by the datasets on the Hub
+  "imdb": ("neg", "pos"),
+  "ag_news": ("World", "Sports", "Business", "Sci/Tech"),
+  "yelp": ("1 star", "2 star", "3 stars", "4 stars", "5 stars"),
+  "toxic_chat": ("non-toxic", "toxic"),
+  "yahoo": (
+    *("Society & Culture", "Science & Mathematics", "Health", "Education & Reference"),
+    *("Computers & Internet", "Sports", "Business & Finance", "Entertainment & Music"),
+    *("Family & Relationships", "Politics & Government"),
+  ),
+}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_classes_that_the_dataset_numbers_otherwise(name, tmp_path, monkeypatch):
+  source, names = named.SOURCES[name], DECLARED[name]
+  for right in (names, tuple(map(str, range(len(names))))):
+    named.check_class_names(source, {source.label: right})
+  for wrong in (names[::-1], names[:-1], (*names[:-1], "other"), ("", *names[1:])):
+    with pytest.raises(UserError, match=f"the classes of {source.label} are now"):
+      named.check_class_names(source, {source.label: wrong})
+  columns = tuple(next(rows_of(name, "train")))
+  part = hub.HubSplit(rows_of(name, "train"), {source.label: names[::-1]}, columns)
+  monkeypatch.setattr(hub, "load_hub_dataset", lambda *_: {"train": part, "test": part})
+  with pytest.raises(UserError, match=f"are now {names[-1]}, "):
+    build.build_named(name, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
 HARM = "pyrit/datasets/scorer_evals/harm"
 
 
