@@ -29,7 +29,21 @@ TIMEOUT = 600  # seconds
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(
-  ["tests.runs", "ssljax.train", "ssljax.evals.report.run_page"]
+  [
+    "tests.runs",
+    "ssljax.train",
+    "ssljax.predict",
+    "ssljax.configs.base",
+    "ssljax.augment.run",
+    "ssljax.data.dedup.near",
+    "ssljax.evals.report.run_page",
+    # Imported only when they are needed.
+    "jinja2",
+    "matplotlib.backends.backend_svg",
+    "pyarrow.parquet",
+    "tokenizers",
+    "transformers.models.auto.tokenization_auto",
+  ]
 )
 
 
@@ -134,12 +148,12 @@ def command(module: str, *arguments: str, **options) -> subprocess.CompletedProc
   return subprocess.CompletedProcess(module, process.returncode, stdout, stderr)
 
 
-def folder(path: Path) -> Path:
-  """Writes data/ and encoder/ into `path`."""
+def folder(path: Path, **options) -> Path:
+  """Writes data/ and encoder/ into `path`; see `tiny.write_rows` for the options."""
   (path / "data").mkdir()
   (path / "encoder").mkdir()
   for seed, (name, rows) in enumerate({"train": 120, "val": 40, "test": 40}.items()):
-    tiny.write_rows(path / "data" / f"{name}.jsonl", rows, seed)
+    tiny.write_rows(path / "data" / f"{name}.jsonl", rows, seed, **options)
   tiny.folder_of_encoder(path / "encoder")
   return path
 

@@ -72,14 +72,19 @@ def folder_of_encoder(path, seed: int = 0) -> None:
   )
 
 
-def write_rows(path, rows: int, seed: int) -> None:
-  """Writes JSONL rows of texts whose words give the label away."""
+def write_rows(path, rows: int, seed: int, lengths=(6, 7)) -> None:
+  """Writes JSONL rows of texts whose words give the label away.
+
+  Args:
+    lengths: the number of words is drawn from this range. Texts of one length give
+      batches of one shape, so that a step is compiled only once.
+  """
   rng = np.random.default_rng(seed)
   good, bad, common = WORDS[:5], WORDS[5:8], WORDS[8:]
   label = itertools.cycle([0, 1])
   with open(path, "w") as file:
     for i in range(rows):
       y = next(label)
-      words = rng.choice([*(bad if y else good), *common], rng.integers(4, 14))
+      words = rng.choice([*(bad if y else good), *common], rng.integers(*lengths))
       row = {"id": f"{path.stem}-{i}", "text": " ".join(words), "label": y}
       file.write(json.dumps(row) + "\n")
