@@ -23,6 +23,7 @@ from ssljax.errors import UserError
 # Of the cached arrays, by tokenization; increase one when their meaning changes.
 FORMAT = {"transformers": 2, "exact": 3}
 CHUNK = 4096  # texts per call of the tokenizer
+UNKNOWN = 0.9  # share of unknown tokens above which the tokenizer may be a wrong one
 
 
 class Tokens(NamedTuple):
@@ -154,6 +155,12 @@ def encode_views_cached(
     tokens = modify(encode(tokenizer, *views, max_length, encode_batch), tokenizer)
     if rows := json.loads((encoder / "config.json").read_text()).get("vocab_size"):
       check_ids(tokens, rows, tokenizer, lambda i: str(encoder))
+    if (share := _unknown_share(tokens, tokenizer)) > UNKNOWN:
+      print(
+        f"{encoder}: {share:.0%} of the words are unknown ({tokenizer.unk_token}); are "
+        "these the encoder's own tokenizer files, and does it know the language?",
+        file=sys.stderr,
+      )
     computed = [*tokens, begin]
     problem = None
     try:
@@ -187,6 +194,13 @@ def check_ids(tokens: Tokens, rows: int, tokenizer, name: Callable[[int], str]) 
       f"({tokenizer.convert_ids_to_tokens(number)}), but the embedding has only {rows} "
       "rows (vocab_size in config.json); use the encoder's own tokenizer files"
     )
+
+
+def _unknown_share(tokens: Tokens, tokenizer) -> float:
+  """The share of unknown tokens among those that aren't [CLS] or [SEP]."""
+  outer = [tokenizer.cls_token_id, tokenizer.sep_token_id]
+  inner = tokens.ids[~np.isin(tokens.ids, outer)]
+  return float(np.mean(inner == tokenizer.unk_token_id)) if inner.size else 0.0
 
 
 def _cache_key(

@@ -33,7 +33,7 @@ def load_tokenizer(folder: Path, tokenization: str = "exact"):
 
   Raises:
     UserError: there is no tokenizer; or it cannot be loaded, has no fast version, has
-      no [CLS] or [SEP], or cannot read them as text.
+      no words, has no [CLS] or [SEP], or cannot read them as text.
   """
   from transformers import AutoTokenizer
 
@@ -70,6 +70,14 @@ def load_tokenizer(folder: Path, tokenization: str = "exact"):
     raise UserError(
       f"{folder}: the tokenizer has no fast version, or no [CLS] or [SEP] token; use "
       "an encoder with a BERT or DeBERTa tokenizer"
+    )
+  # transformers ignores a vocabulary in a file that belongs to another class.
+  if tokenizer.get_vocab().keys() <= {*tokenizer.all_special_tokens}:
+    raise UserError(
+      f"{folder}: {type(tokenizer).__name__}, which the config files name, finds no "
+      "words in the tokenizer files, so every word would be unknown; add the files of "
+      "this encoder: vocab.txt or tokenizer.json for BERT, spm.model or tokenizer.json "
+      "for DeBERTa"
     )
   if exact:
     _read_special_tokens_as_text(tokenizer, folder)

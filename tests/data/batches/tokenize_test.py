@@ -200,6 +200,13 @@ def test_the_key_covers_everything_that_matters(encoder):
   assert len(set(keys)) == len(keys)
 
 
+def test_a_tokenizer_that_knows_no_word_is_said(encoder, capsys):
+  tokenize.encode_cached(encoder, ["a cat", "unheard"], [None, None], 8)
+  assert capsys.readouterr().err == ""
+  tokenize.encode_cached(encoder, ["unheard words", "words"], [None, "all"], 8)
+  assert "100% of the words are unknown ([UNK]); are" in capsys.readouterr().err
+
+
 def test_no_texts_at_all(encoder):
   tokens = tokenize.encode_cached(encoder, [], [], 8)
   assert len(tokens.ids) == len(tokens.lengths) == 0

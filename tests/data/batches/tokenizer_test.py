@@ -76,6 +76,20 @@ def test_unreadable_tokenizer(tmp_path):
     load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("tokenization", ["exact", "transformers"])
+@pytest.mark.parametrize(
+  ("kind", "make"), [("bert", "deberta"), ("deberta-v2", "bert"), ("roberta", "bert")]
+)
+def test_a_vocabulary_of_another_kind_is_refused(tmp_path, kind, make, tokenization):
+  # transformers ignores it, so that every word is [UNK].
+  globals()[make](tmp_path)
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+  with pytest.raises(UserError, match="finds no words in the tokenizer files") as error:
+    load_tokenizer(tmp_path, tokenization)
+  assert str(tmp_path) in str(error.value)
+  assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
   "settings",
   [
