@@ -8,6 +8,7 @@ texts. It writes `metrics.json`, `predictions.parquet` and `report.html` to the 
 folder.
 """
 
+import contextlib
 import itertools
 import json
 import sys
@@ -28,16 +29,22 @@ from ssljax.errors import UserError
 from ssljax.evals import evaluation, runs
 from ssljax.evals.classification import METRICS, ranking_warning
 from ssljax.evals.evaluation import ScoredTexts
-from ssljax.evals.predictions import PREDICTIONS, read_predictions, write_predictions
+from ssljax.evals.predictions import (
+  PREDICTIONS,
+  Predictions,
+  read_predictions,
+  write_predictions,
+)
 from ssljax.evals.report import html, run_page
 from ssljax.evals.slices import skip_reason
 from ssljax.inference import score
 from ssljax.inference.load import load_trained
 from ssljax.runtime import lock
+from ssljax.runtime.atomic import FULL, sweep
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
-REPORT = "report.html"
+METRICS_FILE, REPORT = "metrics.json", "report.html"
 
 
 def evaluate(
@@ -106,8 +113,12 @@ def _evaluate(
   output: Path,
   identity: Mapping[str, str],
 ) -> dict[str, Any]:
-  _claim(output, identity)
+  earlier = _claim(output)
   trained = load_trained(workdir)
+  identity = {**identity, "params_sha256": pytrees.sha256(trained.params)}
+  if earlier:
+    _check_same(output, earlier, identity, rows)
+  sweep(output, METRICS_FILE, PREDICTIONS)
   tokens = datasets.eval_set(rows, trained.encoder, config).tokens
   row_lengths = score.choose_row_lengths(config["resolved"]["row_lengths"][-1])
   scorer = score.make_scorer(trained.eval_step, trained.params, row_lengths)
@@ -120,7 +131,6 @@ def _evaluate(
     **identity,
     "rows": len(rows),
     "step": trained.step,
-    "params_sha256": pytrees.sha256(trained.params),
     "temperature": rule.temperature,
     "undefined": rule.undefined,
     **evaluation.held_out_metrics(texts, rule),
@@ -130,13 +140,16 @@ def _evaluate(
     ],
   }
   # metrics.json comes first: even after a kill, it says what the folder belongs to.
-  write_json(output / "metrics.json", metrics)
+  write_json(output / METRICS_FILE, metrics)
   write_predictions(output / PREDICTIONS, rows, texts.logits, rule.temperature)
   if (workdir / "result.json").exists():
     try:
       page = run_page.render_evaluation(runs.read_run(workdir), output)
-      html.write_report(output / REPORT, page)
+      with lock.exclusive(output / REPORT, "--output"):  # `report` may write it as well
+        html.write_report(output / REPORT, page)
     except Exception as error:  # the metrics are already written and remain valid
+      if getattr(error, "errno", None) in FULL:
+        raise
       print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
   _print_summary(metrics, config["max_length"])
   for column, values in columns.items():
@@ -169,10 +182,7 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> tuple[Records, 
   same = run_config.same_labels(config["resolved"]["labels"], splits.labels)
   if same and (workdir / "result.json").exists():
     saved = read_predictions(workdir / "predictions" / "test.parquet")
-    same = (saved.id, saved.text, saved.response, saved.label.tolist()) == (
-      *(splits.test.column(name) for name in ("id", "text", "response")),
-      splits.test.label.tolist(),
-    )
+    same = _is_of(saved, splits.test)
   if not same:
     raise UserError(
       f"{config['data']}: its test texts are not those the run was tested on; set "
@@ -181,29 +191,70 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> tuple[Records, 
   return splits.test, sum(map(len, splits[:3]))
 
 
-def _claim(output: Path, identity: Mapping[str, str]) -> None:
-  """Creates the output folder; UserError if it holds something else.
+def _is_of(saved: Predictions, rows: Records) -> bool:
+  """Whether predictions are for these rows, whose ids may come from a file's name."""
+  return (saved.text, saved.response, saved.label.tolist()) == (
+    rows.column("text"),
+    rows.column("response"),
+    rows.label.tolist(),
+  )
 
-  Args:
-    output: the folder.
-    identity: `data` and `workdir` as in metrics.json.
+
+def _claim(output: Path) -> dict[str, Any] | None:
+  """Creates the output folder, or returns the metrics that it holds.
+
+  Raises:
+    UserError: the folder holds something else.
   """
+  path = output / METRICS_FILE
   try:
     output.mkdir(parents=True, exist_ok=True)
-    path = output / "metrics.json"
-    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if not isinstance(old, dict):
+    if path.exists():
+      old = json.loads(path.read_text(encoding="utf-8"))
+      if isinstance(old, dict) and {"data", "workdir", "params_sha256"} <= old.keys():
+        return old
       raise ValueError(f"its {path.name} does not belong to an evaluation")
     for name in (PREDICTIONS, REPORT):
-      if not old and (output / name).exists():
+      if (output / name).exists():
         raise ValueError(f"it contains {name} but no {path.name}")
-    if old and not identity.items() <= old.items():
-      described = f"{old.get('data')} by {old.get('workdir')}"
-      raise ValueError(f"it holds the evaluation of {described}")
   except (OSError, ValueError) as error:
-    raise UserError(
-      f"{output}: cannot be used ({error}); choose another folder with --output"
-    ) from error
+    raise _cannot_use(output, str(error)) from error
+  return None
+
+
+def _check_same(
+  output: Path, old: Mapping[str, Any], identity: Mapping[str, str], rows: Records
+) -> None:
+  """Checks that an earlier evaluation has this run and these rows.
+
+  The run and the data may have moved since, or changed in their place.
+
+  Args:
+    output: the folder of both evaluations.
+    old: the earlier metrics.
+    identity: `data`, `workdir` and `params_sha256` as in metrics.json.
+    rows: the rows to score.
+
+  Raises:
+    UserError: it was another run, or there were other rows.
+  """
+  same_run = output.resolve().is_relative_to(identity["workdir"]) or any(
+    old[name] == identity[name] for name in ("workdir", "params_sha256")
+  )
+  same_rows = old["data"] == identity["data"]
+  # After a kill, the predictions can be missing.
+  if same_run and not same_rows and (output / PREDICTIONS).exists():
+    with contextlib.suppress(UserError):
+      same_rows = _is_of(read_predictions(output / PREDICTIONS), rows)
+  if not (same_run and same_rows):
+    described = f"{old['data']} by {old['workdir']}"
+    raise _cannot_use(output, f"it holds the evaluation of {described}")
+
+
+def _cannot_use(output: Path, reason: str) -> UserError:
+  return UserError(
+    f"{output}: cannot be used ({reason}); choose another folder with --output"
+  )
 
 
 def _print_summary(metrics: Mapping[str, Any], max_length: int) -> None:

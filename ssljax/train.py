@@ -25,11 +25,11 @@ from ssljax.evals.predictions import write_predictions
 from ssljax.evals.report import html, run_page
 from ssljax.inference import score
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import FULL, sweep
+from ssljax.runtime.atomic import FULL
 from ssljax.runtime.json_files import write_json
 from ssljax.runtime.progress import Progress
 from ssljax.runtime.signals import StopSignals
-from ssljax.training import checkpoint, metrics, preview, pytrees, step
+from ssljax.training import checkpoint, metrics, preview, pytrees, step, together
 from ssljax.training import workdir as folder
 from ssljax.training.assemble import TrainingJob, assemble
 from ssljax.training.timing import StepTimer
@@ -101,9 +101,9 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
     note(*preview.dry_run(job))
     return 0
   multihost_utils.sync_global_devices("claimed")  # before any process writes
-  if leader:
-    folder.start(workdir, job.resolved)
-  multihost_utils.sync_global_devices("started")
+  with together.errors_of_first(workdir):
+    if leader:
+      folder.start(workdir, job.resolved)
   note(f"workdir {workdir}")
 
   # Restore the newest intact checkpoint, or start from the pretrained encoder.
@@ -255,15 +255,15 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
     writer.close()
     checkpoints.close()
     note(*filter(None, (ranking_warning(evaluated[name], name) for name in splits)))
-    if leader:
-      for name, split in splits.items():
+    with together.errors_of_first(workdir):
+      for name, split in splits.items() if leader else ():
         path = workdir / "predictions" / f"{name}.parquet"
         write_predictions(path, split.rows, logits[name], evaluated["temperature"])
-      write_json(workdir / "result.json", result)
-      _write_report(workdir, note)
-      if runs.used_no_pseudo_labels(workdir):
-        note(IDLE)
-    multihost_utils.sync_global_devices("finished")
+      if leader:
+        write_json(workdir / "result.json", result)
+        _write_report(workdir, note)
+    if leader and runs.used_no_pseudo_labels(workdir):
+      note(IDLE)
     note(folder.summary(result), f"results in {workdir}")
     return 0
 
@@ -280,8 +280,6 @@ def _locked(workdir: Path) -> Iterator[None]:
         problem = error
     if multihost_utils.broadcast_one_to_all(np.bool_(problem is not None)):
       raise problem or UserError(f"--workdir={workdir}: process 0 couldn't lock it")
-    if jax.process_index() == 0 and (workdir / "predictions").is_dir():
-      sweep(workdir / "predictions")
     yield
 
 
@@ -314,11 +312,14 @@ def _stop_signals() -> StopSignals:
 
 
 def _write_report(workdir: Path, note: Callable[..., None]) -> None:
-  """Writes report.html; a failure here must not cost the run its results."""
+  """Writes report.html; only a full disk may end the run, which has its results."""
   try:
-    page = run_page.render_run(runs.read_run(workdir))
-    html.write_report(workdir / "report.html", page)
+    page, path = run_page.render_run(runs.read_run(workdir)), workdir / "report.html"
+    with lock.exclusive(path, "--output"):  # `ssljax report` writes it as well
+      html.write_report(path, page)
   except Exception as error:
+    if getattr(error, "errno", None) in FULL:
+      raise
     note(f"report.html was not written ({error!r}); try: ssljax report {workdir}")
 
 

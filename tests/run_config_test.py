@@ -118,8 +118,20 @@ def test_a_run_is_used_from_another_folder_and_with_moved_files(tmp_path):
   saved = json.loads((place / "run" / "config.json").read_text())
   assert saved["data"] == f"{place}/moved"
 
+  # A run that has been moved is evaluated again, into the same folder.
+  again = ("ssljax.evaluate", f"--output={place}/again")
+  code, printed = start(tmp_path, *again, f"--workdir={place}/run")
+  assert code == 0, printed
+  shutil.move(place / "run", place / "renamed")
+  code, printed = start(tmp_path, *again, f"--workdir={place}/renamed")
+  assert code == 0, printed
+  assert json.loads((place / "again" / "metrics.json").read_text())["workdir"] == (
+    f"{place}/renamed"
+  )
+  shutil.move(place / "renamed", place / "run")
+
   shutil.move(place / "elsewhere", place / "gone")
-  code, printed = start(tmp_path, *evaluate, "--output=again")
+  code, printed = start(tmp_path, *evaluate, "--output=other")
   assert code == 2
   assert f"its encoder is missing: {place}/elsewhere" in printed.replace("'", "")
   assert f"{place}/run/config.json" in printed

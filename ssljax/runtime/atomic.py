@@ -82,23 +82,50 @@ def scratch_folder(path: str | Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
+def sweep(folder: Path, *targets: str) -> None:
   """Deletes the temporaries in a folder that killed processes have left.
 
   Only a process with a lock (`runtime.lock`) may do so: others would delete what is
   still being written.
 
   Args:
-    name: the name of one target; by default, temporaries of all targets are deleted.
+    targets: names of the files or folders whose temporaries are deleted. Without any,
+      those of all targets are: only for a folder in which nobody else writes.
   """
-  pattern = rf"\..+\.{_RANDOM}(\.\w+)?"
-  if name is not None:
-    stem, suffix = (re.escape(part) for part in (Path(name).stem, Path(name).suffix))
-    pattern = rf"\.{stem}\.{_RANDOM}{suffix}|\.{re.escape(name)}\.{_RANDOM}"
-  for path in folder.iterdir():
-    if re.fullmatch(pattern, path.name):
-      with contextlib.suppress(OSError):  # another user's, for example
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+  with contextlib.suppress(OSError):  # no folder, or one that can't be listed
+    for path in list(folder.iterdir()):
+      if (
+        any(_is_left_of(path.name, target) for target in targets)
+        if targets
+        else re.fullmatch(rf"\..+\.{_RANDOM}(\.\w+)?|\.new-\w{{8}}", path.name)
+      ):
+        with contextlib.suppress(OSError):  # another user's, for example
+          shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_left_of(name: str, target: str) -> bool:
+  """Whether a file is a temporary of a target that no process still writes.
+
+  Version 0.1.0 called them `.TARGET.PID`, `.TARGET.PID.jsonl` or `.new-TARGET`.
+  """
+  stem, suffix = Path(target).stem, Path(target).suffix
+  whole, start, end = map(re.escape, (target, stem, suffix))
+  old = re.fullmatch(rf"\.{whole}\.(\d{{1,7}})(\.jsonl)?", name)
+  return (
+    name == f".new-{target}"
+    or bool(re.fullmatch(rf"\.{start}\.{_RANDOM}{end}|\.{whole}\.{_RANDOM}", name))
+    or (old is not None and not _is_running(int(old[1])))
+  )
+
+
+def _is_running(process: int) -> bool:
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    pass
+  return True
 
 
 def flush(path: Path) -> None:

@@ -5,6 +5,7 @@ process is killed. A killed process leaves the lock file behind, but not locked.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -15,10 +16,19 @@ from pathlib import Path
 from ssljax.errors import UserError
 from ssljax.runtime.atomic import sweep
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+class NoLocksError(OSError):
+  """The file system has no locks."""
+
 
 @contextlib.contextmanager
 def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[None]:
-  """Locks a file or folder while the block runs, and clears what kills have left of it.
+  """Locks a file or folder while the block runs.
+
+  Clears what kills have left of the target, but not what they have left inside a
+  folder: that is for the caller, when it knows that the folder is its own.
 
   Args:
     target: what the block writes. It needn't exist.
@@ -45,7 +55,8 @@ def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[N
       f"{flag}={target}: cannot be written ({error}); name another"
     ) from None
   try:
-    sweep(file.parent, None if inside else folder.name)
+    if not inside:
+      sweep(file.parent, folder.name)
     yield
   finally:
     # Deleted while it's locked: `_acquire` notices if it got a deleted file.
@@ -65,16 +76,25 @@ def shared(folder: Path) -> Iterator[None]:
   or the folder can't be written, nothing is cleared.
   """
   with contextlib.ExitStack() as stack:
+    file = None
     with contextlib.suppress(OSError):
       folder.mkdir(parents=True, exist_ok=True)
-      file = stack.enter_context(open(_beside(folder), "a"))
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        sweep(folder)
-      except BlockingIOError:
-        pass
-      fcntl.flock(file, fcntl.LOCK_SH)
+      # Readable and writable, since NFS demands that of shared and exclusive locks.
+      file = stack.enter_context(open(_beside(folder), "a+"))
+    if file is not None:
+      _share(file.fileno(), folder)
     yield
+
+
+def _share(lock: int, folder: Path) -> None:
+  try:
+    _flock(lock)
+    sweep(folder)
+  except BlockingIOError:
+    pass
+  except NoLocksError:
+    return
+  fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def _beside(path: Path) -> Path:
@@ -112,10 +132,10 @@ def _acquire(file: Path) -> int:
 def _flock(lock: int) -> None:
   try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    raise
   except OSError as error:
-    raise OSError(
+    if error.errno not in NO_LOCKS:
+      raise
+    raise NoLocksError(
       error.errno,
       f"its file system has no locks: {error.strerror}; without them, two commands "
       "could write to it at once",

@@ -7,6 +7,7 @@ from typing import Any
 
 from ssljax import run_config
 from ssljax.errors import UserError
+from ssljax.runtime.atomic import sweep
 from ssljax.runtime.json_files import write_json
 
 LOGS = (".log", ".txt", ".out", ".err")
@@ -58,7 +59,12 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 def start(workdir: Path, config: Mapping[str, Any]) -> None:
-  """Makes the folder and writes config.json; UserError if this is impossible."""
+  """Makes the folder and writes config.json; UserError if this is impossible.
+
+  Clears what killed processes have left of the files of a run.
+  """
+  sweep(workdir, "config.json", "metrics.jsonl", "result.json")
+  sweep(workdir / "predictions", "validation.parquet", "test.parquet")
   try:
     write_json(workdir / "config.json", config)
   except OSError as error:

@@ -1,5 +1,6 @@
 """Metrics of a set, decision rules of runs, and the output folder of `evaluate`."""
 
+import importlib
 import json
 import math
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ssljax.data.records.records import from_rows
 from ssljax.errors import UserError
 from ssljax.evals import evaluation
 from ssljax.evals.evaluation import DecisionRule, ScoredTexts, set_metrics
-from ssljax.evaluate import _claim
+from ssljax.evals.predictions import PREDICTIONS, write_predictions
 from tests.evals import run_folders
 
+evaluate = importlib.import_module("ssljax.evaluate")  # ssljax.evaluate is a function
 UNCALIBRATED = DecisionRule(1.0, {}, {})
 
 
@@ -122,12 +125,51 @@ def test_an_unfinished_run_has_no_decision_rule_and_a_damaged_one_is_refused(wor
   assert "not finished" in rule.undefined["temperature"]
 
 
-def test_an_evaluation_never_replaces_another(tmp_path):
-  output = tmp_path / "new"
-  identity = {"data": "/a/test.jsonl", "workdir": "/runs/a"}
-  _claim(output, identity)
-  (output / "metrics.json").write_text(json.dumps(identity))
-  _claim(output, identity)
-  for other in ({"data": "/b/test.jsonl"}, {"workdir": "/runs/b"}):
-    with pytest.raises(UserError, match="holds the evaluation of /a/test"):
-      _claim(output, {**identity, **other})
+ROWS = from_rows(
+  [
+    {"id": f"test:{i}", "text": text, "label": i}
+    for i, text in enumerate(("calm tea", "acid burn"))
+  ]
+)
+IDENTITY = {"data": "/a/test.jsonl", "workdir": "/runs/a", "params_sha256": "a"}
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+  """A folder with an evaluation of ROWS."""
+  (tmp_path / "metrics.json").write_text(json.dumps(IDENTITY))
+  write_predictions(tmp_path / PREDICTIONS, ROWS, np.zeros((2, 2), np.float32))
+  return tmp_path
+
+
+def check_same(output, rows=ROWS, **identity):
+  evaluate._check_same(output, evaluate._claim(output), IDENTITY | identity, rows)
+
+
+def test_an_evaluation_never_replaces_another(evaluated):
+  message = "holds the evaluation of /a/test.jsonl by /runs/a"
+  with pytest.raises(UserError, match=message):
+    check_same(evaluated, workdir="/runs/b", params_sha256="b")
+  with pytest.raises(UserError, match=message):
+    check_same(evaluated, ROWS.take(np.array([1, 0])), data="/b/test.jsonl")
+  (evaluated / PREDICTIONS).unlink()  # a kill came before they were written
+  with pytest.raises(UserError, match=message):
+    check_same(evaluated, data="/b/test.jsonl")
+  check_same(evaluated)
+
+
+def test_a_run_and_data_that_have_moved_are_evaluated_again(evaluated):
+  check_same(evaluated, workdir="/runs/b", data="/b/test.jsonl")
+  check_same(evaluated, params_sha256="b")  # the run has gone on since
+  # So has this one, which has been moved as well.
+  check_same(evaluated, workdir=str(evaluated.parent), params_sha256="b")
+  renamed = [{"id": f"mine:{i}"} for i in range(2)]
+  rows = [old | new for old, new in zip(ROWS.table.to_pylist(), renamed, strict=True)]
+  check_same(evaluated, from_rows(rows), data="/b/mine.jsonl")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"f1": 1}', "x"])
+def test_a_foreign_file_of_metrics_is_kept(tmp_path, content):
+  (tmp_path / "metrics.json").write_text(content)
+  with pytest.raises(UserError, match="cannot be used"):
+    evaluate._claim(tmp_path)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from ssljax.errors import UserError
+from ssljax.runtime.atomic import atomic_folder, sweep
 from ssljax.runtime.lock import exclusive, shared
 
 HOLD = """
@@ -57,6 +58,9 @@ def test_the_second_says_who_holds_the_lock_and_a_kill_frees_it(tmp_path, inside
     process.send_signal(signal.SIGKILL)
     process.communicate()
   with exclusive(target, "--output", inside):
+    if inside:  # only once the folder is known to be the command's own
+      assert len(names(target)) == 2
+      sweep(target, "result.json")
     assert len(names(written.parent)) == 1  # the temporary is swept
   assert list(written.parent.iterdir()) == []
 
@@ -84,12 +88,75 @@ def test_nothing_is_left_of_a_block_that_writes_nothing(tmp_path):
 
 
 def test_only_temporaries_of_the_target_are_swept(tmp_path):
-  swept = {".a.0123456789abcdef.json", ".a.json.0123456789abcdef"}
-  kept = {".b.0123456789abcdef.json", ".a.17.json", "a.0123456789abcdef.json"}
+  process = subprocess.run(
+    [sys.executable, "-c", "import os; print(os.getpid())"],
+    capture_output=True,
+    text=True,
+  )
+  dead = int(process.stdout)
+  swept = {
+    ".a.0123456789abcdef.json",
+    ".a.json.0123456789abcdef",
+    # Version 0.1.0 wrote these.
+    f".a.json.{dead}",
+    f".a.json.{dead}.jsonl",
+    ".new-a.json",
+  }
+  kept = {
+    ".b.0123456789abcdef.json",
+    ".a.17.json",
+    "a.0123456789abcdef.json",
+    f".a.json.{os.getpid()}",  # still being written
+    f".a.json.{os.getpid()}.jsonl",
+    f".b.json.{dead}",
+    ".a.json.20260131",
+    ".new-b.json",
+  }
   for name in swept | kept:
     (tmp_path / name).mkdir()
   with exclusive(tmp_path / "a.json", "--output"):
     assert set(names(tmp_path)) == kept | {".a.json.lock"}
+
+
+def test_a_lock_inside_a_folder_leaves_the_work_of_neighbours_alone(tmp_path):
+  # `ssljax export --output=models/classifier` beside `--workdir=models`, and a folder
+  # of the user.
+  output = tmp_path / "classifier"
+  with exclusive(output, "--output"), atomic_folder(output):
+    (tmp_path / ".notes.0123456789abcdef").mkdir()
+    with exclusive(tmp_path, "--workdir", inside=True):
+      pass
+  assert names(tmp_path) == [".notes.0123456789abcdef", "classifier"]
+
+
+def test_a_network_file_system_demands_that_shared_locks_can_be_read(
+  tmp_path, monkeypatch
+):
+  flock = fcntl.flock
+
+  def nfs(file, operation):  # as the kernel does for NFS
+    mode = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+    if mode == (os.O_WRONLY if operation & fcntl.LOCK_SH else os.O_RDONLY):
+      raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return flock(file, operation)
+
+  monkeypatch.setattr(fcntl, "flock", nfs)
+  cache = tmp_path / "cache"
+  with shared(cache):
+    (cache / ".a.0123456789abcdef").mkdir()
+    with shared(cache):
+      assert names(cache) == [".a.0123456789abcdef"]
+  with exclusive(tmp_path / "a", "--output"):
+    pass
+
+
+def test_an_unknown_error_of_a_shared_lock_is_not_hidden(tmp_path, monkeypatch):
+  def flock(*_):
+    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with pytest.raises(OSError, match="Bad file descriptor"), shared(tmp_path / "cache"):
+    pass
 
 
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
