@@ -160,7 +160,7 @@ def test_an_evaluation_never_replaces_another(evaluated):
 
 def test_a_run_and_data_that_have_moved_are_evaluated_again(evaluated):
   check_same(evaluated, workdir="/runs/b", data="/b/test.jsonl")
-  check_same(evaluated, params_sha256="b")  # the run has gone on since
+  check_same(evaluated, params_sha256="b")  # the run has continued since
   # So has this one, which has been moved as well.
   check_same(evaluated, workdir=str(evaluated.parent), params_sha256="b")
   renamed = [{"id": f"mine:{i}"} for i in range(2)]
