@@ -14,12 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from ssljax.errors import RunError, UserError
 from ssljax.runtime.atomic import FULL
-from ssljax.training import pytrees, workdir
+from ssljax.training import pytrees, together, workdir
 
 # (step, record) -> (result, tree to verify, SHA-256 of this tree when it was saved)
 _Read = Callable[[int, dict], tuple[Any, Any, str]]
@@ -72,6 +71,7 @@ class Checkpoints:
       clean: delete the incomplete files of saves that were killed. Only the run itself
         may do so: others would delete files that the run is writing.
     """
+    _silence_dropped()
     self.notes: list[str] = []
     self._folder = Path(folder).absolute()
     self._values: dict[int, float | None] = {}  # selection metric of each good step
@@ -82,6 +82,8 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       preservation_policy=kept, cleanup_tmp_directories=clean
     )
+    if jax.process_count() > 1:
+      options.async_options = ocp.AsyncOptions(barrier_sync_fn=together.Barrier())
     self._manager = ocp.CheckpointManager(self._folder, options=options)
     for step in self._manager.all_steps():
       # Damage is reported when restoring; here, a damaged checkpoint just has no value.
@@ -176,7 +178,8 @@ class Checkpoints:
 
   def check(self) -> None:
     """Raises RunError if the last save has failed; doesn't wait for it."""
-    if not self._manager.is_saving_in_progress():
+    # All processes must wait, or none: those that go on would miss the others.
+    if together.any_process(not self._manager.is_saving_in_progress()):
       self.wait()
 
   def wait(self) -> None:
@@ -238,7 +241,6 @@ class Checkpoints:
 
   def _try(self, step: int, read: _Read) -> tuple[Any, dict | None, str | None]:
     """(result, meta, None), or (None, None, the problem in one line) if damaged."""
-    _silence_dropped_reads()
     # Each kind of damage, from JSON to TensorStore, raises a different exception.
     try:
       record = self._read_record(step)
@@ -248,10 +250,10 @@ class Checkpoints:
       problem = _one_line(error)
     # Even if a file is damaged for only one process, all processes must restore the
     # same step, and all must call sha256.
-    problem = _agree(problem)
+    problem = together.agree(problem)
     if problem is None and pytrees.sha256(tree) != expected:
       problem = "its bytes have changed since it was saved (SHA-256 differs)"
-    problem = _agree(problem)
+    problem = together.agree(problem)
     if problem is None:
       return result, record["meta"], None
     self._bad.add(step)
@@ -299,8 +301,8 @@ class Checkpoints:
     return record
 
 
-def _silence_dropped_reads() -> None:
-  """Hides errors of reads that Orbax has abandoned because another read failed."""
+def _silence_dropped() -> None:
+  """Hides errors of reads and writes that Orbax abandoned because another failed."""
   hook = sys.unraisablehook
   if getattr(hook, "func", None) is not _report_unless_dropped:
     sys.unraisablehook = functools.partial(_report_unless_dropped, hook)
@@ -332,12 +334,6 @@ def _no_checkpoint(folder: str | Path) -> UserError:
   return UserError(
     f"{folder}: no checkpoint yet; wait until the run has saved its first one"
   )
-
-
-def _agree(problem: str | None) -> str | None:
-  """The problem of this process, or a note if only another process has a problem."""
-  failed = multihost_utils.process_allgather(np.array(problem is not None)).any()
-  return "damaged for another process" if failed and problem is None else problem
 
 
 def _one_line(error: Exception) -> str:

@@ -14,12 +14,14 @@ from tensorboardX.summary import scalar
 
 from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.json_files import plain
+from ssljax.training import together
 
 
 class Writer:
   """Writes each (step, split) once, however often the run is interrupted.
 
-  All calls write at once and raise OSError if the disk is full. (The SummaryWriter of
+  All processes must make the same calls; the first one writes. All calls write at once,
+  and raise OSError in all processes if the disk is full. (The SummaryWriter of
   tensorboardX isn't used: after a failed write, its queue fills up and blocks the run.)
   """
 
@@ -30,19 +32,21 @@ class Writer:
       workdir: created if missing.
       restored_step: metrics after this step are dropped, since the run computes them
         again; 0 for a new run.
-      active: if False, every call does nothing. True only in the first process.
+      active: whether this process writes: true only in the first process.
     """
-    self._active = active
-    if not active:
-      return
-    boards, path = Path(workdir, "tensorboard"), Path(workdir, "metrics.jsonl")
+    self._active, self._path = active, Path(workdir, "metrics.jsonl")
+    with together.errors_of_first(self._path):
+      if active:
+        self._open(Path(workdir, "tensorboard"), restored_step)
+
+  def _open(self, boards: Path, restored_step: int) -> None:
     boards.mkdir(parents=True, exist_ok=True)
     if not restored_step:
       for old in boards.glob("events.out.tfevents.*"):
         old.unlink()
-    _drop_lines_after(path, restored_step)
+    _drop_lines_after(self._path, restored_step)
     # Without buffers, a kill can't leave half a line in one.
-    self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+    self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
     name = f"events.out.tfevents.{time.time():.6f}"
     self._board = open(boards / name, "ab", buffering=0)  # noqa: SIM115
     start = Event(wall_time=time.time(), file_version="brain.Event:2")
@@ -54,8 +58,11 @@ class Writer:
 
   def write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
     """Appends one line; None (undefined), NaN and infinities become null."""
-    if not self._active:
-      return
+    with together.errors_of_first(self._path):
+      if self._active:
+        self._write(step, split, values)
+
+  def _write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
     step, now, numbers = int(step), time.time(), plain(dict(values))
     line = {"step": step, "split": split, **numbers}
     _append(self._file, json.dumps(line, allow_nan=False).encode() + b"\n")

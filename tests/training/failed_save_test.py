@@ -2,7 +2,9 @@
 
 import contextlib
 import resource
+import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,16 @@ def test_a_failed_save_is_noticed_before_the_next_one(tmp_path):
   with small_files(1000), pytest.raises(RunError, match="no checkpoint yet"):
     save_and_train()
   checkpoints.close()
+
+
+def test_errors_of_abandoned_writes_are_hidden(tmp_path, monkeypatch):
+  shown = []
+  monkeypatch.setattr(sys, "unraisablehook", shown.append)
+  Checkpoints(tmp_path / "checkpoints").close()
+  for text in ("Event loop is closed", "something else"):
+    report = types.SimpleNamespace(exc_value=RuntimeError(text))
+    sys.unraisablehook(report)
+  assert [str(report.exc_value) for report in shown] == ["something else"]
 
 
 def test_a_checkpoint_is_read_back(tmp_path):
