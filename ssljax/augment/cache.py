@@ -3,6 +3,9 @@
 The cache is one SQLite file (in WAL mode) that all dataset folders and all processes
 share. Each answer is stored as soon as it arrives, so a killed run loses only the
 requests in flight.
+
+The table `digests` holds the hash of each answer, except of those that version 0.1.0
+stored. That version couldn't write to the file if `results` had another column.
 """
 
 import contextlib
@@ -41,14 +44,22 @@ def _hash(value: Any) -> bytes:
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
 
 
+def _digest(key: bytes, data: bytes) -> bytes:
+  return hashlib.sha256(key + data).digest()
+
+
 class Cache:
   """Maps keys to candidates; all methods raise UserError if the file is unusable.
 
   Each process must open the cache itself. By default the file is in the cache folder of
   the package.
+
+  Attributes:
+    damaged: number of answers that `get` found damaged.
   """
 
   def __init__(self, path: Path | None = None):
+    self.damaged = 0
     self.path = path or fetch.cache_folder() / "augment" / "results.sqlite"
     with self._user_errors():
       self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,26 +74,51 @@ class Cache:
         "CREATE TABLE IF NOT EXISTS results"
         " (key BLOB PRIMARY KEY, engine TEXT, candidates TEXT) WITHOUT ROWID"
       )
+      self._connection.execute(
+        "CREATE TABLE IF NOT EXISTS digests (key BLOB PRIMARY KEY, sha256 BLOB)"
+        " WITHOUT ROWID"
+      )
 
   def get(self, key: bytes) -> list[Candidate] | None:
-    """Returns the stored candidates, or None."""
-    query = "SELECT candidates FROM results WHERE key = ?"
+    """Returns the stored candidates, or None if there are none or they are damaged."""
+    query = (
+      "SELECT CAST(candidates AS BLOB), sha256 FROM results LEFT JOIN digests"
+      " USING (key) WHERE key = ?"
+    )
     with self._user_errors():
       row = self._connection.execute(query, (key,)).fetchone()
-    return row and [Candidate(*fields) for fields in json.loads(row[0])]
+    if row is None:
+      return None
+    data, digest = row
+    with contextlib.suppress(ValueError, TypeError):
+      if digest is None or digest == _digest(key, data):
+        return [Candidate(*fields) for fields in json.loads(data)]
+    self.damaged += 1
+    return None
 
   def put(self, key: bytes, engine: str, candidates: Sequence[Candidate]) -> None:
     """Stores candidates, unless the same query may succeed at another time."""
     if any(c.transient or c.problem == TOO_LONG for c in candidates):
       return
     data = json.dumps([[c.text, c.response, c.problem] for c in candidates])
-    with self._user_errors():
+    digest = _digest(key, data.encode())
+    with self._user_errors(), self._transaction():
       self._connection.execute(
         "INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, engine, data)
+      )
+      self._connection.execute(
+        "INSERT OR REPLACE INTO digests VALUES (?, ?)", (key, digest)
       )
 
   def close(self) -> None:
     self._connection.close()
+
+  @contextlib.contextmanager
+  def _transaction(self) -> Iterator[None]:
+    """Other processes see all writes of the block or none."""
+    self._connection.execute("BEGIN IMMEDIATE")
+    with self._connection:  # commits, or rolls back after an error
+      yield
 
   @contextlib.contextmanager
   def _user_errors(self) -> Iterator[None]:

@@ -48,6 +48,9 @@ class CachedEngine:
       else:
         self.counts["answers from the cache"] += 1
         yield from ((i, candidates) for i in rows)
+    if self.cache.damaged:
+      self.counts["damaged answers in the cache, asked again"] += self.cache.damaged
+      self.cache.damaged = 0
     unique = [sources[rows[0]] for _, rows in missing]
     for k, candidates in self._query(unique, number):
       key, rows = missing[k]

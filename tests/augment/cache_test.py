@@ -61,6 +61,43 @@ def test_results_can_be_read_while_another_connection_is_open(path):
   second.close()
 
 
+@pytest.mark.parametrize(
+  "change", ['[["fake bread", "for an hour", ""]]', "not JSON", "", None, b"\xff"]
+)
+def test_a_damaged_answer_is_ignored_and_replaced(path, change):
+  store = Cache(path)
+  for key in (b"1", b"2"):
+    store.put(key, "double", [VIEW])
+  query = "UPDATE results SET candidates = CAST(? AS TEXT) WHERE key = ?"
+  store._connection.execute(query, (change, b"1"))
+  assert (store.get(b"1"), store.damaged) == (None, 1)
+  assert (store.get(b"2"), store.damaged) == ([VIEW], 1)
+  store.put(b"1", "double", [VIEW])
+  assert (store.get(b"1"), store.damaged) == ([VIEW], 1)
+  store.close()
+
+
+def test_answers_of_version_0_1_0_are_read(path):
+  connection = sqlite3.connect(path)
+  connection.execute(
+    "CREATE TABLE results"
+    " (key BLOB PRIMARY KEY, engine TEXT, candidates TEXT) WITHOUT ROWID"
+  )
+  row = (b"1", "double", '[["make bread", "for an hour", ""]]')
+  with connection:
+    connection.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", row)
+  store = Cache(path)
+  assert store.get(b"1") == [VIEW]
+  with connection:  # that version can still write
+    row = (b"2", *row[1:])
+    connection.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", row)
+    connection.execute("INSERT INTO results VALUES (?, ?, ?)", (b"3", "double", "[4]"))
+  assert store.get(b"2") == [VIEW]
+  assert (store.get(b"3"), store.damaged) == (None, 1)
+  store.close()
+  connection.close()
+
+
 def test_transient_problems_are_not_stored(path):
   store = Cache(path)
   store.put(b"1", "double", [VIEW, Candidate(problem="time-out", transient=True)])

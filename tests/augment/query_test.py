@@ -99,3 +99,18 @@ def test_a_source_without_an_answer_has_a_transient_problem():
   answers = dict(CachedEngine(make_engine(make))(make_sources(2), 0))
   assert answers[1] == [VIEW]
   assert answers[0][0].transient
+
+
+def test_damaged_answers_in_the_cache_are_counted(tmp_path):
+  cache = Cache(tmp_path / "results.sqlite")
+  make = lambda sources, number: ((i, [VIEW]) for i in range(len(sources)))
+  query, sources = CachedEngine(make_engine(make), cache), make_sources(3)
+  list(query(sources, 0))
+  cache._connection.execute("UPDATE results SET candidates = '[]'")
+  query.counts.clear()
+  assert dict(query(sources, 0)) == {0: [VIEW], 1: [VIEW], 2: [VIEW]}
+  assert query.counts == {
+    "damaged answers in the cache, asked again": 3,
+    "answers of the engine": 3,
+  }
+  query.close()

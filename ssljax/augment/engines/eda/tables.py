@@ -7,23 +7,32 @@ from collections.abc import Callable
 from typing import Any
 
 from ssljax.assets import fetch
-from ssljax.runtime.json_files import write_json
+from ssljax.runtime.json_files import plain, write_json
+
+FORMAT = 2  # version of the files; version 1 was the table without a hash
 
 
 def load_table(folder: str, key: tuple, compute: Callable[[], dict]) -> dict[str, Any]:
   """Returns the table that `compute()` makes, from the cache if possible.
+
+  The file holds a hash of the table, so that a damaged table is computed again.
 
   Args:
     folder: subfolder of the package's cache folder.
     key: all that the table depends on; its `repr` is hashed.
     compute: makes a table of JSON types and arrays.
   """
-  digest = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+  digest = hashlib.blake2b(repr((FORMAT, key)).encode(), digest_size=16).hexdigest()
   file = fetch.cache_folder() / folder / f"{digest}.json"
-  try:
-    return json.loads(file.read_text(encoding="utf-8"))
-  except (OSError, ValueError):  # missing or damaged
-    table = compute()
+  with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    if saved["sha256"] == _sha256(saved["table"]):
+      return saved["table"]
+  table = plain(compute())
   with contextlib.suppress(OSError):  # a read-only cache is no reason to fail
-    write_json(file, table)
+    write_json(file, {"sha256": _sha256(table), "table": table})
   return table
+
+
+def _sha256(table: dict[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(table).encode()).hexdigest()

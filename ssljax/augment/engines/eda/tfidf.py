@@ -1,8 +1,7 @@
 """Computes the TF-IDF statistics that UDA's word replacement needs.
 
 The statistics cover the whole train split, so that views don't depend on the size of a
-shard. They are cached on disk; the key has the paths, sizes and modification times of
-the files.
+shard. They are cached on disk; the key has the hashes of the files.
 
 UDA: Xie et al. 2020, arXiv 1904.12848, appendix; word_level_augment.py in their code.
 """
@@ -12,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -50,12 +50,17 @@ def load_statistics(data: str) -> Statistics:
   paths = split_files.find_splits(data, complete=False).get("train")
   if not paths:
     raise UserError(f"{data}: no train split; the operation tfidf needs its words")
-  facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+  facts = [(files.suffix(path), _sha256(path)) for path in paths]
   rows = (row for path in paths for _, row in files.read_rows(path))
   texts = (row.get(name) for row in rows for name in ("text", "response"))
   compute = lambda: compute_statistics(str(text) for text in texts if text)._asdict()
   fields = load_table("tfidf", (FORMAT, MIN_TEXTS, facts), compute)
   return Statistics(**fields | {"cumulative": np.array(fields["cumulative"])})
+
+
+def _sha256(path: Path) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def compute_statistics(texts: Iterable[str]) -> Statistics:

@@ -1,6 +1,7 @@
 """EDA: reproducible views, rates, kept punctuation, synonyms and TF-IDF statistics."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -247,6 +248,15 @@ def test_statistics_are_cached(folder, monkeypatch):
   assert again._replace(cumulative=0) == first._replace(cumulative=0)
   assert (again.cumulative == first.cumulative).all()
   monkeypatch.undo()
+
+
+def test_a_changed_file_of_the_same_size_and_time_is_counted_again(folder):
+  path = Path(folder) / "train.jsonl"
+  first, status = tfidf.load_statistics(folder), path.stat()
+  path.write_text(path.read_text().replace("baker", "maker"))
+  os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+  assert path.stat().st_size == status.st_size
+  assert tfidf.load_statistics(folder).digest != first.digest
 
 
 def test_statistics_of_parquet_and_json_are_equal(folder, tmp_path):

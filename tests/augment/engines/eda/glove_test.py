@@ -74,3 +74,7 @@ def test_the_table_is_cached_and_replaced_if_damaged(reads, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
   assert glove.load_neighbours(0.99) == first
   assert len(reads) == 3
+  for file in (tmp_path / "glove").iterdir():
+    file.write_text(file.read_text().replace("w3", "w4"))
+  assert glove.load_neighbours(0.99) == first
+  assert len(reads) == 4
