@@ -84,10 +84,10 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
     if not sources:
       if keys and "config" in flags.FLAGS:
         raise UserError(f"{keys[0]} needs a config; add --config=NAME")
-      return flags.FLAGS([argv[0], *words])
+      return _parse_flags([argv[0], *words])
     if len(sources) > 1:
       raise UserError(f"--config is given twice: {', '.join(sources)}; give it once")
-    rest = flags.FLAGS([argv[0], *(word for word in words if word not in keys)])
+    rest = _parse_flags([argv[0], *(word for word in words if word not in keys)])
     config = config_files.load(*config_files.find(sources[0], configs))
     flags.FLAGS.config = _with_flags(config, keys, choose)
     return rest
@@ -98,6 +98,18 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
     if "list_keys" in flags.FLAGS:
       listing += ", --list_keys the keys of the config"
     _stop(f"{error} ({listing})")
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses flags; refuses a list that is given twice, as only the last would count."""
+  known = flags.FLAGS
+  lists = [name for name in known if isinstance(known[name].parser, flags.ListParser)]
+  before = {name: known[name].present for name in lists}
+  rest = known(argv)
+  for name, count in before.items():
+    if known[name].present > count + 1:
+      raise UserError(f"--{name} is given twice; give one list, --{name}=A,B")
+  return rest
 
 
 def _with_flags(

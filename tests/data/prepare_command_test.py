@@ -56,6 +56,16 @@ def test_the_harmful_class_is_named(tmp_path):
   assert read_splits(tmp_path / "b").labels == ("no harm", "rude")
 
 
+def test_a_list_that_is_given_twice(tmp_path):
+  source = write_csv(tmp_path / "mine.csv")
+  arguments = [f"--source={source}", f"--output={tmp_path / 'out'}"]
+  columns = ["--columns=text=say", "--columns", "label=verdict"]
+  code, out, err = command(*arguments, *columns, "--labels=fine,rude,spam")
+  assert (code, out) == (2, "")
+  assert err == "error: --columns is given twice; give one list, --columns=A,B\n"
+  assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
   ("names", "warned"),
   [

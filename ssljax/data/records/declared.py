@@ -24,8 +24,9 @@ def class_names(path: Path, column: str) -> tuple[str, ...]:
     return ()
   schema = files.open_parquet(path).schema_arrow
   index = schema.get_field_index(column)
-  if index < 0 or not pa.types.is_integer(schema.field(index).type):
-    return ()
+  type_ = schema.field(index).type if index >= 0 else pa.null()
+  if not (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
+    return ()  # the values are no ids
   try:
     metadata = json.loads((schema.metadata or {})[b"huggingface"])
     feature = metadata["info"]["features"][column]

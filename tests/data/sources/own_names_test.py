@@ -101,6 +101,14 @@ def test_names_that_a_parquet_file_declares(tmp_path):
     assert names_of_even_rows(output) == {"harmful"}
 
 
+def test_declared_names_of_floats_and_of_text(tmp_path):
+  floats = write_parquet(tmp_path / "floats.parquet", label=[0.0, 1.0] * 30)
+  assert read_splits(floats).labels == ("harmful", "safe")
+  text = write_parquet(tmp_path / "text.parquet", label=["safe", "harmful"] * 30)
+  build.build_from_files(text, tmp_path / "out", {}, ("safe", "harmful"))
+  assert names_of_even_rows(tmp_path / "out") == {"safe"}
+
+
 def test_a_label_name_that_contradicts_the_declaration(tmp_path):
   names = {"label_name": ["safe", "harmful"] * 30}
   source = write_parquet(tmp_path / "rows.parquet", **names)
