@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from safetensors.numpy import save_file
 
 from ssljax import cli
 from ssljax.data.batches import tokenizer
@@ -29,8 +28,9 @@ from ssljax.inference.classifier import SafetyClassifier
 from ssljax.inference.load import load_trained
 from ssljax.models import read_config, save_params
 from ssljax.models.config import EncoderConfig
+from ssljax.models.hf import WEIGHTS, write_tensors
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import atomic_folder
+from ssljax.runtime.atomic import FULL, atomic_folder
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
@@ -57,7 +57,8 @@ def export(workdir: str | Path, output: str | Path) -> None:
 
   Raises:
     UserError: the run isn't finished; the output exists already, or can't be written.
-    RunError: the exported model and the run have different logits. Nothing is written.
+    RunError: the exported model and the run have different logits, or the disk is full.
+      Nothing is written.
   """
   run = runs.read_run(Path(workdir).expanduser())
   output = Path(output).expanduser()
@@ -68,6 +69,11 @@ def export(workdir: str | Path, output: str | Path) -> None:
       _write(run, folder)
       _check_logits(run, folder)
   except OSError as error:
+    if error.errno in FULL:
+      raise RunError(
+        f"--output={output}: cannot be written ({error.strerror}); free some space or "
+        "name another folder"
+      ) from None
     raise UserError(
       f"--output={output}: cannot be written ({error}); name another folder"
     ) from None
@@ -194,7 +200,7 @@ def _write_dense(
     write_json(folder / name / "config.json", dense)
     tensors = {"linear.weight": weight.T, "linear.bias": shift}
     tensors = {n: np.ascontiguousarray(t, np.float32) for n, t in tensors.items()}
-    save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / name / WEIGHTS, tensors)
   return voters
 
 

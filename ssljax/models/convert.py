@@ -13,12 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssljax import cli
 from ssljax.assets.encoders import TOKENIZER, resolve
-from ssljax.errors import MISTAKE, UserError
+from ssljax.errors import UserError
 from ssljax.models import hf
 from ssljax.models.keys import modern_name
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import atomic_folder
+from ssljax.runtime.atomic import FULL, atomic_folder
 
 
 def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
@@ -38,6 +39,7 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
   Raises:
     UserError: torch is missing, there is nothing to convert, a file is unreadable, the
       weights do not match the config, or the target is not empty.
+    OSError: the target cannot be written, because the disk is full, for example.
   """
   try:
     import torch
@@ -70,28 +72,29 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
         " again"
       ) from None
 
-  with atomic_folder(target) as folder:
-    save_file(tensors, folder / hf.WEIGHTS, metadata={"format": "pt"})
-    for pattern in ("config.json", *TOKENIZER):
-      for file in source.glob(pattern):
-        shutil.copyfile(file, folder / file.name)
-    _, ignored = hf.load_params(folder, config)  # checks the weights
+  try:
+    with atomic_folder(target) as folder:
+      hf.write_tensors(folder / hf.WEIGHTS, tensors, save_file)
+      for pattern in ("config.json", *TOKENIZER):
+        for file in source.glob(pattern):
+          shutil.copyfile(file, folder / file.name)
+      _, ignored = hf.load_params(folder, config)  # checks the weights
+  except OSError as error:
+    if error.errno in FULL:
+      error.filename, error.filename2 = str(target), None  # not the temporary or source
+    raise
   return ignored
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command line; returns the exit code."""
+  """Runs the command line; returns the exit code, 0."""
   parser = argparse.ArgumentParser(prog="ssljax.models.convert", description=__doc__)
   parser.formatter_class = argparse.RawDescriptionHelpFormatter
   parser.add_argument("source", metavar="NAME_OR_FOLDER")
   parser.add_argument("target", metavar="FOLDER")
   arguments = parser.parse_args(argv)
-  try:
-    with lock.exclusive(arguments.target, "FOLDER"):
-      ignored = convert(arguments.source, arguments.target)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return MISTAKE
+  with lock.exclusive(arguments.target, "FOLDER"):
+    ignored = convert(arguments.source, arguments.target)
   print(f"wrote {arguments.target}; use it as --config.encoder={arguments.target}")
   if ignored:
     print(f"unused tensors: {', '.join(ignored)}")
@@ -99,4 +102,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  sys.exit(cli.guarded(main, sys.argv, positional=True))

@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +199,28 @@ def save_params(
   values = to_json(config, _CLASS[config.model_type] + suffix)
   folder = Path(folder)
   with atomic_path(folder / WEIGHTS) as file:
-    # transformers before version 5 rejects files without this entry.
-    save_file(tensors, file, metadata={"format": "pt"})
+    write_tensors(file, tensors)
   write_json(folder / "config.json", values)
+
+
+def write_tensors(
+  file: Path, tensors: Mapping[str, Any], save: Callable[..., None] = save_file
+) -> None:
+  """Writes a safetensors file; raises OSError if the disk is full.
+
+  Args:
+    tensors: NumPy arrays, or what `save` writes: safetensors has one function for each
+      library.
+  """
+  try:
+    # transformers before version 5 rejects files without this entry.
+    save(tensors, file, metadata={"format": "pt"})
+  except SafetensorError as error:
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None:
+      raise
+    code = int(number[1])
+    raise OSError(code, os.strerror(code)) from None
 
 
 def weight_files(folder: Path, whole: str = WEIGHTS, index: str = INDEX) -> list[Path]:

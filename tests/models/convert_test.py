@@ -2,16 +2,19 @@
 
 import json
 import pickle
+import runpy
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from ssljax.errors import UserError
-from ssljax.models import EncoderConfig, load_encoder, save_params
+from ssljax.models import EncoderConfig, hf, load_encoder, save_params
 from ssljax.models.convert import convert, main
 from tests.models.small import SMALL, make
+from tests.training.failed_save_test import small_files
 
 torch = pytest.importorskip("torch")
 
@@ -96,15 +99,41 @@ def test_runs_no_code_from_the_file(pickled, tmp_path, capsys):
   assert not (tmp_path / "new").exists()
 
 
-def test_errors(pickled, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+  ("failure", "code", "line"),
+  [
+    (None, 1, "error: new: cannot be written (File too large); free some space"),
+    (
+      PermissionError(13, "Permission denied", "new"),
+      2,
+      "error: new: Permission denied",
+    ),
+    (KeyboardInterrupt(), 130, "interrupted"),
+  ],
+)
+def test_the_command_ends_with_one_line(
+  pickled, tmp_path, capsys, monkeypatch, failure, code, line
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "argv", ["convert", str(pickled), "new"])
+  monkeypatch.delitem(sys.modules, "ssljax.models.convert")  # else runpy warns
+  if failure:
+    monkeypatch.setattr(hf, "write_tensors", mock.Mock(side_effect=failure))
+  with small_files(4000), pytest.raises(SystemExit) as ended:
+    runpy.run_module("ssljax.models.convert", run_name="__main__")
+  assert ended.value.code == code
+  shown = capsys.readouterr().err
+  assert shown.startswith(line)
+  assert shown.count("\n") == 1
+  assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_errors(pickled, tmp_path, monkeypatch):
   target = tmp_path / "new"
   content = (pickled / "pytorch_model.bin").read_bytes()
   (pickled / "pytorch_model.bin").write_bytes(content[: len(content) // 2])
-  assert main([str(pickled), str(target)]) == 2
-  shown = capsys.readouterr().err
-  assert shown.startswith("error: ")
-  assert shown.count("\n") == 1
-  assert "truncated" in shown
+  with pytest.raises(UserError, match="truncated"):
+    main([str(pickled), str(target)])
   torch.save({"bert.x": torch.ones(1)}, pickled / "pytorch_model.bin")
   with pytest.raises(UserError, match=r"unknown key bert\.x"):
     convert(pickled, target)

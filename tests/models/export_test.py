@@ -11,6 +11,7 @@ from ssljax.method import Head
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
 from tests.models.classifier_test import CONFIGS, FIRST, jit, padded, random_params
+from tests.training.failed_save_test import small_files
 
 torch = pytest.importorskip("torch", reason="pip install torch")
 transformers = pytest.importorskip("transformers")
@@ -101,3 +102,11 @@ def in_sentence_transformers(folder, labels):
         x = activations[config["activation_function"]](x)
       logits.append(x.numpy())
   return np.concatenate(logits)
+
+
+@pytest.mark.parametrize("head", ["hf", "mlp"])
+def test_a_full_disk_is_an_os_error(head, tmp_path):
+  model = Classifier(Encoder(CONFIGS["bert"]), 2, head, {})
+  params = jax.tree.map(np.asarray, random_params(model))
+  with small_files(700), pytest.raises(OSError, match="File too large"):
+    write_weights(tmp_path, CONFIGS["bert"], params, head, ("fine", "rude"), 40)
