@@ -10,8 +10,8 @@ multi-host run on a laptop. Without it, process i uses GPU i.
 Output lines are prefixed with the rank, except those of rank 0. If a process fails, the
 others are stopped and the launcher exits with its code. SIGTERM is forwarded: all
 processes save the same step, and the exit code is 143. Ctrl-C does the same with exit
-code 130; a second Ctrl-C kills all processes. On Linux, the processes are also killed
-when the launcher is.
+code 130. A second Ctrl-C kills all processes; so does the launcher five minutes after a
+signal, in case one hangs. On Linux, the processes are also killed when the launcher is.
 """
 
 import argparse
@@ -27,9 +27,10 @@ import time
 
 TERMINATED, INTERRUPTED = 143, 130  # exit codes
 PR_SET_PDEATHSIG = 1  # a constant of Linux
-# Seconds that the other processes have:
-SAVE_TIMEOUT = 120  # to save, after one has saved
-STOP_TIMEOUT = 10  # to stop, after one has failed
+# Seconds until the processes are killed:
+SIGNAL_TIMEOUT = 300  # after a signal: they finish a step or an evaluation, and save
+SAVE_TIMEOUT = 120  # after one has saved
+STOP_TIMEOUT = 10  # after one has failed
 
 
 def main() -> int:
@@ -127,7 +128,8 @@ def wait(processes: list[subprocess.Popen], received: list[int]) -> int:
       if process.poll() and not first_failure:
         first_failure = process.returncode
         saved = first_failure in (TERMINATED, -signal.SIGTERM)
-        deadline = time.monotonic() + (SAVE_TIMEOUT if saved else STOP_TIMEOUT)
+        seconds = SAVE_TIMEOUT if saved else STOP_TIMEOUT
+        deadline = min(deadline, time.monotonic() + seconds)
         if not saved:  # the others can neither continue nor save without it
           send(processes, signal.SIGTERM)
     if len(received) > forwarded:
@@ -135,6 +137,7 @@ def wait(processes: list[subprocess.Popen], received: list[int]) -> int:
       # makes the launcher send SIGTERM; a second Ctrl-C makes it send SIGKILL.
       kill = forwarded > 0 and received[-1] == signal.SIGINT
       send(processes, signal.SIGKILL if kill else signal.SIGTERM)
+      deadline = min(deadline, time.monotonic() + SIGNAL_TIMEOUT)
       forwarded = len(received)
     if time.monotonic() > deadline:
       send(processes, signal.SIGKILL)

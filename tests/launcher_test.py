@@ -40,6 +40,14 @@ if rank == "1" and sys.argv[1] == "dies":
 time.sleep(60)
 """
 
+# The launcher, with less patience.
+IMPATIENT = f"""
+import runpy, sys
+launcher = runpy.run_path({str(LOCAL)!r})
+launcher["main"].__globals__["SIGNAL_TIMEOUT"] = 0.5
+sys.exit(launcher["main"]())
+"""
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -49,9 +57,10 @@ def start(tmp_path):
   (tmp_path / "ssljax" / "main.py").write_text(STUB)
   started = []
 
-  def run(*arguments, options=("--processes", "2"), **environment):
+  def run(*arguments, options=("--processes", "2"), launcher=None, **environment):
+    script = ("-c", launcher) if launcher else (str(LOCAL),)
     process = subprocess.Popen(
-      [sys.executable, str(LOCAL), *options, "--", *arguments, "--workdir=w"],
+      [sys.executable, *script, *options, "--", *arguments, "--workdir=w"],
       cwd=tmp_path,
       env={**os.environ, **environment},
       stdout=subprocess.PIPE,
@@ -116,6 +125,14 @@ def test_a_second_ctrl_c_kills_processes_that_ignore_sigterm(start):
   assert deaf.poll() is None
   deaf.send_signal(signal.SIGINT)
   deaf.communicate(timeout=30)
+  assert deaf.returncode == 137
+
+
+def test_processes_that_ignore_a_signal_are_killed_in_the_end(start):
+  deaf = start("deaf", launcher=IMPATIENT)
+  wait_until_ready(deaf)
+  deaf.terminate()
+  deaf.communicate(timeout=20)
   assert deaf.returncode == 137
 
 
