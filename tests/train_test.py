@@ -162,7 +162,7 @@ def test_changed_texts_in_the_same_files_are_refused(place):
     code, printed = run("supervised", workdir, data, "--config.steps=2", place=place)
     file.write_text(before)
     assert code == 2
-    assert "resolved.data_sha256: " in printed
+    assert "resolved.rows_sha256: " in printed
 
 
 def test_a_damaged_result_is_written_again(place, finished):
@@ -260,6 +260,12 @@ def test_evaluate_counts_rows_and_says_that_labels_are_swapped(place, finished):
   assert f"{folder}: scoring 41 of {total} rows" in done.stdout
   assert f"1 text has more than one label: {test}, line 1 (label" in done.stdout
   assert "warning: the AUROC on these texts is 0." in done.stdout
+  # A damaged train file is no reason to fail.
+  (folder / "train.jsonl").write_text("{")
+  done = runs.evaluate(place, workdir, folder)
+  assert done.returncode == 0, done.stderr
+  assert f"{folder}: scoring 41 rows of test; the rows of other" in done.stdout
+  assert f"({folder / 'train.jsonl'}, line 1: not valid JSON" in done.stdout
 
 
 def test_a_run_says_that_the_labels_of_validation_are_swapped(place):
