@@ -20,7 +20,7 @@ SETTINGS = ("--config.dropout=0.0", "--config.learning_rate=0.001", "--config.st
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
   # The processes must agree on the shape of each batch.
-  return runs.folder(tmp_path_factory.mktemp("processes"), lengths=(4, 14))
+  return runs.folder(tmp_path_factory.mktemp("processes"), lengths=(6, 8))
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,7 @@ def test_a_killed_run_leaves_no_worker_processes(data):
   wait_until(lambda: not any(is_alive(int(child)) for child in children))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_run_with_advice(tmp_path):
   """An idle worker dies with the lock of the queue, for which the others wait."""
   data = folders.make_folder(tmp_path / "data", parts=1)

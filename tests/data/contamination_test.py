@@ -19,6 +19,7 @@ def write(folder, **parts):
     (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
+@pytest.mark.slow
 def test_the_command_reports_overlaps(tmp_path):
   views = [{"kind": "llm", "text": "FIVE", "response": None, "origin": ""}]
   duplicates = [
