@@ -33,6 +33,7 @@ class LabelColumn:
     self.name = name  # of the column
     self.labels = labels
     self.renamed: dict[str, str] = {}  # from names in the data to those of --labels
+    self._read: dict[tuple, tuple[int | None, str | None]] = {}  # what `read` returned
     self._values: dict[str, tuple[str, int | None]] = {}  # form -> value, its class
     self._own: dict[str, tuple[int, str]] = {}  # name in the data -> class, location
 
@@ -47,9 +48,17 @@ class LabelColumn:
     Raises:
       UserError: an unknown value, or a label_name that belongs to another class.
     """
-    label = label_id(value, self.labels, location, self.name)
     if _is_null(value):
       return None, None
+    key = (type(value), str(value), own)
+    if key not in self._read:
+      self._read[key] = self._read_new(value, own, location)
+    return self._read[key]
+
+  def _read_new(
+    self, value: object, own: str | None, location: str
+  ) -> tuple[int | None, str | None]:
+    label = label_id(value, self.labels, location, self.name)
     form = _form(value)
     declared = None
     if form.isdecimal() and not isinstance(value, str):
