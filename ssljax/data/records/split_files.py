@@ -158,7 +158,7 @@ def _folder_splits(folder: Path) -> dict[str, list[Path]]:
 def _folder_of_splits(folder: Path) -> Path:
   """The folder that has the splits: itself, its `data/`, or its only configuration.
 
-  A repository of the Hub has a folder for each configuration.
+  A repository of the Hub has a folder for each configuration, perhaps in `data/`.
 
   Raises:
     UserError: several subfolders have splits.
@@ -166,9 +166,11 @@ def _folder_of_splits(folder: Path) -> Path:
   for path in (folder, folder / "data"):
     if path.is_dir() and _splits_in(path):
       return path
-  inner = [path for path in _subfolders(folder) if _splits_in(path)]
+  near = _subfolders(folder)
+  far = list(itertools.chain.from_iterable(map(_subfolders, near)))
+  inner = [*filter(_splits_in, near)] or [*filter(_splits_in, far)]
   if len(inner) > 1:
-    names = ", ".join(path.name for path in inner)
+    names = ", ".join(str(path.relative_to(folder)) for path in inner)
     raise UserError(
       f"{folder}: splits are in several subfolders ({names}), which may be "
       f"configurations of a dataset; give one of them, such as {inner[0]}"

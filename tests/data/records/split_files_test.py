@@ -101,6 +101,7 @@ def test_folder_in_the_layout_of_the_hub(tmp_path):
     "english/SPLIT-00000-of-00001.jsonl",
     "default/SPLIT/0000.jsonl",
     "plain_text/SPLIT.jsonl",
+    "data/en/SPLIT-00000-of-00001.jsonl",
   ],
 )
 def test_layouts_of_the_hub(tmp_path, name):
@@ -112,7 +113,7 @@ def test_layouts_of_the_hub(tmp_path, name):
     if split in ("train", "validation", "test"):
       assert part.column("id") == [f"{split}{i}" for i in range(4)]
   if "/" in name:
-    inner = tmp_path / name.partition("/")[0]
+    inner = tmp_path / name.partition("/SPLIT")[0]
     assert f"read the files in {inner} (train 1," in splits.notes[0]
   assert len(read_labelled(tmp_path)) == 4
 
