@@ -233,9 +233,10 @@ def test_evaluate_scores_any_labelled_file(place, finished):
   assert metrics["test"] == result(workdir)["test"]
   assert "test.jsonl: scoring 40 of 40 rows" in done.stdout
   assert "warning" not in done.stdout
-  # The evaluation of another file with the same name is refused.
+  # The evaluation of other rows in a file with the same name is refused.
   (place / "other").mkdir()
   shutil.copy(place / "data" / "test.jsonl", place / "other")
+  swap_labels(place / "other" / "test.jsonl")
   done = runs.evaluate(place, workdir, place / "other" / "test.jsonl")
   assert done.returncode == 2
   assert "holds the evaluation of" in done.stderr
