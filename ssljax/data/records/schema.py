@@ -61,7 +61,7 @@ def read_columns(
 
 
 def read_extra_columns(path: Path, names: Sequence[str]) -> dict[str, list]:
-  """Reads columns that needn't be in SCHEMA, without converting their values.
+  """Reads columns that needn't be in SCHEMA; of their values, only bytes are converted.
 
   Raises:
     UserError: an unreadable file (see `files.read_rows`) or a missing column.
@@ -73,7 +73,14 @@ def read_extra_columns(path: Path, names: Sequence[str]) -> dict[str, list]:
       raise UserError(
         f"{path}: no column {name!r}; the file has the columns {', '.join(present)}"
       )
-  return {name: [row.get(name) for row in rows] for name in names}
+  return {name: [_decoded(row.get(name)) for row in rows] for name in names}
+
+
+def _decoded(value: object) -> object:
+  """Some programs write text to Parquet without saying that it is text."""
+  if isinstance(value, bytes):
+    return value.decode(errors="backslashreplace")
+  return value
 
 
 def _read_text_file(

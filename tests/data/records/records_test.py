@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax.data.records import files, records
+from ssljax.data.records import files, records, schema
 from ssljax.data.records.read import read_file, read_with_ignored
 from ssljax.data.records.schema import SCHEMA
 
@@ -138,6 +138,16 @@ def test_unknown_columns_are_ignored_and_listed(tmp_path):
   records_, ignored = read_with_ignored(write_jsonl(tmp_path / "rows.jsonl", rows))
   assert ignored == ("url", "score")
   assert records_.table.schema == SCHEMA
+
+
+def test_extra_columns_of_bytes_are_text(tmp_path):
+  path = tmp_path / "rows.parquet"
+  columns = {"text": ["x", "y"], "tongue": [b"en", b"d\xe9"], "turn": [1, None]}
+  pq.write_table(pa.table(columns), path)
+  assert schema.read_extra_columns(path, ["tongue", "turn"]) == {
+    "tongue": ["en", r"d\xe9"],
+    "turn": [1, None],
+  }
 
 
 def test_locations_are_lines_of_the_file(tmp_path):
