@@ -20,7 +20,9 @@ ENCODER_FILES = {
 }
 # Keys whose values are places, with the hashes of what is there. A run continues with
 # the same content at another place.
-PLACES = {"data": ("data_sha256",), "encoder": tuple(ENCODER_FILES)}
+PLACES = {"data": ("rows_sha256",), "encoder": tuple(ENCODER_FILES)}
+# Older versions only wrote `data_sha256`, which depends on the names of files.
+OLDER = {"rows_sha256": "data_sha256"}
 
 
 def absolute(place: str) -> str:
@@ -121,11 +123,17 @@ def difference(
       continue
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       differences += difference(a, b, f"{prefix}{key}.")
-    elif prefix.startswith("resolved.") and key not in saved:
+    elif prefix.startswith("resolved.") and not _is_compared(key, saved):
       continue
     elif prefix + key not in FREE and not _is_same(prefix + key, a, b):
       differences.append(f"{prefix}{key}: {a!r} in the run, {b!r} now")
   return differences
+
+
+def _is_compared(key: str, saved: Mapping[str, Any]) -> bool:
+  """Whether a key of "resolved" counts, or a newer one does in its place."""
+  newer = [new for new, old in OLDER.items() if key == old]
+  return key in saved and not any(new in saved for new in newer)
 
 
 def _is_same(key: str, saved: Any, value: Any) -> bool:
@@ -174,9 +182,9 @@ def _may_be_same(key: str, saved: Mapping[str, Any], config: Mapping[str, Any]) 
   if absolute(saved.get(key) or "") == absolute(config.get(key) or ""):
     return True
   old, new = saved.get("resolved", {}), config.get("resolved")
+  names = [name if name in old else OLDER.get(name, name) for name in PLACES[key]]
   return all(
-    old.get(name) and (new is None or old[name] == new.get(name))
-    for name in PLACES[key]
+    old.get(name) and (new is None or old[name] == new.get(name)) for name in names
   )
 
 

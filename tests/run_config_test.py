@@ -53,6 +53,22 @@ def test_other_content_is_a_difference_that_names_both_places():
   ]
 
 
+def test_files_without_ids_may_have_other_names():
+  named, other = ({"data_sha256": x, "rows_sha256": "r"} for x in "xy")
+  saved = config(**named)
+  moved = config("moved/data", **other)
+  assert run_config.difference(saved, moved) == []
+  changed = config("moved/data", **(other | {"rows_sha256": "z"}))
+  assert run_config.difference(saved, changed) == [
+    "data: 'data' in the run, 'moved/data' now",
+    "resolved.rows_sha256: 'r' in the run, 'z' now",
+  ]
+  # A run of an older version holds only the hash with the names.
+  older = config(data_sha256="x")
+  assert run_config.difference(older, config("moved/data", **named)) == []
+  assert len(run_config.difference(older, moved)) == 2
+
+
 def test_a_run_without_hashes_keeps_the_place_of_its_encoder():
   old = config()
   del old["resolved"]["weights_sha256"]

@@ -15,8 +15,10 @@ from ssljax.data.batches import tokenize
 from ssljax.data.batches.loader import TrainSet
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.data.dedup import exact
+from ssljax.data.records import files
 from ssljax.data.records.read import read_splits
 from ssljax.data.records.records import Records
+from ssljax.data.records.split_files import SPLITS
 from ssljax.errors import UserError
 from ssljax.method import Needs
 
@@ -38,6 +40,7 @@ class Sets(NamedTuple):
   labels: tuple[str, ...]  # class names by id
   notes: tuple[str, ...]  # for the log
   sha256: str  # of all data for training, model selection and testing
+  rows_sha256: str  # the same, but it doesn't depend on the names of files
   encoder: Path  # folder of the encoder
 
 
@@ -119,8 +122,15 @@ def load_sets(
     eval_set(rows, encoder, config, config["tokenizer_backend"])
     for rows in (splits.validation, splits.test)
   )
-  digest = _sha256(train, (validation, test))
-  return Sets(train, validation, test, splits.labels, tuple(notes), digest, encoder)
+  return Sets(
+    train,
+    validation,
+    test,
+    splits.labels,
+    tuple(notes),
+    *_hashes(train, (validation, test)),
+    encoder,
+  )
 
 
 def eval_set(
@@ -143,14 +153,31 @@ def eval_set(
   return EvalSet(rows, tokens)
 
 
-def _sha256(train: TrainSet, eval_sets: Sequence[EvalSet]) -> str:
+def _hashes(train: TrainSet, eval_sets: Sequence[EvalSet]) -> tuple[str, str]:
+  """Returns `sha256` and `rows_sha256` of Sets."""
   arrays = [train.label]
   for view in (*train.labelled.values(), *train.unlabelled.values()):
     arrays += [view.begin, view.tokens.offset, view.tokens.ids]
   for scored in eval_sets:
     arrays += [scored.label, scored.tokens.offset, scored.tokens.ids]
-  ids = [scored.rows.column("id") for scored in eval_sets]
-  digest = hashlib.sha256(json.dumps(ids).encode())
+  digests = [
+    hashlib.sha256(json.dumps([ids(scored.rows) for scored in eval_sets]).encode())
+    for ids in (lambda rows: rows.column("id"), _ids_without_files)
+  ]
   for array in arrays:
-    digest.update(np.ascontiguousarray(array))
-  return digest.hexdigest()
+    for digest in digests:
+      digest.update(np.ascontiguousarray(array))
+  return digests[0].hexdigest(), digests[1].hexdigest()
+
+
+def _ids_without_files(rows: Records) -> list[str]:
+  """The ids; of an id that comes from a file's name, only the number of the row."""
+  prefixes = [
+    {stem, *(f"{split}/{stem}" for split in SPLITS)}
+    for stem in map(files.stem, rows.paths)
+  ]
+  ids = []
+  for id_, path in zip(rows.column("id"), rows.path, strict=True):
+    prefix, _, row = id_.rpartition(":")
+    ids.append(f":{row}" if prefix in prefixes[path] else id_)
+  return ids

@@ -125,6 +125,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     "sizes": sizes._asdict(),
     "row_lengths": batches.choice.row_lengths,
     "data_sha256": data.sha256,
+    "rows_sha256": data.rows_sha256,
     "tokenizer_sha256": tokenizer_sha256(data.encoder),
     "weights_sha256": pytrees.sha256(params["encoder"]),
     **steps,

@@ -213,3 +213,23 @@ def test_an_encoder_that_cannot_be_used_is_refused_before_its_tokenizer_is_loade
   changed = config | {"missing_view": "self"}
   with pytest.raises(UserError, match="encoder: unsupported"):
     datasets.load_sets(changed, Needs(views=("weak",)), refuse)
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_the_hash_of_rows_does_not_depend_on_the_names_of_files(config, tmp_path, ids):
+  rows = [{"text": f"{(GOOD, BAD)[i % 2]} {i}", "label": i % 2} for i in range(60)]
+  if ids:
+    rows = [{"id": f"own:{i}", **row} for i, row in enumerate(rows)]
+
+  def load(name, rows):
+    (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    changed = {"data": f"{tmp_path}/{name}", "weak": ("self",)}
+    return datasets.load_sets(config | changed, Needs(views=()))
+
+  mine, yours = load("mine.jsonl", rows), load("yours.jsonl", rows)
+  assert mine.rows_sha256 == yours.rows_sha256
+  assert (mine.sha256 == yours.sha256) == ids
+  other = rows if ids else [{"id": f"other:{i}", **r} for i, r in enumerate(rows)]
+  # These ids don't come from the file's name, so they count.
+  assert (load("mine.jsonl", other).rows_sha256 == mine.rows_sha256) == ids
+  assert load("mine.jsonl", rows[::-1]).rows_sha256 != mine.rows_sha256
