@@ -21,7 +21,7 @@ from ssljax.data.batches.tokenizer import load_tokenizer
 from ssljax.errors import UserError
 
 # Of the cached arrays, by tokenization; increase one when their meaning changes.
-FORMAT = {"transformers": 2, "exact": 3}
+FORMAT = {"transformers": 2, "exact": 4}
 CHUNK = 4096  # texts per call of the tokenizer
 UNKNOWN = 0.9  # share of unknown tokens above which the tokenizer may be a wrong one
 

@@ -12,11 +12,10 @@ import shutil
 from pathlib import Path
 
 from ssljax.assets.encoders import TOKENIZER, VOCABULARY
+from ssljax.data.batches import charsmap
 from ssljax.errors import UserError
 from ssljax.runtime.json_files import write_json
 
-# The kinds of SentencePiece's own normalization that begin with NFKC.
-NFKC = ("nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
 # Settings in tokenizer_config.json for the normalizer of a BERT tokenizer.
 BERT = {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}
 
@@ -142,25 +141,9 @@ def _follow_files(tokenizer, folder: Path) -> None:
   pieces = [(piece.piece, piece.score) for piece in proto.pieces]
   trainer = proto.trainer_spec
   backend.model = models.Unigram(pieces, trainer.unk_id, trainer.byte_fallback)
-  backend.normalizer = _normalizer(proto.normalizer_spec, tokenizer.do_lower_case)
-
-
-def _normalizer(spec, lower_case: bool):
-  """The normalizer of a SentencePiece model, without the symbol for spaces."""
-  from tokenizers import Regex, normalizers
-
-  steps = [normalizers.Lowercase()] if lower_case else []
-  if spec.precompiled_charsmap:
-    if spec.name in NFKC:
-      # `Precompiled` drops combining marks after a letter that it changes. After these
-      # steps, it changes few letters.
-      steps.append(normalizers.NFKC())
-      steps += [normalizers.Lowercase()] if spec.name.endswith("_cf") else []
-    steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
-  if spec.remove_extra_whitespaces:
-    steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
-    steps.append(normalizers.Replace(Regex(" {2,}"), " "))
-  return normalizers.Sequence(steps)
+  backend.normalizer = charsmap.normalizer(
+    proto.normalizer_spec, tokenizer.do_lower_case
+  )
 
 
 def _read_special_tokens_as_text(tokenizer, folder: Path) -> None:
