@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 
 from ssljax.augment import report, storage
 from ssljax.errors import UserError
-from ssljax.evals.report.html import check_report_path, render, write_report
+from ssljax.evals.report.html import VIEWS, check_report_path, render, write_report
 from ssljax.runtime import lock
 
-TITLE = "Views of "  # the start of a page's title; other files aren't replaced
 MAX_CHARACTERS = 600  # of a text in the terminal; the page shows the whole text
 
 
@@ -47,7 +46,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
   target = Path(output).expanduser()
   with lock.exclusive(target, "--output"):
     with _write_errors(target):
-      check_report_path(target, TITLE)
+      check_report_path(target, views=True)
     records = _sample_or_say_what_there_is(data, files, kind, rows, split)
     page = render_page(folder, split, records)
     with _write_errors(target):
@@ -146,7 +145,7 @@ def render_page(folder: Path, split: str, records: Sequence[dict]) -> str:
     sections.append({"kind": kind, "counts": counts, "dropped": dropped})
   return render(
     "views.html",
-    title=escape_invisible(f"{TITLE}{folder.name}, {split}"),
+    title=escape_invisible(f"{VIEWS}{folder.name}, {split}"),
     sections=sections,
     records=records,
     visible=escape_invisible,

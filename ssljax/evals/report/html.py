@@ -9,6 +9,7 @@ from ssljax.runtime.atomic import atomic_file
 
 # The head of every report contains this, whatever version of ssljax wrote it.
 MARK = b"content=\"default-src 'none'; style-src 'unsafe-inline'\""
+VIEWS = "Views of "  # begins the title of a page of `ssljax.augment --inspect`
 METRIC_NAMES = {
   "accuracy": "Accuracy",
   "balanced_accuracy": "Balanced accuracy",
@@ -51,15 +52,16 @@ def interval(ends: Sequence[float] | None) -> str:
   return "" if ends is None else "[{:.3f}, {:.3f}]".format(*ends)
 
 
-def check_report_path(path: Path, title: str = "") -> None:
-  """Checks that `write_report` may write to `path`.
+def check_report_path(path: Path, views: bool = False) -> None:
+  """Checks that a page may be written to `path`.
 
   Args:
-    title: how the title of an existing report must begin.
+    views: whether it's a page of views (see VIEWS), or a report of runs. A page of one
+      kind doesn't replace a page of the other.
 
   Raises:
     OSError: the path is a folder, doesn't end in .html, or is an existing file that
-      isn't such a report.
+      isn't such a page.
   """
   if path.is_dir():
     raise IsADirectoryError("it is a folder")
@@ -70,12 +72,17 @@ def check_report_path(path: Path, title: str = "") -> None:
       head = file.read(4096).partition(b"</head>")[0]
     if MARK not in head:
       raise FileExistsError("the existing file is not a report of ssljax")
-    if title and f"<title>{title}".encode() not in head:
+    if _has_views(head) != views:
       raise FileExistsError("the existing file is a report of another kind")
 
 
 def write_report(path: Path, content: str) -> None:
   """Writes a page atomically; raises OSError like `check_report_path`."""
-  check_report_path(path)
+  page = content.encode("utf-8", errors="replace")
+  check_report_path(path, _has_views(page.partition(b"</head>")[0]))
   with atomic_file(path) as file:
-    file.write(content.encode("utf-8", errors="replace"))
+    file.write(page)
+
+
+def _has_views(head: bytes) -> bool:
+  return f"<title>{VIEWS}".encode() in head

@@ -24,3 +24,17 @@ def test_numbers_are_formatted_with_enough_digits():
   assert html.number(None) == html.threshold(None) == "–"
   assert html.threshold(0.1234567) == "0.1235"
   assert html.threshold(0.9999876543) == "0.9999877"
+
+
+def test_a_report_of_runs_and_a_page_of_views_do_not_replace_each_other(tmp_path):
+  head = f"<html><head>{html.MARK.decode()}<title>{{}} data, train</title></head>"
+  views, report = head.format("Views of"), head.format("fixmatch on")
+  path = tmp_path / "page.html"
+  for old, new in ((views, report), (report, views)):
+    path.write_text(old)
+    with pytest.raises(FileExistsError, match="a report of another kind"):
+      html.check_report_path(path, views=new == views)
+    with pytest.raises(FileExistsError, match="a report of another kind"):
+      html.write_report(path, new)
+    html.write_report(path, old + "again")
+    assert path.read_text() == old + "again"

@@ -45,6 +45,8 @@ def make_translator(
       "config.translator=marian needs torch: `pip install -e '.[marian]'`, or use"
       " --config.translator=apertium"
     ) from None
+  # Code in the folder of a model never runs.
+  options = {"trust_remote_code": False}
   root = Path(models).expanduser() if models else Path("Helsinki-NLP")
   names = {}  # without `root`, so that cache keys are the same for the Hub and a folder
   for pair in (p for pivot in pivots for p in ((language, pivot), (pivot, language))):
@@ -58,10 +60,10 @@ def make_translator(
     path = str(root / name)
     try:
       # The model is loaded first: without a network, its error is the clearer one.
-      model = MarianMTModel.from_pretrained(path, dtype=torch.float32)
+      model = MarianMTModel.from_pretrained(path, dtype=torch.float32, **options)
       with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hides advice to install sacremoses
-        tokenizer = MarianTokenizer.from_pretrained(path)
+        tokenizer = MarianTokenizer.from_pretrained(path, **options)
     except (OSError, ValueError, TypeError) as error:
       raise UserError(
         f"the model {path} cannot be loaded ({error}); download it into a folder and"

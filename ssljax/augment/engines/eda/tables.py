@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ssljax.assets import fetch
+from ssljax.runtime import lock
 from ssljax.runtime.json_files import plain, write_json
 
 FORMAT = 2  # version of the files; version 1 was the table without a hash
@@ -29,7 +30,8 @@ def load_table(folder: str, key: tuple, compute: Callable[[], dict]) -> dict[str
     if saved["sha256"] == _sha256(saved["table"]):
       return saved["table"]
   table = plain(compute())
-  with contextlib.suppress(OSError):  # a read-only cache is no reason to fail
+  # A read-only cache is no reason to fail.
+  with contextlib.suppress(OSError), lock.shared(file.parent):
     write_json(file, {"sha256": _sha256(table), "table": table})
   return table
 

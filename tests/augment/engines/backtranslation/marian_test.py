@@ -109,6 +109,20 @@ def test_translations_match_transformers(models):
   assert translator.translate(TEXTS[:1], "en", "de") == [expected]
 
 
+def test_code_in_a_folder_is_never_run(models, monkeypatch):
+  trusted = []
+  for kind in (transformers.MarianMTModel, transformers.MarianTokenizer):
+    load = kind.from_pretrained
+
+    def record(*arguments, load=load, **options):
+      trusted.append(options.get("trust_remote_code"))
+      return load(*arguments, **options)
+
+    monkeypatch.setattr(kind, "from_pretrained", record)
+  marian.make_translator("en", ["de"], models).translate(TEXTS[:1], "en", "de")
+  assert trusted == [False, False]
+
+
 def test_each_direction_has_its_own_model(models):
   translator = marian.make_translator("en", ["de", "ro"], models)
   translations = {
