@@ -197,11 +197,18 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
   if _is_null(value):
     return None
   form, known = _form(value), labels.ids
-  if labels.declared and form.isdecimal() and not isinstance(value, str):
+  is_text, other_numbers = isinstance(value, str), _are_other_numbers(labels.declared)
+  if is_text and other_numbers and _is_id(form):
+    raise UserError(
+      f"{location}: {column} is the text {shorten(value)}, which may be a class name or "
+      f"an id: another file declares the names {', '.join(labels.declared)}; prepare the "
+      "files one by one"
+    )
+  if labels.declared and form.isdecimal() and not is_text:
     name = _form(dict(enumerate(labels.declared)).get(int(form), ""))
     if not labels.is_map:
       known = {}  # a number is an id, even if a class has this name
-    elif name in known or _are_other_numbers(labels.declared):
+    elif name in known or other_numbers:
       form = name
   if form in known:
     return known[form]

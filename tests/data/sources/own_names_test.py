@@ -109,6 +109,15 @@ def test_declared_names_of_floats_and_of_text(tmp_path):
   assert names_of_even_rows(tmp_path / "out") == {"safe"}
 
 
+def test_a_csv_beside_a_file_that_declares_numbers(tmp_path):
+  write_parquet(tmp_path / "train.parquet", ("1", "0"))
+  test = tmp_path / "test.csv"
+  test.write_text("text,label\none,1\n")
+  with pytest.raises(UserError) as error:
+    build.build_from_files(str(tmp_path), tmp_path / "no", {})
+  assert f"{test}, line 2: label is the text '1', which may be" in str(error.value)
+
+
 def test_a_label_name_that_contradicts_the_declaration(tmp_path):
   names = {"label_name": ["safe", "harmful"] * 30}
   source = write_parquet(tmp_path / "rows.parquet", **names)
