@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -100,7 +101,7 @@ def test_a_kill_at_any_moment_leads_to_the_same_output(
   assert sum(scored) < 0.7 * 50 * len(killed)  # finished parts are not scored again
 
 
-@pytest.mark.parametrize("changed", ["input", "model", "damage"])
+@pytest.mark.parametrize("changed", ["input", "model", "damage", "part", "count"])
 def test_parts_of_another_input_or_model_are_not_used(
   classifier, interrupt, tmp_path, monkeypatch, changed
 ):
@@ -114,6 +115,12 @@ def test_parts_of_another_input_or_model_are_not_used(
     monkeypatch.setattr(classifier, "identity", "another")
   elif changed == "damage":
     (tmp_path / ".out.jsonl.parts" / "progress.json").write_text("{")
+  elif changed == "part":
+    part = tmp_path / ".out.jsonl.parts" / "00000001"
+    part.write_text(part.read_text().replace("calm", "harm", 1))
+  elif changed == "count":
+    progress = tmp_path / ".out.jsonl.parts" / "progress.json"
+    progress.write_text(progress.read_text().replace('"parts": 4', '"parts": 2'))
   scored, logits = [], classifier.logits
   monkeypatch.setattr(
     classifier,
@@ -158,6 +165,46 @@ def test_another_threshold_is_refused_and_deletes_no_scores(
   assert predict.predict(classifier, source, str(output), value) == summary
   assert output.read_bytes() == uninterrupted.read_bytes()
   assert hidden_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("moment", ["rename", "rmtree"])
+def test_parts_that_outlive_their_output_are_removed(
+  classifier, tmp_path, monkeypatch, moment
+):
+  source, output = (
+    write_file(tmp_path / "in.jsonl", make_rows()),
+    tmp_path / "out.jsonl",
+  )
+
+  def die(*_, **__):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(
+      *((Path, "rename") if moment == "rename" else (shutil, "rmtree")), die
+    )
+    predict.predict(classifier, source, str(output))
+  content = output.read_bytes()
+  assert len(hidden_files(tmp_path)) == 1
+  with pytest.raises(UserError, match=r"out.jsonl exists"):
+    predict.predict(classifier, source, str(output))
+  assert hidden_files(tmp_path) == []
+  assert output.read_bytes() == content
+
+
+def test_unfinished_parts_are_kept_beside_a_file_of_the_user(
+  classifier, interrupt, tmp_path
+):
+  source, output = (
+    write_file(tmp_path / "in.jsonl", make_rows()),
+    tmp_path / "out.jsonl",
+  )
+  with pytest.raises(KeyboardInterrupt):
+    interrupt("join", source, str(output))
+  output.write_text("mine")
+  with pytest.raises(UserError, match=r"out.jsonl exists"):
+    predict.predict(classifier, source, str(output))
+  assert hidden_files(tmp_path) == [".out.jsonl.parts"]
 
 
 def test_a_folder_without_a_part_accepts_any_threshold(classifier, interrupt, tmp_path):

@@ -2,9 +2,12 @@
 
 The folder's progress.json says how many parts are finished. It is replaced atomically
 after a part is written, so the parts and counts agree whenever the process is killed.
+It also holds hashes of the parts and of itself, except in folders of version 0.1.0.
 """
 
+import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +22,16 @@ from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.json_files import write_json
 
 PROGRESS = "progress.json"
+JOINED = "joined.mark"  # tells parts that have become the output from unfinished ones
 
 
 class OutputParts:
   """The finished parts of one output file."""
 
   def __init__(self, target: Path, identity: dict[str, Any], threshold: float | None):
-    """Continues with existing parts if they have this identity; otherwise deletes them.
+    """Continues with existing parts if they have this identity and aren't damaged.
+
+    Otherwise it deletes them.
 
     Args:
       target: the output file.
@@ -37,14 +43,12 @@ class OutputParts:
         deleted, since their scores are valid for any threshold.
     """
     self._folder, self._target = parts_folder(target), target
-    try:
-      saved = json.loads((self._folder / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-      saved = {}
+    saved = self._read_progress()
     if saved.get("identity") != identity:
       shutil.rmtree(self._folder, ignore_errors=True)
       self._folder.mkdir(parents=True)
       saved = {"identity": identity, "threshold": threshold, "parts": 0, "counts": {}}
+      saved["sha256"] = []  # of each part
     elif saved["threshold"] != threshold:
       raise UserError(
         f"--threshold={threshold}: {self._folder} holds {saved['counts']['rows']} rows "
@@ -65,7 +69,9 @@ class OutputParts:
     with atomic_file(self._path(number)) as file:
       write(file)
     self._saved |= {"parts": number + 1, "counts": counts}
-    write_json(self._folder / PROGRESS, self._saved)
+    if "sha256" in self._saved:
+      self._saved["sha256"].append(_sha256(self._path(number)))
+    write_json(self._folder / PROGRESS, {**self._saved, "seal": _seal(self._saved)})
 
   def join(self, schema: pa.Schema | None) -> None:
     """Joins the parts to the output file and removes the folder.
@@ -84,12 +90,50 @@ class OutputParts:
         with pq.ParquetWriter(file, schema, **files.PARQUET) as writer:
           for part in parts:
             writer.write_table(files.read_parquet(part, files.open_parquet(part)))
+    (self._folder / JOINED).touch()
     joined.replace(self._target)
-    shutil.rmtree(self._folder)
+    _remove(self._folder, self._target)
+
+  def _read_progress(self) -> dict[str, Any]:
+    """The content of progress.json; {} if it or a part is missing or damaged."""
+    try:
+      saved = json.loads((self._folder / PROGRESS).read_text(encoding="utf-8"))
+      seal = saved.pop("seal", None)
+      parts = [_sha256(self._path(i)) for i in range(saved["parts"])]
+      is_intact = seal is None or (seal, parts) == (_seal(saved), saved["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+      return {}
+    return saved if is_intact else {}
 
   def _path(self, number: int) -> Path:
     return self._folder / f"{number:08d}"
 
 
+def remove_joined_parts(target: Path) -> None:
+  """Removes the parts of a finished output, which a kill has left beside it.
+
+  Parts that haven't been joined are kept: the output is then another file.
+  """
+  folder = parts_folder(target)
+  if (folder / JOINED).exists() and not (folder / "joined").exists():
+    _remove(folder, target)
+
+
+def _remove(folder: Path, target: Path) -> None:
+  # With a name that `runtime.atomic.sweep` knows, in case of a kill.
+  temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+  folder.rename(temporary)
+  shutil.rmtree(temporary)
+
+
 def parts_folder(target: Path) -> Path:
   return target.with_name(f".{target.name}.parts")
+
+
+def _sha256(path: Path) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _seal(progress: dict[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(progress).encode()).hexdigest()
