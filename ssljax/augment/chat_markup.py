@@ -29,8 +29,10 @@ _OTHER_MARKUP = re.compile(
   r"|###\s*(?:instruction|response|input|human|assistant|user|system)\b"
   r"|^[ \t]*(?:gpt4 correct )?(?:assistant|human|user):"
   r"|(?-i:\b(?:USER|HUMAN|ASSISTANT):|(?<=[.!?]\s)(?:User|Human|Assistant):)"
-  r"|\[end of text\]"
-  r"|(?:<[|｜][^|｜<>\s]{0,40}[|｜]?|</\w{0,40})\s*\Z",
+  r"|\[end of text\]|(?-i:\[(?:BOS|EOS|CLS|SEP|PAD|UNK|MASK)\])|<0x[0-9A-F]{2}>"
+  r"|>>(?:question|answer)<<"
+  r"|(?:<[|｜][^|｜<>\s]{0,40}[|｜]?|</\w{0,40}|<(?:start|end)_\w{0,40}"
+  r"|\[/(?-i:[A-Z_]{0,20}))\s*\Z",
   re.IGNORECASE | re.MULTILINE,
 )
 _END_OF_REASONING = re.compile(

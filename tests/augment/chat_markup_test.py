@@ -89,6 +89,11 @@ def test_what_a_server_leaves_around_an_answer_is_removed(read, answer):
     f"{GOOD}<|im",
     f"{GOOD}</s",
     f"{GOOD}<｜end▁of▁sentence",
+    f"{GOOD}<end_of",
+    f"{GOOD} [/INS",
+    f"{GOOD} [EOS] Flour first.",
+    f"{GOOD}<0x0A>Flour first.",
+    f"{GOOD} >>ANSWER<< Flour first.",
   ],
 )
 def test_other_reasoning_and_control_tokens_drop_the_view(read, answer):
