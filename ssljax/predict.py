@@ -41,7 +41,7 @@ from ssljax.errors import UserError
 from ssljax.evals.classification import score_of, softmax
 from ssljax.inference.classifier import SafetyClassifier, has_content
 from ssljax.inference.rows import JsonlReader, ParquetReader, RowReader, columns
-from ssljax.inference.rows.resume import OutputParts, parts_folder
+from ssljax.inference.rows.resume import OutputParts, parts_folder, remove_joined_parts
 from ssljax.runtime import lock
 from ssljax.runtime.progress import Progress
 
@@ -209,6 +209,7 @@ def _check_output(target: str) -> Path:
   path = Path(target).expanduser()
   with _write_errors(path):
     if path.exists():
+      remove_joined_parts(path)
       raise UserError(f"--output={target} exists; name another file, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=path.parent).close()

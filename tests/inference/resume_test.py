@@ -167,23 +167,24 @@ def test_another_threshold_is_refused_and_deletes_no_scores(
   assert hidden_files(tmp_path) == []
 
 
-@pytest.mark.parametrize("moment", ["rename", "rmtree"])
+@pytest.mark.parametrize(
+  ("owner", "name"), [(Path, "rename"), (shutil, "rmtree")], ids=["rename", "rmtree"]
+)
 def test_parts_that_outlive_their_output_are_removed(
-  classifier, tmp_path, monkeypatch, moment
+  classifier, tmp_path, monkeypatch, owner, name
 ):
-  source, output = (
-    write_file(tmp_path / "in.jsonl", make_rows()),
-    tmp_path / "out.jsonl",
-  )
+  source = write_file(tmp_path / "in.jsonl", make_rows())
+  output, call = tmp_path / "out.jsonl", getattr(owner, name)
 
-  def die(*_, **__):
-    raise KeyboardInterrupt
+  def die(*arguments, **options):  # as soon as the output is complete
+    if output.exists():
+      raise KeyboardInterrupt
+    return call(*arguments, **options)
 
-  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(
-      *((Path, "rename") if moment == "rename" else (shutil, "rmtree")), die
-    )
+  monkeypatch.setattr(owner, name, die)
+  with pytest.raises(KeyboardInterrupt):
     predict.predict(classifier, source, str(output))
+  monkeypatch.setattr(owner, name, call)
   content = output.read_bytes()
   assert len(hidden_files(tmp_path)) == 1
   with pytest.raises(UserError, match=r"out.jsonl exists"):
@@ -195,10 +196,8 @@ def test_parts_that_outlive_their_output_are_removed(
 def test_unfinished_parts_are_kept_beside_a_file_of_the_user(
   classifier, interrupt, tmp_path
 ):
-  source, output = (
-    write_file(tmp_path / "in.jsonl", make_rows()),
-    tmp_path / "out.jsonl",
-  )
+  source = write_file(tmp_path / "in.jsonl", make_rows())
+  output = tmp_path / "out.jsonl"
   with pytest.raises(KeyboardInterrupt):
     interrupt("join", source, str(output))
   output.write_text("mine")
