@@ -1,7 +1,10 @@
 """Trains a classifier: python -m ssljax.main --config=configs/fixmatch.py."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ from absl import flags
 from ssljax import cli, config_files, methods, options, wrappers
 from ssljax.config import KEYS, new_workdir, validate
 from ssljax.configs import base
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
+
+END_TIMEOUT = 10  # seconds
 
 flags.DEFINE_string("config", None, "name or file of a config")
 flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<name>-<time>")
@@ -39,6 +44,9 @@ def main() -> int:
     join_processes()
   from ssljax.train import run  # after jax.distributed, which must come first
 
+  if config["distributed"]:
+    with ending_soon():
+      return cli.guarded(lambda: run(config, workdir), [""])
   return run(config, workdir)
 
 
@@ -78,6 +86,28 @@ def join_processes() -> None:
       f"--config.distributed=true: {error}; start it under SLURM or Open MPI, on Cloud "
       f"TPU or GKE, or set {', '.join(names)} as launch/local.py does"
     ) from error
+
+
+@contextlib.contextmanager
+def ending_soon() -> Iterator[None]:
+  """Ends this process soon after an error, even if the other processes go on.
+
+  JAX would wait for them for five minutes, and they wait for this process.
+  """
+  try:
+    yield
+  except BaseException as error:
+    import jax
+
+    if not isinstance(error, SystemExit):
+      sys.excepthook(type(error), error, error.__traceback__)
+    # If all processes fail together, they part here; this takes no time.
+    end = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    end.start()
+    end.join(END_TIMEOUT)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.code if isinstance(error, SystemExit) else RunError.code)
 
 
 if __name__ == "__main__":
