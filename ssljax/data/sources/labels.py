@@ -200,9 +200,9 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
   is_text, other_numbers = isinstance(value, str), _are_other_numbers(labels.declared)
   if is_text and other_numbers and _is_id(form):
     raise UserError(
-      f"{location}: {column} is the text {shorten(value)}, which may be a class name or "
-      f"an id: another file declares the names {', '.join(labels.declared)}; prepare the "
-      "files one by one"
+      f"{location}: {column} is the text {shorten(value)}, which may be a class name "
+      f"or an id: another file declares the names {', '.join(labels.declared)}; "
+      "prepare the files one by one"
     )
   if labels.declared and form.isdecimal() and not is_text:
     name = _form(dict(enumerate(labels.declared)).get(int(form), ""))
