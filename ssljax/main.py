@@ -90,7 +90,7 @@ def join_processes() -> None:
 
 @contextlib.contextmanager
 def ending_soon() -> Iterator[None]:
-  """Ends this process soon after an error, even if the other processes go on.
+  """Ends this process soon after an error, even if the other processes continue.
 
   JAX would wait for them for five minutes, and they wait for this process.
   """

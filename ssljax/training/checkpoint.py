@@ -178,7 +178,7 @@ class Checkpoints:
 
   def check(self) -> None:
     """Raises RunError if the last save has failed; doesn't wait for it."""
-    # All processes must wait, or none: those that go on would miss the others.
+    # All processes must wait, or none: those that continue would miss the others.
     if together.any_process(not self._manager.is_saving_in_progress()):
       self.wait()
 
