@@ -1,16 +1,19 @@
 """Saves that fail, or can't be read: one line, and the checkpoint before is kept."""
 
 import contextlib
+import errno
 import resource
 import sys
 import time
 import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from ssljax import train
 from ssljax.errors import RunError, UserError
 from ssljax.training import workdir
 from ssljax.training.checkpoint import Checkpoints
@@ -73,6 +76,17 @@ def test_errors_of_abandoned_writes_are_hidden(tmp_path, monkeypatch):
     report = types.SimpleNamespace(exc_value=RuntimeError(text))
     sys.unraisablehook(report)
   assert [str(report.exc_value) for report in shown] == ["something else"]
+
+
+def test_only_a_full_disk_makes_a_missing_report_an_error(tmp_path, monkeypatch):
+  notes = []
+  render = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+  monkeypatch.setattr(train.runs, "read_run", render)
+  with pytest.raises(OSError, match="No space left"):
+    train._write_report(tmp_path, notes.append)
+  render.side_effect = ValueError("a bug")
+  train._write_report(tmp_path, notes.append)
+  assert "report.html was not written (ValueError('a bug'))" in notes[0]
 
 
 def test_a_checkpoint_is_read_back(tmp_path):
