@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from ssljax import config_files
 from ssljax.config import MODULES
-from ssljax.errors import CUT_OFF, INTERRUPTED, MISTAKE, RunError, UserError
+from ssljax.errors import CUT_OFF, FINISHED, INTERRUPTED, MISTAKE, RunError, UserError
 from ssljax.runtime.atomic import FULL
 
 # (config, key, name): sets config[key] to the name, with its keywords.
@@ -71,8 +71,7 @@ def guarded(
       RunError.code,
     )
   except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    sys.exit(INTERRUPTED)
+    _exit("interrupted", INTERRUPTED)
 
 
 def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str]:
@@ -93,6 +92,8 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
     return rest
   except UserError as error:
     _stop(str(error))
+  except SystemExit as error:  # --help exits with 1
+    sys.exit(FINISHED if error.code == 1 else error.code)
   except (flags.Error, TypeError, ValueError) as error:
     listing = "--help lists the flags"
     if "list_keys" in flags.FLAGS:
@@ -162,7 +163,16 @@ def _normalized(words: Sequence[str]) -> list[str]:
 
 
 def _stop(message: str, code: int = MISTAKE) -> None:
-  print("error: " + " ".join(message.split()), file=sys.stderr)
+  _exit("error: " + " ".join(message.split()), code)
+
+
+def _exit(line: str, code: int) -> None:
+  """Prints a line and exits with the code, even if the line can't be written."""
+  if sys.stderr is not None:  # None if it's closed
+    try:
+      print(line, file=sys.stderr, flush=True)
+    except OSError:  # a full disk, on which Python would fail again at its end
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
   sys.exit(code)
 
 

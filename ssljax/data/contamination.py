@@ -14,12 +14,29 @@ The exit code is 0 if there is no overlap and 1 if there is one. If the comparis
 failed, for whatever reason, it is 2 or higher.
 """
 
+# ruff: noqa: E402  (some imports come after the handling of failed imports)
+
 import contextlib
 import itertools
 import json
+import os
+import sys
 import tempfile
 import traceback
 from pathlib import Path
+
+FOUND, FAILED = 1, 3  # exit codes
+
+
+def _fail(*error) -> None:
+  """Ends the process; called for an exception that nobody has caught."""
+  with contextlib.suppress(Exception):
+    traceback.print_exception(*error)
+  os._exit(FAILED)
+
+
+if __name__ == "__main__":  # before the imports, which may fail
+  sys.excepthook = _fail  # otherwise Python would exit with 1, as if it had found some
 
 from absl import flags
 
@@ -31,6 +48,7 @@ from ssljax.data.records.records import Records, concat
 from ssljax.data.sources import build
 from ssljax.errors import MISTAKE, UserError
 from ssljax.runtime import lock
+from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.json_files import write_json
 
 # Other commands define the same flags, and one process may import several commands.
@@ -42,9 +60,7 @@ flags.DEFINE_float("threshold", 0.6, "minimum similarity of near-duplicates")
 flags.DEFINE_string("output", "", "JSON file for all overlaps", allow_override=True)
 
 SHOWN = 5  # pairs of ids printed for each kind of overlap
-
-
-FOUND = 1  # exit code, also of a Python program that fails: `main` avoids that
+EMPTY = b"[\n]\n"  # unlike what other programs write, so that it can be told apart
 
 
 def main() -> int:
@@ -81,7 +97,7 @@ def report_overlaps(
     overlaps = find_overlaps(train, others, threshold)
     _print_summary(len(train), others, overlaps)
     if output:
-      write_json(output, [overlap._asdict() for overlap in overlaps])
+      _write(Path(output), overlaps)
       print(f"wrote all {len(overlaps)} overlaps to {output}")
   return overlaps
 
@@ -122,14 +138,25 @@ def _check_output(output: Path) -> None:
     )
 
 
+def _write(output: Path, overlaps: list[Overlap]) -> None:
+  if overlaps:
+    write_json(output, [overlap._asdict() for overlap in overlaps])
+  else:
+    with atomic_file(output) as file:
+      file.write(EMPTY)
+
+
 def _is_ours(file: Path) -> bool:
+  content = file.read_bytes()
   try:
-    rows = json.loads(file.read_text(encoding="utf-8"))
-    return isinstance(rows, list) and all(
-      set(row) == set(Overlap._fields) for row in rows
-    )
-  except (ValueError, TypeError):
+    rows = json.loads(content)
+  except ValueError:
     return False
+  if not rows:
+    return content == EMPTY
+  return isinstance(rows, list) and all(
+    isinstance(row, dict) and row.keys() == set(Overlap._fields) for row in rows
+  )
 
 
 def _print_summary(

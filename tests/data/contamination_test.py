@@ -1,6 +1,7 @@
 """The contamination command reports overlaps and refuses mistakes."""
 
 import json
+import os
 import subprocess
 import sys
 import unittest.mock
@@ -141,3 +142,44 @@ def test_a_full_standard_output_is_no_overlap(tmp_path):
       text=True,
     )
   assert done.returncode == 2, done.stderr
+
+
+def start(*arguments, **options):
+  """Starts the command in a new interpreter; returns its exit code."""
+  command = [sys.executable, "-m", "ssljax.data.contamination", *arguments]
+  return subprocess.run(command, capture_output="stderr" not in options, **options)
+
+
+def test_a_mistake_that_cannot_be_printed_is_no_overlap(tmp_path):
+  with open("/dev/full", "w") as full:
+    assert start(f"--data={tmp_path}/none", stderr=full).returncode == 2
+
+
+def test_failed_imports_are_no_overlap(tmp_path):
+  (tmp_path / "pyarrow.py").write_text("raise ImportError('broken')")
+  environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{runs.ROOT}"}
+  done = start(f"--data={tmp_path}", env=environment, text=True)
+  assert done.returncode == contamination.FAILED
+  assert "ImportError: broken" in done.stderr
+
+
+def test_help_is_no_overlap():
+  assert runs.command("ssljax.data.contamination", "--help").returncode == 0
+
+
+@pytest.mark.parametrize("foreign", ["[]", "[]\n", "{}", '[["id", "view"]]', "null"])
+def test_a_foreign_list_is_kept_and_an_empty_list_of_overlaps_replaced(
+  tmp_path, foreign
+):
+  write(
+    tmp_path, train=[{"text": "one"}], val=[{"text": "two"}], test=[{"text": "six"}]
+  )
+  output = tmp_path / "found.json"
+  output.write_text(foreign)
+  with pytest.raises(UserError, match="isn't a list of overlaps"):
+    contamination.report_overlaps(str(tmp_path), [], 0.6, str(output))
+  assert output.read_text() == foreign
+  output.unlink()
+  for _ in range(2):
+    contamination.report_overlaps(str(tmp_path), [], 0.6, str(output))
+    assert json.loads(output.read_text()) == []
