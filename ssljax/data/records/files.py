@@ -4,7 +4,6 @@ JSON and CSV are read with the standard library. pyarrow's readers are faster, b
 errors name neither the line nor the value.
 """
 
-import base64
 import contextlib
 import csv
 import gzip
@@ -21,11 +20,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ssljax.data.records import footer
 from ssljax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")  # the first three also with .gz
 BATCH = 8192  # number of rows held as Python objects at a time
-STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 NOT_PYTHON = (ValueError, OverflowError, pa.ArrowException)  # what `as_py` raises
 # How Parquet files are written. Without checksums, a flipped bit can be read as
 # another text. Readers verify them; files without checksums can be read as well.
@@ -123,10 +122,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     file = pq.ParquetFile(
       path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
     )
-    _check_footer(file)
+    footer.check(file)
   except (pa.ArrowException, OSError, ValueError) as error:
     raise unreadable(path, error) from error
-  _check_unique_names(path, file.schema_arrow, "columns")
+  footer.check_unique_names(path, file.schema_arrow, "columns")
   return file
 
 
@@ -173,52 +172,6 @@ def _check_count(path: Path, count: int, expected: int) -> None:
   """Checks how many rows were read: pyarrow stops where a damaged column ends."""
   if count != expected:
     raise unreadable(path, ValueError(f"{count} of {expected} rows can be read"))
-
-
-def _check_footer(file: pq.ParquetFile) -> None:
-  """Raises ValueError if the footer, which has no checksum, contradicts itself."""
-  meta = file.metadata
-  counts = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
-  if sum(counts) != meta.num_rows:
-    raise ValueError(f"{meta.num_rows} rows, but {sum(counts)} in its row groups")
-  # Arrow stores the schema a second time. Other programs may leave it outdated.
-  stored = (meta.metadata or {}).get(b"ARROW:schema")
-  if stored and meta.created_by.startswith("parquet-cpp-arrow"):
-    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
-    if list(_outline(schema)) != list(_outline(file.schema_arrow)):
-      raise ValueError("its two lists of columns differ")
-
-
-def _check_unique_names(path: Path, fields: Iterable[pa.Field], what: str) -> None:
-  """Refuses a name that stands for two columns, or for two fields of a struct."""
-  seen = set()
-  for field in fields:
-    if field.name in seen:
-      raise UserError(
-        f"{path}: two {what} are named {field.name!r}; rename one of them"
-      )
-    seen.add(field.name)
-    _check_unique_names(path, _struct_fields(field), f"fields of {field.name}")
-
-
-def _innermost(type_: pa.DataType) -> pa.DataType:
-  """The type of the items of a list, map or dictionary; other types are unchanged."""
-  names = ("value_type", "item_type", "storage_type")
-  name = next((name for name in names if hasattr(type_, name)), None)
-  return _innermost(getattr(type_, name)) if name else type_
-
-
-def _struct_fields(field: pa.Field) -> list[pa.Field]:
-  """The fields of a struct or of a list of structs; otherwise []."""
-  type_ = _innermost(field.type)
-  return list(type_) if pa.types.is_struct(type_) else []
-
-
-def _outline(fields: Iterable[pa.Field]) -> Iterator[tuple[str, bool]]:
-  """The names of columns and of the fields of their structs; whether each is text."""
-  for field in fields:
-    yield field.name, _innermost(field.type) in STRINGS
-    yield from _outline(_struct_fields(field))
 
 
 def unreadable(path: Path, error: Exception) -> UserError:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ssljax.data.records import files
+from ssljax.data.records import files, footer
 from ssljax.errors import UserError
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
@@ -167,7 +167,7 @@ def _convert(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
   location = lambda i: files.location(path, i + 1)
   target, type_ = SCHEMA.field(name).type, column.type
   value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
-  if name != "label" and value_type in (target, *files.STRINGS, pa.null()):
+  if name != "label" and value_type in (target, *footer.STRINGS, pa.null()):
     with contextlib.suppress(pa.ArrowException):  # `to_column` finds the bad value
       result = column.cast(target)
       result.validate(full=True)

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.data.records import files
+from ssljax.data.records import files, footer
 from ssljax.errors import UserError
 from ssljax.inference.rows import columns
 
@@ -104,7 +104,7 @@ def _check_columns(schema: pa.Schema, path: Path) -> None:
   for name in {"text", "response"} & set(names):
     dtype = schema.field(name).type
     values = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-    if values not in (*files.STRINGS, pa.null()):
+    if values not in (*footer.STRINGS, pa.null()):
       raise UserError(
         f"{path}: {name}: the column has type {dtype}; it should hold strings"
       )
