@@ -1,8 +1,7 @@
 """Injects faults into the commands, and counts how the commands end.
 
-  python -m benchmarks.faults                       # all commands and faults
-  python -m benchmarks.faults --quick               # two trials of each
-  python -m benchmarks.faults --commands=main --faults=kill,twice --trials=50
+  python -m benchmarks.faults --trials=3 --output=faults.jsonl
+  python -m benchmarks.faults --only=main,export --faults=kill,twice --trials=50
 
 The commands are real processes that work on small files in a temporary folder; every
 trial starts with the same files. The faults:
@@ -10,179 +9,321 @@ trial starts with the same files. The faults:
 - kill: SIGKILL at a random moment, one to three times; then the command runs again
 - signal: SIGTERM or SIGINT at a random moment; then the command runs again
 - corrupt: a flipped bit, cleared bytes or a lost end in a file that the command reads
-- disk: no file may grow beyond a random size, as if the disk were full; then the
-  command runs again without this limit
-- twice: two processes run the same command at the same time
+- disk: no file may become larger than a part of one that the command writes, as if the
+  disk were full; then the command runs again without this limit
+- twice: two processes run the same command. In most trials, the first one is stopped
+  (SIGSTOP) at a random moment, and continues when the second one has ended
+- rank: SIGKILL of one of the processes that launch/local.py has started
+- pair: the same as twice with two different commands
 
-After each trial, the results are compared with those of an undisturbed command. The
-program prints a Markdown table of the outcomes, and then each bad one. The exit code is
-0 if there is none. The outcomes:
+After each trial, the results are compared with those of an undisturbed command;
+benchmarks/fault_outcomes.py says what the outcomes mean. The program prints a Markdown
+table of them, and then each bad one. The exit code is 0 if there is none. A trial has
+"hit" if the fault reached a command that was at work.
 
-- same: the results are the same
-- refused: an error message without results, exit code 1 or 2
-- said: other results, and a line about what was damaged
-- wrong, traceback, hang, left: bad; "left" means temporary files that nobody deletes
+With --output, each trial is appended to a JSONL file, and a second call with the same
+file makes only the trials that are missing. If JAX_COMPILATION_CACHE_DIR is set, later
+calls also start faster.
 """
 
 import argparse
 import collections
+import itertools
+import json
 import os
 import random
-import re
-import resource
+import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks.fault_cases import CASES, Place, finish
+from benchmarks import fault_outcomes as outcomes
+from benchmarks.fault_cases import CASES, PATIENCE, Case, Place
+from benchmarks.fault_processes import HAS_ENDED, WORKS, End, Process, preload
 
-OUTCOMES = ("same", "refused", "said", "wrong", "traceback", "hang", "left")
-BAD = OUTCOMES[3:]
-LEAST_FILE = 4096  # bytes; standard output must fit
-SAID = re.compile("damaged|has changed|cannot be read")
-
-
-def judge(place: Place, name: str, code: int | None, output: str) -> str:
-  """The outcome of a command that ran without a fault, or with damaged files."""
-  expected_code, expected = place.expected[name]
-  if code is None:
-    return "hang"
-  if "Traceback (most recent call last)" in output:
-    return "traceback"
-  results = place.results(CASES[name])
-  if results == expected:
-    return "left" if place.left() else "same"
-  if code == expected_code:
-    return "said" if SAID.search(output) else "wrong"
-  return "refused" if code in (1, 2) else "wrong"
+SHOWN = 2000  # characters of the output of a bad trial
 
 
-def stop(
-  place: Place, name: str, number: int, draw: random.Random
-) -> tuple[int | None, str]:
-  """Starts a command and sends a signal at a random moment."""
+class Trial(NamedTuple):
+  outcome: str
+  hit: bool
+  output: str
+
+
+def wait(place: Place, name: str, draw: random.Random) -> None:
+  """Waits for a random moment: of the whole command, or while it writes."""
+  begin = draw.choice((0.0, place.quiet[name]))
+  time.sleep(draw.uniform(begin, place.seconds[name]))
+
+
+def again(place: Place, name: str, hit: bool, before: str) -> Trial:
+  """Runs a command again after a fault, and compares its results."""
+  case = CASES[name]
+  end = place.run(case)
+  expected, found, left = place.expected[name], place.results(case), place.left()
+  outcome = outcomes.after_fault(case, expected, end, found, left)
+  return Trial(outcome, hit, f"{before}\nthen: exit code {end.code}: {end.output}")
+
+
+def kill(place: Place, name: str, draw: random.Random) -> Trial:
+  hit, outputs = False, []
+  for _ in range(draw.randint(1, 3) if CASES[name].processes == 1 else 1):
+    process = place.start(CASES[name])
+    wait(place, name, draw)
+    at_work = process.phase == WORKS
+    at_work = process.send(signal.SIGKILL) and at_work
+    end = process.finish(PATIENCE)
+    hit |= at_work and end.code == -signal.SIGKILL
+    outputs.append(f"exit code {end.code}: {end.output}")
+    if end.code is None:
+      return Trial("hang", hit, outputs[-1])
+  return again(place, name, hit, "\n".join(outputs))
+
+
+def rank(place: Place, name: str, draw: random.Random) -> Trial:
   process = place.start(CASES[name])
-  time.sleep(draw.uniform(0, place.seconds[name]))
-  process.send_signal(number)
-  return finish(process)
+  wait(place, name, draw)
+  children = process.children()
+  if children:
+    os.kill(draw.choice(children), signal.SIGKILL)
+  end = process.finish(PATIENCE)
+  output = f"exit code {end.code}: {end.output}"
+  # The launcher passes on the code of the killed process, or of one that misses it.
+  if end.code is None or (children and end.code < 0):
+    return Trial(outcomes.broken(end), bool(children), output)
+  return again(place, name, bool(children) and end.code != 0, output)
 
 
-def rerun(place: Place, name: str) -> tuple[str, str]:
-  code, output = place.run(CASES[name])
-  return judge(place, name, code, output), output
-
-
-def kill(place: Place, name: str, draw: random.Random) -> tuple[str, str]:
-  for _ in range(draw.randint(1, 3)):
-    stop(place, name, signal.SIGKILL, draw)
-  return rerun(place, name)
-
-
-def interrupt(place: Place, name: str, draw: random.Random) -> tuple[str, str]:
+def interrupt(place: Place, name: str, draw: random.Random) -> Trial:
   number = draw.choice((signal.SIGTERM, signal.SIGINT))
-  code, output = stop(place, name, number, draw)
-  if code is None:
-    return "hang", output
-  # Before a command has installed its handlers, Python's own handlers act.
-  if "Traceback" in output and "KeyboardInterrupt" not in output:
-    return "traceback", output
-  return rerun(place, name)
-
-
-def corrupt(place: Place, name: str, draw: random.Random) -> tuple[str, str]:
-  path = draw.choice(place.files(CASES[name].reads))
-  content = bytearray(path.read_bytes())
-  at = draw.randrange(len(content) or 1)
-  kind = draw.choice(("a flipped bit", "cleared bytes", "a lost end"))
-  if kind == "a flipped bit" and content:
-    content[at] ^= 1 << draw.randrange(8)
-  elif kind == "cleared bytes":
-    content[at : at + 64] = bytes(len(content[at : at + 64]))
-  else:
-    del content[at:]
-  path.write_bytes(content)
-  code, output = place.run(CASES[name])
-  said = f"{kind} at byte {at} of {path.relative_to(place.path)}: {output}"
-  return judge(place, name, code, output), said
-
-
-def disk(place: Place, name: str, draw: random.Random) -> tuple[str, str]:
-  sizes = [path.stat().st_size for path in place.path.rglob("*") if path.is_file()]
-  limit = round(LEAST_FILE * (max(sizes) / LEAST_FILE) ** draw.random())
   process = place.start(CASES[name])
-  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-  code, output = finish(process)
-  if code is None:
-    return "hang", output
-  if "Traceback (most recent call last)" in output:
-    return "traceback", f"files of at most {limit} bytes: {output}"
-  if code == place.expected[name][0]:
-    outcome = judge(place, name, code, output)
-    return outcome, f"files of at most {limit} bytes: {output}"
-  return rerun(place, name)
+  wait(place, name, draw)
+  at_work = process.phase == WORKS
+  at_work = process.send(number) and at_work
+  end = process.finish(PATIENCE)
+  output = f"{number.name}: exit code {end.code}: {end.output}"
+  if end.code is None:
+    return Trial("hang", at_work, output)
+  if at_work:  # otherwise Python itself acts, since it still imports, or ends
+    case, expected = CASES[name], place.expected[name]
+    if bad := outcomes.after_signal(case, expected, end, number):
+      return Trial(bad, True, output)
+  return again(place, name, at_work, output)
 
 
-def twice(place: Place, name: str, draw: random.Random) -> tuple[str, str]:
-  processes = [place.start(CASES[name])]
-  time.sleep(draw.uniform(0, place.seconds[name] / 2))
-  processes.append(place.start(CASES[name]))
-  ends = [finish(process) for process in processes]
-  outcomes = [judge(place, name, *end) for end in ends]
-  output = "\n".join(output for _, output in ends)
-  return max(outcomes, key=OUTCOMES.index), output
+def corrupt(place: Place, name: str, draw: random.Random) -> Trial:
+  case = CASES[name]
+  path = draw.choice([p for p in place.files(case.reads) if p.stat().st_size])
+  before = path.read_bytes()
+  content, at = bytearray(before), draw.randrange(len(before))
+  kind = draw.choice(("a flipped bit", "cleared bytes", "a lost end"))
+  if kind == "cleared bytes":
+    content[at : at + 64] = bytes(len(content[at : at + 64]))
+  elif kind == "a lost end":
+    del content[at:]
+  if content == before:  # a flipped bit, or the bytes were zero
+    kind = "a flipped bit"
+    content[at] ^= 1 << draw.randrange(8)
+  path.write_bytes(content)
+  name_of_file = str(path.relative_to(place.path))
+  end = place.run(case)
+  outcome = outcomes.after_damage(
+    case, place.expected[name], end, place.results(case), place.left(), name_of_file
+  )
+  where = f"{kind} at byte {at} of {name_of_file}"
+  return Trial(outcome, True, f"{where}: exit code {end.code}: {end.output}")
 
 
-FAULTS: dict[str, Callable[[Place, str, random.Random], tuple[str, str]]] = {
+def disk(place: Place, name: str, draw: random.Random) -> Trial:
+  case, expected = CASES[name], place.expected[name]
+  limit = draw.randrange(draw.choice(place.sizes[name]))
+  end = place.start(case, limit).finish(PATIENCE)
+  output = f"files of at most {limit} bytes: exit code {end.code}: {end.output}"
+  found, left = place.results(case), place.left()
+  outcome = outcomes.on_full_disk(case, expected, end, found, left)
+  hit = outcome != "same" or "too large" in end.output.lower()
+  if outcome in outcomes.BAD:
+    return Trial(outcome, hit, output)
+  return again(place, name, hit, output)
+
+
+def two(
+  place: Place, cases: Iterable[Case], name: str, draw: random.Random
+) -> tuple[list[End], bool, bool]:
+  """Runs two commands at the same time.
+
+  Returns:
+    How they ended, whether both ran at once, and whether the first one was stopped in
+    the middle of its work while the second one ran.
+  """
+  first_case, second_case = cases
+  first = place.start(first_case)
+  stop, at_work = draw.random() < 0.75, False
+  wait(place, name, draw)
+  if stop:
+    first.send(signal.SIGSTOP)
+    time.sleep(0.01)  # until it is stopped
+    at_work = first.phase == WORKS and first.is_alive() and bool(place.changed())
+    at_work = at_work and place.results(first_case) != place.expected[name].results
+  overlap = first.phase != HAS_ENDED and first.is_alive()
+  second = place.start(second_case)
+  ends: dict[Process, End] = {}
+  if stop:
+    # Should it wait for the first one, that must continue.
+    deadline = time.monotonic() + 10 + 5 * place.seconds[name]
+    while second.is_alive() and time.monotonic() < deadline:
+      time.sleep(0.005)
+    at_work = at_work and not second.is_alive()
+    first.send(signal.SIGCONT)
+  for process in (first, second):
+    ends[process] = process.finish(PATIENCE)
+  return [ends[first], ends[second]], overlap, at_work
+
+
+def twice(place: Place, name: str, draw: random.Random) -> Trial:
+  case, expected = CASES[name], place.expected[name]
+  ends, overlap, at_work = two(place, (case, case), name, draw)
+  outcome = outcomes.together(
+    case, expected, ends, place.results(case), place.left(), at_work
+  )
+  return Trial(outcome, overlap, f"at work: {at_work}\n{_said(ends)}")
+
+
+def pair(place: Place, name: str, draw: random.Random) -> Trial:
+  case = CASES[name]
+  cases = (case, CASES[case.other])
+  codes, allowed = place.pairs[name]
+  ends, overlap, _ = two(place, cases, name, draw)
+  output = _said(ends)
+  if case.again and not (bad := outcomes.bad_end(cases[1], codes[1], ends[1])):
+    ends[1] = place.run(cases[1])
+    output += f"\nthen: exit code {ends[1].code}: {ends[1].output}"
+  elif case.again:
+    return Trial(bad, overlap, output)
+  found, left = place.results(case), place.left()
+  outcome = outcomes.of_pair(cases, codes, ends, found, left, allowed)
+  return Trial(outcome, overlap, output)
+
+
+def _said(ends: Iterable[End]) -> str:
+  return "\n".join(f"exit code {end.code}: {end.output}" for end in ends)
+
+
+FAULTS: dict[str, Callable[[Place, str, random.Random], Trial]] = {
   "kill": kill,
   "signal": interrupt,
   "corrupt": corrupt,
   "disk": disk,
   "twice": twice,
+  "rank": rank,
+  "pair": pair,
 }
+Key = tuple[int, str, str, int]  # seed, case, fault, trial
 
 
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--trials", type=int, default=20, help="of each pair")
-  parser.add_argument("--quick", action="store_true", help="two trials of each pair")
-  parser.add_argument("--commands", default=",".join(CASES))
+  parser.add_argument("--only", default=",".join(CASES), help="cases")
   parser.add_argument("--faults", default=",".join(FAULTS))
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--output", type=Path, help="JSONL file of the trials")
   options = parser.parse_args()
-  trials = 2 if options.quick else options.trials
-  counts: dict[tuple[str, str], collections.Counter[str]] = {}
-  bad = []
-  with tempfile.TemporaryDirectory() as folder:
-    place = Place(Path(folder))
-    place.make_files()
-    for name in options.commands.split(","):
-      place.measure(name)
-      for fault in options.faults.split(","):
-        counted = counts.setdefault((name, fault), collections.Counter())
-        for trial in range(trials):
-          place.reset()
-          draw = random.Random(f"{options.seed} {name} {fault} {trial}")
-          outcome, output = FAULTS[fault](place, name, draw)
-          counted[outcome] += 1
-          if outcome in BAD:
-            bad.append(f"{outcome}: {name}, {fault}, trial {trial}: {output[-1000:]}")
-            if outcome == "left":
-              bad[-1] += f" {sorted(place.left())}"
-        print(f"{name}, {fault}: {dict(counted)}", file=sys.stderr)
-  print(table(counts))
-  print(*bad, sep="\n\n")
+  only, faults = options.only.split(","), options.faults.split(",")
+  for given, known in ((only, CASES), (faults, FAULTS)):
+    if unknown := set(given).difference(known):
+      parser.error(f"{', '.join(sorted(unknown))}: unknown; one of {', '.join(known)}")
+  wanted: list[Key] = [
+    (options.seed, name, fault, trial)
+    for name in CASES
+    for fault in FAULTS
+    for trial in range(options.trials)
+    if name in only and fault in faults and fault in CASES[name].faults
+  ]
+  rows = read(options.output) if options.output else {}
+  missing = [key for key in wanted if key not in rows]
+  if missing:
+    run(missing, rows, options.output)
+  made = [rows[key] for key in wanted]
+  print(table(made))
+  bad = [row for row in made if row["outcome"] in outcomes.BAD]
+  for row in bad:
+    where = f"{row['case']}, {row['fault']}, trial {row['trial']}"
+    print(f"\n{row['outcome']}: {where}: {row['output']}")
   return 1 if bad else 0
 
 
-def table(counts: dict[tuple[str, str], collections.Counter[str]]) -> str:
-  lines = [f"| command | fault | trials | {' | '.join(OUTCOMES)} |"]
-  lines.append("|---" * (3 + len(OUTCOMES)) + "|")
-  total = sum(counts.values(), collections.Counter())
+def run(missing: list[Key], rows: dict[Key, dict[str, Any]], file: Path | None) -> None:
+  """Makes trials; adds them to `rows`, and appends them to the file."""
+  preload()
+  if file and file.exists() and not file.read_bytes().endswith(b"\n"):
+    with open(file, "a") as lines:
+      lines.write("\n")  # a kill has cut the last line off
+  # Not a TemporaryDirectory, which forked processes would delete when they end.
+  folder = Path(tempfile.mkdtemp(prefix="faults-"))
+  try:
+    place = Place(folder)
+    place.make_files()
+    for name, keys in itertools.groupby(missing, key=lambda key: key[1]):
+      place.measure(name)
+      print(f"{name}: {place.seconds[name]:.1f} s without a fault", file=sys.stderr)
+      for key in keys:
+        seed, _, fault, number = key
+        place.reset()
+        draw = random.Random(f"{seed} {name} {fault} {number}")
+        began = time.monotonic()
+        trial = FAULTS[fault](place, name, draw)
+        output = trial.output
+        if trial.outcome == "left":
+          output += f" {sorted(place.left())}"
+        rows[key] = row = {
+          "seed": seed,
+          "case": name,
+          "fault": fault,
+          "trial": number,
+          "outcome": trial.outcome,
+          "hit": trial.hit,
+          "seconds": round(time.monotonic() - began, 1),
+          "output": output[-SHOWN:],
+        }
+        print(*list(row.values())[1:-1], file=sys.stderr)
+        if file:
+          with open(file, "a") as lines:
+            lines.write(json.dumps(row) + "\n")
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def read(file: Path) -> dict[Key, dict[str, Any]]:
+  """The trials of earlier calls; a line that a kill has cut off is left out."""
+  rows = {}
+  for line in file.read_text().splitlines() if file.exists() else ():
+    try:
+      row = json.loads(line)
+    except ValueError:
+      continue
+    rows[row["seed"], row["case"], row["fault"], row["trial"]] = row
+  return rows
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+  """Counts the outcomes of each case and fault, and of all of them."""
+  counts: dict[tuple[str, str], collections.Counter[str]] = {}
+  for row in rows:
+    for key in ((row["case"], row["fault"]), ("all", "all")):
+      counted = counts.setdefault(key, collections.Counter())
+      counted.update(trials=1, hit=int(row["hit"]))
+      counted[row["outcome"]] += 1
+  total = counts.pop(("all", "all"), collections.Counter())
+  columns = ("trials", "hit", *outcomes.OUTCOMES)
+  lines = [f"| command | fault | {' | '.join(columns)} |"]
+  lines.append("|---" * (2 + len(columns)) + "|")
   for (name, fault), counted in [*counts.items(), (("all", "all"), total)]:
-    cells = [name, fault, counted.total(), *(counted[name] for name in OUTCOMES)]
+    cells = [name, fault, *(counted[column] for column in columns)]
     lines.append(f"| {' | '.join(map(str, cells))} |")
   return "\n".join(lines)
 
