@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from ssljax import train
 from ssljax.errors import RunError, UserError
+from ssljax.evals import runs
+from ssljax.train import _write_report
 from ssljax.training import workdir
 from ssljax.training.checkpoint import Checkpoints
 from tests.training.checkpoint_test import data_files, steps
@@ -81,11 +82,11 @@ def test_errors_of_abandoned_writes_are_hidden(tmp_path, monkeypatch):
 def test_only_a_full_disk_makes_a_missing_report_an_error(tmp_path, monkeypatch):
   notes = []
   render = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-  monkeypatch.setattr(train.runs, "read_run", render)
+  monkeypatch.setattr(runs, "read_run", render)
   with pytest.raises(OSError, match="No space left"):
-    train._write_report(tmp_path, notes.append)
+    _write_report(tmp_path, notes.append)
   render.side_effect = ValueError("a bug")
-  train._write_report(tmp_path, notes.append)
+  _write_report(tmp_path, notes.append)
   assert "report.html was not written (ValueError('a bug'))" in notes[0]
 
 
