@@ -67,7 +67,7 @@ def test_a_flipped_bit_is_never_read_as_other_rows(path, reader):
 
 
 def test_other_columns_are_not_read_as_bytes(path):
-  """One bit of the footer says that a column is text, another that labels are numbers."""
+  """Single bits of the footer say that a column is text, or that it holds numbers."""
   write_parquet(from_rows(ROWS), path)
   content, refused = path.read_bytes(), 0
   footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
@@ -79,7 +79,7 @@ def test_other_columns_are_not_read_as_bytes(path):
       continue
     if pa.binary() in schema.types:
       refused += 1
-      with pytest.raises(UserError, match=r"lists of columns differ|two types for"):
+      with pytest.raises(UserError, match="lists of columns differ"):
         files.open_parquet(path)
   assert refused
 
