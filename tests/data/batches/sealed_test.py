@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssljax.data.batches import sealed
+from tests.training.failed_save_test import small_files
 
 ARRAYS = {"ids": np.arange(50, dtype=np.int32), "empty": np.zeros(0, bool)}
 
@@ -89,6 +90,16 @@ def test_arrays_that_do_not_come_back_are_not_stored(tmp_path, monkeypatch):
   with pytest.raises(OSError, match=r"ids\.npy is not read as it was written"):
     sealed.write_arrays(tmp_path / "folder", ARRAYS)
   assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [50, 200, 2000])
+def test_a_full_disk_is_an_os_error(tmp_path, size):
+  with (
+    small_files(size),
+    pytest.raises(OSError, match=r"as it was written|too large|req"),
+  ):
+    sealed.write_arrays(tmp_path / "arrays", {"ids": np.arange(1000)})
+  assert not list(tmp_path.glob("arrays/*"))
 
 
 def test_seals_name_each_array(folder):
