@@ -140,12 +140,12 @@ CASES = {
     faults=("pair",),
     other="inspect",
   ),
-  "augment+resume": Case(
-    "ssljax.augment",
-    (VIEWS, "--data=set", "--config.kind=more"),
+  "resume+augment": Case(
+    "ssljax.main",
+    (*TRAIN, "--workdir=half"),
     (SET, *_trained("half")),
     faults=("pair",),
-    other="resume",
+    other="augment",
   ),
   "resume+evaluate": Case(
     "ssljax.main",

@@ -56,8 +56,8 @@ class Trial(NamedTuple):
 
 def wait(place: Place, name: str, draw: random.Random) -> None:
   """Waits for a random moment: of the whole command, or while it writes."""
-  begin = draw.choice((0.0, place.quiet[name]))
-  time.sleep(draw.uniform(begin, place.seconds[name]))
+  end = 0.9 * place.seconds[name]  # most commands are still at work then
+  time.sleep(draw.uniform(draw.choice((0.0, min(place.quiet[name], end))), end))
 
 
 def again(place: Place, name: str, hit: bool, before: str) -> Trial:
