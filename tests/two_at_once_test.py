@@ -1,4 +1,4 @@
-"""Two processes that write to the same place: the result is that of one."""
+"""Two processes that write to the same place: one writes, the other one is refused."""
 
 import json
 
