@@ -1,7 +1,7 @@
 """Sets up JAX for all tests and selects the quick ones.
 
-`pytest -m quick` leaves out the slow tests. Quick are all tests except those marked
-`slow` (a test, a file, or a parameter); of tests/methods_test.py, one case. Mark a
+`pytest` leaves out the tests marked `faults`, `pytest -m quick` also those marked `slow`
+(a test, a file, or a parameter); of tests/methods_test.py, one case is quick. Mark a
 test slow if it takes more than about three seconds on an idle machine; the summary of a
 quick run lists those that did. With --check-modules, a run fails if it calls no
 function of some module of ssljax (tests/module_check.py).
@@ -70,19 +70,23 @@ def pytest_xdist_make_scheduler(config, log):
   return ByFileAndCase(config, log)
 
 
+def is_slow(item) -> bool:
+  return any(item.get_closest_marker(name) for name in ("slow", "faults"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
   """Marks the quick tests, and starts the files that take longest first."""
   for item in items:
     if item.path.name == "methods_test.py" and case_of(item.name) not in QUICK_CASES:
       item.add_marker(pytest.mark.slow)
-    if not item.get_closest_marker("slow"):
+    if not is_slow(item):
       item.add_marker(pytest.mark.quick)
 
   def starts_late(item):
     runs = vars(item.module).get("runs")
     runs_commands = runs is not None and runs.__name__ == "tests.runs"
-    return not (runs_commands or item.get_closest_marker("slow"))
+    return not (runs_commands or is_slow(item))
 
   items.sort(key=starts_late)
 

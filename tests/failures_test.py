@@ -11,7 +11,7 @@ import pytest
 from ssljax.main import END_TIMEOUT
 from tests import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 LAUNCHER = [sys.executable, "launch/local.py", "--processes=2", "--devices=1", "--"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 LAUNCHER = [sys.executable, "launch/local.py", "--processes=2", "--devices=2", "--"]
 SETTINGS = ("--config.dropout=0.0", "--config.learning_rate=0.001", "--config.steps=48")

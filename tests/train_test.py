@@ -102,6 +102,7 @@ def test_a_run_writes_all_its_files(name, finished):
   assert fields <= set(last)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", KINDS)
 def test_a_killed_run_continues_to_identical_bits(name, place, finished):
   workdir = place / f"killed-{name}"
@@ -174,6 +175,7 @@ def test_a_damaged_result_is_written_again(place, finished):
   assert result(workdir)["test"] == result(finished("supervised")[0])["test"]
 
 
+@pytest.mark.faults
 def test_sigterm_saves_and_the_run_continues_to_identical_bits(place, finished):
   workdir = place / "terminated"
   process = start("fixmatch", workdir, place=place)
@@ -209,7 +211,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, parallel, imbalance
   workdir = place / "dry"
   more = ["--config.dry_run=true", f"--config.parallel={parallel}"]
   more += ["--config.wrapper.name=abc", f"--config.labelled_imbalance={imbalance}"]
-  code, printed = run("multimatch", workdir, *more, place=place)
+  code, printed = run("fixmatch", workdir, *more, place=place)
   assert code == 0, printed
   even = "labelled texts: abc has no effect on the class balance"
   assert (even in printed) == (not imbalance)

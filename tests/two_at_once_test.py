@@ -7,7 +7,7 @@ import pytest
 from tests import runs
 from tests.scored import make_rows, read_rows, write_file
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 
 def end(*processes):

@@ -24,7 +24,7 @@ from tests.augment.stub_server import StubServer, reply
 PROCESSES = ("--config.stored=False", "--config.workers=2", "--config.shard=2")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
   "kill",
   [
@@ -65,7 +65,7 @@ def test_a_run_that_fails_still_restores_the_folder_of_a_killed_one(data):
   assert leftovers(data) == set()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_the_folder_unchanged_and_keeps_the_cache(data, number):
   before = hash_files(data)
@@ -82,7 +82,7 @@ def test_a_signal_leaves_the_folder_unchanged_and_keeps_the_cache(data, number):
   assert len(queries(data)) == TEXTS
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_group_stops_the_worker_processes(data, number):
   before = hash_files(data)
@@ -137,7 +137,7 @@ def test_the_first_signal_also_stops_the_engine(data, monkeypatch):
   assert calls == ["message", "engine"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_requests_in_flight_to_a_language_model_finish_after_a_signal(data):
   pytest.importorskip("openai", reason="pip install -e '.[augment]'")
   echo = lambda number, body: reply(f"In other words, number {number} is it?")
@@ -163,7 +163,7 @@ def test_requests_in_flight_to_a_language_model_finish_after_a_signal(data):
     assert len(server.bodies) == TEXTS  # none was sent twice
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_killed_run_leaves_no_worker_processes(data):
   process = command.start(data, "reverse", *PROCESSES, SLOW="0.2")
   wait_until(lambda: len(queries(data)) > 1)
@@ -176,7 +176,7 @@ def test_a_killed_run_leaves_no_worker_processes(data):
   wait_until(lambda: not any(is_alive(int(child)) for child in children))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_worker_that_dies_ends_the_run_with_advice(tmp_path):
   """An idle worker dies with the lock of the queue, for which the others wait."""
   data = folders.make_folder(tmp_path / "data", parts=1)
@@ -205,7 +205,7 @@ def is_alive(pid):
     return False
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_second_run_on_the_same_folder_is_refused(data):
   process = command.start(data, "reverse", SLOW="0.1")
   wait_until(lambda: queries(data))
