@@ -1,10 +1,10 @@
 """Sets up JAX for all tests and selects the quick ones.
 
-`pytest` leaves out the tests marked `faults`, `pytest -m quick` also those marked `slow`
-(a test, a file, or a parameter); of tests/methods_test.py, one case is quick. Mark a
-test slow if it takes more than about three seconds on an idle machine; the summary of a
-quick run lists those that did. With --check-modules, a run fails if it calls no
-function of some module of ssljax (tests/module_check.py).
+`pytest` leaves out the tests marked `faults`. `pytest -m quick` also leaves out those
+marked `slow` (a test, a file, or a parameter); of tests/methods_test.py, one case is
+quick. Mark a test slow if it takes more than about three seconds on an idle machine;
+the summary of a quick run lists those that did. With --check-modules, a run fails if it
+calls no function of some module of ssljax (tests/module_check.py).
 """
 
 import importlib.metadata
