@@ -58,7 +58,13 @@ def write_views(job: Job) -> Counter[str]:
     if processes > 1:
       spawn = multiprocessing.get_context("spawn")
       others = multiprocessing.active_children()
-      pool = ProcessPoolExecutor(processes, spawn, _start_worker, (job.task,))
+      try:
+        pool = ProcessPoolExecutor(processes, spawn, _start_worker, (job.task,))
+      except OSError as error:  # its queues need a little shared memory
+        raise RunError(
+          f"cannot start {processes} worker processes ({error}); free some space in "
+          "/dev/shm, or set --config.workers=1"
+        ) from error
       stack.callback(pool.shutdown, cancel_futures=True)
       augment = partial(
         _map_in_pool, pool, others, 2 * processes, job.stop, on_progress

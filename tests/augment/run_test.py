@@ -1,5 +1,6 @@
 """Runs over small folders: the views, the report, and what stays unchanged."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,10 +8,10 @@ import sys
 
 import pytest
 
-from ssljax.augment import report
+from ssljax.augment import local_runner, report
 from ssljax.augment.query import CachedEngine
 from ssljax.augment.run import run
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 from tests.augment import command, folders
 from tests.augment.command import make_config
 from tests.augment.folders import TEXTS, hash_files, leftovers, read_views
@@ -39,6 +40,17 @@ def test_every_text_gets_its_view_and_nothing_else_changes(data):
   written = folders.read_report(data)
   assert written["origins"][result["origin"]]["engine"] == "custom"
   assert written["counts"]["views"] == TEXTS
+
+
+def test_processes_that_cannot_be_started_are_an_error_with_advice(data, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "no space")
+
+  monkeypatch.setattr(local_runner, "ProcessPoolExecutor", full)
+  before = hash_files(data)
+  with pytest.raises(RunError, match=r"no space.*--config.workers=1"):
+    run(make_config(stored=False, workers=2, shard=2), data)
+  assert hash_files(data) == before
 
 
 def test_kinds_coexist_and_views_of_a_kind_are_replaced_or_added(data):
