@@ -130,9 +130,11 @@ def corrupt(place: Place, name: str, draw: random.Random) -> Trial:
     content[at] ^= 1 << draw.randrange(8)
   path.write_bytes(content)
   name_of_file = str(path.relative_to(place.path))
+  # The damaged file may be one that the command replaces.
+  expected = place.expected[name]._replace(before=place.results(case))
   end = place.run(case)
   outcome = outcomes.after_damage(
-    case, place.expected[name], end, place.results(case), place.left(), name_of_file
+    case, expected, end, place.results(case), place.left(), name_of_file
   )
   where = f"{kind} at byte {at} of {name_of_file}"
   return Trial(outcome, True, f"{where}: exit code {end.code}: {end.output}")
