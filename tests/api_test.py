@@ -81,6 +81,7 @@ def test_a_result_has_metrics_thresholds_and_a_classifier(result):
   assert np.all((scores >= 0) & (scores <= 1))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_returned_and_handlers_are_left_alone(place, config, result):
   before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
   again = ssljax.train(config, place / "run")

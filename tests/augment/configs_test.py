@@ -34,7 +34,11 @@ def test_every_engine_has_a_config():
 
 @pytest.mark.parametrize(
   "name",
-  ["adversarial", "backtranslation", pytest.param("eda", marks=pytest.mark.slow)],
+  [
+    pytest.param("adversarial", marks=pytest.mark.slow),
+    "backtranslation",
+    pytest.param("eda", marks=pytest.mark.slow),
+  ],
 )
 def test_the_command_in_the_docstring(tmp_path, name):
   if name == "backtranslation" and not shutil.which("apertium"):

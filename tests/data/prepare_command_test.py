@@ -36,6 +36,7 @@ def test_command(tmp_path):
   assert sorted(p.stat().st_mtime_ns for p in output.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_the_harmful_class_is_named(tmp_path):
   source = write_csv(tmp_path / "mine.csv", names=("rude", "no harm"))
   arguments = [f"--source={source}", "--columns=text=say,label=verdict,category="]

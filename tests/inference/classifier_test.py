@@ -67,6 +67,7 @@ def test_an_exported_folder_scores_as_the_run(workdirs, exported, head):
   assert folder.logits(TEXTS).truncated.tolist() == [False, False, True, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["mlp", "hf"])
 def test_step_and_hash_in_the_card_belong_together(workdirs, exported, head):
   trained = load_trained(workdirs[head])

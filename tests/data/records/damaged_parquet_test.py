@@ -66,6 +66,7 @@ def test_a_flipped_bit_is_never_read_as_other_rows(path, reader):
   assert refused > len(content) // 20
 
 
+@pytest.mark.slow
 def test_other_columns_are_not_read_as_bytes(path):
   """Single bits of the footer say that a column is text, or that it holds numbers."""
   write_parquet(from_rows(ROWS), path)
