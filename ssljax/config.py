@@ -162,10 +162,9 @@ def validate(config: Mapping[str, Any]) -> None:
   for key in config:
     if key not in known:
       raise UserError(f"unknown config key --config.{key}{options.nearest(key, known)}")
-  if missing := sorted(known.difference(config)):
-    more = f" and {len(missing) - 5} more keys" if len(missing) > 5 else ""
+  if missing := known.difference(config):
     raise UserError(
-      f"the config lacks {', '.join(missing[:5])}{more}; start it from "
+      f"the config lacks {', '.join(sorted(missing))}; start it from "
       "ssljax.configs.base.get_config(METHOD), or set the keys"
     )
   for key in MODULES:

@@ -178,11 +178,8 @@ def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> tuple[Records, 
   try:
     splits = read_splits(resolve_data(config["data"]), config["seed"])
   except UserError as error:
-    reason, file = str(error).partition(";")[0], workdir / "config.json"
-    raise UserError(
-      f"{workdir}: its own data can't be read: {reason}; put it back, set data in "
-      f"{file} to where it is, or set --data to the file to score"
-    ) from None
+    more = ", or set --data to the file to score"
+    raise run_config.not_found(workdir, "data", error, more) from None
   same = run_config.same_labels(config["resolved"]["labels"], splits.labels)
   if same and (workdir / "result.json").exists():
     saved = read_predictions(workdir / "predictions" / "test.parquet")

@@ -188,6 +188,21 @@ def _may_be_same(key: str, saved: Mapping[str, Any], config: Mapping[str, Any]) 
   )
 
 
+def not_found(workdir: Path, key: str, error: UserError, more: str = "") -> UserError:
+  """The error for data or an encoder that a run no longer finds.
+
+  Args:
+    key: "data" or "encoder".
+    error: says what is wrong there.
+    more: another way out.
+  """
+  reason = str(error).partition(";")[0]
+  return UserError(
+    f"{workdir}: its {key} can't be read: {reason}; put it back, or set {key} in "
+    f"{workdir / 'config.json'} to where it is{more}"
+  )
+
+
 def at_same_places(workdir: Path, config: Mapping[str, Any]) -> bool:
   """Whether a saved run names the same paths as `config` for its data and encoder."""
   saved = read(workdir)

@@ -15,10 +15,12 @@ SETTINGS = {
   "threshold": 0.4,  # of 3 classes; an untrained model is rarely more confident
   "gamma": 1.05,  # Dash: the loss of a tiny model decreases slowly
   "batches": 1,  # CoMatch smooths once its queue is full, here after some steps
+  "momentum": 0.5,  # averages that hardly move would hide a wrong value
 }
 WRAPPER_SETTINGS = {  # with which wrappers have an effect in some steps
   "threshold": 0.3,  # ABC's head is initially undecided between 3 classes
   "warmup": 0.0,
+  "momentum": 0.5,
   "every": 2,
 }
 KINDS = ("variant", "mix")  # keywords whose values are different algorithms

@@ -1,4 +1,7 @@
-"""Whole training runs on a tiny encoder: their files, stopping and continuing."""
+"""Whole training runs on a tiny encoder: their files, stopping and continuing.
+
+A single file, since its tests share runs that take seconds each.
+"""
 
 import json
 import re

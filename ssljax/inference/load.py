@@ -68,11 +68,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   try:
     encoder = resolve(config["encoder"])
   except UserError as error:
-    reason, file = str(error).partition(";")[0], workdir / "config.json"
-    raise UserError(
-      f"{workdir}: its encoder is missing: {reason}; put it back, or set encoder in "
-      f"{file} to where it is"
-    ) from None
+    raise run_config.not_found(workdir, "encoder", error) from None
   hashes = {"tokenizer_sha256": tokenizer_sha256(encoder)}
   run_config.check_encoder(workdir, config, hashes)
   model = build.make_classifier(config, method, encoder, len(labels))

@@ -37,7 +37,7 @@ CONFIG = EncoderConfig(
 class WordEncoder(nn.Module):
   """An encoder whose hidden states are the word embeddings; see `models.Encoder`.
 
-  Programs with it compile in half the time.
+  Programs with it compile faster.
   """
 
   config: EncoderConfig

@@ -15,13 +15,7 @@ from ssljax.data.records import files
 from ssljax.errors import UserError
 from ssljax.inference.rows.resume import OutputParts
 from tests import runs
-from tests.scored import (
-  hidden_files,
-  make_rows,
-  read_rows,
-  without_scores,
-  write_file,
-)
+from tests.scored import hidden_files, make_rows, read_rows, without_scores, write_file
 
 predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
@@ -329,7 +323,8 @@ def test_a_parquet_file_is_not_held_in_memory(tmp_path):
   pq.write_table(table, tmp_path / "in.parquet", row_group_size=50, compression="none")
   del table
   before, most = pa.total_allocated_bytes(), 0
-  for batch in files.open_parquet(tmp_path / "in.parquet").iter_batches(50):
+  path = tmp_path / "in.parquet"
+  for batch in files.read_batches(path, files.open_parquet(path), 50):
     assert len(batch) == 50
     most = max(most, pa.total_allocated_bytes() - before)
   assert most < 1_500_000  # of 4,000,000

@@ -1,4 +1,7 @@
-"""The classifier: features and logits do not depend on the layout; its heads."""
+"""The classifier: features and logits do not depend on the layout; its heads.
+
+A single file, since its tests share compiled programs.
+"""
 
 import functools
 import math

@@ -8,6 +8,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer, models
 
 from ssljax.data.batches import charsmap
+from tests.data.batches import spm
 
 MARKS = "\u0300\u0301\u0302\u0303\u0304\u0307\u0308\u0309\u0313\u031b\u0323\u0327"
 MARKS += "\u0328\u0340\u0342\u0344\u0345\u0654\u093c\u3099"
@@ -22,15 +23,7 @@ LETTERS = [
 
 def load(folder, name):
   """A model of SentencePiece with this normalization, and our normalizer for it."""
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(["how to build a home and bake bread in an oven"] * 50),
-    model_prefix=str(folder / "spm"),
-    vocab_size=40,
-    hard_vocab_limit=False,
-    minloglevel=2,
-    num_threads=1,
-    normalization_rule_name=name,
-  )
+  spm.train(folder, vocab_size=40, normalization_rule_name=name)
   data = (folder / "spm.model").read_bytes()
   spec = sentencepiece_model_pb2.ModelProto.FromString(data).normalizer_spec
   theirs = sentencepiece.SentencePieceProcessor(model_proto=data).normalize

@@ -11,6 +11,7 @@ from tokenizers import normalizers
 from ssljax.data.batches import tokenize
 from ssljax.data.batches.tokenizer import copy_tokenizer, load_tokenizer
 from ssljax.errors import UserError
+from tests.data.batches import spm
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "[", "]", "sep"]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", "<0x41>"]
@@ -37,15 +38,7 @@ def deberta(folder, **settings):
   pieces = {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]"}
   options = {f"{name}_piece": piece for name, piece in pieces.items()}
   options |= {f"{name}_id": i for i, name in enumerate(pieces)}
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(["how to build a home and bake bread in an oven"] * 50),
-    model_prefix=str(folder / "spm"),
-    vocab_size=300,
-    hard_vocab_limit=False,
-    minloglevel=2,
-    num_threads=1,
-    **{"byte_fallback": True, **options, **settings},
-  )
+  spm.train(folder, vocab_size=300, **{"byte_fallback": True, **options, **settings})
   (folder / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}))
   return folder
 
