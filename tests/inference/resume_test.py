@@ -233,7 +233,8 @@ def test_a_killed_command_continues(model, classifier, tmp_path, monkeypatch):
     assert a == b
 
 
-def test_parts_of_version_0_1_are_continued(classifier, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kills", [1, 2])
+def test_parts_of_version_0_1_are_continued(classifier, interrupt, tmp_path, kills):
   """The folder's layout must stay: a kill may be followed by an upgrade."""
   source = write_file(tmp_path / "in.jsonl", make_rows())
   folder = tmp_path / ".out.jsonl.parts"
@@ -246,6 +247,9 @@ def test_parts_of_version_0_1_are_continued(classifier, tmp_path, monkeypatch):
     f'"model": "{classifier.identity}"}}, "threshold": 0.5, "parts": 1, '
     f'"counts": {counts}}}'
   )
+  for _ in range(kills - 1):
+    with pytest.raises(KeyboardInterrupt):
+      interrupt("join", source, str(tmp_path / "out.jsonl"))
   summary = predict.predict(classifier, source, str(tmp_path / "out.jsonl"))
   assert summary.startswith("50 rows scored")
   rows = read_rows(tmp_path / "out.jsonl")

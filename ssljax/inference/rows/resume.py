@@ -2,7 +2,8 @@
 
 The folder's progress.json says how many parts are finished. It is replaced atomically
 after a part is written, so the parts and counts agree whenever the process is killed.
-It also holds hashes of the parts and of itself, except in folders of version 0.1.0.
+It also holds hashes of the parts and of itself. A folder of version 0.1.0 gets them
+with its next part.
 """
 
 import hashlib
@@ -69,8 +70,7 @@ class OutputParts:
     with atomic_file(self._path(number)) as file:
       write(file)
     self._saved |= {"parts": number + 1, "counts": counts}
-    if "sha256" in self._saved:
-      self._saved["sha256"].append(_sha256(self._path(number)))
+    self._saved["sha256"].append(_sha256(self._path(number)))
     write_json(self._folder / PROGRESS, {**self._saved, "seal": _seal(self._saved)})
 
   def join(self, schema: pa.Schema | None) -> None:
@@ -100,7 +100,10 @@ class OutputParts:
       saved = json.loads((self._folder / PROGRESS).read_text(encoding="utf-8"))
       seal = saved.pop("seal", None)
       parts = [_sha256(self._path(i)) for i in range(saved["parts"])]
-      is_intact = seal is None or (seal, parts) == (_seal(saved), saved["sha256"])
+      # Version 0.1.0 wrote no hashes.
+      is_intact = (
+        seal in (None, _seal(saved)) and saved.setdefault("sha256", parts) == parts
+      )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
       return {}
     return saved if is_intact else {}
