@@ -1,6 +1,8 @@
 """Finds the files of the train, validation and test splits by their names."""
 
+import functools
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ SPLITS = {
 }
 
 
-SHOWN = 8  # number of files that an error lists
+SHOWN = 8  # number of files that an error or a note lists
 
 
 class Shard(NamedTuple):
@@ -120,10 +122,17 @@ def describe_files(data: str, splits: Mapping[str, Sequence[Path]]) -> list[str]
   if inner != folder:
     counts = ", ".join(f"{name} {len(paths)}" for name, paths in splits.items())
     notes.append(f"{folder}: read the files in {inner} ({counts})")
-  # A .json file is more likely to describe the data.
-  near = [*_data_files(folder), *(_data_files(inner) if inner != folder else ())]
-  if ignored := [p.name for p in near if p not in used and files.suffix(p) != ".json"]:
-    notes.append(f"{folder}: ignored files: {', '.join(ignored)}")
+  # Others may not be readable, such as lost+found.
+  others = [path for path in _subfolders(folder) if os.access(path, os.R_OK | os.X_OK)]
+  near = dict.fromkeys([folder, *others, inner])
+  ignored = [
+    path
+    for path in itertools.chain(*map(_data_files, near))
+    # A .json file is more likely to describe the data.
+    if path not in used and files.suffix(path) != ".json"
+  ]
+  if ignored:
+    notes.append(f"{folder}: ignored files: {_list_first(ignored, folder)}")
   return notes
 
 
@@ -164,11 +173,12 @@ def _folder_of_splits(folder: Path) -> Path:
     UserError: several subfolders have splits.
   """
   for path in (folder, folder / "data"):
-    if path.is_dir() and _splits_in(path):
+    if path.is_dir() and _splits_in(path, probe=True):
       return path
   near = _subfolders(folder)
   far = list(itertools.chain.from_iterable(map(_subfolders, near)))
-  inner = [*filter(_splits_in, near)] or [*filter(_splits_in, far)]
+  has_splits = functools.partial(_splits_in, probe=True)
+  inner = [*filter(has_splits, near)] or [*filter(has_splits, far)]
   if len(inner) > 1:
     names = ", ".join(str(path.relative_to(folder)) for path in inner)
     raise UserError(
@@ -185,16 +195,25 @@ def _list_files(folder: Path) -> str:
   found = [path for inner in folders for path in _data_files(inner)]
   if not found:
     return "; no data file"
-  more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-  names = ", ".join(str(path.relative_to(folder)) for path in found[:SHOWN])
-  return f"; data files: {names}{more}"
+  return f"; data files: {_list_first(found, folder)}"
+
+
+def _list_first(paths: Sequence[Path], folder: Path) -> str:
+  more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+  return ", ".join(str(path.relative_to(folder)) for path in paths[:SHOWN]) + more
 
 
 def _subfolders(folder: Path) -> list[Path]:
   return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
-def _splits_in(folder: Path) -> dict[str, list[Path]]:
+def _splits_in(folder: Path, probe: bool = False) -> dict[str, list[Path]]:
+  """Finds the files of each split directly in a folder.
+
+  Args:
+    probe: whether the folder may be another one than the user means. Its folder `test`
+      may then hold anything, such as tests of a program.
+  """
   splits: dict[str, list[Path]] = {}
   for path in sorted(folder.iterdir()):
     shard = _shard(path)
@@ -205,6 +224,8 @@ def _splits_in(folder: Path) -> dict[str, list[Path]]:
       continue
     if path.is_dir():
       parts = _data_files(path)
+      if not parts and probe:
+        continue
       if not parts:
         raise UserError(
           f"{path}: the folder has no data file; put .jsonl, .csv or .parquet files "
