@@ -1,11 +1,13 @@
 """Runs a program with absl flags; a user's mistake prints one line and exits with 2."""
 
+import contextlib
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TextIO
 
 import ml_collections
 from absl import app, flags, logging
@@ -14,7 +16,7 @@ from ml_collections import config_flags
 from ssljax import config_files
 from ssljax.config import MODULES
 from ssljax.errors import CUT_OFF, FINISHED, INTERRUPTED, MISTAKE, RunError, UserError
-from ssljax.runtime.atomic import FULL
+from ssljax.runtime.atomic import FULL, cannot_write
 
 # (config, key, name): sets config[key] to the name, with its keywords.
 Choose = Callable[[ml_collections.ConfigDict, str, str], None]
@@ -46,10 +48,24 @@ def guarded(
   main: Callable[..., int | None], argv: Sequence[str], positional: bool = False
 ) -> int | None:
   """Runs `main` and returns its result; after a user's mistake, prints it and exits."""
-  if len(argv) > 1 and not positional:
-    _stop(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-  try:
+  with _explained():
+    if len(argv) > 1 and not positional:
+      raise UserError(
+        f"unexpected argument {argv[1]!r}: flags are written --name=value"
+      )
     return main(list(argv[1:])) if positional else main()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+  """Ends a block that fails with one line and an exit code, if the reason is known."""
+  try:
+    try:
+      yield
+    except SystemExit:
+      print(end="", flush=True)
+      raise
+    print(end="", flush=True)  # fails here, and not when Python ends
   except UserError as error:
     _stop(str(error), error.code)
   except PermissionError as error:
@@ -59,21 +75,19 @@ def guarded(
       f"{error.filename}: {error.strerror}; change its permissions or use another path"
     )
   except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard(sys.stdout)
     sys.exit(CUT_OFF)
   except OSError as error:
     if error.errno not in FULL:
       raise
     where = error.filename or "a file or the standard output"
-    _stop(
-      f"{where}: cannot be written ({error.strerror}); free some space or use another "
-      "place, and run the command again",
-      RunError.code,
-    )
+    way_out = "use another place, and run the command again"
+    _stop(str(cannot_write(where, error, way_out)), RunError.code)
   except KeyboardInterrupt:
     _exit("interrupted", INTERRUPTED)
 
 
+@_explained()
 def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str]:
   """Parses the flags; sets FLAGS.config to the config, with the flags' values."""
   try:
@@ -90,15 +104,11 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
     config = config_files.load(*config_files.find(sources[0], configs))
     flags.FLAGS.config = _with_flags(config, keys, choose)
     return rest
-  except UserError as error:
-    _stop(str(error))
-  except SystemExit as error:  # --help exits with 1
-    sys.exit(FINISHED if error.code == 1 else error.code)
   except (flags.Error, TypeError, ValueError) as error:
     listing = "--help lists the flags"
     if "list_keys" in flags.FLAGS:
       listing += ", --list_keys the keys of the config"
-    _stop(f"{error} ({listing})")
+    raise UserError(f"{error} ({listing})") from error
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -106,7 +116,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   known = flags.FLAGS
   lists = [name for name in known if isinstance(known[name].parser, flags.ListParser)]
   before = {name: known[name].present for name in lists}
-  rest = known(argv)
+  try:
+    rest = known(argv)
+  except SystemExit as error:  # --help exits with 1
+    sys.exit(FINISHED if error.code == 1 else error.code)
   for name, count in before.items():
     if known[name].present > count + 1:
       raise UserError(f"--{name} is given twice; give one list, --{name}=A,B")
@@ -168,12 +181,17 @@ def _stop(message: str, code: int = MISTAKE) -> None:
 
 def _exit(line: str, code: int) -> None:
   """Prints a line and exits with the code, even if the line can't be written."""
-  if sys.stderr is not None:  # None if it's closed
-    try:
-      print(line, file=sys.stderr, flush=True)
-    except OSError:  # a full disk, on which Python would fail again at its end
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+  for stream, text in ((sys.stdout, ""), (sys.stderr, line + "\n")):
+    if stream is not None:  # None if it's closed
+      try:
+        print(text, end="", file=stream, flush=True)
+      except OSError:  # a full disk, on which Python would fail again at its end
+        _discard(stream)
   sys.exit(code)
+
+
+def _discard(stream: TextIO) -> None:
+  os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _quiet() -> None:

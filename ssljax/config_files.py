@@ -64,7 +64,7 @@ def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
       config = module.get_config(*[argument] if argument else [])
   except UserError:
     raise
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     line = getattr(error, "lineno", None) or (lines or [None])[-1]

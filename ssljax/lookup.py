@@ -63,7 +63,7 @@ class Modules:
       return importlib.import_module(f"{self.package}.{name}")
     try:
       imported = importlib.import_module(name)
-    except Exception as error:  # whatever the module raises
+    except (Exception, SystemExit) as error:  # whatever the module raises
       raise UserError(
         f"--config.{kind}.name={name}: cannot import it "
         f"({type(error).__name__}: {error}); check the name, and make sure that its "

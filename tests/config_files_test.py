@@ -15,6 +15,7 @@ BASE = "from ssljax.configs import base\n"
   [
     ("def get_config(:", r"mine.py, line 1: SyntaxError"),
     ("import nothing_here", r"mine.py, line 1: ModuleNotFoundError: .*nothing_here"),
+    ("import sys\nsys.exit(1)", r"mine.py, line 2: SystemExit: 1"),
     ("x = 1", r"no attribute 'get_config'"),
     ("def get_config():\n  return None", r"returns None, not a ConfigDict"),
     (BASE + "def get_config():\n  return base.nothing", r"mine.py, line 3: Attribute"),

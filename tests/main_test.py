@@ -1,5 +1,6 @@
 """The command line of training: choosing a method by a flag, listing keys, commands."""
 
+import os
 import re
 import subprocess
 import sys
@@ -160,3 +161,41 @@ def test_keys_are_listed_with_those_of_the_method(place):
   assert "--config.labels=200" in done.stdout
   assert "--config.method.temperature=" in done.stdout
   assert "--config.wrapper.threshold=" in done.stdout
+
+
+PROGRAM = """
+from absl import flags
+from ssljax import cli
+from ssljax.errors import UserError
+
+def main():
+  print("begun")
+  if flags.FLAGS.fails:
+    raise UserError("a mistake")
+
+flags.DEFINE_bool("fails", False, "")
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+  ("flag", "code", "line"),
+  [
+    ("--fails", 2, "error: a mistake"),
+    ("--nofails", 1, "error: .* cannot be written .* free some space .*"),
+    ("--help", 1, "error: .* cannot be written .* free some space .*"),
+  ],
+)
+def test_a_full_standard_output_is_one_line(flag, code, line):
+  environment = {**os.environ}
+  environment.pop("PYTHONUNBUFFERED", None)  # Python writes when it ends
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+      [sys.executable, "-c", PROGRAM, flag],
+      env=environment,
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  assert re.fullmatch(f"{line}\n", done.stderr)
+  assert done.returncode == code

@@ -71,6 +71,7 @@ def test_a_wrapper_may_be_outside_the_package(outside):
     ("import no_such_module", "cannot import it .ModuleNotFoundError"),
     ("def make(:", "cannot import it .SyntaxError"),
     ("1 / 0", "cannot import it .ZeroDivisionError"),
+    ("raise SystemExit(1)", "cannot import it .SystemExit"),
     ("made = 1", "defines no function make"),
     ("def make(): return 1", "`make` returned int"),
   ],

@@ -46,7 +46,7 @@ from ssljax.data.records import split_files
 from ssljax.data.records.read import read_splits, read_texts
 from ssljax.data.records.records import Records, concat
 from ssljax.data.sources import build
-from ssljax.errors import MISTAKE, UserError
+from ssljax.errors import MISTAKE, RunError, UserError
 from ssljax.runtime import lock
 from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.json_files import write_json
@@ -67,7 +67,7 @@ def main() -> int:
   flag = flags.FLAGS
   try:
     overlaps = report_overlaps(flag.data, flag.against, flag.threshold, flag.output)
-    print(end="", flush=True)  # fails here, and not when Python ends
+    print(end="", flush=True)  # as `cli` does, whose exit code would be FOUND
   except (BrokenPipeError, PermissionError):
     raise
   except UserError as error:
@@ -177,4 +177,5 @@ def _print_summary(
 
 
 if __name__ == "__main__":
+  RunError.code = MISTAKE  # also if --help can't be printed
   cli.run(main)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ssljax.errors import RunError, UserError
+
 # A full or failing disk. (EFBIG: a limit on the size of files.)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _RANDOM = "[0-9a-f]{16}"  # in the names of temporaries
@@ -126,6 +128,21 @@ def _is_running(process: int) -> bool:
   except PermissionError:
     pass
   return True
+
+
+def cannot_write(what: str, error: OSError, way_out: str) -> UserError:
+  """The error of a command that can't write; a RunError if the disk is full.
+
+  Args:
+    what: the file, with its flag: "--output=FILE".
+    way_out: what the user can do, such as "name another file".
+  """
+  if error.errno not in FULL:
+    return UserError(f"{what}: cannot be written ({error}); {way_out}")
+  doing = "read or written" if error.errno == errno.EIO else "written"
+  return RunError(
+    f"{what}: cannot be {doing} ({error.strerror}); free some space or {way_out}"
+  )
 
 
 def flush(path: Path) -> None:

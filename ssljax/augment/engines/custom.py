@@ -85,7 +85,7 @@ def _import(path: str) -> Callable:
     sys.path.insert(0, os.getcwd())
   try:
     module = importlib.import_module(module_name)
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     missing = isinstance(error, ModuleNotFoundError) and error.name
     if missing and f"{module_name}.".startswith(f"{missing}."):
       raise UserError(
