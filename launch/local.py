@@ -15,6 +15,7 @@ signal, in case one hangs. On Linux, the processes are also killed when the laun
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import re
@@ -111,10 +112,13 @@ def environment(rank: int, count: int, devices: int | None, address: str) -> dic
 
 
 def relay(rank: int, stream) -> None:
-  """Copies a process's output to stdout and prefixes each line with the rank."""
+  """Copies a process's output to stdout and prefixes each line with the rank.
+
+  What can't be written is discarded: the process would wait if nobody read its output.
+  """
   for line in stream:
-    sys.stdout.buffer.write(f"[{rank}] ".encode() + line)
-    sys.stdout.buffer.flush()
+    with contextlib.suppress(OSError):
+      os.write(1, f"[{rank}] ".encode() + line)
 
 
 def wait(processes: list[subprocess.Popen], received: list[int]) -> int:

@@ -105,8 +105,9 @@ def ending_soon() -> Iterator[None]:
     end = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     end.start()
     end.join(END_TIMEOUT)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError, AttributeError):  # full, or closed
+        stream.flush()
     os._exit(error.code if isinstance(error, SystemExit) else RunError.code)
 
 

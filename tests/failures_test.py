@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -105,6 +106,7 @@ from ssljax.errors import UserError
 def fail():
   from jax.experimental import multihost_utils
   multihost_utils.sync_global_devices("start")
+  print("begun")
   if jax.process_index() == 1:
     raise UserError("alone")
   multihost_utils.sync_global_devices("never")
@@ -116,17 +118,23 @@ with main.ending_soon():
 
 
 def test_a_process_that_fails_alone_does_not_wait_for_the_others():
-  address = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:45671", "JAX_NUM_PROCESSES": "2"}
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{probe.getsockname()[1]}"
+  environment = {**os.environ, "XLA_FLAGS": "", "JAX_COORDINATOR_ADDRESS": address}
+  environment.pop("PYTHONUNBUFFERED", None)  # what is printed comes at the end
   began = time.monotonic()
-  processes = [
-    subprocess.Popen(
-      [sys.executable, "-c", ALONE],
-      env={**os.environ, **address, "JAX_PROCESS_ID": rank, "XLA_FLAGS": ""},
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for rank in "01"
-  ]
+  with open("/dev/full", "w") as full:  # it ends soon even if it can't print
+    processes = [
+      subprocess.Popen(
+        [sys.executable, "-c", ALONE],
+        env={**environment, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": rank},
+        stdout=full,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+      for rank in "01"
+    ]
   _, shown = processes[1].communicate(timeout=120)
   assert processes[1].returncode == 2
   assert shown.splitlines()[-1] == "error: alone"

@@ -117,6 +117,19 @@ def test_a_failure_stops_all_processes(start, how, code):
   assert time.monotonic() - began < 9  # rank 0 obeyed SIGTERM
 
 
+def test_output_that_cannot_be_written_is_read_all_the_same():
+  relay = f"runpy.run_path({str(LOCAL)!r})['relay'](1, sys.stdin.buffer)"
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+      [sys.executable, "-c", f"import runpy, sys; {relay}"],
+      input="one\ntwo\n",
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_second_ctrl_c_kills_processes_that_ignore_sigterm(start):
   deaf = start("deaf", options=("--processes", "1"))
   wait_until_ready(deaf, 1)
