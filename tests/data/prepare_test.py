@@ -98,7 +98,7 @@ def test_what_was_read_is_said(tmp_path):
   write_csv(folder / "validated.csv", 3)
   about = make(folder.parent, tmp_path / "out")
   assert about["files"] == {"train": [str(first), str(second)]}
-  assert about["notes"][1] == f"{folder.parent}: ignored files: validated.csv"
+  assert about["notes"][1] == f"{folder.parent}: ignored files: data/validated.csv"
   assert sum(rows["all"] for rows in about["rows"].values()) == 60
 
 
