@@ -59,7 +59,7 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
   if name == named.PYRIT:
     rows = _numbered("pyrit", named.read_pyrit(fetch.fetch(named.PYRIT)))
     records = convert.collect_records(
-      rows, lambda row, location: row, named.PYRIT, named.HARM, dropped
+      rows, lambda row, location: row, named.PYRIT, dropped
     )
     splits = split.divide_records(records, SHARES, seed=0)  # same splits for everyone
     licence = "MIT, of the PyRIT package (Microsoft)"
@@ -83,7 +83,6 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
       _numbered(f"{source.hub} {hub_name}", hub_split.rows),
       lambda row, location, part=part: source.record(row, task, part),
       f"{name}-{part}",
-      source.labels,
       dropped,
     )
   about = {
@@ -115,7 +114,8 @@ def build_from_files(
     source: a file, a folder, files separated by commas, or `owner/name` on the Hub.
     output: the folder, which must not exist.
     columns: maps any of `convert.COLUMNS` to the name of that column in the source, or
-      to "" to leave it out.
+      to "" to leave it out. Without `label_name`, declared class names are left out,
+      too.
     labels: class names by id, or VALUE:ID for each value; see `parse_labels`. Empty if
       the label column holds ids.
     splits: maps our splits to the Hub's; by default, splits are matched by name.
@@ -178,6 +178,8 @@ def build_from_files(
       if column in loaded[name].columns
     }
     read = {part: [f"{source} {name}"] for part, name in name_of.items()}
+  if columns.get("label_name") == "":
+    class_names = {}
   parsed = parse_labels(labels, _same_names(column, class_names))
   label_column = LabelColumn(column, parsed)
   dropped, with_views = collections.Counter(), 0
@@ -191,7 +193,7 @@ def build_from_files(
   stem = re.sub(r"[^\w.-]+", "_", "data" if "," in source else Path(source).name)
   records = {
     name: convert.collect_records(
-      rows, count_views, f"{stem}-{name}", parsed.names, dropped, name != "train"
+      rows, count_views, f"{stem}-{name}", dropped, name != "train"
     )
     for name, rows in rows_of.items()
   }
@@ -206,7 +208,7 @@ def build_from_files(
     notes.append(
       f"dropped the views of {with_views} rows: create views with ssljax.augment"
     )
-  if renamed := label_column.renamed:
+  if renamed := label_column.renamed():
     pairs = [f"{old!r} to {new!r}" for old, new in renamed.items()]
     more = ", …" if len(pairs) > 5 else ""
     notes.append(f"--labels renames {', '.join(pairs[:5])}{more}")

@@ -3,7 +3,7 @@
 import collections
 import numbers
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ def collect_records(
   rows: Iterable[SourceRow],
   convert: Converter,
   prefix: str,
-  labels: Sequence[str],
   dropped: collections.Counter,
   drop_unlabelled: bool = False,
 ) -> Records:
@@ -39,7 +38,6 @@ def collect_records(
     convert: returns a record without its source, or the reason for dropping the row.
     prefix: the source of every record; if a record has no id, it gets
       `<prefix>:<row>`.
-    labels: class names by id, stored as label_name of records that have none.
     dropped: counts the dropped rows by reason.
     drop_unlabelled: whether to drop rows without a label; True for validation and
       test.
@@ -53,14 +51,11 @@ def collect_records(
       if isinstance(record, str):
         dropped[record] += 1
         continue
-      label = record.get("label")
-      if label is None and drop_unlabelled:
+      if record.get("label") is None and drop_unlabelled:
         dropped[NO_LABEL] += 1
         continue
       id_ = record.get("id") or f"{prefix}:{count}"
       records.append({**record, "id": id_, "source": prefix})
-      if labels and label is not None:
-        records[-1]["label_name"] = record.get("label_name") or labels[label]
       locations.append(location)
       path.append(paths.setdefault(file, len(paths)))
       line.append(number)
@@ -102,7 +97,11 @@ def convert_columns(
     return NO_TEXT
   label, label_name = None, None
   if columns["label"]:
-    own = _string(row, columns["label_name"], location)
+    # Without a mapping, label_name is the name of `label`, not of another column.
+    is_name = (
+      "label_name" in mapped or columns["label"] == "label" or "label" not in row
+    )
+    own = _string(row, columns["label_name"], location) if is_name else None
     label, label_name = labels.read(row.get(columns["label"]), own, location)
   return {
     "id": _id(row, columns["id"], location),

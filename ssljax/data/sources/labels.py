@@ -32,15 +32,19 @@ class LabelColumn:
   def __init__(self, name: str, labels: Labels) -> None:
     self.name = name  # of the column
     self.labels = labels
-    self.renamed: dict[str, str] = {}  # from names in the data to those of --labels
     self._read: dict[tuple, tuple[int | None, str | None]] = {}  # what `read` returned
     self._values: dict[str, tuple[str, int | None]] = {}  # form -> value, its class
-    self._own: dict[str, tuple[int, str]] = {}  # name in the data -> class, location
+    # For each name in the data: its spelling, class and location.
+    self._own: dict[str, tuple[str, int, str]] = {}
+    self._names: dict[int, str] = {}  # of the classes
 
   def read(
     self, value: object, own: str | None, location: str
   ) -> tuple[int | None, str | None]:
     """The class of a value and its name; (None, None) if it has no label.
+
+    The name is None if no name is known, or only the one that --labels gives another
+    value of the class.
 
     Args:
       own: the row's label_name, if it has one.
@@ -67,16 +71,34 @@ class LabelColumn:
     self._values.setdefault(form, (written, label))
     if label is None:
       return None, None
-    own = own if own and own.strip() else None
+    if declared == form:
+      declared = None  # says nothing
+    own = (own or "").strip() or None
     if own and declared and _form(own) != _form(declared):
       raise mismatch(location, own, self.name, form, declared)
-    own = own or declared
     name = self.labels.names[label] if self.labels.names else None
-    if own and (name is None or _is_number(name)):
-      name = own
-    if own and name:
-      self._check_name(own, label, name, location)
+    if not name or _is_number(name):  # the data's own name is better
+      name = (declared or own) if self._names_class(value, label) else None
+    if declared or own:
+      self._check_name(declared or own, label, name, location, bool(declared))
+    if name:
+      self._names.setdefault(label, name)
     return label, name
+
+  def _names_class(self, value: object, label: int) -> bool:
+    """Whether a class has the name of this value: the first one, if there are more."""
+    ids = self.labels.ids.items()
+    first = next((form for form, id_ in ids if id_ == label), None)
+    return not self.labels.is_map or _listed_form(value, self.labels) == first
+
+  def renamed(self) -> dict[str, str]:
+    """From names in the data that --labels doesn't list to those of their classes."""
+    return {
+      own: self._names[label]
+      for own, label, _ in self._own.values()
+      if _form(own) not in self.labels.ids
+      and _form(own) != _form(self._names.get(label, own))
+    }
 
   def swapped(self) -> str:
     """The flag that exchanges two classes. It lists all values that were read."""
@@ -91,15 +113,18 @@ class LabelColumn:
         items[i] = '"' + item.replace('"', '""') + '"'
     return shlex.quote(f"--labels={','.join(items)}")
 
-  def _check_name(self, own: str, label: int, name: str, location: str) -> None:
+  def _check_name(
+    self, own: str, label: int, name: str | None, location: str, is_declared: bool
+  ) -> None:
     """Refuses a name in the data that contradicts the class that its row gets."""
     form = _form(own)
     given = self.labels.ids.get(form, label)
-    first, place = self._own.setdefault(form, (label, location))
+    key = own if is_declared else form  # two declared names may differ only in case
+    _, first, place = self._own.setdefault(key, (own, label, location))
     reason = ""
     if given != label:
       reason = f"--labels says that {shorten(own)} is {_class(given)}"
-    elif polarity(own) * polarity(name) < 0:
+    elif name and polarity(own) * polarity(name) < 0:
       reason = f"--labels calls this class {shorten(name)}"
     elif first != label:
       reason = f"{place} has the same name and is class {first}"
@@ -110,8 +135,6 @@ class LabelColumn:
         "with --columns=label=label_name, or change --labels; if they are wrong, leave "
         "them out with --columns=label_name="
       )
-    if form not in self.labels.ids and form != _form(name):
-      self.renamed[own] = name
 
 
 def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
@@ -135,7 +158,9 @@ def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
   pairs = [re.fullmatch(r"(.+):([0-9]+|null)", item) for item in items]
   if not any(pairs):
     names = tuple(items or declared)
-    ids = {_form(name): i for i, name in enumerate(names)}
+    forms = list(map(_form, names))
+    # Declared names may differ only in case; such a name can't be looked up.
+    ids = {form: i for i, form in enumerate(forms) if forms.count(form) == 1}
     labels = Labels(names, ids, declared=tuple(declared))
   elif all(pairs):
     values = [pair[1].strip() for pair in pairs]
@@ -157,7 +182,7 @@ def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
       f"--labels: {single!r} has no id, but other values have; write VALUE:ID or "
       "VALUE:null for each of them"
     )
-  if len(labels.ids) < len(items) or "" in labels.ids:
+  if items and (len(labels.ids) < len(items) or "" in labels.ids):
     raise UserError(
       f"--labels={','.join(items)}: a value is empty or occurs twice; give each value "
       "once (case doesn't matter, and 1.0 means 1)"
@@ -177,8 +202,9 @@ def _check_order(labels: Labels, given: bool) -> None:
     if declared.get(form, i) != i:
       raise UserError(
         f"--labels: {name!r} is class {i}, but the dataset declares it as class "
-        f"{declared[form]}; omit --labels to keep the dataset's order, or change it "
-        f"with --labels={as_map}"
+        f"{declared[form]}; omit --labels to keep the dataset's order, change it with "
+        f"--labels={as_map}, or leave the dataset's names out with "
+        "--columns=label_name="
       )
     if not declared and _is_id(form) and i != int(form) < len(labels.names):
       raise UserError(
@@ -196,7 +222,7 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
   """
   if _is_null(value):
     return None
-  form, known = _form(value), labels.ids
+  form, known = _listed_form(value, labels), labels.ids
   is_text, other_numbers = isinstance(value, str), _are_other_numbers(labels.declared)
   if is_text and other_numbers and _is_id(form):
     raise UserError(
@@ -204,12 +230,8 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
       f"or an id: another file declares the names {', '.join(labels.declared)}; "
       "prepare the files one by one"
     )
-  if labels.declared and form.isdecimal() and not is_text:
-    name = _form(dict(enumerate(labels.declared)).get(int(form), ""))
-    if not labels.is_map:
-      known = {}  # a number is an id, even if a class has this name
-    elif name in known or other_numbers:
-      form = name
+  if labels.declared and form.isdecimal() and not (is_text or labels.is_map):
+    known = {}  # a number is an id, even if a class has this name
   if form in known:
     return known[form]
   limit = len(labels.names) or math.inf
@@ -231,6 +253,15 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
     "all class names in the order of their ids with --labels=NAME0,NAME1,…, or map "
     "values to ids with --labels=VALUE:0,VALUE:1,VALUE:null"
   )
+
+
+def _listed_form(value: object, labels: Labels) -> str:
+  """The form in which a map lists a value: an id may stand for its declared name."""
+  form = _form(value)
+  if not labels.is_map or isinstance(value, str) or not form.isdecimal():
+    return form
+  name = _form(dict(enumerate(labels.declared)).get(int(form), ""))
+  return name if name in labels.ids or _are_other_numbers(labels.declared) else form
 
 
 def _class(label: int | None) -> str:

@@ -1,11 +1,13 @@
 """Divides records into splits, removes duplicates, and writes a dataset folder."""
 
 import collections
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ssljax.data import split
@@ -13,6 +15,7 @@ from ssljax.data.dedup import conflicts, exact
 from ssljax.data.records import checks, split_files
 from ssljax.data.records.read import SHARES
 from ssljax.data.records.records import Records, write_parquet
+from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
 from ssljax.runtime.atomic import atomic_folder
 from ssljax.runtime.json_files import write_json
@@ -25,7 +28,7 @@ class RawDataset(NamedTuple):
   """Records in the splits of their source."""
 
   splits: Mapping[str, Records]  # any of train, validation, test
-  labels: tuple[str, ...]  # class names by id; if (), taken from the records
+  labels: tuple[str, ...]  # by id, for classes without a label_name in the records
   dropped: collections.Counter  # dropped rows by reason
   about: Mapping[str, object]  # for dataset.json: source, licence, columns, …
   validation: float = 0.1  # fraction of train to use if there is no validation split
@@ -61,6 +64,7 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
       reasons = ", ".join(f"{n} rows: {why}" for why, n in dropped.items()) or "none"
       raise UserError(f"{source}: the {name} split has no rows (dropped: {reasons})")
   labels = _class_names(splits, raw.labels, source)
+  splits = {name: _name_rows(rows, labels) for name, rows in splits.items()}
   if raw.swap:
     notes += filter(None, [checks.class_order_warning(labels, raw.swap)])
   notes += conflicts.describe_conflicts(raw.splits.values())
@@ -143,16 +147,34 @@ def _class_names(
   if "train" not in splits:
     test = splits["test"]
     checks.check_all_labelled(test, "every row of test needs a label")
-    names_in_test = checks.check_label_names(test, {})
-    names = names or tuple(map(str, range(int(test.label.max()) + 1)))
-    return tuple(names_in_test.get(i, name) for i, name in enumerate(names))
-  labels = checks.check_labels(splits)
+    found = checks.check_label_names(test, {})
+    classes = len(names) or int(test.label.max()) + 1
+    labels = tuple(found.get(i, str(i)) for i in range(classes))
+  else:
+    labels = checks.check_labels(splits)
   if names and len(labels) < len(names):
     raise UserError(
       f"{source}: no row of train is {names[len(labels)]!r}; remove this class from "
       "--labels, or check the label column"
     )
-  return labels
+  unnamed = tuple(map(str, range(len(labels))))
+  return tuple(
+    given or number if name == number else name
+    for name, number, given in zip(labels, unnamed, names or unnamed, strict=True)
+  )
+
+
+def _name_rows(rows: Records, labels: tuple[str, ...]) -> Records:
+  """Sets every label_name to the name of the class, unless that is only its number."""
+  names = pa.array(
+    [None if name == str(i) else name for i, name in enumerate(labels)],
+    pa.large_string(),
+  )
+  column = rows.table.schema.get_field_index("label_name")
+  table = rows.table.set_column(
+    column, SCHEMA.field(column), pc.take(names, rows.table["label"])
+  )
+  return dataclasses.replace(rows, table=table)
 
 
 def _count_rows(rows: Records, labels: tuple[str, ...]) -> dict:

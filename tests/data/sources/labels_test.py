@@ -40,6 +40,18 @@ def test_a_map_of_a_class_label_has_its_names():
   assert "label is 1, which --labels doesn't list" in failure(
     [0, 1], ["a:0", "c:1"], ["a", "b"]
   )
+  # The 0 of the map could be the id of the class `1`.
+  assert "label is 0, which --labels doesn't list" in failure(
+    [0, 1], ["0:0", "2:1"], ["1", "2"]
+  )
+
+
+def test_declared_names_that_differ_only_in_case():
+  assert ids([0, 1, 2], [], ["a", "A", "b"]) == [0, 1, 2]
+  assert ids([0, 1], ["0:1", "1:0"], ["a", "A"]) == [1, 0]
+  assert ids(["b"], [], ["a", "A", "b"]) == [2]
+  assert "label is 'a', which is not one of a, A" in failure(["a"], [], ["a", "A"])
+  assert ids([0, 1], [], ["", "x"]) == [0, 1]
 
 
 def test_the_order_of_a_class_label_cannot_be_changed_by_names():

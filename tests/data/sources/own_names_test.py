@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,6 +100,119 @@ def test_names_that_a_parquet_file_declares(tmp_path):
     output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
     build.build_from_files(source, output, {}, labels)
     assert names_of_even_rows(output) == {"harmful"}
+
+
+def test_declared_names_can_be_left_out(tmp_path):
+  source, out = write_parquet(tmp_path / "rows.parquet"), {"label_name": ""}
+  for labels, even in (
+    ((), "0"),
+    (("ok", "rude"), "ok"),
+    (("safe", "harmful"), "safe"),  # the user knows that the names are wrong
+    (("0:1", "1:0"), "1"),
+  ):
+    output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+    build.build_from_files(source, output, out, labels)
+    assert names_of_even_rows(output) == {even}
+
+
+def test_declared_names_that_differ_only_in_case(tmp_path):
+  source = write_parquet(tmp_path / "rows.parquet", ("a", "A"))
+  for labels, even in (((), "a"), (("x", "y"), "x"), (("0:1", "1:0"), "a")):
+    output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+    build.build_from_files(source, output, {}, labels)
+    assert names_of_even_rows(output) == {even}
+
+
+NAMES = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+
+
+@pytest.mark.parametrize(
+  ("row", "declared", "first", "names", "renamed"),
+  [
+    ((), NAMES, 0, ("1 star", "4 stars"), "'2 stars' to '1 star'"),
+    ((), "12345", 1, ("1", "4"), ""),
+    (("label", "name"), (), 0, ("1 star", "4 stars"), "'2 stars' to '1 star'"),
+    (("label", "name"), (), 1, ("1 star", "4 stars"), "'5 stars' to '4 stars'"),
+    (("text number",), (), 1, ("1", "4"), ""),
+    (("label",), (), 1, ("1", "4"), ""),
+  ],
+)
+def test_classes_merged_by_number(tmp_path, row, declared, first, names, renamed):
+  """They get the names that they'd get if they were merged by name."""
+  columns = {}
+  if declared:
+    label = [i % 5 for i in range(60)]
+    source = write_parquet(tmp_path / "rows.parquet", declared, label=label)
+  else:
+    rows = [{"text": f"text {i}"} for i in range(60)]
+    for i, line in enumerate(rows):
+      if "label" in row:
+        line["label"] = i % 5 + first
+      if "name" in row:
+        line["label_name"] = NAMES[i % 5]
+      if "text number" in row:
+        columns = {"label": "label_name"}
+        line["label_name"] = str(i % 5 + first)
+    source = str(tmp_path / "rows.jsonl")
+    Path(source).write_text("".join(json.dumps(line) + "\n" for line in rows))
+  classes = ("0", "0", "null", "1", "1")
+  labels = [f"{number}:{id_}" for number, id_ in enumerate(classes, first)]
+  about = build.build_from_files(source, tmp_path / "out", columns, labels)
+  assert renamed in str(about["notes"])
+  assert ("renames" in str(about["notes"])) == bool(renamed)
+  splits = read_splits(tmp_path / "out")
+  assert splits.labels == names == tuple(about["labels"])
+  for part in splits[:3]:
+    for text, label in zip(part.column("text"), part.label, strict=True):
+      assert str(label).replace("-1", "null") == classes[int(text.split()[1]) % 5]
+
+
+def test_a_merged_class_has_one_of_its_names(tmp_path):
+  names = ("ok", "hate", "abuse")
+  rows = ({"text": f"text {i}", "label": i % 3} for i in range(60))
+  rows = [{**row, "label_name": names[row["label"]]} for row in rows]
+  source = tmp_path / "rows.jsonl"
+  source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  labels = ("0:0", "1:1", "2:1")
+  about = build.build_from_files(str(source), tmp_path / "out", {}, labels)
+  assert read_splits(tmp_path / "out").labels == ("ok", "hate")
+  assert "--labels renames 'abuse' to 'hate'" in about["notes"]
+
+
+@pytest.mark.parametrize("test_is_named", [True, False])
+def test_rows_without_the_name_that_others_have(tmp_path, test_is_named):
+  (tmp_path / "data").mkdir()
+  write_jsonl(tmp_path / "data" / "train.jsonl")
+  test = tmp_path / "data" / "test.jsonl"
+  rows = [{"text": f"test {i}", "label": i % 2} for i in range(8)]
+  for row in rows[: 4 * test_is_named]:
+    row["label_name"] = OWN[row["label"]]
+  test.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  for labels in (("0:1", "1:0"), ("0", "1"), ()):
+    output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+    build.build_from_files(str(tmp_path / "data"), output, {}, labels)
+    assert names_of_even_rows(output) == {"harmful"}
+    assert set(read_splits(output).test.column("label_name")) == {"harmful", "ok"}
+
+
+def test_a_label_name_beside_another_column_of_labels(tmp_path):
+  """label_name is the name of `label`; it may be a topic."""
+  topics = tmp_path / "topics.jsonl"
+  rows = ({"text": f"text {i}", "label": i % 3, "harm": i % 2} for i in range(60))
+  rows = [{**row, "label_name": "abc"[row["label"]]} for row in rows]
+  topics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  for labels, names in ((("ok", "toxic"), ("ok", "toxic")), ((), ("0", "1"))):
+    output = tmp_path / f"out{len(labels)}"
+    build.build_from_files(str(topics), output, {"label": "harm"}, labels)
+    assert read_splits(output).labels == names
+  for row in rows:  # no column `label`: these are the names of the mapped one
+    del row["label"]
+    row["label_name"] = OWN[row["harm"]]
+  topics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  with pytest.raises(UserError, match="--labels says that 'harmful' is class 1"):
+    build.build_from_files(
+      str(topics), tmp_path / "no", {"label": "harm"}, ("ok", "harmful")
+    )
 
 
 def test_declared_names_of_floats_and_of_text(tmp_path):
