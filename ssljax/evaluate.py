@@ -22,7 +22,7 @@ from ssljax import cli, run_config
 from ssljax.data import datasets
 from ssljax.data.dedup import conflicts
 from ssljax.data.records import files, schema, split_files
-from ssljax.data.records.read import read_labelled, read_splits
+from ssljax.data.records.read import read_labelled_with_notes, read_splits
 from ssljax.data.records.records import Records
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
@@ -82,6 +82,7 @@ def evaluate(
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
   columns: dict[str, list] = {name: [] for name in slices}
+  notes: list[str] = []
   if data is None:
     if slices:
       raise UserError("--slices needs --data: the file that has these columns")
@@ -92,13 +93,13 @@ def evaluate(
     data = Path(data).expanduser()
     name = data.name if data.is_dir() else files.stem(data)
     source = str(data.resolve())
-    rows = read_labelled(data, config["resolved"]["labels"])
+    rows, notes = read_labelled_with_notes(data, config["resolved"]["labels"])
     total = _count_rows(data) if data.is_dir() else f"of {len(rows)} rows"
     for path in split_files.find_test_files(data) if slices else ():
       for column, values in schema.read_extra_columns(path, slices).items():
         columns[column] += values
   print(f"{source}: scoring {len(rows)} {total}")
-  for note in conflicts.describe_conflicts([rows]):
+  for note in (*notes, *conflicts.describe_conflicts([rows])):
     print(note)
   output = Path(output or workdir / "evaluations" / name).expanduser()
   identity = {"data": source, "workdir": str(workdir.resolve())}

@@ -4,7 +4,7 @@ The checks run on whole columns and look at single rows only to report an error.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,11 @@ SAFE = {
 UNSAFE = {"harmful", "unsafe", "toxic", "malicious", "jailbreak"}
 HARMLESS = SAFE | {"no", "false", "fine", "good", "clean", "none", "normal", "0"}
 HARMFUL = UNSAFE | {"yes", "true", "bad"}
+# What to do with label names that contradict those of a model.
+OTHER_NAMES = (
+  "if the ids are right, leave the names out with `python -m ssljax.data.prepare "
+  "--as=test --columns=label_name=`; otherwise add --labels=ID:MODEL_ID,… to it"
+)
 
 
 def check_texts(records: Records) -> None:
@@ -111,7 +116,7 @@ def check_labels(splits: Mapping[str, Records]) -> tuple[str, ...]:
   for name in ("validation", "test"):
     check_all_labelled(splits[name], f"every row of {name} needs a label")
     check_label_range(splits[name], classes, "the train split")
-  names = check_label_names(concat(list(splits.values())), {})
+  names = check_label_names(concat(list(splits.values())))
   return tuple(names.get(i, str(i)) for i in range(classes))
 
 
@@ -132,27 +137,61 @@ def check_label_range(records: Records, classes: int, owner: str) -> None:
   )
 
 
-def check_label_names(records: Records, names: Mapping[int, str]) -> dict[int, str]:
-  """Checks that label names are one-to-one and agree with `names`.
+def check_label_names(records: Records) -> dict[int, str]:
+  """Checks that label names are one-to-one, and returns them by label.
 
-  Returns all names by label, including `names`.
+  A name may be written in capitals in one row and not in another; the first counts.
   """
-  names = dict(names)
-  columns = records.table.select(["label", "label_name"])
-  pairs = columns.group_by(columns.column_names, use_threads=False).aggregate([])
-  for label, name in zip(*pairs.to_pydict().values(), strict=True):
-    if name is None:
-      continue
+  names: dict[int, str] = {}
+  for label, name in _names(records):
     names.setdefault(label, name)
     for other, other_name in names.items():
-      if (other == label) != (other_name == name):
-        rows = list(zip(*columns.to_pydict().values(), strict=True))
+      same = other_name == name
+      if other == label:
+        same = _folded(other_name) == _folded(name)
+      if (other == label) != same:
         raise UserError(
-          f"{records.location(rows.index((label, name)))}: label_name is "
-          f"{shorten(name)} for label {label}, but label {other} is named "
-          f"{shorten(other_name)}; give each label one distinct name"
+          f"{_location(records, label, name)}: label_name is {shorten(name)} for label "
+          f"{label}, but label {other} is named {shorten(other_name)}; give each label "
+          "one distinct name"
         )
   return names
+
+
+def check_model_names(
+  records: Records, names: Mapping[int, str], accepted: Collection[tuple[int, str]] = ()
+) -> None:
+  """Checks that each label name means what the model's name of the label means.
+
+  Args:
+    names: the model's class names by id, without unnamed classes.
+    accepted: labels with names that needn't be checked.
+  """
+  for label, name in _names(records):
+    if (label, name) in accepted:
+      continue
+    meant = classes_meant(name, names)
+    if (meant or label in names) and meant != {label}:
+      other = label if label in names else min(meant)
+      raise UserError(
+        f"{_location(records, label, name)}: label_name is {shorten(name)} for label "
+        f"{label}, but the model's label {other} is {shorten(names[other])}; "
+        f"{OTHER_NAMES}"
+      )
+
+
+def _names(records: Records) -> list[tuple[int, str]]:
+  """The distinct pairs of a label and a name, in order."""
+  columns = records.table.select(["label", "label_name"])
+  pairs = columns.group_by(columns.column_names, use_threads=False).aggregate([])
+  both = zip(*pairs.to_pydict().values(), strict=True)
+  return [(label, name) for label, name in both if name is not None]
+
+
+def _location(records: Records, label: int, name: str) -> str:
+  """The location of the first row with this label and name."""
+  pairs = zip(records.column("label"), records.column("label_name"), strict=True)
+  return records.location(list(pairs).index((label, name)))
 
 
 def class_order_warning(names: Sequence[str], advice: str) -> str:
@@ -178,6 +217,26 @@ def polarity(name: str) -> int:
   if re.match("(not|non) ", words):
     return -polarity(words[4:])
   return (words in UNSAFE) - (words in SAFE)
+
+
+def means(ours: str, theirs: str) -> bool:
+  """Whether two class names are alike (`negative`, `neg`), or both mean harmful."""
+  a, b = plain_words(ours), plain_words(theirs)
+  alike = a.startswith(b) or b.startswith(a)
+  opinion = polarity(ours)
+  return (bool(a and b) and alike) or (opinion != 0 and opinion == polarity(theirs))
+
+
+def classes_meant(name: str, names: Mapping[int, str]) -> set[int]:
+  """The classes with this name; if there are none, those whose names mean the same."""
+  for alike in (str.__eq__, lambda *both: len({*map(_folded, both)}) == 1, means):
+    if classes := {i for i, other in names.items() if alike(other, name)}:
+      return classes
+  return set()
+
+
+def _folded(name: str) -> str:
+  return name.strip().casefold()
 
 
 def plain_words(name: str) -> str:

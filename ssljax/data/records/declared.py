@@ -5,12 +5,13 @@ metadata of the files that it writes. The Hub's Parquet files have it too.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ssljax.data.records import files
+from ssljax.data.records import checks, files
 from ssljax.errors import UserError
 
 
@@ -35,31 +36,61 @@ def class_names(path: Path, column: str) -> tuple[str, ...]:
     return ()
 
 
+def check_model(path: Path, names: Sequence[str], model: Mapping[int, str]) -> str:
+  """Refuses declared names that contradict those of a model.
+
+  Args:
+    model: the model's class names by id, without unnamed classes.
+
+  Returns:
+    A note that lists names with another meaning than the model's; "" if there are none.
+  """
+  others = []
+  for i, name in enumerate(names):
+    meant = checks.classes_meant(name, model)
+    own = model.get(i, "")
+    if name == str(i) or meant == {i}:
+      continue
+    if (meant and i not in meant) or checks.polarity(own) * checks.polarity(name) < 0:
+      other = min(meant, default=i)
+      raise UserError(
+        f"{path}: the file declares label {i} as {files.shorten(name)}, but the "
+        f"model's label {other} is {files.shorten(model[other])}; {checks.OTHER_NAMES}"
+      )
+    if own:
+      others.append(f"label {i} as {files.shorten(name)} ({files.shorten(own)})")
+  if not others:
+    return ""
+  return f"{path}: the file declares other names than the model: {', '.join(others)}"
+
+
 def add_names(
   path: Path,
   label_name: pa.ChunkedArray | None,
   label: pa.ChunkedArray,
   names: tuple[str, ...],
 ) -> pa.ChunkedArray:
-  """The column label_name, filled in with declared names.
+  """The column label_name, with declared names where there are any.
 
   Names such as "0" for class 0 are left out: they say nothing.
 
   Raises:
-    UserError: a row has another label_name than the one declared for its label.
+    UserError: a row has another label_name than the one declared for its label. Case
+      and white space don't count.
   """
-  known = [None if name == str(i) else name for i, name in enumerate(names)]
+  known = [None if name in ("", str(i)) else name for i, name in enumerate(names)]
   in_range = pc.if_else(pc.less(label, len(known)), label, None)
   found = pc.take(pa.array(known, pa.large_string()), in_range)
   if label_name is None:
     return found
-  differs = pc.fill_null(pc.not_equal(label_name, found), False)
+  plain = lambda column: pc.utf8_lower(pc.utf8_trim_whitespace(column))
+  differs = pc.fill_null(pc.not_equal(plain(label_name), plain(found)), False)
   if pc.any(differs).as_py():
     row = pc.index(differs, True).as_py()
     raise mismatch(
       files.location(path, row + 1), label_name[row], "label", label[row], found[row]
     )
-  return pc.coalesce(label_name, found)
+  return pc.coalesce(found, label_name)
 
 
 def mismatch(
@@ -69,5 +100,5 @@ def mismatch(
   return UserError(
     f"{location}: label_name is {files.shorten(str(own))}, but the file declares "
     f"{column} {label} as {files.shorten(str(name))}; correct one of them, or leave "
-    "label_name out with `python -m ssljax.data.prepare --columns=label_name=`"
+    "both out with `python -m ssljax.data.prepare --columns=label_name=`"
   )

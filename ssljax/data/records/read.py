@@ -78,6 +78,9 @@ def _read_records(
       f"{', '.join(ignored) or 'none'}); rename one, or map it with "
       "`python -m ssljax.data.prepare --columns=text=NAME`"
     )
+  if "label_name" in columns:
+    is_blank = pc.equal(pc.utf8_trim_whitespace(columns["label_name"]), "")
+    columns["label_name"] = pc.if_else(is_blank, None, columns["label_name"])
   if "label" in columns and (class_names := declared.class_names(path, "label")):
     own, label = columns.get("label_name"), columns["label"]
     columns["label_name"] = declared.add_names(path, own, label, class_names)
@@ -148,18 +151,30 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
 
 
 def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
+  """Reads the rows on which a model is scored; see `read_labelled_with_notes`."""
+  return read_labelled_with_notes(data, labels)[0]
+
+
+def read_labelled_with_notes(
+  data: str | Path, labels: Sequence[str] = ()
+) -> tuple[Records, list[str]]:
   """Reads the rows on which a model is scored.
 
   Args:
     data: a file, or a folder as for `read_splits`; only its test split is read.
     labels: the model's class names by id; if empty, any label is accepted.
 
+  Returns:
+    (records, notes): the notes list declared class names that the model doesn't have.
+
   Raises:
     UserError: as for `read_with_ignored`; no rows; a row without a label, or with a
-      label id or name that the model doesn't have.
+      label id or name that the model doesn't have; a declared name that means another
+      class of the model.
   """
   path = Path(data).expanduser()
-  records = concat([read_file(file) for file in split_files.find_test_files(path)])
+  paths = split_files.find_test_files(path)
+  records = concat([read_file(file) for file in paths])
   _check_not_empty(records, f"{path}: the file")
   checks.check_unique_ids([records])
   checks.check_all_labelled(
@@ -170,5 +185,11 @@ def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
   checks.check_label_range(records, len(labels) or 1 << 31, "the model")
   # An unnamed class has its number as its name; files may give it any name.
   named = {i: name for i, name in enumerate(labels) if name != str(i)}
-  checks.check_label_names(records, named)
-  return records
+  if not named:
+    checks.check_label_names(records)
+    return records, []
+  names_of = {file: declared.class_names(file, "label") for file in paths}
+  notes = [declared.check_model(file, names, named) for file, names in names_of.items()]
+  accepted = {pair for names in names_of.values() for pair in enumerate(names)}
+  checks.check_model_names(records, named, accepted)
+  return records, list(filter(None, notes))

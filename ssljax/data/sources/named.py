@@ -52,23 +52,13 @@ def check_class_names(
   numbers = map(str, range(len(declared)))  # says nothing
   names = zip(source.labels, declared, numbers, strict=False)
   if len(declared) != len(source.labels) or not all(
-    theirs == number or _means(ours, theirs) for ours, theirs, number in names
+    theirs == number or checks.means(ours, theirs) for ours, theirs, number in names
   ):
     raise UserError(
       f"{source.hub}: the classes of {source.label} are now {', '.join(declared)}, but "
       f"ssljax knows them as {', '.join(source.labels)}; use --source={source.hub} "
       f"with --columns=label={source.label} instead"
     )
-
-
-def _means(ours: str, theirs: str) -> bool:
-  """Whether two class names are alike (`negative`, `neg`), or both mean harmful."""
-  a, b = checks.plain_words(ours), checks.plain_words(theirs)
-  alike = a.startswith(b) or b.startswith(a)
-  opinion = checks.polarity(ours)
-  return (bool(a and b) and alike) or (
-    opinion != 0 and opinion == checks.polarity(theirs)
-  )
 
 
 def clean(value: object) -> str:

@@ -17,7 +17,7 @@ from ssljax.data.records.read import SHARES
 from ssljax.data.records.records import Records, write_parquet
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import atomic_folder
+from ssljax.runtime.atomic import atomic_folder, cannot_write
 from ssljax.runtime.json_files import write_json
 
 TRAIN_COPIES = "copies in train of rows of validation or test"
@@ -87,10 +87,7 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
       write_json(folder / "dataset.json", about)
       check_is_new(output)  # it may have appeared while we wrote
   except OSError as error:
-    raise UserError(
-      f"--output={output}: cannot be written ({error}); free some space or use another "
-      "folder"
-    ) from error
+    raise cannot_write(f"--output={output}", error, "use another folder") from error
   return about
 
 
@@ -147,7 +144,7 @@ def _class_names(
   if "train" not in splits:
     test = splits["test"]
     checks.check_all_labelled(test, "every row of test needs a label")
-    found = checks.check_label_names(test, {})
+    found = checks.check_label_names(test)
     classes = len(names) or int(test.label.max()) + 1
     labels = tuple(found.get(i, str(i)) for i in range(classes))
   else:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssljax import run_config
-from ssljax.data.records.read import read_labelled, read_splits
+from ssljax.data.records.read import read_splits
 from ssljax.data.sources import build
 from ssljax.errors import UserError
 from tests import runs
@@ -253,10 +253,6 @@ def test_files_that_declare_different_names(tmp_path):
 def test_training_and_evaluation_read_declared_names(tmp_path):
   source = write_parquet(tmp_path / "rows.parquet")
   assert read_splits(source).labels == ("harmful", "safe")
-  assert len(read_labelled(source, ("harmful", "safe"))) == 60
-  assert len(read_labelled(source, ("0", "1"))) == 60
-  with pytest.raises(UserError, match="row 1: label_name is 'harmful' for label 0"):
-    read_labelled(source, ("safe", "harmful"))
   numbers = write_parquet(tmp_path / "numbers.parquet", ("0", "1"))
   assert read_splits(numbers).labels == ("0", "1")
   names = {"label_name": ["safe", "harmful"] * 30}

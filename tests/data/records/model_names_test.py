@@ -1,0 +1,118 @@
+"""Label names in a file on which a model is scored, and in the splits of a dataset."""
+
+import json
+
+import pytest
+
+from ssljax.data.records.read import (
+  read_labelled,
+  read_labelled_with_notes,
+  read_splits,
+)
+from ssljax.data.sources import build
+from ssljax.errors import UserError
+from tests.data.sources.own_names_test import write_parquet
+
+HARM = ("unharmful", "harmful")
+
+
+def write_jsonl(path, names):
+  rows = (
+    {"text": f"text {i}", "label": i % 2, "label_name": name}
+    for i, name in enumerate(names)
+  )
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return path
+
+
+def failure(path, labels):
+  with pytest.raises(UserError) as error:
+    read_labelled(path, labels)
+  return str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("declared", "labels"),
+  [
+    (("harmful", "safe"), ("harmful", "safe")),
+    (("not_toxic", "toxic"), HARM),
+    (("neg", "pos"), ("negative", "positive")),
+    (("Unharmful", "Harmful "), HARM),
+    (("0", "1"), HARM),
+    (("harmful", "safe"), ("0", "1")),  # the model's classes have no names
+    (("a", "A"), ("a", "A")),
+  ],
+)
+def test_declared_names_that_mean_the_same(tmp_path, declared, labels):
+  source = write_parquet(tmp_path / "rows.parquet", declared)
+  records, notes = read_labelled_with_notes(source, labels)
+  assert (len(records), notes) == (60, [])
+  build.build_from_files(source, tmp_path / "out", {}, as_="test")
+  assert len(read_labelled(tmp_path / "out", labels)) == 60
+
+
+@pytest.mark.parametrize(
+  ("declared", "labels", "label"),
+  [
+    (("harmful", "safe"), ("safe", "harmful"), "the model's label 1 is 'harmful'"),
+    (("toxic", "fine"), HARM, "the model's label 1 is 'harmful'"),
+    (("pos", "neg"), ("negative", "positive"), "the model's label 1 is 'positive'"),
+    (("a", "safe"), ("fine", "toxic"), "the model's label 1 is 'toxic'"),
+  ],
+)
+def test_declared_names_of_other_classes(tmp_path, declared, labels, label):
+  source = write_parquet(tmp_path / "rows.parquet", declared)
+  message = failure(source, labels)
+  assert message.startswith(f"{source}: the file declares label ")
+  assert label in message
+  assert "--as=test --columns=label_name=`; otherwise add --labels=" in message
+  for pairs in ((), ("0:1", "1:0")):
+    output = tmp_path / f"out{len(pairs)}"
+    build.build_from_files(source, output, {"label_name": ""}, pairs, as_="test")
+    records = read_labelled(output, labels)
+    assert int(records.label[0]) == bool(pairs)
+
+
+def test_declared_names_that_the_model_does_not_have(tmp_path):
+  source = write_parquet(tmp_path / "rows.parquet", ("non_toxic", "toxic"))
+  records, notes = read_labelled_with_notes(source, ("kind", "harsh"))
+  assert len(records) == 60
+  assert notes == [
+    f"{source}: the file declares other names than the model: label 0 as 'non_toxic' "
+    "('kind'), label 1 as 'toxic' ('harsh')"
+  ]
+
+
+def test_a_column_of_names(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  for names in (HARM, ("Unharmful ", "HARMFUL"), ("not toxic", "toxic"), ("", None)):
+    assert len(read_labelled(write_jsonl(path, names), HARM)) == 2
+  message = failure(write_jsonl(path, HARM[::-1]), HARM)
+  assert f"{path}, line 1: label_name is 'harmful' for label 0, but the" in message
+  message = failure(write_jsonl(path, ("unharmful", "spam")), HARM)
+  assert "line 2: label_name is 'spam' for label 1, but the model's label 1" in message
+  assert "but the model's label 0 is" in failure(
+    write_jsonl(path, ("harm", "harmful")), ("harmless", "harmful")
+  )
+  assert len(read_labelled(write_jsonl(path, "-+"), ("-", "+"))) == 2
+
+
+@pytest.mark.parametrize("names", [("Neg", "POS "), ("", " "), ("neg", None)])
+def test_a_column_that_writes_declared_names_differently(tmp_path, names):
+  column = {"label_name": list(names) * 30}
+  source = write_parquet(tmp_path / "rows.parquet", ("neg", "pos"), **column)
+  splits = read_splits(source)
+  assert splits.labels == ("neg", "pos")
+  assert set(splits.train.column("label_name")) == {"neg", "pos"}
+  build.build_from_files(source, tmp_path / "out", {})
+  assert read_splits(tmp_path / "out").labels == ("neg", "pos")
+
+
+def test_splits_that_write_names_differently(tmp_path):
+  write_jsonl(tmp_path / "train.jsonl", HARM * 2)
+  write_jsonl(tmp_path / "val.jsonl", ("Unharmful", "HARMFUL"))
+  write_jsonl(tmp_path / "test.jsonl", (" ", ""))
+  for name in ("train", "val", "test"):
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text(path.read_text().replace("text ", f"{name} "))
+  assert read_splits(tmp_path).labels == HARM
