@@ -77,6 +77,30 @@ def test_a_damaged_answer_is_ignored_and_replaced(path, change):
   store.close()
 
 
+def test_an_answer_to_another_query_is_damaged(path):
+  store = Cache(path)
+  for key, text in ((b"1", "one"), (b"2", "two")):
+    store.put(key, "double", [Candidate(text)])
+  for table in ("results", "digests"):
+    store._connection.execute(f"DELETE FROM {table} WHERE key = ?", (b"1",))
+    store._connection.execute(f"UPDATE {table} SET key = ?", (b"1",))
+  assert (store.get(b"1"), store.damaged) == (None, 1)
+  store.close()
+
+
+def test_an_answer_is_stored_with_its_digest_or_not_at_all(path):
+  store = Cache(path)
+  store.put(b"1", "double", [VIEW])
+  store._connection.execute(
+    "CREATE TRIGGER full BEFORE INSERT ON digests BEGIN SELECT RAISE(FAIL, 'full'); END"
+  )
+  for key in (b"1", b"2"):
+    with pytest.raises(UserError, match="cannot use the cache"):
+      store.put(key, "double", [Candidate("another")])
+  assert (store.get(b"1"), store.get(b"2"), store.damaged) == ([VIEW], None, 0)
+  store.close()
+
+
 def test_answers_of_version_0_1_0_are_read(path):
   connection = sqlite3.connect(path)
   connection.execute(

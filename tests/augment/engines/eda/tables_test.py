@@ -14,3 +14,6 @@ def test_a_table_is_computed_once_and_the_leftovers_of_kills_are_cleared(
     assert tables.load_table("words", ("key", 1), compute) == {"a": 1}
     assert len(list(left.parent.iterdir())) == 1
   assert not left.exists()
+  [file] = left.parent.iterdir()
+  file.write_text(file.read_text().replace('"a": 1', '"a": 3'))
+  assert tables.load_table("words", ("key", 1), lambda: {"a": 2}) == {"a": 2}
