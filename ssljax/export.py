@@ -30,7 +30,7 @@ from ssljax.models import read_config, save_params
 from ssljax.models.config import EncoderConfig
 from ssljax.models.hf import WEIGHTS, write_tensors
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import FULL, atomic_folder
+from ssljax.runtime.atomic import OCCUPIED, atomic_folder, cannot_write
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
@@ -62,21 +62,20 @@ def export(workdir: str | Path, output: str | Path) -> None:
   """
   run = runs.read_run(Path(workdir).expanduser())
   output = Path(output).expanduser()
+  exists = UserError(f"--output={output} exists; name a new folder, or remove it")
   if output.exists():
-    raise UserError(f"--output={output} exists; name a new folder, or remove it")
+    raise exists
   try:
-    with lock.exclusive(output, "--output"), atomic_folder(output) as folder:
-      _write(run, folder)
-      _check_logits(run, folder)
+    with lock.exclusive(output, "--output"):
+      if output.exists():
+        raise exists
+      with atomic_folder(output) as folder:
+        _write(run, folder)
+        _check_logits(run, folder)
   except OSError as error:
-    if error.errno in FULL:
-      raise RunError(
-        f"--output={output}: cannot be written ({error.strerror}); free some space or "
-        "name another folder"
-      ) from None
-    raise UserError(
-      f"--output={output}: cannot be written ({error}); name another folder"
-    ) from None
+    if error.errno in OCCUPIED:  # by a command with another lock, such as evaluate
+      raise exists from None
+    raise cannot_write(f"--output={output}", error, "name another folder") from None
   print(f"{run.workdir}, step {run.result['step']}: {output}")
 
 

@@ -41,8 +41,14 @@ from ssljax.errors import UserError
 from ssljax.evals.classification import score_of, softmax
 from ssljax.inference.classifier import SafetyClassifier, has_content
 from ssljax.inference.rows import JsonlReader, ParquetReader, RowReader, columns
-from ssljax.inference.rows.resume import OutputParts, parts_folder, remove_joined_parts
+from ssljax.inference.rows.resume import (
+  PROGRESS,
+  OutputParts,
+  parts_folder,
+  remove_joined_parts,
+)
 from ssljax.runtime import lock
+from ssljax.runtime.atomic import cannot_write
 from ssljax.runtime.progress import Progress
 
 CHUNK_SIZE = 8192  # rows that are read, scored and written together
@@ -93,6 +99,7 @@ def predict(
     UserError: `check_input` raises one, the model can't be read, the threshold is
       invalid, an unfinished earlier call had another threshold, another process is
       writing the output, or the output can't be written.
+    RunError: the disk is full.
   """
   with contextlib.ExitStack() as stack:
     if str(target) != "-":
@@ -217,16 +224,18 @@ def _check_output(target: str) -> Path:
 
 
 @contextlib.contextmanager
-def _write_errors(
-  target: Path | str, hint: str = "name another file"
-) -> Iterator[None]:
-  """Turns write errors into a UserError."""
+def _write_errors(target: Path | str) -> Iterator[None]:
+  """Turns write errors into a UserError, or into a RunError if the disk is full."""
   try:
     yield
   except BrokenPipeError:
     raise
   except OSError as error:
-    raise UserError(f"--output={target}: cannot be written ({error}); {hint}") from None
+    parts = parts_folder(Path(target))
+    kept = f"; finished rows are kept in {parts}" if (parts / PROGRESS).exists() else ""
+    raise cannot_write(
+      f"--output={target}", error, f"name another file{kept}"
+    ) from None
 
 
 def _score_to_stdout(reader: RowReader, scorer: Scorer) -> None:
@@ -247,7 +256,7 @@ def _score_in_parts(
 ) -> None:
   """Scores a file in parts. If a call is interrupted, the next one continues."""
   identity = {"input": fingerprint, "model": scorer.classifier.identity}
-  with _write_errors(target, f"finished rows are kept in {parts_folder(target)}"):
+  with _write_errors(target):
     parts = OutputParts(target, identity, scorer.threshold)
     scorer.counts.update(parts.counts)
     done = scorer.counts["rows"]

@@ -19,6 +19,7 @@ from ssljax.errors import UserError
 from ssljax.evals import runs
 from ssljax.evals.report import comparison_page, html, run_page
 from ssljax.runtime import lock
+from ssljax.runtime.atomic import cannot_write
 
 COMPARISON = "comparison.html"
 METRICS = ("f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc")
@@ -40,6 +41,7 @@ def report(
 
   Raises:
     UserError: no run is finished, or the output cannot be written.
+    RunError: the disk is full.
   """
   if not paths:
     raise UserError("no run given: python -m ssljax.report DIR [DIR …]")
@@ -58,9 +60,7 @@ def report(
         page = comparison_page.render_comparison(finished, metric, unfinished)
       html.write_report(output, page)
   except OSError as error:
-    raise UserError(
-      f"--output={output}: cannot be written ({error}); name another file"
-    ) from None
+    raise cannot_write(f"--output={output}", error, "name another file") from None
   print(f"{len(finished)} {'run' if len(finished) == 1 else 'runs'}: {output}")
   return output
 

@@ -26,9 +26,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import atomic_folder, scratch_folder
+from ssljax.runtime.atomic import FULL, atomic_folder, scratch_folder
 
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile)
 MANIFEST = Path(__file__).with_name("manifest.json")
@@ -77,7 +77,8 @@ def fetch(name: str) -> Path:
   except OSError as error:
     if not _first_damaged(target, asset):  # another process was faster
       return target
-    raise UserError(
+    kind = RunError if error.errno in FULL else UserError
+    raise kind(
       f"asset {name}: cannot write to the cache {cache_folder()} ({error}); set"
       " SSLJAX_CACHE to a writable folder with free space"
     ) from None

@@ -18,6 +18,7 @@ from ssljax.augment import report, storage
 from ssljax.errors import UserError
 from ssljax.evals.report.html import VIEWS, check_report_path, render, write_report
 from ssljax.runtime import lock
+from ssljax.runtime.atomic import cannot_write
 
 MAX_CHARACTERS = 600  # of a text in the terminal; the page shows the whole text
 
@@ -38,6 +39,7 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
   Raises:
     UserError: the dataset folder, split or kind doesn't exist, or the page can't be
       written.
+    RunError: the disk is full.
   """
   folder = Path(data).expanduser().resolve()
   if not (folder / split).is_dir() and folder.is_dir():
@@ -63,9 +65,7 @@ def _write_errors(target: Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    raise UserError(
-      f"--output={target}: cannot be written ({error}); choose another file"
-    ) from None
+    raise cannot_write(f"--output={target}", error, "choose another file") from None
 
 
 def _sample_or_say_what_there_is(

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ssljax.data.records import files
 from ssljax.data.records.schema import SCHEMA
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 from ssljax.runtime import lock
 from ssljax.runtime.atomic import FULL, flush
 
@@ -152,7 +152,7 @@ def new_version(folder: Path, is_rewritten: Callable[[Path], bool]) -> Iterator[
   except OSError as error:
     if error.errno not in FULL:
       raise
-    raise UserError(
+    raise RunError(
       f"--data={folder}: cannot write its new version ({error}); free space and run "
       "again: the folder is unchanged, and results are cached"
     ) from error

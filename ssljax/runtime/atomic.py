@@ -22,6 +22,8 @@ from ssljax.errors import RunError, UserError
 
 # A full or failing disk. (EFBIG: a limit on the size of files.)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+# The folder that a folder should replace is a file, or isn't empty.
+OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 _RANDOM = "[0-9a-f]{16}"  # in the names of temporaries
 
 
@@ -140,9 +142,8 @@ def cannot_write(what: str, error: OSError, way_out: str) -> UserError:
   if error.errno not in FULL:
     return UserError(f"{what}: cannot be written ({error}); {way_out}")
   doing = "read or written" if error.errno == errno.EIO else "written"
-  return RunError(
-    f"{what}: cannot be {doing} ({error.strerror}); free some space or {way_out}"
-  )
+  reason = os.strerror(error.errno)  # pyarrow's own text is longer
+  return RunError(f"{what}: cannot be {doing} ({reason}); free some space or {way_out}")
 
 
 def flush(path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import sweep
+from ssljax.runtime.atomic import cannot_write, sweep
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -38,7 +38,7 @@ def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[N
 
   Raises:
     UserError: another process or thread has the lock, the file system has no locks, or
-      the lock file can't be written.
+      the lock file can't be written; a RunError if the disk is full.
   """
   folder = Path(target).absolute()
   inside = inside or not folder.name
@@ -51,9 +51,7 @@ def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[N
       f"{flag}={target}: {_holder(file)}; wait until it ends, or use another name"
     ) from None
   except OSError as error:
-    raise UserError(
-      f"{flag}={target}: cannot be written ({error}); name another"
-    ) from None
+    raise cannot_write(f"{flag}={target}", error, "name another") from None
   try:
     if not inside:
       sweep(file.parent, folder.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssljax import run_config
 from ssljax.errors import UserError
-from ssljax.runtime.atomic import sweep
+from ssljax.runtime.atomic import cannot_write, sweep
 from ssljax.runtime.json_files import write_json
 
 LOGS = (".log", ".txt", ".out", ".err")
@@ -59,17 +59,20 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 def start(workdir: Path, config: Mapping[str, Any]) -> None:
-  """Makes the folder and writes config.json; UserError if this is impossible.
+  """Makes the folder and writes config.json.
 
   Clears what killed processes have left of the files of a run.
+
+  Raises:
+    UserError: this is impossible; a RunError if the disk is full.
   """
   sweep(workdir, "config.json", "metrics.jsonl", "result.json")
   sweep(workdir / "predictions", "validation.parquet", "test.parquet")
   try:
     write_json(workdir / "config.json", config)
   except OSError as error:
-    raise UserError(
-      f"--workdir={workdir}: cannot be written ({error}); choose another folder"
+    raise cannot_write(
+      f"--workdir={workdir}", error, "choose another folder"
     ) from error
 
 

@@ -18,7 +18,8 @@ from ssljax.assets import fetch
 from ssljax.assets.encoders import TOKENIZER
 from ssljax.data.batches import sealed, tftext
 from ssljax.data.batches.tokenizer import load_tokenizer
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
+from ssljax.runtime.atomic import FULL
 
 # Of the cached arrays, by tokenization; increase one when their meaning changes.
 FORMAT = {"transformers": 2, "exact": 4}
@@ -169,7 +170,8 @@ def encode_views_cached(
       problem = error
     arrays = sealed.read_arrays(folder, names)
     if arrays is None and problem:  # no other process was faster
-      raise UserError(
+      kind = RunError if problem.errno in FULL else UserError
+      raise kind(
         f"{folder}: cannot write the token cache ({problem}); free some space, or set "
         "SSLJAX_CACHE to a writable folder"
       ) from problem
