@@ -48,7 +48,7 @@ from ssljax.data.records.records import Records, concat
 from ssljax.data.sources import build
 from ssljax.errors import MISTAKE, RunError, UserError
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import atomic_file
+from ssljax.runtime.atomic import atomic_file, cannot_write
 from ssljax.runtime.json_files import write_json
 
 # Other commands define the same flags, and one process may import several commands.
@@ -61,6 +61,7 @@ flags.DEFINE_string("output", "", "JSON file for all overlaps", allow_override=T
 
 SHOWN = 5  # pairs of ids printed for each kind of overlap
 EMPTY = b"[\n]\n"  # unlike what other programs write, so that it can be told apart
+OLD_EMPTY = b"[]\n"  # of version 0.1.0
 
 
 def main() -> int:
@@ -129,9 +130,7 @@ def _check_output(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=output.parent).close()
   except OSError as error:
-    raise UserError(
-      f"--output={output}: cannot be written ({error}); give another file"
-    ) from None
+    raise cannot_write(f"--output={output}", error, "give another file") from None
   if output.exists() and not _is_ours(output):
     raise UserError(
       f"--output={output} exists and isn't a list of overlaps; give another file"
@@ -153,7 +152,7 @@ def _is_ours(file: Path) -> bool:
   except ValueError:
     return False
   if not rows:
-    return content == EMPTY
+    return content in (EMPTY, OLD_EMPTY)
   return isinstance(rows, list) and all(
     isinstance(row, dict) and row.keys() == set(Overlap._fields) for row in rows
   )
