@@ -38,14 +38,21 @@ TRAIN = (
   f"--config={ROOT}/configs/fixmatch.py",
 )
 LAUNCH = ("--processes=2", "--devices=1", "--", *TRAIN)
-SET, TOKENIZER = "set/*/*.parquet", "encoder/vocab.txt"
-RUN = ("run/checkpoints/**/*", "run/predictions/*.parquet")
+SPLITS = tuple(f"set/{split}/*.parquet" for split in ("train", "validation", "test"))
+SETS, TOKENIZER = "set/*/*.parquet", "encoder/vocab.txt"
 EXPORTED = ("model/**/*.json", "model/**/*.safetensors", "model/vocab.txt")
 EVALUATION = ("metrics.json", "predictions.parquet")
 
 
 def _in(folder: str, *names: str) -> tuple[str, ...]:
   return tuple(f"{folder}/{name}" for name in names)
+
+
+def _checkpoint(folder: str, step: int) -> tuple[str, ...]:
+  """The files of a checkpoint whose content is read."""
+  state = ("_METADATA", "manifest.ocdbt", "d/*", "ocdbt.process_0/d/*")
+  names = ("meta/metadata", *(f"state/{name}" for name in state))
+  return _in(f"{folder}/checkpoints/{step}", *names)
 
 
 def _trained(folder: str) -> tuple[str, ...]:
@@ -58,19 +65,19 @@ CASES = {
     "ssljax.data.prepare",
     ("--source=set", "--output=out/set"),
     ("out/**/*",),
-    (SET,),
+    SPLITS,
     once=True,
   ),
   "contamination": Case(
     "ssljax.data.contamination",
     ("--data=set", "--output=out/overlaps.json"),
     ("out/*",),
-    (SET,),
+    SPLITS,
   ),
   "augment": Case(
     "ssljax.augment",
     (VIEWS, "--data=set", "--config.kind=more"),
-    (SET,),
+    (SETS,),
     ("set/train/*.parquet",),  # it reads no others
   ),
   "augment-workers": Case(
@@ -79,7 +86,7 @@ CASES = {
       *(VIEWS, "--data=set", "--config.kind=more"),
       *("--config.workers=2", "--config.shard=20"),
     ),
-    (SET,),
+    (SETS,),
     faults=("kill", "signal", "disk", "twice"),
   ),
   "inspect": Case(
@@ -88,12 +95,12 @@ CASES = {
     ("out/*",),
     ("set/train/*.parquet",),
   ),
-  "main": Case("ssljax.main", (*TRAIN, "--workdir=out"), _trained("out"), (SET,)),
+  "main": Case("ssljax.main", (*TRAIN, "--workdir=out"), _trained("out"), SPLITS),
   "resume": Case(
     "ssljax.main",
     (*TRAIN, "--workdir=half"),
     _trained("half"),
-    (SET, TOKENIZER, "half/checkpoints/**/*"),
+    (*SPLITS, TOKENIZER, *_checkpoint("half", 10)),
   ),
   "launch": Case(
     f"{ROOT}/launch/local.py",
@@ -106,17 +113,23 @@ CASES = {
     "ssljax.evaluate",
     ("--workdir=run", "--output=out"),
     _in("out", *EVALUATION),
-    (SET, TOKENIZER, "cache/tokens/*/*.npy", *RUN),
+    (
+      *(SPLITS[2], TOKENIZER, "cache/tokens/*/*.npy"),
+      *("run/predictions/test.parquet", *_checkpoint("run", 12)),
+    ),
   ),
   "export": Case(
     "ssljax.export",
     ("--workdir=run", "--output=out/model"),
     ("out/model/**/*",),
-    RUN,
+    ("run/predictions/validation.parquet", *_checkpoint("run", 12)),
     once=True,
   ),
   "report": Case(
-    "ssljax.report", ("run", "--output=out/page.html"), ("out/*",), RUN[1:]
+    "ssljax.report",
+    ("run", "--output=out/page.html"),
+    ("out/*",),
+    ("run/predictions/test.parquet",),
   ),
   "predict": Case(
     "ssljax.predict",
@@ -146,7 +159,7 @@ CASES = {
   "resume+augment": Case(
     "ssljax.main",
     (*TRAIN, "--workdir=half"),
-    (SET, *_trained("half")),
+    (SETS, *_trained("half")),
     faults=("pair",),
     other="augment",
   ),
@@ -296,6 +309,11 @@ class Place:
     """The files, also hidden ones, that are new or changed; without caches."""
     new = _stats(self.path)
     return [name for name, stat in new.items() if self._stats.get(name) != stat]
+
+  def is_written(self) -> bool:
+    """Whether a command has written something, such as the text in its lock file."""
+    new = _stats(self.path)
+    return any(stat[0] and self._stats.get(n) != stat for n, stat in new.items())
 
   def left(self) -> set[str]:
     """Hidden files and folders that weren't there at the start, except lock files."""

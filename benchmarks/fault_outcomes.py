@@ -103,16 +103,19 @@ def after_damage(
   if not finished(case, expected, end):
     return "wrong"
   if results != expected.results:
-    return "said" if _names(end.output, damaged) else "wrong"
+    return "said" if names(end.output, damaged) else "wrong"
   return "left" if left else "same"
 
 
-def _names(output: str, damaged: str) -> bool:
-  """Whether a line says that this file, or a folder that it's in, is damaged."""
+def names(output: str, damaged: str) -> bool:
+  """Whether a line says that this file, its folder or its checkpoint is damaged."""
   path = PurePath(damaged)
-  names = {str(path), *map(str, path.parents), path.name} - {"."}
+  folders = [str(folder) for folder in path.parents if len(folder.parts) > 1]
+  found = [re.escape(name) for name in (path.name, *folders)]
+  if "checkpoints" in path.parts:
+    found.append(rf"\bof step {path.parts[path.parts.index('checkpoints') + 1]}:")
   return any(
-    DAMAGED.search(line) and any(name in line for name in names)
+    DAMAGED.search(line) and re.search("|".join(found), line)
     for line in output.splitlines()
   )
 

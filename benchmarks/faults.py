@@ -19,7 +19,8 @@ trial starts with the same files. The faults:
 After each trial, the results are compared with those of an undisturbed command;
 benchmarks/fault_outcomes.py says what the outcomes mean. The program prints a Markdown
 table of them, and then each bad one. The exit code is 0 if there is none. A trial has
-"hit" if the fault reached a command that was at work.
+"hit" if the fault reached a command that was at work: for damage, if the command
+noticed it; for two commands, if one was refused or both were at work.
 
 With --output, each trial is appended to a JSONL file, and a second call with the same
 file makes only the trials that are missing. If JAX_COMPILATION_CACHE_DIR is set, later
@@ -43,7 +44,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import fault_outcomes as outcomes
 from benchmarks.fault_cases import CASES, PATIENCE, Case, Place
-from benchmarks.fault_processes import HAS_ENDED, WORKS, End, Process, preload
+from benchmarks.fault_processes import WORKS, End, Process, preload
 
 SHOWN = 2000  # characters of the output of a bad trial
 
@@ -60,6 +61,11 @@ def wait(place: Place, name: str, draw: random.Random) -> None:
   time.sleep(draw.uniform(draw.choice((0.0, min(place.quiet[name], end))), end))
 
 
+def works(place: Place, case: Case, process: Process) -> bool:
+  """Whether a command is at work; one with processes of its own must have begun."""
+  return process.phase == WORKS and (case.processes == 1 or place.is_written())
+
+
 def again(place: Place, name: str, hit: bool, before: str) -> Trial:
   """Runs a command again after a fault, and compares its results."""
   case = CASES[name]
@@ -74,7 +80,7 @@ def kill(place: Place, name: str, draw: random.Random) -> Trial:
   for _ in range(draw.randint(1, 3) if CASES[name].processes == 1 else 1):
     process = place.start(CASES[name])
     wait(place, name, draw)
-    at_work = process.phase == WORKS
+    at_work = works(place, CASES[name], process)
     at_work = process.send(signal.SIGKILL) and at_work
     end = process.finish(PATIENCE)
     hit |= at_work and end.code == -signal.SIGKILL
@@ -117,7 +123,10 @@ def interrupt(place: Place, name: str, draw: random.Random) -> Trial:
 
 def corrupt(place: Place, name: str, draw: random.Random) -> Trial:
   case = CASES[name]
-  path = draw.choice([p for p in place.files(case.reads) if p.stat().st_size])
+  files = [path for path in place.files(case.reads) if path.stat().st_size]
+  sizes = [path.stat().st_size for path in files]
+  # In half of the trials, each byte is as likely as any other.
+  (path,) = draw.choices(files, draw.choice((None, sizes)))
   before = path.read_bytes()
   content, at = bytearray(before), draw.randrange(len(before))
   kind = draw.choice(("a flipped bit", "cleared bytes", "a lost end"))
@@ -137,7 +146,8 @@ def corrupt(place: Place, name: str, draw: random.Random) -> Trial:
     case, expected, end, place.results(case), place.left(), name_of_file
   )
   where = f"{kind} at byte {at} of {name_of_file}"
-  return Trial(outcome, True, f"{where}: exit code {end.code}: {end.output}")
+  hit = outcome != "same" or outcomes.names(end.output, name_of_file)
+  return Trial(outcome, hit, f"{where}: exit code {end.code}: {end.output}")
 
 
 def disk(place: Place, name: str, draw: random.Random) -> Trial:
@@ -159,19 +169,22 @@ def two(
   """Runs two commands at the same time.
 
   Returns:
-    How they ended, whether both ran at once, and whether the first one was stopped in
-    the middle of its work while the second one ran.
+    How they ended, whether the first one was stopped in the middle of its work while
+    the second one ran, and whether both were surely at work at the same time.
   """
   first_case, second_case = cases
   first = place.start(first_case)
   stop, at_work = draw.random() < 0.75, False
-  wait(place, name, draw)
   if stop:
+    while first.is_alive() and not place.is_written():
+      time.sleep(0.001)
+    time.sleep(draw.uniform(0, place.seconds[name] - place.quiet[name]))
     first.send(signal.SIGSTOP)
     time.sleep(0.01)  # until it is stopped
-    at_work = first.phase == WORKS and first.is_alive() and bool(place.changed())
+    at_work = first.phase == WORKS and first.is_alive() and place.is_written()
     at_work = at_work and place.results(first_case) != place.expected[name].results
-  overlap = first.phase != HAS_ENDED and first.is_alive()
+  else:
+    wait(place, name, draw)
   second = place.start(second_case)
   ends: dict[Process, End] = {}
   if stop:
@@ -183,32 +196,33 @@ def two(
     first.send(signal.SIGCONT)
   for process in (first, second):
     ends[process] = process.finish(PATIENCE)
-  return [ends[first], ends[second]], overlap, at_work
+  hit = at_work or any(outcomes.BUSY.search(end.output) for end in ends.values())
+  return [ends[first], ends[second]], at_work, hit
 
 
 def twice(place: Place, name: str, draw: random.Random) -> Trial:
   case, expected = CASES[name], place.expected[name]
-  ends, overlap, at_work = two(place, (case, case), name, draw)
+  ends, at_work, hit = two(place, (case, case), name, draw)
   outcome = outcomes.together(
     case, expected, ends, place.results(case), place.left(), at_work
   )
-  return Trial(outcome, overlap, f"at work: {at_work}\n{_said(ends)}")
+  return Trial(outcome, hit, f"at work: {at_work}\n{_said(ends)}")
 
 
 def pair(place: Place, name: str, draw: random.Random) -> Trial:
   case = CASES[name]
   cases = (case, CASES[case.other])
   codes, allowed = place.pairs[name]
-  ends, overlap, _ = two(place, cases, name, draw)
+  ends, _, hit = two(place, cases, name, draw)
   output = _said(ends)
   if case.again and not (bad := outcomes.bad_end(cases[1], codes[1], ends[1])):
     ends[1] = place.run(cases[1])
     output += f"\nthen: exit code {ends[1].code}: {ends[1].output}"
   elif case.again:
-    return Trial(bad, overlap, output)
+    return Trial(bad, hit, output)
   found, left = place.results(case), place.left()
   outcome = outcomes.of_pair(cases, codes, ends, found, left, allowed)
-  return Trial(outcome, overlap, output)
+  return Trial(outcome, hit, output)
 
 
 def _said(ends: Iterable[End]) -> str:

@@ -1,6 +1,7 @@
 """What `benchmarks.faults` counts as right, on recorded ends of commands."""
 
 import json
+import random
 import signal
 import time
 
@@ -8,7 +9,7 @@ import pytest
 
 from benchmarks import fault_outcomes, fault_results, faults
 from benchmarks.fault_cases import CASES, Case, Expected
-from benchmarks.fault_processes import End
+from benchmarks.fault_processes import WORKS, End
 
 RIGHT = {"out/page.html": "a"}
 REPORT = Case("ssljax.report", (), ("out/*",))
@@ -59,14 +60,58 @@ def test_temporary_files_that_are_left_are_an_outcome():
     (KILLED, RIGHT, "wrong"),
     (KILLED, {}, "wrong"),
     (DONE, RIGHT, "same"),
-    (End(0, "run/8: damaged, using run/6"), {"out/page.html": "b"}, "said"),
+    (End(0, "run/checkpoints/8: damaged, using 6"), {"out/page.html": "b"}, "said"),
     (End(0, "something is damaged"), {"out/page.html": "b"}, "wrong"),
+    (End(0, "run: something is damaged"), {"out/page.html": "b"}, "wrong"),
+    (End(0, "skipped the checkpoint of step 8: no"), {"out/page.html": "b"}, "said"),
+    (End(0, "skipped the checkpoint of step 80: no"), {"out/page.html": "b"}, "wrong"),
     (DONE, {"out/page.html": "b"}, "wrong"),
   ],
 )
 def test_the_outcome_after_damage(end, results, outcome):
-  arguments = (REPORT, EXPECTED, end, results, set(), "run/8/state")
+  arguments = (REPORT, EXPECTED, end, results, set(), "run/checkpoints/8/state/d/0f")
   assert fault_outcomes.after_damage(*arguments) == outcome
+
+
+class Place:
+  """A folder with one file, and a command that ends at once."""
+
+  def __init__(self, path, end):
+    (path / "read").write_bytes(b"content")
+    self.path, self.end, self.expected = path, end, {"report": EXPECTED}
+    self.seconds, self.quiet = {"report": 0.0}, {"report": 0.0}
+
+  files = lambda self, patterns: [self.path / "read"]
+  results = lambda self, case: RIGHT
+  run = lambda self, case: self.end
+  left = lambda self: set()
+  is_written = lambda self: False
+  start = lambda self, case: self
+  is_alive = send = lambda self, number=0: False
+  finish = lambda self, seconds: self.end
+  phase = WORKS
+
+
+@pytest.mark.parametrize(
+  ("end", "hit"),
+  [(DONE, False), (End(0, "read: damaged, made again"), True), (MISSING, True)],
+)
+def test_damage_that_nothing_reads_is_no_hit(tmp_path, end, hit):
+  trial = faults.corrupt(Place(tmp_path, end), "report", random.Random(0))
+  assert trial.hit == hit
+  assert (tmp_path / "read").read_bytes() != b"content"
+
+
+@pytest.mark.parametrize(("end", "hit"), [(DONE, False), (HELD, True)])
+def test_two_commands_one_after_the_other_are_no_hit(tmp_path, end, hit):
+  trial = faults.twice(Place(tmp_path, end), "report", random.Random(0))
+  assert trial.hit == hit
+
+
+def test_a_launcher_is_at_work_once_it_has_written(tmp_path):
+  place = Place(tmp_path, DONE)
+  assert not faults.works(place, CASES["launch"], place)
+  assert faults.works(place, CASES["main"], place)
 
 
 @pytest.mark.parametrize(
