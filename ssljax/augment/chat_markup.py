@@ -57,7 +57,7 @@ def new_markup(source: str, view: str) -> list[str]:
 def new_matches(pattern: re.Pattern[str], source: str, text: str) -> list[re.Match]:
   """Returns the matches in a text whose characters aren't anywhere in its source.
 
-  Case and the amount of white space don't count.
+  Case and the amount of white space don't count; nor does a space after ###.
   """
   matches = list(pattern.finditer(text))
   known = _normalized(source) if matches else ""
@@ -65,7 +65,7 @@ def new_matches(pattern: re.Pattern[str], source: str, text: str) -> list[re.Mat
 
 
 def _normalized(text: str) -> str:
-  return " ".join(text.casefold().split())
+  return " ".join(text.casefold().split()).replace("### ", "###")
 
 
 def strip_answer(source: str, answer: str) -> str:

@@ -105,6 +105,9 @@ def test_what_the_text_has_is_kept():
   view = "In a file of mine, what do <answer>flour</answer> and <unk> stand for?"
   assert stored(view, code) == view
   assert stored("How do I make <b>bread</b> in a tiny stove?") is not None
+  for theirs, ours in (("### Input", "###input"), ("#### Input", "### Input")):
+    view = f"What is the way to get bread with {ours} out of a tiny stove?"
+    assert stored(view, f"How do I bake bread with {theirs} in a small oven?") == view
   thought = "Write </think> and </s>, then tell me how to bake bread in an oven."
   view = "After </think> and </s>, say how bread is to be baked in ovens.</s>"
   assert stored_from_cache(view, thought) == view
