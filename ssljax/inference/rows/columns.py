@@ -42,19 +42,23 @@ def to_jsonl(row: dict[str, Any]) -> bytes:
   Types that JSON lacks, such as dates and bytes, become text; NaN and infinities become
   null.
   """
-  options = {"allow_nan": False, "default": _text}
   try:
-    line = json.dumps(row, ensure_ascii=False, **options)
+    line = _JSON.encode(row)
   except ValueError:
     row = json_files.plain(row)
-    line = json.dumps(row, ensure_ascii=False, **options)
+    line = _JSON.encode(row)
   try:
     return f"{line}\n".encode()
   except UnicodeEncodeError:  # an unpaired surrogate, which stays a JSON escape
-    return f"{json.dumps(row, **options)}\n".encode()
+    return f"{_ASCII_JSON.encode(row)}\n".encode()
 
 
 def _text(value: Any) -> str:
   if isinstance(value, bytes):
     return value.decode(errors="backslashreplace")
   return str(value)
+
+
+# `json.dumps` would make an encoder for every row.
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_text)
+_ASCII_JSON = json.JSONEncoder(allow_nan=False, default=_text)
