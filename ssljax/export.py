@@ -10,6 +10,7 @@ approximation. The folder contains no code. `ssljax.SafetyClassifier.load(FOLDER
 both kinds of folders.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from ssljax.models import read_config, save_params
 from ssljax.models.config import EncoderConfig
 from ssljax.models.hf import WEIGHTS, write_tensors
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import OCCUPIED, atomic_folder, cannot_write
+from ssljax.runtime.atomic import OCCUPIED, atomic_folder, cannot_write, is_old
 from ssljax.runtime.json_files import write_json
 from ssljax.training import pytrees
 
@@ -69,6 +70,7 @@ def export(workdir: str | Path, output: str | Path) -> None:
     with lock.exclusive(output, "--output"):
       if output.exists():
         raise exists
+      _sweep_old(output)
       with atomic_folder(output) as folder:
         _write(run, folder)
         _check_logits(run, folder)
@@ -77,6 +79,13 @@ def export(workdir: str | Path, output: str | Path) -> None:
       raise exists from None
     raise cannot_write(f"--output={output}", error, "name another folder") from None
   print(f"{run.workdir}, step {run.result['step']}: {output}")
+
+
+def _sweep_old(output: Path) -> None:
+  """Deletes what killed exports of version 0.1.0 have left of an output."""
+  for path in output.parent.glob(".*"):
+    if is_old(path.name, output.name) and exported.is_unsealed(path):
+      shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(run: runs.Run, folder: Path) -> None:

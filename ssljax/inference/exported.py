@@ -48,6 +48,15 @@ def seal(folder: Path, settings: Mapping[str, Any]) -> None:
   write_json(folder / CARD, {**card, "sha256": _hash_card(card)})
 
 
+def is_unsealed(folder: Path) -> bool:
+  """Whether version 0.1.0 exported this folder, without hashes."""
+  try:
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    return False
+  return isinstance(card, dict) and "voters" in card and not card.keys() & {*HASHES}
+
+
 def load_exported(folder: Path) -> dict[str, Any]:
   """Loads an exported folder; returns the arguments of `SafetyClassifier` by name.
 

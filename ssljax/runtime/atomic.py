@@ -99,7 +99,7 @@ def sweep(folder: Path, *targets: str) -> None:
   with contextlib.suppress(OSError):  # no folder, or one that can't be listed
     for path in list(folder.iterdir()):
       if (
-        any(_is_left_of(path.name, target) for target in targets)
+        any(_is_left_of(path, target) for target in targets)
         if targets
         else re.fullmatch(rf"\..+\.{_RANDOM}(\.\w+)?|\.new-\w{{8}}", path.name)
       ):
@@ -107,19 +107,24 @@ def sweep(folder: Path, *targets: str) -> None:
           shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _is_left_of(name: str, target: str) -> bool:
-  """Whether a file is a temporary of a target that no process still writes.
-
-  Version 0.1.0 called them `.TARGET.PID`, `.TARGET.PID.jsonl` or `.new-TARGET`.
-  """
+def _is_left_of(path: Path, target: str) -> bool:
+  """Whether a path is a temporary of a target that no process still writes."""
   stem, suffix = Path(target).stem, Path(target).suffix
   whole, start, end = map(re.escape, (target, stem, suffix))
-  old = re.fullmatch(rf"\.{whole}\.(\d{{1,7}})(\.jsonl)?", name)
-  return (
-    name == f".new-{target}"
-    or bool(re.fullmatch(rf"\.{start}\.{_RANDOM}{end}|\.{whole}\.{_RANDOM}", name))
-    or (old is not None and not _is_running(int(old[1])))
-  )
+  if re.fullmatch(rf"\.{start}\.{_RANDOM}{end}|\.{whole}\.{_RANDOM}", path.name):
+    return True
+  # The files of version 0.1.0 had suffixes. `.data.2025` beside `data` is the user's.
+  old = path.name == f".new-{target}" or is_old(path.name, target)
+  return bool(suffix) and old and path.is_file()
+
+
+def is_old(name: str, target: str) -> bool:
+  """Whether a name is `.TARGET.PID` or `.TARGET.PID.jsonl`, as version 0.1.0 wrote.
+
+  The process must have ended.
+  """
+  old = re.fullmatch(rf"\.{re.escape(target)}\.(\d{{1,7}})(\.jsonl)?", name)
+  return old is not None and not _is_running(int(old[1]))
 
 
 def _is_running(process: int) -> bool:

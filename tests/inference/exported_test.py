@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ssljax import SafetyClassifier
+from ssljax import SafetyClassifier, export
 from ssljax.errors import UserError
 from ssljax.inference.exported import HASHES, seal
 
@@ -82,6 +84,21 @@ def test_a_flipped_bit_in_any_file_is_found(folder):
       SafetyClassifier.load(folder)
     flip(folder / "ssljax.json", position)
   SafetyClassifier.load(folder)
+
+
+def test_only_what_version_0_1_0_exported_is_swept(folder, old, tmp_path):
+  process = subprocess.Popen([sys.executable, "-c", ""])
+  process.wait()
+  left = tmp_path / f".model.{process.pid}"
+  for change_it, is_kept in (
+    (lambda: seal(left, json.loads((left / "ssljax.json").read_text())), True),
+    (lambda: (left / "ssljax.json").unlink(), True),  # another model
+    (lambda: None, False),
+  ):
+    shutil.copytree(old, left, dirs_exist_ok=True)
+    change_it()
+    export._sweep_old(tmp_path / "model")
+    assert left.exists() == is_kept
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_only_temporaries_of_the_target_are_swept(tmp_path):
   swept = {
     ".a.0123456789abcdef.json",
     ".a.json.0123456789abcdef",
-    # Version 0.1.0 wrote these.
+    # Version 0.1.0 wrote these files.
     f".a.json.{dead}",
     f".a.json.{dead}.jsonl",
     ".new-a.json",
@@ -113,9 +113,21 @@ def test_only_temporaries_of_the_target_are_swept(tmp_path):
     ".new-b.json",
   }
   for name in swept | kept:
-    (tmp_path / name).mkdir()
+    (tmp_path / name).touch()
   with exclusive(tmp_path / "a.json", "--output"):
     assert set(names(tmp_path)) == kept | {".a.json.lock"}
+
+
+def test_what_version_0_1_0_did_not_write_is_kept(tmp_path):
+  process = subprocess.Popen([sys.executable, "-c", ""])
+  process.wait()
+  (tmp_path / f".a.json.{process.pid}").mkdir()  # a folder
+  (tmp_path / ".new-a.json").mkdir()
+  (tmp_path / f".data.{process.pid}").touch()  # a file of a target without a suffix
+  before = names(tmp_path)
+  for target in ("a.json", "data"):
+    with exclusive(tmp_path / target, "--output"):
+      assert set(names(tmp_path)) == {*before, f".{target}.lock"}
 
 
 def test_a_lock_inside_a_folder_leaves_the_work_of_neighbours_alone(tmp_path):
