@@ -110,7 +110,8 @@ def train(
 
   Raises:
     UserError: the config or the data has a mistake; the message says how to fix it.
-    RunError: the loss or an update is not finite.
+    RunError: the loss or an update is not finite, the disk is full, or a checkpoint
+      can't be read back. The last good checkpoint is kept.
     KeyboardInterrupt: a signal stopped the run; calling `train` again continues it.
   """
   if isinstance(config, str | Path):

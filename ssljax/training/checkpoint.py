@@ -177,7 +177,11 @@ class Checkpoints:
     return "no checkpoint yet" if good is None else f"checkpoint of step {good} kept"
 
   def check(self) -> None:
-    """Raises RunError if the last save has failed; doesn't wait for it."""
+    """Raises RunError if the last save has failed.
+
+    Doesn't wait for a save that is still in progress, unless another process is ready:
+    then all wait.
+    """
     # All processes must wait, or none: those that continue would miss the others.
     if together.any_process(not self._manager.is_saving_in_progress()):
       self.wait()
