@@ -1,11 +1,13 @@
 """Writer: metrics.jsonl and TensorBoard hold each step and split once."""
 
+import errno
 import json
 import os
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from ssljax.training.metrics import Writer
@@ -101,6 +103,21 @@ def test_a_full_disk_is_an_error_at_once_and_names_the_file(tmp_path, name):
     writer.write(1, "train", {"loss": 1.0})
   assert str(caught.value.filename).startswith(str(tmp_path))
   writer.close()
+
+
+def test_the_other_processes_have_the_errors_of_the_first(tmp_path, monkeypatch):
+  sent = []  # by process 0
+  monkeypatch.setattr(
+    multihost_utils, "broadcast_one_to_all", lambda _: np.int32(sent.pop())
+  )
+  sent = [0, errno.ENOSPC]
+  with pytest.raises(OSError, match="No space left"):
+    Writer(tmp_path, 0, False)
+  writer = Writer(tmp_path, 0, False)
+  sent = [errno.ENOSPC]
+  with pytest.raises(OSError, match="No space left") as caught:
+    writer.write(1, "train", {"loss": 1.0})
+  assert caught.value.filename == str(tmp_path / "metrics.jsonl")
 
 
 def test_only_the_first_process_writes(tmp_path):

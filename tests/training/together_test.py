@@ -3,6 +3,7 @@
 import errno
 import queue
 import threading
+import time
 
 import jax
 import numpy as np
@@ -38,8 +39,12 @@ class Client:
     self.values.pop(key, None)
 
 
-def save_together(monkeypatch, *plans):
-  """Each process arrives at the barriers of its plan; returns what stopped each."""
+def save_together(monkeypatch, *plans, log=None):
+  """Each process arrives at the barriers of its plan; returns what stopped each.
+
+  `log` gets the numbers of the barriers in a process's plan: when it arrives, and again
+  when it has passed.
+  """
   local, ends, client = threading.local(), queue.Queue(), Client()
   monkeypatch.setattr(distributed.global_state, "client", client)
   monkeypatch.setattr(jax, "process_count", lambda: len(plans))
@@ -49,11 +54,16 @@ def save_together(monkeypatch, *plans):
   def process(rank):
     local.rank, stopped_at = rank, None
     barrier = together.Barrier()
-    for key in plans[rank]:
+    for number, key in enumerate(plans[rank]):
       if stopped_at and key != END:
         continue  # as Orbax does after an error
+      if log is not None:
+        time.sleep(0.005 * rank)  # they arrive at different times
+        log.append((number, "arrives"))
       try:
         barrier(key=key, timeout_ms=5000)
+        if log is not None:
+          log.append((number, "passes"))
       except RuntimeError:
         stopped_at = key
     ends.put((rank, stopped_at))
@@ -69,8 +79,11 @@ def save_together(monkeypatch, *plans):
 
 
 def test_processes_that_save_pass_all_barriers(monkeypatch):
-  plan = (WRITE, COMMIT, END) * 3
-  assert save_together(monkeypatch, plan, plan, plan) == [None] * 3
+  plan, log = (WRITE, COMMIT, END) * 3, []
+  assert save_together(monkeypatch, plan, plan, plan, log=log) == [None] * 3
+  for number in range(len(plan)):  # nobody passes before everybody has arrived
+    events = [event for at, event in log if at == number]
+    assert events == ["arrives"] * 3 + ["passes"] * 3
 
 
 @pytest.mark.parametrize(
