@@ -62,7 +62,7 @@ def wait(place: Place, name: str, draw: random.Random) -> None:
 
 
 def works(place: Place, case: Case, process: Process) -> bool:
-  """Whether a command is at work; one with processes of its own must have begun."""
+  """Whether a command is at work; a launcher must have begun to write."""
   return process.phase == WORKS and (case.processes == 1 or place.is_written())
 
 

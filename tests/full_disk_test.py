@@ -30,7 +30,7 @@ def test_the_exit_code_is_1_only_for_full_and_failing_disks():
   for number in (errno.ENOSPC, errno.EIO):
     assert cannot_write("a", error(number), "name another").code == RunError.code
   assert cannot_write("a", error(errno.EISDIR), "name another").code == MISTAKE
-  message = str(cannot_write("a", error(errno.EIO), "name another"))  # of a read, too
+  message = str(cannot_write("a", error(errno.EIO), "name another"))  # also of a read
   assert message.startswith("a: cannot be read or written (Input/output error)")
 
 
