@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -173,3 +174,27 @@ def test_a_foreign_file_of_metrics_is_kept(tmp_path, content):
   (tmp_path / "metrics.json").write_text(content)
   with pytest.raises(UserError, match="cannot be used"):
     evaluate._claim(tmp_path)
+
+
+def test_only_a_folder_that_is_its_own_is_swept(tmp_path, monkeypatch):
+  left = tmp_path / ".metrics.0123456789abcdef.json"
+  also = tmp_path / ".predictions.0123456789abcdef.parquet"
+  kept = tmp_path / ".notes.0123456789abcdef.json"
+  for path in (left, also, kept):
+    path.touch()
+  trained = types.SimpleNamespace(params={})
+  monkeypatch.setattr(evaluate, "load_trained", lambda _: trained)
+  monkeypatch.setattr(evaluate.pytrees, "sha256", lambda _: "0")
+
+  def start():
+    evaluate._evaluate(tmp_path, {}, [], {}, tmp_path, {"data": "d", "workdir": "w"})
+
+  foreign = tmp_path / "metrics.json"
+  foreign.write_text("{}")
+  with pytest.raises(UserError, match="does not belong to an evaluation"):
+    start()
+  assert left.exists()
+  foreign.unlink()
+  with pytest.raises(AttributeError):  # it goes on, without an encoder
+    start()
+  assert [path.name for path in tmp_path.iterdir()] == [kept.name]
