@@ -105,18 +105,22 @@ def test_a_run_writes_all_its_files(name, finished):
   assert fields <= set(last)
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("name", KINDS)
-def test_a_killed_run_continues_to_identical_bits(name, place, finished):
-  workdir = place / f"killed-{name}"
-  process = start(name, workdir, *KINDS[name], place=place)
+def kill_and_continue(name, workdir, *more, place):
+  process = start(name, workdir, *more, place=place)
   wait_for_checkpoint(process, workdir)
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert process.returncode == -signal.SIGKILL
-  code, printed = run(name, workdir, *KINDS[name], place=place)
+  code, printed = run(name, workdir, *more, place=place)
   assert code == 0, printed
   assert int(re.search(r"resumed at step (\d+)", printed)[1]) > 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", KINDS)
+def test_a_killed_run_continues_to_identical_bits(name, place, finished):
+  workdir = place / f"killed-{name}"
+  kill_and_continue(name, workdir, *KINDS[name], place=place)
   uninterrupted = finished(name)[0]
   straight, resumed = result(uninterrupted), result(workdir)
   for key in ("params_sha256", "state_sha256", "step", "test"):
@@ -130,6 +134,18 @@ def test_a_killed_run_continues_to_identical_bits(name, place, finished):
     ]
 
   assert without_timings(uninterrupted) == without_timings(workdir)
+
+
+@pytest.mark.faults
+def test_a_killed_run_continues_with_batches_of_the_same_shapes(tmp_path):
+  place = runs.folder(tmp_path, lengths=(6, 8))
+  killed, straight = tmp_path / "killed", tmp_path / "straight"
+  _, printed = run("supervised", killed, "--config.dry_run=true", place=place)
+  assert printed.count("step shape") > 1
+  kill_and_continue("supervised", killed, place=place)
+  code, printed = run("supervised", straight, place=place)
+  assert code == 0, printed
+  assert result(killed)["state_sha256"] == result(straight)["state_sha256"]
 
 
 def test_a_finished_run_says_so_and_changes_nothing(place, finished):
