@@ -195,6 +195,6 @@ def test_only_a_folder_that_is_its_own_is_swept(tmp_path, monkeypatch):
     start()
   assert left.exists()
   foreign.unlink()
-  with pytest.raises(AttributeError):  # it goes on, without an encoder
+  with pytest.raises(AttributeError):  # it continues, but has no encoder
     start()
   assert [path.name for path in tmp_path.iterdir()] == [kept.name]
