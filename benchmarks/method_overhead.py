@@ -99,7 +99,7 @@ def prepare(case: str, classes: int, rows: int):
   def arguments(t: int):
     t = t + RUN // 2
     epoch, progress = jnp.int32(t // EPOCH), jnp.float32(t / RUN)
-    clock = Clock(jnp.int32(t), progress, epoch, jax.random.key(t))
+    clock = Clock(jnp.int32(t), progress, epoch, jax.random.key(t), RUN)
     index = jnp.asarray(rng.choice(rows, U, replace=False), jnp.int32)
     return jax.block_until_ready((logits, features, index, clock))
 

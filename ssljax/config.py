@@ -23,6 +23,12 @@ class Keys:
 
   name: Annotated[str, "NAME in the name of the run's folder, runs/NAME-TIME"] = ""
 
+  preset: Annotated[
+    Literal["", "published"],
+    "published: keywords of the method and wrapper that have their default get the "
+    "value of the method's authors",
+  ] = ""
+
   # Data
   data: Annotated[
     str, "dataset folder, files separated by commas, or a named source such as pyrit"

@@ -41,9 +41,26 @@ class Modules:
     """The keywords of `make` with their defaults; {} if `name` is empty."""
     return {key: option.default for key, option in self.describe(name).items()}
 
-  def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `config`, plus the defaults of keywords that it leaves out."""
-    return {**self.defaults(config["name"]), **config}
+  def complete(self, config: Mapping[str, Any], preset: str = "") -> dict[str, Any]:
+    """Returns `config`, plus the values of keywords that it leaves out.
+
+    Args:
+      preset: "": these are the defaults. "published": these are the values of the
+        method's authors. If `config` has all keywords, as a `ConfigDict` has, nobody
+        can tell which of them were set on purpose. Then keywords with their default
+        get the authors' value as well. If `config` leaves some out, the others were
+        set on purpose, and keep their values.
+    """
+    described = self.describe(config["name"])
+    if preset != "published":
+      return {**self.defaults(config["name"]), **config}
+    full = described.keys() <= config.keys()
+    chosen = {
+      key: value
+      for key, value in config.items()
+      if not (full and key in described and value == described[key].default)
+    }
+    return {**config, **options.published(described, chosen)}
 
   def module(self, name: str) -> ModuleType:
     """Imports the module `name`.

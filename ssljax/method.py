@@ -79,6 +79,7 @@ class Clock(NamedTuple):
   progress: Array  # f32 [], step / total steps
   epoch: Array  # i32 [], step // ceil(labelled / batch)
   key: Array  # typed PRNG key of this step
+  steps: Array | int  # i32 [], steps of the whole run
 
   @property
   def assign_key(self) -> Array:
@@ -122,6 +123,7 @@ class Needs(NamedTuple):
   layout: str = ""  # "padded" if hidden states are mixed position by position
   predicts: str = "classifier"  # the head that `Method.predict` reads
   least: int = 1  # smallest U that the method works with
+  filters: bool = False  # weights are (near) 0 for texts whose label is doubtful
   # Wrappers read the remaining fields, and refuse methods that they would break.
   mixes: bool = False  # loss terms use mixed texts, which have no single label
   votes: tuple[str, ...] = ("weak",)  # views from which targets are computed
@@ -244,7 +246,7 @@ def consistency(rule: Rule, scale: float = 1.0, needs: Needs = Needs()) -> Metho
       target = jax.nn.one_hot(q.argmax(-1), q.shape[-1])
       return Assignment(target, (q.max(-1) >= 0.95).astype(jnp.float32)), state
 
-    method = consistency(Rule(stateless, assign))
+    method = consistency(Rule(stateless, assign), needs=Needs(filters=True))
   """
 
   def evidence(weak, labelled, batch):

@@ -35,6 +35,21 @@ class Absent(NamedTuple):
   value: Any
 
 
+class Published(NamedTuple):
+  """The value that a method's authors use, if it isn't the default.
+
+  It is the value in their experiments on safety texts; otherwise, on other texts;
+  otherwise, on CIFAR-10. If a loss is defined in another way here, it's the value that
+  has the same effect.
+
+  Args:
+    only: values that other keywords must have for this.
+  """
+
+  value: Any
+  only: Mapping[str, Any] = {}
+
+
 Share = Annotated[float, Range(0.0, 1.0)]  # a probability, a quantile, a momentum
 Amount = Annotated[float, Range(0.0)]  # a weight, a temperature with a limit at 0
 Temperature = Annotated[float, Range(1e-3)]  # a divisor
@@ -56,12 +71,13 @@ class Option(NamedTuple):
   choices: tuple[Any, ...] = ()
   meaning: str = ""
   absent: Any = None  # the value in saved configs without the option; see `Absent`
+  published: Published = Published(None)
 
   @property
   def accepts(self) -> str:
     """Describes the accepted values, such as "float, 0 to 1"."""
     if self.choices:
-      return " | ".join(map(str, self.choices))
+      return " | ".join(map(as_flag, self.choices))
     name = _type_name(self.type)
     if self.range and math.isfinite(self.range.least):
       return f"{name}, {_bounds(self.range)}"
@@ -102,6 +118,19 @@ def check(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
   for name, value in values.items():
     if problem := _problem(options[name], value):
       raise ValueError(f"{name}={value!r}: {problem}")
+
+
+def published(
+  options: Mapping[str, Option], chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the chosen values, and the authors' values of all other options."""
+  values = {name: option.published.value for name, option in options.items()}
+  values |= chosen
+  for name, option in options.items():
+    only = option.published.only
+    if name not in chosen and any(values[key] != only[key] for key in only):
+      values[name] = option.default
+  return values
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -153,13 +182,14 @@ def _option(name: str, hint: Any, default: Any) -> Option:
     choices,
     notes.get(str, ""),
     notes.get(Absent, Absent(default)).value,
+    notes.get(Published, Published(default)),
   )
 
 
 def _problem(option: Option, value: Any) -> str:
   """Says what is wrong with a value; "" if nothing is."""
   if option.choices:
-    accepted = ", ".join(map(str, option.choices))
+    accepted = ", ".join(map(as_flag, option.choices))
     return "" if value in option.choices else f"it must be one of {accepted}"
   if option.type in _KINDS:
     kinds = int | float if option.type is float else option.type

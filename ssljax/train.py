@@ -72,8 +72,8 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
 
   config = {
     **config,
-    "method": methods.complete(config["method"]),
-    "wrapper": wrappers.complete(config["wrapper"]),
+    "method": methods.complete(config["method"], config.get("preset", "")),
+    "wrapper": wrappers.complete(config["wrapper"], config.get("preset", "")),
   }
   config, kept = run_config.continued(workdir, config)
   note(*kept)

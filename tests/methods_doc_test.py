@@ -46,6 +46,7 @@ def value(formula: str, sizes: Sizes, width: int) -> int:
     "B": sizes.batch,
     "U": sizes.unlabelled_batch,
     "D": sizes.width,
+    "S": sizes.steps,
     "W": width,
   }
   product = re.sub(r"(?<=[\w)])\s+(?=[\w(])", "*", formula)
@@ -92,6 +93,40 @@ def test_defaults():
       f"{k} {v:g}" if type(v) is float else f"{k} {v}" for k, v in defaults.items()
     ]
     assert row["defaults"] == ", ".join(shown), name
+
+
+def test_published_values():
+  found = rows("preset")
+  for kind in (methods, wrappers):
+    for name in kind.names():
+      complete, defaults = (
+        kind.complete({"name": name}, "published"),
+        kind.defaults(name),
+      )
+      shown = [
+        f"{k} {v:.4g}" if type(v) is float else f"{k} {v}"
+        for k, v in complete.items()
+        if k != "name" and v != defaults[k]
+      ]
+      cell = found.pop(name)["values"] if shown else ""
+      assert sorted(cell.split(", ")) == sorted(shown or [""]), name
+  assert not found
+
+
+def test_keywords_that_fit_the_run():
+  for table in tables():
+    for row in table if "version 0.1.0" in table[0] else ():
+      keyword = row["keyword"].strip("`")
+      names = re.findall(r"\w+", row["methods and wrappers"])
+      for name in names:
+        kind = wrappers if name in wrappers.names() else methods
+        option = kind.describe(name)[keyword]
+        assert f"{option.default}" == row["default"], name
+        assert option.absent == type(option.absent)(_parsed(row["version 0.1.0"])), name
+
+
+def _parsed(cell: str):
+  return {"True": True, "False": False}.get(cell, cell)
 
 
 @pytest.mark.parametrize("name", wrappers.names())

@@ -13,6 +13,7 @@ from ssljax.testing.tiny import CONFIG, TinyRun
 
 SETTINGS = {
   "threshold": 0.4,  # of 3 classes; an untrained model is rarely more confident
+  "cut_off": 0.0,  # MarginMatch: its margins are small as well
   "gamma": 1.05,  # Dash: the loss of a tiny model decreases slowly
   "batches": 1,  # CoMatch smooths once its queue is full, here after some steps
   "momentum": 0.5,  # averages that hardly move would hide a wrong value

@@ -10,13 +10,13 @@ the labelled and unlabelled texts together, z_2 from a pass over the labelled te
 alone. In the paper, z_1 and z_2 differ because of batch normalisation; here they differ
 only because of dropout.
 
-As in the authors' code, the target is hard and the labelled mean is exponential. Our
-unlabelled mean is exponential as well; the authors' code averages over 128 batches. The
-paper's equations have soft targets and means over a single batch (`momentum` 0). In a
-run of a few hundred steps, both means stay close to their first values. These are
-almost equal, so alignment has little effect. Unlike us, the paper trains on the
-labelled strong view as well, ramps up the unlabelled loss slowly, and uses a threshold
-of 0.9.
+As in the authors' code, the target is hard, the labelled mean is exponential, and the
+unlabelled mean is over the last `window` batches. Both remember at most a share of the
+run (`ops.averages`). The paper's equations have soft targets and means over a single
+batch (`momentum` 0). In the authors' code, both means start at 1/C, as if earlier
+batches had been uniform; ours start at the first batch. Unlike us, the authors train on
+the labelled strong view as well, raise the weight of the unlabelled loss over the first
+half of the run, and use a threshold of 0.9.
 """
 
 from typing import Annotated, NamedTuple
@@ -25,21 +25,30 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
-from ssljax.ops import alignment, draws
-from ssljax.options import Amount, Share
+from ssljax.ops import alignment, averages, draws
+from ssljax.options import Absent, Amount, Natural, Published, Share
 
 
 class State(NamedTuple):
   labelled: alignment.Average  # f32 [C], mean of p(x)
-  model: alignment.Average  # f32 [C], mean of q
+  model: alignment.Window | alignment.Average  # mean of q
 
 
 def make(
   threshold: Annotated[
-    Share, "minimum confidence of a pseudo-label, relative to the labelled mean"
+    Share,
+    "minimum confidence of a pseudo-label, relative to the labelled mean",
+    Published(0.9),
   ] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  momentum: Annotated[Share, "momentum of the means; 0: batch means"] = 0.999,
+  momentum: averages.Momentum = 0.999,
+  time_constant: averages.TimeConstant = averages.TIME_CONSTANT,
+  window: Annotated[
+    Natural,
+    "number of batches whose mean is the unlabelled mean, at most the time constant; "
+    "0: a running average",
+    Absent(0),
+  ] = 128,
   interpolation: Annotated[
     bool, "interpolate labelled logits (costs one more pass)"
   ] = True,
@@ -47,7 +56,12 @@ def make(
   """Creates the method; see the module docstring for its equations."""
 
   def init(sizes):
-    return State(*[alignment.average_init(sizes.classes)] * 2)
+    average = alignment.average_init(sizes.classes)
+    if not window:
+      return State(average, average)
+    limit = round(time_constant * sizes.steps) if time_constant else window
+    length = max(1, min(window, limit))
+    return State(average, alignment.window_init(length, sizes.classes))
 
   def loss(forward, batch, state, clock):
     weak_key, key, alone_key, mix_key = jax.random.split(clock.key, 4)
@@ -60,11 +74,16 @@ def make(
       share = draws.by_row(mix_key, batch.labelled.index, draw)
       logits = share * logits + (1.0 - share) * alone
     p, q = jax.lax.stop_gradient((jax.nn.softmax(logits), jax.nn.softmax(weak.logits)))
-    state = State(
-      alignment.average_update(state.labelled, p.mean(0), momentum),
-      alignment.average_update(state.model, q.mean(0), momentum),
-    )
-    q = alignment.aligned(q, state.labelled.mean, state.model.mean)
+    share = averages.share_of_newest(clock, momentum, time_constant)
+    labelled_mean = alignment.average_update(state.labelled, p.mean(0), share)
+    if window:
+      model = alignment.window_update(state.model, q.mean(0))
+      mean = alignment.window_mean(model)
+    else:
+      model = alignment.average_update(state.model, q.mean(0), share)
+      mean = model.mean
+    state = State(labelled_mean, model)
+    q = alignment.aligned(q, state.labelled.mean, mean)
     cutoff = threshold * p.max(-1).mean()
     target = jax.nn.one_hot(q.argmax(-1), q.shape[-1], dtype=jnp.float32)
     weight = (q.max(-1) >= cutoff).astype(jnp.float32)
@@ -74,4 +93,4 @@ def make(
     }
     return terms, state, Assignment(target, weight, {"threshold": cutoff})
 
-  return Method(Needs(relative=True), init, loss)
+  return Method(Needs(relative=True, filters=True), init, loss)

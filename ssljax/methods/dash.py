@@ -9,9 +9,10 @@ rho_hat is the mean labelled loss during the warm-up, when training is supervise
 (Published code computes rho_hat on validation texts, the authors' code on unlabelled
 texts.) The rest of the run is divided into `cuts` equal parts, and k is the number of
 the part, starting with 0. As in published code for text, `cuts` is 10; the authors
-lower the threshold every 9 epochs. Targets are soft, q^(1/T), until rho_k reaches
-`least`; from then on, they are hard. The loss on the weak view uses the current target
-(in the authors' code, always the hard target).
+lower the threshold every 9 of 1,024 epochs, after a warm-up of 10. Targets are soft,
+q^(1/T), until rho_k reaches `least`; from then on, they are hard. The loss on the weak
+view uses the current target (in the authors' code, always the hard target). The authors
+average the unlabelled loss over the texts below the threshold; we average it over all.
 """
 
 from typing import Annotated, NamedTuple
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Assignment, Method, Needs, Rule, consistency, cross_entropy
-from ssljax.options import Amount, Count, Factor, Share
+from ssljax.options import Amount, Count, Factor, Published, Share
 
 Array = jax.Array
 
@@ -39,9 +40,13 @@ def make(
   temperature: Annotated[Amount, "T, sharpens labels until they are hard"] = 0.5,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   warmup: Annotated[
-    Share, "share of the run with only supervised training; at least one step"
+    Share,
+    "share of the run with only supervised training; at least one step",
+    Published(10 / 1024),
   ] = 0.02,
-  cuts: Annotated[Count, "number of parts of the run after the warm-up"] = 10,
+  cuts: Annotated[
+    Count, "number of parts of the run after the warm-up", Published(113)
+  ] = 10,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -66,4 +71,6 @@ def make(
     weight = (low & ~warm).astype(jnp.float32)
     return Assignment(target, weight, {"threshold": rho}), state
 
-  return consistency(Rule(init, assign), scale, Needs(relative=True, soft=True))
+  return consistency(
+    Rule(init, assign), scale, Needs(relative=True, soft=True, filters=True)
+  )

@@ -64,5 +64,5 @@ def make(
       "control": Term(cross_entropy(strong.logits, control), control_weight, -scale),
     }
 
-  needs = Needs(labelled_views=("weak", "strong"))
+  needs = Needs(labelled_views=("weak", "strong"), filters=True)
   return assign_then_learn(needs, stateless, assign, learn)

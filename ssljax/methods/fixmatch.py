@@ -13,7 +13,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Rule, consistency, stateless
+from ssljax.method import Assignment, Method, Needs, Rule, consistency, stateless
 from ssljax.options import Amount, Share
 
 
@@ -29,4 +29,4 @@ def make(
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
     return Assignment(target, weight), state
 
-  return consistency(Rule(stateless, assign), scale)
+  return consistency(Rule(stateless, assign), scale, Needs(filters=True))

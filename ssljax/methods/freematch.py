@@ -1,8 +1,9 @@
 """FreeMatch (Wang et al. 2023, arXiv 2205.07246): the threshold follows the model.
 
 There are three running averages over the weak predictions q: tau averages max q, p~
-averages q, and h~ averages the histogram of argmax q (equations 5 to 8 and 11). They
-start at 1/C. Each step updates them before it uses them.
+averages q, and h~ averages the histogram of argmax q (equations 5 to 8 and 11). Each
+step updates them before it uses them. Their memory fits the length of the run
+(`ops.averages`); with `time_constant=0` they start at 1/C, as in the paper.
 
   T(c) = tau * p~(c) / max p~
   loss = CE(x) + scale * mean 1[max q >= T(argmax q)] CE(p(strong(u)), argmax q)
@@ -20,21 +21,23 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Assignment, Method, Rule, Term, consistency
-from ssljax.ops import thresholds
-from ssljax.options import Amount, Share
+from ssljax.method import Assignment, Method, Needs, Rule, Term, consistency
+from ssljax.ops import averages, thresholds
+from ssljax.options import Amount
 
 
 def make(
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
   fairness: Annotated[Amount, "weight of the self-adaptive fairness term"] = 0.001,
-  momentum: Annotated[Share, "momentum of the running averages"] = 0.999,
+  momentum: averages.Momentum = 0.999,
+  time_constant: averages.TimeConstant = averages.TIME_CONSTANT,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
   def assign(state, evidence, clock):
     q = jax.nn.softmax(evidence.logits)
-    state = thresholds.adaptive_update(state, q, momentum)
+    share = averages.share_of_newest(clock, momentum, time_constant)
+    state = thresholds.adaptive_update(state, q, share)
     cutoff = thresholds.adaptive_threshold(state)
     label = q.argmax(-1)
     weight = (q.max(-1) >= cutoff[label]).astype(jnp.float32)
@@ -52,7 +55,9 @@ def make(
     any_used = assigned.weight.sum() > 0
     return {"fairness": Term(jnp.where(any_used, term, 0.0), 1.0, fairness)}
 
-  return consistency(Rule(thresholds.adaptive_init, assign, extra), scale)
+  return consistency(
+    Rule(thresholds.adaptive_init, assign, extra), scale, Needs(filters=True)
+  )
 
 
 def sum_norm(probability, histogram):

@@ -8,15 +8,20 @@ must reach a cut-off:
 
 There are two ways to set the cut-off:
 
-* `variant="fixed_cutoff"`: the cut-off is the constant `cut_off`, which is 0 in the
-  experiments on safety texts. (The code of these experiments sets the stored margin of
-  each row that passes to 1; we don't.)
+* `variant="fixed_cutoff"`: the cut-off is the constant `cut_off`. With two classes, a
+  margin of 2.9 is a confidence of 0.95. In the experiments on safety texts, the cut-off
+  is 0, which every text passes at its first visit, and the age of a margin is counted
+  in epochs. (The code of these experiments sets the stored margin of each row that
+  passes to 1; we don't.)
 * `variant="virtual_class"`, as in the paper: at most 1% of the unlabelled rows, drawn
   at random, are declared wrong. Their target is an extra class, C + 1. The cut-off is
   the `percentile` quantile of the wrong rows' margins for this class. The weight of
-  each wrong row is the share of passing rows among the batch's other rows. The run is
-  divided into turns, and each turn draws new wrong rows. All intervals are shares of
-  the run, the same as in the paper.
+  each wrong row is the share of passing rows among the batch's other rows (in the
+  authors' code, among all rows). The run is divided into turns, and each turn draws new
+  wrong rows. All intervals are shares of the run, the same as in the paper. There are
+  no wrong rows during the warm-up. While a row is declared wrong, its own margins stay
+  as they are. With `declare="always"`, as in version 0.1.0, there are wrong rows from
+  the start, and they update their own margins.
 
 Differences from the authors' code: the runner-up is the second largest logit (their
 code uses 0 if all others are negative); the quantile is the 95th percentile (their code
@@ -31,7 +36,7 @@ import jax.numpy as jnp
 
 from ssljax.method import Assignment, Method, Needs, Rule, Sizes, consistency
 from ssljax.ops import margins, quantiles, thresholds
-from ssljax.options import Amount, Share
+from ssljax.options import Absent, Amount, Published, Share
 
 Array = jax.Array
 
@@ -71,14 +76,25 @@ def make(
   threshold: Annotated[
     Share, "FlexMatch's threshold, for the class learned best"
   ] = 0.95,
-  cut_off: Annotated[float, "minimum average margin (fixed_cutoff only)"] = 0.0,
+  cut_off: Annotated[
+    float, "minimum average margin (fixed_cutoff only)", Absent(0.0), Published(0.0)
+  ] = 2.9,
   smoothness: margins.Smoothness = 0.997,
   percentile: Annotated[Share, "quantile that sets the cut-off (virtual_class)"] = 0.95,
   scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
-  clock: margins.Age = "visits",
+  warmup_ends: thresholds.WarmupEnds = thresholds.WARMUP_ENDS,
+  declare: Annotated[
+    Literal["after_warmup", "always"],
+    "when rows are declared wrong; always: as in version 0.1.0 (virtual_class)",
+    Absent("always"),
+  ] = "after_warmup",
+  clock: Annotated[
+    margins.Age, Published("epoch", only={"variant": "fixed_cutoff"})
+  ] = "visits",
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
   virtual = variant == "virtual_class"
+  after_warmup = declare == "after_warmup"
   ages = clock
 
   def init(sizes: Sizes) -> State:
@@ -116,7 +132,8 @@ def make(
     q = jax.nn.softmax(logits[:, :classes])
     label = q.argmax(-1)
     label_margin = jnp.take_along_axis(margin, label[:, None], axis=1)[:, 0]
-    cutoff = thresholds.learned_threshold(state.learned, threshold)
+    warming = thresholds.is_warming(clock, True, warmup_ends)
+    cutoff = thresholds.learned_threshold(state.learned, threshold, warming)
     use = (q.max(-1) >= cutoff[label]) & (label_margin >= state.cut)
     weight = use.astype(jnp.float32)
     target = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
@@ -126,13 +143,17 @@ def make(
       weight = jnp.where(wrong, passed, weight)
       virtual_class = jax.nn.one_hot(classes, classes + 1, dtype=jnp.float32)
       target = jnp.where(wrong[:, None], virtual_class, target)
+    visited = visits + 1
+    if virtual and after_warmup:
+      margin = jnp.where(wrong[:, None], state.margin[index], margin)
+      visited = jnp.where(wrong, visits, visited)
 
     cut_off = jnp.where(jnp.isfinite(state.cut), state.cut, 0.0)
     scalars = {"cut_off": cut_off, "margin": label_margin.mean()}
     state = state._replace(
       margin=state.margin.at[index].set(margin),
       # With `.add(1)`, XLA would copy the table, which is still read afterwards.
-      visits=state.visits.at[index].set(visits + 1),
+      visits=state.visits.at[index].set(visited),
       learned=thresholds.learned_update(state.learned, index, q, threshold, ~wrong),
     )
     if virtual:
@@ -142,6 +163,13 @@ def make(
   def steps_of(state, share):
     """Converts a share of the run to a number of steps, at least 1; i32 []."""
     return jnp.maximum(jnp.round(share * state.steps).astype(jnp.int32), 1)
+
+  def since_draw(state, clock):
+    """Steps since rows were last declared wrong, or below 0 in the warm-up; i32 []."""
+    since = clock.step % steps_of(state, REDRAW)
+    if after_warmup:  # the first turn starts at its end
+      since = jnp.minimum(since, clock.step - steps_of(state, WARMUP))
+    return since
 
   def redraw(state, clock):
     """Draws new wrong rows at the start of each turn; none after the last turn."""
@@ -154,7 +182,7 @@ def make(
       drawn = jnp.sort(drawn).astype(jnp.int32)
       return jax.tree.map(jnp.zeros_like, wrong)._replace(rows=drawn)
 
-    starts = (clock.step % steps_of(state, REDRAW) == 0) & ~over
+    starts = (since_draw(state, clock) == 0) & ~over
     wrong = jax.lax.cond(starts, draw, lambda wrong: wrong, state.wrong)
     return state._replace(wrong=wrong._replace(rows=jnp.where(over, -1, wrong.rows)))
 
@@ -176,7 +204,7 @@ def make(
     due = (
       (clock.step > warmup)
       & (clock.step < steps_of(state, STOP))
-      & (clock.step % turn >= delay)
+      & (since_draw(state, clock) >= delay)
       & (clock.step % steps_of(state, EVERY) == 0)
     )
 
@@ -189,4 +217,6 @@ def make(
     cut = jax.lax.cond(due, quantile, lambda cut: cut, cut)
     return state._replace(wrong=wrong_rows, cut=cut)
 
-  return consistency(Rule(init, assign), scale, Needs(virtual_classes=int(virtual)))
+  return consistency(
+    Rule(init, assign), scale, Needs(virtual_classes=int(virtual), filters=True)
+  )

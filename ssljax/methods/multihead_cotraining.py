@@ -20,12 +20,12 @@ import jax.numpy as jnp
 
 from ssljax.method import Assignment, Method, stateless
 from ssljax.ops import voters
-from ssljax.options import Amount, Share
+from ssljax.options import Amount, Published, Share
 
 
 def make(
   threshold: Annotated[Share, "minimum confidence of both peers"] = 0.0,
-  scale: Annotated[Amount, "weight of the unlabelled loss"] = 1.0,
+  scale: Annotated[Amount, "weight of the unlabelled loss", Published(3.0)] = 1.0,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

@@ -9,12 +9,14 @@ head h. They alone determine the label, the weight and the mask that h learns fr
   updates it before it chooses labels.
 * Cut-offs: g_h[c] is the `percentile` quantile of A_i[u, c] and A_j[u, c] over the
   texts u that both peers last labelled c. It is 0 if there are no such texts, and at
-  least 0 unless `no_low` is set. Cut-offs are computed at the end of each epoch. In the
-  first epoch, every text is rejected, so training is supervised.
+  least 0 unless `no_low` is set. Cut-offs are computed at the end of each epoch, and
+  for the first time after the share `start` of the run, if that is earlier. Before,
+  every text is rejected, so training is supervised.
 * Weight w: peer i passes if A_i[u, y_i] >= g_h[y_i], where y_i is its label. If both
   peers pass and agree, w is 1. If exactly one passes, w is `difficult_weight`, and h
   learns the label of that peer. In all other cases, w is 0.
-* Mask m is 1 if the confidence of at least one peer reaches its FreeMatch threshold.
+* Mask m is 1 if the confidence of at least one peer reaches its FreeMatch threshold,
+  whose averages remember a share of the run (`ops.averages`).
 
 The predicted logits are the mean over the three heads.
 
@@ -34,9 +36,9 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Assignment, Method, Sizes
-from ssljax.ops import margins, quantiles, thresholds, voters
+from ssljax.ops import averages, margins, quantiles, thresholds, voters
 from ssljax.ops.voters import PEERS
-from ssljax.options import Amount, Share
+from ssljax.options import Amount, Published, Share
 
 Array = jax.Array
 
@@ -60,8 +62,10 @@ def make(
     Amount, "weight of texts for which only one peer passes"
   ] = 3.0,
   no_low: Annotated[bool, "allow cut-offs below 0"] = False,
-  momentum: Annotated[Share, "momentum of FreeMatch's averages"] = 0.999,
-  clock: margins.Age = "visits",
+  momentum: averages.Momentum = 0.999,
+  time_constant: averages.TimeConstant = averages.TIME_CONSTANT,
+  start: averages.Start = averages.START,
+  clock: Annotated[margins.Age, Published("epoch")] = "visits",
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
   ages = clock
@@ -78,20 +82,22 @@ def make(
       jnp.array(sizes.epoch_steps, jnp.int32),
     )
 
-  def observe(state, logits, index, epoch):
+  def observe(state, logits, index, clock):
     """Updates the state with the logits of the weak view, [H, U, C].
 
     Returns:
       (state, margins [H, U, C], votes [H, U]).
     """
     visits = state.visits[index]
-    age = visits if ages == "visits" else epoch
+    age = visits if ages == "visits" else clock.epoch
     margin = margins.averaged(
       state.margin[:, index], margins.pseudo_margin(logits), age, smoothness
     )
     vote = logits.argmax(-1).astype(jnp.int32)
     confidence = jax.vmap(thresholds.adaptive_update, (0, 0, None))(
-      state.confidence, jax.nn.softmax(logits), momentum
+      state.confidence,
+      jax.nn.softmax(logits),
+      averages.share_of_newest(clock, momentum, time_constant),
     )
     state = state._replace(
       margin=state.margin.at[:, index].set(margin),
@@ -134,7 +140,7 @@ def make(
   def assign(forward, batch, state, clock):
     weak = forward(batch.unlabelled.views["weak"], key=clock.key, gradient=False)
     logits = weak.heads["voters"].swapaxes(0, 1)  # [H, U, C]
-    state, margin, vote = observe(state, logits, batch.unlabelled.index, clock.epoch)
+    state, margin, vote = observe(state, logits, batch.unlabelled.index, clock)
     q = jax.nn.softmax(logits)
     cutoff = jax.vmap(thresholds.adaptive_threshold)(state.confidence)  # [H, C]
     confident = q.max(-1) >= jnp.take_along_axis(cutoff, vote, axis=1)  # [H, U]
@@ -145,8 +151,8 @@ def make(
     label, weight = label.T, weight.T  # [U, H]
     one_hot = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)  # [U, H, C]
     target = voters.mean_target(one_hot, weight)
-    epoch_ends = (clock.step + 1) % state.epoch_steps == 0
-    cut = jax.lax.cond(epoch_ends, new_cut, lambda state: state.cut, state)
+    due = averages.is_due(clock, state.epoch_steps, start)
+    cut = jax.lax.cond(due, new_cut, lambda state: state.cut, state)
     scalars = {
       "cut_off": jnp.where(jnp.isfinite(state.cut), state.cut, 0.0).mean(),
       "margin": jnp.take_along_axis(margin, vote[..., None], axis=-1).mean(),

@@ -6,7 +6,8 @@ There is one view and one pass, and the model learns the label that it predicts:
 
 Lee's ramp alpha(t) (equation 16) is 0 at first, then rises linearly; ours rises
 linearly over the first 40% of the run. Lee has no threshold, which is the same as a
-threshold of 0; later comparisons use 0.95.
+threshold of 0, and a `scale` of 3; later comparisons use 0.95 and 1. Lee's ramp lasts
+from epoch 100 to 600; the length of the run isn't stated, so `ramp` has no such value.
 """
 
 from typing import Annotated
@@ -16,12 +17,16 @@ import jax.numpy as jnp
 
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy, stateless
 from ssljax.ops import ramps
-from ssljax.options import Amount, Share
+from ssljax.options import Amount, Published, Share
 
 
 def make(
-  threshold: Annotated[Share, "minimum confidence of a pseudo-label"] = 0.95,
-  scale: Annotated[Amount, "weight of the unlabelled loss after the ramp"] = 1.0,
+  threshold: Annotated[
+    Share, "minimum confidence of a pseudo-label", Published(0.0)
+  ] = 0.95,
+  scale: Annotated[
+    Amount, "weight of the unlabelled loss after the ramp", Published(3.0)
+  ] = 1.0,
   ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
@@ -41,4 +46,4 @@ def make(
     }
     return terms, state, assigned
 
-  return Method(Needs(views=("weak",)), stateless, loss)
+  return Method(Needs(views=("weak",), filters=True), stateless, loss)

@@ -52,4 +52,6 @@ def make(
     divergence = cross_entropy(strong.logits, soft) - entropy
     return {"divergence": Term(divergence, 1.0 - assigned.weight, scale)}
 
-  return consistency(Rule(stateless, assign, extra), scale, Needs(soft=True))
+  return consistency(
+    Rule(stateless, assign, extra), scale, Needs(soft=True, filters=True)
+  )

@@ -19,9 +19,9 @@ Two settings of published code for text don't suit a run of a few hundred steps.
 instead of the window it has an exponential mean with momentum 0.999. In so few steps,
 this mean stays close to the mean of the untrained model. Once the model has learned the
 class frequency, alignment multiplies its guesses by this frequency again. Second, the
-ramp is 1/64 of the run, so it ends after about five steps. The model then learns the
-sharpened guesses of an untrained model at full weight, and never guesses a rare class.
-We use MixMatch's ramp, 0.4.
+ramp is 1/64 of the run, as in the authors' code, so it ends after about five steps. The
+model then learns the sharpened guesses of an untrained model at full weight, and never
+guesses a rare class. We use MixMatch's ramp, 0.4.
 """
 
 from typing import Annotated, NamedTuple
@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from ssljax.batch import SecondCandidate
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy
 from ssljax.ops import alignment, mixing, ramps
-from ssljax.options import Amount, Count, Share
+from ssljax.options import Amount, Count, Published, Share
 
 SECOND_STRONG = SecondCandidate("strong")
 
@@ -49,7 +49,9 @@ def make(
   scale: Annotated[Amount, "weight of mixed unlabelled texts after the ramp"] = 1.5,
   anchor: Annotated[Amount, "weight of unmixed strong views after the ramp"] = 0.5,
   window: Annotated[Count, "number of batches whose mean is aligned"] = 128,
-  ramp: Annotated[Share, "share of the run over which both weights rise from 0"] = 0.4,
+  ramp: Annotated[
+    Share, "share of the run over which both weights rise from 0", Published(1 / 64)
+  ] = 0.4,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

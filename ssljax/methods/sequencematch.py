@@ -5,15 +5,17 @@ between views. The target of each is the prediction on the weaker view, sharpene
 and without gradient:
 
   loss = CE(x) + scale * mean m CE(p_s, argmax p_w)
-       + scale * mean m [KL(S(p_w) || p_m) + KL(S(p_m) || p_s) + KL(S(p_w) || p_s)]
+       + scale * mean m_w [KL(S(p_w) || p_m) + KL(S(p_w) || p_s)]
+       + scale * mean m_m KL(S(p_m) || p_s)
 
-`--config.medium` sets the medium view. All divergences use the weak view's m, as in the
-author's code for a library. (Instead of sharpening the probabilities, that code applies
-a softmax to them.) In the author's own code, each divergence uses the mask of its
-weaker view.
+m_v = 1[max p_v >= threshold] is the mask of the weaker view of a pair, as in the
+author's own code: its threshold is the same for all classes. With `masks="weak"`, all
+divergences use m, as in the author's code for a library. (Instead of sharpening the
+probabilities, that code applies a softmax to them.) `--config.medium` sets the medium
+view.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ from ssljax.method import (
   cross_entropy,
 )
 from ssljax.ops import thresholds
-from ssljax.options import Amount, Share
+from ssljax.options import Absent, Amount, Share
 
 
 def make(
@@ -36,7 +38,13 @@ def make(
   ] = 0.95,
   temperature: Annotated[Amount, "T, sharpens the targets of the divergences"] = 0.5,
   scale: Annotated[Amount, "weight of all unlabelled losses"] = 1.0,
-  warmup: Annotated[bool, "lower thresholds while few texts are learned"] = True,
+  warmup: thresholds.Warmup = True,
+  warmup_ends: thresholds.WarmupEnds = thresholds.WARMUP_ENDS,
+  masks: Annotated[
+    Literal["pairs", "weak"],
+    "masks of the divergences: of the weaker view of each pair, or FlexMatch's",
+    Absent("weak"),
+  ] = "pairs",
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -44,7 +52,8 @@ def make(
     weak = forward(batch.unlabelled.views["weak"], key=clock.assign_key, gradient=False)
     q = jax.lax.stop_gradient(jax.nn.softmax(weak.logits))
     label = q.argmax(-1)
-    cutoff = thresholds.learned_threshold(state, threshold, warmup)
+    warming = thresholds.is_warming(clock, warmup, warmup_ends)
+    cutoff = thresholds.learned_threshold(state, threshold, warming)
     weight = (q.max(-1) >= cutoff[label]).astype(jnp.float32)
     target = jax.nn.one_hot(label, q.shape[-1], dtype=jnp.float32)
     use, index = jnp.ones(label.shape, bool), batch.unlabelled.index
@@ -58,21 +67,39 @@ def make(
     entropy = cross_entropy(jnp.log(jnp.maximum(target, 1e-30)), target)
     return cross_entropy(stronger, target) - entropy
 
+  def sure(logits):
+    """1[max p >= threshold], f32 [n]."""
+    p = jax.lax.stop_gradient(jax.nn.softmax(logits))
+    return (p.max(-1) >= threshold).astype(jnp.float32)
+
   def learn(forward, batch, assigned, clock):
     labelled, medium, strong = forward(
       *batch.labelled_and("medium", "strong"), key=clock.learn_key
     )
     weak_logits = assigned.more
-    divergences = (
-      divergence(weak_logits, medium.logits)
-      + divergence(medium.logits, strong.logits)
-      + divergence(weak_logits, strong.logits)
-    )
+    weak_medium = divergence(weak_logits, medium.logits)
+    medium_strong = divergence(medium.logits, strong.logits)
+    weak_strong = divergence(weak_logits, strong.logits)
+    if masks == "weak":
+      divergences = Term(
+        weak_medium + medium_strong + weak_strong, assigned.weight, scale
+      )
+    else:
+      divergences = Term(
+        sure(weak_logits) * (weak_medium + weak_strong)
+        + sure(medium.logits) * medium_strong,
+        scale=scale,
+      )
     return {
       "labelled": Term(cross_entropy(labelled.logits, batch.labelled.label)),
       "unlabelled": assigned.term(strong.logits, scale),
-      "divergence": Term(divergences, assigned.weight, scale),
+      "divergence": divergences,
     }
 
-  needs = Needs(views=("weak", "medium", "strong"), votes=("weak", "medium"), soft=True)
+  needs = Needs(
+    views=("weak", "medium", "strong"),
+    votes=("weak", "medium"),
+    soft=True,
+    filters=True,
+  )
   return assign_then_learn(needs, thresholds.learned_init, assign, learn)

@@ -11,11 +11,12 @@ weak view's similarities to the labelled texts. p' and s correct each other:
   loss = CE(x) + scale * mean 1[max q >= threshold] CE(p(strong(u)), q)
        + instances * mean CE(softmax(f(strong(u)) . bank / T), s')
 
-As in the authors' code, the bank is used from the second epoch on; in the first epoch,
-q is p' and the last term is 0. Each visit of a labelled text updates its row in the
-bank to `momentum` * row + (1 - `momentum`) f, normalised to unit length. (This is the
-paper's small variant, which has no teacher.) Rows that have not been visited yet are
-ignored.
+The bank is used from the second epoch on, or after the share `start` of the run, if
+that is earlier; before, q is p' and the last term is 0. (In the authors' code, an epoch
+is a pass over the unlabelled texts.) Each visit of a labelled text updates its row in
+the bank to `momentum` * row + (1 - `momentum`) f, normalised to unit length. (This is
+the paper's small variant, which has no teacher.) Rows that have not been visited yet
+are ignored.
 """
 
 from typing import Annotated, NamedTuple
@@ -24,8 +25,8 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Assignment, Head, Method, Needs, Term, cross_entropy
-from ssljax.ops import alignment
-from ssljax.options import Amount, Count, Share, Temperature
+from ssljax.ops import alignment, averages
+from ssljax.options import Amount, Count, Published, Share, Temperature
 
 Array = jax.Array
 NOT_VISITED = -1e9  # similarity to a row that has not been visited
@@ -47,7 +48,10 @@ def make(
   ] = 0.9,
   momentum: Annotated[Share, "momentum of the bank's embeddings"] = 0.7,
   width: Annotated[Count, "size of the embeddings"] = 128,
-  window: Annotated[Count, "number of batches whose mean is aligned"] = 32,
+  window: Annotated[
+    Count, "number of batches whose mean is aligned", Published(256)
+  ] = 32,
+  start: averages.Start = averages.START,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 
@@ -93,7 +97,7 @@ def make(
     weak_key, key = jax.random.split(clock.key)
     weak = forward(batch.unlabelled.views["weak"], key=weak_key, gradient=False)
     labelled, strong = forward(*batch.labelled_and("strong"), key=key)
-    use_bank = (clock.epoch > 0) & jnp.any(state.label > 0)
+    use_bank = averages.has_started(clock, start) & jnp.any(state.label > 0)
     q, calibrated, means = jax.lax.stop_gradient(guess(state, weak, use_bank))
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
     error = cross_entropy(similarity(state, strong.heads["projection"]), calibrated)
@@ -105,5 +109,7 @@ def make(
     bank = jax.lax.stop_gradient(update_bank(state, labelled, batch))
     return terms, State(*bank, means), Assignment(q, weight)
 
-  needs = Needs(heads={"projection": Head("projection", width=width)}, soft=True)
+  needs = Needs(
+    heads={"projection": Head("projection", width=width)}, soft=True, filters=True
+  )
   return Method(needs, init, loss)

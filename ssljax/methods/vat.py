@@ -12,9 +12,10 @@ and one backward pass, where J is the Jacobian of the logits. This avoids the ro
 errors of a small xi.
 
 `epsilon` is in units of s, the root mean square of a text's word embeddings, since the
-2017 paper scales its embeddings to a variance of 1. d is drawn for each position in a
-text, and is the same for all texts. The passes over clean and perturbed texts use the
-same dropout mask.
+2017 paper scales its embeddings to a variance of 1. For texts, that paper has an
+`epsilon` of 5, no entropy term and no ramp. d is drawn for each position in a text, and
+is the same for all texts. The passes over clean and perturbed texts use the same
+dropout mask.
 """
 
 from typing import Annotated
@@ -24,14 +25,20 @@ import jax.numpy as jnp
 
 from ssljax.method import Assignment, Method, Needs, Term, cross_entropy, stateless
 from ssljax.ops import draws, ramps
-from ssljax.options import Amount, Share
+from ssljax.options import Amount, Published, Share
 
 
 def make(
-  epsilon: Annotated[Amount, "size of the perturbation, relative to embeddings"] = 6.0,
+  epsilon: Annotated[
+    Amount, "size of the perturbation, relative to embeddings", Published(5.0)
+  ] = 6.0,
   scale: Annotated[Amount, "weight of the divergence at the end of the ramp"] = 1.0,
-  entropy: Annotated[Amount, "weight of the entropy of predictions"] = 0.06,
-  ramp: Annotated[Share, "share of the run over which scale rises from 0"] = 0.4,
+  entropy: Annotated[
+    Amount, "weight of the entropy of predictions", Published(0.0)
+  ] = 0.06,
+  ramp: Annotated[
+    Share, "share of the run over which scale rises from 0", Published(0.0)
+  ] = 0.4,
 ) -> Method:
   """Creates the method; see the module docstring for its equations."""
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Sizes
+from ssljax.ops import averages
 
 Array = jax.Array
 TINY = 1e-6
@@ -27,9 +28,9 @@ def average_init(*shape: int) -> Average:
   return Average(jnp.zeros(shape, jnp.float32), jnp.zeros((), jnp.int32))
 
 
-def average_update(state: Average, value: Array, momentum: float) -> Average:
-  """m <- momentum m + (1 - momentum) value; m starts as the first value."""
-  mean = momentum * state.mean + (1.0 - momentum) * value
+def average_update(state: Average, value: Array, share: Array | float) -> Average:
+  """m <- (1 - share) m + share value; m starts as the first value."""
+  mean = averages.updated(state.mean, value, share)
   return Average(jnp.where(state.steps == 0, value, mean), state.steps + 1)
 
 

@@ -1,13 +1,24 @@
 """Confidence thresholds for each class (FlexMatch, FreeMatch)."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ssljax.method import Sizes
+from ssljax.method import Clock, Sizes
+from ssljax.ops import averages
+from ssljax.options import Absent, Published, Share
 
 Array = jax.Array
+# Keywords of methods.
+Warmup = Annotated[bool, "lower thresholds while few texts are learned"]
+WarmupEnds = Annotated[
+  Share,
+  "thresholds are no longer lowered after this share of the run",
+  Absent(1.0),
+  Published(1.0),
+]
+WARMUP_ENDS = 0.05  # the default
 
 
 class Learned(NamedTuple):
@@ -23,20 +34,29 @@ def learned_init(sizes: Sizes) -> Learned:
   )
 
 
-def learned_status(state: Learned, warmup: bool = True) -> Array:
+def is_warming(clock: Clock, warmup: bool, ends: float) -> Array | bool:
+  """Whether thresholds are lowered in this step, from the keywords; bool or bool []."""
+  return clock.progress < ends if warmup and ends < 1 else warmup
+
+
+def learned_status(state: Learned, warming: Array | bool = True) -> Array:
   """beta(c) = sigma(c) / max(max sigma, unused rows), f32 [C].
 
-  See FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up). Without
-  `warmup`, unused rows are ignored.
+  See FlexMatch, arXiv 2110.08263, equations 5, 6 and 11 (threshold warm-up). Unless
+  `warming`, unused rows are ignored.
   """
   unused = state.label.shape[0] - state.count.sum()
-  largest = jnp.maximum(state.count.max(), unused if warmup else 0)
+  if warming is not True:
+    unused = jnp.where(warming, unused, 0)
+  largest = jnp.maximum(state.count.max(), unused)
   return state.count.astype(jnp.float32) / jnp.maximum(largest, 1).astype(jnp.float32)
 
 
-def learned_threshold(state: Learned, threshold: float, warmup: bool = True) -> Array:
+def learned_threshold(
+  state: Learned, threshold: float, warming: Array | bool = True
+) -> Array:
   """T(c) = threshold * beta(c) / (2 - beta(c)), f32 [C] (equation 12, convex)."""
-  beta = learned_status(state, warmup)
+  beta = learned_status(state, warming)
   return threshold * beta / (2.0 - beta)
 
 
@@ -76,15 +96,22 @@ def adaptive_init(sizes: Sizes) -> Adaptive:
   )
 
 
-def adaptive_update(state: Adaptive, probability: Array, momentum: float) -> Adaptive:
-  """Applies equations 5, 6 and 11 of arXiv 2205.07246; probability f32 [U, C]."""
+def adaptive_update(
+  state: Adaptive, probability: Array, share: Array | float
+) -> Adaptive:
+  """Applies equations 5, 6 and 11 of arXiv 2205.07246.
+
+  Args:
+    probability: f32 [U, C].
+    share: weight of the new values, see `averages.share_of_newest`.
+  """
   classes = probability.shape[-1]
   batch = Adaptive(
     probability.max(-1).mean(),
     probability.mean(0),
     jax.nn.one_hot(probability.argmax(-1), classes, dtype=jnp.float32).mean(0),
   )
-  return jax.tree.map(lambda a, b: momentum * a + (1.0 - momentum) * b, state, batch)
+  return jax.tree.map(lambda a, b: averages.updated(a, b, share), state, batch)
 
 
 def adaptive_threshold(state: Adaptive) -> Array:

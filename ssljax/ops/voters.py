@@ -41,8 +41,13 @@ def voting_method(init: Callable, assign: Callable, scale: float) -> Method:
       "unlabelled": Term((weight * error).mean(1), 1.0, scale),
     }
 
+  needs = Needs(
+    heads={"voters": Head("classifier", count=len(PEERS))},
+    predicts="voters",
+    filters=True,
+  )
   return assign_then_learn(
-    Needs(heads={"voters": Head("classifier", count=len(PEERS))}, predicts="voters"),
+    needs,
     init,
     assign,
     learn,

@@ -116,7 +116,11 @@ def targets_are_sound(run: TinyRun) -> None:
   state, _ = run.run(range(tiny.EPOCH_STEPS))  # some methods start after an epoch
   batch = jax.tree.map(jnp.asarray, run.loader(1).batch(3)[0])
   clock = Clock(
-    jnp.int32(3), jnp.float32(3 / tiny.STEPS), jnp.int32(1), jax.random.key(0)
+    jnp.int32(3),
+    jnp.float32(3 / tiny.STEPS),
+    jnp.int32(1),
+    jax.random.key(0),
+    tiny.STEPS,
   )
 
   def total(params):

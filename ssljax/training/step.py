@@ -120,6 +120,7 @@ def make_train_step(
       state.step.astype(jnp.float32) / sizes.steps,
       state.step // sizes.epoch_steps,
       jax.random.fold_in(state.key, state.step),
+      sizes.steps,
     )
     gradients = accumulated if micro > 1 else whole_batch
     grads, (loss, losses, method_state, assignment) = gradients(state, batch, clock)

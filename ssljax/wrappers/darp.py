@@ -11,10 +11,13 @@ Confident rows change least, since their entropy H is small. The solution is
 x_n = softmax(log y_n - H(y_n) nu). Newton's method finds the multipliers nu of all
 classes at once, starting from the previous nu. (The authors' code solves class by
 class.) Before that, each class keeps only its most confident rows, `alpha` times its
-target number (section 3.3). If many rows are confident or have few classes left, it may
-be impossible to reach the target numbers. The metric `class_gap` is the error of the
-worst class, as a share of the rows. After the warm-up, the method computes its targets
-from x instead of y.
+target number (section 3.3). (The authors' code also rescales the probabilities that a
+class keeps, so that they sum to its target number, and adds 1e-6 to all probabilities.
+Between refinements, it uses the x of the last one; we compute x from the new y with the
+last nu.) If many rows are confident or have few classes left, it may be impossible to
+reach the target numbers. The metric `class_gap` is the error of the worst class, as a
+share of the rows. After the warm-up, the method computes its targets from x instead of
+y.
 """
 
 from typing import Annotated, Any, NamedTuple

@@ -7,8 +7,9 @@ The prototype of a class is the mean feature of its newest labelled texts. With
   v_c = (m_c / max m)^(1 / T_dist)
 
 the method computes its targets from (1 - v_k) p + v_k s instead of p (equations 3 to
-5). Here m_c is the running frequency of predictions of class c. The more often class k
-is predicted, the more weight the similarities s get. The strong view learns s as well:
+5). Here m_c is the running frequency of predictions of class c (`ops.averages`; in the
+authors' code, their frequency in the last 100 steps). The more often class k is
+predicted, the more weight the similarities s get. The strong view learns s as well:
 
   loss = the method's loss
        + scale * mean CE(softmax(cos(feature of strong(u), prototypes) / T), s)
@@ -25,8 +26,8 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Method, Term, cross_entropy
-from ssljax.ops import alignment, bank
-from ssljax.options import Amount, Count, Share, Temperature
+from ssljax.ops import alignment, averages, bank
+from ssljax.options import Amount, Count, Published, Share, Temperature
 from ssljax.wrappers.recording_forward import (
   LABELLED,
   STRONG,
@@ -55,9 +56,12 @@ def make(
   distribution: Annotated[
     Temperature, "T_dist; higher values give similarities more weight"
   ] = 1.5,
-  warmup: Annotated[Share, "share of the run before targets change"] = 0.05,
+  warmup: Annotated[
+    Share, "share of the run before targets change", Published(0.02)
+  ] = 0.05,
   newest: Annotated[Count, "approximate number of texts in a prototype"] = 256,
-  momentum: Annotated[Share, "momentum of the frequency of predicted classes"] = 0.99,
+  momentum: averages.Momentum = 0.99,
+  time_constant: averages.TimeConstant = averages.TIME_CONSTANT,
 ) -> Method:
   """Wraps the method; see the module docstring for the equations."""
   refuse(method.needs, "several_classifiers", "labelled_targets", "other_votes")
@@ -101,12 +105,13 @@ def make(
     label = batch.labelled.label[:, :classes]
     decay = (1.0 - 1.0 / newest) ** label.sum(0)
     feature = label.T @ jax.lax.stop_gradient(labelled.features)
+    share = averages.share_of_newest(clock, momentum, time_constant)
     predicted = jax.nn.one_hot(blended.argmax(-1), classes, dtype=jnp.float32)
     state = State(
       inner,
       decay[:, None] * state.feature + feature,
       decay * state.count + label.sum(0),
-      momentum * state.vote + (1.0 - momentum) * predicted.mean(0),
+      averages.updated(state.vote, predicted.mean(0), share),
     )
     return terms, state, assigned
 

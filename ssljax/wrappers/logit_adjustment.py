@@ -4,6 +4,11 @@ Every trained pass outputs z + tau log pi, where pi is the labelled class freque
 (equation 10). Targets and predictions are computed from z, so they treat all classes as
 equally frequent. A class without labelled texts counts as having one.
 
+The authors train on labelled data only, so pi is the class frequency of all training
+texts. Here, unlabelled texts are trained as well, with the same pi. The authors' other
+variant, which trains as usual and subtracts tau log pi from the predicted logits
+(equation 9), isn't here.
+
 The method must have hard targets. If the target were the distribution q = softmax(z)
 that the model predicts, as in UDA, CoMatch and others, the model would learn
 z + tau log pi = log q, and favour rare classes more with each step.

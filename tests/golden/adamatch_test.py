@@ -13,9 +13,10 @@ U, B = 24, 6
 class Reference:
   """Keeps the running means of labelled and unlabelled predictions."""
 
-  def __init__(self, classes, momentum, threshold):
+  def __init__(self, classes, momentum, threshold, window=0):
     self.classes, self.momentum, self.threshold = classes, momentum, threshold
     self.labelled = self.model = None
+    self.window = plain.Window(window) if window else None
 
   def move(self, old, rows):
     new = [sum(row[c] for row in rows) / len(rows) for c in range(self.classes)]
@@ -29,7 +30,7 @@ class Reference:
     p = [fake.softmax(row) for row in known]
     q = [fake.softmax(row) for row in weak]
     self.labelled = self.move(self.labelled, p)
-    self.model = self.move(self.model, q)
+    self.model = self.window.see(q) if self.window else self.move(self.model, q)
     cut = self.threshold * sum(max(row) for row in p) / len(p)
     found = []
     for row in q:
@@ -45,15 +46,30 @@ class Reference:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("momentum", [0.6, 0.0])  # 0: means of one batch
-def test_equals_the_equations(classes, momentum):
+@pytest.mark.parametrize(
+  ("momentum", "time_constant", "window", "length"),
+  [
+    (0.6, 0.0, 0, 0),
+    (0.0, 0.0, 0, 0),  # means of one batch
+    (0.6, 0.02, 0, 0),
+    (0.6, 0.04, 128, 4),
+    (0.6, 0.04, 3, 3),
+    (0.6, 0.0, 128, 128),
+  ],
+)
+def test_equals_the_equations(classes, momentum, time_constant, window, length):
   random = np.random.default_rng(classes)
   method = adamatch.make(
-    threshold=0.9, scale=0.7, momentum=momentum, interpolation=False
+    threshold=0.9,
+    scale=0.7,
+    momentum=momentum,
+    time_constant=time_constant,
+    window=window,
+    interpolation=False,
   )
   take = fake.stepper(method)
-  state = method.init(Sizes(classes, 12, U, B, U))
-  reference = Reference(classes, momentum, 0.9)
+  state = method.init(Sizes(classes, 12, U, B, U, steps=100))
+  reference = Reference(classes, momentum, 0.9, length)
   selected, moved = [], 0
   for step in range(7):
     outputs = fake.random_outputs(random, classes, B, U)
@@ -70,13 +86,19 @@ def test_equals_the_equations(classes, momentum):
     result = take(state, outputs, label, np.arange(U), step)
     state = result.state
 
+    reference.momentum = plain.kept(momentum, time_constant, step)
     taught = reference.step(known, weak)
     moved += [c for c, _ in taught] != [fake.argmax(row) for row in weak]
     selected.append(sum(passes for _, passes in taught))
     taught = [(fake.one_hot(c, classes), passes) for c, passes in taught]
     plain.check_consistency(result, outputs, label, taught)
     np.testing.assert_allclose(state.labelled.mean, reference.labelled, rtol=1e-5)
-    np.testing.assert_allclose(state.model.mean, reference.model, rtol=1e-5, atol=1e-7)
+    if window:
+      assert state.model.means.shape == (length, classes)
+      reference.window.check(state.model)
+    else:
+      mean = state.model.mean
+      np.testing.assert_allclose(mean, reference.model, rtol=1e-5, atol=1e-7)
   assert selected[4] == 0
   assert selected[5] == U
   assert any(0 < count < U for count in selected)
@@ -86,7 +108,7 @@ def test_equals_the_equations(classes, momentum):
 def test_labelled_logits_are_interpolated_for_each_entry():
   random = np.random.default_rng(0)
   classes, many = 5, 200
-  method = adamatch.make(threshold=0.9, momentum=0.6)
+  method = adamatch.make(threshold=0.9, momentum=0.6, time_constant=0.0, window=0)
   take = fake.stepper(method)
   state = method.init(Sizes(classes, many, U, many, U))
   reference = Reference(classes, 0.6, 0.9)

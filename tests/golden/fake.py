@@ -99,13 +99,14 @@ def stepper(method, votes=()):
     return (*results, gradient)
 
   def take_step(
-    state, outputs, label, index, step=0, progress=0.0, epoch=0, rows=None
+    state, outputs, label, index, step=0, progress=0.0, epoch=0, rows=None, steps=100
   ) -> Result:
     clock = Clock(
       jnp.int32(step),
       jnp.float32(progress),
       jnp.int32(epoch),
       jax.random.fold_in(jax.random.key(5), step),
+      jnp.int32(steps),
     )
     as_f32 = lambda a: jnp.asarray(a, jnp.float32)
     rows = np.arange(len(label)) if rows is None else rows

@@ -24,10 +24,12 @@ def step(learned, weak, index):
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("warmup", [True, False])
-def test_equals_the_equations(classes, warmup):
+@pytest.mark.parametrize(
+  ("warmup", "ends"), [(True, 1.0), (False, 1.0), (True, 0.5), (True, 0.0)]
+)
+def test_equals_the_equations(classes, warmup, ends):
   random = np.random.default_rng(classes)
-  method = flexmatch.make(threshold=0.8, scale=0.7, warmup=warmup)
+  method = flexmatch.make(threshold=0.8, scale=0.7, warmup=warmup, warmup_ends=ends)
   take = fake.stepper(method)
   state = method.init(Sizes(classes, 12, N, B, U))
   learned = plain.Learned(classes, N, 0.8, warmup)
@@ -41,9 +43,10 @@ def test_equals_the_equations(classes, warmup):
       weak[:] = 0.25 * np.eye(classes)[counts.index(max(counts))]
     label = fake.random_labels(random, B, classes)
     index = random.permutation(N)[:U]
-    result = take(state, outputs, label, index, t)
+    result = take(state, outputs, label, index, t, t / 10)
     state = result.state
 
+    learned.warmup = warmup and t / 10 < ends
     taught = step(learned, weak, index)
     selected.append(sum(passes for _, passes in taught))
     taught = [(fake.one_hot(c, classes), passes) for c, passes in taught]
@@ -83,3 +86,13 @@ def test_unused_rows_keep_thresholds_low():
     state = take(state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1]).state
     result = take(state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1])
     np.testing.assert_array_equal(result.assigned.weight, expected)
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0.249, [1, 1]), (0.25, [1, 0])])
+def test_the_warmup_ends_after_its_share_of_the_run(progress, expected):
+  method = flexmatch.make(warmup_ends=0.25)
+  take = fake.stepper(method)
+  state = method.init(Sizes(2, 1, 11, 1, 2))
+  state = take(state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1]).state
+  result = take(state, two_texts(0.99, 0.6), np.eye(2)[:1], [0, 1], 1, progress)
+  np.testing.assert_array_equal(result.assigned.weight, expected)

@@ -5,7 +5,7 @@ import pytest
 
 from ssljax.method import Sizes
 from ssljax.methods import freematch
-from tests.golden import fake
+from tests.golden import fake, plain
 
 U, B = 24, 6
 
@@ -55,17 +55,21 @@ def sum_norm(mean, seen):
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_equals_the_equations(classes):
+@pytest.mark.parametrize("time_constant", [0.0, 0.03])
+def test_equals_the_equations(classes, time_constant):
   random = np.random.default_rng(classes)
-  method = freematch.make(scale=0.7, fairness=0.3, momentum=0.8)
+  method = freematch.make(
+    scale=0.7, fairness=0.3, momentum=0.8, time_constant=time_constant
+  )
   take = fake.stepper(method)
   state = method.init(Sizes(classes, 12, U, B, U))
   reference = Reference(classes, 0.8)
   selected = []
   for step in range(8):
-    outputs = fake.random_outputs(random, classes, B, U, spread=[4000.0, 3.0][step > 0])
+    sure = step == 0 and not time_constant  # otherwise the threshold would be 1
+    outputs = fake.random_outputs(random, classes, B, U, spread=4000.0 if sure else 3.0)
     weak, strong = (outputs[f"unlabelled.{v}"]["logits"] for v in ("weak", "strong"))
-    if step == 0:  # all are sure, and there is no strong probability of 0
+    if sure:  # without a strong probability of 0
       strong[:] = fake.random_logits(random, U, classes)
     weak[:, -1] -= 30 * (step in (2, 3))  # a class no weak view is for,
     strong[:, 0] -= 30 * (step in (3, 4))  # and one no strong view is for
@@ -76,6 +80,7 @@ def test_equals_the_equations(classes):
     result = take(state, outputs, label, np.arange(U), step)
     state = result.state
 
+    reference.momentum = plain.kept(0.8, time_constant, step)
     taught = reference.step(weak)
     loss = 0.0
     for u, (c, passes) in enumerate(taught):
@@ -100,7 +105,7 @@ def test_equals_the_equations(classes):
     np.testing.assert_allclose(state.confidence, reference.tau, rtol=1e-5)
     np.testing.assert_allclose(state.probability, reference.mean, rtol=1e-5)
     np.testing.assert_allclose(state.histogram, reference.seen, rtol=1e-5)
-  assert selected[0] == U
+  assert time_constant or selected[0] == U
   assert selected[6] == 0
   assert any(0 < count < U for count in selected)
 
@@ -109,7 +114,7 @@ def test_the_gradient_of_fairness_is_correct():
   random = np.random.default_rng(0)
   outputs = fake.random_outputs(random, 3, B, U)
   label = fake.random_labels(random, B, 3)
-  method = freematch.make(scale=0.0, fairness=1.0, momentum=0.5)
+  method = freematch.make(time_constant=0.0, scale=0.0, fairness=1.0, momentum=0.5)
   result = fake.stepper(method)(
     method.init(Sizes(3, 12, U, B, U)), outputs, label, np.arange(U)
   )
@@ -152,7 +157,7 @@ def test_averages_are_updated_before_they_are_used():
   weak = np.array([[np.log(q / (1 - q)), 0.0] for q in [0.99] * 9 + [0.6]])
   outputs = {"labelled.weak": {"logits": np.zeros((1, 2))}}
   outputs |= {f"unlabelled.{v}": {"logits": weak} for v in ("weak", "strong")}
-  method = freematch.make(momentum=0.5)
+  method = freematch.make(time_constant=0.0, momentum=0.5)
   state = method.init(Sizes(2, 1, 10, 1, 10))
   result = fake.stepper(method)(state, outputs, np.eye(2)[:1], np.arange(10))
   np.testing.assert_array_equal(result.assigned.weight, [1] * 9 + [0])

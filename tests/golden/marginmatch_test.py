@@ -16,8 +16,9 @@ RUN = 2**20  # steps of the paper's run
 class Reference:
   """The paper's tables; `wrong` and the schedule's events are given."""
 
-  def __init__(self, classes, cut, virtual=False, ages="visits", rows=N):
+  def __init__(self, classes, cut, virtual=False, ages="visits", rows=N, still=False):
     self.classes, self.cut, self.virtual, self.rows = classes, cut, virtual, rows
+    self.still = still  # wrong rows keep their own margins
     self.threshold, self.smoothness, self.ages = 0.8, 0.997, ages
     self.average = {u: [0.0] * (classes + virtual) for u in range(rows)}
     self.visits = dict.fromkeys(range(rows), 0)
@@ -36,10 +37,10 @@ class Reference:
       row = outputs.weak[place]
       age = self.visits[u] if self.ages == "visits" else epoch
       margins = fake.pseudo_margins(row)
-      self.average[u] = [
-        self.blend(*pair, age) for pair in zip(self.average[u], margins, strict=True)
-      ]
-      self.visits[u] += 1
+      if not (self.still and u in wrong):
+        pairs = zip(self.average[u], margins, strict=True)
+        self.average[u] = [self.blend(*pair, age) for pair in pairs]
+        self.visits[u] += 1
       q = fake.softmax(row[: self.classes])
       c = fake.argmax(q)
       if u in wrong:
@@ -92,7 +93,9 @@ def speech(random, classes, width, spread=2.0):
 @pytest.mark.parametrize("cut", [0.0, 1.5])
 def test_fixed_cutoff(classes, ages, cut):
   random = np.random.default_rng(classes)
-  method = marginmatch.make(threshold=0.8, cut_off=cut, scale=0.5, clock=ages)
+  method = marginmatch.make(
+    threshold=0.8, cut_off=cut, scale=0.5, warmup_ends=1.0, clock=ages
+  )
   take = fake.simple_stepper(method)
   state = method.init(Sizes(classes, B, N, B, U, 100, 4))
   reference = Reference(classes, cut, ages=ages)
@@ -125,7 +128,7 @@ def test_thresholds_are_0_at_first_and_high_for_learned_classes():
 
 
 def test_thresholds_are_from_before_the_batch():
-  method = marginmatch.make()
+  method = marginmatch.make(cut_off=0.0)
   take = fake.simple_stepper(method)
   weak = np.array([[9.0, 0.0]] * (U - 1) + [[0.5, 0.0]])
   outputs = fake.Logits(np.zeros((B, 2)), weak, np.zeros((U, 2)))
@@ -146,19 +149,35 @@ def test_the_runner_up_of_negative_logits_is_negative():
   np.testing.assert_array_equal(result.assigned.weight, [1])
 
 
-def events(step):
+def events(step, declare):
   """The paper's events at a step of its 2**20: (redraw, end of warm-up, new cut)."""
   over = step >= 0.9 * RUN
-  settled = step % 50_000 >= 1_000
+  since = step % 50_000
+  if declare == "after_warmup" and step < 100_000:
+    since = step - 80_000
+  settled = since >= 1_000
   return (
-    step % 50_000 == 0 and not over,
+    since == 0 and not over,
     step == 80_000,
     step > 80_000 and settled and step % 200 == 0 and not over,
   )
 
 
 STEPS = [0, 1, 5, 49_999, 50_000, 50_200, 79_800, 80_000, 80_001, 80_200, 80_300]
-STEPS += [80_400, 100_000, 100_200, 100_800, 101_000, 101_001, 101_200, 150_000]
+STEPS += [
+  80_400,
+  80_800,
+  81_000,
+  81_100,
+  81_200,
+  100_000,
+  100_200,
+  100_800,
+  101_000,
+  101_001,
+  101_200,
+  150_000,
+]
 STEPS += [151_000, 151_200, 943_600, 943_700, 943_800, 950_000, 951_000]
 
 
@@ -169,28 +188,32 @@ def mask_of(state, rows):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 5])
-def test_virtual_class(classes):
+@pytest.mark.parametrize("declare", ["after_warmup", "always"])
+def test_virtual_class(classes, declare):
   random = np.random.default_rng(classes)
-  method = marginmatch.make("virtual_class", threshold=0.8, scale=0.5)
+  method = marginmatch.make(
+    "virtual_class", threshold=0.8, scale=0.5, warmup_ends=1.0, declare=declare
+  )
   assert method.needs.virtual_classes == 1
   take = fake.simple_stepper(method)
   rows = 1200
   state = method.init(Sizes(classes, B, rows, B, U, RUN, 4))
-  reference = Reference(classes, -np.inf, virtual=True, rows=rows)
+  still = declare == "after_warmup"
+  reference = Reference(classes, -np.inf, virtual=True, rows=rows, still=still)
   cuts, shares, drawn = [], set(), []
   for step in STEPS:
-    redraw, warm, recut = events(step)
-    over = step >= 0.9 * RUN
+    redraw, warm, recut = events(step, declare)
+    none = step >= 0.9 * RUN or (still and step < 80_000)
     outputs = speech(random, classes, classes + 1)
     label = fake.random_labels(random, B, classes, classes + 1)
     # Which rows are wrong is a draw: look at it, then take some of them.
     before = mask_of(state, rows)
     mask = mask_of(take(state, outputs, label, np.arange(U), step).state, rows)
-    assert mask.sum() == (0 if over else min(rows // 100, rows // (classes + 1)))
+    assert mask.sum() == (0 if none else min(rows // 100, rows // (classes + 1)))
     if redraw:
       drawn.append(mask)
       reference.wrong_average, reference.wrong_visits = {}, {}
-    elif not over:
+    elif not none:
       np.testing.assert_array_equal(mask, before)
     wrong = random.permutation(np.flatnonzero(mask))[:4]
     right = random.permutation(np.flatnonzero(~mask)[:20])[: U - len(wrong)]
@@ -223,7 +246,7 @@ def test_the_percentile_is_the_95th():
   state = method.init(Sizes(2, B, rows, B, U, RUN, 4))
   outputs = fake.Logits(np.zeros((B, 3)), np.zeros((U, 3)), np.zeros((U, 3)))
   label = np.eye(3)[[0] * B]
-  wrong = take(state, outputs, label, range(U)).state.wrong
+  wrong = take(state, outputs, label, range(U), 80_000).state.wrong
   values = np.random.default_rng(0).normal(size=200).astype(np.float32)
   state = state._replace(
     wrong=wrong._replace(margin=values, visits=np.full(200, 3, np.int32))
@@ -232,3 +255,25 @@ def test_the_percentile_is_the_95th():
   cut = float(take(state, outputs, label, index, 90_000).state.cut)
   assert cut == pytest.approx(np.quantile(values, 0.95), rel=1e-5)
   assert cut < np.quantile(values, 0.97)
+
+
+@pytest.mark.slow
+def test_a_wrong_row_keeps_its_own_margins():
+  """Once it is no longer wrong, they continue from there."""
+  method = marginmatch.make("virtual_class", smoothness=1.0)
+  take = fake.simple_stepper(method)
+  rows = 300
+  state = method.init(Sizes(2, B, rows, B, U, RUN, 4))
+  weak = np.tile([3.0, 1.0, 0.0], (U, 1))
+  outputs = fake.Logits(np.zeros((B, 3)), weak, np.zeros((U, 3)))
+  label = np.eye(3)[[0] * B]
+  drawn = take(state, outputs, label, range(U), 80_000).state.wrong.rows
+  index = np.concatenate([drawn, np.setdiff1d(np.arange(U), drawn)])[:U]
+  for step, factor in ((79_000, 1.0), (80_000, -5.0), (80_001, 9.0)):
+    state = take(state, outputs._replace(weak=factor * weak), label, index, step).state
+  wrong = np.isin(index, drawn)
+  assert 0 < wrong.sum() < U
+  margin = np.asarray(state.margin)[index]
+  np.testing.assert_allclose(margin[wrong], [[2, -2, -3]] * wrong.sum())
+  assert np.all(np.asarray(state.visits)[index] == np.where(wrong, 1, 3))
+  assert np.all(np.asarray(state.wrong.visits)[np.isin(drawn, index)] == 2)

@@ -6,7 +6,7 @@ import pytest
 
 from ssljax.method import Outputs, Sizes
 from ssljax.methods import multimatch
-from tests.golden import fake
+from tests.golden import fake, plain
 
 N, U, B, HEADS = 24, 10, 4, range(3)
 
@@ -19,7 +19,7 @@ class Reference:
     self.share, self.momentum, self.smoothness = share, momentum, 0.997
     self.average = {(h, u): [0.0] * classes for h in HEADS for u in range(N)}
     self.vote, self.visits = {}, dict.fromkeys(range(N), 0)
-    self.cut = None  # none in the first epoch: all is rejected
+    self.cut = None  # none at first: all is rejected
     self.tau = [1 / classes] * 3
     self.mean = [[1 / classes] * classes for _ in HEADS]
     self.seen = [[1 / classes] * classes for _ in HEADS]
@@ -94,22 +94,32 @@ def speech(random, classes, spread=2.0):
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("no_low", [False, True])
 @pytest.mark.parametrize("ages", ["visits", "epoch"])
-def test_equals_the_equations(classes, no_low, ages):
+@pytest.mark.parametrize(("start", "time_constant"), [(1.0, 0.0), (0.02, 0.05)])
+def test_equals_the_equations(classes, no_low, ages, start, time_constant):
+  """In a run of 100 steps, with epochs of three."""
   random = np.random.default_rng(classes)
   share = 0.3  # so that the cut-offs tell
   method = multimatch.make(
-    scale=0.5, percentile=share, no_low=no_low, momentum=0.9, clock=ages
+    scale=0.5,
+    percentile=share,
+    no_low=no_low,
+    momentum=0.9,
+    time_constant=time_constant,
+    start=start,
+    clock=ages,
   )
   take = fake.simple_stepper(method, voters=True)
   state = method.init(Sizes(classes, 12, N, B, U, 100, epoch_steps=3))
   reference = Reference(classes, no_low, ages, share)
-  counts, cuts = {}, []
+  counts, cuts, used = {}, [], []
+  first = 3 if start == 1 else 2
   for step in range(14):
     outputs = speech(random, classes, spread=[2.0, 0.5][step % 2])
     label = fake.random_labels(random, B, classes)
     index = random.permutation(N)[:U]
     result = take(state, outputs, label, index, step, step // 3)
     state = result.state
+    reference.momentum = plain.kept(0.9, time_constant, step)
     taught = reference.step(outputs.weak, index, step // 3)
 
     heads = [
@@ -130,7 +140,7 @@ def test_equals_the_equations(classes, no_low, ages):
       },
       rel=1e-5,
     )
-    assert (result.totals["unlabelled"] > 0) == (step >= 3)
+    used.append(result.totals["unlabelled"] > 0)
     for b, row in enumerate(taught):
       assert result.assigned.weight[b] == pytest.approx(sum(w for _, w in row) / 3)
       if any(w for _, w in row):
@@ -144,10 +154,11 @@ def test_equals_the_equations(classes, no_low, ages):
         assert not w or targets[b, h].argmax() == c
         counts[w] = counts.get(w, 0) + 1
     np.testing.assert_allclose(result.assigned.target.sum(1), 1, rtol=1e-6)
-    if (step + 1) % 3 == 0:
+    if (step + 1) % 3 == 0 or step + 1 == first:
       reference.end_epoch()
       cuts.append(np.array(reference.cut))
     compare(state, reference)
+  assert used.index(True) == first
   assert set(counts) == {0.0, 1.0, 3.0}
   assert len({cut.tobytes() for cut in cuts}) > 1 + no_low  # recomputed
   if classes == 5:  # nobody calls class 1: it gets none, the classes after it do
@@ -170,7 +181,8 @@ def compare(state, reference):
   np.testing.assert_allclose(state.confidence.histogram, reference.seen, rtol=1e-4)
 
 
-METHOD = multimatch.make(momentum=1.0)  # the thresholds stay as set
+# The thresholds stay as set.
+METHOD = multimatch.make(momentum=1.0, time_constant=0.0, start=1.0)
 TAKE = fake.simple_stepper(METHOD, voters=True)
 
 

@@ -48,6 +48,17 @@ def mixture(rows, partner, share) -> list[np.ndarray]:
   ]
 
 
+def kept(momentum, time_constant, step, steps=100) -> float:
+  """What an average keeps of its old value, so that it is a mean without bias."""
+  if not time_constant:
+    return momentum
+  memory = max(time_constant * steps, 1)
+  if momentum < 1:
+    memory = min(memory, 1 / (1 - momentum))
+  powers = [(1 - 1 / memory) ** age for age in range(step + 1)]
+  return 1 - 1 / sum(powers)
+
+
 class Learned:
   """FlexMatch: the last confident labels of rows, and thresholds of classes."""
 

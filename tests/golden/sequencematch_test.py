@@ -21,26 +21,33 @@ def speech(random, classes, spread=2.0):
 
 
 def divergences(weak, medium, strong, temperature):
-  """The divergences of each view from the weaker ones."""
+  """The divergences of the stronger views from the weak and from the medium view."""
   s_weak = plain.sharpened(fake.softmax(weak), temperature)
   s_medium = plain.sharpened(fake.softmax(medium), temperature)
-  return (
-    plain.divergence(s_weak, medium)
-    + plain.divergence(s_medium, strong)
-    + plain.divergence(s_weak, strong)
-  )
+  of_weak = plain.divergence(s_weak, medium) + plain.divergence(s_weak, strong)
+  return of_weak, plain.divergence(s_medium, strong)
+
+
+def sure(row):
+  """The mask of a view that teaches stronger ones."""
+  top = max(fake.softmax(row))
+  assert abs(top - THRESHOLD) > 1e-6
+  return float(top >= THRESHOLD)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("warmup", [True, False])
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_equals_the_equations(classes, warmup, temperature):
+@pytest.mark.parametrize("masks", ["pairs", "weak"])
+def test_equals_the_equations(classes, warmup, temperature, masks):
   random = np.random.default_rng(classes)
-  method = sequencematch.make(THRESHOLD, temperature, SCALE, warmup)
+  method = sequencematch.make(
+    THRESHOLD, temperature, SCALE, warmup, warmup_ends=1.0, masks=masks
+  )
   take = fake.stepper(method)
   state = method.init(Sizes(classes, B, N, B, U))
   learned = plain.Learned(classes, N, THRESHOLD, warmup)
-  shares = []
+  shares, masked = [], set()
   for step in range(12):
     # Nobody is sure in the first step: all levels are 0, and all texts pass.
     outputs = speech(random, classes, spread=[0.1, 2.0, 0.3, 4.0][step % 4])
@@ -62,7 +69,10 @@ def test_equals_the_equations(classes, warmup, temperature):
       views = [outputs[f"unlabelled.{v}"]["logits"][b] for v in ("weak", "medium")]
       strong = outputs["unlabelled.strong"]["logits"][b]
       hard += passes * fake.cross_entropy(strong, target)
-      soft += passes * divergences(*views, strong, temperature)
+      of_pairs = [sure(row) for row in views]
+      masked.add((passes, *of_pairs))
+      weights = of_pairs if masks == "pairs" else [passes, passes]
+      soft += plain.dot(weights, divergences(*views, strong, temperature))
       np.testing.assert_array_equal(result.assigned.target[b], target)
       assert result.assigned.weight[b] == passes
       learned.remember(u, q)
@@ -80,6 +90,8 @@ def test_equals_the_equations(classes, warmup, temperature):
     np.testing.assert_array_equal(state.label, learned.labels())
     np.testing.assert_array_equal(state.count, learned.counts())
   assert shares[0] == shares[9] == 1 > min(shares)
+  # FlexMatch's mask tells nothing about those of the pairs.
+  assert {mask for mask in masked if mask[0]} >= {(1, 0, 0), (1, 0, 1), (1, 1, 0)}
 
 
 def test_texts_below_their_threshold_are_not_used():
@@ -99,10 +111,11 @@ def test_texts_below_their_threshold_are_not_used():
   np.testing.assert_array_equal(result.assigned.weight, np.zeros(4))
 
 
-def test_each_view_moves_towards_the_weaker_ones_which_have_no_gradient():
+@pytest.mark.parametrize("masks", ["pairs", "weak"])
+def test_each_view_moves_towards_the_weaker_ones_which_have_no_gradient(masks):
   random = np.random.default_rng(0)
   outputs = speech(random, 3)
-  method = sequencematch.make(THRESHOLD, 0.5, SCALE)
+  method = sequencematch.make(THRESHOLD, 0.5, SCALE, masks=masks)
   take = fake.stepper(method)
   state = method.init(Sizes(3, B, N, B, U))
   label = fake.random_labels(random, B, 3)
@@ -117,14 +130,24 @@ def test_each_view_moves_towards_the_weaker_ones_which_have_no_gradient():
     )
     s_weak, s_medium = (np.array(plain.sharpened(p, 0.5)) for p in (weak, medium))
     hard = fake.one_hot(fake.argmax(weak), 3)
-    share = SCALE * float(result.assigned.weight[b]) / U
+    passes = float(result.assigned.weight[b])
+    m_weak = m_medium = passes
+    if masks == "pairs":
+      m_weak, m_medium = (
+        sure(outputs[f"unlabelled.{v}"]["logits"][b]) for v in ("weak", "medium")
+      )
     for view, pull in (
       ("weak", 0 * weak),
-      ("medium", medium - s_weak),
-      ("strong", 3 * strong - hard - s_medium - s_weak),
+      ("medium", m_weak * (medium - s_weak)),
+      (
+        "strong",
+        passes * (strong - hard)
+        + m_weak * (strong - s_weak)
+        + m_medium * (strong - s_medium),
+      ),
     ):
       found = result.gradient[f"unlabelled.{view}"]["logits"][b]
-      np.testing.assert_allclose(found, share * pull, atol=1e-6)
+      np.testing.assert_allclose(found, SCALE * pull / U, atol=1e-6)
 
 
 def test_targets_are_sharpened_not_flattened():

@@ -12,12 +12,22 @@ U, B = 24, 6
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize(
-  ("moments", "deviations"), [("before", 2.0), ("after", 2.0), ("before", 3.0)]
+  ("moments", "deviations", "time_constant"),
+  [
+    ("before", 2.0, 0.0),
+    ("after", 2.0, 0.0),
+    ("before", 3.0, 0.0),
+    ("before", 2.0, 0.02),
+  ],
 )
-def test_equals_the_equations(classes, moments, deviations):
+def test_equals_the_equations(classes, moments, deviations, time_constant):
   random = np.random.default_rng(classes)
   method = softmatch.make(
-    scale=0.7, momentum=0.6, deviations=deviations, moments=moments
+    scale=0.7,
+    momentum=0.6,
+    time_constant=time_constant,
+    deviations=deviations,
+    moments=moments,
   )
   take = fake.stepper(method)
   state = method.init(Sizes(classes, 12, U, B, U))
@@ -36,6 +46,7 @@ def test_equals_the_equations(classes, moments, deviations):
     result = take(state, outputs, label, np.arange(U), step)
     state = result.state
 
+    reference.momentum = plain.kept(0.6, time_constant, step)
     taught = [(fake.one_hot(c, classes), weight) for c, weight in reference.step(weak)]
     plain.check_consistency(result, outputs, label, taught, weight_rtol=1e-5)
     weights = [weight for _, weight in taught]
@@ -55,7 +66,7 @@ def skewed():
 
 
 def test_moments_are_from_before_the_alignment():
-  method = softmatch.make(momentum=0.5)
+  method = softmatch.make(time_constant=0.0, momentum=0.5)
   state = method.init(Sizes(2, 1, 10, 1, 10))
   result = fake.stepper(method)(state, skewed(), np.eye(2)[:1], np.arange(10))
   sure, unsure = 1 / (1 + np.exp(-3.0)), 1 / (1 + np.exp(-1.0))
@@ -66,7 +77,7 @@ def test_moments_are_from_before_the_alignment():
 
 
 def test_alignment_weights_rare_classes_up_and_keeps_labels():
-  method = softmatch.make(momentum=0.5)
+  method = softmatch.make(time_constant=0.0, momentum=0.5)
   state = method.init(Sizes(2, 1, 10, 1, 10))
   outputs = skewed()
   outputs["unlabelled.weak"]["logits"][8] = [0.5, 0.0]  # aligned, the other class

@@ -53,7 +53,7 @@ class Run(NamedTuple):
 @functools.partial(passes.jit, static_argnums=0)
 def run(make_forward, params, texts, labelled, label, progress):
   """One step of VAT with the forward that `make_forward` builds from the parameters."""
-  clock = Clock(jnp.int32(3), progress, jnp.int32(1), KEY)
+  clock = Clock(jnp.int32(3), progress, jnp.int32(1), KEY, 6)
   forward = make_forward(params)
   method = vat.make(EPSILON, SCALE, ENTROPY, RAMP)
   terms, _, assigned = method.loss(forward, batch_of(texts, labelled, label), (), clock)
@@ -315,7 +315,7 @@ def test_clean_and_perturbed_texts_share_their_dropout():
   """So without a perturbation there is no divergence."""
   params, *texts_and_label = smooth_arguments()
   batch = batch_of(*texts_and_label)
-  clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), KEY)
+  clock = Clock(jnp.int32(3), jnp.float32(1.0), jnp.int32(1), KEY, 6)
   method = vat.make(epsilon=0.0)
   loss = passes.jit(
     lambda: method.loss(Dropping(params), batch, (), clock)[0]["unlabelled"]

@@ -19,7 +19,7 @@ def method(name):
   """The method to wrap."""
   if name == "fixmatch":
     return fixmatch.make(threshold=0.8, scale=SCALE)
-  return softmatch.make(scale=SCALE, momentum=0.6)
+  return softmatch.make(time_constant=0.0, scale=SCALE, momentum=0.6)
 
 
 def reference(name, classes):

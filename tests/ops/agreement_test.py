@@ -28,7 +28,7 @@ def loss(outputs, teacher, progress):
     Labelled({"weak": "labelled"}, jnp.eye(C)[:B], jnp.arange(B)),
     Unlabelled({"weak": "weak", "strong": "strong"}, jnp.arange(U)),
   )
-  clock = Clock(jnp.int32(0), jnp.float32(progress), jnp.int32(0), jax.random.key(0))
+  clock = Clock(jnp.int32(0), jnp.float32(progress), jnp.int32(0), jax.random.key(0), 1)
   method = agreement(teacher, scale=6.0, ramp=0.5)
   assert method.needs.teacher == teacher
   terms, _, _ = method.loss(forward, batch, (), clock)

@@ -16,7 +16,7 @@ def test_an_average_starts_at_its_first_value(momentum):
   update = jax.jit(alignment.average_update, static_argnums=2)
   for count in range(1, 6):
     value = random.random(3)
-    state = update(state, jnp.asarray(value, jnp.float32), momentum)
+    state = update(state, jnp.asarray(value, jnp.float32), 1 - momentum)
     expected = [
       new if expected is None else momentum * expected[c] + (1 - momentum) * new
       for c, new in enumerate(value)

@@ -32,7 +32,7 @@ def test_learned_counts_equal_a_recount():
 def test_the_adaptive_threshold_of_the_top_class_is_the_mean_confidence():
   state = thresholds.adaptive_init(Sizes(2, 1, 1, 1, 1))
   q = jnp.array([[0.9, 0.1], [0.7, 0.3]])
-  state = thresholds.adaptive_update(state, q, 0.0)
+  state = thresholds.adaptive_update(state, q, 1.0)
   np.testing.assert_allclose(
     thresholds.adaptive_threshold(state), [0.8, 0.8 * 0.2 / 0.8], rtol=1e-6
   )

@@ -44,7 +44,7 @@ def recording_method() -> Method:
       jnp.zeros(sizes.unlabelled_batch, jnp.int32),
     )
     zero = jnp.zeros((), jnp.int32)
-    return Recorded(evidence, Clock(zero, jnp.zeros((), jnp.float32), zero, zero))
+    return Recorded(evidence, Clock(zero, jnp.zeros((), jnp.float32), zero, zero, 1))
 
   def assign(state, evidence, clock):
     weight = jnp.full(evidence.logits.shape[0], 0.5, jnp.float32)

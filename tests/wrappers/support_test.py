@@ -86,7 +86,12 @@ def test_a_wrapper_says_so_if_balanced_labels_leave_it_nothing_to_do(name):
 
 def test_a_wrapper_after_the_task_has_its_keywords_in_the_config():
   config = base.get_config("fixmatch", "response+debiaspl")
-  assert config.wrapper.to_dict() == {"name": "debiaspl", "tau": 0.4, "momentum": 0.999}
+  assert config.wrapper.to_dict() == {
+    "name": "debiaspl",
+    "tau": 0.4,
+    "momentum": 0.999,
+    "time_constant": 0.05,
+  }
   assert config.max_length == base.get_config("fixmatch", "response").max_length
   assert wrappers.complete({"name": "debiaspl", "tau": 1.0}) == {
     **config.wrapper.to_dict(),

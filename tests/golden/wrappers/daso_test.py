@@ -19,7 +19,7 @@ class Reference:
   def __init__(self, classes):
     self.classes = classes
     self.sums, self.count = np.zeros((classes, WIDTH)), np.zeros(classes)
-    self.vote = np.full(classes, 1 / classes)
+    self.vote, self.momentum = np.full(classes, 1 / classes), MOMENTUM
 
   def likeness(self, feature):
     """cos(feature, prototype) / T of each class."""
@@ -53,20 +53,22 @@ class Reference:
       self.count[c] = left * self.count[c] + len(of)
     votes = [fake.argmax(row) for row in told]
     now = [votes.count(c) / len(votes) for c in range(self.classes)]
-    self.vote = MOMENTUM * self.vote + (1 - MOMENTUM) * np.array(now)
+    self.vote = self.momentum * self.vote + (1 - self.momentum) * np.array(now)
 
 
 def make(inner, **more):
   keywords = {"scale": SCALE, "temperature": HEAT, "distribution": SPREAD}
   keywords |= {"warmup": WARMUP, "newest": NEWEST, "momentum": MOMENTUM}
+  keywords |= {"time_constant": 0.0}
   return daso.make(inner, **keywords | more)
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
 @pytest.mark.parametrize("classes", [2, 5])
-def test_equals_the_equations(inner, classes):
+@pytest.mark.parametrize("time_constant", [0.0, 0.02])
+def test_equals_the_equations(inner, classes, time_constant):
   random = np.random.default_rng(classes)
-  method = make(wrapped.method(inner))
+  method = make(wrapped.method(inner), time_constant=time_constant)
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(classes, width=WIDTH))
   reference, rule = Reference(classes), wrapped.reference(inner, classes)
@@ -95,6 +97,7 @@ def test_equals_the_equations(inner, classes):
       assert found == pytest.approx(slope, rel=1e-2, abs=1e-6)
     for view in ("labelled.weak", "unlabelled.weak"):
       assert not np.any(result.gradient[view]["features"])
+    reference.momentum = plain.kept(MOMENTUM, time_constant, step)
     reference.see(outputs["labelled.weak"]["features"], label, told)
     np.testing.assert_allclose(state.feature, reference.sums, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state.count, reference.count, rtol=1e-5)

@@ -14,7 +14,7 @@ class Reference:
   """Keeps the running mean of the weak predictions, and shifts logits."""
 
   def __init__(self, classes):
-    self.mean = [1 / classes] * classes
+    self.mean, self.momentum = [1 / classes] * classes, MOMENTUM
 
   def shift(self):
     return TAU * np.log(self.mean)
@@ -23,14 +23,15 @@ class Reference:
     """Votes are debiased; the mean is of predictions that are not."""
     now = plain.mean([fake.softmax(row) for row in weak])
     pairs = zip(self.mean, now, strict=True)
-    self.mean = [MOMENTUM * old + (1 - MOMENTUM) * new for old, new in pairs]
+    self.mean = [self.momentum * old + (1 - self.momentum) * new for old, new in pairs]
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
 @pytest.mark.parametrize("classes", [2, 5])
-def test_equals_the_equations(inner, classes):
+@pytest.mark.parametrize("time_constant", [0.0, 0.02])
+def test_equals_the_equations(inner, classes, time_constant):
   random = np.random.default_rng(classes)
-  method = debiaspl.make(wrapped.method(inner), TAU, MOMENTUM)
+  method = debiaspl.make(wrapped.method(inner), TAU, MOMENTUM, time_constant)
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(classes))
   np.testing.assert_allclose(state.mean, np.full(classes, 1 / classes), rtol=1e-6)
@@ -42,9 +43,10 @@ def test_equals_the_equations(inner, classes):
     taught = rule.step(weak - shift)
     trained = wrapped.trained_logits(outputs, strong=shift)
     wrapped.Expected(taught, trained, label).check(result)
+    reference.momentum = plain.kept(MOMENTUM, time_constant, step)
     reference.see(weak)
     np.testing.assert_allclose(state.mean, reference.mean, rtol=1e-5)
-    if step in (2, 3) and inner == "fixmatch":
+    if step in (2, 3) and inner == "fixmatch" and not time_constant:
       assert {weight for _, weight in taught} == {step - 2.0}
 
 

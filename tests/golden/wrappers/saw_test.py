@@ -13,8 +13,18 @@ BETA, EPOCH = 0.9, 2
 COUNTS = {2: (13, 3), 5: (20, 9, 9, 1, 2)}
 
 
+def fixed(method, beta=BETA):
+  """SAW with a fixed beta, as in version 0.1.0."""
+  return saw.make(method, beta, by_count=False, start=1.0)
+
+
 def weights(counts, beta=BETA):
-  """(1 - beta) / (1 - beta^n), of mean 1; a count of 0 is taken as 1."""
+  """(1 - beta) / (1 - beta^n), of mean 1; a count of 0 is taken as 1.
+
+  Without beta, it is (N - 1) / N, where N is the mean count.
+  """
+  mean = max(sum(counts) / len(counts), 1)
+  beta = (mean - 1) / mean if beta is None else beta
   raw = [(1 - beta) / (1 - beta ** max(count, 1)) for count in counts]
   return [len(raw) * one / sum(raw) for one in raw]
 
@@ -22,9 +32,9 @@ def weights(counts, beta=BETA):
 class Reference:
   """Keeps the last prediction of each row, and the weights of the classes."""
 
-  def __init__(self, counts):
-    self.classes = len(counts)
-    self.labelled, self.unlabelled = weights(counts), [1.0] * self.classes
+  def __init__(self, counts, beta):
+    self.classes, self.beta = len(counts), beta
+    self.labelled, self.unlabelled = weights(counts, beta), [1.0] * self.classes
     self.vote = {}
 
   def see(self, step, weak, index):
@@ -32,17 +42,20 @@ class Reference:
       self.vote[int(u)] = fake.argmax(row)
     if (step + 1) % EPOCH == 0:
       votes = list(self.vote.values())
-      self.unlabelled = weights([votes.count(c) for c in range(self.classes)])
+      counts = [votes.count(c) for c in range(self.classes)]
+      self.unlabelled = weights(counts, self.beta)
 
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
 @pytest.mark.parametrize("classes", [2, 5])
-def test_equals_the_equations(inner, classes):
+@pytest.mark.parametrize("beta", [BETA, None])
+def test_equals_the_equations(inner, classes, beta):
   random = np.random.default_rng(classes)
-  method = saw.make(wrapped.method(inner), BETA)
+  method = wrapped.method(inner)
+  method = fixed(method, beta) if beta else saw.make(method, start=1.0)
   take = fake.stepper(method)
   state = method.init(wrapped.sizes(classes, COUNTS[classes], epoch_steps=EPOCH))
-  reference, rule = Reference(COUNTS[classes]), wrapped.reference(inner, classes)
+  reference, rule = Reference(COUNTS[classes], beta), wrapped.reference(inner, classes)
   for step, (outputs, label, index) in enumerate(wrapped.scenes(random, classes)):
     result = take(state, outputs, label, index, step, epoch=step // EPOCH)
     state, weak = result.state, outputs["unlabelled.weak"]["logits"]
@@ -69,7 +82,7 @@ def test_every_loss_per_text_is_weighted():
   )
   outputs["unlabelled.weak"]["logits"][:] = [0.5, 0.0]
   inner = refixmatch.make(threshold=0.95)
-  wrapped_method = saw.make(inner, BETA)
+  wrapped_method = fixed(inner)
   state = wrapped_method.init(wrapped.sizes(2, counts))
   state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
   found = fake.stepper(wrapped_method)(state, outputs, label, index)
@@ -84,7 +97,7 @@ def test_a_loss_per_batch_is_not_weighted():
   """FreeMatch's fairness is one number, and stays the same."""
   outputs, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
   inner = freematch.make(fairness=0.5)
-  wrapped_method = saw.make(inner, BETA)
+  wrapped_method = fixed(inner)
   sizes = wrapped.sizes(2, (13, 3))
   state = wrapped_method.init(sizes)._replace(
     unlabelled=np.array([0.25, 1.75], np.float32)
@@ -106,7 +119,7 @@ def test_a_virtual_class_has_weight_1():
     return Assignment(target, jnp.ones(wrapped.U)), state
 
   inner = consistency(Rule(lambda sizes: (), assign), 1.0, Needs(virtual_classes=1))
-  wrapped_method = saw.make(inner, BETA)
+  wrapped_method = fixed(inner)
   state = wrapped_method.init(wrapped.sizes(2, counts))
   state = state._replace(unlabelled=np.array([0.25, 1.75], np.float32))
   outputs, label = (
@@ -126,7 +139,7 @@ def test_predictions_are_counted_not_pseudo_labels():
   outputs["unlabelled.weak"]["logits"][:] = [2.0, 0.0]
   outputs["unlabelled.weak"]["logits"][0] = [0.1, 0.0]
   outputs["labelled.weak"]["logits"][:] = [0.0, 0.0]
-  method = saw.make(adamatch.make(interpolation=False), BETA)
+  method = fixed(adamatch.make(interpolation=False))
   state = method.init(wrapped.sizes(2, (13, 3)))
   result = fake.stepper(method)(state, outputs, label, index)
   assert result.assigned.target[0, 1] == 1
@@ -134,7 +147,7 @@ def test_predictions_are_counted_not_pseudo_labels():
 
 
 def first(beta, counts):
-  method = saw.make(wrapped.method("fixmatch"), beta)
+  method = fixed(wrapped.method("fixmatch"), beta)
   return method.init(wrapped.sizes(len(counts), counts)).labelled
 
 
@@ -157,4 +170,45 @@ def test_a_class_without_texts_counts_as_having_one():
 @pytest.mark.parametrize("inner", wrapped.INNER)
 def test_with_strength_0_the_method_is_unchanged(inner):
   method = wrapped.method(inner)
-  wrapped.assert_same(saw.make(method, beta=0.0), method, (7, 2, 1), epoch_steps=2)
+  wrapped.assert_same(fixed(method, beta=0.0), method, (7, 2, 1), epoch_steps=2)
+
+
+def test_the_smoothing_is_the_authors():
+  """Their weights of 52,000 and 8,000 texts; a fixed beta takes both for endless."""
+  np.testing.assert_allclose(
+    saw.weights(np.array([52e3, 8e3]), None), [0.44, 1.56], atol=5e-3
+  )
+  np.testing.assert_allclose(
+    saw.weights(np.array([52e3, 8e3]), 0.999), [1, 1], atol=5e-4
+  )
+
+
+@pytest.mark.parametrize(
+  "counts", [(7, 7, 7), (1, 1), (0, 0), (0, 1), (90_000, 90_000)]
+)
+def test_equal_classes_have_equal_weights_and_empty_ones_are_finite(counts):
+  found = np.asarray(saw.weights(np.array(counts, np.float32), None))
+  np.testing.assert_allclose(found, 1.0, rtol=1e-5)
+
+
+def test_a_class_without_texts_does_not_change_the_mean_count():
+  """N is the authors' mean, before the empty class counts as having a text."""
+  found = saw.weights(np.array([40.0, 0.0]), None)
+  np.testing.assert_allclose(found, weights((40, 0), None), rtol=1e-5)
+  method = saw.make(wrapped.method("fixmatch"))
+  first = method.init(wrapped.sizes(2, (40, 0))).labelled
+  np.testing.assert_allclose(first, found, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("start", "opens"), [(0.25, 1), (0.5, 3), (1.0, 3)])
+def test_unlabelled_weights_start_after_a_share_of_the_run(start, opens):
+  """The epoch has four steps, and the run eight."""
+  method = saw.make(wrapped.method("fixmatch"), start=start)
+  take = fake.stepper(method)
+  state = method.init(wrapped.sizes(2, (13, 3), epoch_steps=4))
+  outputs, label, index = next(wrapped.scenes(np.random.default_rng(0), 2))
+  outputs["unlabelled.weak"]["logits"][:] = [2.0, 0.0]
+  outputs["unlabelled.weak"]["logits"][0] = [0.0, 2.0]
+  for step in range(4):
+    state = take(state, outputs, label, index, step, epoch=0, steps=8).state
+    assert bool(state.unlabelled[0] < 1) == (step >= opens)
