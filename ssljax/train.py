@@ -19,7 +19,7 @@ from ssljax.config import method_name
 from ssljax.data.datasets import EvalSet
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import TERMINATED, RunError, UserError
-from ssljax.evals import evaluation, runs
+from ssljax.evals import evaluation, filtering, runs
 from ssljax.evals.classification import classification_metrics, ranking_warning
 from ssljax.evals.predictions import write_predictions
 from ssljax.evals.report import html, run_page
@@ -35,7 +35,6 @@ from ssljax.training.assemble import TrainingJob, assemble
 from ssljax.training.timing import StepTimer
 
 CHECKPOINT_SECONDS = 60.0  # a kill may cost this much work if checkpoint_every is 0
-IDLE = "no step used any pseudo-label (mask_rate 0); check steps and threshold"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
@@ -254,6 +253,10 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
     writer.write(t, "test", classification_metrics(logits["test"], data.test.label))
     writer.close()
     checkpoints.close()
+    if leader:
+      filters = methods.make(config["method"]).needs.filters
+      result["pseudo_labels"] = used = filtering.pseudo_labels(workdir, filters)
+      note(*filter(None, [used and used["warning"]]))
     note(*filter(None, (ranking_warning(evaluated[name], name) for name in splits)))
     with together.errors_of_first(workdir):
       for name, split in splits.items() if leader else ():
@@ -262,8 +265,6 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
       if leader:
         write_json(workdir / "result.json", result)
         _write_report(workdir, note)
-    if leader and runs.used_no_pseudo_labels(workdir):
-      note(IDLE)
     note(folder.summary(result), f"results in {workdir}")
     return 0
 

@@ -35,18 +35,23 @@ class Run(NamedTuple):
     return hashlib.sha256(json.dumps(content).encode()).digest()
 
   def history(self) -> dict[str, list[dict[str, Any]]]:
-    """Reads metrics.jsonl; returns the lines of each split, in the order of steps."""
-    history: dict[str, list] = {"train": [], "validation": [], "test": []}
-    path = self.workdir / "metrics.jsonl"
-    try:
-      with open(path, encoding="utf-8") as file:
-        for line in map(json.loads, file):
-          if not isinstance(line["step"], int):
-            raise ValueError(f"the step {line['step']!r} is not an integer")
-          history.setdefault(line["split"], []).append(line)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      raise UserError(f"{path}: cannot be read ({error!r})") from None
-    return history
+    """See `read_history`."""
+    return read_history(self.workdir)
+
+
+def read_history(workdir: Path) -> dict[str, list[dict[str, Any]]]:
+  """Reads metrics.jsonl; returns the lines of each split, in the order of steps."""
+  history: dict[str, list] = {"train": [], "validation": [], "test": []}
+  path = workdir / "metrics.jsonl"
+  try:
+    with open(path, encoding="utf-8") as file:
+      for line in map(json.loads, file):
+        if not isinstance(line["step"], int):
+          raise ValueError(f"the step {line['step']!r} is not an integer")
+        history.setdefault(line["split"], []).append(line)
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f"{path}: cannot be read ({error!r})") from None
+  return history
 
 
 def find_runs(paths: Sequence[str]) -> list[Run]:
@@ -96,13 +101,3 @@ def read_run(workdir: Path) -> Run:
       f"{workdir}: an older version wrote its result.json; train again in a new folder"
     )
   return Run(workdir, config, result)
-
-
-def used_no_pseudo_labels(workdir: Path) -> bool:
-  """Whether a finished run computed pseudo-labels but used none in any step."""
-  try:
-    lines = read_run(workdir).history()["train"]
-  except UserError:  # a damaged metrics.jsonl is no reason for the run to fail
-    return False
-  rates = [line["mask_rate"] for line in lines if "mask_rate" in line]
-  return bool(rates) and not any(rates)

@@ -6,7 +6,7 @@ from ssljax.errors import UserError
 from ssljax.evals import runs
 from ssljax.evals.report.run_page import render_run
 from tests.evals.report.page_checks import check_page
-from tests.evals.run_folders import MARKUP, make_run
+from tests.evals.run_folders import MARKUP, change_result, make_run
 
 
 @pytest.mark.slow
@@ -31,6 +31,22 @@ def test_the_report_is_complete_and_escapes_texts(tmp_path):
   assert (run.result["step"], run.result["steps"]) == (20, 30)
   assert "SHA-256 of parameters after step 30" in page.text
   assert render_run(run) == content  # equal runs give equal bytes
+
+
+@pytest.mark.slow
+def test_the_report_says_what_the_filter_did(tmp_path):
+  workdir = make_run(tmp_path / "run")
+  assert "pseudo-labels were used" not in render_run(runs.read_run(workdir))
+  used = {"share": 0.9712, "accuracy": 0.75, "warning": "a filter < 1"}
+  change_result(workdir, pseudo_labels=used)
+  text = check_page(render_run(runs.read_run(workdir))).text
+  text = " ".join(text.split())
+  assert "97.1% of the pseudo-labels were used; 75.0% of these are right." in text
+  assert "Warning: a filter < 1." in text
+  change_result(workdir, pseudo_labels={**used, "accuracy": None, "warning": None})
+  text = " ".join(check_page(render_run(runs.read_run(workdir))).text.split())
+  assert "97.1% of the pseudo-labels were used. " in text
+  assert "Warning: a filter" not in text
 
 
 @pytest.mark.slow
