@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.api import TrainingResult as TrainingResult
   from ssljax.api import load_config as load_config
+  from ssljax.api import self_train as self_train
   from ssljax.api import train as train
   from ssljax.batch import Batch as Batch
   from ssljax.batch import Labelled as Labelled
@@ -45,7 +46,7 @@ if TYPE_CHECKING:  # the same names as below, for type checkers
   from ssljax.predict import predict as predict
 
 _MODULES = {
-  "api": "TrainingResult load_config train",
+  "api": "TrainingResult load_config self_train train",
   "batch": "Batch Labelled Rows Texts Unlabelled",
   "errors": "RunError UserError",
   "evaluate": "evaluate",

@@ -17,6 +17,7 @@ COMMANDS = {
   "contamination": ("ssljax.data.contamination", "finds test texts in training data"),
   "augment": ("ssljax.augment", "adds views to a dataset folder"),
   "train": ("ssljax.main", "trains a classifier"),
+  "self_train": ("ssljax.self_train", "trains again with labels for unlabelled texts"),
   "evaluate": ("ssljax.evaluate", "scores a trained classifier on labelled texts"),
   "report": ("ssljax.report", "writes the report of a run, or compares runs"),
   "export": ("ssljax.export", "writes a folder that other libraries load"),

@@ -1,4 +1,4 @@
-"""Trains from Python: `ssljax.load_config` and `ssljax.train`."""
+"""Trains from Python: `ssljax.load_config`, `ssljax.train` and `ssljax.self_train`."""
 
 import dataclasses
 import functools
@@ -114,21 +114,80 @@ def train(
       can't be read back. The last good checkpoint is kept.
     KeyboardInterrupt: a signal stopped the run; calling `train` again continues it.
   """
+  keys, folder = _prepare(config, workdir)
+  from ssljax.train import run
+
+  _check_finished(run(keys, folder), folder)
+  return _read_result(folder)
+
+
+def self_train(
+  config: str | Path | Mapping[str, Any] | ml_collections.ConfigDict,
+  workdir: str | Path | None = None,
+  generations: int = 3,
+  draw: str = "noisy_student",
+  **keywords: float,
+) -> list[TrainingResult]:
+  """Trains in generations, as `python -m ssljax.self_train` does.
+
+  It continues and stops as `train` does.
+
+  >>> import ssljax
+  >>> config = ssljax.load_config(
+  ...   "supervised", data="data/mine", encoder="encoders/tiny", labels=16, batch=8,
+  ...   steps=8, max_length=32, method={"view": "strong"},
+  ... )
+  >>> results = ssljax.self_train(config, "runs/student", generations=2, floor=0.1)
+  --floor=0.1 leaves out no text: ...
+  >>> [result.workdir.name for result in results]
+  ['generation-0', 'generation-1']
+
+  Args:
+    config: as for `train`.
+    workdir: folder of the generations; by default a new one, runs/NAME-TIME.
+    generations: number of runs, with generation 0, which has no pseudo-labels.
+    draw: "noisy_student" or "crest"; see docs/self-training.md.
+    **keywords: settings of the draw, such as floor=0.8.
+
+  Returns:
+    The result of each generation.
+
+  Raises:
+    UserError, RunError, KeyboardInterrupt: as for `train`; UserError also if too little
+      is drawn.
+  """
+  keys, folder = _prepare(config, workdir)
+  from ssljax.self_train import run
+
+  _check_finished(run(keys, folder, generations, draw, **keywords), folder)
+  places = [folder / f"generation-{number}" for number in range(generations)]
+  return [*map(_read_result, places)]
+
+
+def _prepare(
+  config: str | Path | Mapping[str, Any] | ml_collections.ConfigDict,
+  workdir: str | Path | None,
+) -> tuple[dict[str, Any], Path]:
+  """The checked keys of a config, and the folder to write to."""
   if isinstance(config, str | Path):
     config = load_config(config)
   keys = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
   validate(keys)
   for key in ("dry_run", "distributed"):
     if keys[key]:
-      raise UserError(f"{key}=True is for python -m ssljax.main, not for ssljax.train")
-  folder = Path(workdir).expanduser() if workdir else _new_workdir(keys["name"])
+      raise UserError(f"{key}=True is for python -m ssljax.main, not for Python code")
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # the data loader reads flags of absl
-  from ssljax.train import run
+  folder = Path(workdir).expanduser() if workdir else _new_workdir(keys["name"])
+  return dict(keys), folder
 
-  code = run(dict(keys), folder)
+
+def _check_finished(code: int, folder: Path) -> None:
   if code:
     raise KeyboardInterrupt(f"{folder}: stopped by a signal and saved")
+
+
+def _read_result(folder: Path) -> TrainingResult:
   result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
   return TrainingResult(folder, result)
 

@@ -53,6 +53,11 @@ class Keys:
   include_labelled: Annotated[
     bool, "use the labelled texts as unlabelled texts, in addition"
   ] = False
+  pseudo_labels: Annotated[
+    str,
+    "file of pseudo-labels for unlabelled texts, which then train as labelled texts; "
+    "ssljax.self_train writes it",
+  ] = ""
   weak: Annotated[
     Views, "kinds of the weak view; each visit of a text draws a candidate"
   ] = ("self",)

@@ -20,7 +20,11 @@ ENCODER_FILES = {
 }
 # Keys whose values are places, with the hashes of what is there. A run continues with
 # the same content at another place.
-PLACES = {"data": ("rows_sha256",), "encoder": tuple(ENCODER_FILES)}
+PLACES = {
+  "data": ("rows_sha256",),
+  "encoder": tuple(ENCODER_FILES),
+  "pseudo_labels": ("rows_sha256",),
+}
 # Older versions only wrote `data_sha256`, which depends on the names of files.
 OLDER = {"rows_sha256": "data_sha256"}
 

@@ -24,6 +24,7 @@ FLOORS = (
   ("inference",),
   ("augment", "testing"),
   ("train", "evaluate", "predict", "report", "export"),
+  ("self_train",),
   ("api", "main", "__main__"),
   ("__init__",),
 )

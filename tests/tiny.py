@@ -24,7 +24,7 @@ WRAPPER_SETTINGS = {  # with which wrappers have an effect in some steps
   "momentum": 0.5,
   "every": 2,
 }
-KINDS = ("variant", "mix")  # keywords whose values are different algorithms
+KINDS = ("variant", "mix", "view")  # keywords whose values are different algorithms
 
 
 def cases() -> list[str]:

@@ -10,14 +10,14 @@ import numpy as np
 
 from ssljax.assets.encoders import resolve
 from ssljax.batch import SecondCandidate
-from ssljax.data import split, views
+from ssljax.data import pseudo_labels, split, views
 from ssljax.data.batches import tokenize
 from ssljax.data.batches.loader import TrainSet
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.data.dedup import exact
 from ssljax.data.records import files
 from ssljax.data.records.read import read_splits
-from ssljax.data.records.records import Records
+from ssljax.data.records.records import Records, Splits
 from ssljax.data.records.split_files import SPLITS
 from ssljax.errors import UserError
 from ssljax.method import Needs
@@ -44,24 +44,24 @@ class Sets(NamedTuple):
   encoder: Path  # folder of the encoder
 
 
-def load_sets(
-  config: Mapping[str, Any],
-  needs: Needs,
-  check_encoder: Callable[[Path], Any] = lambda folder: None,
-) -> Sets:
-  """Reads the data, draws the labelled budget, creates views and tokenises them.
+class TrainRows(NamedTuple):
+  """The rows of a run, before views are created and tokenised."""
 
-  Tokens are cached, so loading the same data again is fast.
+  splits: Splits
+  labelled: Records
+  unlabelled: Records
+  notes: list[str]  # for the log
+  dropped: str  # says which rows of train were dropped; "" if none were
+
+
+def load_rows(config: Mapping[str, Any]) -> TrainRows:
+  """Reads the data, draws the labelled budget, and adds texts with pseudo-labels.
 
   Args:
     config: see configs/base.py.
-    needs: which views the method reads.
-    check_encoder: raises UserError if the encoder in a folder can't be used; called
-      before its tokenizer is loaded.
 
   Raises:
-    UserError: bad data (see `read_splits`, `draw_budget`), a view that isn't stored, or
-      a missing encoder. Errors in the data are reported first.
+    UserError: bad data (see `read_splits`, `draw_budget`, `pseudo_labels.expand`).
   """
   seed = config["seed"]
   splits = read_splits(config["data"], seed)
@@ -83,7 +83,39 @@ def load_sets(
   labelled = splits.train.take(budget.labelled)
   unlabelled = splits.train.take(budget.unlabelled)
   notes = [*splits.notes, *budget.notes]
+  if config["pseudo_labels"]:
+    labelled, unlabelled, note = pseudo_labels.expand(
+      config["pseudo_labels"],
+      labelled,
+      unlabelled,
+      splits.labels,
+      config["include_labelled"],
+    )
+    notes.append(note)
+  return TrainRows(splits, labelled, unlabelled, notes, dropped)
 
+
+def load_sets(
+  config: Mapping[str, Any],
+  needs: Needs,
+  check_encoder: Callable[[Path], Any] = lambda folder: None,
+) -> Sets:
+  """Reads the data, draws the labelled budget, creates views and tokenises them.
+
+  Tokens are cached, so loading the same data again is fast.
+
+  Args:
+    config: see configs/base.py.
+    needs: which views the method reads.
+    check_encoder: raises UserError if the encoder in a folder can't be used; called
+      before its tokenizer is loaded.
+
+  Raises:
+    UserError: bad data (see `load_rows`), a view that isn't stored, or a missing
+      encoder. Errors in the data are reported first.
+  """
+  seed = config["seed"]
+  splits, labelled, unlabelled, notes, dropped = load_rows(config)
   names = (*needs.labelled_views, *needs.views)
   views.check_kinds(splits.train, names, config, dropped)
   covered, lines = views.covered_rows(

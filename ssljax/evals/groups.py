@@ -20,7 +20,7 @@ IGNORED = (
   *("seed", "distributed", "dry_run", "resolved"),
   *("log_every", "checkpoint_every"),
 )
-BUDGET, DATA = "labels", "data"
+BUDGET, DATA, PSEUDO_LABELS = "labels", "data", "pseudo_labels"
 BASELINE = "supervised"
 
 
@@ -119,6 +119,10 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   options: dict[str, Any] = {}
+  if not prefix and PSEUDO_LABELS in config:
+    # In the runs of several seeds, the files of a generation have the same name.
+    name = Path(config[PSEUDO_LABELS]).stem or "none"
+    config = {**config, PSEUDO_LABELS: name}
   for key, value in config.items():
     if prefix + key not in IGNORED:
       nested = isinstance(value, Mapping)

@@ -6,8 +6,7 @@ that computes targets from a weak view, in a pass without gradient, and that lea
 a strong view.
 
 CReST (Wei et al. 2021, arXiv 2102.09559) isn't here, since it is a loop around whole
-runs. It trains several generations: each starts with new weights, on a labelled set
-that the previous generation has extended.
+runs: see ssljax/self_train.py.
 """
 
 from collections.abc import Mapping
