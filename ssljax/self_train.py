@@ -214,7 +214,10 @@ def _sha256(labelled: Records, pool: Records) -> str:
 
 
 def _claim(workdir: Path, settings: Mapping[str, Any]) -> None:
-  """Raises UserError if the folder holds something else, or has other settings."""
+  """Raises UserError if the folder holds something else, or has other settings.
+
+  Until the first draw is written, other settings of the draw are allowed.
+  """
   try:
     saved = json.loads((workdir / SUMMARY).read_text(encoding="utf-8"))
     saved.pop("generations")
@@ -241,7 +244,7 @@ def _claim(workdir: Path, settings: Mapping[str, Any]) -> None:
     for name in dict.fromkeys([*saved, *settings])
     if name != "rows_sha256" and saved.get(name) != settings.get(name)
   ]
-  if changes:
+  if changes and any((workdir / f"{draw}-1.jsonl").exists() for draw in DRAWS):
     raise UserError(
       f"--workdir={workdir} holds a self-training with another draw "
       f"({'; '.join(changes)}); choose another folder, or use that draw"
@@ -279,9 +282,10 @@ def _check_drawn(
   classes = np.unique(pseudo.label[drawn])
   if len(classes) < 2:
     what = f"only class {names[classes[0]]!r}" if len(classes) else "nothing"
+    where = "" if number == 1 else ", in another --workdir"
     raise UserError(
-      f"generation {number}: the draw takes {what} from {len(drawn)} texts; use "
-      "another --workdir, and change the draw, or train for longer or with more labels"
+      f"generation {number}: the draw takes {what} from {len(drawn)} texts; change the "
+      f"draw{where}, or train for longer or with more labels, in another --workdir"
     )
   needed = config["batch"] * config["unlabelled_ratio"]
   left = unlabelled - int(drawn.sum())

@@ -163,11 +163,14 @@ def test_a_folder_with_something_else_is_refused(config, student):
 
 def test_a_draw_that_takes_nothing_stops_with_one_line(place):
   workdir = place / "nothing"
-  code, printed = run(place, workdir, "--floor=1.0")
+  code, printed = run(place, workdir, *STUDENT, "--generations=2", "--floor=1.0")
   assert code == 2
   assert "error: generation 1: the draw takes nothing from 104 texts" in printed
-  assert (workdir / "generation-0" / "result.json").exists()
   assert not list(workdir.glob("*.jsonl"))
+  # Generation 0 doesn't depend on the draw, so it is kept.
+  code, printed = run(place, workdir, *STUDENT, "--generations=2")
+  assert code == 0, printed
+  assert printed.count("already holds this run, finished") == 1
 
 
 def test_crest_expands_the_labels_of_a_semi_supervised_method(place):
@@ -237,8 +240,8 @@ def test_after_kills_it_ends_with_the_same_draws_and_bits(place, student):
     assert one["state_sha256"] == other["state_sha256"]
   for name in ("noisy_student-1.jsonl", "noisy_student-2.jsonl", self_train.SUMMARY):
     assert (straight / name).read_text() == (workdir / name).read_text()
-  hidden = [path.name for path in workdir.rglob(".*")]
-  assert not hidden
+  left = {path.name for path in workdir.rglob(".*")}
+  assert left <= {".lock"}  # a kill after a result leaves an unlocked file
 
 
 @pytest.mark.faults

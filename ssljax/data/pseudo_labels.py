@@ -99,7 +99,7 @@ def expand(
 ) -> Expanded:
   """Adds the drawn texts of a file to the labelled texts.
 
-  A text that has a label of its own keeps it.
+  A text with a true label keeps it.
 
   Args:
     path: the file.
