@@ -43,6 +43,19 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(tmp_path):
     group_runs(twice)
 
 
+def test_generations_of_self_training_are_grouped_over_seeds(tmp_path):
+  for seed in (0, 1):
+    for number, name in enumerate(("", "crest-1.jsonl", "crest-2.jsonl")):
+      workdir = make_run(tmp_path / f"{seed}-{number}", "supervised", seed)
+      path = name and f"{tmp_path}/seed-{seed}/{name}"
+      change_config(workdir, pseudo_labels=path)
+  assert [(group.name, len(group.runs)) for group in read_groups(tmp_path)] == [
+    ("supervised pseudo_labels=none", 2),
+    ("supervised pseudo_labels=crest-1", 2),
+    ("supervised pseudo_labels=crest-2", 2),
+  ]
+
+
 def test_other_differences_between_methods_are_listed(tmp_path):
   for method, max_length in (("supervised", 64), ("fixmatch", 128)):
     workdir = make_run(tmp_path / method, method, threshold=0.9)
