@@ -200,6 +200,14 @@ def test_python_returns_the_results(config, student):
   results = ssljax.self_train(config, student[0], 2, per_class=30)
   assert [r.workdir.name for r in results] == ["generation-0", "generation-1"]
   assert results[1].metrics == result(student[0] / "generation-1")
+  assert results[1].classifier(["kind calm help"]).shape == (1,)
+
+
+def test_a_dry_run_writes_nothing(place, config, capsys):
+  keys = config.to_dict() | {"dry_run": True}
+  assert self_train.run(keys, place / "dry") == 0
+  assert "supervised: 16 labelled" in capsys.readouterr().out
+  assert not (place / "dry").exists()
 
 
 def wait(process, exists):
