@@ -25,8 +25,6 @@ from ssljax import config as configuration
 from ssljax.configs import base
 from ssljax.data import balanced_draws, datasets, pseudo_labels
 from ssljax.data.balanced_draws import DRAWS
-from ssljax.data.datasets import TrainRows
-from ssljax.data.dedup import exact
 from ssljax.data.pseudo_labels import PseudoLabels
 from ssljax.data.records.records import Records
 from ssljax.data.sources.build import resolve_data
@@ -115,7 +113,7 @@ def _run(
   keywords: Mapping[str, Any],
 ) -> int:
   rows = datasets.load_rows({**config, "data": resolve_data(config["data"])})
-  names, pool = rows.splits.labels, _pool(rows)
+  names, pool = rows.splits.labels, pseudo_labels.pool(rows.labelled, rows.unlabelled)
   true_counts = np.bincount(rows.labelled.label, minlength=len(names))
   _check_pool(config, len(pool), true_counts, draw, keywords)
   settings = {"draw": draw, **keywords, "rows_sha256": _sha256(rows.labelled, pool)}
@@ -148,22 +146,6 @@ def _run(
   print("\n".join(reporting.table(results)))
   report([*map(str, places)], workdir / COMPARISON)
   return 0
-
-
-def _pool(rows: TrainRows) -> Records:
-  """The unlabelled texts that may be labelled, since none has a true label.
-
-  Texts that are equal to a labelled text are left out: they might get another label. No
-  text of validation or test is in train (see `exact.resolve_overlap`).
-  """
-  own, index = set(rows.labelled.column("id")), exact.index_digests([rows.labelled])
-  columns = (rows.unlabelled.column(name) for name in ("id", "text", "response"))
-  kept = [
-    i
-    for i, (id_, text, response) in enumerate(zip(*columns, strict=True))
-    if id_ not in own and not exact.find_duplicate(index, text, response)
-  ]
-  return rows.unlabelled.take(np.array(kept, np.int64))
 
 
 def _check_pool(

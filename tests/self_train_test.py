@@ -15,8 +15,7 @@ from tests.runs import result
 
 self_train = importlib.import_module("ssljax.self_train")
 
-pytestmark = pytest.mark.slow
-
+slow = pytest.mark.slow
 SHORT = ("--config.steps=12", "--config.eval_every=4", "--config.checkpoint_every=2")
 STUDENT = ("--config.method.view=strong", "--generations=3", "--per_class=30")
 CREST = (
@@ -62,6 +61,7 @@ def read_config(folder):
   return json.loads((folder / "config.json").read_text())
 
 
+@slow
 def test_each_generation_is_a_run_and_later_ones_have_more_labels(place, student):
   workdir, printed = student
   summary = json.loads((workdir / self_train.SUMMARY).read_text())
@@ -97,6 +97,7 @@ def test_each_generation_is_a_run_and_later_ones_have_more_labels(place, student
   assert printed.count("generation 1: ") == 1
 
 
+@slow
 def test_generation_0_is_an_ordinary_run_of_the_config(place, student):
   workdir = place / "ordinary"
   more = [*SHORT, "--config.method.view=strong"]
@@ -106,6 +107,7 @@ def test_generation_0_is_an_ordinary_run_of_the_config(place, student):
   assert ordinary["state_sha256"] == first["state_sha256"]
 
 
+@slow
 def test_a_finished_self_training_says_so_and_can_be_extended(place, student):
   workdir, _ = student
   before = [result(workdir / f"generation-{n}") for n in range(3)]
@@ -135,18 +137,34 @@ def config(place, monkeypatch):
 @pytest.mark.parametrize(
   ("changes", "keywords", "message"),
   [
-    ({}, {"floor": 0.9}, r"another draw \(floor: 0.3 in the folder, 0.9 now\)"),
-    ({"learning_rate": 1.0}, {}, "learning_rate: 0.003 in the run, 1.0 now"),
-    ({"seed": 1}, {}, "which of them are labelled, have changed"),
     ({}, {"alpha": 0.5}, "--alpha is not a setting of --draw=noisy_student, which has"),
     ({}, {"floor": 1.5}, "--floor=1.5: it must be 0 to 1"),
+    ({}, {"per_class": 2.5}, "--per_class=2.5: it must be an integer"),
     ({}, {"generations": 1}, "--generations=1: give 2 or more"),
     ({}, {"draw": "crests"}, "--draw=crests: no such draw; did you mean 'crest'"),
     ({"distributed": True}, {}, "distributed=True is for python -m ssljax.main"),
     ({"pseudo_labels": "a.jsonl"}, {}, "self-training sets this key"),
+    ({"data": "nowhere"}, {}, "nowhere: no such file or folder"),
+  ],
+)
+def test_mistakes_in_arguments_leave_nothing(tmp_path, changes, keywords, message):
+  keys = ssljax.load_config("supervised", data="data").to_dict() | changes
+  with pytest.raises(UserError, match=message):
+    self_train.run(keys, tmp_path / "new", **keywords)
+  assert not list(tmp_path.iterdir())
+
+
+@slow
+@pytest.mark.parametrize(
+  ("changes", "keywords", "message"),
+  [
+    ({}, {"floor": 0.9}, r"another draw \(floor: 0.3 in the folder, 0.9 now\)"),
+    ({"learning_rate": 1.0}, {}, "learning_rate: 0.003 in the run, 1.0 now"),
+    ({"seed": 1}, {}, "which of them are labelled, have changed"),
     ({"labels": 0}, {}, r"no unlabelled text to label \(--config.labels=0\)"),
   ],
 )
+@slow
 def test_mistakes_are_named(config, student, changes, keywords, message):
   before = {p: p.stat().st_mtime_ns for p in student[0].rglob("*")}
   keys = config.to_dict() | changes
@@ -156,11 +174,13 @@ def test_mistakes_are_named(config, student, changes, keywords, message):
   assert after == before
 
 
+@slow
 def test_a_folder_with_something_else_is_refused(config, student):
   with pytest.raises(UserError, match="exists and holds no self-training"):
     self_train.run(config.to_dict(), student[0] / "generation-0")
 
 
+@slow
 def test_a_draw_that_takes_nothing_stops_with_one_line(place):
   workdir = place / "nothing"
   code, printed = run(place, workdir, *STUDENT, "--generations=2", "--floor=1.0")
@@ -173,6 +193,7 @@ def test_a_draw_that_takes_nothing_stops_with_one_line(place):
   assert printed.count("already holds this run, finished") == 1
 
 
+@slow
 def test_crest_expands_the_labels_of_a_semi_supervised_method(place):
   workdir = place / "crest"
   code, printed = run(place, workdir, *CREST, config="fixmatch")
@@ -189,6 +210,7 @@ def test_crest_expands_the_labels_of_a_semi_supervised_method(place):
   assert sizes["unlabelled"] == len(rows) - sum(drawn)
 
 
+@slow
 def test_crest_without_imbalance_leaves_nothing_unlabelled(place, config):
   fixmatch = ssljax.load_config("fixmatch", data=config.data, labels=16).to_dict()
   with pytest.raises(UserError, match="leaves no unlabelled text to fixmatch"):
@@ -196,6 +218,7 @@ def test_crest_without_imbalance_leaves_nothing_unlabelled(place, config):
   assert not (place / "even").exists()
 
 
+@slow
 def test_python_returns_the_results(config, student):
   results = ssljax.self_train(config, student[0], 2, per_class=30)
   assert [r.workdir.name for r in results] == ["generation-0", "generation-1"]
@@ -203,6 +226,7 @@ def test_python_returns_the_results(config, student):
   assert results[1].classifier(["kind calm help"]).shape == (1,)
 
 
+@slow
 def test_a_dry_run_writes_nothing(place, config, capsys):
   keys = config.to_dict() | {"dry_run": True}
   assert self_train.run(keys, place / "dry") == 0

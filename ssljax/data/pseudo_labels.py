@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from ssljax.data.dedup import exact
 from ssljax.data.records import files
 from ssljax.data.records.records import Records, concat
 from ssljax.data.records.schema import SCHEMA
@@ -135,6 +136,23 @@ def expand(
   if not include_labelled:
     unlabelled = unlabelled.take(np.delete(np.arange(len(unlabelled)), rows))
   return Expanded(concat([labelled, drawn]), unlabelled, note)
+
+
+def pool(labelled: Records, unlabelled: Records) -> Records:
+  """The unlabelled texts that may get pseudo-labels.
+
+  Labelled texts are left out (with `include_labelled`, they are unlabelled as well). So
+  are texts that are equal to one, since they might get another label. No text of
+  validation or test is in train (see `exact.resolve_overlap`).
+  """
+  own, index = set(labelled.column("id")), exact.index_digests([labelled])
+  columns = (unlabelled.column(name) for name in ("id", "text", "response"))
+  kept = [
+    i
+    for i, (id_, text, response) in enumerate(zip(*columns, strict=True))
+    if id_ not in own and not exact.find_duplicate(index, text, response)
+  ]
+  return unlabelled.take(np.array(kept, np.int64))
 
 
 def _with_labels(records: Records, label: np.ndarray) -> Records:

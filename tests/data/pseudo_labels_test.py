@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ssljax.data import pseudo_labels
-from ssljax.data.pseudo_labels import PseudoLabels, expand
-from ssljax.data.records.records import from_rows
+from ssljax.data.pseudo_labels import PseudoLabels, expand, pool
+from ssljax.data.records.records import concat, from_rows
 from ssljax.errors import UserError
 
 NAMES = ("fine", "harmful")
@@ -91,3 +91,11 @@ def test_a_file_that_is_missing_or_empty(tmp_path):
     expand(str(tmp_path / "p.jsonl"), LABELLED, UNLABELLED, NAMES)
   path = write_lines(tmp_path / "p.jsonl")
   assert expand(path, LABELLED, UNLABELLED, NAMES).labelled == LABELLED
+
+
+def test_neither_labelled_texts_nor_their_copies_are_in_the_pool():
+  texts = ["X  0", "x 9", "x 1\u200b", "x 2"]  # x 0 and x 1 are labelled
+  rows = [{"id": f"u{i}", "text": text} for i, text in enumerate(texts[:3])]
+  pairs = [{"id": "u3", "text": "x 2", "response": "no"}]
+  unlabelled = concat([from_rows(rows), from_rows(pairs), LABELLED])
+  assert pool(LABELLED, unlabelled).column("id") == ["u1"]
