@@ -76,6 +76,8 @@ def test_each_generation_is_a_run_and_later_ones_have_more_labels(place, student
     assert generation["params_sha256"] == metrics["params_sha256"]
     assert generation["test"]["f1"] == metrics["test"]["f1"]
     assert config["labels"] == metrics["labels"] == 16
+    steps = [config[key] for key in ("steps", "warmup", "eval_every")]
+    assert steps == [12, 2, 4]  # the warm-up is a pass over the true labels
     sizes = config["resolved"]["sizes"]
     if number == 0:
       assert config["pseudo_labels"] == ""
