@@ -25,9 +25,9 @@ def noisy_student(
 
   Texts whose confidence is below `floor` are dropped. Of each class, the `per_class`
   most confident texts are drawn. If a class has fewer, random ones of them are drawn
-  more often, until there are `per_class` (section 3.1 of the paper: 130,000 images for
-  each of 1,000 classes; in the authors' script for SVHN, the size of the pool divided
-  by the number of classes). A class without any text remains without.
+  more often, until there are `per_class`. (The authors' scripts set 0.3 and 130,000 for
+  the 1,000 classes of ImageNet; for SVHN, 0.3 and a tenth of the pool of ten classes.)
+  A class without any text remains without.
 
   The authors' code finds the threshold for `per_class` in steps of 0.01 and draws at
   random among all images above it, so it draws about that number; each image of a small
@@ -65,9 +65,9 @@ def crest(
 
   With the classes in the order of their frequency, N_1 >= … >= N_L, the share
   (N_{L+1-l} / N_1)^alpha of the texts that are predicted as class l is drawn: all of
-  the rarest class, and the smallest share of the most frequent one (section 3.2). The
-  frequencies are those of the true labels. Numbers are rounded down, as in the authors'
-  code, whose `alpha` is the inverse: 3.
+  the rarest class, and the smallest share of the most frequent one. The frequencies are
+  those of the true labels. Numbers are rounded down, as in the authors' code, whose
+  `alpha` is the inverse: 3.
 
   Args:
     label: i64 [n], the predicted classes.

@@ -71,7 +71,7 @@ def test_crest_draws_all_of_the_rarest_class_and_half_of_one_eight_times_as_freq
 
 
 def test_the_shares_of_crest_are_those_of_the_paper():
-  # Its example: ten classes, the first a hundred times the last (section 3.2).
+  # Ten classes, the first a hundred times the last.
   counts = 1000 * 100.0 ** (-np.arange(10) / 9)
   shares = crest_shares(counts, 1 / 3)
   assert shares[9] == 1
