@@ -16,7 +16,6 @@ signal, in case one hangs. On Linux, the processes are also killed when the laun
 
 import argparse
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -26,8 +25,9 @@ import sys
 import threading
 import time
 
+from ssljax.runtime import children
+
 TERMINATED, INTERRUPTED = 143, 130  # exit codes
-PR_SET_PDEATHSIG = 1  # a constant of Linux
 # Seconds until the processes are killed:
 SIGNAL_TIMEOUT = 300  # after a signal: they finish a step or an evaluation, and save
 SAVE_TIMEOUT = 120  # after one has saved
@@ -53,22 +53,11 @@ def main() -> int:
   received: list[int] = []
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda number, frame: received.append(number))
-  prctl, launcher = getattr(ctypes.CDLL(None), "prctl", None), os.getpid()
-
-  def die_with_launcher() -> None:
-    if prctl is not None:
-      prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-      if os.getppid() != launcher:  # it was killed before the call
-        os.kill(os.getpid(), signal.SIGKILL)
-
   processes = []
   for rank in range(options.processes):
-    process = subprocess.Popen(
+    process = children.start(
       command,
       env=environment(rank, options.processes, options.devices, address),
-      # A separate process group, so that Ctrl-C reaches only the launcher.
-      start_new_session=True,
-      preexec_fn=die_with_launcher,
       stdout=None if rank == 0 else subprocess.PIPE,
       stderr=None if rank == 0 else subprocess.STDOUT,
     )

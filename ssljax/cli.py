@@ -91,7 +91,7 @@ def _explained() -> Iterator[None]:
 def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str]:
   """Parses the flags; sets FLAGS.config to the config, with the flags' values."""
   try:
-    words = flags.FLAGS.read_flags_from_files(_normalized(argv[1:]), force_gnu=False)
+    words = flags.FLAGS.read_flags_from_files(normalized(argv[1:]), force_gnu=False)
     sources = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
     keys = [word for word in words if re.match(r"--(no)?config\.", word)]
     if not sources:
@@ -102,7 +102,7 @@ def _parse(argv: Sequence[str], configs: str, choose: Choose | None) -> list[str
       raise UserError(f"--config is given twice: {', '.join(sources)}; give it once")
     rest = _parse_flags([argv[0], *(word for word in words if word not in keys)])
     config = config_files.load(*config_files.find(sources[0], configs))
-    flags.FLAGS.config = _with_flags(config, keys, choose)
+    flags.FLAGS.config = with_flags(config, keys, choose)
     return rest
   except (flags.Error, TypeError, ValueError) as error:
     listing = "--help lists the flags"
@@ -126,10 +126,14 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   return rest
 
 
-def _with_flags(
+def with_flags(
   config: ml_collections.ConfigDict, words: Sequence[str], choose: Choose | None
 ) -> ml_collections.ConfigDict:
-  """Returns the config with the values of flags `--config.KEY=VALUE`."""
+  """Returns the config with the values of flags `--config.KEY=VALUE`.
+
+  Raises:
+    UserError, absl.flags.Error, TypeError, ValueError: a key or value is invalid.
+  """
   settings = [word.partition("=")[::2] for word in words]
   paths = [name.split(".")[1:] for name, _ in settings]
   for path, (_, value) in zip(paths, settings, strict=True):
@@ -161,7 +165,7 @@ def _with_names(
   return word
 
 
-def _normalized(words: Sequence[str]) -> list[str]:
+def normalized(words: Sequence[str]) -> list[str]:
   """Rewrites `-config.key value` as `--config.key=value`."""
   normalized, rest = [], list(words)
   while rest:

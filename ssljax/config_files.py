@@ -5,7 +5,7 @@ import importlib.machinery
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,18 @@ def folder(kind: str = "") -> Path:
   """Returns the folder of the configs that come with the package.
 
   Args:
-    kind: "" for training, "augment" for augmentation.
+    kind: "" for training, "augment" for augmentation, "sweeps" for sweeps.
   """
   return Path(configs.__path__[0], kind)
 
 
-def find(source: str, kind: str = "") -> tuple[Path, str]:
+def find(source: str, kind: str = "", flag: str = "--config") -> tuple[Path, str]:
   """Splits "fixmatch:response" or "my/config.py:response" into a path and an argument.
 
   Args:
     source: path of a config file, or name of a config that comes with the package.
     kind: as in `folder`.
+    flag: the flag that gave `source`, for errors.
 
   Raises:
     UserError: there is no such config.
@@ -38,13 +39,13 @@ def find(source: str, kind: str = "") -> tuple[Path, str]:
   path = Path(name).expanduser()
   if path.suffix == ".py":
     if not path.is_file():
-      raise UserError(f"--config={source}: no file {name} in {Path.cwd()}")
+      raise UserError(f"{flag}={source}: no file {name} in {Path.cwd()}")
     return path, argument
   packaged = folder(kind)
   names = [file.stem for file in packaged.glob("*.py") if file.stem[0] != "_"]
   if name not in names:
     raise UserError(
-      f"--config={source}: no config {name!r}{options.nearest(name, names)} (or give "
+      f"{flag}={source}: no config {name!r}{options.nearest(name, names)} (or give "
       "the path of a file that ends in .py)"
     )
   return packaged / f"{name}.py", argument
@@ -56,12 +57,25 @@ def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
   Raises:
     UserError: the file raises an error, whose line is in the message.
   """
+  arguments = [argument] if argument else []
+  config = execute(path, lambda module: module.get_config(*arguments))
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(f"{path}: get_config returns {config!r}, not a ConfigDict")
+  return config
+
+
+def execute(path: Path, call: Callable[[Any], Any]) -> Any:
+  """Executes a config file and returns the result of `call`, which gets the module.
+
+  Raises:
+    UserError: the file or the call raises an error, whose line is in the message.
+  """
   try:
     with importing_neighbours(path):
       loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", str(path))
       module = types.ModuleType(loader.name)
       loader.exec_module(module)
-      config = module.get_config(*[argument] if argument else [])
+      return call(module)
   except UserError:
     raise
   except (Exception, SystemExit) as error:
@@ -71,9 +85,6 @@ def load(path: Path, argument: str = "") -> ml_collections.ConfigDict:
     raise UserError(
       f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}"
     ) from error
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise UserError(f"{path}: get_config returns {config!r}, not a ConfigDict")
-  return config
 
 
 def get_value(

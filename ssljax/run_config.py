@@ -59,6 +59,18 @@ def read(workdir: Path) -> dict[str, Any]:
   return config
 
 
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds the keywords of the method and wrapper that the config leaves out."""
+  from ssljax import methods, wrappers  # here, because they load JAX
+
+  preset = config.get("preset", "")
+  return {
+    **config,
+    "method": methods.complete(config["method"], preset),
+    "wrapper": wrappers.complete(config["wrapper"], preset),
+  }
+
+
 def continued(
   workdir: Path, config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:

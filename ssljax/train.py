@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ssljax import methods, run_config, wrappers
+from ssljax import run_config
 from ssljax.config import method_name
 from ssljax.data.datasets import EvalSet
 from ssljax.data.sources.build import resolve_data
@@ -26,6 +26,7 @@ from ssljax.evals.report import html, run_page
 from ssljax.inference import score
 from ssljax.runtime import lock
 from ssljax.runtime.atomic import FULL
+from ssljax.runtime.commit import current_commit
 from ssljax.runtime.json_files import write_json
 from ssljax.runtime.progress import Progress
 from ssljax.runtime.signals import StopSignals
@@ -64,17 +65,13 @@ def run(config: dict[str, Any], workdir: Path) -> int:
 
 def _run(config: dict[str, Any], workdir: Path) -> int:
   leader = jax.process_index() == 0
+  commit = current_commit()  # before the files can change
 
   def note(*lines: str) -> None:
     if leader and lines:
       print(*lines, sep="\n", flush=True)
 
-  config = {
-    **config,
-    "method": methods.complete(config["method"], config.get("preset", "")),
-    "wrapper": wrappers.complete(config["wrapper"], config.get("preset", "")),
-  }
-  config, kept = run_config.continued(workdir, config)
+  config, kept = run_config.continued(workdir, run_config.complete(config))
   note(*kept)
   placed = {**config, "data": resolve_data(config["data"])}
   folder.claim(workdir, placed)
@@ -247,6 +244,7 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
       "examples_per_second": t * texts / seconds,
       "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
       "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+      "commit": commit,
       **hashes,
       **evaluated,
     }

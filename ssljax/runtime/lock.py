@@ -17,6 +17,7 @@ from ssljax.errors import UserError
 from ssljax.runtime.atomic import cannot_write, sweep
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+POLL = 0.1  # seconds between attempts to get a lock
 
 
 class NoLocksError(OSError):
@@ -24,7 +25,9 @@ class NoLocksError(OSError):
 
 
 @contextlib.contextmanager
-def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[None]:
+def exclusive(
+  target: str | Path, flag: str, inside: bool = False, wait: float = 0.0
+) -> Iterator[None]:
   """Locks a file or folder while the block runs.
 
   Clears what kills have left of the target, but not what they have left inside a
@@ -35,6 +38,7 @@ def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[N
     flag: the flag that names the target, for errors: "--output".
     inside: the block writes files into the folder `target`, which is created. The lock
       file is then inside the folder, otherwise beside the target.
+    wait: seconds to wait for another process that has the lock.
 
   Raises:
     UserError: another process or thread has the lock, the file system has no locks, or
@@ -45,7 +49,7 @@ def exclusive(target: str | Path, flag: str, inside: bool = False) -> Iterator[N
   file = folder / ".lock" if inside else _beside(folder)
   try:
     created = [parent for parent in file.parents if not parent.exists()]
-    lock = _acquire(file)
+    lock = _acquire(file, wait)
   except BlockingIOError:
     raise UserError(
       f"{flag}={target}: {_holder(file)}; wait until it ends, or use another name"
@@ -99,8 +103,9 @@ def _beside(path: Path) -> Path:
   return path.with_name(f".{path.name}.lock")
 
 
-def _acquire(file: Path) -> int:
-  """Returns the descriptor of the locked file; BlockingIOError if it's locked."""
+def _acquire(file: Path, wait: float) -> int:
+  """Returns the descriptor of the locked file; BlockingIOError if it stays locked."""
+  deadline = time.monotonic() + wait
   while True:
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -121,6 +126,12 @@ def _acquire(file: Path) -> int:
               f"since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode(),
             )
           return lock
+    except BlockingIOError:
+      os.close(lock)
+      if time.monotonic() >= deadline:
+        raise
+      time.sleep(POLL)
+      continue
     except BaseException:
       os.close(lock)
       raise
