@@ -84,17 +84,16 @@ def train(
     print(
       f"{shares_line(shares)}; output in {missing[0].log.parent.parent}/RUN/run.log"
     )
-  shown = progress.StepProgress(missing, name)
+  with progress.StepProgress(missing, name) as shown:
 
-  def append(run: SweepRun) -> None:
-    finished[run.name] = run
-    try:
-      results.append(lines, [run])
-    except (UserError, OSError) as error:  # it's tried again at the end
-      shown.note(str(error))
+    def append(run: SweepRun) -> None:
+      finished[run.name] = run
+      try:
+        results.append(lines, [run])
+      except (UserError, OSError) as error:  # it's tried again at the end
+        shown.note(str(error))
 
-  ended = parallel.train(missing, shares, shown, append)
-  shown.close()
+    ended = parallel.train(missing, shares, shown, append)
   results.append(lines, [*finished.values()])
   for run in missing:
     if failure := ended.failures.get(run.name):

@@ -130,4 +130,5 @@ def reason(code: int, log: Path) -> str:
   with open(log, encoding="utf-8", errors="replace") as file:
     lines = [line.strip() for line in file if line.strip()]
   errors = [line for line in lines if line.startswith("error: ")]
-  return f"exit code {code}: {(errors or lines)[-1]}"
+  how = f"exit code {code}" if code else "no result"
+  return f"{how}: {(errors or lines)[-1]}"

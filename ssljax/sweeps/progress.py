@@ -1,5 +1,6 @@
 """Shows the progress of a sweep: the steps of all its runs, and the remaining time."""
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from ssljax.training.workdir import read_result, summary
 EVERY = 1.0  # seconds between looks at the files of the runs
 
 
-class StepProgress:
+class StepProgress(contextlib.AbstractContextManager):
   """Counts the steps of the runs that a command trains.
 
   The number of steps is known from the config, or from the folder of a run once it has
@@ -56,7 +57,7 @@ class StepProgress:
   def note(self, line: str) -> None:
     self._bar.note(line)
 
-  def close(self) -> None:
+  def __exit__(self, *error: object) -> None:
     self._bar.close()
 
   def _end(self, run: SweepRun, how: str, steps: int) -> None:
@@ -71,7 +72,8 @@ class StepProgress:
     return difference
 
   def _shown(self) -> dict[str, int]:
-    return {name: count for name, count in self._ended.items() if count}
+    failed = self._ended["failed"]
+    return {**self._ended} if failed else {"finished": self._ended["finished"]}
 
 
 def total_steps(run: SweepRun) -> int:
