@@ -21,7 +21,7 @@ FLOORS = (
   ("run_config",),
   ("evals",),
   ("training",),
-  ("inference",),
+  ("inference", "sweeps"),
   ("augment", "testing"),
   ("train", "evaluate", "predict", "report", "export"),
   ("self_train",),

@@ -40,9 +40,10 @@ if rank == "1" and sys.argv[1] == "dies":
 time.sleep(60)
 """
 
-# The launcher, with less patience.
+# The launcher, with less patience. A script doesn't import from the current folder.
 IMPATIENT = f"""
 import runpy, sys
+sys.path.remove("")
 launcher = runpy.run_path({str(LOCAL)!r})
 launcher["main"].__globals__["SIGNAL_TIMEOUT"] = 0.5
 sys.exit(launcher["main"]())
@@ -229,6 +230,8 @@ def test_slurm_requeues_only_a_run_that_saved(tmp_path, code, state, requeued):
   assert not requeued or requests.read_text() == "requeue 17\n"
 
 
-@pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_vm.sh", "gke.sh", "../.ci/run"])
+@pytest.mark.parametrize(
+  "name", ["slurm.sbatch", "sweep.sbatch", "tpu_vm.sh", "gke.sh", "../.ci/run"]
+)
 def test_shell_scripts_parse(name):
   subprocess.run(["bash", "-n", str(LOCAL.parent / name)], check=True)

@@ -67,7 +67,7 @@ class Place:
 
   def start(self, *arguments: str) -> runs.Command:
     options = {"env": self.env, "cwd": self.path}
-    return runs.Command("launch.sweep", *arguments, *self.flags, **options)
+    return runs.Command("launch.sweep", *self.flags, *arguments, **options)
 
   def run(self, *arguments: str) -> tuple[int, str, str]:
     """Runs launch/sweep.py; returns the exit code, the output and the errors."""

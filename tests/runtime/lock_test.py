@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -15,6 +16,7 @@ from ssljax.runtime.lock import exclusive, shared
 
 HOLD = """
 import sys
+import threading
 from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.lock import exclusive
 with exclusive(sys.argv[1], "--output", inside=sys.argv[2] == "True"):
@@ -196,3 +198,18 @@ def test_a_cache_is_swept_by_the_first_of_several_writers(tmp_path):
       assert new.exists()
   with shared(cache):
     assert names(cache) == []
+
+
+def test_waiting_for_another_process(tmp_path):
+  target = tmp_path / "lines.jsonl"
+  process = start(target, False, target)
+  kill = threading.Timer(0.5, process.kill)
+  kill.start()
+  try:
+    with pytest.raises(UserError, match="has been writing"), exclusive(target, "--x"):
+      pass
+    with exclusive(target, "--x", wait=30):
+      assert not kill.is_alive()
+  finally:
+    kill.join()
+    process.communicate()
