@@ -14,6 +14,7 @@ import pytest
 
 from launch import sweep
 from ssljax.errors import UserError
+from ssljax.runtime import lock
 from ssljax.sweeps import plan
 from tests import runs
 from tests.sweeps.files import expand, finish, write_sweep
@@ -62,8 +63,10 @@ class Place:
 
   def sweep(self, name: str, *entries: tuple) -> str:
     """Writes a sweep file that yields `entries`; returns the flag for it."""
-    (self.path / f"{name}.py").write_text(f"def runs():\n  yield from {entries!r}\n")
-    return f"--sweep={name}.py"
+    path = self.path / "files" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"def runs():\n  yield from {entries!r}\n")
+    return f"--sweep=files/{name}.py"
 
   def start(self, *arguments: str) -> runs.Command:
     options = {"env": self.env, "cwd": self.path}
@@ -148,6 +151,19 @@ def test_a_changed_sweep_takes_no_old_result(place, swept):
   assert error.startswith("error: --workdir=runs/three/good-0 holds a run with another")
   assert "learning_rate: 0.003 in the run, 0.5 now" in error
   assert (place.hashes("runs/three"), place.hashes("results")) == before
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_trains_is_reported(place):
+  flag, workdir = place.sweep("held", ("a", "vat", {})), place.path / "runs/held/a"
+  with lock.exclusive(workdir, "--workdir", inside=True):
+    code, _, err = place.run(flag)
+  assert code == 1
+  assert (
+    f"failed: a: exit code 2: error: --workdir=runs/held/a: process {os.getpid()} on"
+    in err
+  )
+  assert [path.name for path in workdir.iterdir()] == ["run.log"]
 
 
 @pytest.mark.slow
