@@ -2,10 +2,12 @@
 
 import json
 import threading
+import time
 
 import pytest
 
 from ssljax.errors import UserError
+from ssljax.runtime import lock
 from ssljax.sweeps import results
 from tests.evals.run_folders import change_config, change_result
 from tests.sweeps.files import expand, finish
@@ -74,8 +76,11 @@ def test_several_may_append_at_once(sweep, path):
     threading.Thread(target=results.append, args=(path, runs))
     for runs in (sweep[:3], sweep[2:4], sweep[3:], sweep)
   ]
-  for thread in threads:
-    thread.start()
+  with lock.exclusive(path, "--x"):
+    for thread in threads:
+      thread.start()
+    time.sleep(0.3)
+    assert not path.exists()  # they wait for each other
   for thread in threads:
     thread.join()
   assert sorted(line["run"] for line in results.read(path)) == list("abcdef")
