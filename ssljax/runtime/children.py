@@ -13,7 +13,7 @@ PR_SET_PDEATHSIG = 1  # a constant of Linux
 def start(
   command: Sequence[str], cpus: Sequence[int] | None = None, **options: Any
 ) -> subprocess.Popen[bytes]:
-  """Starts a command in a process group of its own, so that Ctrl-C doesn't reach it.
+  """Starts a command in its own process group, so that Ctrl-C doesn't reach it.
 
   On Linux, the kernel kills the process when the thread that called this ends. So call
   it from the main thread.

@@ -1,6 +1,6 @@
 """Trains the runs of a sweep on this machine, several at a time.
 
-Each run is a process of its own, so one that crashes or runs out of memory can't take
+Each run has its own process, so one that crashes or runs out of memory can't take
 the others along. Its output goes to `run.log` in its folder.
 """
 
