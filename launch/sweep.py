@@ -111,7 +111,7 @@ def train(
 def shares_line(shares: Sequence[devices.Share]) -> str:
   """Says how many runs train at a time, and what each of them uses."""
   gpu = ", one GPU each" if shares[0].variables else ""
-  cores = f", CPU cores per run: {len(shares[0].cpus)}" if shares[0].cpus else ""
+  cores = f", CPU cores per run: {len(shares[0].cores)}" if shares[0].cores else ""
   return f"{len(shares)} at a time{gpu}{cores}"
 
 

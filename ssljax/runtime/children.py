@@ -1,17 +1,29 @@
 """Starts processes that end with this one, even if it's killed (on Linux)."""
 
-import ctypes
 import os
-import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+# Prepares the new process, which then becomes the command. (Not `preexec_fn`: that is
+# unsafe if there are threads, and JAX warns about it.)
+PREPARE = """
+import ctypes, os, signal, sys
+parent, cores, *command = sys.argv[1:]
 PR_SET_PDEATHSIG = 1  # a constant of Linux
+if prctl := getattr(ctypes.CDLL(None), "prctl", None):
+  prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != int(parent):  # it was killed before the call
+    sys.exit(1)
+if cores:
+  os.sched_setaffinity(0, map(int, cores.split(",")))
+os.execvp(command[0], command)
+"""
 
 
 def start(
-  command: Sequence[str], cpus: Sequence[int] | None = None, **options: Any
+  command: Sequence[str], cores: Sequence[int] = (), **options: Any
 ) -> subprocess.Popen[bytes]:
   """Starts a command in its own process group, so that Ctrl-C doesn't reach it.
 
@@ -19,19 +31,12 @@ def start(
   it from the main thread.
 
   Args:
-    cpus: the CPU cores that the process may use, if the system supports that.
+    cores: the CPU cores that the process may use; by default, those of this process.
     **options: of `subprocess.Popen`.
   """
-  prctl, parent = getattr(ctypes.CDLL(None), "prctl", None), os.getpid()
-
-  def prepare() -> None:  # in the new process
-    if prctl is not None:
-      prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-      if os.getppid() != parent:  # it was killed before the call
-        os.kill(os.getpid(), signal.SIGKILL)
-    if cpus is not None:
-      os.sched_setaffinity(0, cpus)
-
+  arguments = [str(os.getpid()), ",".join(map(str, cores)), *command]
   return subprocess.Popen(
-    command, start_new_session=True, preexec_fn=prepare, **options
+    [sys.executable, "-I", "-c", PREPARE, *arguments],
+    start_new_session=True,
+    **options,
   )

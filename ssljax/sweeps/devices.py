@@ -13,7 +13,7 @@ class Share(NamedTuple):
   """What one run may use."""
 
   variables: dict[str, str]  # of the environment
-  cpus: tuple[int, ...] | None  # None: the system can't restrict a process to cores
+  cores: tuple[int, ...]  # (): the system can't restrict a process to cores
 
 
 def divide(jobs: int = 0) -> list[Share]:
@@ -48,7 +48,7 @@ def divide(jobs: int = 0) -> list[Share]:
     mine = tuple(
       cores[(i * size + k) % len(cores)] for k in range(size if cores else 0)
     )
-    shares.append(Share(variables, mine or None))
+    shares.append(Share(variables, mine))
   return shares
 
 

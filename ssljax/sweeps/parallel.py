@@ -113,7 +113,7 @@ def start(run: SweepRun, share: Share) -> subprocess.Popen[bytes]:
     log.flush()
     return children.start(
       command,
-      share.cpus,
+      share.cores,
       env={**os.environ, **share.variables},
       stdin=subprocess.DEVNULL,
       stdout=log,

@@ -38,7 +38,7 @@ def machine(tmp_path, monkeypatch):
 def test_runs_have_the_same_number_of_cores(machine, cores, jobs, expected):
   machine(cores)
   shares = devices.divide(jobs)
-  assert [share.cpus for share in shares] == expected
+  assert [share.cores for share in shares] == expected
   assert all(share.variables == {} for share in shares)
 
 
