@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ssljax import run_config
+from ssljax import methods, run_config
 from ssljax.config import method_name
 from ssljax.data.datasets import EvalSet
 from ssljax.data.sources.build import resolve_data
