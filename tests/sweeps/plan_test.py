@@ -102,7 +102,7 @@ def test_a_sweep_file_that_fails_is_named_with_its_line(place):
     plan.expand("smoke", "a/b")
 
 
-def test_the_name_of_a_sweep_is_that_of_its_file():
+def test_a_sweep_has_the_name_of_its_file():
   assert plan.sweep_name("configs/sweeps/smoke.py") == "smoke"
   assert plan.sweep_name("methods:response") == "methods-response"
 
