@@ -3,9 +3,8 @@
   python launch/sweep.py --sweep=configs/sweeps/methods.py --config.data=FOLDER --jobs=2
 
 The settings are those of the comparisons in docs/evaluation.md, which are meant for a
-CPU: 300 steps with MiniLM and 64 tokens per text. On two cores, a run takes 2 to 5
-minutes, depending on the method. Without --config.data, the data is the public dataset
-PyRIT.
+CPU: 300 steps with MiniLM and 64 tokens per text. Without --config.data, the data is
+the public dataset PyRIT.
 """
 
 from ssljax import methods
