@@ -6,8 +6,9 @@ A run with head="hf" becomes a folder for `transformers`, which loads it as an
 AutoModelForSequenceClassification. A run with head="mlp" becomes a folder for
 `sentence-transformers` (mean pooling, dense, GELU, dense); the embeddings are the
 logits. If the head has several voters, they are merged into one head without
-approximation. The folder contains no code. `ssljax.SafetyClassifier.load(FOLDER)` reads
-both kinds of folders.
+approximation. A method that predicts with several networks can't be exported. The
+folder contains no code. `ssljax.SafetyClassifier.load(FOLDER)` reads both kinds of
+folders.
 """
 
 import shutil
@@ -57,7 +58,8 @@ def export(workdir: str | Path, output: str | Path) -> None:
     export("runs/demo", "demo-classifier")
 
   Raises:
-    UserError: the run isn't finished; the output exists already, or can't be written.
+    UserError: the run isn't finished, or it predicts with several networks; the output
+      exists already, or can't be written.
     RunError: the exported model and the run have different logits, or the disk is full.
       Nothing is written.
   """
@@ -91,7 +93,14 @@ def _sweep_old(output: Path) -> None:
 def _write(run: runs.Run, folder: Path) -> None:
   trained = load_trained(run.workdir)
   head, max_length = run.config["head"], run.config["max_length"]
-  config, predicts = read_config(trained.encoder), trained.method.needs.predicts
+  config, needs = read_config(trained.encoder), trained.method.needs
+  predicts = needs.predicts
+  if (kind := needs.heads.get(predicts)) and kind.kind == "network":
+    raise UserError(
+      f"{run.workdir}: {run.result['method']} predicts with {kind.count} networks, and "
+      "an exported folder holds one; use the run itself (ssljax predict --model="
+      f"{run.workdir}, or SafetyClassifier.load), or export a run of another method"
+    )
   voters = write_weights(
     folder, config, trained.params, head, run.labels, max_length, predicts
   )

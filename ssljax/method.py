@@ -105,9 +105,14 @@ class Sizes(NamedTuple):
 
 
 class Head(NamedTuple):
-  """An extra head. Voters replace the classifier; other kinds are added beside it."""
+  """An extra head. Voters replace the classifier; other kinds are added beside it.
 
-  kind: str  # "classifier" (H voters) | "projection" | "linear"
+  Networks are H whole classifiers. They start from the same pretrained encoder, but
+  each has its own parameters and dropout. The model is the first of them, and makes the
+  features and all other heads. `Forward.embed` and `mix` don't support networks.
+  """
+
+  kind: str  # "classifier" (voters) | "network" | "projection" | "linear"
   count: int = 1
   width: int = 0  # 0 means D for a projection, and C for a linear head
 

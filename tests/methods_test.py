@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ssljax import methods, sharding
+from ssljax.models.classifier import NETWORK
 from ssljax.testing.checks import CHECKS, assert_close, check_same
 from tests import tiny
 
@@ -60,13 +61,15 @@ def test_a_second_step_compiles_nothing(run, parallel):
   assert len(compiled) == 1
 
 
-@pytest.mark.parametrize("run", ["fixmatch"], indirect=True, scope="module")
+@pytest.mark.parametrize(
+  "run", ["fixmatch", "jointmatch"], indirect=True, scope="module"
+)
 def test_sharded_parameters_make_no_difference(run, monkeypatch):
   monkeypatch.setattr(sharding, "MIN_SHARDED_SIZE", 1)
   state, _ = run.run(range(3))
   sharded, _ = run.run(range(3), devices=run.devices(2, fsdp=2))
-  kernel = sharded.params["classifier"]["kernel"]
-  assert not kernel.sharding.is_fully_replicated
+  for network in (sharded.params, sharded.params.get(f"{NETWORK}0", sharded.params)):
+    assert not network["classifier"]["kernel"].sharding.is_fully_replicated
   assert_close(state.params, sharded.params)
 
 
@@ -100,7 +103,9 @@ def test_pmap_without_accumulation_agrees(run):
 @pytest.mark.parametrize(
   "layout", [{"packed": False}, {"lengths": (16, 32)}, {"lengths": (48,)}], ids=str
 )
-@pytest.mark.parametrize("run", ["multimatch"], indirect=True, scope="module")
+@pytest.mark.parametrize(
+  "run", ["multimatch", "jointmatch"], indirect=True, scope="module"
+)
 def test_the_layout_of_the_rows_makes_no_difference(run, layout):
   state, metrics = run.run(range(4))
   other, other_metrics = run.run(range(4), **layout)

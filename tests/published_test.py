@@ -111,6 +111,13 @@ METHODS = {
     "start": 1.0,
     "clock": "epoch",
   },
+  "jointmatch": {  # github.com/HenryPengZou/JointMatch, code/panel_main.py (AG News)
+    "threshold": 0.98,
+    "scale": 1.0,
+    "disagreement": 0.9,
+    "momentum": 0.9,
+    "time_constant": 0.0,
+  },
   "multihead_cotraining": {  # github.com/chenmc1996/Multi-Head-Co-Training
     "threshold": 0.0,
     "scale": 3.0,  # the sum over three heads; ours is the mean

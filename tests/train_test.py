@@ -16,6 +16,9 @@ import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
 
+from ssljax import SafetyClassifier, export
+from ssljax.errors import UserError
+from ssljax.evals.runs import read_run
 from ssljax.models import hf
 from ssljax.training import pytrees
 from tests import runs
@@ -23,9 +26,18 @@ from tests.runs import STEPS, result, run, start
 
 pytestmark = pytest.mark.slow
 
-# One method per kind of state: tables and averaged parameters, queues.
+# One method per kind of state: tables and averaged parameters, queues, two networks.
 # methods_test.py restores the state of every method.
-KINDS = {"multimatch": ["--config.ema=0.9"], "comatch": []}
+KINDS = {
+  "multimatch": ["--config.ema=0.9"],
+  "comatch": [],
+  "jointmatch": [
+    "--config.method.threshold=0.5",
+    "--config.head=hf",
+    "--config.accumulation=2",
+    "--config.ema=0.9",
+  ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +256,22 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, parallel, imbalance
   ):
     assert part in printed
   assert not workdir.exists()
+
+
+def test_two_networks_predict_together_and_are_not_exported(place, finished):
+  workdir, folder = finished("jointmatch")[0], place / "exported"
+  predictions = read_run(workdir).predictions()
+  scores = SafetyClassifier.load(workdir)(list(predictions.text))
+  np.testing.assert_allclose(scores, predictions.score, atol=1e-5)
+  done = runs.evaluate(place, workdir, None, f"--output={place / 'evaluated'}")
+  assert done.returncode == 0, done.stderr
+  metrics = json.loads((place / "evaluated" / "metrics.json").read_text())
+  assert metrics["test"] == result(workdir)["test"]
+  message = f"jointmatch predicts with 2 networks.*predict --model={workdir}"
+  with pytest.raises(UserError, match=message) as error:
+    export.export(workdir, folder)
+  assert "\n" not in str(error.value)
+  assert not list(place.glob("*exported*"))
 
 
 def test_evaluate_scores_any_labelled_file(place, finished):

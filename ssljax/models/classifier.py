@@ -4,6 +4,7 @@ There are two main heads. "mlp" is the head of arXiv 2512.21107: masked mean poo
 dropout, dense, GELU, dense. "hf" is the head of the encoder's
 `ForSequenceClassification`, which `transformers` can load as it is. `Needs.heads` adds
 other heads. Those of kind "classifier" are voters, which replace the single classifier.
+Kind "network" adds whole classifiers, each with its own encoder.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from ssljax.models.encoder import Encoder
 from ssljax.ops import bank
 
 Array = jax.Array
+NETWORK = "networks_"  # the parameters of the second network are in "networks_0"
 
 
 class Classifier(nn.Module):
@@ -42,10 +44,14 @@ class Classifier(nn.Module):
   def setup(self):
     width = self.encoder.config.hidden_size
     extra = self.heads or {}
-    self.voters = [name for name, head in extra.items() if head.kind == "classifier"]
-    if len(self.voters) > 1:
-      raise ValueError(f"at most one head may be of kind 'classifier': {self.voters}")
-    count = tuple(extra[name].count for name in self.voters)  # (H,) or ()
+    several = [name for name in extra if extra[name].kind in ("classifier", "network")]
+    if len(several) > 1:
+      raise ValueError(
+        f"at most one head may be of kind 'classifier' or 'network': {several}"
+      )
+    self.several = several[0] if several else ""
+    head = extra.get(self.several, Head("network"))
+    count = (head.count,) if head.kind == "classifier" else ()  # of voters
     if self.head == "hf":
       self.pooler = Dense(width)  # shared by all voters
     else:
@@ -56,8 +62,13 @@ class Classifier(nn.Module):
       if head.kind == "projection"
       else Dense(head.width or self.classes)
       for name, head in extra.items()
-      if head.kind != "classifier"
+      if name != self.several
     }
+    networks = head.count if head.kind == "network" else 1
+    self.networks = [  # besides this one
+      Classifier(self.encoder.clone(name=None), self.classes, self.head, rate=self.rate)
+      for _ in range(1, networks)
+    ]
 
   def __call__(self, texts: tuple[Texts, ...], deterministic: bool = True) -> Outputs:
     """Runs several views in one pass; returns Outputs of all texts, view by view.
@@ -78,7 +89,12 @@ class Classifier(nn.Module):
       # Each shard gathers only from its own slots.
       texts_of_view = jnp.take_along_axis(slots, view.where[..., None], axis=1)
       features.append(texts_of_view.reshape(-1, texts_of_view.shape[-1]))  # [n, D]
-    return self.classify(self.drop(jnp.concatenate(features), deterministic))
+    if self.networks and any(r.embedding is not None for r in rows):
+      raise ValueError(
+        "embed returns word embeddings of one network; there are several"
+      )
+    others = [network(texts, deterministic).logits for network in self.networks]
+    return self.classify(self.drop(jnp.concatenate(features), deterministic), others)
 
   def pool(self, members: list[Rows], deterministic: bool) -> list[Array]:
     """Encodes and pools rows of one length; f32 [S, R M, D] for each of `members`."""
@@ -111,15 +127,24 @@ class Classifier(nn.Module):
     hidden = self.pooler(self.drop(hidden, deterministic))
     return ACTIVATIONS[config.pooler_hidden_act](hidden)
 
-  def classify(self, features: Array) -> Outputs:
-    """Applies the heads to features, f32 [n, D]."""
+  def classify(self, features: Array, others: list[Array] | None = None) -> Outputs:
+    """Applies the heads to features, f32 [n, D].
+
+    Args:
+      others: logits of the other networks. By default, they are computed from
+        `features` as well.
+    """
     hidden = features
     if self.head == "mlp":
       hidden = jax.nn.gelu(self.dense(features), approximate=False)
-    logits = self.classifier(hidden)  # [n, C], or [n, H, C] with voters
+    logits = self.classifier(hidden)  # [n, C], or [n, H, C] of voters
     heads = {name: head(features) for name, head in self.beside.items()}
-    if self.voters:
-      heads[self.voters[0]] = logits
+    if self.several:
+      if logits.ndim == 2:
+        if others is None:
+          others = [network.classify(features).logits for network in self.networks]
+        logits = jnp.stack([logits, *others], axis=1)
+      heads[self.several] = logits
       logits = logits.mean(axis=1)
     return Outputs(logits, features, heads)
 
@@ -133,6 +158,8 @@ class Classifier(nn.Module):
       mix: (partner, share, layer), see `Encoder`.
       deterministic: turns dropout off.
     """
+    if self.networks:
+      raise ValueError("mix changes hidden states of one network; there are several")
     rows = jax.tree.map(lambda *a: jnp.concatenate(a), *map(rows_in_text_order, texts))
     hidden = self.encoder(
       rows.ids, rows.segment, rows.kind, deterministic=deterministic, mix=mix

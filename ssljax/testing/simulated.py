@@ -40,8 +40,8 @@ class Shares(NamedTuple):
 class Simulated:
   """A `Forward` whose outputs follow from the simulated logits.
 
-  A view is (logits f32 [n, C], features f32 [n, WIDTH]). Each voter has the logits with
-  noise of its own.
+  A view is (logits f32 [n, C], features f32 [n, WIDTH]). Each voter or network has the
+  logits with different noise.
   """
 
   depth = 1
@@ -61,7 +61,7 @@ class Simulated:
     heads = {}
     for number, (name, head) in enumerate(self.needs.heads.items()):
       key = jax.random.fold_in(self.key, number)
-      if head.kind == "classifier":
+      if head.kind in ("classifier", "network"):
         noise = jax.random.normal(key, (logits.shape[0], head.count, 1))
         sides = jnp.array([-0.5, 0.5]) * NOISE * self.gain
         heads[name] = logits[:, None] + noise * sides

@@ -17,7 +17,7 @@ from ssljax.data.batches.loader import Layout, Loader, TrainSet, View
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.method import Method, Sizes
 from ssljax.models import EncoderConfig
-from ssljax.models.classifier import Classifier
+from ssljax.models.classifier import NETWORK, Classifier
 from ssljax.training.step import Metrics, TrainState, init_state, make_train_step
 
 LABELLED, UNLABELLED, BATCH, UNLABELLED_BATCH, CLASSES = 24, 64, 8, 16, 3
@@ -100,13 +100,15 @@ class TinyRun:
     self.optimizer = optax.sgd(0.05, momentum=0.9)
     init_heads = jax.jit(functools.partial(self.model.init, method="classify"))
     heads = init_heads(initial_key(), np.zeros((1, 16)))["params"]
-    # Initial logits are almost equal; with 40 times the weights, some texts pass
-    # thresholds.
-    classifier = jax.tree.map(lambda a: a * 40, heads["classifier"])
-    self.params = heads | {
-      "encoder": initial_encoder(encoder),
-      "classifier": classifier,
-    }
+
+    def complete(heads):
+      # Initial logits are almost equal; with 40 times the weights, some texts pass
+      # thresholds.
+      classifier = jax.tree.map(lambda a: a * 40, heads["classifier"])
+      return heads | {"encoder": initial_encoder(encoder), "classifier": classifier}
+
+    others = {k: complete(v) for k, v in heads.items() if k.startswith(NETWORK)}
+    self.params = complete(heads) | others
     self.shapes = collections.defaultdict(set)  # of the batches of `run`, by devices
     self._steps: dict[sharding.Devices, Callable] = {}
     self._loaders: dict[Any, Loader] = {}

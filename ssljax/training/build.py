@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssljax import config as configuration
 from ssljax import methods, wrappers
 from ssljax.errors import UserError
 from ssljax.method import Method
 from ssljax.models import Encoder, load_params, read_config
-from ssljax.models.classifier import Classifier
+from ssljax.models.classifier import NETWORK, Classifier
 
 
 def make_method(config: Mapping[str, Any]) -> Method:
@@ -76,7 +77,8 @@ def init_params(
 ) -> tuple[dict[str, Any], list[str]]:
   """Initialises a classifier, with a pretrained encoder and new heads.
 
-  Head "hf" also uses the pretrained pooler if the folder has one.
+  Head "hf" also uses the pretrained pooler if the folder has one. All networks of a
+  classifier start with the same encoder; their heads differ.
 
   Returns:
     (params, unused): an f32 tree of NumPy and JAX arrays, and the names of the unused
@@ -86,11 +88,21 @@ def init_params(
   width = model.encoder.config.hidden_size
   params = model.init(key, jnp.zeros((1, width)), method="classify")["params"]
   with_pooler = model.head == "hf"
-  pretrained, unused = load_params(folder, model.encoder.config, with_head=with_pooler)
-  if not with_pooler:
-    return {**params, "encoder": pretrained}, unused
-  pooler = pretrained.get("pooler")
-  if pooler is None:
-    first = jnp.zeros((1, 1, width))
-    pooler = model.init(key, first, True, method="first_token")["params"]["pooler"]
-  return {**params, "encoder": pretrained["encoder"], "pooler": pooler}, unused
+  loaded, unused = load_params(folder, model.encoder.config, with_head=with_pooler)
+  loaded = loaded if with_pooler else {"encoder": loaded}
+  pretrained = {name: loaded[name] for name in ("encoder", "pooler") if name in loaded}
+
+  def complete(heads, key):
+    """Adds the encoder and, if needed, the pooler to the new heads of a network."""
+    if with_pooler and "pooler" not in pretrained:
+      first = jnp.zeros((1, 1, width))
+      new = model.init(key, first, True, method="first_token")["params"]
+      heads = {**heads, "pooler": new["pooler"]}
+    return {**heads, **pretrained}
+
+  networks = [name for name in params if name.startswith(NETWORK)]
+  others = {
+    name: jax.tree.map(np.copy, complete(params[name], jax.random.fold_in(key, i)))
+    for i, name in enumerate(networks)
+  }
+  return {**complete(params, key), **others}, unused

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ssljax.models.classifier import NETWORK
+
 Array = jax.Array
 
 
@@ -52,7 +54,8 @@ def make(
 
   Args:
     params: the parameters, or their shapes: {"encoder": {...}, head: {...}, ...}. The
-      leaves of encoder/layers have a leading axis [layers].
+      leaves of encoder/layers have a leading axis [layers]. Further networks have the
+      same groups as the first.
     learning_rate: peak learning rate of the heads.
     weight_decay: decoupled, multiplied by the learning rate of the group.
     layer_decay: 1 gives every group the same learning rate.
@@ -79,7 +82,9 @@ def make(
 
 
 def _names(path) -> tuple[str, ...]:
-  return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+  """The names on the path of a parameter, inside its network."""
+  names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+  return names[1:] if names[0].startswith(NETWORK) else names
 
 
 def _layers(params: Any) -> int:

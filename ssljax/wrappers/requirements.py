@@ -8,8 +8,8 @@ def refuse(needs: Needs, *kinds: str) -> None:
 
   * mixing: the wrapper uses the label of a text, but mixed texts have no single label.
   * virtual_classes, several_classifiers: the wrapper gives each text one distribution
-    over the C classes. All voters would then agree, and a virtual class would get no
-    probability.
+    over the C classes. All voters or networks would then agree, and a virtual class
+    would get no probability.
   * labelled_targets: DeFixMatch subtracts the unlabelled loss of the labelled texts.
     The wrapper would change the loss of unlabelled texts, but not the subtracted loss.
   * other_votes: the wrapper changes the targets, or the logits from which targets are
@@ -24,14 +24,18 @@ def refuse(needs: Needs, *kinds: str) -> None:
   Raises:
     ValueError: its message completes "WRAPPER can't wrap METHOD: …".
   """
-  voters = any(head.kind == "classifier" for head in needs.heads.values())
-  several = voters or needs.virtual_classes
+  kinds_of_heads = {head.kind for head in needs.heads.values()}
+  several = needs.virtual_classes or kinds_of_heads & {"classifier", "network"}
   control = "strong" in needs.labelled_views
   view = f"the {needs.votes[-1]}" if needs.votes else "no"
   checks = (
     ("mixing", needs.mixes, "that mix texts"),
     ("virtual_classes", needs.virtual_classes, "with virtual classes"),
-    ("several_classifiers", several, "with several voters or virtual classes"),
+    (
+      "several_classifiers",
+      several,
+      "with several voters or networks, or virtual classes",
+    ),
     ("labelled_targets", control, "that compute targets for labelled texts as well"),
     (
       "other_votes",

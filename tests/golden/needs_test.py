@@ -49,7 +49,7 @@ def random_outputs(needs, random):
     outputs[view] = {"logits": fake.random_logits(random, count, classes)}
     outputs[view]["features"] = random.normal(size=(count, WIDTH))
     for name, head in needs.heads.items():
-      if head.kind == "classifier":
+      if head.kind in ("classifier", "network"):
         outputs[view][name] = fake.random_logits(random, count, head.count, classes)
       else:
         outputs[view][name] = random.normal(size=(count, head.width or WIDTH))
@@ -100,8 +100,9 @@ def is_soft(array, like) -> bool:
 def test_targets_depend_on_what_needs_declares(case):
   needs, unchanged = tiny.method(case).needs, assignments(case)
   for target, _, more in unchanged:
-    # With several voters the mean is reported, and each has its own labels.
-    targets = [] if "voters" in needs.heads else [target]
+    # With several voters or networks, the mean is reported; each has its own labels.
+    several = {"voters", "peers"} & {*needs.heads}
+    targets = [] if several else [target]
     targets += jax.tree.leaves(more)
     assert needs.soft or not any(is_soft(array, target) for array in targets)
 

@@ -170,3 +170,21 @@ def test_the_program_has_no_constants_of_parameter_size():
     shapes, jax.eval_shape(transform.init, shapes), shapes
   )
   assert all(np.size(c) <= LAYERS for c in text.consts)
+
+
+@pytest.mark.slow
+def test_all_networks_have_the_same_groups():
+  tree = params()
+  several = {**tree, "networks_0": tree, "networks_1": {"dense": tree["dense"]}}
+  zero = jax.tree.map(jnp.zeros_like, several)
+  for gradients in (several, zero):
+    options = {"layer_decay": 0.5, "weight_decay": 0.1}
+    update = first_update(several, gradients, **options)
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      update["networks_0"],
+      {name: update[name] for name in tree},
+    )
+    np.testing.assert_array_equal(
+      update["networks_1"]["dense"]["kernel"], update["dense"]["kernel"]
+    )

@@ -113,9 +113,16 @@ def test_new_logits_have_the_given_softmax():
 
 
 @pytest.mark.parametrize(
-  "needs", [Needs(virtual_classes=1), Needs(heads={"voters": Head("classifier", 3)})]
+  "needs",
+  [
+    Needs(virtual_classes=1),
+    Needs(heads={"voters": Head("classifier", 3)}),
+    Needs(heads={"peers": Head("network", 2)}),
+  ],
 )
-def test_voters_and_virtual_classes_are_several_classifiers(needs):
+def test_voters_networks_and_virtual_classes_are_several_classifiers(needs):
   refuse(Needs(), "several_classifiers")
-  with pytest.raises(ValueError, match="several voters or virtual classes"):
+  with pytest.raises(
+    ValueError, match="several voters or networks, or virtual classes"
+  ):
     refuse(needs, "several_classifiers")

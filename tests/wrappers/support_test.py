@@ -10,7 +10,7 @@ from ssljax.errors import UserError
 from ssljax.method import Sizes
 
 VIEWS = "needs a method that computes targets from a weak view"
-VOTERS = "methods with several voters or virtual classes"
+VOTERS = "methods with several voters or networks, or virtual classes"
 VIRTUAL = "methods with virtual classes"
 CONTROL = "methods that compute targets for labelled texts as well"
 RELATIVE = "methods whose targets depend on predictions for labelled texts"
@@ -28,6 +28,7 @@ SOFT = "methods whose targets are distributions"
     ("saw", "vat", f"{VIEWS}.*vat reads weak"),
     ("daso", "multimatch", f"daso can't wrap multimatch: .*{VOTERS}"),
     ("darp", "multihead_cotraining", VOTERS),
+    ("daso", "jointmatch", VOTERS),
     ("abc", "marginmatch", VIRTUAL),
     ("saw", "defixmatch", CONTROL),
     ("darp", "defixmatch", CONTROL),
