@@ -38,7 +38,9 @@ def sure(row):
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("warmup", [True, False])
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
-@pytest.mark.parametrize("masks", ["pairs", "weak"])
+@pytest.mark.parametrize(
+  "masks", ["pairs", pytest.param("weak", marks=pytest.mark.slow)]
+)
 def test_equals_the_equations(classes, warmup, temperature, masks):
   random = np.random.default_rng(classes)
   method = sequencematch.make(

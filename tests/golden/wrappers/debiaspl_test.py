@@ -28,7 +28,9 @@ class Reference:
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("time_constant", [0.0, 0.02])
+@pytest.mark.parametrize(
+  "time_constant", [pytest.param(0.0, marks=pytest.mark.slow), 0.02]
+)
 def test_equals_the_equations(inner, classes, time_constant):
   random = np.random.default_rng(classes)
   method = debiaspl.make(wrapped.method(inner), TAU, MOMENTUM, time_constant)

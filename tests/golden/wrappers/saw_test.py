@@ -48,7 +48,7 @@ class Reference:
 
 @pytest.mark.parametrize("inner", wrapped.INNER)
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("beta", [BETA, None])
+@pytest.mark.parametrize("beta", [pytest.param(BETA, marks=pytest.mark.slow), None])
 def test_equals_the_equations(inner, classes, beta):
   random = np.random.default_rng(classes)
   method = wrapped.method(inner)
