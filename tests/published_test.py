@@ -12,7 +12,7 @@ from ssljax.options import Published, describe, published
 # From the authors' experiments on safety texts (arXiv 2512.21107 and the configs of its
 # authors), or else on other texts, or else on CIFAR-10.
 METHODS = {
-  "supervised": {},
+  "supervised": {"view": "weak"},  # noisy student reads the strong one
   "pi_model": {  # github.com/s-laine/tempens, config.py; arXiv 1610.02242, algorithm 1
     "scale": 2 * 100 / 10**2,  # w_max, relative to the labelled loss; ops.agreement
     "ramp": 80 / 300,  # epochs
