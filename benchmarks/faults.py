@@ -176,7 +176,8 @@ def two(
   first = place.start(first_case)
   stop, at_work = draw.random() < 0.75, False
   if stop:
-    while first.is_alive() and not place.is_written():
+    deadline = time.monotonic() + PATIENCE
+    while first.is_alive() and not place.is_written() and time.monotonic() < deadline:
       time.sleep(0.001)
     time.sleep(draw.uniform(0, place.seconds[name] - place.quiet[name]))
     first.send(signal.SIGSTOP)

@@ -18,7 +18,8 @@ from typing import Any
 
 from ssljax.assets import fetch
 from ssljax.augment.engine import TOO_LONG, Candidate, Engine, Source
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
+from ssljax.runtime.atomic import FULL
 
 FORMAT = 1  # version of stored results; raise it when their meaning changes
 LOCK_TIMEOUT = 60.0  # seconds to wait while another process writes
@@ -125,7 +126,9 @@ class Cache:
     try:
       yield
     except (sqlite3.Error, OSError) as error:
-      raise UserError(
+      code = getattr(error, "sqlite_errorcode", None)
+      is_full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in FULL
+      raise (RunError if is_full else UserError)(
         f"{self.path}: cannot use the cache of engine results ({error}); free space, "
         "set SSLJAX_CACHE to a writable folder, or, if the file is damaged, delete it"
       ) from None

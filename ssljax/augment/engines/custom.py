@@ -51,7 +51,7 @@ def make(
       try:
         results = call(texts, **keywords)
         results = list(results) if isinstance(results, Iterable) else results
-      except Exception as error:
+      except (Exception, SystemExit) as error:
         raise UserError(
           f"{function} failed on {len(texts)} texts (the first has id {texts[0].id}):"
           f" {_describe(error)}"

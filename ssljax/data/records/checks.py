@@ -211,6 +211,12 @@ def class_order_warning(names: Sequence[str], advice: str) -> str:
   )
 
 
+def answers(name: str) -> int:
+  """Like `polarity`, but knows yes and no, good and bad as well."""
+  words = plain_words(name)
+  return polarity(name) or (words in HARMFUL) - (words in HARMLESS - {"0"})
+
+
 def polarity(name: str) -> int:
   """1 if the name certainly means harmful, -1 if it means harmless, otherwise 0."""
   words = plain_words(name)

@@ -5,7 +5,7 @@ metadata of the files that it writes. The Hub's Parquet files have it too.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,22 +36,23 @@ def class_names(path: Path, column: str) -> tuple[str, ...]:
     return ()
 
 
-def check_model(path: Path, names: Sequence[str], model: Mapping[int, str]) -> str:
+def check_model(path: Path, names: Mapping[int, str], model: Mapping[int, str]) -> str:
   """Refuses declared names that contradict those of a model.
 
   Args:
+    names: the declared names by id, without those of ids that don't occur.
     model: the model's class names by id, without unnamed classes.
 
   Returns:
     A note that lists names with another meaning than the model's; "" if there are none.
   """
   others = []
-  for i, name in enumerate(names):
+  for i, name in names.items():
     meant = checks.classes_meant(name, model)
     own = model.get(i, "")
     if name == str(i) or meant == {i}:
       continue
-    if (meant and i not in meant) or checks.polarity(own) * checks.polarity(name) < 0:
+    if (meant and i not in meant) or checks.answers(own) * checks.answers(name) < 0:
       other = min(meant, default=i)
       raise UserError(
         f"{path}: the file declares label {i} as {files.shorten(name)}, but the "

@@ -189,7 +189,12 @@ def read_labelled_with_notes(
     checks.check_label_names(records)
     return records, []
   names_of = {file: declared.class_names(file, "label") for file in paths}
-  notes = [declared.check_model(file, names, named) for file, names in names_of.items()]
-  accepted = {pair for names in names_of.values() for pair in enumerate(names)}
+  used = set(pc.unique(records.table["label"]).to_pylist())
+  declares = {
+    file: {i: name for i, name in enumerate(names) if i in used}
+    for file, names in names_of.items()
+  }
+  notes = [declared.check_model(file, names, named) for file, names in declares.items()]
+  accepted = {pair for names in declares.values() for pair in names.items()}
   checks.check_model_names(records, named, accepted)
   return records, list(filter(None, notes))

@@ -178,16 +178,18 @@ def build_from_files(
       if column in loaded[name].columns
     }
     read = {part: [f"{source} {name}"] for part, name in name_of.items()}
+  names_by_id = _same_names(column, class_names)
   if columns.get("label_name") == "":
-    class_names = {}
-  parsed = parse_labels(labels, _same_names(column, class_names))
+    names_by_id = ()
+  parsed = parse_labels(labels, names_by_id)
   label_column = LabelColumn(column, parsed)
-  dropped, with_views = collections.Counter(), 0
+  dropped, with_views, with_names = collections.Counter(), 0, 0
 
   def count_views(row: Mapping, location: str) -> dict | str:
-    nonlocal with_views
+    nonlocal with_views, with_names
     record = convert.convert_columns(row, location, columns, label_column)
     with_views += not isinstance(record, str) and bool(row.get("views"))
+    with_names += bool(row.get("label_name"))
     return record
 
   stem = re.sub(r"[^\w.-]+", "_", "data" if "," in source else Path(source).name)
@@ -207,6 +209,12 @@ def build_from_files(
   if with_views:
     notes.append(
       f"dropped the views of {with_views} rows: create views with ssljax.augment"
+    )
+  if with_names and column not in ("", "label") and "label_name" not in columns:
+    notes.append(
+      f"the column label_name of {with_names} rows isn't read, since --columns maps "
+      f"label to {column!r}; if it has the class names of {column!r}, add label_name="
+      "label_name to --columns"
     )
   if renamed := label_column.renamed():
     pairs = [f"{old!r} to {new!r}" for old, new in renamed.items()]

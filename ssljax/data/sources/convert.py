@@ -98,9 +98,7 @@ def convert_columns(
   label, label_name = None, None
   if columns["label"]:
     # Without a mapping, label_name is the name of `label`, not of another column.
-    is_name = (
-      "label_name" in mapped or columns["label"] == "label" or "label" not in row
-    )
+    is_name = "label_name" in mapped or columns["label"] == "label"
     own = _string(row, columns["label_name"], location) if is_name else None
     label, label_name = labels.read(row.get(columns["label"]), own, location)
   return {

@@ -37,6 +37,7 @@ class LabelColumn:
     # For each name in the data: its spelling, class and location.
     self._own: dict[str, tuple[str, int, str]] = {}
     self._names: dict[int, str] = {}  # of the classes
+    self._meant: dict[int, str] = {}  # a name in the data that says if it's harmful
 
   def read(
     self, value: object, own: str | None, location: str
@@ -126,8 +127,12 @@ class LabelColumn:
       reason = f"--labels says that {shorten(own)} is {_class(given)}"
     elif name and polarity(own) * polarity(name) < 0:
       reason = f"--labels calls this class {shorten(name)}"
+    elif polarity(own) * polarity(self._meant.get(label, "")) < 0:
+      reason = f"other rows of this class have {shorten(self._meant[label])}"
     elif first != label:
       reason = f"{place} has the same name and is class {first}"
+    if polarity(own):
+      self._meant.setdefault(label, own)
     if reason:
       raise UserError(
         f"{location}: the row's class is {label} and its name in the data is "

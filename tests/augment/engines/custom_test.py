@@ -1,5 +1,7 @@
 """The custom engine: what a user's function may return, and how it is imported."""
 
+import sys
+
 import pytest
 
 from ssljax.augment import engines
@@ -25,6 +27,10 @@ def all_kinds(sources, attempt):
 
 def fewer(sources):
   return [[]]
+
+
+def leaves(sources):
+  sys.exit(0)
 
 
 def no_list(sources):
@@ -71,6 +77,7 @@ def test_a_function_may_return_any_number_of_strings_pairs_or_candidates():
   ("name", "message"),
   [
     ("fewer", "returned list of length 1 for 5 texts"),
+    ("leaves", "failed on 5 texts .the first has id 0.: SystemExit"),
     ("no_list", "returned NoneType for 5 texts; return a list of views"),
     ("numbers", "returned 7 as a view"),
     ("nothing", "returned None for a text"),

@@ -41,6 +41,7 @@ def failure(path, labels):
     (("0", "1"), HARM),
     (("harmful", "safe"), ("0", "1")),  # the model's classes have no names
     (("a", "A"), ("a", "A")),
+    (("neg", "pos", "negligible"), ("neg", "pos")),  # no row has class 2
   ],
 )
 def test_declared_names_that_mean_the_same(tmp_path, declared, labels):
@@ -58,6 +59,8 @@ def test_declared_names_that_mean_the_same(tmp_path, declared, labels):
     (("toxic", "fine"), HARM, "the model's label 1 is 'harmful'"),
     (("pos", "neg"), ("negative", "positive"), "the model's label 1 is 'positive'"),
     (("a", "safe"), ("fine", "toxic"), "the model's label 1 is 'toxic'"),
+    (("yes", "no"), HARM, "the model's label 0 is 'unharmful'"),
+    (("bad", "good"), HARM, "the model's label 0 is 'unharmful'"),
   ],
 )
 def test_declared_names_of_other_classes(tmp_path, declared, labels, label):

@@ -205,14 +205,38 @@ def test_a_label_name_beside_another_column_of_labels(tmp_path):
     output = tmp_path / f"out{len(labels)}"
     build.build_from_files(str(topics), output, {"label": "harm"}, labels)
     assert read_splits(output).labels == names
-  for row in rows:  # no column `label`: these are the names of the mapped one
+  for row in rows[::3]:  # rows of JSON lines may lack a column
     del row["label"]
+  topics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  about = build.build_from_files(str(topics), tmp_path / "some", {"label": "harm"})
+  assert about["labels"] == ["0", "1"]
+  assert "label_name of 60 rows isn't read" in str(about["notes"])
+  for row in rows:
     row["label_name"] = OWN[row["harm"]]
   topics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  both = {"label": "harm", "label_name": "label_name"}
   with pytest.raises(UserError, match="--labels says that 'harmful' is class 1"):
-    build.build_from_files(
-      str(topics), tmp_path / "no", {"label": "harm"}, ("ok", "harmful")
-    )
+    build.build_from_files(str(topics), tmp_path / "no", both, ("ok", "harmful"))
+
+
+@pytest.mark.parametrize("order", [("safe", "harmful"), ("harmful", "safe")])
+def test_opposite_names_are_not_merged(tmp_path, order):
+  rows = [
+    {"text": f"text {i}", "label": i % 3, "label_name": (*order, "mixed")[i % 3]}
+    for i in range(60)
+  ]
+  source = tmp_path / "rows.jsonl"
+  source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  for labels in (("0:0", "1:0", "2:1"), ("1:0", "0:0", "2:1")):
+    with pytest.raises(UserError, match="line 2: the row's class is 0 and its name"):
+      build.build_from_files(str(source), tmp_path / "no", {}, labels)
+
+
+def test_declarations_that_differ_are_refused_also_if_names_are_left_out(tmp_path):
+  write_parquet(tmp_path / "train.parquet", ("safe", "harmful"))
+  write_parquet(tmp_path / "test.parquet", ("harmful", "safe"))
+  with pytest.raises(UserError, match="label has other class names in one place"):
+    build.build_from_files(str(tmp_path), tmp_path / "no", {"label_name": ""})
 
 
 def test_declared_names_of_floats_and_of_text(tmp_path):
