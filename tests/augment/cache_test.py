@@ -8,7 +8,7 @@ import pytest
 from ssljax.augment import cache
 from ssljax.augment.cache import Cache
 from ssljax.augment.engine import TOO_LONG, Candidate, Engine, Source
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 
 SOURCE = Source("a", "bake bread", "for an hour")
 VIEW = Candidate("make bread", "for an hour")
@@ -146,6 +146,16 @@ def fill(path, begin):
   for i in range(begin, begin + 200):
     store.put(b"%d" % i, "double", [VIEW])
   store.close()
+
+
+def test_a_full_disk_is_no_mistake_of_the_user(path):
+  """A page limit makes SQLite fail as it does on a full disk: code 1, not 2."""
+  store = Cache(path)
+  (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+  store._connection.execute(f"PRAGMA max_page_count={pages}")
+  with pytest.raises(RunError, match="is full.*free space"):
+    for number in range(100):
+      store.put(str(number).encode(), "double", [Candidate("bread " * 1000)])
 
 
 def test_processes_share_the_file(path):

@@ -334,9 +334,7 @@ def test_a_parquet_file_is_not_held_in_memory(tmp_path):
   assert most < 1_500_000  # of 4,000,000
 
 
-def test_rows_added_to_the_file_after_the_check_are_ignored(
-  classifier, tmp_path, monkeypatch
-):
+def test_rows_added_after_the_check_are_ignored(classifier, tmp_path, monkeypatch):
   source = write_file(tmp_path / "in.jsonl", make_rows())
   check_input = predict.check_input
 
