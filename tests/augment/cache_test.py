@@ -153,9 +153,9 @@ def test_a_full_disk_is_no_mistake_of_the_user(path):
   store = Cache(path)
   (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
   store._connection.execute(f"PRAGMA max_page_count={pages}")
-  with pytest.raises(RunError, match="is full.*free space"):
-    for number in range(100):
-      store.put(str(number).encode(), "double", [Candidate("bread " * 1000)])
+  with pytest.raises(RunError, match=r"is full.*free space"):
+    store.put(b"1", "double", [Candidate("bread " * 10_000)])
+  store.close()
 
 
 def test_processes_share_the_file(path):
