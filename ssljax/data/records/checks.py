@@ -4,7 +4,7 @@ The checks run on whole columns and look at single rows only to report an error.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,6 @@ SAFE = {
 UNSAFE = {"harmful", "unsafe", "toxic", "malicious", "jailbreak"}
 HARMLESS = SAFE | {"no", "false", "fine", "good", "clean", "none", "normal", "0"}
 HARMFUL = UNSAFE | {"yes", "true", "bad"}
-# What to do with label names that contradict those of a model.
-OTHER_NAMES = (
-  "if the ids are right, leave the names out with `python -m ssljax.data.prepare "
-  "--as=test --columns=label_name=`; otherwise add --labels=ID:MODEL_ID,… to it"
-)
 
 
 def check_texts(records: Records) -> None:
@@ -158,26 +153,38 @@ def check_label_names(records: Records) -> dict[int, str]:
   return names
 
 
-def check_model_names(
-  records: Records, names: Mapping[int, str], accepted: Collection[tuple[int, str]] = ()
-) -> None:
-  """Checks that each label name means what the model's name of the label means.
+def check_model_names(records: Records, model: Mapping[int, str]) -> list[str]:
+  """Refuses label names that mean another class of the model than their labels.
 
   Args:
-    names: the model's class names by id, without unnamed classes.
-    accepted: labels with names that needn't be checked.
+    model: the model's class names by id, without unnamed classes.
+
+  Returns:
+    Notes: names of which this can't be told.
   """
+  others = []
   for label, name in _names(records):
-    if (label, name) in accepted:
-      continue
-    meant = classes_meant(name, names)
-    if (meant or label in names) and meant != {label}:
-      other = label if label in names else min(meant)
+    own = model.get(label)
+    meant = classes_meant(name, model)
+    is_opposite = answers(own or "") * answers(name) < 0
+    if is_opposite or (meant and label not in meant):
+      other = min(meant - {label}, default=label)
       raise UserError(
         f"{_location(records, label, name)}: label_name is {shorten(name)} for label "
-        f"{label}, but the model's label {other} is {shorten(names[other])}; "
-        f"{OTHER_NAMES}"
+        f"{label}, but the model's label {other} is {shorten(model[other])}; if the "
+        "ids are right, leave the names out with `python -m ssljax.data.prepare "
+        "--as=test --columns=label_name=`; otherwise add --labels=ID:MODEL_ID,… to it"
       )
+    if meant != {label}:
+      theirs = shorten(own) if own else "no name"
+      others.append(f"label {label} is {shorten(name)} ({theirs} in the model)")
+  if not others:
+    return []
+  more = ", …" if len(others) > 5 else ""
+  return [
+    f"{records.paths[0]}: other class names than the model's: "
+    f"{', '.join(others[:5])}{more}"
+  ]
 
 
 def _names(records: Records) -> list[tuple[int, str]]:

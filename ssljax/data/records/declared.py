@@ -5,13 +5,12 @@ metadata of the files that it writes. The Hub's Parquet files have it too.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ssljax.data.records import checks, files
+from ssljax.data.records import files
 from ssljax.errors import UserError
 
 
@@ -34,35 +33,6 @@ def class_names(path: Path, column: str) -> tuple[str, ...]:
     return tuple(map(str, feature["names"])) if "ClassLabel" in feature["_type"] else ()
   except (KeyError, TypeError, ValueError):  # other programs may use the key
     return ()
-
-
-def check_model(path: Path, names: Mapping[int, str], model: Mapping[int, str]) -> str:
-  """Refuses declared names that contradict those of a model.
-
-  Args:
-    names: the declared names by id, without those of ids that don't occur.
-    model: the model's class names by id, without unnamed classes.
-
-  Returns:
-    A note that lists names with another meaning than the model's; "" if there are none.
-  """
-  others = []
-  for i, name in names.items():
-    meant = checks.classes_meant(name, model)
-    own = model.get(i, "")
-    if name == str(i) or meant == {i}:
-      continue
-    if (meant and i not in meant) or checks.answers(own) * checks.answers(name) < 0:
-      other = min(meant, default=i)
-      raise UserError(
-        f"{path}: the file declares label {i} as {files.shorten(name)}, but the "
-        f"model's label {other} is {files.shorten(model[other])}; {checks.OTHER_NAMES}"
-      )
-    if own:
-      others.append(f"label {i} as {files.shorten(name)} ({files.shorten(own)})")
-  if not others:
-    return ""
-  return f"{path}: the file declares other names than the model: {', '.join(others)}"
 
 
 def add_names(

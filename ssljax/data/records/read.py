@@ -165,12 +165,12 @@ def read_labelled_with_notes(
     labels: the model's class names by id; if empty, any label is accepted.
 
   Returns:
-    (records, notes): the notes list declared class names that the model doesn't have.
+    (records, notes): the notes list class names that the model doesn't have.
 
   Raises:
     UserError: as for `read_with_ignored`; no rows; a row without a label, or with a
-      label id or name that the model doesn't have; a declared name that means another
-      class of the model.
+      label id that the model doesn't have; a class name that means another class of
+      the model.
   """
   path = Path(data).expanduser()
   paths = split_files.find_test_files(path)
@@ -183,18 +183,6 @@ def read_labelled_with_notes(
     "without labels)",
   )
   checks.check_label_range(records, len(labels) or 1 << 31, "the model")
-  # An unnamed class has its number as its name; files may give it any name.
+  # An unnamed class has its number as its name.
   named = {i: name for i, name in enumerate(labels) if name != str(i)}
-  if not named:
-    checks.check_label_names(records)
-    return records, []
-  names_of = {file: declared.class_names(file, "label") for file in paths}
-  used = set(pc.unique(records.table["label"]).to_pylist())
-  declares = {
-    file: {i: name for i, name in enumerate(names) if i in used}
-    for file, names in names_of.items()
-  }
-  notes = [declared.check_model(file, names, named) for file, names in declares.items()]
-  accepted = {pair for names in declares.values() for pair in names.items()}
-  checks.check_model_names(records, named, accepted)
-  return records, list(filter(None, notes))
+  return records, checks.check_model_names(records, named)

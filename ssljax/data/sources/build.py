@@ -64,7 +64,8 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
     splits = split.divide_records(records, SHARES, seed=0)  # same splits for everyone
     licence = "MIT, of the PyRIT package (Microsoft)"
     about = {"source": "pyrit", "task": "response", "licence": licence}
-    raw = write.RawDataset(splits, named.HARM, dropped, about)
+    names = dict(enumerate(named.HARM))
+    raw = write.RawDataset(splits, names, dropped, about)
     return write.write_dataset(raw, output, seed=0)
   source = named.SOURCES[name]
   configs = dict.fromkeys(config for config, _ in source.splits.values())
@@ -92,7 +93,8 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
     "licence": source.licence,
     "columns": list(source.columns),
   }
-  raw = write.RawDataset(splits, source.labels, dropped, about, source.validation)
+  names = dict(enumerate(source.labels))
+  raw = write.RawDataset(splits, names, dropped, about, source.validation)
   return write.write_dataset(raw, output, seed)
 
 
@@ -180,7 +182,7 @@ def build_from_files(
     read = {part: [f"{source} {name}"] for part, name in name_of.items()}
   names_by_id = _same_names(column, class_names)
   if columns.get("label_name") == "":
-    names_by_id = ()
+    names_by_id = ("",) * len(names_by_id)  # the values are still ids
   parsed = parse_labels(labels, names_by_id)
   label_column = LabelColumn(column, parsed)
   dropped, with_views, with_names = collections.Counter(), 0, 0
@@ -222,7 +224,7 @@ def build_from_files(
     notes.append(f"--labels renames {', '.join(pairs[:5])}{more}")
   swap = label_column.swapped() if len(parsed.names) in (0, 2) else ""
   raw = write.RawDataset(
-    records, parsed.names, dropped, about, notes=tuple(notes), swap=swap
+    records, label_column.names(), dropped, about, notes=tuple(notes), swap=swap
   )
   return write.write_dataset(raw, output, seed)
 

@@ -77,7 +77,9 @@ def collect_records(
 def convert_columns(
   row: Mapping, location: str, mapped: Mapping[str, str], labels: LabelColumn
 ) -> dict | str:
-  """Converts a row as --columns and --labels say; `collect_records` adds the source.
+  """Converts a row as --columns and --labels say.
+
+  `collect_records` adds the source, and `write_dataset` the name of the label.
 
   Args:
     row: must have a text and the mapped columns; other columns may be absent.
@@ -95,19 +97,18 @@ def convert_columns(
   text = _string(row, columns["text"], location)
   if not text or not text.strip():
     return NO_TEXT
-  label, label_name = None, None
+  label = None
   if columns["label"]:
     # Without a mapping, label_name is the name of `label`, not of another column.
     is_name = "label_name" in mapped or columns["label"] == "label"
-    own = _string(row, columns["label_name"], location) if is_name else None
-    label, label_name = labels.read(row.get(columns["label"]), own, location)
+    label_name = _string(row, columns["label_name"], location) if is_name else None
+    label = labels.read(row.get(columns["label"]), label_name, location)
   return {
     "id": _id(row, columns["id"], location),
     "text": text,
     "response": _string(row, columns["response"], location) or None,
     "label": label,
     "category": _string(row, columns["category"], location) or None,
-    "label_name": label_name,
   }
 
 

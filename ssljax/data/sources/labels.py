@@ -20,85 +20,123 @@ from ssljax.errors import UserError
 class Labels(NamedTuple):
   """What --labels says, together with the names that the dataset declares."""
 
-  names: tuple[str, ...] = ()  # class names by id; () if the column holds ids
+  # Class names by id; () if the column holds ids, "" for a class without a name.
+  names: tuple[str, ...] = ()
   ids: Mapping[str, int | None] = {}  # from the form of a name or value to its id
   is_map: bool = False  # whether `ids` lists all values
-  declared: tuple[str, ...] = ()  # class names of a ClassLabel column, by id
+  declared: tuple[str, ...] = ()  # the same names of a ClassLabel column
 
 
 class LabelColumn:
-  """Reads the values of a label column, and remembers what they were."""
+  """Reads the values of a label column, and remembers what the data calls them."""
 
   def __init__(self, name: str, labels: Labels) -> None:
     self.name = name  # of the column
     self.labels = labels
-    self._read: dict[tuple, tuple[int | None, str | None]] = {}  # what `read` returned
+    self._read: dict[tuple, int | None] = {}  # what `read` returned
     self._values: dict[str, tuple[str, int | None]] = {}  # form -> value, its class
-    # For each name in the data: its spelling, class and location.
-    self._own: dict[str, tuple[str, int, str]] = {}
-    self._names: dict[int, str] = {}  # of the classes
-    self._meant: dict[int, str] = {}  # a name in the data that says if it's harmful
+    # The data's own names, with their class and location: by value, and by name.
+    self._by_value: dict[str, tuple[str, int, str]] = {}
+    self._by_name: dict[str, tuple[str, int, str]] = {}
 
-  def read(
-    self, value: object, own: str | None, location: str
-  ) -> tuple[int | None, str | None]:
-    """The class of a value and its name; (None, None) if it has no label.
-
-    The name is None if no name is known, or only the one that --labels gives another
-    value of the class.
+  def read(self, value: object, label_name: str | None, location: str) -> int | None:
+    """The class of a value; None if it has no label.
 
     Args:
-      own: the row's label_name, if it has one.
+      label_name: the name that the row gives the value, if any.
 
     Raises:
-      UserError: an unknown value, or a label_name that belongs to another class.
+      UserError: an unknown value, or a name that contradicts its class.
     """
     if _is_null(value):
-      return None, None
-    key = (type(value), str(value), own)
+      return None
+    key = (type(value), str(value), label_name)
     if key not in self._read:
-      self._read[key] = self._read_new(value, own, location)
+      self._read[key] = self._read_new(value, label_name, location)
     return self._read[key]
 
   def _read_new(
-    self, value: object, own: str | None, location: str
-  ) -> tuple[int | None, str | None]:
+    self, value: object, label_name: str | None, location: str
+  ) -> int | None:
     label = label_id(value, self.labels, location, self.name)
-    form = _form(value)
-    declared = None
-    if form.isdecimal() and not isinstance(value, str):
-      declared = dict(enumerate(self.labels.declared)).get(int(form))
+    form, declared = _form(value), _declared_name(value, self.labels)
     written = declared or (form if _is_number(form) else str(value).strip())
     self._values.setdefault(form, (written, label))
-    if label is None:
-      return None, None
-    if declared == form:
-      declared = None  # says nothing
-    own = (own or "").strip() or None
-    if own and declared and _form(own) != _form(declared):
-      raise mismatch(location, own, self.name, form, declared)
-    name = self.labels.names[label] if self.labels.names else None
-    if not name or _is_number(name):  # the data's own name is better
-      name = (declared or own) if self._names_class(value, label) else None
-    if declared or own:
-      self._check_name(declared or own, label, name, location, bool(declared))
-    if name:
-      self._names.setdefault(label, name)
-    return label, name
+    # A name that is the value itself says nothing.
+    named = (label_name or "").strip(), declared or ""
+    names = [name for name in named if name and _form(name) != form]
+    if label is None or not names:
+      return label
+    if len({*map(_form, names)}) > 1:
+      raise mismatch(location, names[0], self.name, form, names[1])
+    self._check_name(names[-1], label, _listed_form(value, self.labels), location)
+    return label
 
-  def _names_class(self, value: object, label: int) -> bool:
-    """Whether a class has the name of this value: the first one, if there are more."""
-    ids = self.labels.ids.items()
-    first = next((form for form, id_ in ids if id_ == label), None)
-    return not self.labels.is_map or _listed_form(value, self.labels) == first
+  def _check_name(self, own: str, label: int, value: str, location: str) -> None:
+    """Refuses a name in the data that contradicts the class of its row.
+
+    Args:
+      own: the name.
+      value: the form of the value that has this name.
+    """
+    # Declared names may differ only in case.
+    key = own if own in self.labels.declared else _form(own)
+    given = self.labels.ids.get(_form(own), label)
+    _, other, place = self._by_name.setdefault(key, (own, label, location))
+    other_name, _, other_place = self._by_value.setdefault(
+      value, (own, label, location)
+    )
+    name = self._given_name(label)
+    names = [name, *(n for n, class_, _ in self._by_name.values() if class_ == label)]
+    opposite = [n for n in names if n and polarity(own) * polarity(n) < 0]
+    if given != label:
+      reason = f"--labels says that {shorten(own)} is {_class(given)}"
+    elif other != label:
+      reason = f"{place} has the same name and is class {other}"
+    elif opposite and opposite[0] == name:
+      reason = f"--labels calls this class {shorten(name)}"
+    elif opposite:
+      reason = f"other rows of this class have {shorten(opposite[0])}"
+    elif not name and _form(own) != _form(other_name):
+      reason = f"{other_place} has the same label and is {shorten(other_name)}"
+    else:
+      return
+    raise UserError(
+      f"{location}: the row's class is {label} and its name in the data is "
+      f"{shorten(own)}, but {reason}; if the names in the data are right, use them "
+      "with --columns=label=label_name, or change --labels; if they are wrong, leave "
+      "them out with --columns=label_name="
+    )
+
+  def _given_name(self, label: int) -> str | None:
+    """The name that --labels gives a class, unless it's a number."""
+    name = dict(enumerate(self.labels.names)).get(label)
+    return None if not name or _is_number(name) else name
+
+  def names(self) -> dict[int, str]:
+    """Class names by id, after all values were read.
+
+    They are those of --labels. If these are numbers, a class has the data's own name
+    for its first value: the first in the order of --labels, of those that occur.
+    """
+    order = list(self.labels.ids)
+    rank = lambda value: order.index(value) if value in order else len(order)
+    names: dict[int, str] = {}
+    for value in sorted(self._by_value, key=rank):
+      own, label, _ = self._by_value[value]
+      names.setdefault(label, own)
+    for label, name in enumerate(self.labels.names):
+      if name and (label not in names or self._given_name(label)):
+        names[label] = name
+    return names
 
   def renamed(self) -> dict[str, str]:
     """From names in the data that --labels doesn't list to those of their classes."""
+    names = self.names()
     return {
-      own: self._names[label]
-      for own, label, _ in self._own.values()
-      if _form(own) not in self.labels.ids
-      and _form(own) != _form(self._names.get(label, own))
+      own: names[label]
+      for own, label, _ in self._by_name.values()
+      if _form(own) not in self.labels.ids and _form(own) != _form(names[label])
     }
 
   def swapped(self) -> str:
@@ -114,33 +152,6 @@ class LabelColumn:
         items[i] = '"' + item.replace('"', '""') + '"'
     return shlex.quote(f"--labels={','.join(items)}")
 
-  def _check_name(
-    self, own: str, label: int, name: str | None, location: str, is_declared: bool
-  ) -> None:
-    """Refuses a name in the data that contradicts the class that its row gets."""
-    form = _form(own)
-    given = self.labels.ids.get(form, label)
-    key = own if is_declared else form  # two declared names may differ only in case
-    _, first, place = self._own.setdefault(key, (own, label, location))
-    reason = ""
-    if given != label:
-      reason = f"--labels says that {shorten(own)} is {_class(given)}"
-    elif name and polarity(own) * polarity(name) < 0:
-      reason = f"--labels calls this class {shorten(name)}"
-    elif polarity(own) * polarity(self._meant.get(label, "")) < 0:
-      reason = f"other rows of this class have {shorten(self._meant[label])}"
-    elif first != label:
-      reason = f"{place} has the same name and is class {first}"
-    if polarity(own):
-      self._meant.setdefault(label, own)
-    if reason:
-      raise UserError(
-        f"{location}: the row's class is {label} and its name in the data is "
-        f"{shorten(own)}, but {reason}; if the names in the data are right, use them "
-        "with --columns=label=label_name, or change --labels; if they are wrong, leave "
-        "them out with --columns=label_name="
-      )
-
 
 def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
   """Parses --labels.
@@ -153,7 +164,7 @@ def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
     items: all are names, or all are VALUE:ID or VALUE:null. With names, the column may
       hold names or ids. A map must list every value.
     declared: class names by id if the column is a ClassLabel, whose integers are
-      always ids. The values of a map are then these names.
+      always ids; "" for a class without a name. The values of a map are these names.
 
   Raises:
     UserError: names and pairs are mixed; a value occurs twice; ids have gaps; a name is
@@ -163,10 +174,7 @@ def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
   pairs = [re.fullmatch(r"(.+):([0-9]+|null)", item) for item in items]
   if not any(pairs):
     names = tuple(items or declared)
-    forms = list(map(_form, names))
-    # Declared names may differ only in case; such a name can't be looked up.
-    ids = {form: i for i, form in enumerate(forms) if forms.count(form) == 1}
-    labels = Labels(names, ids, declared=tuple(declared))
+    labels = Labels(names, _distinct(names), declared=tuple(declared))
   elif all(pairs):
     values = [pair[1].strip() for pair in pairs]
     numbers = [None if pair[2] == "null" else int(pair[2]) for pair in pairs]
@@ -201,7 +209,7 @@ def _check_order(labels: Labels, given: bool) -> None:
   if labels.is_map or not given:
     return
   as_map = ",".join(f"{name}:{i}" for i, name in enumerate(labels.names))
-  declared = {_form(name): i for i, name in enumerate(labels.declared)}
+  declared = _distinct(labels.declared)
   for i, name in enumerate(labels.names):
     form = _form(name)
     if declared.get(form, i) != i:
@@ -211,7 +219,8 @@ def _check_order(labels: Labels, given: bool) -> None:
         f"--labels={as_map}, or leave the dataset's names out with "
         "--columns=label_name="
       )
-    if not declared and _is_id(form) and i != int(form) < len(labels.names):
+    is_other_id = _is_id(form) and i != int(form) < len(labels.names)
+    if is_other_id and not labels.declared:
       raise UserError(
         f"--labels: {name!r} is the name of class {i} and also the id of class "
         f"{int(form)}; say which value is which class with --labels={as_map}, or omit "
@@ -249,7 +258,7 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
       f"({', '.join(labels.ids)}); add VALUE:ID for it, or VALUE:null if it means that "
       "a row has no label"
     )
-  names = ", ".join(labels.names)
+  names = ", ".join(filter(None, labels.names))
   expected = f"one of {names}{'' if names_only else ' or their ids'}"
   if not names:
     expected = "a class id"
@@ -263,10 +272,24 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
 def _listed_form(value: object, labels: Labels) -> str:
   """The form in which a map lists a value: an id may stand for its declared name."""
   form = _form(value)
-  if not labels.is_map or isinstance(value, str) or not form.isdecimal():
+  name = _form(_declared_name(value, labels) or form)
+  if not labels.is_map or name not in _distinct(labels.declared):
     return form
-  name = _form(dict(enumerate(labels.declared)).get(int(form), ""))
   return name if name in labels.ids or _are_other_numbers(labels.declared) else form
+
+
+def _declared_name(value: object, labels: Labels) -> str | None:
+  """The name that a ClassLabel declares for an id."""
+  form = _form(value)
+  if isinstance(value, str) or not _is_id(form):
+    return None
+  return dict(enumerate(labels.declared)).get(int(form)) or None
+
+
+def _distinct(names: Sequence[str]) -> dict[str, int]:
+  """From the form of a name to its id; without names that differ only in case."""
+  forms = list(map(_form, names))
+  return {f: i for i, f in enumerate(forms) if f and forms.count(f) == 1}
 
 
 def _class(label: int | None) -> str:

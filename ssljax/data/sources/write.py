@@ -28,7 +28,7 @@ class RawDataset(NamedTuple):
   """Records in the splits of their source."""
 
   splits: Mapping[str, Records]  # any of train, validation, test
-  labels: tuple[str, ...]  # by id, for classes without a label_name in the records
+  names: Mapping[int, str]  # class names by id
   dropped: collections.Counter  # dropped rows by reason
   about: Mapping[str, object]  # for dataset.json: source, licence, columns, …
   validation: float = 0.1  # fraction of train to use if there is no validation split
@@ -63,7 +63,7 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
     if not len(rows):
       reasons = ", ".join(f"{n} rows: {why}" for why, n in dropped.items()) or "none"
       raise UserError(f"{source}: the {name} split has no rows (dropped: {reasons})")
-  labels = _class_names(splits, raw.labels, source)
+  labels = _class_names(splits, raw.names, source)
   splits = {name: _name_rows(rows, labels) for name, rows in splits.items()}
   if raw.swap:
     notes += filter(None, [checks.class_order_warning(labels, raw.swap)])
@@ -137,28 +137,23 @@ def _add_splits(
 
 
 def _class_names(
-  splits: Mapping[str, Records], names: tuple[str, ...], source: str
+  splits: Mapping[str, Records], names: Mapping[int, str], source: str
 ) -> tuple[str, ...]:
   """Checks ids and labels; returns class names by id."""
   checks.check_unique_ids(list(splits.values()))
-  if "train" not in splits:
+  if "train" in splits:
+    classes = len(checks.check_labels(splits))
+    for label, name in names.items():
+      if label >= classes:
+        raise UserError(
+          f"{source}: no row of train is {name!r}; remove this class from --labels, or "
+          "check the label column"
+        )
+  else:
     test = splits["test"]
     checks.check_all_labelled(test, "every row of test needs a label")
-    found = checks.check_label_names(test)
-    classes = len(names) or int(test.label.max()) + 1
-    labels = tuple(found.get(i, str(i)) for i in range(classes))
-  else:
-    labels = checks.check_labels(splits)
-  if names and len(labels) < len(names):
-    raise UserError(
-      f"{source}: no row of train is {names[len(labels)]!r}; remove this class from "
-      "--labels, or check the label column"
-    )
-  unnamed = tuple(map(str, range(len(labels))))
-  return tuple(
-    given or number if name == number else name
-    for name, number, given in zip(labels, unnamed, names or unnamed, strict=True)
-  )
+    classes = max([*names, int(test.label.max())]) + 1
+  return tuple(names.get(i, str(i)) for i in range(classes))
 
 
 def _name_rows(rows: Records, labels: tuple[str, ...]) -> Records:

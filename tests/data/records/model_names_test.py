@@ -39,7 +39,6 @@ def failure(path, labels):
     (("neg", "pos"), ("negative", "positive")),
     (("Unharmful", "Harmful "), HARM),
     (("0", "1"), HARM),
-    (("harmful", "safe"), ("0", "1")),  # the model's classes have no names
     (("a", "A"), ("a", "A")),
     (("neg", "pos", "negligible"), ("neg", "pos")),  # no row has class 2
   ],
@@ -66,7 +65,7 @@ def test_declared_names_that_mean_the_same(tmp_path, declared, labels):
 def test_declared_names_of_other_classes(tmp_path, declared, labels, label):
   source = write_parquet(tmp_path / "rows.parquet", declared)
   message = failure(source, labels)
-  assert message.startswith(f"{source}: the file declares label ")
+  assert message.startswith(f"{source}, row ")
   assert label in message
   assert "--as=test --columns=label_name=`; otherwise add --labels=" in message
   for pairs in ((), ("0:1", "1:0")):
@@ -81,9 +80,24 @@ def test_declared_names_that_the_model_does_not_have(tmp_path):
   records, notes = read_labelled_with_notes(source, ("kind", "harsh"))
   assert len(records) == 60
   assert notes == [
-    f"{source}: the file declares other names than the model: label 0 as 'non_toxic' "
-    "('kind'), label 1 as 'toxic' ('harsh')"
+    f"{source}: other class names than the model's: label 0 is 'non_toxic' ('kind' in "
+    "the model), label 1 is 'toxic' ('harsh' in the model)"
   ]
+
+
+def test_names_that_say_nothing_certain_are_noted(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  for names, labels, note in (
+    (("unharmful", "spam"), HARM, "label 1 is 'spam' ('harmful' in the model)"),
+    (("harm", "harmful"), ("harmless", "harmful"), "label 0 is 'harm' ('harmless' in"),
+    (("harmful", "safe"), ("0", "1"), "label 1 is 'safe' (no name in the model)"),
+    ("abcdefg", tuple("0123456"), "label 4 is 'e' (no name in the model), …"),
+  ):
+    rows = ({"text": n, "label": i, "label_name": n} for i, n in enumerate(names))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [found] = read_labelled_with_notes(path, labels)[1]
+    assert found.startswith(f"{path}: other class names than the model's: ")
+    assert note in found
 
 
 def test_a_column_of_names(tmp_path):
@@ -92,11 +106,8 @@ def test_a_column_of_names(tmp_path):
     assert len(read_labelled(write_jsonl(path, names), HARM)) == 2
   message = failure(write_jsonl(path, HARM[::-1]), HARM)
   assert f"{path}, line 1: label_name is 'harmful' for label 0, but the" in message
-  message = failure(write_jsonl(path, ("unharmful", "spam")), HARM)
-  assert "line 2: label_name is 'spam' for label 1, but the model's label 1" in message
-  assert "but the model's label 0 is" in failure(
-    write_jsonl(path, ("harm", "harmful")), ("harmless", "harmful")
-  )
+  message = failure(write_jsonl(path, ("unharmful", "unharmful")), HARM)
+  assert "line 2: label_name is 'unharmful' for label 1, but the model's" in message
   assert len(read_labelled(write_jsonl(path, "-+"), ("-", "+"))) == 2
 
 

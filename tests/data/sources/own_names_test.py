@@ -109,6 +109,7 @@ def test_declared_names_can_be_left_out(tmp_path):
     (("ok", "rude"), "ok"),
     (("safe", "harmful"), "safe"),  # the user knows that the names are wrong
     (("0:1", "1:0"), "1"),
+    (("1", "2"), "1"),  # the values are still ids
   ):
     output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
     build.build_from_files(source, output, out, labels)
