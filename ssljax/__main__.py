@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 
+from ssljax import cli
 from ssljax.errors import MISTAKE
 from ssljax.options import nearest
 
@@ -30,9 +31,7 @@ def main() -> None:
   """Runs the command in sys.argv[1]."""
   name = sys.argv[1] if len(sys.argv) > 1 else "--help"
   if name in ("--help", "-h", "help"):
-    print("usage: ssljax COMMAND [flags]; ssljax COMMAND --help lists the flags\n")
-    print("\n".join(f"  {name:14} {what}" for name, (_, what) in COMMANDS.items()))
-    return
+    return cli.guarded(_print_help, sys.argv[:1])
   if name not in COMMANDS:
     print(f"error: no command {name!r}{nearest(name, COMMANDS)}", file=sys.stderr)
     sys.exit(MISTAKE)
@@ -44,6 +43,11 @@ def main() -> None:
     run_name="__main__",
     alter_sys=True,
   )
+
+
+def _print_help() -> None:
+  print("usage: ssljax COMMAND [flags]; ssljax COMMAND --help lists the flags\n")
+  print("\n".join(f"  {name:14} {what}" for name, (_, what) in COMMANDS.items()))
 
 
 if __name__ == "__main__":

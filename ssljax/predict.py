@@ -194,6 +194,7 @@ class Scorer:
       rows=len(texts),
       empty=len(texts) - len(scored),
       truncated=int(output.truncated.sum()),
+      unreadable=int(output.unreadable.sum()),
       flagged=sum(row["flagged"] is True for row in result),
     )
     return result
@@ -207,6 +208,11 @@ class Scorer:
       parts.append(f"{counts['empty']} without a text")
     if counts["truncated"]:
       parts.append(f"{counts['truncated']} cut at {self.classifier.max_length} tokens")
+    if counts["unreadable"]:
+      parts.append(
+        f"{counts['unreadable']} of whose words the model knows none, so that their "
+        "scores mean nothing"
+      )
     return ", ".join(parts)
 
 

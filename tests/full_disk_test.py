@@ -1,5 +1,6 @@
 """A full disk ends each command with a RunError, whose exit code is 1."""
 
+import contextlib
 import errno
 import importlib
 import os
@@ -8,14 +9,17 @@ import types
 import pytest
 
 from ssljax import export
-from ssljax.augment import inspect
+from ssljax.augment import inspect, storage
 from ssljax.data import prepare
+from ssljax.data.batches import tokenize
 from ssljax.errors import MISTAKE, RunError, UserError
 from ssljax.evals import runs
 from ssljax.evals.report import html, run_page
 from ssljax.report import report
+from ssljax.runtime import lock
 from ssljax.runtime.atomic import cannot_write
 from ssljax.training import workdir
+from tests import tiny
 from tests.augment import folders
 from tests.scored import hidden_files, write_file
 from tests.training.failed_save_test import small_files
@@ -83,6 +87,59 @@ def test_predict_says_that_rows_are_kept_only_if_there_are_some(
     score()
   assert hidden_files(tmp_path) == [".out.jsonl.parts"]
   assert score().startswith("20 rows scored")
+
+
+def test_the_token_cache(tmp_path, monkeypatch):
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  tiny.folder_of_encoder(tmp_path)
+  texts = ["how to bake bread"] * 100
+  encode = lambda: tokenize.encode_cached(tmp_path, texts, [None] * 100, 64)
+  with small_files(1000), pytest.raises(RunError, match="cannot write the token cache"):
+    encode()
+  assert len(encode().lengths) == 100
+
+
+def test_a_new_version_of_a_dataset(tmp_path):
+  data = folders.make_folder(tmp_path / "data", 8)
+  before = sorted(path.name for path in data.rglob("*"))
+  with (
+    small_files(1000),
+    pytest.raises(RunError, match="cannot write its new version"),
+    storage.new_version(data, lambda path: path.name == "new.txt") as folder,
+  ):
+    (folder / "new.txt").write_text("x" * 2000)
+  assert sorted(path.name for path in data.rglob("*")) == before
+
+
+def test_a_lock(tmp_path, monkeypatch):
+  with small_files(1), lock.exclusive(tmp_path / "out", "--output"):
+    pass  # only the line about its holder is missing
+  full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  monkeypatch.setattr(lock, "_acquire", lambda *_: raises(full))
+  with (
+    pytest.raises(RunError, match=r"--output=\S*out: cannot be written \(No space"),
+    lock.exclusive(tmp_path / "out", "--output"),
+  ):
+    pass
+
+
+def raises(error):
+  raise error
+
+
+def test_export_refuses_a_folder_made_while_it_waited(tmp_path, monkeypatch):
+  output = tmp_path / "model"
+
+  @contextlib.contextmanager
+  def exclusive(target, flag):
+    output.mkdir()  # by the process that had the lock
+    yield
+
+  monkeypatch.setattr(runs, "read_run", lambda _: None)
+  monkeypatch.setattr(lock, "exclusive", exclusive)
+  monkeypatch.setattr(export, "_write", lambda *_: pytest.fail("a lot of work"))
+  with pytest.raises(UserError, match=r"--output=\S*model exists; name a new folder"):
+    export.export("run", output)
 
 
 def test_export_says_that_another_command_has_made_the_folder(tmp_path, monkeypatch):

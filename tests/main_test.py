@@ -179,19 +179,24 @@ cli.run(main)
 
 
 @pytest.mark.parametrize(
-  ("flag", "code", "line"),
+  ("program", "code", "line"),
   [
-    ("--fails", 2, "error: a mistake"),
-    ("--nofails", 1, "error: .* cannot be written .* free some space .*"),
-    ("--help", 1, "error: .* cannot be written .* free some space .*"),
+    (("-c", PROGRAM, "--fails"), 2, "error: a mistake"),
+    (
+      ("-c", PROGRAM, "--nofails"),
+      1,
+      "error: .* cannot be written .* free some space .*",
+    ),
+    (("-c", PROGRAM, "--help"), 1, "error: .* cannot be written .* free some space .*"),
+    (("-m", "ssljax"), 1, "error: .* cannot be written .* free some space .*"),
   ],
 )
-def test_a_full_standard_output_is_one_line(flag, code, line):
+def test_a_full_standard_output_is_one_line(program, code, line):
   environment = {**os.environ}
   environment.pop("PYTHONUNBUFFERED", None)  # Python writes when it ends
   with open("/dev/full", "w") as full:
     done = subprocess.run(
-      [sys.executable, "-c", PROGRAM, flag],
+      [sys.executable, *program],
       env=environment,
       stdout=full,
       stderr=subprocess.PIPE,

@@ -30,6 +30,7 @@ class ClassifierOutput(NamedTuple):
 
   logits: np.ndarray  # f32 [n, C], before calibration; NaN for texts without content
   truncated: np.ndarray  # bool [n], whether the text was cut to `max_length` tokens
+  unreadable: np.ndarray  # bool [n], whether a text with content has no known token
 
 
 class SafetyClassifier:
@@ -141,7 +142,7 @@ class SafetyClassifier:
       raise TypeError("give a list of texts, not a single text")
     pairs = [_as_pair(text, name(i)) for i, text in enumerate(texts)]
     logits = np.full((len(pairs), len(self.labels)), np.nan, np.float32)
-    truncated = np.zeros(len(pairs), bool)
+    truncated, unreadable = np.zeros((2, len(pairs)), bool)
     scored = [i for i, (prompt, _) in enumerate(pairs) if has_content(prompt)]
     if scored:
       prompts, responses = zip(*(pairs[i] for i in scored), strict=True)
@@ -151,7 +152,8 @@ class SafetyClassifier:
       with self._lock:  # concurrent calls would only compete for the same cores
         logits[scored] = self._score(tokens, name=place)
       truncated[scored] = tokens.truncated
-    return ClassifierOutput(logits, truncated)
+      unreadable[scored] = tokenize.are_unreadable(tokens, self._tokenizer)
+    return ClassifierOutput(logits, truncated, unreadable)
 
   def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
     """Computes the calibrated probabilities of all classes, f64 [n, C]."""

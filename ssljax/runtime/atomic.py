@@ -20,7 +20,8 @@ from typing import BinaryIO
 
 from ssljax.errors import RunError, UserError
 
-# A full or failing disk. (EFBIG: a limit on the size of files.)
+# A full or failing disk. (EFBIG: a limit on the size of files. EROFS: Linux makes a
+# file system read-only after errors.)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # The folder that a folder should replace is a file, or isn't empty.
 OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)

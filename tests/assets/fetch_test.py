@@ -13,8 +13,9 @@ import zipfile
 import pytest
 
 from ssljax.assets import fetch
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 from tests.assets.toy import MEMBERS, WHEEL, assert_fails, write_wheel
+from tests.training.failed_save_test import small_files
 
 FETCH = (
   "import sys, pathlib; from ssljax.assets import fetch;"
@@ -54,6 +55,14 @@ def test_unknown_names(cache):
   with pytest.raises(UserError, match="unknown asset 'toi'; choose one of toy"):
     fetch.fetch("toi")
   assert not cache.exists()
+
+
+def test_a_full_disk(cache):
+  cache.mkdir()
+  write_wheel(cache / "wheels")
+  with small_files(1000), pytest.raises(RunError, match="cannot write to the cache"):
+    fetch.fetch("toy")
+  assert fetch.fetch("toy").exists()
 
 
 def test_a_wheel_in_the_cache_needs_no_pip(cache, monkeypatch, capfd):

@@ -5,6 +5,7 @@ times. While these are the same, the content isn't read again, unless asked for.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import secrets
@@ -68,7 +69,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
       except ValueError:  # too short: `np.save` doesn't notice each full disk
         same = False
       if not same:
-        raise OSError(f"{name}.npy is not read as it was written")
+        raise OSError(errno.EIO, f"{name}.npy is not read as it was written")
     (temporary / SEAL).write_text(json.dumps(seal), encoding="utf-8")
     if folder.exists():  # damaged; processes that read it keep their mapped files
       old = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")

@@ -198,6 +198,16 @@ def check_ids(tokens: Tokens, rows: int, tokenizer, name: Callable[[int], str]) 
     )
 
 
+def are_unreadable(tokens: Tokens, tokenizer) -> np.ndarray:
+  """bool [n], whether all tokens of a text are unknown, [CLS] and [SEP] aside.
+
+  Also True for a text without any other token.
+  """
+  outer = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id]
+  known = np.cumsum([0, *~np.isin(tokens.ids, [i for i in outer if i is not None])])
+  return np.diff(known[tokens.offset]) == 0
+
+
 def _unknown_share(tokens: Tokens, tokenizer) -> float:
   """The share of unknown tokens among those that aren't [CLS] or [SEP]."""
   outer = [tokenizer.cls_token_id, tokenizer.sep_token_id]
