@@ -102,6 +102,16 @@ CASES = {
     _trained("half"),
     (*SPLITS, TOKENIZER, *_checkpoint("half", 10)),
   ),
+  "self_train": Case(
+    "ssljax.self_train",
+    (
+      *(*TRAIN[:-1], f"--config={ROOT}/configs/supervised.py", "--generations=2"),
+      *("--config.method.view=strong", "--floor=0.5", "--workdir=out"),
+    ),
+    ("out/*.json", "out/*.jsonl", *_trained("out/generation-*")),
+    SPLITS,
+    faults=("kill", "signal", "disk", "twice"),
+  ),
   "launch": Case(
     f"{ROOT}/launch/local.py",
     (*LAUNCH, "--workdir=out"),
@@ -136,6 +146,13 @@ CASES = {
     ("--model=model", "--input=texts.jsonl", "--output=out/scores.jsonl"),
     ("out/*",),
     EXPORTED,
+    once=True,
+  ),
+  "convert": Case(
+    "ssljax.models.convert",
+    ("pickled", "out/converted"),
+    ("out/**/*",),
+    ("pickled/pytorch_model.bin",),
     once=True,
   ),
   # Different commands that want the same place:

@@ -1,6 +1,8 @@
 """Writes the small dataset and encoder of benchmarks.faults to the current folder."""
 
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -28,6 +30,19 @@ def main() -> None:
   Path("encoder/vocab.txt").write_text("\n".join(words) + "\n")
   settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
   Path("encoder/tokenizer_config.json").write_text(json.dumps(settings))
+  if importlib.util.find_spec("torch"):
+    pickle_weights()
+
+
+def pickle_weights() -> None:
+  """Copies the encoder to `pickled`, with a pytorch_model.bin of torch."""
+  import torch
+  from safetensors.torch import load_file
+
+  shutil.copytree("encoder", "pickled")
+  weights = Path("pickled/model.safetensors")
+  torch.save(load_file(weights), "pickled/pytorch_model.bin")
+  weights.unlink()
 
 
 def write_rows(path: Path, rows: int, seed: int) -> None:

@@ -1,5 +1,6 @@
 """What a command has written, without times, so that two runs can be compared."""
 
+import collections
 import hashlib
 import json
 import struct
@@ -12,15 +13,15 @@ TIMES = ("seconds", "_seconds", "_per_second")  # ends of keys
 
 
 def results(top: Path, files: Iterable[Path]) -> dict[str, str]:
-  """Hashes of files by their relative paths. TensorBoard's files count as one."""
-  hashes, boards = {}, []
+  """Hashes of files by their relative paths. TensorBoard's files of a run are one."""
+  hashes, boards = {}, collections.defaultdict(list)
   for path in files:
     if path.name.startswith(BOARD):
-      boards.append(path)
+      boards[str(path.parent.relative_to(top) / BOARD)].append(path)
     else:
       hashes[str(path.relative_to(top))] = _sha256(_without_times(path))
-  if boards:
-    hashes[BOARD] = _sha256(json.dumps(scalars(boards)).encode())
+  for name, paths in boards.items():
+    hashes[name] = _sha256(json.dumps(scalars(paths)).encode())
   return hashes
 
 

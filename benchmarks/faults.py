@@ -29,6 +29,7 @@ calls also start faster.
 
 import argparse
 import collections
+import importlib.util
 import itertools
 import json
 import os
@@ -251,6 +252,9 @@ def main() -> int:
   parser.add_argument("--output", type=Path, help="JSONL file of the trials")
   options = parser.parse_args()
   only, faults = options.only.split(","), options.faults.split(",")
+  if "convert" in only and not importlib.util.find_spec("torch"):
+    print("convert is left out: it needs torch", file=sys.stderr)
+    only.remove("convert")
   for given, known in ((only, CASES), (faults, FAULTS)):
     if unknown := set(given).difference(known):
       parser.error(f"{', '.join(sorted(unknown))}: unknown; one of {', '.join(known)}")

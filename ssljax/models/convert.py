@@ -10,6 +10,7 @@ extra `parity`).
 import argparse
 import shutil
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
   tensors = {}
   for file in files:
     try:
+      _check_archive(file)
       content = torch.load(file, map_location="cpu", weights_only=True)
       for name, value in content.items():
         if torch.is_tensor(value):
@@ -68,8 +70,7 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
     except Exception as error:  # each kind of damage raises a different type
       reason = str(error).strip().split("\n")[0]
       raise UserError(
-        f"{file}: truncated, or contains more than weights ({reason}); download it"
-        " again"
+        f"{file}: damaged, or contains more than weights ({reason}); download it again"
       ) from None
 
   try:
@@ -84,6 +85,17 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
       error.filename, error.filename2 = str(target), None  # not the temporary or source
     raise
   return ignored
+
+
+def _check_archive(file: Path) -> None:
+  """Compares the file with its checksums, which torch doesn't.
+
+  Files of torch before 1.6 aren't archives, and have none.
+  """
+  if zipfile.is_zipfile(file):
+    with zipfile.ZipFile(file) as archive:
+      if damaged := archive.testzip():
+        raise ValueError(f"{damaged} has another checksum")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

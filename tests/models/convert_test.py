@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from ssljax.errors import UserError
 from ssljax.models import EncoderConfig, hf, load_encoder, save_params
 from ssljax.models.convert import convert, main
+from tests.data.records import flips
 from tests.models.small import SMALL, make
 from tests.training.failed_save_test import small_files
 
@@ -128,11 +129,20 @@ def test_the_command_ends_with_one_line(
   assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_flipped_bit_is_refused(pickled, tmp_path):
+  file = pickled / "pytorch_model.bin"
+  content = file.read_bytes()
+  flips.flip(file, content, 8 * (len(content) // 2))  # within a tensor
+  with pytest.raises(UserError, match=r"has another checksum\); download it again"):
+    convert(pickled, tmp_path / "new")
+  assert not (tmp_path / "new").exists()
+
+
 def test_errors(pickled, tmp_path, monkeypatch):
   target = tmp_path / "new"
   content = (pickled / "pytorch_model.bin").read_bytes()
   (pickled / "pytorch_model.bin").write_bytes(content[: len(content) // 2])
-  with pytest.raises(UserError, match="truncated"):
+  with pytest.raises(UserError, match="damaged"):
     main([str(pickled), str(target)])
   torch.save({"bert.x": torch.ones(1)}, pickled / "pytorch_model.bin")
   with pytest.raises(UserError, match=r"unknown key bert\.x"):
