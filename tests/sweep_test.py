@@ -247,7 +247,7 @@ def test_print_and_submit_only_print(place):
   assert not (place.path / "runs" / "array").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_tasks_of_a_slurm_array_train_what_is_missing(place, swept):
   flag = place.sweep(
     "three",  # the failing run is now a good one

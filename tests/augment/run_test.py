@@ -2,9 +2,6 @@
 
 import errno
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +9,7 @@ from ssljax.augment import local_runner, report
 from ssljax.augment.query import CachedEngine
 from ssljax.augment.run import run
 from ssljax.errors import RunError, UserError
+from tests import runs, tiny
 from tests.augment import command, folders
 from tests.augment.command import make_config
 from tests.augment.folders import TEXTS, hash_files, leftovers, read_views
@@ -229,29 +227,20 @@ def test_a_report_holds_bytes_that_are_no_text(data):
 
 @pytest.mark.slow
 def test_training_uses_the_views(data, tmp_path):
-  from tests import tiny
-
   run(make_config(), data)
   (tmp_path / "encoder").mkdir()
   tiny.folder_of_encoder(tmp_path / "encoder")
-  result = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      "ssljax.main",
-      f"--config={command.ROOT}/configs/fixmatch.py",
-      f"--config.data={data}",
-      f"--config.encoder={tmp_path}/encoder",
-      "--config.strong=mine",
-      "--config.labels=8",
-      "--config.batch=4",
-      "--config.max_length=32",
-      "--config.dry_run=true",
-    ],
-    cwd=command.ROOT,
-    env={**os.environ, "XLA_FLAGS": ""},
-    capture_output=True,
-    text=True,
+  result = runs.command(
+    "ssljax.main",
+    f"--config={command.ROOT}/configs/fixmatch.py",
+    f"--config.data={data}",
+    f"--config.encoder={tmp_path}/encoder",
+    "--config.strong=mine",
+    "--config.labels=8",
+    "--config.batch=4",
+    "--config.max_length=32",
+    "--config.dry_run=true",
+    env=runs.environment(tmp_path),
   )
   assert result.returncode == 0, result.stderr
   assert "step shape" in result.stdout + result.stderr
