@@ -210,8 +210,8 @@ class Scorer:
       parts.append(f"{counts['truncated']} cut at {self.classifier.max_length} tokens")
     if counts["unreadable"]:
       parts.append(
-        f"{counts['unreadable']} of whose words the model knows none, so that their "
-        "scores mean nothing"
+        f"{counts['unreadable']} without a word that the model knows (their scores "
+        "mean nothing)"
       )
     return ", ".join(parts)
 

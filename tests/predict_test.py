@@ -63,7 +63,7 @@ def test_texts_without_a_known_word_are_counted(classifier, tmp_path):
   texts = ["calm", "\u2603 \u2603", "\u2603 calm", "", "\u2603"]
   source = write_file(tmp_path / "in.jsonl", [{"text": text} for text in texts])
   summary = predict.predict(classifier, source, tmp_path / "out.jsonl")
-  assert "1 without a text, 2 of whose words the model knows none" in summary
+  assert "1 without a text, 2 without a word that the model knows" in summary
   assert classifier.logits(texts).unreadable.tolist() == [0, 1, 0, 0, 1]
 
 

@@ -90,12 +90,13 @@ def convert(folder_or_name: str, target: str | Path) -> tuple[str, ...]:
 def _check_archive(file: Path) -> None:
   """Compares the file with its checksums, which torch doesn't.
 
-  Files of torch before 1.6 aren't archives, and have none.
+  Files of torch before 1.6 aren't archives, and have none. A file that was written
+  without checksums (`torch.serialization.set_crc32_options(False)`) is refused.
   """
   if zipfile.is_zipfile(file):
     with zipfile.ZipFile(file) as archive:
       if damaged := archive.testzip():
-        raise ValueError(f"{damaged} has another checksum")
+        raise ValueError(f"{damaged} doesn't match its checksum")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -112,6 +112,18 @@ def check_labels(splits: Mapping[str, Records]) -> tuple[str, ...]:
     check_all_labelled(splits[name], f"every row of {name} needs a label")
     check_label_range(splits[name], classes, "the train split")
   names = check_label_names(concat(list(splits.values())))
+  return name_all(names, classes, str(train.paths[0]))
+
+
+def name_all(names: Mapping[int, str], classes: int, place: str) -> tuple[str, ...]:
+  """Class names by id; an unnamed class has its number as its name."""
+  for i in range(classes):
+    if i not in names and str(i) in names.values():
+      raise UserError(
+        f"{place}: label {i} has no name, but another label is named {str(i)!r}; name "
+        "all labels, or leave the names out with `python -m ssljax.data.prepare "
+        "--columns=label_name=`"
+      )
   return tuple(names.get(i, str(i)) for i in range(classes))
 
 
@@ -162,8 +174,18 @@ def check_model_names(records: Records, model: Mapping[int, str]) -> list[str]:
   Returns:
     Notes: names of which this can't be told.
   """
-  others = []
+  others, place = [], ""
+  before: list[tuple[int, str]] = []
   for label, name in _names(records):
+    for other, other_name in before:
+      opposite = answers(other_name) * answers(name) < 0
+      if other_name == name or (opposite and other == label):
+        raise UserError(
+          f"{_location(records, label, name)}: label_name is {shorten(name)} for label "
+          f"{label}, but {shorten(other_name)} for label {other} in "
+          f"{_location(records, other, other_name)}; correct one of them"
+        )
+    before.append((label, name))
     own = model.get(label)
     meant = classes_meant(name, model)
     is_opposite = answers(own or "") * answers(name) < 0
@@ -178,13 +200,11 @@ def check_model_names(records: Records, model: Mapping[int, str]) -> list[str]:
     if meant != {label}:
       theirs = shorten(own) if own else "no name"
       others.append(f"label {label} is {shorten(name)} ({theirs} in the model)")
+      place = place or _location(records, label, name)
   if not others:
     return []
   more = ", …" if len(others) > 5 else ""
-  return [
-    f"{records.paths[0]}: other class names than the model's: "
-    f"{', '.join(others[:5])}{more}"
-  ]
+  return [f"{place}: other class names than the model's: {', '.join(others[:5])}{more}"]
 
 
 def _names(records: Records) -> list[tuple[int, str]]:
@@ -212,6 +232,9 @@ def class_order_warning(names: Sequence[str], advice: str) -> str:
   zero, one = map(plain_words, names)
   if one not in HARMLESS and zero not in HARMFUL and not re.match("(not|non|no) ", one):
     return ""
+  if any(name.isdecimal() for name in names):  # a map of numbers would be of names
+    advice = advice.partition(" --labels=")[0] if "--source" in advice else ""
+    advice = f"{advice} --columns=label_name= --labels=0:1,1:0".strip()
   return (
     f"warning: class 1 counts as harmful, but its name is {names[1]!r} (class 0 is "
     f"{names[0]!r}); if the two are swapped, prepare the data again with {advice}"

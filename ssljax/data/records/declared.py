@@ -69,7 +69,7 @@ def mismatch(
 ) -> UserError:
   """The error for a label_name that differs from the declared name."""
   return UserError(
-    f"{location}: label_name is {files.shorten(str(own))}, but the file declares "
+    f"{location}: label_name is {files.shorten(str(own))}, but the dataset declares "
     f"{column} {label} as {files.shorten(str(name))}; correct one of them, or leave "
     "both out with `python -m ssljax.data.prepare --columns=label_name=`"
   )

@@ -12,7 +12,7 @@ from ssljax.data import split
 from ssljax.data.records import declared, files, split_files
 from ssljax.data.records.read import SHARES
 from ssljax.data.sources import convert, hub, named, write
-from ssljax.data.sources.labels import LabelColumn, parse_labels
+from ssljax.data.sources.labels import LabelColumn, are_other_numbers, parse_labels
 from ssljax.errors import UserError
 from ssljax.runtime import lock
 
@@ -150,8 +150,7 @@ def build_from_files(
       for name, paths in paths_of.items()
     }
     for path in itertools.chain.from_iterable(paths_of.values()):
-      if names := declared.class_names(path, column):
-        class_names[str(path)] = names
+      class_names[str(path)] = declared.class_names(path, column)
   elif as_:
     raise UserError(
       f"--as={as_} is for files; say what a split on the Hub is for with "
@@ -212,11 +211,20 @@ def build_from_files(
     notes.append(
       f"dropped the views of {with_views} rows: create views with ssljax.augment"
     )
-  if with_names and column not in ("", "label") and "label_name" not in columns:
+  if (
+    with_names
+    and column not in ("", "label", "label_name")
+    and "label_name" not in columns
+  ):
     notes.append(
       f"the column label_name of {with_names} rows isn't read, since --columns maps "
       f"label to {column!r}; if it has the class names of {column!r}, add label_name="
       "label_name to --columns"
+    )
+  if label_column.names_only:
+    notes.append(
+      f"{label_column.names_only} rows have a label_name and no label: they are "
+      "unlabelled; to use their names, add --columns=label=label_name and --labels"
     )
   if renamed := label_column.renamed():
     pairs = [f"{old!r} to {new!r}" for old, new in renamed.items()]
@@ -236,13 +244,20 @@ def _same_names(
   places: dict[tuple[str, ...], str] = {}
   for place, names in class_names.items():
     places.setdefault(names, place)
+  undeclared = places.pop((), None)
   if len(places) > 1:
     listed = " and ".join(f"{list(names)} in {p}" for names, p in places.items())
     raise UserError(
       f"{column} has other class names in one place than in another ({listed}); "
       "prepare them one by one (--splits chooses splits of a Hub dataset)"
     )
-  return next(iter(places), ())
+  names = next(iter(places), ())
+  if undeclared and are_other_numbers(names):
+    raise UserError(
+      f"{undeclared}: a {column} may be a class name or an id, since {places[names]} "
+      f"declares the names {', '.join(names)}; prepare the files one by one"
+    )
+  return names
 
 
 def _numbered(name: str, rows: Iterable[Mapping]) -> Iterator[convert.SourceRow]:

@@ -24,7 +24,7 @@ class Labels(NamedTuple):
   names: tuple[str, ...] = ()
   ids: Mapping[str, int | None] = {}  # from the form of a name or value to its id
   is_map: bool = False  # whether `ids` lists all values
-  declared: tuple[str, ...] = ()  # the same names of a ClassLabel column
+  declared: tuple[str, ...] = ()  # names by id that a ClassLabel declares
 
 
 class LabelColumn:
@@ -33,8 +33,9 @@ class LabelColumn:
   def __init__(self, name: str, labels: Labels) -> None:
     self.name = name  # of the column
     self.labels = labels
+    self.names_only = 0  # rows with a label_name and no label
     self._read: dict[tuple, int | None] = {}  # what `read` returned
-    self._values: dict[str, tuple[str, int | None]] = {}  # form -> value, its class
+    self._values: dict[str, tuple[str, int | None]] = {}  # value, its class
     # The data's own names, with their class and location: by value, and by name.
     self._by_value: dict[str, tuple[str, int, str]] = {}
     self._by_name: dict[str, tuple[str, int, str]] = {}
@@ -49,6 +50,7 @@ class LabelColumn:
       UserError: an unknown value, or a name that contradicts its class.
     """
     if _is_null(value):
+      self.names_only += bool(label_name and label_name.strip())
       return None
     key = (type(value), str(value), label_name)
     if key not in self._read:
@@ -61,15 +63,16 @@ class LabelColumn:
     label = label_id(value, self.labels, location, self.name)
     form, declared = _form(value), _declared_name(value, self.labels)
     written = declared or (form if _is_number(form) else str(value).strip())
-    self._values.setdefault(form, (written, label))
+    listed = _listed_form(value, self.labels)
+    self._values.setdefault(listed, (written, label))
     # A name that is the value itself says nothing.
     named = (label_name or "").strip(), declared or ""
     names = [name for name in named if name and _form(name) != form]
     if label is None or not names:
       return label
-    if len({*map(_form, names)}) > 1:
-      raise mismatch(location, names[0], self.name, form, names[1])
-    self._check_name(names[-1], label, _listed_form(value, self.labels), location)
+    if len({*map(self._key, names)}) > 1:
+      raise mismatch(location, names[0], self.name, form, names[-1])
+    self._check_name(names[-1], label, listed, location)
     return label
 
   def _check_name(self, own: str, label: int, value: str, location: str) -> None:
@@ -79,10 +82,8 @@ class LabelColumn:
       own: the name.
       value: the form of the value that has this name.
     """
-    # Declared names may differ only in case.
-    key = own if own in self.labels.declared else _form(own)
     given = self.labels.ids.get(_form(own), label)
-    _, other, place = self._by_name.setdefault(key, (own, label, location))
+    _, other, place = self._by_name.setdefault(self._key(own), (own, label, location))
     other_name, _, other_place = self._by_value.setdefault(
       value, (own, label, location)
     )
@@ -90,7 +91,9 @@ class LabelColumn:
     names = [name, *(n for n, class_, _ in self._by_name.values() if class_ == label)]
     opposite = [n for n in names if n and polarity(own) * polarity(n) < 0]
     if given != label:
-      reason = f"--labels says that {shorten(own)} is {_class(given)}"
+      are_declared = self.labels.names == self.labels.declared
+      said = "the dataset declares" if are_declared else "--labels says"
+      reason = f"{said} that {shorten(own)} is {_class(given)}"
     elif other != label:
       reason = f"{place} has the same name and is class {other}"
     elif opposite and opposite[0] == name:
@@ -108,6 +111,14 @@ class LabelColumn:
       "them out with --columns=label_name="
     )
 
+  def _key(self, name: str) -> str:
+    """The form of a name; the name itself if declared names differ only in case."""
+    form = _form(name)
+    is_ambiguous = name in self.labels.declared and (
+      form not in _distinct(self.labels.declared)
+    )
+    return name if is_ambiguous else form
+
   def _given_name(self, label: int) -> str | None:
     """The name that --labels gives a class, unless it's a number."""
     name = dict(enumerate(self.labels.names)).get(label)
@@ -117,27 +128,30 @@ class LabelColumn:
     """Class names by id, after all values were read.
 
     They are those of --labels. If these are numbers, a class has the data's own name
-    for its first value: the first in the order of --labels, of those that occur.
+    for its first value, if it has one: the first in the order of --labels, of those
+    that occur.
     """
     order = list(self.labels.ids)
     rank = lambda value: order.index(value) if value in order else len(order)
-    names: dict[int, str] = {}
-    for value in sorted(self._by_value, key=rank):
+    first: dict[int | None, str] = {}  # class -> value
+    for value in sorted(self._values, key=rank):
+      first.setdefault(self._values[value][1], value)
+    names = {label: name for label, name in enumerate(self.labels.names) if name}
+    for value in set(first.values()).intersection(self._by_value):
       own, label, _ = self._by_value[value]
-      names.setdefault(label, own)
-    for label, name in enumerate(self.labels.names):
-      if name and (label not in names or self._given_name(label)):
-        names[label] = name
+      if not self._given_name(label):
+        names[label] = own
     return names
 
   def renamed(self) -> dict[str, str]:
     """From names in the data that --labels doesn't list to those of their classes."""
     names = self.names()
-    return {
-      own: names[label]
+    renamed = {
+      own: names.get(label, str(label))
       for own, label, _ in self._by_name.values()
-      if _form(own) not in self.labels.ids and _form(own) != _form(names[label])
+      if _form(own) not in self.labels.ids
     }
+    return {own: name for own, name in renamed.items() if _form(own) != _form(name)}
 
   def swapped(self) -> str:
     """The flag that exchanges two classes. It lists all values that were read."""
@@ -200,6 +214,13 @@ def parse_labels(items: Sequence[str], declared: Sequence[str] = ()) -> Labels:
       f"--labels={','.join(items)}: a value is empty or occurs twice; give each value "
       "once (case doesn't matter, and 1.0 means 1)"
     )
+  values_are_ids = labels.is_map and not are_other_numbers(labels.declared)
+  for i, name in enumerate(labels.declared if values_are_ids else ()):
+    if len({labels.ids[f] for f in (_form(name), str(i)) if f in labels.ids}) > 1:
+      raise UserError(
+        f"--labels: {name!r} is the name of the id {i}, but they have different "
+        "classes; list one of them"
+      )
   _check_order(labels, given=bool(items))
   return labels
 
@@ -237,19 +258,13 @@ def label_id(value: object, labels: Labels, location: str, column: str) -> int |
   if _is_null(value):
     return None
   form, known = _listed_form(value, labels), labels.ids
-  is_text, other_numbers = isinstance(value, str), _are_other_numbers(labels.declared)
-  if is_text and other_numbers and _is_id(form):
-    raise UserError(
-      f"{location}: {column} is the text {shorten(value)}, which may be a class name "
-      f"or an id: another file declares the names {', '.join(labels.declared)}; "
-      "prepare the files one by one"
-    )
-  if labels.declared and form.isdecimal() and not (is_text or labels.is_map):
+  is_id = _is_id(form) and not isinstance(value, str)
+  if labels.declared and is_id and not labels.is_map:
     known = {}  # a number is an id, even if a class has this name
   if form in known:
     return known[form]
   limit = len(labels.names) or math.inf
-  names_only = bool(known) and _are_other_numbers(labels.names)
+  names_only = bool(known) and are_other_numbers(labels.names)
   if not (labels.is_map or names_only) and _is_id(form) and int(form) < limit:
     return int(form)
   if labels.is_map:
@@ -275,7 +290,7 @@ def _listed_form(value: object, labels: Labels) -> str:
   name = _form(_declared_name(value, labels) or form)
   if not labels.is_map or name not in _distinct(labels.declared):
     return form
-  return name if name in labels.ids or _are_other_numbers(labels.declared) else form
+  return name if name in labels.ids or are_other_numbers(labels.declared) else form
 
 
 def _declared_name(value: object, labels: Labels) -> str | None:
@@ -301,7 +316,7 @@ def _is_null(value: object) -> bool:
 
 
 @functools.cache
-def _are_other_numbers(names: tuple[str, ...]) -> bool:
+def are_other_numbers(names: tuple[str, ...]) -> bool:
   """Whether a name is a number, but not its own id: no number can then be an id."""
   forms = enumerate(map(_form, names))
   return any(_is_number(form) and form != str(i) for i, form in forms)

@@ -146,14 +146,14 @@ def _class_names(
     for label, name in names.items():
       if label >= classes:
         raise UserError(
-          f"{source}: no row of train is {name!r}; remove this class from --labels, or "
-          "check the label column"
+          f"{source}: no row of train is {name!r}; list only classes that have rows in "
+          "--labels, or check the label column"
         )
   else:
     test = splits["test"]
     checks.check_all_labelled(test, "every row of test needs a label")
     classes = max([*names, int(test.label.max())]) + 1
-  return tuple(names.get(i, str(i)) for i in range(classes))
+  return checks.name_all(names, classes, source)
 
 
 def _name_rows(rows: Records, labels: tuple[str, ...]) -> Records:

@@ -1,6 +1,7 @@
 """Label names in a file on which a model is scored, and in the splits of a dataset."""
 
 import json
+import re
 
 import pytest
 
@@ -80,8 +81,8 @@ def test_declared_names_that_the_model_does_not_have(tmp_path):
   records, notes = read_labelled_with_notes(source, ("kind", "harsh"))
   assert len(records) == 60
   assert notes == [
-    f"{source}: other class names than the model's: label 0 is 'non_toxic' ('kind' in "
-    "the model), label 1 is 'toxic' ('harsh' in the model)"
+    f"{source}, row 1: other class names than the model's: label 0 is 'non_toxic' "
+    "('kind' in the model), label 1 is 'toxic' ('harsh' in the model)"
   ]
 
 
@@ -96,7 +97,7 @@ def test_names_that_say_nothing_certain_are_noted(tmp_path):
     rows = ({"text": n, "label": i, "label_name": n} for i, n in enumerate(names))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     [found] = read_labelled_with_notes(path, labels)[1]
-    assert found.startswith(f"{path}: other class names than the model's: ")
+    assert re.match(rf"{path}, line [12]: other class names than the model's: ", found)
     assert note in found
 
 
@@ -106,20 +107,31 @@ def test_a_column_of_names(tmp_path):
     assert len(read_labelled(write_jsonl(path, names), HARM)) == 2
   message = failure(write_jsonl(path, HARM[::-1]), HARM)
   assert f"{path}, line 1: label_name is 'harmful' for label 0, but the" in message
-  message = failure(write_jsonl(path, ("unharmful", "unharmful")), HARM)
-  assert "line 2: label_name is 'unharmful' for label 1, but the model's" in message
+  for labels in (HARM, ("0", "1"), ("x", "y")):
+    message = failure(write_jsonl(path, ("same", "same")), labels)
+    assert "line 2: label_name is 'same' for label 1, but 'same' for label 0" in message
+    message = failure(write_jsonl(path, ("good", "z", "bad")), labels)
+    assert "line 3: label_name is 'bad' for label 0, but 'good' for label 0" in message
   assert len(read_labelled(write_jsonl(path, "-+"), ("-", "+"))) == 2
 
 
 @pytest.mark.parametrize("names", [("Neg", "POS "), ("", " "), ("neg", None)])
 def test_a_column_that_writes_declared_names_differently(tmp_path, names):
   column = {"label_name": list(names) * 30}
-  source = write_parquet(tmp_path / "rows.parquet", ("neg", "pos"), **column)
-  splits = read_splits(source)
-  assert splits.labels == ("neg", "pos")
-  assert set(splits.train.column("label_name")) == {"neg", "pos"}
-  build.build_from_files(source, tmp_path / "out", {})
-  assert read_splits(tmp_path / "out").labels == ("neg", "pos")
+  for declared in (("neg", "pos"), ("Neg", "Pos")):
+    source = write_parquet(tmp_path / "rows.parquet", declared, **column)
+    splits = read_splits(source)
+    assert splits.labels == declared
+    assert set(splits.train.column("label_name")) == set(declared)
+    build.build_from_files(source, tmp_path / declared[0], {})
+    assert read_splits(tmp_path / declared[0]).labels == declared
+
+
+def test_names_that_differ_only_in_case_and_are_exchanged(tmp_path):
+  names = {"label_name": ["a", "A"] * 30}
+  source = write_parquet(tmp_path / "rows.parquet", ("A", "a"), **names)
+  with pytest.raises(UserError, match="label_name is 'a', but the dataset declares"):
+    build.build_from_files(source, tmp_path / "out", {})
 
 
 def test_splits_that_write_names_differently(tmp_path):

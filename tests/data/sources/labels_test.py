@@ -46,6 +46,12 @@ def test_a_map_of_a_class_label_has_its_names():
   )
 
 
+def test_a_map_that_contradicts_itself():
+  message = failure([0], ["0:1", "neg:0", "pos:1"], ["neg", "pos"])
+  assert "'neg' is the name of the id 0, but they have different classes" in message
+  assert ids([0, 1], ["0:0", "neg:0", "pos:1"], ["neg", "pos"]) == [0, 1]
+
+
 def test_declared_names_that_differ_only_in_case():
   assert ids([0, 1, 2], [], ["a", "A", "b"]) == [0, 1, 2]
   assert ids([0, 1], ["0:1", "1:0"], ["a", "A"]) == [1, 0]

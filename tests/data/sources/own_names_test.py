@@ -220,6 +220,57 @@ def test_a_label_name_beside_another_column_of_labels(tmp_path):
     build.build_from_files(str(topics), tmp_path / "no", both, ("ok", "harmful"))
 
 
+def test_a_merged_class_whose_first_value_has_no_name(tmp_path):
+  names = (None, "abuse", "hate")
+  rows = [
+    {"text": f"text {i}", "label": i % 3, "label_name": names[i % 3]} for i in range(60)
+  ]
+  source = write_rows(tmp_path / "rows.jsonl", rows)
+  about = build.build_from_files(source, tmp_path / "out", {}, ("0:0", "1:0", "2:1"))
+  assert about["labels"] == ["0", "hate"]
+  assert "--labels renames 'abuse' to '0'" in about["notes"]
+  # A value that doesn't occur is no class's first.
+  labels = ("9:0", "0:0", "8:1", "1:1", "2:1")
+  about = build.build_from_files(source, tmp_path / "more", {}, labels)
+  assert about["labels"] == ["9", "abuse"]
+
+
+def write_rows(path, rows):
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return str(path)
+
+
+def test_two_classes_with_one_name(tmp_path):
+  rows = [{"text": f"text {i}", "label": i % 2} for i in range(60)]
+  for row in rows[::2]:
+    row["label_name"] = "1"
+  source = write_rows(tmp_path / "rows.jsonl", rows)
+  parquet = write_parquet(tmp_path / "rows.parquet", ("1", ""))
+  for file in (source, parquet):
+    with pytest.raises(UserError, match="label 1 has no name, but another label is"):
+      build.build_from_files(file, tmp_path / "no", {})
+    with pytest.raises(UserError, match="label 1 has no name, but another label is"):
+      read_splits(file)
+    output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+    about = build.build_from_files(file, output, {"label_name": ""})
+    assert about["labels"] == ["0", "1"]
+
+
+def test_label_names_of_rows_without_a_label_are_noted(tmp_path):
+  rows = [{"text": f"text {i}", "label": i % 2} for i in range(60)]
+  rows += [{"text": f"more {i}", "label": None, "label_name": "ok"} for i in range(7)]
+  source = write_rows(tmp_path / "rows.jsonl", rows)
+  about = build.build_from_files(source, tmp_path / "out", {})
+  assert "7 rows have a label_name and no label: they are unlabelled" in str(about)
+  named = {"label": "label_name"}
+  source = write_rows(
+    tmp_path / "rows.jsonl", [{**r, "label_name": "ok"} for r in rows]
+  )
+  with pytest.raises(UserError) as error:  # and not that label_name isn't read
+    build.build_from_files(source, tmp_path / "named", named, ("ok",))
+  assert "the train split has only label 0" in str(error.value)
+
+
 @pytest.mark.parametrize("order", [("safe", "harmful"), ("harmful", "safe")])
 def test_opposite_names_are_not_merged(tmp_path, order):
   rows = [
@@ -248,19 +299,23 @@ def test_declared_names_of_floats_and_of_text(tmp_path):
   assert names_of_even_rows(tmp_path / "out") == {"safe"}
 
 
-def test_a_csv_beside_a_file_that_declares_numbers(tmp_path):
+@pytest.mark.parametrize("name", ["test.csv", "test.jsonl"])
+def test_ids_beside_a_file_that_declares_numbers(tmp_path, name):
   write_parquet(tmp_path / "train.parquet", ("1", "0"))
-  test = tmp_path / "test.csv"
-  test.write_text("text,label\none,1\n")
+  test = tmp_path / name
+  test.write_text(
+    '{"text": "one", "label": 1}' if ".j" in name else "text,label\na,1\n"
+  )
   with pytest.raises(UserError) as error:
     build.build_from_files(str(tmp_path), tmp_path / "no", {})
-  assert f"{test}, line 2: label is the text '1', which may be" in str(error.value)
+  assert f"{test}: a label may be a class name or an id, since" in str(error.value)
+  assert "train.parquet declares the names 1, 0; prepare" in str(error.value)
 
 
 def test_a_label_name_that_contradicts_the_declaration(tmp_path):
   names = {"label_name": ["safe", "harmful"] * 30}
   source = write_parquet(tmp_path / "rows.parquet", **names)
-  message = "row 1: label_name is 'safe', but the file declares label 0 as 'harmful'"
+  message = "row 1: label_name is 'safe', but the dataset declares label 0 as 'harmful"
   with pytest.raises(UserError, match=message):
     build.build_from_files(source, tmp_path / "no", {})
 
@@ -282,7 +337,7 @@ def test_training_and_evaluation_read_declared_names(tmp_path):
   assert read_splits(numbers).labels == ("0", "1")
   names = {"label_name": ["safe", "harmful"] * 30}
   both = write_parquet(tmp_path / "both.parquet", **names)
-  with pytest.raises(UserError, match="the file declares label 0 as 'harmful'"):
+  with pytest.raises(UserError, match="the dataset declares label 0 as 'harmful'"):
     read_splits(both)
   for split, names in (("train", "ab"), ("validation", "ab"), ("test", "ba")):
     write_parquet(tmp_path / "splits" / f"{split}.parquet", names)
@@ -328,6 +383,26 @@ def test_the_advice_of_the_warning_works(tmp_path, kind):
     assert run_prepare(advice, output) == 0
     assert read_splits(output).labels[1] == "harmful"
     assert names_of_even_rows(output) == {"harmful"}
+
+
+@pytest.mark.parametrize("kind", ["label_name", "class label"])
+def test_the_advice_for_names_that_are_numbers(tmp_path, kind):
+  write = write_jsonl if kind == "label_name" else write_parquet
+  suffix = ".jsonl" if kind == "label_name" else ".parquet"
+  source = write(tmp_path / f"rows{suffix}", ("1", "0"))
+  build.build_from_files(source, tmp_path / "first", {})
+  swapped = "--columns=label_name= --labels=0:1,1:0"
+  for data in (source, str(tmp_path / "first")):
+    [note] = [n for n in read_splits(data).notes if n.startswith("warning")]
+    assert note.endswith(f"prepare the data again with --source={data} {swapped}")
+    output = tmp_path / f"again{len(list(tmp_path.iterdir()))}"
+    about = build.build_from_files(data, output, {"label_name": ""}, ("0:1", "1:0"))
+    assert not [n for n in about["notes"] if n.startswith("warning")]
+    splits = read_splits(output)
+    for text, label in zip(
+      splits.train.column("text"), splits.train.label, strict=True
+    ):
+      assert label == 1 - int(text.split()[1]) % 2
 
 
 def run_prepare(arguments, output):
