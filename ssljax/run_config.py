@@ -71,13 +71,26 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
+def preset_values(config: Mapping[str, Any]) -> str:
+  """Says which values of a config its preset replaces; "" if it replaces none."""
+  new = complete(config)
+  values = [
+    f"{module}.{name}={options.as_flag(value)}"
+    for module in ("method", "wrapper")
+    for name, value in new[module].items()
+    if config["preset"] and _plain(config[module].get(name)) != _plain(value)
+  ]
+  return f"preset={config['preset']}: {', '.join(values)}" if values else ""
+
+
 def continued(
   workdir: Path, config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
   """Returns the config with which a run continues.
 
   If the saved config lacks a key, the key gets the value with which the run behaves as
-  before, unless `config` sets the key to another value than its default.
+  before, unless `config` sets the key to another value than its default. A run of
+  version 0.1.0 also keeps values that were the defaults then.
 
   Returns:
     The config, and a line for each key whose value differs from `config`.
@@ -91,10 +104,15 @@ def continued(
     if there.get("name") != new["name"]:
       continue  # `difference` will report it
     other_defaults = module == "method" and _has_other_defaults(saved)
+    first = _is_of_first_version(saved)
     kept = {
       name: old[name]
       for name, option in described.items()
-      if (name not in there or other_defaults)
+      if (
+        name not in there
+        or other_defaults
+        or (first and _plain(there[name]) == _plain(option.absent))
+      )
       and _plain(new[name]) == _plain(option.default) != _plain(old[name])
     }
     if module:
@@ -116,10 +134,14 @@ def _has_other_defaults(saved: Mapping[str, Any]) -> bool:
   """
   from ssljax import methods
 
-  if "verify" in saved:  # a key that version 0.1.0 didn't have
+  if not _is_of_first_version(saved):
     return False
   keywords = {key: value for key, value in saved["method"].items() if key != "name"}
   return keywords in [methods.defaults(name) for name in methods.names()]
+
+
+def _is_of_first_version(saved: Mapping[str, Any]) -> bool:
+  return "verify" not in saved  # a key that version 0.1.0 didn't have
 
 
 def difference(

@@ -71,8 +71,9 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
     if leader and lines:
       print(*lines, sep="\n", flush=True)
 
+  preset = run_config.preset_values(config)
   config, kept = run_config.continued(workdir, run_config.complete(config))
-  note(*kept)
+  note(*filter(None, [preset]), *kept)
   placed = {**config, "data": resolve_data(config["data"])}
   folder.claim(workdir, placed)
   result = None if config["dry_run"] else folder.read_result(workdir)

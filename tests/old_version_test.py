@@ -152,6 +152,23 @@ def test_a_key_that_is_newer_than_the_run_keeps_its_behaviour(saved, monkeypatch
   assert run_config.difference(run_config.read(saved), config) == []
 
 
+def test_a_keyword_whose_default_has_changed_keeps_its_value(saved):
+  config = run_config.read(saved)
+  old = {"name": "marginmatch", "variant": "fixed_cutoff", "cut_off": 0.0}
+  old_files.set_keys(saved, method=old)
+  command = {**config, "method": methods.complete({"name": "marginmatch"})}
+  continued, notes = run_config.continued(saved, command)
+  assert continued["method"]["cut_off"] == 0
+  assert [note for note in notes if note.startswith("method.cut_off=0.0: an older")]
+  assert run_config.difference(run_config.read(saved), continued) == []
+  # Other values were chosen, then and now.
+  old_files.set_keys(saved, method={**old, "cut_off": 1.0})
+  assert run_config.continued(saved, command)[0]["method"]["cut_off"] == 2.9
+  old_files.set_keys(saved, method=old)
+  command["method"]["cut_off"] = 1.0
+  assert run_config.continued(saved, command)[0]["method"]["cut_off"] == 1
+
+
 def test_a_value_that_the_run_did_not_have_is_refused(saved, monkeypatch):
   from ssljax.training import workdir
 

@@ -5,7 +5,7 @@ A keyword that isn't in the table fails: whoever adds one looks up what the auth
 
 import pytest
 
-from ssljax import methods, wrappers
+from ssljax import methods, run_config, wrappers
 from ssljax.configs import base
 from ssljax.options import Published, describe, published
 
@@ -176,7 +176,7 @@ WRAPPERS = {
     "momentum": 0.999,
     "time_constant": 0.0,
   },
-  "saw": {  # github.com/ZJUJeffLai/SAW_SSL, classWeights.py and train_example.sh
+  "saw": {  # github.com/ZJUJeffLai/SAW_SSL, classWeights.py and jeff_remix_0.sh
     "beta": 0.999,  # without effect
     "by_count": True,
     "start": 1.0,
@@ -285,3 +285,13 @@ def test_a_value_may_depend_on_another_keyword():
   assert published(described, {}) == {"kind": "a", "size": 3, "other": "b"}
   assert published(described, {"kind": "z"})["size"] == 1
   assert published(described, {"kind": "z", "size": 9})["size"] == 9
+
+
+def test_a_run_says_what_the_preset_sets():
+  config = {"preset": "published", "wrapper": {"name": ""}}
+  given = methods.defaults("multimatch") | {"name": "multimatch"}
+  said = run_config.preset_values({**config, "method": given})
+  assert said.startswith("preset=published: method.")
+  assert "method.time_constant=0.0, " in said
+  assert "threshold" not in said  # the default is the authors' value
+  assert run_config.preset_values({**config, "method": given, "preset": ""}) == ""

@@ -68,11 +68,12 @@ def _warning(
     known = "" if accuracy is None else f" ({accuracy:.0%} of them right)"
     return (
       f"{last}{known}: the method's filter removed almost nothing; if too many of them "
-      "are wrong, raise the threshold or choose another method"
+      "are wrong, make the filter stricter (a keyword of the method) or use another "
+      "method"
     )
   if filters and share <= HARDLY_ANY:
     return (
-      f"{last}: the run learned almost only from labelled texts; lower the threshold "
-      "or train for more steps"
+      f"{last}: the run learned almost only from labelled texts; make the filter "
+      "less strict (a keyword of the method) or train for more steps"
     )
   return None

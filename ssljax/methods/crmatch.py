@@ -55,5 +55,5 @@ def make(
       "distance": Term(jnp.maximum(cosine, 0.0), assigned.weight, distance),
     }
 
-  needs = Needs(heads={"distance": Head("linear", width=width)}, filters=True)
+  needs = Needs(heads={"distance": Head("linear", width=width)}, filters=threshold > 0)
   return assign_then_learn(needs, stateless, assign, learn)

@@ -64,5 +64,5 @@ def make(
       "control": Term(cross_entropy(strong.logits, control), control_weight, -scale),
     }
 
-  needs = Needs(labelled_views=("weak", "strong"), filters=True)
+  needs = Needs(labelled_views=("weak", "strong"), filters=threshold > 0)
   return assign_then_learn(needs, stateless, assign, learn)

@@ -29,4 +29,4 @@ def make(
     weight = (q.max(-1) >= threshold).astype(jnp.float32)
     return Assignment(target, weight), state
 
-  return consistency(Rule(stateless, assign), scale, Needs(filters=True))
+  return consistency(Rule(stateless, assign), scale, Needs(filters=threshold > 0))

@@ -11,8 +11,9 @@ There are two ways to set the cut-off:
 * `variant="fixed_cutoff"`: the cut-off is the constant `cut_off`. With two classes, a
   margin of 2.9 is a confidence of 0.95. In the experiments on safety texts, the cut-off
   is 0, which every text passes at its first visit, and the age of a margin is counted
-  in epochs. (The code of these experiments sets the stored margin of each row that
-  passes to 1; we don't.)
+  in epochs. Set both: with `clock="epoch"`, the margin of a first visit in epoch e is
+  divided by 1 + e, so that hardly any text reaches 2.9 later. (The code of these
+  experiments sets the stored margin of each row that passes to 1; we don't.)
 * `variant="virtual_class"`, as in the paper: at most 1% of the unlabelled rows, drawn
   at random, are declared wrong. Their target is an extra class, C + 1. The cut-off is
   the `percentile` quantile of the wrong rows' margins for this class. The weight of
@@ -77,7 +78,10 @@ def make(
     Share, "FlexMatch's threshold, for the class learned best"
   ] = 0.95,
   cut_off: Annotated[
-    float, "minimum average margin (fixed_cutoff only)", Absent(0.0), Published(0.0)
+    float,
+    "minimum average margin (fixed_cutoff only); use 0 with clock=epoch",
+    Absent(0.0),
+    Published(0.0),
   ] = 2.9,
   smoothness: margins.Smoothness = 0.997,
   percentile: Annotated[Share, "quantile that sets the cut-off (virtual_class)"] = 0.95,

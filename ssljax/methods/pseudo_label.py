@@ -46,4 +46,4 @@ def make(
     }
     return terms, state, assigned
 
-  return Method(Needs(views=("weak",), filters=True), stateless, loss)
+  return Method(Needs(views=("weak",), filters=threshold > 0), stateless, loss)

@@ -53,5 +53,5 @@ def make(
     return {"divergence": Term(divergence, 1.0 - assigned.weight, scale)}
 
   return consistency(
-    Rule(stateless, assign, extra), scale, Needs(soft=True, filters=True)
+    Rule(stateless, assign, extra), scale, Needs(soft=True, filters=threshold > 0)
   )

@@ -57,4 +57,4 @@ def make(
     return keep * keep.shape[0] / jnp.maximum(keep.sum(), 1.0)
 
   rule = Rule(stateless, assign, labelled_weight=labelled_weight)
-  return consistency(rule, scale, Needs(soft=True, filters=True))
+  return consistency(rule, scale, Needs(soft=True, filters=threshold > 0))

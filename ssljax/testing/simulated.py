@@ -9,6 +9,9 @@ d ~ N(0, 1) belongs to the text, and e ~ N(0, 1) is new at each visit. The gain 
 over the first 30% of the run, from 0.5 to 4.8. `level` is the quality of the model:
 0.5, 1 and 1.5, which are accuracies of 0.68, 0.83 and 0.92. FixMatch with a threshold
 of 0.95 uses about 0.70 of the texts at the middle level.
+
+An extra class, as of MarginMatch's `virtual_class`, has the constant logit -1, so the
+simulation doesn't show what its cut-off does.
 """
 
 import functools
