@@ -32,6 +32,8 @@ from ssljax.sweeps import devices, parallel, plan, progress, results
 from ssljax.sweeps.plan import SweepRun
 from ssljax.sweeps.table import render_table
 
+WAIT = 600.0  # seconds for another process that writes the report
+
 
 def define_flags() -> None:
   flags.DEFINE_string("sweep", None, "name or file of a sweep")
@@ -94,18 +96,22 @@ def train(
         shown.note(str(error))
 
     ended = parallel.train(missing, shares, shown, append)
-  results.append(lines, [*finished.values()])
+  # Other processes may have trained runs of the sweep, also those that failed here.
+  finished = {run.name: run for run in sweep if run.result()}
+  results.append(lines, [run for run in chosen if run.name in finished])
+  failures = {n: why for n, why in ended.failures.items() if n not in finished}
   for run in missing:
-    if failure := ended.failures.get(run.name):
+    if failure := failures.get(run.name):
       print(f"failed: {run.name}: {failure}; see {run.log}", file=sys.stderr)
   if ended.code:
     print("stopped by a signal; run the command to continue")
     return ended.code
-  if len(chosen) < len(sweep):
-    finished = {run.name: run for run in sweep if run.result()}
-  if finished and len(finished) + len(ended.failures) == len(sweep):
-    compare(sweep, [run for run in sweep if run.name in finished], name)
-  return RunError.code if ended.failures else FINISHED
+  have_ended = (
+    run.name in finished or run.name in failures or run.has_failed() for run in sweep
+  )
+  if finished and all(have_ended):
+    compare(sweep, [*finished.values()], name)
+  return RunError.code if failures else FINISHED
 
 
 def shares_line(shares: Sequence[devices.Share]) -> str:
@@ -123,7 +129,8 @@ def compare(sweep: Sequence[SweepRun], finished: Sequence[SweepRun], name: str) 
   print(render_table([runs.read_run(run.workdir) for run in finished]))
   started = [str(run.workdir) for run in sweep if run.workdir.exists()]
   paths = [*(run.workdir for run in finished), *runs.find_unfinished(started)]
-  report([*map(str, paths)], Path("runs", name, "comparison.html"))
+  # The task of an array that ended before may still write.
+  report([*map(str, paths)], Path("runs", name, "comparison.html"), wait=WAIT)
 
 
 def as_command(run: SweepRun) -> str:

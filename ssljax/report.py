@@ -26,7 +26,10 @@ METRICS = ("f1", "macro_f1", "accuracy", "balanced_accuracy", "auroc", "auprc")
 
 
 def report(
-  paths: Sequence[str], output: str | Path | None = None, metric: str = "f1"
+  paths: Sequence[str],
+  output: str | Path | None = None,
+  metric: str = "f1",
+  wait: float = 0.0,
 ) -> Path:
   """Writes the report of the finished runs in some folders, and returns its path.
 
@@ -38,6 +41,7 @@ def report(
       single run, or `comparison.html` in the current folder. An existing file is
       replaced only if it is a report.
     metric: metric to compare methods by; one of METRICS.
+    wait: seconds to wait for another process that writes the same file.
 
   Raises:
     UserError: no run is finished, or the output cannot be written.
@@ -52,7 +56,7 @@ def report(
   default = finished[0].workdir / "report.html" if single else COMPARISON
   output = Path(output or default).expanduser()
   try:
-    with lock.exclusive(output, "--output"):
+    with lock.exclusive(output, "--output", wait=wait):
       html.check_report_path(output)  # fails before minutes of work
       if single:
         page = run_page.render_run(finished[0])

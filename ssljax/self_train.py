@@ -13,7 +13,7 @@ command continues. docs/self-training.md explains the draws.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def _run(
   steps = configuration.steps_of(config, len(rows.labelled))
   config = {**config, **{key: steps[key] for key in ("steps", "warmup", "eval_every")}}
 
-  results: list[dict[str, Any]] = []
+  saved, results = _saved_generations(workdir), []
   for number, (file, place) in enumerate(zip(files, places, strict=True)):
     drawn: dict[str, Any] = {}
     if number:
@@ -142,7 +142,9 @@ def _run(
     if code:
       return code
     results.append({"generation": number, **drawn, **_read_result(place)})
-    write_json(workdir / SUMMARY, {**settings, "generations": results})
+    _check_teacher(saved, results, *files[number + 1 : number + 2])
+    known = {"generations": results + saved[len(results) :]}
+    write_json(workdir / SUMMARY, {**settings, **known})
   print("\n".join(reporting.table(results)))
   report([*map(str, places)], workdir / COMPARISON)
   return 0
@@ -231,6 +233,24 @@ def _claim(workdir: Path, settings: Mapping[str, Any]) -> None:
       f"--workdir={workdir} holds a self-training with another draw "
       f"({'; '.join(changes)}); choose another folder, or use that draw"
     )
+
+
+def _saved_generations(workdir: Path) -> list[dict[str, Any]]:
+  file = workdir / SUMMARY
+  return json.loads(file.read_bytes())["generations"] if file.exists() else []
+
+
+def _check_teacher(
+  saved: Sequence[Mapping], results: Sequence[Mapping], *drawn: Path
+) -> None:
+  """Refuses a draw, if it exists, that is not by the last generation of `results`."""
+  number, key = len(results) - 1, "params_sha256"
+  for file in drawn:
+    if file.exists() and saved[number:] and saved[number][key] != results[-1][key]:
+      raise UserError(
+        f"{file}: its labels are of another generation {number} than the one in the "
+        "folder; delete it and all later generations, or choose another --workdir"
+      )
 
 
 def _predict(teacher: Path, pool: Records) -> tuple[np.ndarray, np.ndarray]:

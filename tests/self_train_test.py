@@ -124,6 +124,24 @@ def test_a_finished_self_training_says_so_and_can_be_extended(place, student):
   assert (longer / "generation-3" / "result.json").exists()
 
 
+@slow
+def test_labels_of_a_teacher_that_is_gone_are_refused(place, student):
+  workdir = shutil.copytree(student[0], place / "gone")
+  saved = (workdir / "self_training.json").read_bytes()
+  for number in range(3):
+    shutil.rmtree(workdir / f"generation-{number}")
+  other = [*STUDENT, "--config.learning_rate=0.004"]
+  for _ in range(2):
+    code, printed = run(place, workdir, *other)
+    assert code == 2
+    assert "noisy_student-1.jsonl: its labels are of another generation 0" in printed
+    assert (workdir / "self_training.json").read_bytes() == saved
+  for number in (1, 2):
+    (workdir / f"noisy_student-{number}.jsonl").unlink()
+  code, printed = run(place, workdir, *other, "--generations=2")
+  assert code == 0, printed
+
+
 @pytest.fixture
 def config(place, monkeypatch):
   """The config of `student`."""

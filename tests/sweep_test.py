@@ -15,7 +15,7 @@ import pytest
 from launch import sweep
 from ssljax.errors import UserError
 from ssljax.runtime import lock
-from ssljax.sweeps import plan
+from ssljax.sweeps import parallel, plan, results
 from tests import runs
 from tests.sweeps.files import expand, finish, write_sweep
 
@@ -138,7 +138,35 @@ def test_only_what_has_failed_is_trained_again(place, swept):
   assert out.splitlines()[0] == "3 runs, 2 finished"
   assert [place.hashes(folder) for folder in folders] == before
   log = (place.path / "runs/three/bad/run.log").read_text()
-  assert log.count("$ ") == log.count("error: ") == 2
+  assert log.count("$ ") == log.count("\nerror: ") == 2
+  assert log.splitlines()[-1].startswith("failed: exit code 2: error: ")
+  # Any task of an array writes the report if the others have ended, failed or not.
+  (place.path / "runs/three/comparison.html").unlink()
+  code, out, _ = place.run(flag, "--only=0")
+  assert code == 0
+  assert "2 runs: runs/three/comparison.html" in out
+
+
+def test_runs_that_another_process_has_finished_are_no_failures(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  planned = expand(tmp_path, "a", "b", "c")
+  finish(planned[0])
+
+  def train(missing, *_):
+    if missing:
+      finish(planned[1])
+    whys = {"b": "it's locked", "c": "another mistake"}
+    return parallel.Ended(0, {run.name: whys[run.name] for run in missing})
+
+  compared = []
+  monkeypatch.setattr(parallel, "train", train)
+  monkeypatch.setattr(sweep, "compare", lambda _, runs, name: compared.extend(runs))
+  assert sweep.train(planned, planned, "sweep", 1) == 1
+  assert [run.name for run in compared] == ["a", "b"]
+  names = [line["run"] for line in results.read(tmp_path / "results/sweep.jsonl")]
+  assert names == ["a", "b"]
+  finish(planned[2])
+  assert sweep.train(planned, planned[2:], "sweep", 1) == 0
 
 
 @pytest.mark.slow

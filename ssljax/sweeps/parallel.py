@@ -58,6 +58,7 @@ def train(
   def end(run: SweepRun, failure: str = "") -> None:
     if failure:
       failures[run.name] = failure
+      run.mark_failed(failure)
       progress.failed(run, failure)
     else:
       progress.finished(run)
@@ -129,6 +130,8 @@ def reason(code: int, log: Path) -> str:
     return f"{how} (out of memory?)" if number == signal.SIGKILL else how
   with open(log, encoding="utf-8", errors="replace") as file:
     lines = [line.strip() for line in file if line.strip()]
+  starts = [i for i, line in enumerate(lines) if line.startswith("$ ")]
+  lines = lines[max(starts, default=0) :]  # of the last attempt
   errors = [line for line in lines if line.startswith("error: ")]
   how = f"exit code {code}" if code else "no result"
   return f"{how}: {(errors or lines)[-1]}"

@@ -22,8 +22,12 @@ from ssljax.config import validate
 from ssljax.configs import base
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
+from ssljax.evals import groups
 from ssljax.training import workdir as folder
 
+FAILED = "failed: "  # in a run's log
+# Runs that differ only in these keys are the same run.
+IGNORED = {*run_config.FREE, *groups.IGNORED} - {"seed"}
 NAME = r"\w[\w.+-]*"
 # What a run of a sweep can't do; other commands do it.
 OTHER_COMMANDS = {"dry_run": "use --print", "distributed": "use launch/slurm.sbatch"}
@@ -47,6 +51,19 @@ class SweepRun(NamedTuple):
   def log(self) -> Path:
     """The file for the output of the run."""
     return self.workdir / "run.log"
+
+  def mark_failed(self, reason: str) -> None:
+    """Appends the reason to the log, where it stays until the run starts again."""
+    if self.log.exists():
+      with open(self.log, "a", encoding="utf-8") as log:
+        log.write(f"{FAILED}{reason}\n")
+
+  def has_failed(self) -> bool:
+    """Whether the run's last attempt has failed, in this or another process."""
+    if not self.log.exists():
+      return False
+    lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return bool(lines) and lines[-1].startswith(FAILED)
 
   def changes(self) -> dict[str, Any]:
     """The keys that the flags set, with dots, and their values."""
@@ -108,7 +125,8 @@ def expand(source: str, name: str, overrides: Sequence[str] = ()) -> list[SweepR
     if run.name in sweep:
       raise UserError(f"{path}: two runs are called {run.name}; give each its own name")
     content = json.dumps(
-      {k: v for k, v in run.config.items() if k not in run_config.FREE}, sort_keys=True
+      {key: value for key, value in run.config.items() if key not in IGNORED},
+      sort_keys=True,
     )
     if content in same:
       raise UserError(

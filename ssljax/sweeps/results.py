@@ -71,6 +71,7 @@ def describe(run: SweepRun) -> dict[str, Any]:
     "run": run.name,
     "config": run.source,
     "changes": run.changes(),
+    "settings": run.config,  # all keys, as given
     "config_sha256": config_sha256(finished.config),
     "result_sha256": _sha256(run),
     # The path as it was given: the absolute one differs between machines.

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ssljax.sweeps import parallel, progress
+from ssljax.sweeps import parallel, plan, progress
 from ssljax.sweeps.devices import Share
 from tests.sweeps.files import expand, finish
 
@@ -98,6 +98,14 @@ def test_a_run_that_fails_does_not_stop_the_others(train, capfd):
   assert command.startswith("$ ")
   assert "'--config.data=my data'\"'\"'s'" in command
   assert printed in (f"left {cores}", f"right {cores}")
+  # A run's log says that it failed, until it starts again.
+  run = plan.SweepRun("fails", "", (), {}, finished["ok"].workdir.parent / "fails")
+  assert run.has_failed()
+  assert not finished["ok"].has_failed()
+  with open(run.log, "a") as log:
+    log.write("$ again\nTraceback\nit breaks\n")
+  assert not run.has_failed()
+  assert parallel.reason(1, run.log) == "exit code 1: it breaks"  # not the first error
   shown = capfd.readouterr().err
   assert "fails failed: exit code 1: error: it fails" in shown
   assert "ok: test (m, step 4): f1 0.500" in shown

@@ -82,6 +82,10 @@ def test_changes_and_flags_reach_the_config(place):
     ([("a", "fixmatch", {"dry_run": True})], r"run a: .*dry_run.*--print"),
     ([("a", "fixmatch", {}), ("a", "vat", {})], "two runs are called a"),
     ([("a", "fixmatch", {}), ("b", "fixmatch", {"steps": 0})], "a and b are the same"),
+    (
+      [("a", "vat", {"log_every": 7}), ("b", "vat", {"checkpoint_every": 8})],
+      "a and b are the same",
+    ),
   ],
 )
 def test_mistakes_name_the_file_and_the_run(place, runs, message):
