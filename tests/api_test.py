@@ -15,7 +15,6 @@ from tests import runs
 ORDERS = [
   "import ssljax.train, ssljax.evaluate, ssljax.predict; import ssljax as s",
   "import ssljax as s; s.train; s.evaluate; import ssljax.train, ssljax.evaluate",
-  "from ssljax.train import run; import ssljax as s",
 ]
 
 

@@ -101,9 +101,9 @@ def swept(place):
   """A sweep of three runs, of which one fails; its flag and what it printed."""
   flag = place.sweep(
     "three",
-    ("good-0", "fixmatch", {"seed": 0}),
+    ("good-0", "supervised", {"seed": 0}),
     ("bad", "fixmatch", {"method.threshold": 0.5, "unlabelled_ratio": 50}),
-    ("good-1", "fixmatch", {"seed": 1}),
+    ("good-1", "supervised", {"seed": 1}),
   )
   return flag, place.run(flag, "--jobs=2")
 
@@ -113,7 +113,7 @@ def test_a_sweep_trains_compares_and_records_its_runs(place, swept):
   _, (code, out, err) = swept
   assert code == 1, out + err
   assert out.splitlines()[0] == "3 runs, 0 finished"
-  assert "\nfixmatch  data  16      2     " in out
+  assert "\nsupervised  data  16      2     " in out
   (failed,) = [line for line in err.splitlines() if line.startswith("failed: ")]
   assert failed.startswith("failed: bad: exit code 2: error: ")
   assert failed.endswith("; see runs/three/bad/run.log")
@@ -279,10 +279,10 @@ def test_print_and_submit_only_print(place):
 def test_the_tasks_of_a_slurm_array_train_what_is_missing(place, swept):
   flag = place.sweep(
     "three",  # the failing run is now a good one
-    ("good-0", "fixmatch", {"seed": 0}),
+    ("good-0", "supervised", {"seed": 0}),
     ("bad", "fixmatch", {"method.threshold": 0.5, "seed": 2}),
-    ("good-1", "fixmatch", {"seed": 1}),
-    ("more", "supervised", {"seed": 0}),
+    ("good-1", "supervised", {"seed": 1}),
+    ("more", "fixmatch", {"seed": 0}),
   )
   code, out, err = place.run(flag, "--submit=slurm")
   assert code == 0, err

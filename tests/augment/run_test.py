@@ -238,6 +238,7 @@ def test_training_uses_the_views(data, tmp_path):
     "--config.strong=mine",
     "--config.labels=8",
     "--config.batch=4",
+    "--config.steps=12",
     "--config.max_length=32",
     "--config.dry_run=true",
     env=runs.environment(tmp_path),
