@@ -18,13 +18,12 @@ trial starts with the same files. The faults:
 
 After each trial, the results are compared with those of an undisturbed command;
 benchmarks/fault_outcomes.py says what the outcomes mean. The program prints a Markdown
-table of them, and then each bad one. The exit code is 0 if there is none. A trial has
-"hit" if the fault reached a command that was at work: for damage, if the command
-noticed it; for two commands, if one was refused or both were at work.
+table of them, and then each bad one; the exit code is 1 if there is one. A trial "hit"
+if the fault reached a command at work: if it noticed the damage; if one of two commands
+was refused, or both were at work.
 
-With --output, each trial is appended to a JSONL file, and a second call with the same
-file makes only the trials that are missing. If JAX_COMPILATION_CACHE_DIR is set, later
-calls also start faster.
+With --output, trials are appended to a JSONL file, and a second call makes only those
+that are missing. With JAX_COMPILATION_CACHE_DIR, later calls also start faster.
 """
 
 import argparse
@@ -252,9 +251,8 @@ def main() -> int:
   parser.add_argument("--output", type=Path, help="JSONL file of the trials")
   options = parser.parse_args()
   only, faults = options.only.split(","), options.faults.split(",")
-  if "convert" in only and not importlib.util.find_spec("torch"):
-    print("convert is left out: it needs torch", file=sys.stderr)
-    only.remove("convert")
+  if not importlib.util.find_spec("torch"):  # converting needs it
+    only = [name for name in only if name != "convert"]
   for given, known in ((only, CASES), (faults, FAULTS)):
     if unknown := set(given).difference(known):
       parser.error(f"{', '.join(sorted(unknown))}: unknown; one of {', '.join(known)}")

@@ -96,9 +96,9 @@ def train(
         shown.note(str(error))
 
     ended = parallel.train(missing, shares, shown, append)
-  # Other processes may have trained runs of the sweep, also those that failed here.
-  finished = {run.name: run for run in sweep if run.result()}
-  results.append(lines, [run for run in chosen if run.name in finished])
+  # Another process may have trained what failed here.
+  finished = {run.name: run for run in chosen if run.result()}
+  results.append(lines, [*finished.values()])
   failures = {n: why for n, why in ended.failures.items() if n not in finished}
   for run in missing:
     if failure := failures.get(run.name):
@@ -106,11 +106,12 @@ def train(
   if ended.code:
     print("stopped by a signal; run the command to continue")
     return ended.code
+  done = {run.name: run for run in sweep if run.result()}
   have_ended = (
-    run.name in finished or run.name in failures or run.has_failed() for run in sweep
+    run.name in done or run.name in failures or run.has_failed() for run in sweep
   )
-  if finished and all(have_ended):
-    compare(sweep, [*finished.values()], name)
+  if done and all(have_ended):
+    compare(sweep, [*done.values()], name)
   return RunError.code if failures else FINISHED
 
 

@@ -73,12 +73,14 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def preset_values(config: Mapping[str, Any]) -> str:
   """Says which values of a config its preset replaces; "" if it replaces none."""
+  if not config["preset"]:
+    return ""
   new = complete(config)
   values = [
     f"{module}.{name}={options.as_flag(value)}"
     for module in ("method", "wrapper")
     for name, value in new[module].items()
-    if config["preset"] and _plain(config[module].get(name)) != _plain(value)
+    if _plain(config[module].get(name)) != _plain(value)
   ]
   return f"preset={config['preset']}: {', '.join(values)}" if values else ""
 

@@ -142,7 +142,7 @@ def _run(
     if code:
       return code
     results.append({"generation": number, **drawn, **_read_result(place)})
-    _check_teacher(saved, results, *files[number + 1 : number + 2])
+    _check_teacher(workdir / f"{draw}-{number + 1}.jsonl", saved[number:], results[-1])
     known = {"generations": results + saved[len(results) :]}
     write_json(workdir / SUMMARY, {**settings, **known})
   print("\n".join(reporting.table(results)))
@@ -240,17 +240,15 @@ def _saved_generations(workdir: Path) -> list[dict[str, Any]]:
   return json.loads(file.read_bytes())["generations"] if file.exists() else []
 
 
-def _check_teacher(
-  saved: Sequence[Mapping], results: Sequence[Mapping], *drawn: Path
-) -> None:
-  """Refuses a draw, if it exists, that is not by the last generation of `results`."""
-  number, key = len(results) - 1, "params_sha256"
-  for file in drawn:
-    if file.exists() and saved[number:] and saved[number][key] != results[-1][key]:
-      raise UserError(
-        f"{file}: its labels are of another generation {number} than the one in the "
-        "folder; delete it and all later generations, or choose another --workdir"
-      )
+def _check_teacher(file: Path, saved: Sequence[Mapping], result: Mapping) -> None:
+  """Refuses a draw, if it exists, by another generation than the one of `result`."""
+  key = "params_sha256"
+  if file.exists() and saved and saved[0][key] != result[key]:
+    raise UserError(
+      f"{file}: its labels are of another generation {result['generation']} than the "
+      "one in the folder; delete it and all later generations, or choose another "
+      "--workdir"
+    )
 
 
 def _predict(teacher: Path, pool: Records) -> tuple[np.ndarray, np.ndarray]:

@@ -134,6 +134,12 @@ def test_labels_of_a_teacher_that_is_gone_are_refused(place, student):
   assert code == 2
   assert "noisy_student-1.jsonl: its labels are of another generation 0" in printed
   assert (workdir / "self_training.json").read_bytes() == saved
+  # Also if this command doesn't use the draw.
+  (workdir / "noisy_student-1.jsonl").unlink()
+  fewer = ["--config.learning_rate=0.004", "--generations=2"]
+  code, printed = run(place, workdir, *STUDENT, *fewer)
+  assert code == 2
+  assert "noisy_student-2.jsonl: its labels are of another generation 1" in printed
 
 
 @pytest.fixture

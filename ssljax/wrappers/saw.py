@@ -13,11 +13,11 @@ whose last prediction is c. These are counted at the end of each epoch, and for 
 first time after the share `start` of the run, if that is earlier; before, w' is 1. If
 the run has only one epoch, the first count stays. A virtual class has weight 1.
 
-The authors' code computes beta in the same way (one of its scripts, `train_example.sh`,
-fixes beta at 0.99 instead); N is the mean before a class without
-texts counts as having one. They use pseudo-labels of all unlabelled rows, and we those
-of the rows visited so far. With a fixed beta (`by_count=false`, as in version 0.1.0),
-all weights are 1 if the classes are much larger than 1 / (1 - beta).
+The authors' code computes beta in the same way; N is the mean before a class without
+texts counts as having one. (One of its scripts, `train_example.sh`, fixes beta at 0.99
+instead.) They use pseudo-labels of all unlabelled rows, and we those of the rows
+visited so far. With a fixed beta (`by_count=false`, as in version 0.1.0), all weights
+are 1 if the classes are much larger than 1 / (1 - beta).
 """
 
 from typing import Annotated, Any, NamedTuple

@@ -1,9 +1,6 @@
 """What the data says about its ids, by label_name or ClassLabel, cannot be swapped."""
 
 import json
-import re
-import shlex
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +10,6 @@ from ssljax import run_config
 from ssljax.data.records.read import read_splits
 from ssljax.data.sources import build
 from ssljax.errors import UserError
-from tests import runs
 
 OWN = ("harmful", "ok")
 
@@ -124,62 +120,6 @@ def test_declared_names_that_differ_only_in_case(tmp_path):
     assert names_of_even_rows(output) == {even}
 
 
-NAMES = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
-
-
-@pytest.mark.parametrize(
-  ("row", "declared", "first", "names", "renamed"),
-  [
-    ((), NAMES, 0, ("1 star", "4 stars"), "'2 stars' to '1 star'"),
-    ((), "12345", 1, ("1", "4"), ""),
-    (("label", "name"), (), 0, ("1 star", "4 stars"), "'2 stars' to '1 star'"),
-    (("label", "name"), (), 1, ("1 star", "4 stars"), "'5 stars' to '4 stars'"),
-    (("text number",), (), 1, ("1", "4"), ""),
-    (("label",), (), 1, ("1", "4"), ""),
-  ],
-)
-def test_classes_merged_by_number(tmp_path, row, declared, first, names, renamed):
-  """They get the names that they'd get if they were merged by name."""
-  columns = {}
-  if declared:
-    label = [i % 5 for i in range(60)]
-    source = write_parquet(tmp_path / "rows.parquet", declared, label=label)
-  else:
-    rows = [{"text": f"text {i}"} for i in range(60)]
-    for i, line in enumerate(rows):
-      if "label" in row:
-        line["label"] = i % 5 + first
-      if "name" in row:
-        line["label_name"] = NAMES[i % 5]
-      if "text number" in row:
-        columns = {"label": "label_name"}
-        line["label_name"] = str(i % 5 + first)
-    source = str(tmp_path / "rows.jsonl")
-    Path(source).write_text("".join(json.dumps(line) + "\n" for line in rows))
-  classes = ("0", "0", "null", "1", "1")
-  labels = [f"{number}:{id_}" for number, id_ in enumerate(classes, first)]
-  about = build.build_from_files(source, tmp_path / "out", columns, labels)
-  assert renamed in str(about["notes"])
-  assert ("renames" in str(about["notes"])) == bool(renamed)
-  splits = read_splits(tmp_path / "out")
-  assert splits.labels == names == tuple(about["labels"])
-  for part in splits[:3]:
-    for text, label in zip(part.column("text"), part.label, strict=True):
-      assert str(label).replace("-1", "null") == classes[int(text.split()[1]) % 5]
-
-
-def test_a_merged_class_has_one_of_its_names(tmp_path):
-  names = ("ok", "hate", "abuse")
-  rows = ({"text": f"text {i}", "label": i % 3} for i in range(60))
-  rows = [{**row, "label_name": names[row["label"]]} for row in rows]
-  source = tmp_path / "rows.jsonl"
-  source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-  labels = ("0:0", "1:1", "2:1")
-  about = build.build_from_files(str(source), tmp_path / "out", {}, labels)
-  assert read_splits(tmp_path / "out").labels == ("ok", "hate")
-  assert "--labels renames 'abuse' to 'hate'" in about["notes"]
-
-
 @pytest.mark.parametrize("test_is_named", [True, False])
 def test_rows_without_the_name_that_others_have(tmp_path, test_is_named):
   (tmp_path / "data").mkdir()
@@ -220,21 +160,6 @@ def test_a_label_name_beside_another_column_of_labels(tmp_path):
     build.build_from_files(str(topics), tmp_path / "no", both, ("ok", "harmful"))
 
 
-def test_a_merged_class_whose_first_value_has_no_name(tmp_path):
-  names = (None, "abuse", "hate")
-  rows = [
-    {"text": f"text {i}", "label": i % 3, "label_name": names[i % 3]} for i in range(60)
-  ]
-  source = write_rows(tmp_path / "rows.jsonl", rows)
-  about = build.build_from_files(source, tmp_path / "out", {}, ("0:0", "1:0", "2:1"))
-  assert about["labels"] == ["0", "hate"]
-  assert "--labels renames 'abuse' to '0'" in about["notes"]
-  # A value that doesn't occur is no class's first.
-  labels = ("9:0", "0:0", "8:1", "1:1", "2:1")
-  about = build.build_from_files(source, tmp_path / "more", {}, labels)
-  assert about["labels"] == ["9", "abuse"]
-
-
 def write_rows(path, rows):
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
   return str(path)
@@ -269,19 +194,6 @@ def test_label_names_of_rows_without_a_label_are_noted(tmp_path):
   with pytest.raises(UserError) as error:  # and not that label_name isn't read
     build.build_from_files(source, tmp_path / "named", named, ("ok",))
   assert "the train split has only label 0" in str(error.value)
-
-
-@pytest.mark.parametrize("order", [("safe", "harmful"), ("harmful", "safe")])
-def test_opposite_names_are_not_merged(tmp_path, order):
-  rows = [
-    {"text": f"text {i}", "label": i % 3, "label_name": (*order, "mixed")[i % 3]}
-    for i in range(60)
-  ]
-  source = tmp_path / "rows.jsonl"
-  source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-  for labels in (("0:0", "1:0", "2:1"), ("1:0", "0:0", "2:1")):
-    with pytest.raises(UserError, match="line 2: the row's class is 0 and its name"):
-      build.build_from_files(str(source), tmp_path / "no", {}, labels)
 
 
 def test_declarations_that_differ_are_refused_also_if_names_are_left_out(tmp_path):
@@ -352,61 +264,3 @@ def test_a_run_without_the_declared_names_is_the_same_run():
     assert bool(difference) != same
   named = {"resolved": {"labels": ["safe", "rude"]}}
   assert run_config.difference(named, {"resolved": {"labels": ["rude", "safe"]}})
-
-
-@pytest.mark.parametrize("kind", ["ids", "names", "class label", "map", "comma"])
-def test_the_advice_of_the_warning_works(tmp_path, kind):
-  labels, columns = (), {}
-  if kind == "class label":
-    source = write_parquet(tmp_path / "rows.parquet")
-  elif kind == "ids":
-    source = write_jsonl(tmp_path / "rows.jsonl")
-  else:
-    one = "o, k" if kind == "comma" else "ok"
-    source = write_jsonl(tmp_path / "rows.jsonl", ("harmful", one), other="x")
-    columns, labels = {"label": "label_name"}, ("harmful", one)
-    if kind == "map":
-      labels = ("harmful:0", "ok:1", "?:null")
-  flags = [f"--columns={k}={v}" for k, v in columns.items()]
-  about = build.build_from_files(source, tmp_path / "first", columns, labels)
-  warnings = [note for note in about["notes"] if note.startswith("warning")]
-  [warning] = warnings
-  advice = shlex.split(re.search(r"prepare the data again with (.*)", warning)[1])
-  assert run_prepare([f"--source={source}", *flags, *advice], tmp_path / "again") == 0
-  assert names_of_even_rows(tmp_path / "again") == {"harmful"}
-  assert read_splits(tmp_path / "again").labels[1] == "harmful"
-  # Training on the wrong folder, or on the file itself, has advice that works as well.
-  for data in (tmp_path / "first", source):
-    [note] = [n for n in read_splits(data).notes if n.startswith("warning")]
-    advice = shlex.split(re.search(r"prepare the data again with (.*)", note)[1])
-    output = tmp_path / f"more {len(list(tmp_path.iterdir()))}"
-    assert run_prepare(advice, output) == 0
-    assert read_splits(output).labels[1] == "harmful"
-    assert names_of_even_rows(output) == {"harmful"}
-
-
-@pytest.mark.parametrize("kind", ["label_name", "class label"])
-def test_the_advice_for_names_that_are_numbers(tmp_path, kind):
-  write = write_jsonl if kind == "label_name" else write_parquet
-  suffix = ".jsonl" if kind == "label_name" else ".parquet"
-  source = write(tmp_path / f"rows{suffix}", ("1", "0"))
-  build.build_from_files(source, tmp_path / "first", {})
-  swapped = "--columns=label_name= --labels=0:1,1:0"
-  for data in (source, str(tmp_path / "first")):
-    [note] = [n for n in read_splits(data).notes if n.startswith("warning")]
-    assert note.endswith(f"prepare the data again with --source={data} {swapped}")
-    output = tmp_path / f"again{len(list(tmp_path.iterdir()))}"
-    about = build.build_from_files(data, output, {"label_name": ""}, ("0:1", "1:0"))
-    assert not [n for n in about["notes"] if n.startswith("warning")]
-    splits = read_splits(output)
-    for text, label in zip(
-      splits.train.column("text"), splits.train.label, strict=True
-    ):
-      assert label == 1 - int(text.split()[1]) % 2
-
-
-def run_prepare(arguments, output):
-  done = runs.command("ssljax.data.prepare", *arguments, f"--output={output}")
-  assert not done.stderr
-  assert "warning:" not in done.stdout
-  return done.returncode
