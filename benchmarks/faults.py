@@ -9,11 +9,10 @@ trial starts with the same files. The faults:
 - kill: SIGKILL at a random moment, one to three times; then the command runs again
 - signal: SIGTERM or SIGINT at a random moment; then the command runs again
 - corrupt: a flipped bit, cleared bytes or a lost end in a file that the command reads
-- disk: no file may become larger than a part of one that the command writes, as if the
-  disk were full; then the command runs again without this limit
+- disk: files have a limit of size, as if the disk were full; then it runs without one
 - twice: two processes run the same command. In most trials, the first one is stopped
   (SIGSTOP) at a random moment, and continues when the second one has ended
-- rank: SIGKILL of one of the processes that launch/local.py has started
+- rank: SIGKILL of a process of launch/local.py
 - pair: the same as twice with two different commands
 
 After each trial, the results are compared with those of an undisturbed command;
