@@ -21,8 +21,7 @@ table of them, and then each bad one; the exit code is 1 if there is one. A tria
 if the fault reached a command at work: if it noticed the damage; if one of two commands
 was refused, or both were at work.
 
-With --output, trials are appended to a JSONL file, and a second call makes only those
-that are missing. With JAX_COMPILATION_CACHE_DIR, later calls also start faster.
+With --output, trials are appended to a JSONL file; a second call makes only the others.
 """
 
 import argparse

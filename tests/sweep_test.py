@@ -268,7 +268,6 @@ def test_the_tasks_of_a_slurm_array_train_what_is_missing(place, swept):
   names = [line["run"] for line in place.lines("three")]
   assert sorted(names[:2]) == ["good-0", "good-1"]
   assert names[2:] == ["bad", "more"]
-  # The last task finds that the sweep is complete.
   outputs = [place.path / f"runs/three/slurm-{i}.log" for i in (1, 3)]
   compared = "4 runs: runs/three/comparison.html"
   assert [compared in output.read_text() for output in outputs] == [False, True]
