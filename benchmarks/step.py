@@ -1,6 +1,6 @@
 """Times variants of one train step, or the steps of several methods, side by side.
 
-  python -m benchmarks.step --data=FOLDER --compare=rows
+  python -m benchmarks.step --data=FOLDER --compare=order
   python -m benchmarks.step --data=FOLDER --compare=torch --max_length=128 --batch=8
   python -m benchmarks.step --data=FOLDER --compare=methods --max_length=64 --batch=8
 
@@ -13,54 +13,33 @@ padded to the longest text of the batch.
 """
 
 import argparse
-import contextlib
+import functools
 import importlib
 import statistics
 import time
 from collections.abc import Callable
-from unittest import mock
 
 import jax
 import numpy as np
 
 from ssljax import methods
-from ssljax.data.batches import loader, pack
+from ssljax.data.batches import loader
 from ssljax.training import assemble, preview
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-OPTIONS = loader.row_length_options
-
-
-def with_lengths(*shorter: int) -> dict:
-  """Patches that make the loader use these row lengths and that of the longest text."""
-  return {
-    (loader, "row_length_options"): lambda *args: [(*shorter, OPTIONS(*args)[0][-1])]
-  }
-
-
-# name -> (config keys, {(module, attribute): replacement})
+# name -> config keys
 VARIANTS = {
-  "rows": {
-    "longest only": ({}, with_lengths()),
-    "64 and longest": ({}, with_lengths(64)),
-    "128 and longest": ({}, with_lengths(128)),
-    "256 and longest": ({}, with_lengths(256)),
-    "as chosen": ({}, {}),
-  },
-  "layout": {"packed": ({}, {}), "padded": ({"layout": "padded"}, {})},
-  "shapes": {
-    "at most 3": ({}, {}),
-    "1": ({}, {(loader, "SHAPES"): 1}),
-    "8": ({}, {(loader, "SHAPES"): 8, (pack, "WASTE"): 0.0}),
-  },
+  "order": {"stratified": {}, "random": {"order": "random"}},
+  "layout": {"packed": {}, "padded": {"layout": "padded"}},
   "random": {
-    "rbg": ({}, {}),
-    "threefry2x32": ({"prng": "threefry2x32"}, {}),
-    "no dropout": ({"dropout": 0.0}, {}),
-    "no weak dropout": ({"weak_dropout": False}, {}),
+    "rbg": {},
+    "threefry2x32": {"prng": "threefry2x32"},
+    "no dropout": {"dropout": 0.0},
+    "no weak dropout": {"weak_dropout": False},
   },
-  "torch": {"packed": ({}, {})},
-  "methods": {"baseline": ({}, {})},
+  "torch": {"packed": {}},
+  "dtype": {"float32": {"dtype": "float32"}, "bfloat16": {"dtype": "bfloat16"}},
+  "methods": {"baseline": {}},
 }
 
 
@@ -68,22 +47,20 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("--data", required=True)
   parser.add_argument("--encoder", default=MINILM)
-  parser.add_argument("--compare", choices=VARIANTS, default="rows")
+  parser.add_argument("--compare", choices=VARIANTS, default="order")
   parser.add_argument("--method", default="fixmatch")
   parser.add_argument("--max_length", type=int, default=512)
   parser.add_argument("--batch", type=int, default=16)
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
   parser.add_argument("--rounds", type=int, default=7)
   options = parser.parse_args()
   variants: dict[str, Callable[[int], None]] = {}
-  for name, (keys, patches) in VARIANTS[options.compare].items():
-    with contextlib.ExitStack() as stack:
-      for (module, constant), value in patches.items():
-        stack.enter_context(mock.patch.object(module, constant, value))
-      job = make_job(options, keys)
+  for name, keys in VARIANTS[options.compare].items():
+    job = make_job(options, keys)
     variants[name] = jax_step(job)
     describe(name, job)
   if options.compare == "torch":
-    variants["torch, padded"] = torch_step(job)
+    variants["torch, padded"] = torch_step(job, options.dtype)
 
   others = [name for name in methods.names() if name != options.method]
   if options.compare != "methods":
@@ -127,6 +104,7 @@ def make_job(
       "encoder": options.encoder,
       "max_length": options.max_length,
       "batch": options.batch,
+      "dtype": options.dtype,
       "steps": 300,
     }
     | keys
@@ -152,8 +130,11 @@ def describe(name: str, job: assemble.TrainingJob) -> None:
   print(f"{name}: {real / rows:.1%} real tokens, {shapes} shapes in 30 steps")
 
 
-def torch_step(job: assemble.TrainingJob) -> Callable[[int], None]:
-  """A function that runs the FixMatch step in torch, on the same texts."""
+def torch_step(job: assemble.TrainingJob, dtype: str) -> Callable[[int], None]:
+  """A function that runs the FixMatch step in torch, on the same texts.
+
+  With bfloat16, under torch's autocast.
+  """
   import torch
   from transformers import BertForSequenceClassification
 
@@ -177,14 +158,21 @@ def torch_step(job: assemble.TrainingJob) -> Callable[[int], None]:
       "attention_mask": torch.from_numpy((ids > 0).astype(np.int64)),
     }
 
+  autocast = functools.partial(
+    torch.autocast, "cpu", torch.bfloat16, enabled=dtype == "bfloat16"
+  )
+
   def run(t: int) -> None:
     labelled, unlabelled = job.batches.order(t)
     target = torch.from_numpy(train.label[labelled].astype(np.int64))
-    with torch.no_grad():
-      weak = model(**pad(train.unlabelled["weak"], unlabelled)).logits.softmax(-1)
-    confidence, pseudo = weak.max(-1)
-    supervised = entropy(model(**pad(train.labelled["weak"], labelled)).logits, target)
-    strong = model(**pad(train.unlabelled["strong"], unlabelled)).logits
+    with torch.no_grad(), autocast():
+      weak = model(**pad(train.unlabelled["weak"], unlabelled)).logits.float()
+    confidence, pseudo = weak.softmax(-1).max(-1)
+    with autocast():
+      labelled_logits = model(**pad(train.labelled["weak"], labelled)).logits
+      strong = model(**pad(train.unlabelled["strong"], unlabelled)).logits
+    supervised = entropy(labelled_logits.float(), target)
+    strong = strong.float()
     losses = entropy(strong, pseudo, reduction="none")
     loss = supervised + (losses * (confidence >= 0.95)).mean()
     optimizer.zero_grad()

@@ -7,6 +7,7 @@ set, L tokens, D width, C classes, H heads.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -25,14 +26,29 @@ class Rows(NamedTuple):
   embedding: Array | None = None  # f32 [S, R, L, E], word embeddings in place of ids
 
 
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class RowsOf:
+  """Stands for the rows of another view of the batch, which hold these texts as well.
+
+  Only the loader's batches have it: methods get the rows (`Batch.with_shared_rows`).
+  """
+
+  part: str  # "labelled" | "unlabelled"
+  view: str
+
+
 class Texts(NamedTuple):
   """n texts, stored shard by shard: shard s holds texts s n/S to (s + 1) n/S.
 
   Within a shard, slots are numbered by row length first, then by row. All leaves may
   have another leading axis before S: K micro-batches.
+
+  Views that always go through the encoder together share rows: their `rows` are one
+  object.
   """
 
-  rows: tuple[Rows, ...]  # one per row length
+  rows: tuple[Rows, ...] | RowsOf  # one per row length
   where: Array  # i32 [S, n/S], slot of each text within its shard
 
 
@@ -72,6 +88,21 @@ class Batch(NamedTuple):
 
   labelled: Labelled
   unlabelled: Unlabelled
+
+  def with_shared_rows(self) -> "Batch":
+    """Replaces each `RowsOf` by the rows that it names."""
+
+    def find(texts: Texts) -> Texts:
+      if not isinstance(texts.rows, RowsOf):
+        return texts
+      owner = getattr(self, texts.rows.part).views[texts.rows.view]
+      return texts._replace(rows=owner.rows)
+
+    find_all = lambda views: {name: find(texts) for name, texts in views.items()}
+    return Batch(
+      self.labelled._replace(views=find_all(self.labelled.views)),
+      self.unlabelled._replace(views=find_all(self.unlabelled.views)),
+    )
 
   def labelled_and(self, *names: str) -> tuple[Texts, ...]:
     """The weak view of labelled texts, then the views `names` of unlabelled texts."""

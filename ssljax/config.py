@@ -109,6 +109,11 @@ class Keys:
   passes: Annotated[Count, "if steps is 0: passes over the labelled texts"] = 100
   accumulation: Annotated[Count, "micro-batches per step"] = 1
   weak_dropout: Annotated[bool, "dropout in passes without gradient"] = True
+  order: Annotated[
+    Literal["stratified", "random"],
+    "stratified: each batch has texts of all lengths; random: a random batch",
+    Absent("random"),
+  ] = "stratified"
   layout: Annotated[
     Literal["packed", "padded"],
     "packed: several texts per row; padded: one text per row",

@@ -119,6 +119,7 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
   began = time.perf_counter() - meta["seconds"]
   texts = job.sizes.batch + job.sizes.unlabelled_batch  # per step
   compiled: set[str] = set()  # shapes of batches
+  usual_tokens = (job.batches.usual_tokens or 0) * len(job.devices.mine)
   saved_at, save_every = start, config["checkpoint_every"]
   verified = restored is not None  # whether this folder's checkpoints can be read
   best, stale, stopped = meta["best"], meta["stale"], meta.get("stopped", False)
@@ -160,6 +161,8 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
       state, values = job.train_step(state, *job.put(batch, hidden))
       t += 1
       counts = {"step": t, "texts": texts, "tokens": tokens, "row_tokens": row_tokens}
+      if usual_tokens:
+        counts["overflow"] = float(row_tokens > usual_tokens)
       timer.add(values, counts)
       if shape not in compiled:
         compiled.add(shape)
@@ -341,7 +344,7 @@ def _require_finite(
 def _score(job: TrainingJob, state: step.TrainState, data: EvalSet) -> np.ndarray:
   """The logits of a set, computed with averaged parameters if there are any."""
   params = state.params if state.ema is None else state.ema
-  lengths = score.choose_row_lengths(job.batches.choice.row_lengths[-1])
+  lengths = score.choose_row_lengths(job.batches.rows.row_lengths[-1])
   name = lambda i: f"id {data.rows.column('id')[i]}"
   return score.score(
     job.eval_step, params, data.tokens, lengths, job.devices, name=name

@@ -62,6 +62,15 @@ def test_a_second_step_compiles_nothing(run, parallel):
 
 
 @pytest.mark.parametrize(
+  "run", ["fixmatch", "jointmatch", "comatch"], indirect=True, scope="module"
+)
+def test_shared_rows_make_no_difference(run):
+  groups = run.loader(1).groups, run.loader(1, shared=False).groups
+  assert len(groups[0]) < len(groups[1])
+  check_same(run.run(range(3)), run.run(range(3), shared=False))
+
+
+@pytest.mark.parametrize(
   "run", ["fixmatch", "jointmatch"], indirect=True, scope="module"
 )
 def test_sharded_parameters_make_no_difference(run, monkeypatch):

@@ -87,7 +87,7 @@ def test_a_run_writes_all_its_files(name, finished):
   metrics = result(workdir)
   assert metrics["method"] == name
   if name == "supervised":  # the words give the label away, so 24 steps are enough
-    assert metrics["test"]["f1"] > 0.8
+    assert metrics["test"]["auroc"] > 0.9
   config = json.loads((workdir / "config.json").read_text())
   encoder = Path(config["encoder"])
   assert config["resolved"]["tokenizer_sha256"] == hf.tokenizer_sha256(encoder)
@@ -150,10 +150,11 @@ def test_a_killed_run_continues_to_identical_bits(name, place, finished):
 def test_a_killed_run_continues_with_batches_of_the_same_shapes(tmp_path):
   place = runs.folder(tmp_path, lengths=(6, 8))
   killed, straight = tmp_path / "killed", tmp_path / "straight"
-  _, printed = run("supervised", killed, "--config.dry_run=true", place=place)
+  options = ["--config.order=random"]  # its batches have several shapes
+  _, printed = run("supervised", killed, *options, "--config.dry_run=true", place=place)
   assert printed.count("step shape") > 1
-  kill_and_continue("supervised", killed, place=place)
-  code, printed = run("supervised", straight, place=place)
+  kill_and_continue("supervised", killed, *options, place=place)
+  code, printed = run("supervised", straight, *options, place=place)
   assert code == 0, printed
   assert result(killed)["state_sha256"] == result(straight)["state_sha256"]
 

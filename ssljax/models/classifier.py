@@ -74,20 +74,24 @@ class Classifier(nn.Module):
     """Runs several views in one pass; returns Outputs of all texts, view by view.
 
     Rows of the same length are concatenated across views, so the encoder runs once per
-    row length. Features are pooled within rows, so only the features [n, D] cross data
-    shards.
+    row length. Rows that views share are encoded once. Features are pooled within rows,
+    so only the features [n, D] cross data shards.
     """
-    rows = [rows for view in texts for rows in view.rows]
+    by_owner = {id(view.rows): view.rows for view in texts}
+    rows = [r for shared in by_owner.values() for r in shared]
     pooled: dict[int, list[Array]] = {}
     for length in sorted({r.ids.shape[-1] for r in rows}):
       members = [r for r in rows if r.ids.shape[-1] == length]
       pooled[length] = self.pool(members, deterministic)
+    slots = {}
+    for owner, shared in by_owner.items():
+      by_length = [pooled[r.ids.shape[-1]].pop(0) for r in shared]
+      slots[owner] = jnp.concatenate(by_length, axis=1)  # [S, slots, D]
     features = []
     for view in texts:
-      by_length = [pooled[r.ids.shape[-1]].pop(0) for r in view.rows]
-      slots = jnp.concatenate(by_length, axis=1)  # [S, slots, D]
       # Each shard gathers only from its own slots.
-      texts_of_view = jnp.take_along_axis(slots, view.where[..., None], axis=1)
+      own, where = slots[id(view.rows)], view.where[..., None]
+      texts_of_view = jnp.take_along_axis(own, where, axis=1)
       features.append(texts_of_view.reshape(-1, texts_of_view.shape[-1]))  # [n, D]
     if self.networks and any(r.embedding is not None for r in rows):
       raise ValueError(

@@ -50,14 +50,20 @@ class ModelForward:
       params = jax.lax.stop_gradient(params)
     dropout = gradient or self.weak_dropout
     if self.micro:
+      # Rows that views share must be one object also within the loop.
+      index = {id(view.rows): i for i, view in enumerate(texts)}
+      owner = [index[id(view.rows)] for view in texts]
+      rows = {i: texts[i].rows for i in owner}
 
-      def run(texts_and_number):
-        views, number = texts_and_number
+      def run(arguments):
+        rows, where, number = arguments
+        views = tuple(Texts(rows[i], w) for i, w in zip(owner, where, strict=True))
         micro_key = jax.random.fold_in(key, number) if dropout else None
         return self.apply(params, views, micro_key)
 
-      numbers = jnp.arange(texts[0].where.shape[0], dtype=jnp.uint32)
-      stacked = jax.lax.map(run, (texts, numbers))
+      where = [view.where for view in texts]
+      numbers = jnp.arange(where[0].shape[0], dtype=jnp.uint32)
+      stacked = jax.lax.map(run, (rows, where, numbers))
       outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), stacked)
     else:
       outputs = self.apply(params, texts, key if dropout else None)

@@ -114,7 +114,7 @@ def unlabelled_texts_are_used(run: TinyRun) -> None:
 def targets_are_sound(run: TinyRun) -> None:
   """Targets are distributions without gradient; weights are finite and at least 0."""
   state, _ = run.run(range(tiny.EPOCH_STEPS))  # some methods start after an epoch
-  batch = jax.tree.map(jnp.asarray, run.loader(1).batch(3)[0])
+  batch = jax.tree.map(jnp.asarray, run.loader(1).batch(3)[0]).with_shared_rows()
   clock = Clock(
     jnp.int32(3),
     jnp.float32(3 / tiny.STEPS),

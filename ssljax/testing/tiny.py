@@ -18,6 +18,7 @@ from ssljax.data.batches.tokenize import Tokens
 from ssljax.method import Method, Sizes
 from ssljax.models import EncoderConfig
 from ssljax.models.classifier import NETWORK, Classifier
+from ssljax.training.shared_rows import find_groups
 from ssljax.training.step import Metrics, TrainState, init_state, make_train_step
 
 LABELLED, UNLABELLED, BATCH, UNLABELLED_BATCH, CLASSES = 24, 64, 8, 16, 3
@@ -113,8 +114,14 @@ class TinyRun:
     self._steps: dict[sharding.Devices, Callable] = {}
     self._loaders: dict[Any, Loader] = {}
 
-  def loader(self, shards: int, packed: bool = True, lengths=(32,)) -> Loader:
+  def loader(self, shards: int, packed: bool = True, shared: bool = True) -> Loader:
+    """The loader of these data.
+
+    Args:
+      shared: whether views that are in the same passes share rows.
+    """
     packed = packed and self.method.needs.layout != "padded"
+    groups = find_groups(self.method, self.model, self.sizes, self.micro)
     return Loader(
       self.data,
       batch=BATCH,
@@ -122,7 +129,8 @@ class TinyRun:
       classes=CLASSES + self.method.needs.virtual_classes,
       seed=0,
       steps=STEPS,
-      layout=Layout(shards, self.micro, [lengths], packed),
+      layout=Layout(shards, self.micro, 32, packed),
+      groups=groups if shared else (),
     )
 
   def devices(self, count: int = 1, parallel: str = "jit", fsdp: int = 1):
@@ -172,7 +180,7 @@ class TinyRun:
     Args:
       change: maps each (batch, hidden labels), with NumPy leaves, to the batch and
         labels that are used instead.
-      layout: `packed` and `lengths` of `loader`.
+      layout: `packed` and `shared` of `loader`.
 
     Returns:
       (state, metrics) after the last step.

@@ -17,7 +17,7 @@ from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.method import Sizes
 from ssljax.models.hf import read_config, tokenizer_sha256
-from ssljax.training import build, optim, pytrees, step
+from ssljax.training import build, optim, pytrees, shared_rows, step
 
 
 class TrainingJob(NamedTuple):
@@ -84,10 +84,12 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     layout=loader.Layout(
       devices.shards,
       config["accumulation"],
-      loader.row_length_options(longest, config["max_length"], packed),
+      loader.row_limit(longest, config["max_length"]),
       packed,
       model.encoder.config.costly_length,
     ),
+    stratified=config["order"] == "stratified",
+    groups=shared_rows.find_groups(method, model, sizes, config["accumulation"]),
   )
   params, unused = build.init_params(model, data.encoder, config["seed"])
   hyperparameters = ("learning_rate", "weight_decay", "layer_decay", "clip")
@@ -123,7 +125,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   facts = {
     "labels": data.labels,
     "sizes": sizes._asdict(),
-    "row_lengths": batches.choice.row_lengths,
+    "row_lengths": batches.rows.row_lengths,
     "data_sha256": data.sha256,
     "rows_sha256": data.rows_sha256,
     "tokenizer_sha256": tokenizer_sha256(data.encoder),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssljax import config as configuration
 from ssljax import wrappers
-from ssljax.batch import Batch
+from ssljax.batch import Batch, Rows, RowsOf
 from ssljax.data.datasets import Sets
 from ssljax.training.assemble import TrainingJob
 
@@ -30,7 +30,7 @@ def summary(job: TrainingJob) -> list[str]:
   cut = ", ".join(
     f"{share:.1%} of {name}" for name, share in truncated_shares(data).items()
   )
-  lengths = " and ".join(map(str, job.batches.choice.row_lengths))
+  lengths = " and ".join(map(str, job.batches.rows.row_lengths))
   return [
     *unused,
     *even,
@@ -63,18 +63,33 @@ def dry_run(job: TrainingJob) -> list[str]:
 
 def real_tokens(batch: Batch) -> tuple[int, int]:
   """(tokens of texts, tokens including padding) of a batch with NumPy leaves."""
-  rows = [r for part in batch for texts in part.views.values() for r in texts.rows]
+  rows = [r for _, rows in _rows_by_view(batch) for r in rows]
   real = sum(int(np.count_nonzero(r.segment)) for r in rows)
   return real, sum(r.segment.size for r in rows)
 
 
 def shape_of(batch: Batch) -> str:
-  """Shards x rows x tokens of each view, such as `weak 1x4x128 + 1x2x344, …`."""
+  """Shards x rows x tokens of each view, such as `weak 1x4x128 + 1x2x344, …`.
+
+  Views that share rows are joined, as in `weak & strong 1x9x192 + 1x4x512`.
+  """
   return ", ".join(
-    f"{name} {' + '.join('x'.join(map(str, r.ids.shape)) for r in view.rows)}"
-    for part in batch
-    for name, view in part.views.items()
+    f"{name} {' + '.join('x'.join(map(str, r.ids.shape)) for r in rows)}"
+    for name, rows in _rows_by_view(batch)
   )
+
+
+def _rows_by_view(batch: Batch) -> list[tuple[str, tuple[Rows, ...]]]:
+  """Lists (name, rows); the names of views that share rows are joined."""
+  names: dict[RowsOf, list[str]] = collections.defaultdict(list)
+  rows: dict[RowsOf, tuple[Rows, ...]] = {}
+  for part, half in (("labelled", batch.labelled), ("unlabelled", batch.unlabelled)):
+    for name, view in half.views.items():
+      owner = view.rows if isinstance(view.rows, RowsOf) else RowsOf(part, name)
+      names[owner].append(name)
+      if not isinstance(view.rows, RowsOf):
+        rows[owner] = view.rows
+  return [(" & ".join(names[owner]), rows[owner]) for owner in rows]
 
 
 def truncated_shares(data: Sets) -> dict[str, float]:

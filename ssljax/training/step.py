@@ -71,6 +71,7 @@ def make_train_step(
 
   def whole_batch(state, batch, clock):
     """Gradients and losses from one pass."""
+    batch = batch.with_shared_rows()
 
     def loss(params):
       terms, method_state, assignment = method.loss(
@@ -85,7 +86,12 @@ def make_train_step(
   def accumulated(state, batch, clock):
     """Gradients and losses of the whole batch, from one micro-batch at a time."""
     assignment, method_state = jax.lax.stop_gradient(
-      method.assign(forward(state.params, state, True), batch, state.method, clock)
+      method.assign(
+        forward(state.params, state, True),
+        batch.with_shared_rows(),
+        state.method,
+        clock,
+      )
     )
     split = lambda a: a.reshape(micro, -1, *a.shape[1:])  # [micro, n / micro, ...]
     micro_batches = (
@@ -97,7 +103,8 @@ def make_train_step(
     def loss(params, batch, assignment, k):
       key = jax.random.fold_in(clock.key, MICRO_BATCH_KEY + k)
       micro_clock = clock._replace(key=key)
-      terms = method.learn(forward(params, state), batch, assignment, micro_clock)
+      shared = batch.with_shared_rows()
+      terms = method.learn(forward(params, state), shared, assignment, micro_clock)
       losses = reduce_terms(terms)
       total = sum(losses.values())
       return total / micro, jax.tree.map(lambda v: v / micro, (total, losses))

@@ -22,6 +22,8 @@ from tests import runs
 pytestmark = pytest.mark.slow
 train = importlib.import_module("ssljax.train")  # ssljax.train is a function
 
+# In so short a run, the model may predict the same class for all texts.
+UNDEFINED = ("f1", "precision", "pseudo_label_accuracy")
 JAX_SETTINGS = (
   "jax_compilation_cache_dir",
   "jax_persistent_cache_min_compile_time_secs",
@@ -162,15 +164,20 @@ def test_results_belong_to_the_selected_step(which, index, request):
 @pytest.mark.parametrize("which", ["by_f1", "by_auroc"])
 def test_metrics_are_finite_in_any_layout_and_dtype(which, request):
   run = request.getfixturevalue(which)
+
+  def is_fine(name, value) -> bool:
+    return (name in UNDEFINED and value is None) or np.isfinite(value)
+
   for line in run.lines:
     for name, value in line.items():
-      undefined = name in ("f1", "pseudo_label_accuracy") and value is None
-      assert undefined or name == "split" or np.isfinite(value), (name, line)
+      assert name == "split" or is_fine(name, value), (name, line)
   train_steps = [line["step"] for line in run.lines if line["split"] == "train"]
   assert train_steps == [run.result["steps"]]  # the last step is always logged
   for part in ("validation", "test"):
     scores = run.result[part]
-    assert all(np.isfinite(scores[name]) for name in run.lines[-1] if name in scores)
+    shared = [name for name in run.lines[-1] if name in scores]
+    assert shared
+    assert all(is_fine(name, scores[name]) for name in shared)
   assert all(logits.dtype == np.float32 for logits in run.logits)
 
 

@@ -124,7 +124,7 @@ def batches(micro: int = 1) -> loader.Loader:
     classes=tiny.CLASSES,
     seed=0,
     steps=tiny.STEPS,
-    layout=loader.Layout(1, micro, [(32,)], packed=False),
+    layout=loader.Layout(1, micro, 32, packed=False),
   )
 
 

@@ -1,7 +1,7 @@
 """Builds batch t, laid out for the devices, as a pure function of (seed, t).
 
-A batch is a slice of the epoch's permutation (`order`), so batches are always full and
-no batch has an unlabelled row twice. A resumed run needs to know only its step.
+`order` chooses the rows; batches are always full, and no batch has an unlabelled row
+twice. A resumed run needs to know only its step.
 """
 
 import math
@@ -13,16 +13,16 @@ import grain
 import jax
 import numpy as np
 
-from ssljax.batch import Batch, Labelled, Texts, Unlabelled
+from ssljax.batch import Batch, Labelled, RowsOf, Texts, Unlabelled
 from ssljax.data.batches import order, pack
+from ssljax.data.batches.fixed_rows import FixedRows
+from ssljax.data.batches.needed_rows import NeededRows
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
 
 PLANNED_STEPS = 512  # number of steps sampled to choose the shapes
-SHORT_LENGTHS = (128, 256)  # candidates for the length of short rows
-# More shapes need less padding, but more compilation (docs/performance.md).
-MAX_SHAPES = 3
-
+# Stratified batches are so similar that fewer steps suffice.
+PLANNED_STRATIFIED = 128
 
 Seed = int | np.uint64
 
@@ -67,20 +67,15 @@ class TrainSet(NamedTuple):
 class Layout(NamedTuple):
   shards: int  # data shards over all devices
   micro: int  # micro-batches of gradient accumulation, 1 for none
-  options: Sequence[tuple[int, ...]]  # see `row_length_options`
+  limit: int  # length of a row that holds every text
   packed: bool
   costly: float = math.inf  # EncoderConfig.costly_length
 
 
-class RowChoice(NamedTuple):
-  row_lengths: tuple[int, ...]
-  cost: np.ndarray  # i64 [views x row lengths], cost of a row
-  shapes: np.ndarray  # from `pack.choose_shapes`; in the padded layout, row lengths
-  price: float  # cost of a step; a token without attention costs 1
-
-
 class Loader:
-  """Builds the batch of each step; `choice` has the row lengths that cost least."""
+  """Builds the batch of each step; `rows` decides in which rows the texts are."""
+
+  _PARTS = ("labelled", "unlabelled")
 
   def __init__(
     self,
@@ -92,11 +87,16 @@ class Loader:
     seed: int,
     steps: int,
     layout: Layout,
+    stratified: bool = True,
+    groups: Sequence[Sequence[tuple[str, str]]] = (),
   ):
     """Chooses the shapes for `steps` steps.
 
     Args:
       classes: width of the one-hot labels, including virtual classes.
+      stratified: whether each batch has texts of all lengths; otherwise, it's random.
+      groups: views that share rows, as from `find_groups`. By default, and in random
+        order or the padded layout, none do.
 
     Raises:
       UserError: a batch size that isn't a multiple of shards x micro-batches, or a
@@ -119,20 +119,32 @@ class Loader:
       )
     # grain adds the epoch to its seed, so consecutive seeds would share permutations.
     seeds = order.scramble(seed, np.zeros(2, int), np.arange(2)) >> np.uint64(33)
-    self._rows_of = {
-      "labelled": order.batch_rows(len(data.label), batch, int(seeds[0])),
-      "unlabelled": order.batch_rows(rows, unlabelled_batch, int(seeds[1])),
-    }
+    self._rows_of = {}
+    for part, size, seed_ in zip(self._PARTS, sizes.values(), seeds, strict=True):
+      lengths = _row_lengths(getattr(data, part))
+      self._rows_of[part] = (
+        order.stratified_rows(lengths, size, int(seed_))
+        if stratified
+        else order.shuffled_rows(len(lengths), size, int(seed_))
+      )
     self.views = [("labelled", name) for name in data.labelled]
     self.views += [("unlabelled", name) for name in data.unlabelled]
     # Each view has its own seed, so that views of the same candidates are independent.
     names = np.array([zlib.crc32(name.encode()) for _, name in self.views])
     view_seeds = order.scramble(seed, np.zeros(len(names), int), names)
     self._seed_of = dict(zip(self.views, view_seeds, strict=True))
-    sample = np.unique(np.linspace(0, max(steps - 1, 0), PLANNED_STEPS).astype(int))
-    lengths = [self._arrange(_text_lengths, t) for t in sample]
-    choices = (self._evaluate(option, lengths) for option in layout.options)
-    self.choice = min(choices, key=lambda choice: choice.price)
+    fixed = stratified and layout.packed
+    together = [tuple(group) for group in groups] if fixed else []
+    alone = [(view,) for view in self.views if view not in sum(together, ())]
+    self.groups = [*alone, *together]
+    count = PLANNED_STRATIFIED if fixed else PLANNED_STEPS
+    chosen = np.unique(np.linspace(0, max(steps - 1, 0), count).astype(int))
+    sample = [self._arrange(_text_lengths, t) for t in chosen]
+    self.rows = (
+      FixedRows(sample, steps, layout.limit, self._row_cost)
+      if fixed
+      else NeededRows(sample, layout.limit, self._row_cost, layout.packed)
+    )
 
   def order(self, t: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of batch t: labelled i64 [B], unlabelled i64 [U]."""
@@ -148,29 +160,42 @@ class Loader:
         shards. Labels and indices always cover the whole batch.
     """
     texts = self._arrange(lambda tokens, rows: [tokens.text(i) for i in rows], t)
-    plans = self._plan(self._arrange(_text_lengths, t), self.choice.row_lengths)
-    shape = self._shape(self._needed_rows(plans), self.choice)
+    planned, _ = self.rows.plan(self._arrange(_text_lengths, t))
     shards = range(self.layout.shards) if shards is None else shards
     views: dict[str, dict[str, Texts]] = {"labelled": {}, "unlabelled": {}}
-    for v, (part, name) in enumerate(self.views):
+    for group, (plans, shape), by_micro in zip(
+      self.groups, planned, texts, strict=True
+    ):
       micro_batches = [
         pack.fill_rows(
-          [plans[v][k][s] for s in shards],
-          [texts[v][k][s] for s in shards],
-          shape[v],
+          [plans[k][s] for s in shards],
+          [by_micro[k][s] for s in shards],
+          shape,
           self.layout.packed,
         )
         for k in range(self.layout.micro)
       ]
       # Gradient accumulation adds a leading axis K.
       stack = lambda *leaves: np.stack(leaves) if len(leaves) > 1 else leaves[0]
-      views[part][name] = jax.tree.map(stack, *micro_batches)
+      packed = jax.tree.map(stack, *micro_batches)
+      ends = np.cumsum([self._texts_per_part(part) for part, _ in group])
+      by_view = np.split(packed.where, ends[:-1], axis=-1)
+      for (part, name), where in zip(group, by_view, strict=True):
+        rows = packed.rows if (part, name) == group[0] else RowsOf(*group[0])
+        views[part][name] = Texts(rows, where)
     labelled, unlabelled = self.order(t)
     label = np.eye(self.classes, dtype=np.float32)[self.data.label[labelled]]
     return Batch(
       Labelled(views["labelled"], label, labelled.astype(np.int32)),
       Unlabelled(views["unlabelled"], unlabelled.astype(np.int32)),
     ), self.data.hidden[unlabelled]
+
+  @property
+  def usual_tokens(self) -> int | None:
+    """Tokens of a shard's usual rows; None in random order and the padded layout."""
+    if isinstance(self.rows, NeededRows):
+      return None
+    return self.layout.micro * sum(map(sum, self.rows.usual))
 
   def iterate(self, start: int, stop: int, shards: Sequence[int]) -> Iterator:
     """Yields batches start to stop - 1, prefetched by grain's threads."""
@@ -183,85 +208,51 @@ class Loader:
     # An integer, so that all processors compute the same sums and sort them alike.
     return round(length * (1 + length / self.layout.costly))
 
-  def _evaluate(self, row_lengths: tuple[int, ...], lengths) -> RowChoice:
-    """Chooses shapes for these row lengths and computes the mean cost of a step."""
-    plans = (self._plan(step, row_lengths) for step in lengths)
-    needs = np.array([self._needed_rows(plan) for plan in plans])
-    cost = np.tile([self._row_cost(length) for length in row_lengths], len(self.views))
-    if self.layout.packed:
-      shapes = pack.choose_shapes(needs, cost, MAX_SHAPES)
-    else:  # a few lengths, multiples of 8, that hold the longest texts of all steps
-      longest = np.sort(needs[:, 0])
-      ends = np.ceil(np.arange(1, MAX_SHAPES + 1) * len(longest) / MAX_SHAPES) - 1
-      shapes = np.unique(-(-longest[ends.astype(int)] // 8) * 8)
-    choice = RowChoice(row_lengths, cost, shapes, math.nan)
-    views = [view for need in needs for view in self._shape(need, choice)]
-    prices = [rows * self._row_cost(length) for view in views for length, rows in view]
-    return choice._replace(price=sum(prices) / len(needs))
+  def _texts_per_part(self, part: str) -> int:
+    """Texts of a view for each shard and micro-batch."""
+    return len(self._rows_of[part](0)[0]) // (self.layout.micro * self.layout.shards)
 
   def _arrange(self, read: Callable[[Tokens, np.ndarray], Sequence], t: int):
-    """[view][micro-batch][shard] -> `read` of the texts of batch t."""
+    """[group][micro-batch][shard] -> `read` of the texts of batch t."""
     rows_of = {part: rows(t) for part, rows in self._rows_of.items()}
     micro, shards = self.layout.micro, self.layout.shards
-    arranged = []
+    shares_of = {}  # view -> [micro-batch x shard]
     for (part, name), seed in self._seed_of.items():
       view = getattr(self.data, part)[name]
       rows, epoch = rows_of[part]
       taken = self._seed_of.get((part, getattr(name, "first", None)))
       texts = read(view.tokens, view.draw(seed, epoch, rows, taken))
-      size = len(texts) // (micro * shards)
+      size = self._texts_per_part(part)
       shares = [texts[i * size : (i + 1) * size] for i in range(micro * shards)]
+      shares_of[part, name] = shares
+    arranged = []
+    for group in self.groups:
+      members = zip(*(shares_of[view] for view in group), strict=True)
+      shares = [_join(parts) for parts in members]
       arranged.append([shares[k * shards : (k + 1) * shards] for k in range(micro)])
     return arranged
 
-  def _plan(self, lengths, row_lengths: tuple[int, ...]):
-    """[view][micro-batch][shard] -> plan, from the lengths of the texts."""
-    packed = self.layout.packed
-    if not packed:
-      row_lengths = (max(int(s.max()) for v in lengths for k in v for s in k),)
-    return [
-      [[pack.plan_rows(shard, row_lengths, packed) for shard in m] for m in view]
-      for view in lengths
-    ]
 
-  def _needed_rows(self, plans) -> np.ndarray:
-    """Rows for each view and row length.
+def _join(parts: Sequence):
+  """Concatenates arrays or lists."""
+  if isinstance(parts[0], np.ndarray):
+    return np.concatenate(parts)
+  return [text for part in parts for text in part]
 
-    In the padded layout, the length of the longest text precedes them.
-    """
-    by_view = [[plan for micro in view for plan in micro] for view in plans]
-    rows = np.ravel([np.max([p.rows for p in view], axis=0) for view in by_view])
-    if self.layout.packed:
-      return rows
-    return np.array([max(p.longest for view in by_view for p in view), *rows])
 
-  def _shape(self, need: np.ndarray, choice: RowChoice) -> list[list[tuple[int, int]]]:
-    """[view][row length] -> (length, rows) of a batch."""
-    if self.layout.packed:
-      shape = pack.cheapest_shape(choice.shapes, need, choice.cost)
-      by_view = shape.reshape(len(self.views), -1).tolist()
-      return [list(zip(choice.row_lengths, rows, strict=True)) for rows in by_view]
-    limit = choice.row_lengths[-1]
-    fits = [int(length) for length in choice.shapes if length >= need[0]]
-    length = min(fits[0], limit) if fits else limit
-    return [[(length, int(rows))] for rows in need[1:]]
+def _row_lengths(views: Mapping[str, View]) -> np.ndarray:
+  """f64 [n], tokens of each row: the sum over its views, the mean over candidates."""
+  means = [
+    np.add.reduceat(view.tokens.lengths, view.begin[:-1]) / np.diff(view.begin)
+    for view in views.values()
+  ]
+  return np.sum(means, axis=0) if means else np.zeros(0)
 
 
 def _text_lengths(tokens: Tokens, indices: np.ndarray) -> np.ndarray:
   return tokens.offset[indices + 1] - tokens.offset[indices]
 
 
-def row_length_options(
-  longest: int, max_length: int, packed: bool = True
-) -> list[tuple[int, ...]]:
-  """The row lengths to consider for texts of up to `longest` tokens.
-
-  A single row length wastes least on padding: a compiled step has fixed row counts, so
-  with two lengths, each count must suffice for the step that needs most rows of that
-  length. Short rows save attention, whose cost grows with the square of the row length.
-  Which effect is larger depends on the texts and the batch size; `RowChoice.price`
-  compares the two. See docs/performance.md for measurements.
-  """
-  limit = max(8, min(max_length, math.ceil(longest / 8) * 8))
-  shorter = [length for length in SHORT_LENGTHS if packed and length < limit]
-  return [(limit,), *((length, limit) for length in shorter)]
+def row_limit(longest: int, max_length: int) -> int:
+  """The length of a row that holds texts of up to `longest` tokens."""
+  return max(8, min(max_length, math.ceil(longest / 8) * 8))

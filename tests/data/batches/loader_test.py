@@ -4,14 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from ssljax.batch import SecondCandidate
-from ssljax.data.batches.loader import (
-  Layout,
-  Loader,
-  TrainSet,
-  View,
-  row_length_options,
-)
+from ssljax.batch import RowsOf, SecondCandidate
+from ssljax.data.batches.loader import Layout, Loader, TrainSet, View, row_limit
+from ssljax.data.batches.needed_rows import row_length_options
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.errors import UserError
 
@@ -48,10 +43,12 @@ def make(
   data=DATA,
   batch=B,
   unlabelled=U,
-  options=((16, 40),),
+  limit=40,
   costly=1000.0,
+  stratified=True,
+  groups=(),
 ):
-  layout = Layout(shards, micro, options, packed, costly)
+  layout = Layout(shards, micro, limit, packed, costly)
   return Loader(
     data,
     batch=batch,
@@ -60,6 +57,8 @@ def make(
     seed=seed,
     steps=20,
     layout=layout,
+    stratified=stratified,
+    groups=groups,
   )
 
 
@@ -83,6 +82,7 @@ def read(texts):
 
 
 def content(batch):
+  batch = batch.with_shared_rows()
   return {
     (part, name): read(texts)
     for part, rows in (("labelled", batch.labelled), ("unlabelled", batch.unlabelled))
@@ -95,10 +95,17 @@ def equal(a, b):
   return all(np.array_equal(x, y) for x, y in leaves)
 
 
+TOGETHER = ((("labelled", "weak"), ("unlabelled", "strong")), (("unlabelled", "weak"),))
+
+
 @pytest.mark.parametrize(("shards", "micro"), [(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)])
-@pytest.mark.parametrize("packed", [True, False])
-def test_the_layout_does_not_change_the_content(shards, micro, packed):
-  plain, loader = make(), make(shards=shards, micro=micro, packed=packed)
+@pytest.mark.parametrize("layout", ["shared", "packed", "padded", "random"])
+def test_the_layout_does_not_change_the_content(shards, micro, layout):
+  packed, stratified = layout != "padded", layout != "random"
+  plain = make(stratified=stratified)
+  groups = TOGETHER if layout != "packed" else ()
+  options = {"packed": packed, "stratified": stratified, "groups": groups}
+  loader = make(shards=shards, micro=micro, **options)
   for t in range(6):
     batch, hidden = loader.batch(t)
     labelled, unlabelled = loader.order(t)
@@ -114,6 +121,9 @@ def test_the_layout_does_not_change_the_content(shards, micro, packed):
     np.testing.assert_array_equal(batch.labelled.label, np.eye(2)[labelled % 2])
     np.testing.assert_array_equal(batch.unlabelled.index, unlabelled)
     np.testing.assert_array_equal(hidden, unlabelled % 3 - 1)
+    views = batch.labelled.views["weak"], batch.unlabelled.views["strong"]
+    assert isinstance(views[1].rows, RowsOf) == (layout == "shared")
+    assert not isinstance(views[0].rows, RowsOf)
     where = batch.unlabelled.views["weak"].where
     lead = (micro,) if micro > 1 else ()
     assert where.shape == (*lead, shards, U // shards // micro)
@@ -143,7 +153,7 @@ def test_consecutive_seeds_share_no_permutation():
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_an_epoch_repeats_no_row(seed):
-  loader = make(seed=seed)
+  loader = make(seed=seed, stratified=False)
   for k, size, rows in ((0, B, LABELLED), (1, U, ROWS)):
     steps = rows // size
     for epoch in range(3):
@@ -202,11 +212,11 @@ def test_a_second_strong_view_is_another_candidate():
   )
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_a_run_has_at_most_three_shapes(packed):
-  loader = make(packed=packed, shards=2)
+@pytest.mark.parametrize(("packed", "stratified"), [(1, 1), (1, 0), (0, 1)])
+def test_a_run_has_few_shapes(packed, stratified):
+  loader = make(packed=packed, stratified=stratified, shards=2)
   shapes = {str(jax.tree.map(np.shape, loader.batch(t)[0])) for t in range(20)}
-  assert len(shapes) <= 3
+  assert len(shapes) <= (2 if packed and stratified else 3)
 
 
 def test_selected_shards_are_a_slice_of_all():
@@ -247,7 +257,7 @@ def test_supervised_reads_no_unlabelled_text():
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_price_is_the_mean_cost_of_a_step(packed, shards):
-  loader = make(packed=packed, shards=shards, costly=20.0)
+  loader = make(packed=packed, shards=shards, costly=20.0, stratified=False)
   paid = 0.0
   for t in range(20):
     batch, _ = loader.batch(t)
@@ -255,24 +265,24 @@ def test_the_price_is_the_mean_cost_of_a_step(packed, shards):
     for rows in (rows for texts in views for rows in texts.rows):
       _, count, length = rows.ids.shape  # of one shard
       paid += count * round(length * (1 + length / 20.0))
-  assert loader.choice.price == pytest.approx(paid / 20)
+  assert loader.rows.choice.price == pytest.approx(paid / 20)
 
 
-def test_short_rows_are_chosen_if_attention_is_expensive():
-  def chosen(data, costly):
-    options = ((40,), (8, 40))
-    best = make(data=data, options=options, costly=costly).choice
-    alone = [make(data=data, options=[o], costly=costly).choice for o in options]
-    assert best.price == min(choice.price for choice in alone)
-    return best.row_lengths
+def test_in_random_order_attention_decides_the_row_lengths():
+  def chosen(lengths, costly):
+    labelled = view(1000, LABELLED, 1, 0, lengths)
+    unlabelled = view(2000, ROWS, 1, 1, lengths)
+    data = DATA._replace(labelled={"weak": labelled}, unlabelled={"weak": unlabelled})
+    loader = make(data=data, limit=240, costly=costly, stratified=False)
+    return loader.rows.row_lengths
 
-  short = view(2000, ROWS, 1, 1, [7] * 14 + [40])
-  assert chosen(DATA._replace(unlabelled={"weak": short}), costly=1.0) == (8, 40)
-  assert chosen(DATA, costly=1e9) == (40,)
+  assert chosen([60] * 14 + [240], costly=1.0) == (128, 240)
+  assert chosen([120], costly=1.0) == (128, 240)
+  assert chosen([120], costly=1e9) == (240,)
 
 
 def test_row_length_options():
-  assert row_length_options(500, 300) == [(300,), (128, 300), (256, 300)]
-  assert row_length_options(193, 512) == [(200,), (128, 200)]
-  assert row_length_options(193, 512, packed=False) == [(200,)]
-  assert row_length_options(3, 512) == [(8,)]
+  assert row_length_options(300) == [(300,), (128, 300), (256, 300)]
+  assert row_length_options(200) == [(200,), (128, 200)]
+  assert row_length_options(200, packed=False) == [(200,)]
+  assert [row_limit(n, 300) for n in (3, 193, 500)] == [8, 200, 300]
