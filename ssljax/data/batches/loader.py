@@ -191,6 +191,13 @@ class Loader:
     ), self.data.hidden[unlabelled]
 
   @property
+  def planned_shapes(self) -> int:
+    """The number of shapes that the run is expected to need."""
+    if isinstance(self.rows, NeededRows):
+      return len(self.rows.choice.shapes)
+    return 1 + (self.rows.usual != self.rows.overflow)
+
+  @property
   def usual_tokens(self) -> int | None:
     """Tokens of a shard's usual rows; None in random order and the padded layout."""
     if isinstance(self.rows, NeededRows):
