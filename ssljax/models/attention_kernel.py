@@ -7,6 +7,7 @@ private interface, and don't compute in float32.)
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 
 import jax
@@ -20,9 +21,13 @@ from ssljax.sharding import Devices
 
 Array = jax.Array
 
-SETTINGS = ("auto", "plain", "kernel")
+# Experimental modules of JAX: another version may lack them.
+MODULES = {
+  "gpu": "jax.experimental.pallas.ops.gpu.attention",
+  "tpu": "jax.experimental.pallas.ops.tpu.splash_attention",
+}
 GPU_HEAD_WIDTHS = range(16, 129)  # Triton multiplies matrices of at least 16 columns
-GPU_GENERATION = 8.0  # the least compute capability (Ampere); older ones are untested
+GPU_LEAST = 8.0  # compute capability: NVIDIA's from Ampere on
 GPU_BLOCK = 64  # tokens; a multiple of the blocks of the backward pass
 GPU_BACKWARD_BLOCK = 32
 TPU_BLOCK = 128  # tokens; splash attention accepts only multiples of 128
@@ -89,23 +94,27 @@ def _problem(config: EncoderConfig, device: jax.Device) -> str:
   """Says why no kernel can be used; "" if one can."""
   if config.relative_attention:
     return "no kernel knows the relative positions of DeBERTa"
-  if device.platform not in ("gpu", "tpu"):
-    return f"kernels need a GPU or a TPU, and this is a {device.platform.upper()}"
+  name = device.platform.upper()
+  if device.platform not in MODULES:
+    return f"kernels need a GPU or a TPU, and this is a {name}"
+  try:
+    importlib.import_module(MODULES[device.platform])
+  except ImportError:
+    return f"JAX {jax.__version__} has no kernel for {name}s"
   if device.platform == "tpu":
     return ""
   width = config.hidden_size // config.num_attention_heads
   if width not in GPU_HEAD_WIDTHS:
     widths = f"{GPU_HEAD_WIDTHS[0]} to {GPU_HEAD_WIDTHS[-1]}"
     return f"the kernel for GPUs needs heads of width {widths}, not {width}"
-  generation = str(getattr(device, "compute_capability", ""))  # AMD's has letters
-  if generation.replace(".", "").isdigit() and float(generation) < GPU_GENERATION:
-    return f"the kernel needs compute capability {GPU_GENERATION}, not {generation}"
+  generation = str(device.compute_capability)  # AMD's has letters, such as gfx90a
+  if not (generation.replace(".", "").isdigit() and float(generation) >= GPU_LEAST):
+    return f"the kernel needs compute capability {GPU_LEAST}, not {generation}"
   return ""
 
 
 def _on_gpu(q: Array, k: Array, v: Array, segment: Array, interpret: bool) -> Array:
-  from jax.experimental.pallas.ops.gpu import attention
-
+  attention = importlib.import_module(MODULES["gpu"])
   # The kernel accepts only multiples of the block, which must be a power of two.
   block = min(GPU_BLOCK, max(16, 1 << (q.shape[1] - 1).bit_length()))
   backward = min(GPU_BACKWARD_BLOCK, block)
@@ -121,7 +130,7 @@ def _on_gpu(q: Array, k: Array, v: Array, segment: Array, interpret: bool) -> Ar
 
 
 def _on_tpu(q: Array, k: Array, v: Array, segment: Array, interpret: bool) -> Array:
-  from jax.experimental.pallas.ops.tpu import splash_attention as splash
+  splash = importlib.import_module(MODULES["tpu"])
 
   def run(q, k, v, segment):
     length, heads = q.shape[1:3]

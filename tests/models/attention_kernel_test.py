@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssljax.errors import UserError
-from ssljax.models import EncoderConfig
+from ssljax.models import EncoderConfig, attention_kernel
 from ssljax.models.attention import SelfAttention
 from ssljax.models.attention_kernel import Kernel, choose
 from ssljax.sharding import make_devices
@@ -113,8 +113,8 @@ def test_passes_with_dropout_or_relative_positions_or_embeddings_are_plain():
 @pytest.mark.parametrize("width", [32, 64])
 def test_the_program_of_a_device_can_be_made(platform, width):
   """The device's compiler runs later, but wrong blocks or types fail here."""
-  array = jax.ShapeDtypeStruct((2, 200, 2, width), jnp.bfloat16)
-  segment = jax.ShapeDtypeStruct((2, 200), jnp.int32)
+  array = jax.ShapeDtypeStruct((2, 136, 2, width), jnp.bfloat16)
+  segment = jax.ShapeDtypeStruct((2, 136), jnp.int32)
   kernel = Kernel(platform)
   loss = lambda *args: kernel(*args).astype(jnp.float32).sum()
   traced = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*[array] * 3, segment)
@@ -129,7 +129,11 @@ def device(platform, **attributes):
   return types.SimpleNamespace(mesh=mesh, shards=1)
 
 
-A100, T4 = (device("gpu", compute_capability=c) for c in ("8.0", "7.5"))
+def gpu(capability):
+  return device("gpu", compute_capability=capability)
+
+
+A100 = gpu("8.0")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,8 @@ A100, T4 = (device("gpu", compute_capability=c) for c in ("8.0", "7.5"))
     (BERT, device("cpu"), "need a GPU or a TPU, and this is a CPU"),
     (EncoderConfig(**SMALL | V3), A100, "relative positions of DeBERTa"),
     (EncoderConfig(**SMALL), A100, "width 16 to 128, not 6"),
-    (BERT, T4, "compute capability 8.0, not 7.5"),
+    (BERT, gpu("7.5"), "compute capability 8.0, not 7.5"),
+    (BERT, gpu("gfx90a"), "compute capability 8.0, not gfx90a"),
   ],
 )
 def test_auto_falls_back_and_kernel_refuses(config, devices, problem):
@@ -147,6 +152,11 @@ def test_auto_falls_back_and_kernel_refuses(config, devices, problem):
     choose("kernel", config, devices)
   assert problem in str(error.value)
   assert "set --config.attention=auto" in str(error.value)
+
+
+def test_a_jax_without_the_kernel_is_a_reason_as_well(monkeypatch):
+  monkeypatch.setitem(attention_kernel.MODULES, "gpu", "jax.experimental.gone")
+  test_auto_falls_back_and_kernel_refuses(BERT, A100, "no kernel for GPUs")
 
 
 def test_auto_takes_the_kernel_of_the_device():
