@@ -6,8 +6,9 @@
 Weights are random and the texts have no meaning, so only the sizes of the encoders are
 needed. `cold` starts with an empty compilation cache, `warm` with the cache that `cold`
 filled. The columns are seconds to trace the step, to lower it to StableHLO, to compile
-or load it, and to run it once; their sum; then MiB: the compiler's count of all buffers
-of the step, and the peak of the process (resident memory), which includes the compiler.
+or load it, and to run it once; their sum, and the CPU seconds of all four, which hardly
+depend on what else the machine does; then MiB: the compiler's count of all buffers of
+the step, and the peak of the process (resident memory), which includes the compiler.
 
 The batch is small, so that the step fits into memory. This doesn't change the program:
 the sizes of its arrays do not determine how long it takes to compile.
@@ -51,20 +52,22 @@ def first_step(name: str, batch: int, dtype: str, remat: bool) -> dict[str, Any]
       value += 1
     return jax.device_put(value, leaf.sharding)
 
-  times = [time.perf_counter()]
+  clocks = lambda: (time.perf_counter(), time.process_time())
+  times = [clocks()]
   step = fixmatch_step(ENCODERS[name], batch=batch, dtype=dtype, remat=remat)
   traced = step.run.trace(*step.arguments)
-  times.append(time.perf_counter())
+  times.append(clocks())
   lowered = traced.lower()
-  times.append(time.perf_counter())
+  times.append(clocks())
   compiled = lowered.compile()
-  times.append(time.perf_counter())
+  times.append(clocks())
   arguments = jax.tree_util.tree_map_with_path(fill, step.arguments)
   jax.block_until_ready(arguments)
-  began = time.perf_counter()
+  began = clocks()
   _, metrics = compiled(*arguments)
   loss = float(metrics["loss"])
-  seconds = [*np.diff(times).tolist(), time.perf_counter() - began]
+  spans = np.concatenate([np.diff(times, axis=0), np.subtract([clocks()], [began])])
+  phases = ("trace", "lower", "compile", "run")
   memory = compiled.memory_analysis()
   total = (
     memory.argument_size_in_bytes
@@ -75,7 +78,8 @@ def first_step(name: str, batch: int, dtype: str, remat: bool) -> dict[str, Any]
   assert jnp.isfinite(loss), loss
   return {
     "parameters": sum(leaf.size for leaf in jax.tree.leaves(step.arguments[0].params)),
-    "seconds": dict(zip(("trace", "lower", "compile", "run"), seconds, strict=True)),
+    "seconds": dict(zip(phases, spans[:, 0].tolist(), strict=True)),
+    "cpu_seconds": dict(zip(phases, spans[:, 1].tolist(), strict=True)),
     "compiler_mib": total / MIB,
     "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
   }
@@ -95,7 +99,7 @@ def main() -> None:
     print(json.dumps(line))
     return
   print(
-    "encoder           batch  cache   trace  lower  compile    run    sum"
+    "encoder           batch  cache   trace  lower  compile    run    sum    CPU"
     "  compiler, MiB  peak RSS, MiB"
   )
   lines = []
@@ -119,7 +123,8 @@ def main() -> None:
         total = trace + lower + compile_ + run
         print(
           f"{name:17} {batch:5}  {cache}  {trace:6.1f} {lower:6.1f} {compile_:8.1f}"
-          f" {run:6.1f} {total:6.1f} {line['compiler_mib']:14.0f}"
+          f" {run:6.1f} {total:6.1f} {sum(line['cpu_seconds'].values()):6.1f}"
+          f" {line['compiler_mib']:14.0f}"
           f" {line['peak_rss_mib']:14.0f}",
           flush=True,
         )
