@@ -100,6 +100,12 @@ class Keys:
   dropout: Annotated[Share, "dropout rate of encoder and head"] = 0.1
   dtype: Annotated[Literal["float32", "bfloat16"], "compute dtype"] = "float32"
   remat: Annotated[bool, "recompute layers in the backward pass to save memory"] = False
+  attention: Annotated[
+    Literal["auto", "plain", "kernel"],
+    "kernel: passes of a BERT without dropout use a fused kernel, on a GPU or TPU; "
+    "auto: the same if there is such a kernel; plain: no kernel",
+    Absent("plain"),
+  ] = "auto"
 
   # Run
   seed: Annotated[int, Range(0, 2**31 - 1), "seed of all random draws"] = 0

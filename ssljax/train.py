@@ -33,6 +33,7 @@ from ssljax.runtime.signals import StopSignals
 from ssljax.training import checkpoint, metrics, preview, pytrees, step, together
 from ssljax.training import workdir as folder
 from ssljax.training.assemble import TrainingJob, assemble
+from ssljax.training.compiling import announced
 from ssljax.training.timing import StepTimer
 
 CHECKPOINT_SECONDS = 60.0  # a kill may cost this much work if checkpoint_every is 0
@@ -158,7 +159,8 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
       shape, (tokens, row_tokens) = preview.shape_of(batch), preview.real_tokens(batch)
       if shape not in compiled:
         timer.pause()
-      state, values = job.train_step(state, *job.put(batch, hidden))
+      with announced(job, shape, compiled, progress.note):
+        state, values = job.train_step(state, *job.put(batch, hidden))
       t += 1
       counts = {"step": t, "texts": texts, "tokens": tokens, "row_tokens": row_tokens}
       if usual_tokens:

@@ -76,7 +76,7 @@ def test_shared_rows_make_no_difference(run):
 def test_sharded_parameters_make_no_difference(run, monkeypatch):
   monkeypatch.setattr(sharding, "MIN_SHARDED_SIZE", 1)
   state, _ = run.run(range(3))
-  sharded, _ = run.run(range(3), devices=run.devices(2, fsdp=2))
+  sharded, _ = run.run(range(3), devices=run.devices(8, fsdp=8))
   for network in (sharded.params, sharded.params.get(f"{NETWORK}0", sharded.params)):
     assert not network["classifier"]["kernel"].sharding.is_fully_replicated
   assert_close(state.params, sharded.params)

@@ -25,9 +25,11 @@ from ssljax.evals import evaluation
 from ssljax.inference.load import first_difference
 from ssljax.method import Head
 from ssljax.models import Encoder, load_params, read_config
+from ssljax.models.attention_kernel import choose
 from ssljax.models.classifier import Classifier
 from ssljax.options import REQUIRED, Option, Range
 from ssljax.runtime.json_files import plain, write_json
+from ssljax.sharding import make_devices
 
 CARD, README = "ssljax.json", "README.md"
 HASHES = ("files", "sha256")  # keys of the card that version 0.1.0 didn't write
@@ -93,7 +95,8 @@ def _load(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
       f"max_length={card['max_length']}: there are {config.max_length} positions"
     )
   heads = {"voters": Head("classifier", voters)} if voters > 1 else None
-  model = Classifier(Encoder(config), len(card["labels"]), head, heads, 0.0)
+  encoder = Encoder(config, kernel=choose("auto", config, make_devices()))
+  model = Classifier(encoder, len(card["labels"]), head, heads, 0.0)
   params, _ = load_params(folder, config, with_head=head == "hf")
   if head != "hf":
     params = {"encoder": params, **_load_mlp_head(folder, voters)}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ssljax import run_config
+from ssljax import run_config, sharding
 from ssljax.assets.encoders import resolve
 from ssljax.batch import Rows, Texts
 from ssljax.errors import UserError
@@ -71,7 +71,15 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
     raise run_config.not_found(workdir, "encoder", error) from None
   hashes = {"tokenizer_sha256": tokenizer_sha256(encoder)}
   run_config.check_encoder(workdir, config, hashes)
-  model = build.make_classifier(config, method, encoder, len(labels))
+  # Devices that have no kernel can load every run.
+  setting = "plain" if config["attention"] == "plain" else "auto"
+  model = build.make_classifier(
+    {**config, "attention": setting},
+    method,
+    encoder,
+    len(labels),
+    sharding.make_devices(),
+  )
   for note in notes:
     print(note, file=sys.stderr)  # predict writes its rows to standard output
   difference = first_difference(params, model)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from ssljax.models.attention_kernel import Kernel
 from ssljax.models.config import EncoderConfig
 from ssljax.models.dropout import dropout
 
@@ -29,6 +30,7 @@ class SelfAttention(nn.Module):
 
   config: EncoderConfig
   dense: Callable[..., nn.Module]  # (features, name) -> a dense layer
+  kernel: Kernel | None = None  # computes attention without dropout and positions
 
   @nn.compact
   def __call__(
@@ -52,6 +54,10 @@ class SelfAttention(nn.Module):
     dense = functools.partial(self.dense, config.hidden_size)
     heads = lambda x: x.reshape(*x.shape[:-1], config.num_attention_heads, -1)
     query, key, value = dense(name="query"), dense(name="key"), dense(name="value")
+    dropped = rates[1] > 0 and keys[1] is not None
+    if self.kernel is not None and relative is None and not dropped:
+      q, k, v = (heads(f(x)) for f in (query, key, value))  # [n, L, H, d]
+      return self.kernel(q, k, v, segment).reshape(x.shape)
     # With the heads first, matrices are contiguous: products take half the time on CPU.
     q, k, v = (heads(f(x)).swapaxes(1, 2) for f in (query, key, value))  # [n, H, L, d]
 

@@ -9,6 +9,7 @@ from flax import linen as nn
 from ssljax.errors import UserError
 from ssljax.models.activations import ACTIVATIONS
 from ssljax.models.attention import SelfAttention
+from ssljax.models.attention_kernel import Kernel
 from ssljax.models.config import EncoderConfig
 from ssljax.models.dropout import dropout
 
@@ -31,12 +32,15 @@ class Encoder(nn.Module):
     remat: recompute each layer in the backward pass to save memory.
     dropout: dropout rate of hidden states and attention weights; None uses the two
       rates in the config.
+    kernel: computes attention in passes without dropout; None for plain XLA. Passes
+      that get an `embedding` are plain, since kernels have no forward-mode derivative.
   """
 
   config: EncoderConfig
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
   dropout: float | None = None
+  kernel: Kernel | None = None
 
   def setup(self):
     config = self.config
@@ -47,7 +51,7 @@ class Encoder(nn.Module):
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast),
       length=config.num_hidden_layers,
-    )(config, self.dtype, self._rates)
+    )(config, self.dtype, self._rates, self.kernel)
     if config.relative_attention:
       self.relative = nn.Embed(
         2 * config.relative_span,
@@ -119,7 +123,7 @@ class Encoder(nn.Module):
     x = self.embeddings(ids, segment, kind, embedding)  # f32 [n, L, D]
     x = dropout(x, self._rates[0], keys[0]).astype(self.dtype)
 
-    shared = {}
+    shared = {} if embedding is None else {"plain": ()}
     if config.conv_kernel_size:
       shared["conv"] = self.conv(x, segment, self._rates[0], keys[1])
       shared["conv_norm"] = self.conv_norm()
@@ -173,6 +177,7 @@ class _Layer(nn.Module):
   config: EncoderConfig
   dtype: jnp.dtype
   rates: tuple[float, float]
+  kernel: Kernel | None
 
   @nn.compact
   def __call__(self, carry, per_layer, shared):
@@ -181,7 +186,8 @@ class _Layer(nn.Module):
     keys = per_layer.get("keys", [None] * 4)
     init = nn.initializers.normal(config.initializer_range)
     dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init)
-    attention = SelfAttention(config, dense, name="attention")
+    kernel = None if "plain" in shared else self.kernel
+    attention = SelfAttention(config, dense, kernel, name="attention")
     y = attention(x, segment, shared.get("relative"), rates, keys[:2])
     y = dropout(dense(config.hidden_size, name="attention_out")(y), rates[0], keys[2])
     y = _norm(config, "attention_norm")(x + y).astype(self.dtype)

@@ -16,6 +16,7 @@ from ssljax.data.batches import loader
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.method import Sizes
+from ssljax.models.attention_kernel import Kernel
 from ssljax.models.hf import read_config, tokenizer_sha256
 from ssljax.training import build, optim, pytrees, shared_rows, step
 
@@ -31,6 +32,7 @@ class TrainingJob(NamedTuple):
   batches: loader.Loader
   unused: list[str]  # tensors in the encoder's folder that were not loaded
   devices: sharding.Devices
+  kernel: Kernel | None  # computes attention in passes without dropout
   state: Any  # the initial TrainState as jax.ShapeDtypeStruct with shardings
   first: Callable[[], step.TrainState]  # creates the initial state on the devices
   train_step: Callable  # compiled: (state, batch, hidden) -> (state, metrics)
@@ -58,10 +60,11 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   data = datasets.load_sets(config, method.needs, read_config)
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)
-  model = build.make_classifier(config, method, data.encoder, len(data.labels))
-  counts = np.bincount(data.train.label, minlength=len(data.labels)).tolist()
+  labels = len(data.labels)
+  model = build.make_classifier(config, method, data.encoder, labels, devices)
+  counts = np.bincount(data.train.label, minlength=labels).tolist()
   sizes = Sizes(
-    classes=len(data.labels),
+    classes=labels,
     labelled=len(data.train.label),
     unlabelled=len(data.train.hidden),
     batch=config["batch"],
@@ -143,6 +146,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     batches=batches,
     unused=unused,
     devices=devices,
+    kernel=model.encoder.kernel,
     state=jax.tree.map(
       lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s),
       abstract,

@@ -13,7 +13,9 @@ from ssljax import methods, wrappers
 from ssljax.errors import UserError
 from ssljax.method import Method
 from ssljax.models import Encoder, load_params, read_config
+from ssljax.models.attention_kernel import choose
 from ssljax.models.classifier import NETWORK, Classifier
+from ssljax.sharding import Devices
 
 
 def make_method(config: Mapping[str, Any]) -> Method:
@@ -44,18 +46,25 @@ def make_method(config: Mapping[str, Any]) -> Method:
 
 
 def make_classifier(
-  config: Mapping[str, Any], method: Method, folder: Path, classes: int
+  config: Mapping[str, Any],
+  method: Method,
+  folder: Path,
+  classes: int,
+  devices: Devices,
 ) -> Classifier:
   """Builds the classifier, without parameters, over the encoder in `folder`.
 
   Raises:
-    UserError: max_length exceeds the encoder's limit, or `read_config` failed.
+    UserError: max_length exceeds the encoder's limit, the devices have no kernel for
+      this encoder, or `read_config` failed.
   """
+  architecture = read_config(folder)
   encoder = Encoder(
-    read_config(folder),
+    architecture,
     dtype=jnp.dtype(config["dtype"]),
     remat=config["remat"],
     dropout=config["dropout"],
+    kernel=choose(config["attention"], architecture, devices),
   )
   limit = encoder.config.max_length
   if limit is not None and config["max_length"] > limit:

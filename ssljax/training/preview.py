@@ -30,6 +30,13 @@ def summary(job: TrainingJob) -> list[str]:
   cut = ", ".join(
     f"{share:.1%} of {name}" for name, share in truncated_shares(data).items()
   )
+  kernel = []
+  if job.kernel:
+    passes = "training and scoring"
+    if config["dropout"]:
+      weak = "" if config["weak_dropout"] else " and passes without gradient"
+      passes = f"scoring{weak} (with dropout, attention is plain)"
+    kernel.append(f"attention by a kernel for {job.kernel.platform.upper()}s: {passes}")
   lengths = " and ".join(map(str, job.batches.rows.row_lengths))
   return [
     *unused,
@@ -40,6 +47,7 @@ def summary(job: TrainingJob) -> list[str]:
     f"{steps['steps']} steps on {job.devices.shards} x {jax.devices()[0].device_kind} "
     f"({config['parallel']}); rows of {lengths} tokens; "
     f"cut at {config['max_length']} tokens: {cut}",
+    *kernel,
   ]
 
 
