@@ -37,7 +37,7 @@ def summary(job: TrainingJob) -> list[str]:
       weak = "" if config["weak_dropout"] else " and passes without gradient"
       passes = f"scoring{weak} (with dropout, attention is plain)"
     kernel.append(f"attention by a kernel for {job.kernel.platform.upper()}s: {passes}")
-  lengths = " and ".join(map(str, job.batches.rows.row_lengths))
+  lengths = ", ".join(map(str, job.batches.rows.row_lengths))
   return [
     *unused,
     *even,

@@ -33,9 +33,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_only_a_step_that_is_compiled_is_announced(cache, monkeypatch):
-  choice = types.SimpleNamespace(shapes=[0, 1])
+  batches = types.SimpleNamespace(planned_shapes=2)
   config = base.get_config("fixmatch").to_dict()
-  batches = types.SimpleNamespace(choice=choice)
   job = types.SimpleNamespace(config=config, batches=batches)
   lines, compiled = [], set()
 
