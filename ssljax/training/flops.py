@@ -157,16 +157,17 @@ class StepFlops:
 
 def counts(texts: Texts) -> tuple[int, int, int]:
   """The number of texts, of their tokens, and of pairs of tokens of the same text."""
-  tokens = pairs = 0
+  by_length = []
   for rows in texts.rows:
-    slots = rows.first.shape[-1] + 1
-    segment = rows.segment.reshape(-1, rows.segment.shape[-1])
-    slot = segment + slots * np.arange(len(segment))[:, None]
-    length = np.bincount(slot.ravel(), minlength=slots * len(segment))
-    length = length.reshape(-1, slots)[:, 1:]  # without padding
-    tokens += int(length.sum())
-    pairs += int((length**2).sum())
-  return texts.where.size, tokens, pairs
+    *lead, length = rows.segment.shape  # [..., S, R, L]
+    slots = rows.first.shape[-1] + 1  # the first counts padding
+    segment = rows.segment.reshape(-1, length)
+    number = segment + slots * np.arange(len(segment))[:, None]
+    tokens = np.bincount(number.ravel(), minlength=slots * len(segment))
+    tokens = tokens.reshape(-1, slots)[:, 1:]
+    by_length.append(tokens.reshape(*lead[:-1], -1))  # [..., S, R M]
+  tokens = np.take_along_axis(np.concatenate(by_length, -1), texts.where, -1)
+  return texts.where.size, int(tokens.sum()), int((tokens**2).sum())
 
 
 class _Recorder:

@@ -125,8 +125,8 @@ def test_layers_and_sizes_count():
 def test_tokens_and_pairs_are_those_of_the_texts():
   segment = np.array([[[1, 1, 1, 2, 2, 0], [1, 0, 0, 0, 0, 0]]], np.int32)
   rows = Rows(segment, segment, segment, np.zeros((1, 2, 3), np.int32))
-  texts = Texts((rows, rows), np.zeros((1, 6), np.int32))
-  assert flops.counts(texts) == (6, 2 * (3 + 2 + 1), 2 * (9 + 4 + 1))
+  texts = Texts((rows, rows), np.array([[0, 1, 3, 6]], np.int32))
+  assert flops.counts(texts) == (4, 3 + 2 + 1 + 3, 9 + 4 + 1 + 9)
 
 
 @functools.cache
