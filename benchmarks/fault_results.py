@@ -9,7 +9,7 @@ from pathlib import Path
 
 BOARD = "events.out.tfevents"
 LOGS = ("metrics.jsonl", BOARD)  # a command that fails may have written a part of them
-TIMES = ("seconds", "_seconds", "_per_second")  # ends of keys
+TIMES = ("seconds", "_seconds", "_per_second", "host_share", "mfu")  # ends of keys
 
 
 def results(top: Path, files: Iterable[Path]) -> dict[str, str]:

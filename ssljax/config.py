@@ -155,6 +155,13 @@ class Keys:
     Natural, "steps between checkpoints; 0: about a minute of work"
   ] = 0
   log_every: Annotated[Count, "steps between lines of metrics.jsonl"] = 10
+  tracker: Annotated[
+    Literal["", "wandb", "mlflow", "wandb,mlflow"],
+    "also log to W&B or MLflow (extras of the same names)",
+  ] = ""
+  profile: Annotated[
+    int, Range(0, 100), "trace this many steps with jax.profiler, after the first few"
+  ] = 0
 
   # Devices
   parallel: Annotated[Literal["jit", "pmap"], "how a step runs on several devices"] = (

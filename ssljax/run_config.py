@@ -12,7 +12,10 @@ from ssljax.errors import UserError
 from ssljax.options import Option
 
 # These keys may change when a run is continued, because they change no result.
-FREE = ("distributed", "dry_run", "tokenizer_backend", "verify", "resolved.row_lengths")
+FREE = (
+  *("distributed", "dry_run", "tokenizer_backend", "verify", "tracker", "profile"),
+  "resolved.row_lengths",
+)
 # Hashes in "resolved" of what a run reads from its encoder's folder.
 ENCODER_FILES = {
   "tokenizer_sha256": "config.json or the tokenizer files",

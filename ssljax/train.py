@@ -18,7 +18,7 @@ from ssljax import methods, run_config
 from ssljax.config import method_name
 from ssljax.data.datasets import EvalSet
 from ssljax.data.sources.build import resolve_data
-from ssljax.errors import TERMINATED, RunError, UserError
+from ssljax.errors import TERMINATED, RunError
 from ssljax.evals import evaluation, filtering, runs
 from ssljax.evals.classification import classification_metrics, ranking_warning
 from ssljax.evals.predictions import write_predictions
@@ -30,7 +30,16 @@ from ssljax.runtime.commit import current_commit
 from ssljax.runtime.json_files import write_json
 from ssljax.runtime.progress import Progress
 from ssljax.runtime.signals import StopSignals
-from ssljax.training import checkpoint, metrics, preview, pytrees, step, together
+from ssljax.training import (
+  checkpoint,
+  metrics,
+  preview,
+  profiling,
+  pytrees,
+  step,
+  together,
+  trackers,
+)
 from ssljax.training import workdir as folder
 from ssljax.training.assemble import TrainingJob, assemble
 from ssljax.training.compiling import announced
@@ -60,7 +69,7 @@ def run(config: dict[str, Any], workdir: Path) -> int:
   """
   folder.check_path(workdir)
   writes = not (config["dry_run"] or folder.read_result(workdir))
-  with _locked(workdir) if writes else contextlib.nullcontext():
+  with together.locked(workdir) if writes else contextlib.nullcontext():
     return _run(config, workdir)
 
 
@@ -114,9 +123,12 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
   else:
     state = job.first()
     meta, start = {"best": None, "stale": 0, "seconds": 0.0, "window": []}, 0
-  writer = metrics.Writer(workdir, start, leader)
+  tracked = trackers.Trackers(job.resolved, workdir, note)
+  writer = metrics.Writer(workdir, start, leader, tracked.line)
   progress = Progress(steps["steps"], "step", initial=start, active=leader)
-  timer = StepTimer(meta["window"])
+  timer = StepTimer(meta["window"], job.flops.peak)
+  remaining = range(start, steps["steps"])
+  profile = profiling.Trace(config["profile"], workdir, remaining, note, timer.fetch)
   began = time.perf_counter() - meta["seconds"]
   texts = job.sizes.batch + job.sizes.unlabelled_batch  # per step
   compiled: set[str] = set()  # shapes of batches
@@ -143,26 +155,29 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
   def report() -> None:
     checkpoints.check()
     values = timer.fetch()
-    line = timer.line()
+    timer.pause()
+    line = timer.line() | job.logged(state.params, t)
     writer.write(t, "train", line)  # even if the loss is not finite
     _require_finite(values, checkpoints, workdir)
     # After a resume, `values` begins with steps of the earlier process.
     progress.update(min(len(values), t - start), {"loss": line["loss"]})
+    timer.resume()
 
   # The loop. Each step is dispatched before the previous one has finished.
   t = start
   batches = job.batches.iterate(start, steps["steps"], job.devices.mine)
   # A signal after the last step doesn't stop the run: results are still written.
-  with _full_disks(checkpoints, workdir), _stop_signals() as stop:
+  with _full_disks(checkpoints, workdir), _stop_signals() as stop, tracked, profile:
     while t < steps["steps"] and not stopped:
       batch, hidden = next(batches)
       shape, (tokens, row_tokens) = preview.shape_of(batch), preview.real_tokens(batch)
       if shape not in compiled:
         timer.pause()
-      with announced(job, shape, compiled, progress.note):
+      with announced(job, shape, compiled, progress.note), profile.step(t):
         state, values = job.train_step(state, *job.put(batch, hidden))
       t += 1
       counts = {"step": t, "texts": texts, "tokens": tokens, "row_tokens": row_tokens}
+      counts |= job.flops.logged(batch)
       if usual_tokens:
         counts["overflow"] = float(row_tokens > usual_tokens)
       timer.add(values, counts)
@@ -268,24 +283,10 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
         write_predictions(path, split.rows, logits[name], evaluated["temperature"])
       if leader:
         write_json(workdir / "result.json", result)
+        tracked.result(result)
         _write_report(workdir, note)
     note(folder.summary(result), f"results in {workdir}")
     return 0
-
-
-@contextlib.contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-  """Locks the folder of the run: the first process does so for all of them."""
-  with contextlib.ExitStack() as stack:
-    problem = None
-    if jax.process_index() == 0:
-      try:
-        stack.enter_context(lock.exclusive(workdir, "--workdir", inside=True))
-      except UserError as error:
-        problem = error
-    if multihost_utils.broadcast_one_to_all(np.bool_(problem is not None)):
-      raise problem or UserError(f"--workdir={workdir}: process 0 couldn't lock it")
-    yield
 
 
 @contextlib.contextmanager

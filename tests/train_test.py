@@ -20,7 +20,7 @@ from ssljax import SafetyClassifier, export
 from ssljax.errors import UserError
 from ssljax.evals.runs import read_run
 from ssljax.models import hf
-from ssljax.training import pytrees
+from ssljax.training import optim, pytrees
 from tests import runs
 from tests.runs import STEPS, result, run, start
 
@@ -70,6 +70,7 @@ def finished(place):
       # One of them starts as a user starts it, in a new interpreter.
       fresh = name == "supervised"
       more = KINDS.get(name, [])
+      more = [*more, "--config.profile=10"] if fresh else more
       done = run(name, workdir, *more, place=place, fresh=fresh)
       runs_by_name[name] = (workdir, *done)
     return runs_by_name[name]
@@ -111,8 +112,15 @@ def test_a_run_writes_all_its_files(name, finished):
     assert unused
   last = [line for line in lines if line["split"] == "train"][-1]
   fields = {"loss", "labelled", "step_seconds", "examples_per_second"}
-  fields |= {"tokens_per_second", "real_token_share"}
+  fields |= {"tokens_per_second", "real_token_share", "host_share"}
+  fields |= {"learning_rate", "param_norm"}
   assert fields <= set(last)
+  assert 0 <= last["host_share"] <= 1
+  assert last["param_norm"] > 1
+  rate = optim.schedule(config["learning_rate"], config["resolved"]["warmup"], STEPS)
+  assert last["learning_rate"] == pytest.approx(float(rate(STEPS - 1)))
+  traces = [p for p in (workdir / "profile").rglob("*.xplane.pb") if p.stat().st_size]
+  assert len(traces) == (name == "supervised")
 
 
 def kill_and_continue(name, workdir, *more, place):
@@ -135,7 +143,7 @@ def test_a_killed_run_continues_to_identical_bits(name, place, finished):
   straight, resumed = result(uninterrupted), result(workdir)
   for key in ("params_sha256", "state_sha256", "step", "test"):
     assert straight[key] == resumed[key]
-  timings = {"step_seconds", "examples_per_second", "tokens_per_second"}
+  timings = {"step_seconds", "examples_per_second", "tokens_per_second", "host_share"}
 
   def without_timings(folder):
     return [

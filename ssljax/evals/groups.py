@@ -18,7 +18,7 @@ from ssljax.evals.runs import Run
 # Keys that don't define a method, such as the seed and how often a run reports.
 IGNORED = (
   *("seed", "distributed", "dry_run", "resolved"),
-  *("log_every", "checkpoint_every"),
+  *("log_every", "checkpoint_every", "tracker", "profile"),
 )
 BUDGET, DATA, PSEUDO_LABELS = "labels", "data", "pseudo_labels"
 BASELINE = "supervised"

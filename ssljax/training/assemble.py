@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ssljax import config as configuration
 from ssljax import run_config, sharding
@@ -18,7 +19,7 @@ from ssljax.errors import UserError
 from ssljax.method import Sizes
 from ssljax.models.attention_kernel import Kernel
 from ssljax.models.hf import read_config, tokenizer_sha256
-from ssljax.training import build, optim, pytrees, shared_rows, step
+from ssljax.training import build, flops, optim, pytrees, shared_rows, step, trackers
 
 
 class TrainingJob(NamedTuple):
@@ -37,6 +38,8 @@ class TrainingJob(NamedTuple):
   first: Callable[[], step.TrainState]  # creates the initial state on the devices
   train_step: Callable  # compiled: (state, batch, hidden) -> (state, metrics)
   eval_step: Callable  # compiled: (params, texts) -> logits f32 [n, C]
+  flops: flops.StepFlops
+  logged: Callable[[Any, int], dict[str, float]]  # (params, finished steps) -> values
 
   def put(self, batch: Batch, hidden: np.ndarray) -> tuple[Batch, jax.Array]:
     """Moves a batch to the devices; returns the arguments `batch, hidden` of a step."""
@@ -52,6 +55,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   """
   # The config and the data are checked before the encoder's weights are loaded.
   configuration.validate(config)
+  trackers.check(config)
   method = build.make_method(config)
   config = {**config, "data": resolve_data(config["data"])}
   devices = sharding.make_devices(config["parallel"], config["fsdp"])
@@ -125,6 +129,9 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     weak_dropout=config["weak_dropout"],
     axis="data" if config["parallel"] == "pmap" else None,
   )
+  rate = optim.schedule(config["learning_rate"], steps["warmup"], steps["steps"])
+  # A separate program, so that the train step stays the same to the bit.
+  norm = jax.jit(optax.tree.norm, out_shardings=devices.replicated)
   facts = {
     "labels": data.labels,
     "sizes": sizes._asdict(),
@@ -159,6 +166,17 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     eval_step=jax.jit(
       step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
     ),
+    flops=flops.StepFlops(
+      model=model,
+      method=method,
+      params=params,
+      sizes=sizes,
+      micro=config["accumulation"],
+    ),
+    logged=lambda params, t: {
+      "learning_rate": float(rate(t - 1)),
+      "param_norm": float(norm(params)),
+    },
   )
 
 

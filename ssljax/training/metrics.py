@@ -4,9 +4,10 @@ import contextlib
 import json
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
@@ -25,7 +26,13 @@ class Writer:
   tensorboardX isn't used: after a failed write, its queue fills up and blocks the run.)
   """
 
-  def __init__(self, workdir: Path, restored_step: int, active: bool):
+  def __init__(
+    self,
+    workdir: Path,
+    restored_step: int,
+    active: bool,
+    also: Callable[[Mapping[str, Any]], None] = lambda line: None,
+  ):
     """Opens the files of a new run or of a resumed one.
 
     Args:
@@ -33,8 +40,10 @@ class Writer:
       restored_step: metrics after this step are dropped, since the run computes them
         again; 0 for a new run.
       active: whether this process writes: true only in the first process.
+      also: gets each line that was written.
     """
     self._active, self._path = active, Path(workdir, "metrics.jsonl")
+    self._also = also
     with together.errors_of_first(self._path):
       if active:
         self._open(Path(workdir, "tensorboard"), restored_step)
@@ -72,6 +81,7 @@ class Writer:
       if value is not None  # tensorboardX logs a warning for each NaN
     )
     _append(self._board, b"".join(map(_record, events)))
+    self._also(line)
 
   def close(self) -> None:
     if self._active:

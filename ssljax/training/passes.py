@@ -54,6 +54,7 @@ class _Recorder:
 
   def __init__(self, model, params, batch, passes):
     self._model, self._params, self._passes = model, params, passes
+    self._embedded: ViewName | None = None  # the view that was embedded last
     self._names = {
       id(texts.where): (part, name)
       for part in ("labelled", "unlabelled")
@@ -61,14 +62,19 @@ class _Recorder:
     }
 
   def _note(self, texts, kind: str) -> None:
+    self._passes.append(Pass(tuple(map(self._name, texts)), kind))
+
+  def _name(self, view: Texts) -> ViewName | None:
     # `embed` replaces the rows of a view; `where` stays the same object.
-    names = tuple(self._names.get(id(view.where)) for view in texts)
-    self._passes.append(Pass(names, kind))
+    if name := self._names.get(id(view.where)):
+      return name
+    # Derivatives with respect to embeddings replace `where` as well.
+    return self._embedded if _has_embedding(view) else None
 
   def __call__(self, *texts, key, teacher=False, gradient=True):
     trains = gradient and not teacher
-    embedded = any(r.embedding is not None for view in texts for r in view.rows)
-    self._note(texts, "train" if trains else "perturbed" if embedded else "read")
+    perturbed = any(map(_has_embedding, texts))
+    self._note(texts, "train" if trains else "perturbed" if perturbed else "read")
     outputs = tuple(self._outputs(view.where.size) for view in texts)
     return outputs if len(texts) > 1 else outputs[0]
 
@@ -80,6 +86,7 @@ class _Recorder:
 
   def embed(self, texts):
     self._note([texts], "embed")
+    self._embedded = self._name(texts)
     width = self._model.encoder.config.embedding_size
     embedding = lambda rows: jnp.zeros((*rows.ids.shape, width))
     rows = tuple(r._replace(embedding=embedding(r)) for r in texts.rows)
@@ -93,6 +100,10 @@ class _Recorder:
   @property
   def depth(self) -> int:
     return self._model.encoder.config.num_hidden_layers
+
+
+def _has_embedding(texts: Texts) -> bool:
+  return any(rows.embedding is not None for rows in texts.rows)
 
 
 def _empty_batch(method: Method, sizes: Sizes) -> Batch:

@@ -1,13 +1,15 @@
 """Collects the metrics and the duration of each step until they are logged."""
 
 import statistics
+import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import jax
 
 RIGHT, KNOWN = "pseudo_labels_right", "pseudo_labels_known"  # counts, also by class
-COUNTS = ("texts", "tokens", "row_tokens", "step")  # not averaged
+COUNTS = ("texts", "tokens", "row_tokens", "flops", "step")  # not averaged
 
 
 class StepTimer:
@@ -21,12 +23,22 @@ class StepTimer:
     first_seconds: duration of the first step that was timed; None until then.
   """
 
-  def __init__(self, saved: list[dict[str, float]] | None = None):
+  def __init__(
+    self, saved: list[dict[str, float]] | None = None, peak: float | None = None
+  ):
+    """Continues with the saved `values` of a checkpoint.
+
+    Args:
+      peak: FLOP/s of the devices of this process, for `mfu`; None if unknown.
+    """
+    self._peak = peak
     self.values: list[dict[str, float]] = list(saved or [])
     self.first_seconds: float | None = None
     self._pending: list[tuple[dict[str, jax.Array], dict[str, float]]] = []
     self._seconds: list[float] = []
-    self._running: dict[str, jax.Array] | None = None  # metrics of the last step
+    self._idle: list[float] = []  # as long as `_seconds`
+    self._running: Future[float] | None = None  # when the last step ends
+    self._dispatched = 0.0  # when the last step was
     self._since: float | None = None  # when the devices could start that step
 
   def add(self, metrics: dict[str, jax.Array], counts: dict[str, float]) -> None:
@@ -34,10 +46,12 @@ class StepTimer:
 
     Args:
       metrics: of the step, still on the devices.
-      counts: "step", "texts", "tokens" and "row_tokens" of its batch.
+      counts: "step", "texts", "tokens" and "row_tokens" of its batch; "flops" if its
+        FLOPs are known.
     """
+    dispatched, running = time.perf_counter(), when_ready(metrics)
     self._finish_running()
-    self._running = metrics
+    self._dispatched, self._running = dispatched, running
     self._pending.append((metrics, counts))
 
   def pause(self) -> None:
@@ -59,7 +73,8 @@ class StepTimer:
   def line(self) -> dict[str, Any]:
     """Averages the steps since the last line, then drops them."""
     steps = self.fetch()
-    names = steps[-1].keys()
+    # Steps from a checkpoint of an older version have fewer metrics.
+    names = [name for name in steps[-1] if all(name in s for s in steps)]
     total = {name: sum(s[name] for s in steps) for name in names}
     values: dict[str, Any] = {
       name: total[name] / len(steps)
@@ -77,17 +92,39 @@ class StepTimer:
       values["step_seconds"] = median
       values["examples_per_second"] = total["texts"] / len(steps) / median
       values["tokens_per_second"] = total["tokens"] / len(steps) / median
-    self.values, self._seconds = [], []
+      values["host_share"] = sum(self._idle) / sum(self._seconds)
+      if self._peak and "flops" in total:
+        values["mfu"] = total["flops"] / len(steps) / median / self._peak
+    self.values, self._seconds, self._idle = [], [], []
     return values
 
   def _finish_running(self) -> None:
     """Waits for the running step, and times it unless paused."""
     if self._running is None:
       return
-    jax.block_until_ready(self._running)
-    self._running = None
-    now = time.perf_counter()
+    ended, self._running = self._running.result(), None
     if self._since is not None:
-      self._seconds.append(now - self._since)
-      self.first_seconds = self.first_seconds or self._seconds[-1]
-      self._since = now
+      seconds = max(ended - self._since, 1e-9)
+      self._seconds.append(seconds)
+      self._idle.append(min(max(self._dispatched - self._since, 0.0), seconds))
+      self.first_seconds = self.first_seconds or seconds
+      self._since = ended
+
+
+def when_ready(values: Any) -> Future[float]:
+  """The time, as of `time.perf_counter`, at which the devices finish these arrays.
+
+  A thread waits for them, so that it's known how long the devices waited for the next
+  step if this thread was late.
+  """
+  future: Future[float] = Future()
+
+  def wait() -> None:
+    try:
+      jax.block_until_ready(values)
+      future.set_result(time.perf_counter())
+    except BaseException as error:
+      future.set_exception(error)
+
+  threading.Thread(target=wait, daemon=True).start()
+  return future

@@ -4,13 +4,15 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from ssljax.errors import RunError
+from ssljax.errors import RunError, UserError
+from ssljax.runtime import lock
 
 _barriers = itertools.count()
 
@@ -37,6 +39,21 @@ def errors_of_first(path: str | os.PathLike) -> Iterator[None]:
     raise OSError(number, os.strerror(number), str(path))
   if number:
     raise RunError("process 0 has failed; its output says why")
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+  """Locks the folder of the run: the first process does so for all of them."""
+  with contextlib.ExitStack() as stack:
+    problem = None
+    if jax.process_index() == 0:
+      try:
+        stack.enter_context(lock.exclusive(workdir, "--workdir", inside=True))
+      except UserError as error:
+        problem = error
+    if multihost_utils.broadcast_one_to_all(np.bool_(problem is not None)):
+      raise problem or UserError(f"--workdir={workdir}: process 0 couldn't lock it")
+    yield
 
 
 def agree(problem: str | None) -> str | None:

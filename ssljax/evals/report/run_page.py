@@ -28,7 +28,7 @@ SHARES = {
 COMMON_KEYS = (
   *("step", "split", *LOSSES, *SHARES, "pseudo_label_weight", "gradient_norm"),
   *("update_norm", "real_token_share", "step_seconds", "examples_per_second"),
-  "tokens_per_second",
+  *("tokens_per_second", "host_share", "mfu", "learning_rate", "param_norm"),
 )
 
 
