@@ -3,8 +3,6 @@
 import contextlib
 import importlib.metadata
 import math
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +27,6 @@ from ssljax.runtime.atomic import FULL
 from ssljax.runtime.commit import current_commit
 from ssljax.runtime.json_files import write_json
 from ssljax.runtime.progress import Progress
-from ssljax.runtime.signals import StopSignals
 from ssljax.training import (
   checkpoint,
   metrics,
@@ -167,7 +164,12 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
   t = start
   batches = job.batches.iterate(start, steps["steps"], job.devices.mine)
   # A signal after the last step doesn't stop the run: results are still written.
-  with _full_disks(checkpoints, workdir), _stop_signals() as stop, tracked, profile:
+  with (
+    _full_disks(checkpoints, workdir),
+    together.stop_signals() as stop,
+    tracked,
+    profile,
+  ):
     while t < steps["steps"] and not stopped:
       batch, hidden = next(batches)
       shape, (tokens, row_tokens) = preview.shape_of(batch), preview.real_tokens(batch)
@@ -302,19 +304,6 @@ def _full_disks(checkpoints: checkpoint.Checkpoints, workdir: Path) -> Iterator[
       f"{error.filename or workdir}: cannot be written ({error.strerror};"
       f" {checkpoints.kept()}); free some space and run the same command to continue"
     ) from error
-
-
-def _stop_signals() -> StopSignals:
-  """Makes SIGINT and SIGTERM stop the loop after the current step.
-
-  With several processes, JAX handles SIGTERM and lets all processes agree on a step;
-  SIGINT is passed on as SIGTERM.
-  """
-  if jax.process_count() == 1:
-    return StopSignals()
-  return StopSignals(
-    on_stop=lambda: os.kill(os.getpid(), signal.SIGTERM), signals=(signal.SIGINT,)
-  )
 
 
 def _write_report(workdir: Path, note: Callable[..., None]) -> None:

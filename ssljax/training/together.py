@@ -1,8 +1,9 @@
-"""Several processes that fail together: if one can't write, none waits for it."""
+"""Several processes that fail or stop together, so that none waits for another."""
 
 import contextlib
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from ssljax.errors import RunError, UserError
 from ssljax.runtime import lock
+from ssljax.runtime.signals import StopSignals
 
 _barriers = itertools.count()
 
@@ -105,3 +107,16 @@ class Barrier:
     # Everyone is here, so everyone has read the keys of the arrival before.
     self._client.key_value_delete(name(self._arrivals - 1, mine))
     return set(keys) == {key}
+
+
+def stop_signals() -> StopSignals:
+  """Makes SIGINT and SIGTERM stop the loop after the current step.
+
+  With several processes, JAX handles SIGTERM and lets all processes agree on a step;
+  SIGINT is passed on as SIGTERM.
+  """
+  if jax.process_count() == 1:
+    return StopSignals()
+  return StopSignals(
+    on_stop=lambda: os.kill(os.getpid(), signal.SIGTERM), signals=(signal.SIGINT,)
+  )
