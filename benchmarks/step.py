@@ -37,6 +37,7 @@ VARIANTS = {
     "no dropout": {"dropout": 0.0},
     "no weak dropout": {"weak_dropout": False},
   },
+  "loop": {"unrolled": {}, "a layer per round": {"unroll": 1}},
   "torch": {"packed": {}},
   "dtype": {"float32": {"dtype": "float32"}, "bfloat16": {"dtype": "bfloat16"}},
   "methods": {"baseline": {}},

@@ -100,6 +100,12 @@ class Keys:
   dropout: Annotated[Share, "dropout rate of encoder and head"] = 0.1
   dtype: Annotated[Literal["float32", "bfloat16"], "compute dtype"] = "float32"
   remat: Annotated[bool, "recompute layers in the backward pass to save memory"] = False
+  unroll: Annotated[
+    Natural,
+    "layers in each round of the compiled loop: more are faster, but take longer to "
+    "compile; 0: all of up to 12 layers on a CPU, otherwise 1",
+    Absent(1),
+  ] = 0
   attention: Annotated[
     Literal["auto", "plain", "kernel"],
     "kernel: passes of a BERT without dropout use a fused kernel, on a GPU or TPU; "

@@ -33,6 +33,10 @@ _DEBERTA_DEFAULTS: Mapping[str, Any] = {
   "pooler_hidden_act": "gelu",
 }
 
+# What mask, softmax and dropout cost for each score, in multiplications: estimated from
+# benchmarks.profile.
+SCORE = 200
+
 _Rate = Annotated[float, options.Range(0.0, 0.998)]  # 1 would drop everything
 
 
@@ -112,8 +116,19 @@ class EncoderConfig:
     return self.max_relative_positions
 
   @property
+  def break_even_length(self) -> float:
+    """Row length L at which attention takes as long as the rest of a layer.
+
+    Counts the multiplications, as `costly_length` does, and `SCORE` for each score.
+    """
+    dense = 4 * self.hidden_size + 2 * self.intermediate_size
+    terms = 1 + len(set(self.pos_att_type))
+    pair = self.hidden_size * (1 + terms) + SCORE * self.num_attention_heads * terms
+    return self.hidden_size * dense / pair
+
+  @property
   def costly_length(self) -> float:
-    """Row length L at which attention costs as much as the rest of a layer.
+    """Row length L at which attention multiplies as much as the rest of a layer.
 
     The rest of a layer needs 4 D^2 + 2 D I multiplications per token, where I is
     intermediate_size. Attention needs L D for the scores, L D for each relative term,

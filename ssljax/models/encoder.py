@@ -34,6 +34,9 @@ class Encoder(nn.Module):
       rates in the config.
     kernel: computes attention in passes without dropout; None for plain XLA. Passes
       that get an `embedding` are plain, since kernels have no forward-mode derivative.
+    unroll: layers in each round of the compiled loop over the layers. Unrolled layers
+      need no copies of what the backward pass reads, but take longer to compile. With
+      `remat`, it should be 1.
   """
 
   config: EncoderConfig
@@ -41,6 +44,7 @@ class Encoder(nn.Module):
   remat: bool = False
   dropout: float | None = None
   kernel: Kernel | None = None
+  unroll: int = 1
 
   def setup(self):
     config = self.config
@@ -51,6 +55,7 @@ class Encoder(nn.Module):
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast),
       length=config.num_hidden_layers,
+      unroll=self.unroll,
     )(config, self.dtype, self._rates, self.kernel)
     if config.relative_attention:
       self.relative = nn.Embed(

@@ -18,8 +18,11 @@ from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.method import Sizes
 from ssljax.models.attention_kernel import Kernel
+from ssljax.models.classifier import Classifier
 from ssljax.models.hf import read_config, tokenizer_sha256
 from ssljax.training import build, flops, optim, pytrees, shared_rows, step, trackers
+
+UNROLLED = 12  # on a CPU, up to so many layers are unrolled by default
 
 
 class TrainingJob(NamedTuple):
@@ -80,7 +83,8 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   )
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
   longest = max(int(v.tokens.lengths.max(initial=1)) for v in views)
-  packed = config["layout"] == "packed"
+  packed, stratified = config["layout"] == "packed", config["order"] == "stratified"
+  encoder = model.encoder.config
   batches = loader.Loader(
     data.train,
     batch=config["batch"],
@@ -93,9 +97,9 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
       config["accumulation"],
       loader.row_limit(longest, config["max_length"]),
       packed,
-      model.encoder.config.costly_length,
+      encoder.break_even_length if stratified else encoder.costly_length,
     ),
-    stratified=config["order"] == "stratified",
+    stratified=stratified,
     groups=shared_rows.find_groups(method, model, sizes, config["accumulation"]),
   )
   params, unused = build.init_params(model, data.encoder, config["seed"])
@@ -120,7 +124,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   abstract = jax.eval_shape(init_state, params)
   shardings = sharding.state_shardings(abstract, devices)
   train_step = step.make_train_step(
-    model=model,
+    model=model.clone(encoder=model.encoder.clone(unroll=_unroll(config, model))),
     method=method,
     optimizer=optimizer,
     sizes=sizes,
@@ -178,6 +182,16 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
       "param_norm": float(norm(params)),
     },
   )
+
+
+def _unroll(config, model: Classifier) -> int:
+  """The layers in each round of the compiled loop over the layers."""
+  layers = model.encoder.config.num_hidden_layers
+  if config["unroll"]:
+    return min(config["unroll"], layers)
+  # Without the loop, XLA would merge recomputed layers with the first computation.
+  cheap = jax.default_backend() == "cpu" and layers <= UNROLLED and not config["remat"]
+  return layers if cheap else 1
 
 
 def _unlabelled_batch(config, data: datasets.Sets, needs) -> int:

@@ -69,7 +69,7 @@ class Layout(NamedTuple):
   micro: int  # micro-batches of gradient accumulation, 1 for none
   limit: int  # length of a row that holds every text
   packed: bool
-  costly: float = math.inf  # EncoderConfig.costly_length
+  costly: float = math.inf  # row length at which attention costs as much as the rest
 
 
 class Loader:
