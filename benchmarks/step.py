@@ -32,8 +32,9 @@ VARIANTS = {
   "order": {"stratified": {}, "random": {"order": "random"}},
   "layout": {"packed": {}, "padded": {"layout": "padded"}},
   "random": {
-    "rbg": {},
-    "threefry2x32": {"prng": "threefry2x32"},
+    "hash": {},
+    "rbg": {"dropout_bits": "prng"},
+    "threefry2x32": {"dropout_bits": "prng", "prng": "threefry2x32"},
     "no dropout": {"dropout": 0.0},
     "no weak dropout": {"weak_dropout": False},
   },

@@ -177,6 +177,11 @@ class Keys:
   prng: Annotated[Literal["rbg", "threefry2x32"], "random number generator of JAX"] = (
     "rbg"
   )
+  dropout_bits: Annotated[
+    Literal["hash", "prng"],
+    "random bits of dropout: from a cheap hash, or from the generator",
+    Absent("prng"),
+  ] = "hash"
   distributed: Annotated[bool, "run in several processes (jax.distributed)"] = False
   dry_run: Annotated[bool, "print the plan and stop"] = False
 

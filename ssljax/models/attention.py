@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
       segment: i32 [n, L], 0 = padding.
       relative: [2 span, D], embeddings of the distances -span .. span - 1, or None.
       rates: dropout rates of the relative embeddings and of the attention weights.
-      keys: one typed key for each rate; None turns that dropout off.
+      keys: one key for each rate, as for `dropout`; None turns that dropout off.
     """
     config = self.config
     dense = functools.partial(self.dense, config.hidden_size)

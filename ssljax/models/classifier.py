@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ssljax.batch import Rows, Texts
 from ssljax.method import Head, Outputs
 from ssljax.models.activations import ACTIVATIONS
-from ssljax.models.dropout import dropout
+from ssljax.models.dropout import dropout, hash_seeds
 from ssljax.models.encoder import Encoder
 from ssljax.ops import bank
 
@@ -33,6 +33,7 @@ class Classifier(nn.Module):
     head: "mlp" or "hf".
     heads: further heads by name, see `Needs.heads`.
     rate: dropout rate before the classifier.
+    hashed: as in `Encoder`.
   """
 
   encoder: Encoder
@@ -40,6 +41,7 @@ class Classifier(nn.Module):
   head: str = "mlp"
   heads: Mapping[str, Head] | None = None
   rate: float = 0.1
+  hashed: bool = False
 
   def setup(self):
     width = self.encoder.config.hidden_size
@@ -65,8 +67,9 @@ class Classifier(nn.Module):
       if name != self.several
     }
     networks = head.count if head.kind == "network" else 1
+    one = {"rate": self.rate, "hashed": self.hashed}
     self.networks = [  # besides this one
-      Classifier(self.encoder.clone(name=None), self.classes, self.head, rate=self.rate)
+      Classifier(self.encoder.clone(name=None), self.classes, self.head, **one)
       for _ in range(1, networks)
     ]
 
@@ -178,7 +181,8 @@ class Classifier(nn.Module):
   def drop(self, x: Array, deterministic: bool) -> Array:
     if deterministic or self.rate == 0:
       return x
-    return dropout(x, self.rate, self.make_rng("dropout"))
+    key = self.make_rng("dropout")
+    return dropout(x, self.rate, hash_seeds(key) if self.hashed else key)
 
 
 def rows_in_text_order(texts: Texts) -> Rows:

@@ -11,7 +11,7 @@ from ssljax.models.activations import ACTIVATIONS
 from ssljax.models.attention import SelfAttention
 from ssljax.models.attention_kernel import Kernel
 from ssljax.models.config import EncoderConfig
-from ssljax.models.dropout import dropout
+from ssljax.models.dropout import dropout, hash_seeds
 
 Array = jax.Array
 
@@ -37,6 +37,7 @@ class Encoder(nn.Module):
     unroll: layers in each round of the compiled loop over the layers. Unrolled layers
       need no copies of what the backward pass reads, but take longer to compile. With
       `remat`, it should be 1.
+    hashed: dropout takes its random bits from a hash (`models.dropout.hashed`).
   """
 
   config: EncoderConfig
@@ -45,6 +46,7 @@ class Encoder(nn.Module):
   dropout: float | None = None
   kernel: Kernel | None = None
   unroll: int = 1
+  hashed: bool = False
 
   def setup(self):
     config = self.config
@@ -124,7 +126,9 @@ class Encoder(nn.Module):
     if not deterministic and any(self._rates):
       # One key per use of dropout: 2 before the layers, and 4 in each layer.
       keys = jax.random.split(self.make_rng("dropout"), 2 + 4 * layers)
-      per_layer["keys"] = keys[2:].reshape(layers, 4)
+      if self.hashed:
+        keys = hash_seeds(keys)
+      per_layer["keys"] = keys[2:].reshape(layers, 4, *keys.shape[1:])
     x = self.embeddings(ids, segment, kind, embedding)  # f32 [n, L, D]
     x = dropout(x, self._rates[0], keys[0]).astype(self.dtype)
 

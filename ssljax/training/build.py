@@ -64,6 +64,7 @@ def make_classifier(
     dtype=jnp.dtype(config["dtype"]),
     remat=config["remat"],
     dropout=config["dropout"],
+    hashed=config["dropout_bits"] == "hash",
     kernel=choose(config["attention"], architecture, devices),
   )
   limit = encoder.config.max_length
@@ -78,6 +79,7 @@ def make_classifier(
     config["head"],
     dict(method.needs.heads),
     config["dropout"],
+    encoder.hashed,
   )
 
 
