@@ -21,7 +21,8 @@ ROW_LENGTH = 0.2  # what another row length adds to a program, as a share of it
 WASTE = 1.25  # rows that cost this much more than their texts aren't tried
 MISFITS = 0.1  # share of the steps that may overflow the usual rows of a group
 MOVED = 3  # rows that one change removes or adds
-SEARCHED = 64  # steps; more of them change the choice little
+# The choice uses up to 64 steps, and fewer if they have many texts.
+SEARCHED, SEARCHED_TEXTS = 64, 16_000
 
 Lengths = Sequence[Sequence[Sequence[np.ndarray]]]  # [group][micro-batch][shard] -> [n]
 RowLengths = tuple[int, ...]  # of the rows of a shard, ascending
@@ -148,8 +149,8 @@ def choose_rows(lengths: np.ndarray, limit: int, prices: Prices) -> RowLengths:
     lengths: i64 [T, P, n], tokens of the texts of T steps, each of which has P parts.
     limit: the length of a row that holds every text.
   """
-  steps = np.linspace(0, len(lengths) - 1, min(SEARCHED, len(lengths))).astype(int)
-  sample = _Sample(lengths[steps])
+  count = min(SEARCHED, len(lengths), max(8, SEARCHED_TEXTS // lengths[0].size))
+  sample = _Sample(lengths[np.linspace(0, len(lengths) - 1, count).astype(int)])
   best, chosen = np.inf, (limit,)
   # Candidates in the order of their least cost, that of a step with the median number
   # of tokens.
