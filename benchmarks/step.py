@@ -7,9 +7,10 @@
 Each round runs one step of every variant in turn, on the same batch, so that a noisy
 machine slows down all of them. For each variant, the command prints the median, lowest
 and highest time in seconds, and the ratio to the first variant: median over rounds and
-quartiles. `methods` compares each method with `--method`, two at a time. `torch` needs
-the extra `parity`; it runs the step as published code does, one view after another,
-padded to the longest text of the batch.
+quartiles. With `--rounds=0`, it only prints how full the rows are. `methods` compares
+each method with `--method`, two at a time. `torch` needs the extra `parity`; it runs
+the step as published code does, one view after another, padded to the longest text of
+the batch.
 """
 
 import argparse
@@ -75,6 +76,8 @@ def main() -> None:
 
 def compare(variants: dict[str, Callable[[int], None]], rounds: int) -> list[str]:
   """Returns one line per variant; ratios are to the first one."""
+  if not rounds:
+    return []
   for t in range(rounds):  # compiles all shapes
     for run in variants.values():
       run(t)

@@ -135,9 +135,11 @@ def make(
     labelled_counts=tuple(np.bincount(data.label).tolist()),
     width=encoder.hidden_size,
   )
-  module = Encoder(encoder, dtype=jnp.dtype(dtype), remat=remat, dropout=0.1)
+  module = Encoder(
+    encoder, dtype=jnp.dtype(dtype), remat=remat, dropout=0.1, hashed=True
+  )
   model = Classifier(
-    module, 2 + built.needs.virtual_classes, "mlp", dict(built.needs.heads), 0.1
+    module, 2 + built.needs.virtual_classes, "mlp", dict(built.needs.heads), 0.1, True
   )
   loader = Loader(
     data,
@@ -146,7 +148,9 @@ def make(
     classes=2 + built.needs.virtual_classes,
     seed=0,
     steps=sizes.steps,
-    layout=Layout(placed.shards, accumulation, max_length, True, encoder.costly_length),
+    layout=Layout(
+      placed.shards, accumulation, max_length, True, encoder.break_even_length
+    ),
     groups=find_groups(built, model, sizes, accumulation),
   )
   first = loader.batch(0)[0]

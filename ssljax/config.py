@@ -103,7 +103,7 @@ class Keys:
   unroll: Annotated[
     Natural,
     "layers in each round of the compiled loop: more are faster, but take longer to "
-    "compile; 0: all of up to 12 layers on a CPU, otherwise 1",
+    "compile; 0: all of up to 12 layers on a CPU without remat, otherwise 1",
     Absent(1),
   ] = 0
   attention: Annotated[
@@ -224,6 +224,11 @@ def validate(config: Mapping[str, Any]) -> None:
     raise UserError(f"--config.{error}") from None
   if config["ema"] == 1:
     raise UserError(f"--config.ema={config['ema']}: it must be below 1")
+  if config["remat"] and config["unroll"] > 1:
+    raise UserError(
+      f"--config.unroll={config['unroll']} would undo --config.remat=true: XLA merges "
+      "recomputed layers with the first computation; leave one of them out"
+    )
   # Dropout draws one byte per entry: see models/dropout.py.
   if config["dropout"] > 0 and not 0 < round(256 * config["dropout"]) < 256:
     raise UserError(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ssljax import cli, options
+from ssljax import cli, options, run_config
 from ssljax import config as configuration
 from ssljax.configs import base
 from ssljax.data import balanced_draws, datasets, pseudo_labels
@@ -112,6 +112,8 @@ def _run(
   draw: str,
   keywords: Mapping[str, Any],
 ) -> int:
+  config = run_config.complete(config)  # with what an earlier version began with
+  config, _ = run_config.continued(workdir / "generation-0", config)
   rows = datasets.load_rows({**config, "data": resolve_data(config["data"])})
   names, pool = rows.splits.labels, pseudo_labels.pool(rows.labelled, rows.unlabelled)
   true_counts = np.bincount(rows.labelled.label, minlength=len(names))
@@ -324,9 +326,8 @@ def define_flags() -> None:
   for draw, function in DRAWS.items():
     for name, option in options.describe(function).items():
       define = flags.DEFINE_integer if option.type is int else flags.DEFINE_float
-      define(
-        name, None, f"--draw={draw}: {option.meaning}; default {option.default:.3g}"
-      )
+      default = f"default {option.default:.3g}"
+      define(name, None, f"--draw={draw}: {option.meaning}; {default}")
 
 
 def main() -> int:
@@ -334,15 +335,14 @@ def main() -> int:
   if values.config is None:
     raise UserError("no config: give --config=configs/supervised.py, or another config")
   config = values.config.to_dict()
-  place = values.workdir or configuration.new_workdir(config["name"])
+  place = Path(values.workdir or configuration.new_workdir(config["name"]))
   keywords = {
     name: values[name].value
     for draw in DRAWS.values()
     for name in options.describe(draw)
     if values[name].value is not None
   }
-  workdir = Path(place).expanduser()
-  return run(config, workdir, values.generations, values.draw, **keywords)
+  return run(config, place.expanduser(), values.generations, values.draw, **keywords)
 
 
 if __name__ == "__main__":

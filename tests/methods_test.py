@@ -62,15 +62,6 @@ def test_a_second_step_compiles_nothing(run, parallel):
 
 
 @pytest.mark.parametrize(
-  "run", ["fixmatch", "jointmatch", "comatch"], indirect=True, scope="module"
-)
-def test_shared_rows_make_no_difference(run):
-  groups = run.loader(1).groups, run.loader(1, shared=False).groups
-  assert len(groups[0]) < len(groups[1])
-  check_same(run.run(range(3)), run.run(range(3), shared=False))
-
-
-@pytest.mark.parametrize(
   "run", ["fixmatch", "jointmatch"], indirect=True, scope="module"
 )
 def test_sharded_parameters_make_no_difference(run, monkeypatch):
@@ -110,12 +101,13 @@ def test_pmap_without_accumulation_agrees(run):
 
 
 @pytest.mark.parametrize(
-  "layout", [{"packed": False}, {"lengths": (16, 32)}, {"lengths": (48,)}], ids=str
+  "layout", [{"packed": False}, {"shared": False}, {"limit": 80}], ids=str
 )
 @pytest.mark.parametrize(
   "run", ["multimatch", "jointmatch"], indirect=True, scope="module"
 )
 def test_the_layout_of_the_rows_makes_no_difference(run, layout):
+  assert len(run.loader(1).groups) < len(run.loader(1, shared=False).groups)
   state, metrics = run.run(range(4))
   other, other_metrics = run.run(range(4), **layout)
   for name in metrics:

@@ -1,5 +1,7 @@
 """Dropout that uses one random byte per entry."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -48,7 +50,7 @@ def hashed(seed: Array, shape: tuple[int, ...]) -> Array:
 
   Args:
     seed: u32 [2].
-    shape: of the result; it has at most 2^32 words.
+    shape: of the result.
 
   Returns:
     u32, of this shape.
@@ -58,7 +60,11 @@ def hashed(seed: Array, shape: tuple[int, ...]) -> Array:
   for axis in reversed(range(len(shape))):
     index += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
     stride = stride * shape[axis] % (1 << 32)
-  h = (index ^ seed[0]) * jnp.uint32(0x9E3779B1) + seed[1]
+  second = seed[1]
+  if math.prod(shape) > 1 << 32:  # the index starts again at 0
+    first = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
+    second += first * jnp.uint32(0x632BE5AB)
+  h = (index ^ seed[0]) * jnp.uint32(0x9E3779B1) + second
   h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
   h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
   return h ^ (h >> 16)

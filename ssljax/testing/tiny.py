@@ -114,11 +114,14 @@ class TinyRun:
     self._steps: dict[sharding.Devices, Callable] = {}
     self._loaders: dict[Any, Loader] = {}
 
-  def loader(self, shards: int, packed: bool = True, shared: bool = True) -> Loader:
+  def loader(
+    self, shards: int, packed: bool = True, shared: bool = True, limit: int = 32
+  ) -> Loader:
     """The loader of these data.
 
     Args:
       shared: whether views that are in the same passes share rows.
+      limit: the length of the longest rows.
     """
     packed = packed and self.method.needs.layout != "padded"
     groups = find_groups(self.method, self.model, self.sizes, self.micro)
@@ -129,7 +132,7 @@ class TinyRun:
       classes=CLASSES + self.method.needs.virtual_classes,
       seed=0,
       steps=STEPS,
-      layout=Layout(shards, self.micro, 32, packed),
+      layout=Layout(shards, self.micro, limit, packed),
       groups=groups if shared else (),
     )
 
@@ -180,7 +183,7 @@ class TinyRun:
     Args:
       change: maps each (batch, hidden labels), with NumPy leaves, to the batch and
         labels that are used instead.
-      layout: `packed` and `shared` of `loader`.
+      layout: `packed`, `shared` and `limit` of `loader`.
 
     Returns:
       (state, metrics) after the last step.

@@ -21,7 +21,10 @@ HIT = "/jax/compilation_cache/cache_hits"
 PATIENCE = 3.0  # seconds; a program from the cache is there by then
 RECORD = "compile_seconds.json"  # in the cache folder: the last time by kind of step
 # The kind of a step: these keys, the method and the devices.
-KIND = ("encoder", "dtype", "remat", "attention", "accumulation", "parallel", "fsdp")
+KIND = (
+  *("encoder", "dtype", "remat", "attention", "unroll", "dropout_bits"),
+  *("accumulation", "parallel", "fsdp"),
+)
 
 
 def announced(

@@ -151,7 +151,7 @@ def choose_rows(lengths: np.ndarray, limit: int, prices: Prices) -> RowLengths:
   """
   count = min(SEARCHED, len(lengths), max(8, SEARCHED_TEXTS // lengths[0].size))
   sample = _Sample(lengths[np.linspace(0, len(lengths) - 1, count).astype(int)])
-  best, chosen = np.inf, (limit,)
+  best, chosen = np.inf, ()
   # Candidates in the order of their least cost, that of a step with the median number
   # of tokens.
   for least, long, short, count in sorted(_candidates(sample, limit, prices.row)):
@@ -165,6 +165,9 @@ def choose_rows(lengths: np.ndarray, limit: int, prices: Prices) -> RowLengths:
       total = _mean_cost(sample, rows, prices)
       if total < best:
         best, chosen = total, rows
+  if not chosen:  # texts of a few tokens need more slots than tokens
+    chosen = enough_rows((limit,), sample.parts[:, None], limit)
+    best = _mean_cost(sample, chosen, prices)
   while True:
     costs = {rows: prices.of(rows) for rows in _changes(chosen, limit)}
     for rows in sorted(costs, key=costs.get):

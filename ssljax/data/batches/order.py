@@ -15,6 +15,8 @@ import grain
 import numpy as np
 
 CACHED_BATCHES = 1024
+LEAST = 4  # rows per stratum
+GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, are spread evenly
 
 
 # Maps t to (rows i64 [size], their epochs i64 [size]).
@@ -26,8 +28,8 @@ def stratified_rows(lengths: np.ndarray, size: int, seed: int) -> Rows:
 
   The strata have n // size or n // size + 1 rows. Each has its own endless sequence of
   permutations, so the t-th batch has a row of stratum j from its pass t // n_j over the
-  stratum, which is the row's epoch. If there are fewer rows than `size`, each batch
-  has nearly all of them, and the order is random.
+  stratum, which is the row's epoch. If there are fewer than 4 `size` rows, the order is
+  random: rows of strata with 1 or 2 rows would be drawn too unequally.
 
   A batch lists the strata in the order of `deal`, so that its equal parts, for devices
   and micro-batches, have nearly the same number of tokens as well.
@@ -36,7 +38,7 @@ def stratified_rows(lengths: np.ndarray, size: int, seed: int) -> Rows:
     lengths: f64 [n], tokens of each row.
     size: rows of a batch.
   """
-  if len(lengths) < size or size == 0:
+  if len(lengths) < LEAST * size or size == 0:
     return shuffled_rows(len(lengths), size, seed)
   ordered = np.argsort(lengths, kind="stable")
   ends = np.arange(size + 1) * len(ordered) // size
@@ -71,6 +73,7 @@ def deal(size: int, random: int) -> np.ndarray:
   one in the next. Neighbouring hands complement each other within a round, and so do
   pairs of hands, and so on. Therefore 1, 2, 4, … P parts are balanced, without the
   order depending on their number: the same batch is right for any number of devices.
+  Other numbers of parts are balanced less well.
 
   Args:
     random: which hands get which strata, modulo P.
@@ -84,7 +87,9 @@ def deal(size: int, random: int) -> np.ndarray:
     folded = np.stack([folded, n - 1 - folded], 1).ravel()
   rounds = np.arange(size // hands)
   flips = random % hands ^ np.where(rounds % 2, hands - 1, 0)
-  return (rounds * hands + (folded[:, None] ^ flips)).ravel()
+  dealt = rounds * hands + (folded[:, None] ^ flips)
+  # Short and long strata alternate in a hand, for numbers of parts that cut hands.
+  return dealt[:, np.argsort(rounds * GOLDEN % 1)].ravel()
 
 
 @functools.cache

@@ -116,3 +116,9 @@ def test_steps_that_do_not_fit_get_more_rows():
   assert overflows
   tokens = lambda planned: sum(length * rows for length, rows in planned.shape)
   assert tokens(larger) >= 96 > tokens(planned)
+
+
+def test_texts_of_a_few_tokens_fill_the_slots_first():
+  lengths = draw_steps(40, 48, lengths=np.array([3, 4, 5] * 400))
+  rows = fixed_rows.choose_rows(lengths, 64, prices(limit=64))
+  assert fixed_rows.fit(lengths.reshape(40, 48), rows).fits.mean() >= 0.9

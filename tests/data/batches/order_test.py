@@ -49,6 +49,18 @@ def test_sets_of_about_the_size_of_a_batch(rows, size):
   assert len(order.stratified_rows(np.arange(rows), 0, 0)(3)[0]) == 0
 
 
+def test_few_rows_are_drawn_equally_often():
+  draw = order.stratified_rows(np.arange(20), 16, 0)
+  visits = np.bincount(np.concatenate([draw(t)[0] for t in range(200)]))
+  assert visits.max() < 1.2 * visits.min()
+
+
+@pytest.mark.parametrize(("size", "parts"), [(27, 3), (30, 5), (18, 3)])
+def test_other_numbers_of_parts_mix_short_and_long_texts(size, parts):
+  shares = order.deal(size, 5).reshape(parts, -1)
+  assert shares.min(1).max() < size / 2 < shares.max(1).min()
+
+
 @pytest.mark.parametrize("size", [1, 6, 8, 16, 24, 48, 56, 192])
 def test_dealing_balances_equal_parts(size):
   parts = [p for p in (2, 4, 8, 16) if size % (3 * p) == 0]
