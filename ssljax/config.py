@@ -103,7 +103,7 @@ class Keys:
   unroll: Annotated[
     Natural,
     "layers in each round of the compiled loop: more are faster, but take longer to "
-    "compile; 0: all of up to 12 layers on a CPU without remat, otherwise 1",
+    "compile; 0: all of up to 6 layers on a CPU without remat, otherwise 1",
     Absent(1),
   ] = 0
   attention: Annotated[

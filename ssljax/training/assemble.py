@@ -22,7 +22,7 @@ from ssljax.models.classifier import Classifier
 from ssljax.models.hf import read_config, tokenizer_sha256
 from ssljax.training import build, flops, optim, pytrees, shared_rows, step, trackers
 
-UNROLLED = 12  # on a CPU, up to so many layers are unrolled by default
+UNROLLED = 6  # on a CPU, up to so many layers are unrolled by default
 
 
 class TrainingJob(NamedTuple):
