@@ -103,7 +103,7 @@ CASES = {
     "ssljax.main",
     (*TRAIN, "--workdir=half"),
     _trained("half"),
-    (*SPLITS, TOKENIZER, *_checkpoint("half", 10)),
+    (*SPLITS, TOKENIZER, "cache/pools/*/*/*.npy", *_checkpoint("half", 10)),
   ),
   "self_train": Case(
     "ssljax.self_train",

@@ -153,7 +153,7 @@ def torch_step(job: assemble.TrainingJob, dtype: str) -> Callable[[int], None]:
 
   def pad(view: loader.View, rows: np.ndarray) -> dict:
     epochs = np.zeros(len(rows), int)
-    texts = [view.tokens.text(i)[0] for i in view.draw(0, epochs, rows)]
+    texts = [ids for ids, _ in view.texts(view.draw(0, epochs, rows))]
     length = max(map(len, texts))
     ids = np.zeros((len(texts), length), np.int64)
     for row, text in zip(ids, texts, strict=True):

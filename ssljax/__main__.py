@@ -17,6 +17,7 @@ COMMANDS = {
   "prepare": ("ssljax.data.prepare", "writes a dataset folder"),
   "contamination": ("ssljax.data.contamination", "finds test texts in training data"),
   "augment": ("ssljax.augment", "adds views to a dataset folder"),
+  "tokenize": ("ssljax.data.tokenize", "makes the tokens that training reads"),
   "train": ("ssljax.main", "trains a classifier"),
   "self_train": ("ssljax.self_train", "trains again with labels for unlabelled texts"),
   "evaluate": ("ssljax.evaluate", "scores a trained classifier on labelled texts"),

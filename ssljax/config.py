@@ -67,10 +67,11 @@ class Keys:
     Literal["error", "words", "self", "drop"], "what to do with rows that lack a view"
   ] = "error"
   view_format: Annotated[
-    Literal[2, 1],
-    "version of the views; 1: words end at combining marks, as in version 0.1.0",
-    Absent(1),
-  ] = 2
+    Literal[3, 2, 1],
+    "version of the views; 3: drawn from tokens at each visit; 2: made at the start; "
+    "1: as 2, and words end at combining marks, as in version 0.1.0",
+    Absent(1, former=(2,)),
+  ] = 3
   on_overlap: Annotated[
     Literal["error", "drop"],
     "what to do with training texts that occur in validation or test",
@@ -174,6 +175,11 @@ class Keys:
     "jit"
   )
   fsdp: Annotated[Count, "devices that share one copy of the parameters"] = 1
+  shard_tables: Annotated[
+    bool,
+    "split what a method keeps for each unlabelled text over the devices, instead of a "
+    "copy on each",
+  ] = False
   prng: Annotated[Literal["rbg", "threefry2x32"], "random number generator of JAX"] = (
     "rbg"
   )

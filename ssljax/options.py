@@ -30,9 +30,14 @@ class Absent(NamedTuple):
 
   A new option needs it if the option's default changes what runs compute. Runs that
   were saved before keep the behaviour that they started with.
+
+  Args:
+    former: earlier defaults. A run that was saved with one of them keeps it when the
+      command gives no other value than today's default.
   """
 
   value: Any
+  former: tuple[Any, ...] = ()
 
 
 class Published(NamedTuple):
@@ -72,6 +77,7 @@ class Option(NamedTuple):
   meaning: str = ""
   absent: Any = None  # the value in saved configs without the option; see `Absent`
   published: Published = Published(None)
+  former: tuple[Any, ...] = ()  # earlier defaults; see `Absent`
 
   @property
   def accepts(self) -> str:
@@ -174,6 +180,7 @@ def _option(name: str, hint: Any, default: Any) -> Option:
   notes = {type(note): note for note in getattr(hint, "__metadata__", ())}
   kind = typing.get_args(hint)[0] if notes else hint
   choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+  absent = notes.get(Absent, Absent(default))
   return Option(
     name,
     type(choices[0]) if choices else kind,
@@ -181,8 +188,9 @@ def _option(name: str, hint: Any, default: Any) -> Option:
     notes.get(Range),
     choices,
     notes.get(str, ""),
-    notes.get(Absent, Absent(default)).value,
+    absent.value,
     notes.get(Published, Published(default)),
+    absent.former,
   )
 
 

@@ -95,7 +95,8 @@ def continued(
 
   If the saved config lacks a key, the key gets the value with which the run behaves as
   before, unless `config` sets the key to another value than its default. A run of
-  version 0.1.0 also keeps values that were the defaults then.
+  version 0.1.0 also keeps values that were the defaults then, and so does any run with
+  a former default (see `options.Absent`).
 
   Returns:
     The config, and a line for each key whose value differs from `config`.
@@ -117,6 +118,7 @@ def continued(
         name not in there
         or other_defaults
         or (first and _plain(there[name]) == _plain(option.absent))
+        or _plain(there[name]) in map(_plain, option.former)
       )
       and _plain(new[name]) == _plain(option.default) != _plain(old[name])
     }

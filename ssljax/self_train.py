@@ -25,8 +25,8 @@ from ssljax import config as configuration
 from ssljax.configs import base
 from ssljax.data import balanced_draws, datasets, pseudo_labels
 from ssljax.data.balanced_draws import DRAWS
-from ssljax.data.pseudo_labels import PseudoLabels
 from ssljax.data.records.records import Records
+from ssljax.data.rows import load_rows
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.evals import generations as reporting
@@ -114,7 +114,7 @@ def _run(
 ) -> int:
   config = run_config.complete(config)  # with what an earlier version began with
   config, _ = run_config.continued(workdir / "generation-0", config)
-  rows = datasets.load_rows({**config, "data": resolve_data(config["data"])})
+  rows = load_rows({**config, "data": resolve_data(config["data"])})
   names, pool = rows.splits.labels, pseudo_labels.pool(rows.labelled, rows.unlabelled)
   true_counts = np.bincount(rows.labelled.label, minlength=len(names))
   _check_pool(config, len(pool), true_counts, draw, keywords)
@@ -135,7 +135,7 @@ def _run(
         label, confidence = _predict(places[number - 1], pool)
         seed = (config["seed"], number)
         copies = DRAWS[draw](label, confidence, true_counts, seed, **keywords)
-        pseudo = PseudoLabels(pool.column("id"), label, copies)
+        pseudo = pseudo_labels.PseudoLabels(pool.column("id"), label, copies)
         _check_drawn(config, pseudo, len(rows.unlabelled), names, number)
         pseudo_labels.write(file, pseudo, confidence)
       drawn = _quality(file, pool, names)
@@ -270,7 +270,7 @@ def _predict(teacher: Path, pool: Records) -> tuple[np.ndarray, np.ndarray]:
 
 def _check_drawn(
   config: Mapping[str, Any],
-  pseudo: PseudoLabels,
+  pseudo: pseudo_labels.PseudoLabels,
   unlabelled: int,
   names: tuple[str, ...],
   number: int,

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from configs import base
 from ssljax import run_config
 from tests import runs
 
@@ -76,6 +77,19 @@ def test_a_run_without_hashes_keeps_the_place_of_its_encoder():
   said = ["encoder: 'encoder' in the run, 'moved' now"]
   assert run_config.difference(old, moved) == said
   assert run_config.difference(old, config()) == []
+
+
+@pytest.mark.parametrize("saved", [1, 2, 3])
+def test_a_run_keeps_its_views_when_the_default_changes(tmp_path, saved):
+  config = base.get_config("supervised").to_dict()
+  before = {**config, "view_format": saved, "resolved": {}}
+  (tmp_path / "config.json").write_text(json.dumps(before))
+  kept, notes = run_config.continued(tmp_path, config)
+  assert (kept["view_format"], len(notes)) == ((2, 1) if saved == 2 else (3, 0))
+  assert "view_format=2: an older version" in "".join(notes) or saved != 2
+  # A value that the command gives isn't replaced; the run then refuses it.
+  kept, _ = run_config.continued(tmp_path, config | {"view_format": 1})
+  assert kept["view_format"] == 1
 
 
 def start(folder, module, *arguments):

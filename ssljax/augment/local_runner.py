@@ -9,7 +9,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -28,7 +27,7 @@ from ssljax.augment.runner import Augmenter, Job, Task, write_results
 from ssljax.data.records import checks
 from ssljax.data.records.records import Records
 from ssljax.errors import RunError
-from ssljax.runtime import signals
+from ssljax.runtime import children, signals
 from ssljax.runtime.progress import Progress
 from ssljax.runtime.signals import StopSignals
 
@@ -139,19 +138,12 @@ _worker: list[Augmenter] = []  # holds the Augmenter of this worker process
 
 
 def _start_worker(task: Task) -> None:
-  for number in signals.EXIT_CODES:
-    signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes
-  threading.Thread(target=_exit_with_parent, daemon=True).start()
+  children.serve_parent()
   _worker.append(Augmenter(task))
 
 
 def _augment_in_worker(table: pa.Table) -> ShardResult:
   return _worker[0].augment(table)
-
-
-def _exit_with_parent() -> None:
-  multiprocessing.parent_process().join()  # returns even if the parent is killed
-  os._exit(1)
 
 
 def _take(

@@ -8,18 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssljax.assets.encoders import resolve
-from ssljax.batch import SecondCandidate
-from ssljax.data import pseudo_labels, split, views
+from ssljax.data import text_sets
 from ssljax.data.batches import tokenize
 from ssljax.data.batches.loader import TrainSet
 from ssljax.data.batches.tokenize import Tokens
-from ssljax.data.dedup import exact
+from ssljax.data.pool import token_sets
 from ssljax.data.records import files
-from ssljax.data.records.read import read_splits
-from ssljax.data.records.records import Records, Splits
+from ssljax.data.records.records import Records
 from ssljax.data.records.split_files import SPLITS
-from ssljax.errors import UserError
 from ssljax.method import Needs
 
 
@@ -44,65 +40,15 @@ class Sets(NamedTuple):
   encoder: Path  # folder of the encoder
 
 
-class TrainRows(NamedTuple):
-  """The rows of a run, before views are created and tokenised."""
-
-  splits: Splits
-  labelled: Records
-  unlabelled: Records
-  notes: list[str]  # for the log
-  dropped: str  # says which rows of train were dropped; "" if none were
-
-
-def load_rows(config: Mapping[str, Any]) -> TrainRows:
-  """Reads the data, draws the labelled budget, and adds texts with pseudo-labels.
-
-  Args:
-    config: see configs/base.py.
-
-  Raises:
-    UserError: bad data (see `read_splits`, `draw_budget`, `pseudo_labels.expand`).
-  """
-  seed = config["seed"]
-  splits = read_splits(config["data"], seed)
-  splits, dropped = exact.resolve_overlap(splits, config["on_overlap"])
-  try:
-    budget = split.draw_budget(
-      splits.train.label,
-      config["labels"],
-      len(splits.labels),
-      seed,
-      mode=config["balance"],
-      names=splits.labels,
-      include_labelled=config["include_labelled"],
-      labelled_imbalance=config["labelled_imbalance"],
-      unlabelled_imbalance=config["unlabelled_imbalance"],
-    )
-  except UserError as error:
-    raise UserError(f"{error}{dropped and f' ({dropped})'}") from error
-  labelled = splits.train.take(budget.labelled)
-  unlabelled = splits.train.take(budget.unlabelled)
-  notes = [*splits.notes, *budget.notes]
-  if config["pseudo_labels"]:
-    labelled, unlabelled, note = pseudo_labels.expand(
-      config["pseudo_labels"],
-      labelled,
-      unlabelled,
-      splits.labels,
-      config["include_labelled"],
-    )
-    notes.append(note)
-  return TrainRows(splits, labelled, unlabelled, notes, dropped)
-
-
 def load_sets(
   config: Mapping[str, Any],
   needs: Needs,
   check_encoder: Callable[[Path], Any] = lambda folder: None,
 ) -> Sets:
-  """Reads the data, draws the labelled budget, creates views and tokenises them.
+  """Reads the data, draws the labelled budget, and prepares the views.
 
-  Tokens are cached, so loading the same data again is fast.
+  Tokens are cached, so loading the same data again is fast. The texts of the training
+  rows aren't kept, except in the view formats 1 and 2, which make all views here.
 
   Args:
     config: see configs/base.py.
@@ -111,57 +57,24 @@ def load_sets(
       before its tokenizer is loaded.
 
   Raises:
-    UserError: bad data (see `load_rows`), a view that isn't stored, or a missing
-      encoder. Errors in the data are reported first.
+    UserError: bad data (see `read_splits` and `draw_budget`), a view that isn't stored,
+      or a missing encoder. Malformed rows at the beginning of the files are reported
+      before a missing encoder.
   """
-  seed = config["seed"]
-  splits, labelled, unlabelled, notes, dropped = load_rows(config)
-  names = (*needs.labelled_views, *needs.views)
-  views.check_kinds(splits.train, names, config, dropped)
-  covered, lines = views.covered_rows(
-    labelled, needs.labelled_views, config, "labelled", dropped
-  )
-  notes += lines
-  if not covered.all():  # labelled rows are too valuable to drop
-    notes.append(f"{(~covered).sum()} labelled rows lack a view; their text is used")
-  covered, lines = views.covered_rows(
-    unlabelled, needs.views, config, "unlabelled", dropped
-  )
-  notes += lines
-  if not covered.all():
-    notes.append(f"dropped {(~covered).sum()} unlabelled rows that lack a view")
-    unlabelled = unlabelled.take(np.flatnonzero(covered))
-
-  encoder = resolve(config["encoder"])
-  check_encoder(encoder)
-  tokenize_views = lambda rows, names, seed: {
-    name: views.tokenize_view(rows, name, config, encoder, seed) for name in names
-  }
-  train = TrainSet(
-    tokenize_views(labelled, needs.labelled_views, 2 * seed),
-    tokenize_views(unlabelled, needs.views, 2 * seed + 1),
-    labelled.label.astype(np.int32),
-    unlabelled.label.astype(np.int32) if needs.views else np.zeros(0, np.int32),
-  )
-  for name in needs.views:
-    single = (np.diff(train.unlabelled[name].begin) < 2).sum()
-    if isinstance(name, SecondCandidate) and single:
-      notes.append(
-        f"{single} unlabelled rows have only one {name.first} view, which the method "
-        f"reads twice: add more kinds with --config.{name.first}"
-      )
+  load = token_sets.load if config["view_format"] >= 3 else text_sets.load
+  loaded = load(config, needs, check_encoder)
   validation, test = (
-    eval_set(rows, encoder, config, config["tokenizer_backend"])
-    for rows in (splits.validation, splits.test)
+    eval_set(rows, loaded.encoder, config, config["tokenizer_backend"])
+    for rows in (loaded.validation, loaded.test)
   )
   return Sets(
-    train,
+    loaded.train,
     validation,
     test,
-    splits.labels,
-    tuple(notes),
-    *_hashes(train, (validation, test)),
-    encoder,
+    loaded.labels,
+    loaded.notes,
+    *_hashes(loaded.content, (validation, test)),
+    loaded.encoder,
   )
 
 
@@ -185,11 +98,11 @@ def eval_set(
   return EvalSet(rows, tokens)
 
 
-def _hashes(train: TrainSet, eval_sets: Sequence[EvalSet]) -> tuple[str, str]:
+def _hashes(
+  content: Sequence[np.ndarray], eval_sets: Sequence[EvalSet]
+) -> tuple[str, str]:
   """Returns `sha256` and `rows_sha256` of Sets."""
-  arrays = [train.label]
-  for view in (*train.labelled.values(), *train.unlabelled.values()):
-    arrays += [view.begin, view.tokens.offset, view.tokens.ids]
+  arrays = [*content]
   for scored in eval_sets:
     arrays += [scored.label, scored.tokens.offset, scored.tokens.ids]
   digests = [

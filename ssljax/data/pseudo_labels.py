@@ -9,7 +9,7 @@ Files from elsewhere need only `id` and `label`: `copies` is then 1.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -112,30 +112,62 @@ def expand(
   Raises:
     UserError: as for `read`; or an id belongs to no text of `labelled` or `unlabelled`.
   """
-  pseudo = read(path, len(names))
   own = set(labelled.column("id"))
   row_of = {id_: row for row, id_ in enumerate(unlabelled.column("id"))}
-  for id_ in pseudo.id:
-    if id_ not in row_of and id_ not in own:
-      raise UserError(
-        f"{path}: id {files.shorten(id_)} is not an unlabelled text of train; remove "
-        "its line, or use the data and the seed that the file was made for"
-      )
-  used = [i for i, id_ in enumerate(pseudo.id) if pseudo.copies[i] and id_ not in own]
-  rows = np.array([row_of[pseudo.id[i]] for i in used], np.int64)
-  label, copies = pseudo.label[used], pseudo.copies[used]
-  drawn = _with_labels(unlabelled.take(rows.repeat(copies)), label.repeat(copies))
+
+  def find(ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    rows = [-1 if id_ in own else row_of.get(id_, -1) for id_ in ids]
+    return np.array(rows, np.int64), np.array([id_ in own for id_ in ids], bool)
+
+  drawn = draw(path, find, names)
+  added = _with_labels(unlabelled.take(drawn.rows), drawn.label)
+  if not include_labelled:
+    unlabelled = unlabelled.take(np.delete(np.arange(len(unlabelled)), drawn.rows))
+  return Expanded(concat([labelled, added]), unlabelled, drawn.note)
+
+
+class Drawn(NamedTuple):
+  """The texts of a file of pseudo-labels that train, with their copies."""
+
+  rows: np.ndarray  # i64 [n], rows of the unlabelled texts
+  label: np.ndarray  # i64 [n]
+  note: str  # for the log
+
+
+def draw(
+  path: str,
+  find: Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]],
+  names: Sequence[str],
+) -> Drawn:
+  """Reads which texts are drawn.
+
+  Args:
+    path: the file.
+    find: maps ids to their rows among the unlabelled texts, i64, -1 for none; and to
+      whether they are labelled texts, bool.
+    names: class names.
+
+  Raises:
+    UserError: as for `read`; or `find` knows an id neither way.
+  """
+  pseudo = read(path, len(names))
+  found, own = find(pseudo.id)
+  unknown = np.flatnonzero((found < 0) & ~own)
+  if unknown.size:
+    raise UserError(
+      f"{path}: id {files.shorten(pseudo.id[unknown[0]])} is not an unlabelled text of "
+      "train; remove its line, or use the data and the seed that the file was made for"
+    )
+  used = (pseudo.copies > 0) & ~own
+  rows, label, copies = found[used], pseudo.label[used], pseudo.copies[used]
   count = np.bincount(label, minlength=len(names))
   counts = ", ".join(f"{n} {name}" for n, name in zip(count, names, strict=True))
   note = f"{path}: {len(rows)} texts train with pseudo-labels ({counts})"
-  if len(drawn) > len(rows):
-    note += f", as {len(drawn)} labelled texts with their copies"
-  kept = sum(id_ in own for id_ in pseudo.id)
-  if kept:
-    note += f"; {kept} texts keep their own labels"
-  if not include_labelled:
-    unlabelled = unlabelled.take(np.delete(np.arange(len(unlabelled)), rows))
-  return Expanded(concat([labelled, drawn]), unlabelled, note)
+  if copies.sum() > len(rows):
+    note += f", as {copies.sum()} labelled texts with their copies"
+  if own.any():
+    note += f"; {own.sum()} texts keep their own labels"
+  return Drawn(rows.repeat(copies), label.repeat(copies), note)
 
 
 def pool(labelled: Records, unlabelled: Records) -> Records:

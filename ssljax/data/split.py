@@ -150,8 +150,9 @@ def _draw(
   labels: np.ndarray, rows: np.ndarray, sizes: np.ndarray, *seed: int
 ) -> np.ndarray:
   """`sizes[c]` random rows of each class c, ascending."""
+  row_labels = labels[rows]
   drawn = [
-    _generator(*seed, c).permutation(rows[labels[rows] == c])[:size]
+    _generator(*seed, c).permutation(rows[row_labels == c])[:size]
     for c, size in enumerate(sizes)
   ]
   return np.sort(np.concatenate(drawn)).astype(np.int64)

@@ -1,27 +1,28 @@
-"""Builds the weak and strong views of rows: stored views, the text itself, or noise.
+"""Checks the kinds of the weak and strong views, and says which rows lack one.
 
 A view has candidate texts for each row. `--config.weak`, `--config.strong` and so on
-list their kinds: `self` is the text, `words` applies `batches.word_noise`, `masked`
-masks random words, and any other kind must be stored in the records.
+list their kinds: `self` is the text, `words` changes random words, `masked` masks
+random words, and any other kind must be stored in the records.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ssljax.batch import SecondCandidate
 from ssljax.config import method_name
-from ssljax.data.batches import tftext, tokenize, word_noise
 from ssljax.data.batches.loader import View
-from ssljax.data.records.records import Records
 from ssljax.data.records.schema import COMPUTED_VIEWS
 from ssljax.errors import UserError
+from ssljax.method import Needs
 from ssljax.options import nearest
 
 CANDIDATES = 4  # per text, for the kind "words" and for "masked"
+
+# For each kind: bool [n], whether a row stores it, and whether it stores its fallback,
+# which augmentation writes for a text without views.
+Stored = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def config_key(view: str) -> str:
@@ -30,11 +31,17 @@ def config_key(view: str) -> str:
 
 
 def check_kinds(
-  rows: Records, names: Sequence[str], config: Mapping[str, Any], note: str
+  stored: Collection[str],
+  rows: int,
+  names: Sequence[str],
+  config: Mapping[str, Any],
+  note: str,
 ) -> None:
   """Refuses kinds of views that no row of the train split stores.
 
   Args:
+    stored: the kinds that rows store.
+    rows: number of rows.
     names: names of the views.
     note: says which rows were dropped before, for errors; may be "".
 
@@ -44,11 +51,10 @@ def check_kinds(
   """
   if config["view_format"] == 1 and config["missing_view"] != "error":
     return
-  stored = {view["kind"] for views in rows.column("views") for view in views or ()}
-  for option, kind in _kinds_by_option(names, config):
+  for option, kind in kinds_by_option(names, config):
     if kind not in {*stored, *COMPUTED_VIEWS}:
       raise UserError(
-        f"--config.{option}={','.join(config[option])}: none of the {len(rows)} rows "
+        f"--config.{option}={','.join(config[option])}: none of the {rows} rows "
         f"of train stores a view {kind!r}{note and f' ({note})'}"
         f"{nearest(kind, {*stored, *COMPUTED_VIEWS})}; create the views with python -m "
         "ssljax.augment (--config.missing_view is for a kind that some rows lack)"
@@ -56,11 +62,18 @@ def check_kinds(
 
 
 def covered_rows(
-  rows: Records, names: Sequence[str], config: Mapping[str, Any], which: str, note: str
+  stored: Stored,
+  rows: int,
+  names: Sequence[str],
+  config: Mapping[str, Any],
+  which: str,
+  note: str,
 ) -> tuple[np.ndarray, list[str]]:
   """Finds the rows that store all views, or get a replacement.
 
   Args:
+    stored: the kinds that the rows store.
+    rows: n, the number of rows.
     names: names of the views.
     which: "labelled" or "unlabelled", for errors.
     note: says which rows were dropped before, for errors; may be "".
@@ -72,31 +85,26 @@ def covered_rows(
   Raises:
     UserError: some rows don't store a kind, and config.missing_view is "error".
   """
-  covered, notes = np.ones(len(rows), bool), []
-  # (kind, whether it is a fallback, which augmentation stores for a text without views)
-  kinds_of = [
-    {(v["kind"], (v["origin"] or "").startswith("fallback:")) for v in views or ()}
-    for views in rows.column("views")
-  ]
-  for option, kind in _kinds_by_option(names, config):
+  covered, notes = np.ones(rows, bool), []
+  none = np.zeros(rows, bool)
+  for option, kind in kinds_by_option(names, config):
     if kind in COMPUTED_VIEWS:
       continue
-    has_view = np.array([(kind, False) in kinds for kinds in kinds_of], bool)
-    has_fallback = np.array([(kind, True) in kinds for kinds in kinds_of], bool)
+    has_view, has_fallback = stored.get(kind, (none, none))
     has_kind = has_view | has_fallback
     if not has_kind.all() and config["missing_view"] == "error":
-      present = {name for kinds in kinds_of for name, _ in kinds}
-      listed = f" (stored kinds: {', '.join(sorted(present))})" if present else ""
+      present = sorted(name for name, (a, b) in stored.items() if (a | b).any())
+      listed = f" (stored kinds: {', '.join(present)})" if present else ""
       raise UserError(
         f"{method_name(config)} reads a {option} view (--config.{option}), but view "
-        f"{kind!r} is stored for only {has_kind.mean():.1%} of the {len(rows)} "
+        f"{kind!r} is stored for only {has_kind.mean():.1%} of the {rows} "
         f"{which} rows{note and f' ({note})'}{listed}; create it with "
         "python -m ssljax.augment, or set --config.missing_view=words|self|drop"
       )
     if config["missing_view"] == "drop":
       covered &= has_kind
     notes += [
-      f"view {kind!r} (--config.{option}): {rows_of.mean():.1%} of the {len(rows)} "
+      f"view {kind!r} (--config.{option}): {rows_of.mean():.1%} of the {rows} "
       f"{which} rows {fault}"
       for rows_of, fault in (
         (~has_kind, f"lack it (--config.missing_view={config['missing_view']})"),
@@ -107,84 +115,48 @@ def covered_rows(
   return covered, notes
 
 
-def _kinds_by_option(
+def covered_parts(
+  labelled: tuple[Stored, int],
+  unlabelled: tuple[Stored, int],
+  needs: Needs,
+  config: Mapping[str, Any],
+  note: str,
+) -> tuple[np.ndarray, list[str]]:
+  """`covered_rows` of both parts of train.
+
+  Args:
+    labelled, unlabelled: the kinds that the rows store, and the number of rows.
+
+  Returns:
+    bool [N], which unlabelled rows to keep, and lines for the log.
+  """
+  views = needs.labelled_views
+  covered, notes = covered_rows(*labelled, views, config, "labelled", note)
+  if not covered.all():  # labelled rows are too valuable to drop
+    notes.append(f"{(~covered).sum()} labelled rows lack a view; their text is used")
+  covered, lines = covered_rows(*unlabelled, needs.views, config, "unlabelled", note)
+  notes += lines
+  if not covered.all():
+    notes.append(f"dropped {(~covered).sum()} unlabelled rows that lack a view")
+  return covered, notes
+
+
+def describe_single(unlabelled: Mapping[str, View]) -> list[str]:
+  """Notes on second candidates that are often the first ones again."""
+  notes = []
+  for name, view in unlabelled.items():
+    single = (view.counts < 2).sum() if isinstance(name, SecondCandidate) else 0
+    if single:
+      notes.append(
+        f"{single} unlabelled rows have only one {name.first} view, which the method "
+        f"reads twice: add more kinds with --config.{name.first}"
+      )
+  return notes
+
+
+def kinds_by_option(
   names: Sequence[str], config: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
   """Lists (config key, kind) for the views with these names."""
   keys = dict.fromkeys(map(config_key, names))
   return [(key, kind) for key in keys for kind in config[key]]
-
-
-def tokenize_view(
-  rows: Records, name: str, config: Mapping[str, Any], encoder: Path, seed: int
-) -> View:
-  """Creates and tokenises one view of the rows; results are cached.
-
-  Args:
-    name: the view, such as "weak".
-    config: uses the view's key (such as "weak"), missing_view, view_format, max_length,
-      tokenizer_backend, tokenization and verify.
-    encoder: folder of the encoder.
-    seed: for the kinds "words" and "masked".
-  """
-  kinds = config[config_key(name)]
-  fallback = config["missing_view"].replace("drop", "self")
-  version = config["view_format"]
-  settings = json.dumps([version, CANDIDATES, kinds, fallback, seed])
-  if "masked" in kinds:
-    settings += json.dumps([tftext.FORMAT, tftext.MASKED])
-  stored = [json.dumps(views) for views in rows.column("views")]
-  masked: list[int] = []  # indices of candidates, from `_candidates`
-  mask = lambda tokens, tokenizer: (
-    tftext.mask_words(tokens, masked, tokenizer, seed) if masked else tokens
-  )
-  tokens, begin = tokenize.encode_views_cached(
-    encoder,
-    [*rows.column("text"), *stored, settings],
-    [*rows.column("response"), *[None] * (len(stored) + 1)],
-    config["max_length"],
-    lambda: _candidates(rows, kinds, fallback, seed, version, masked),
-    config["tokenizer_backend"],
-    mask,
-    tokenization=config["tokenization"],
-    verify=config["verify"],
-  )
-  return View(tokens, begin)
-
-
-def _candidates(
-  rows: Records,
-  kinds: Sequence[str],
-  fallback: str,
-  seed: int,
-  version: int,
-  masked: list[int],
-) -> tuple[Sequence[str], Sequence[str | None], np.ndarray]:
-  """Candidates of all rows: (texts, responses, begin [n + 1]); extends `masked`."""
-  texts, responses = rows.column("text"), rows.column("response")
-  has_stored = any(kind not in COMPUTED_VIEWS for kind in kinds)
-  perturbed = ()
-  if "words" in kinds or (has_stored and fallback == "words"):
-    perturbed = word_noise.perturb_all(texts, responses, seed, CANDIDATES, version)
-  stored = rows.column("views")
-  candidates, begin = [], [0]
-  for i, pair in enumerate(zip(texts, responses, strict=True)):
-    noisy = [pairs[i] for pairs in perturbed]
-    for kind in kinds:
-      if kind == "self":
-        candidates.append(pair)
-      elif kind == "words":
-        candidates += noisy
-      elif kind == "masked":
-        masked += range(len(candidates), len(candidates) + CANDIDATES)
-        candidates += [pair] * CANDIDATES
-      else:
-        views = [view for view in stored[i] or () if view["kind"] == kind]
-        candidates += [(view["text"], view["response"] or pair[1]) for view in views]
-        if not views and fallback == "self":
-          candidates.append(pair)
-        elif not views and fallback == "words":
-          candidates += noisy
-    begin.append(len(candidates))
-  new_texts, new_responses = zip(*candidates, strict=True) if candidates else ((), ())
-  return new_texts, new_responses, np.array(begin, np.int64)

@@ -1,10 +1,15 @@
 """Starts processes that end with this one, even if it's killed (on Linux)."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
+
+from ssljax.runtime import signals
 
 # Prepares the new process, which then becomes the command. (Not `preexec_fn`: that is
 # unsafe if there are threads, and JAX warns about it.)
@@ -40,3 +45,17 @@ def start(
     start_new_session=True,
     **options,
   )
+
+
+def serve_parent() -> None:
+  """Prepares a worker process of `multiprocessing`: the parent alone ends it."""
+  for number in signals.EXIT_CODES:
+    signal.signal(number, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes
+  threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+  parent.join()  # returns even if the parent is killed
+  os._exit(1)

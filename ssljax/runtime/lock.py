@@ -88,6 +88,20 @@ def shared(folder: Path) -> Iterator[None]:
     yield
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+  """Lets one process at a time write a folder of caches; the others wait.
+
+  If the file system has no locks, or the folder can't be written, nobody waits.
+  """
+  with contextlib.ExitStack() as stack:
+    with contextlib.suppress(OSError):
+      folder.mkdir(parents=True, exist_ok=True)
+      file = stack.enter_context(open(folder / ".lock", "a+"))
+      fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+    yield
+
+
 def _share(lock: int, folder: Path) -> None:
   try:
     _flock(lock)

@@ -20,7 +20,16 @@ from ssljax.method import Sizes
 from ssljax.models.attention_kernel import Kernel
 from ssljax.models.classifier import Classifier
 from ssljax.models.hf import read_config, tokenizer_sha256
-from ssljax.training import build, flops, optim, pytrees, shared_rows, step, trackers
+from ssljax.training import (
+  build,
+  flops,
+  optim,
+  pytrees,
+  shared_rows,
+  step,
+  tables,
+  trackers,
+)
 
 UNROLLED = 6  # on a CPU, up to so many layers are unrolled by default
 
@@ -82,7 +91,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
     width=model.encoder.config.hidden_size,
   )
   views = [*data.train.labelled.values(), *data.train.unlabelled.values()]
-  longest = max(int(v.tokens.lengths.max(initial=1)) for v in views)
+  longest = max(view.longest for view in views)
   packed, stratified = config["layout"] == "packed", config["order"] == "stratified"
   encoder = model.encoder.config
   batches = loader.Loader(
@@ -123,6 +132,9 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
 
   abstract = jax.eval_shape(init_state, params)
   shardings = sharding.state_shardings(abstract, devices)
+  if config["shard_tables"]:
+    split_tables = tables.shardings(abstract.method, sizes, devices)
+    shardings = shardings._replace(method=split_tables)
   train_step = step.make_train_step(
     model=model.clone(encoder=model.encoder.clone(unroll=_unroll(config, model))),
     method=method,

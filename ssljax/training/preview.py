@@ -105,11 +105,13 @@ def truncated_shares(data: Sets) -> dict[str, float]:
   train = collections.defaultdict(list)
   for views in (data.train.labelled, data.train.unlabelled):
     for name, view in views.items():
-      cut = np.add.reduceat(view.tokens.truncated.astype(float), view.begin[:-1])
-      train[f"train ({name})"] += (cut / np.diff(view.begin)).tolist()
+      train[f"train ({name})"].append(view.cut)
   shares = {
     **train,
-    "validation": data.validation.tokens.truncated,
-    "test": data.test.tokens.truncated,
+    "validation": [data.validation.tokens.truncated],
+    "test": [data.test.tokens.truncated],
   }
-  return {name: float(np.mean(share)) for name, share in shares.items()}
+  return {
+    name: float(sum(map(np.sum, parts)) / sum(map(len, parts)))
+    for name, parts in shares.items()
+  }

@@ -9,7 +9,7 @@ import pytest
 
 from configs import base
 from ssljax import run_config
-from ssljax.data import datasets, views
+from ssljax.data import datasets, text_sets, views
 from ssljax.data.batches import tokenize
 from ssljax.errors import UserError
 from ssljax.method import Needs
@@ -18,13 +18,18 @@ from tests import runs, tiny
 GOOD, BAD = tiny.WORDS[0], tiny.WORDS[5]
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("encoder")
+  tiny.folder_of_encoder(folder)
+  return folder
+
+
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(tmp_path, encoder, monkeypatch):
   """Rows whose words give away the label; every third has a stored view."""
   monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
-  for name in ("encoder", "data"):
-    (tmp_path / name).mkdir()
-  tiny.folder_of_encoder(tmp_path / "encoder")
+  (tmp_path / "data").mkdir()
   for name in ("train", "val", "test"):
     rows = []
     for i in range(30):
@@ -36,31 +41,37 @@ def config(tmp_path, monkeypatch):
     path = tmp_path / "data" / f"{name}.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
   config = base.get_config("fixmatch").to_dict()
-  folders = {"data": f"{tmp_path}/data", "encoder": f"{tmp_path}/encoder"}
+  folders = {"data": f"{tmp_path}/data", "encoder": str(encoder)}
   return config | folders | {"labels": 8, "weak": ("llm",), "max_length": 16}
+
+
+@pytest.fixture(params=[2, 3])
+def both(config, request):
+  """The config with the old and the new format of views."""
+  return config | {"view_format": request.param}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", ["self", "words", "drop"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_labelled_rows_without_the_view_use_their_text(config, missing, seed):
-  changed = config | {"missing_view": missing, "seed": seed}
+def test_labelled_rows_without_the_view_use_their_text(both, missing, seed):
+  changed = both | {"missing_view": missing, "seed": seed}
   needs = Needs(views=("weak",))
   train = datasets.load_sets(changed, needs).train
   view = train.labelled["weak"]
-  assert (np.diff(view.begin) > 0).all()
+  assert (view.counts > 0).all()
   rows = np.arange(8)
-  for label, text in zip(train.label, view.draw(0, rows * 0, rows), strict=True):
-    ids = view.tokens.text(int(text))[0]
+  texts = view.texts(view.draw(0, rows * 0, rows))
+  for label, (ids, _) in zip(train.label, texts, strict=True):
     assert ids[1] == 5 + tiny.WORDS.index(BAD if label else GOOD)
-  lengths = np.diff(train.unlabelled["weak"].begin)
-  assert (lengths > 0).all()
-  assert (len(lengths) < 22) == (missing == "drop")
+  counts = train.unlabelled["weak"].counts
+  assert (counts > 0).all()
+  assert (len(counts) < 22) == (missing == "drop")
 
 
-def test_missing_view_of_labelled_rows(config):
+def test_missing_view_of_labelled_rows(both):
   with pytest.raises(UserError, match=r"labelled rows.*missing_view"):
-    datasets.load_sets(config, Needs(views=()))
+    datasets.load_sets(both, Needs(views=()))
 
 
 @pytest.mark.parametrize("missing", ["error", "self", "words", "drop"])
@@ -113,10 +124,10 @@ def test_a_run_that_version_0_1_0_started_keeps_its_words(config, tmp_path):
 
 
 def test_perturbed_texts_are_cached(config, monkeypatch):
-  changed = config | {"weak": ("self",), "strong": ("words",)}
+  changed = config | {"weak": ("self",), "strong": ("words",), "view_format": 2}
   needs = Needs(views=("weak", "strong"))
   first = datasets.load_sets(changed, needs)
-  monkeypatch.setattr(views.word_noise, "perturb_all", None)
+  monkeypatch.setattr(text_sets.word_noise, "perturb_all", None)
   assert datasets.load_sets(changed, needs).sha256 == first.sha256
   with pytest.raises(TypeError):
     datasets.load_sets(changed | {"seed": 1}, needs)
@@ -125,7 +136,7 @@ def test_perturbed_texts_are_cached(config, monkeypatch):
 def test_masked_candidates_are_added_to_the_others(config):
   pytest.importorskip("tensorflow_text", reason="pip install -e '.[tftext]'")
   changed = config | {"weak": ("self",), "strong": ("self", "masked", "llm")}
-  changed["missing_view"] = "self"
+  changed |= {"missing_view": "self", "view_format": 2}
   train = datasets.load_sets(changed, Needs(views=("weak", "strong"))).train.unlabelled
   weak, strong = train["weak"], train["strong"]
   assert (np.diff(strong.begin) == 1 + views.CANDIDATES + 1).all()
@@ -151,8 +162,8 @@ def overlapping(config, change):
   return config | {"weak": ("self",), "missing_view": "error"}
 
 
-def test_overlap_with_test_is_refused_or_dropped(config):
-  config = overlapping(config, lambda train: [row["text"].upper() for row in train[:2]])
+def test_overlap_with_test_is_refused_or_dropped(both):
+  config = overlapping(both, lambda train: [row["text"].upper() for row in train[:2]])
   needs = Needs(views=("weak",))
   with pytest.raises(UserError, match=r"train.*, line 1: .*test.*on_overlap=drop"):
     datasets.load_sets(config, needs)
@@ -163,12 +174,12 @@ def test_overlap_with_test_is_refused_or_dropped(config):
   )
 
 
-def test_errors_mention_dropped_rows(config):
-  views = overlapping(config, lambda train: [train[0]["views"][0]["text"], "x"])
+def test_errors_mention_dropped_rows(both):
+  views = overlapping(both, lambda train: [train[0]["views"][0]["text"], "x"])
   views |= {"on_overlap": "drop", "weak": ("llm",)}
   with pytest.raises(UserError, match=r"stored for .*0 rows and 1 views of train"):
     datasets.load_sets(views, Needs(views=("weak",)))
-  good = overlapping(config, lambda train: [row["text"] for row in train[::2]])
+  good = overlapping(both, lambda train: [row["text"] for row in train[::2]])
   with pytest.raises(UserError, match=r"label.*15 rows and 0 views of train"):
     datasets.load_sets(good | {"on_overlap": "drop"}, Needs(views=("weak",)))
 
@@ -197,7 +208,7 @@ def test_settings_of_tokens_reach_the_cache(config, monkeypatch):
 
   monkeypatch.setattr(tokenize, "encode_views_cached", record)
   settings = {"tokenization": "transformers", "verify": True}
-  changed = config | settings | {"missing_view": "self"}
+  changed = config | settings | {"missing_view": "self", "view_format": 2}
   datasets.load_sets(changed, Needs(views=("weak",)))
   assert len(seen) == 4  # two views, and two sets to evaluate
   assert all(options == settings for options in seen)
@@ -211,7 +222,7 @@ def test_an_encoder_that_cannot_be_used_is_refused_before_its_tokenizer_is_loade
 
   monkeypatch.setattr(tokenize, "load_tokenizer", None)
   changed = config | {"missing_view": "self"}
-  with pytest.raises(UserError, match="encoder: unsupported"):
+  with pytest.raises(UserError, match=r"encoder.*: unsupported"):
     datasets.load_sets(changed, Needs(views=("weak",)), refuse)
 
 

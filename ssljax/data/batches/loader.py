@@ -45,14 +45,59 @@ class View(NamedTuple):
     Returns:
       i64, indices into `tokens`.
     """
-    count = (self.begin[rows + 1] - self.begin[rows]).astype(np.uint64)
-    random = order.scramble(seed, epoch, rows)
-    candidate = random % count
-    if taken is not None:
-      others = np.maximum(count, 2) - np.uint64(1)
-      first = order.scramble(taken, epoch, rows) % count
-      candidate = (first + np.uint64(1) + random % others) % count
-    return self.begin[rows] + candidate.astype(np.int64)
+    count = self.begin[rows + 1] - self.begin[rows]
+    return self.begin[rows] + draw_candidates(count, seed, epoch, rows, taken)
+
+  def lengths(self, drawn: np.ndarray) -> np.ndarray:
+    """i64, tokens of each text that `draw` has drawn."""
+    return self.tokens.offset[drawn + 1] - self.tokens.offset[drawn]
+
+  def texts(self, drawn: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """The texts that `draw` has drawn, as from `Tokens.text`."""
+    return [self.tokens.text(i) for i in drawn]
+
+  @property
+  def counts(self) -> np.ndarray:
+    """i64 [n], candidates of each row."""
+    return np.diff(self.begin)
+
+  @property
+  def row_lengths(self) -> np.ndarray:
+    """f64 [n], tokens of each row: the mean over its candidates."""
+    return np.add.reduceat(self.tokens.lengths, self.begin[:-1]) / self.counts
+
+  @property
+  def cut(self) -> np.ndarray:
+    """f64 [n], share of each row's candidates that were truncated."""
+    cut = self.tokens.truncated.astype(float)
+    return np.add.reduceat(cut, self.begin[:-1]) / self.counts
+
+  @property
+  def longest(self) -> int:
+    """Tokens of the longest candidate."""
+    return int(self.tokens.lengths.max(initial=1))
+
+
+def draw_candidates(
+  count: np.ndarray,
+  seed: Seed,
+  epoch: np.ndarray,
+  rows: np.ndarray,
+  taken: Seed | None = None,
+) -> np.ndarray:
+  """i64, the number of a candidate for each row; see `View.draw`.
+
+  Args:
+    count: i64, candidates of each of `rows`.
+  """
+  count = count.astype(np.uint64)
+  random = order.scramble(seed, epoch, rows)
+  candidate = random % count
+  if taken is not None:
+    others = np.maximum(count, 2) - np.uint64(1)
+    first = order.scramble(taken, epoch, rows) % count
+    candidate = (first + np.uint64(1) + random % others) % count
+  return candidate.astype(np.int64)
 
 
 class TrainSet(NamedTuple):
@@ -159,7 +204,7 @@ class Loader:
       shards: the data shards of this process; only these get texts; default: all
         shards. Labels and indices always cover the whole batch.
     """
-    texts = self._arrange(lambda tokens, rows: [tokens.text(i) for i in rows], t)
+    texts = self._arrange(lambda view, drawn: view.texts(drawn), t)
     planned, _ = self.rows.plan(self._arrange(_text_lengths, t))
     shards = range(self.layout.shards) if shards is None else shards
     views: dict[str, dict[str, Texts]] = {"labelled": {}, "unlabelled": {}}
@@ -219,7 +264,7 @@ class Loader:
     """Texts of a view for each shard and micro-batch."""
     return len(self._rows_of[part](0)[0]) // (self.layout.micro * self.layout.shards)
 
-  def _arrange(self, read: Callable[[Tokens, np.ndarray], Sequence], t: int):
+  def _arrange(self, read: Callable[[View, np.ndarray], Sequence], t: int):
     """[group][micro-batch][shard] -> `read` of the texts of batch t."""
     rows_of = {part: rows(t) for part, rows in self._rows_of.items()}
     micro, shards = self.layout.micro, self.layout.shards
@@ -228,7 +273,7 @@ class Loader:
       view = getattr(self.data, part)[name]
       rows, epoch = rows_of[part]
       taken = self._seed_of.get((part, getattr(name, "first", None)))
-      texts = read(view.tokens, view.draw(seed, epoch, rows, taken))
+      texts = read(view, view.draw(seed, epoch, rows, taken))
       size = self._texts_per_part(part)
       shares = [texts[i * size : (i + 1) * size] for i in range(micro * shards)]
       shares_of[part, name] = shares
@@ -249,15 +294,12 @@ def _join(parts: Sequence):
 
 def _row_lengths(views: Mapping[str, View]) -> np.ndarray:
   """f64 [n], tokens of each row: the sum over its views, the mean over candidates."""
-  means = [
-    np.add.reduceat(view.tokens.lengths, view.begin[:-1]) / np.diff(view.begin)
-    for view in views.values()
-  ]
-  return np.sum(means, axis=0) if means else np.zeros(0)
+  lengths = [view.row_lengths for view in views.values()]
+  return np.sum(lengths, axis=0) if lengths else np.zeros(0)
 
 
-def _text_lengths(tokens: Tokens, indices: np.ndarray) -> np.ndarray:
-  return tokens.offset[indices + 1] - tokens.offset[indices]
+def _text_lengths(view: View, drawn: np.ndarray) -> np.ndarray:
+  return view.lengths(drawn)
 
 
 def row_limit(longest: int, max_length: int) -> int:

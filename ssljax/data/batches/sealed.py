@@ -36,11 +36,11 @@ def read_arrays(
     arrays, any_changed = [], False
     for name in names:
       path = folder / f"{name}.npy"
-      stamp = _stamp(path)
-      changed = seal[name]["stamp"] != stamp
+      now = stamp(path)
+      changed = seal[name]["stamp"] != now
       if (verify or changed) and seal[name]["sha256"] != _digest(path):
         return None
-      seal[name]["stamp"] = stamp
+      seal[name]["stamp"] = now
       any_changed |= changed
       arrays.append(np.load(path, mmap_mode="r"))
   except Exception:  # NumPy raises whatever its parsers raise
@@ -63,7 +63,7 @@ def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
       path = temporary / f"{name}.npy"
       np.save(path, array)
-      seal[name] = {"sha256": _digest(path), "stamp": _stamp(path)}
+      seal[name] = {"sha256": _digest(path), "stamp": stamp(path)}
       try:
         same = np.array_equal(np.load(path, mmap_mode="r"), array)
       except ValueError:  # too short: `np.save` doesn't notice each full disk
@@ -90,7 +90,8 @@ def _digest(path: Path) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stamp(path: Path) -> list[int]:
+def stamp(path: Path) -> list[int]:
+  """The size and the times of a file; they change whenever the content does."""
   status = path.stat()
   # Programs can reset the time of modification, but not the time of change.
   return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -94,6 +94,18 @@ def encode(
   )
 
 
+def load_backend(encoder: Path, tokenization: str, backend: str):
+  """Returns (tokenizer, `encode_batch` for `encode`).
+
+  Args:
+    backend: "hf" or "tftext".
+  """
+  tokenizer = load_tokenizer(encoder, tokenization)
+  if backend == "tftext":
+    return tokenizer, tftext.make_encoder(tokenizer.backend_tokenizer, encoder)
+  return tokenizer, None
+
+
 def encode_cached(
   encoder: Path,
   texts: Sequence[str],
@@ -149,19 +161,12 @@ def encode_views_cached(
   if arrays is None:
     if sealed.was_sealed(folder):
       print(f"{folder}: damaged; the texts are tokenised again", file=sys.stderr)
-    tokenizer, encode_batch = load_tokenizer(encoder, tokenization), None
-    if backend == "tftext":
-      encode_batch = tftext.make_encoder(tokenizer.backend_tokenizer, encoder)
+    tokenizer, encode_batch = load_backend(encoder, tokenization, backend)
     *views, begin = make()
     tokens = modify(encode(tokenizer, *views, max_length, encode_batch), tokenizer)
     if rows := json.loads((encoder / "config.json").read_text()).get("vocab_size"):
       check_ids(tokens, rows, tokenizer, lambda i: str(encoder))
-    if (share := _unknown_share(tokens, tokenizer)) > UNKNOWN:
-      print(
-        f"{encoder}: {share:.0%} of the words are unknown ({tokenizer.unk_token}); are "
-        "these the encoder's own tokenizer files, and does it know the language?",
-        file=sys.stderr,
-      )
+    warn_if_unknown(encoder, *count_unknown(tokens, tokenizer), tokenizer.unk_token)
     computed = [*tokens, begin]
     problem = None
     try:
@@ -208,11 +213,32 @@ def are_unreadable(tokens: Tokens, tokenizer) -> np.ndarray:
   return np.diff(known[tokens.offset]) == 0
 
 
-def _unknown_share(tokens: Tokens, tokenizer) -> float:
-  """The share of unknown tokens among those that aren't [CLS] or [SEP]."""
+def count_unknown(tokens: Tokens, tokenizer) -> tuple[int, int]:
+  """(unknown tokens, all tokens), without [CLS] and [SEP]."""
   outer = [tokenizer.cls_token_id, tokenizer.sep_token_id]
   inner = tokens.ids[~np.isin(tokens.ids, outer)]
-  return float(np.mean(inner == tokenizer.unk_token_id)) if inner.size else 0.0
+  return int((inner == tokenizer.unk_token_id).sum()), inner.size
+
+
+def warn_if_unknown(encoder: Path, unknown: int, total: int, token: str) -> None:
+  """Warns on standard error if nearly all tokens are unknown."""
+  if total and unknown / total > UNKNOWN:
+    print(
+      f"{encoder}: {unknown / total:.0%} of the words are unknown ({token}); are these "
+      "the encoder's own tokenizer files, and does it know the language?",
+      file=sys.stderr,
+    )
+
+
+def fingerprint(encoder: Path, max_length: int, tokenization: str = "exact"):
+  """A SHA-256 object that has read the tokenizer's files and the settings."""
+  digest = hashlib.sha256(json.dumps([FORMAT[tokenization], max_length]).encode())
+  # config.json may be the only file that names the tokenizer's class.
+  patterns = ("config.json", *TOKENIZER)
+  for file in sorted({f for pattern in patterns for f in encoder.glob(pattern)}):
+    content = file.read_bytes()
+    digest.update(json.dumps([file.name, len(content)]).encode() + content)
+  return digest
 
 
 def _cache_key(
@@ -222,12 +248,7 @@ def _cache_key(
   max_length: int,
   tokenization: str = "exact",
 ) -> str:
-  digest = hashlib.sha256(json.dumps([FORMAT[tokenization], max_length]).encode())
-  # config.json may be the only file that names the tokenizer's class.
-  patterns = ("config.json", *TOKENIZER)
-  for file in sorted({f for pattern in patterns for f in encoder.glob(pattern)}):
-    content = file.read_bytes()
-    digest.update(json.dumps([file.name, len(content)]).encode() + content)
+  digest = fingerprint(encoder, max_length, tokenization)
   for pair in zip(texts, responses, strict=True):
     # The length of each text comes before the text, so that different lists never give
     # the same bytes.

@@ -31,16 +31,16 @@ MARK = (
 # In scripts without spaces between words, each character is a word.
 SINGLE = r"\u3040-\u30ff\u3400-\u9fff"
 # In those of Southeast Asia, it is a letter with its vowels and the letters below it.
-_CLUSTERED = (
+CLUSTERED = (
   r"\u0e01-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\u1780-\u17d3"
 )
 _VOWELS_BEFORE = r"\u0e40-\u0e44\u0ec0-\u0ec4"
 _VOWELS_AFTER = r"\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3"
 _CLUSTER = (
-  rf"[{_VOWELS_BEFORE}]?[{SINGLE}{_CLUSTERED}]"
-  rf"(?:[\u1039\u17d2][{_CLUSTERED}]|[{_VOWELS_AFTER}]|{MARK})*"
+  rf"[{_VOWELS_BEFORE}]?[{SINGLE}{CLUSTERED}]"
+  rf"(?:[\u1039\u17d2][{CLUSTERED}]|[{_VOWELS_AFTER}]|{MARK})*"
 )
-_LETTER = rf"[^\W{SINGLE}{_CLUSTERED}]"
+_LETTER = rf"[^\W{SINGLE}{CLUSTERED}]"
 _LETTERS = rf"{_LETTER}+(?:{MARK}+{_LETTER}*)*"
 WORD = re.compile(rf"({_LETTERS}(?:['’-]{_LETTERS})*|{_CLUSTER})")
 # Version 0.1.0 took combining marks for the borders of words.

@@ -38,9 +38,16 @@ def find_duplicate(
   index: DigestIndex, text: str, response: str | None
 ) -> tuple[int, int] | None:
   """(part, row) of an indexed row with the same text or pair; None if there is none."""
-  prompt = text_digest(text, None)
-  if response:
-    return index.get(text_digest(text, response)) or index.get(prompt)
+  pair = text_digest(text, response) if response else None
+  return find_digests(index, text_digest(text, None), pair)
+
+
+def find_digests(
+  index: DigestIndex, prompt: bytes, pair: bytes | None
+) -> tuple[int, int] | None:
+  """`find_duplicate`, given the digests; without a response, `pair` is None."""
+  if pair:
+    return index.get(pair) or index.get(prompt)
   return index.get(prompt) or index.get(PROMPT + prompt)
 
 
@@ -95,14 +102,9 @@ def resolve_overlap(splits: Splits, on_overlap: str) -> tuple[Splits, str]:
   views = len(duplicates) - len(rows)
   if on_overlap == "error":
     (row, view), (part, other_row) = next(iter(duplicates.items()))
-    what = "this text" if view is None else f"view {view + 1}"
     name = list(others)[part]
-    raise UserError(
-      f"{splits.train.location(row)}: {what} is also in {name} "
-      f"({others[name].location(other_row)}); {len(rows)} texts and {views} views "
-      "of train overlap with validation or test: set --config.on_overlap=drop to drop "
-      "them, or list them with python -m ssljax.data.contamination"
-    )
+    other = f"{name} ({others[name].location(other_row)})"
+    raise overlap_error(splits.train.location(row), view, other, len(rows), views)
   kept = [
     views and [view for k, view in enumerate(views) if (row, k) not in duplicates]
     for row, views in enumerate(splits.train.column("views"))
@@ -112,8 +114,29 @@ def resolve_overlap(splits: Splits, on_overlap: str) -> tuple[Splits, str]:
   table = splits.train.table.set_column(position, field, pa.array(kept, field.type))
   train = replace(splits.train, table=table)
   train = train.take(np.delete(np.arange(len(train)), rows))
-  note = (
-    f"dropped {len(rows)} rows and {views} views of train that are also in "
+  note = dropped_note(len(rows), views)
+  return splits._replace(train=train, notes=(*splits.notes, note)), note
+
+
+def overlap_error(
+  location: str, view: int | None, other: str, rows: int, views: int
+) -> UserError:
+  """The error for texts of train that are also in another split.
+
+  Args:
+    location, view: where the first of them is; the view is None for a text.
+    other: where it is in the other split.
+    rows, views: how many texts and views there are.
+  """
+  what = "this text" if view is None else f"view {view + 1}"
+  return UserError(
+    f"{location}: {what} is also in {other}; {rows} texts and {views} views of train "
+    "overlap with validation or test: set --config.on_overlap=drop to drop them, or "
+    "list them with python -m ssljax.data.contamination"
+  )
+
+
+def dropped_note(rows: int, views: int) -> str:
+  return f"dropped {rows} rows and {views} views of train that are also in " + (
     "validation or test"
   )
-  return splits._replace(train=train, notes=(*splits.notes, note)), note

@@ -78,11 +78,15 @@ def check_unique_ids(parts: Sequence[Records]) -> None:
   first: dict[str, int] = {}  # id -> row
   for row, id_ in enumerate(records.column("id")):
     if first.setdefault(id_, row) != row:
-      raise UserError(
-        f"{records.location(row)}: id {shorten(id_)} already occurs in "
-        f"{records.location(first[id_])}; make ids unique within and across splits "
-        "(`python -m ssljax.data.prepare --columns=id=` writes new ids)"
-      )
+      raise repeated_id(records.location(row), id_, records.location(first[id_]))
+
+
+def repeated_id(location: str, id_: str, other: str) -> UserError:
+  """The error for an id that occurs at two places."""
+  return UserError(
+    f"{location}: id {shorten(id_)} already occurs in {other}; make ids unique within "
+    "and across splits (`python -m ssljax.data.prepare --columns=id=` writes new ids)"
+  )
 
 
 def check_labels(splits: Mapping[str, Records]) -> tuple[str, ...]:

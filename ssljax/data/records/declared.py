@@ -40,10 +40,14 @@ def add_names(
   label_name: pa.ChunkedArray | None,
   label: pa.ChunkedArray,
   names: tuple[str, ...],
+  first: int = 1,
 ) -> pa.ChunkedArray:
   """The column label_name, with declared names where there are any.
 
   Names such as "0" for class 0 are left out: they say nothing.
+
+  Args:
+    first: the number of the first row in the file, for errors.
 
   Raises:
     UserError: a row has another label_name than the one declared for its label. Case
@@ -59,7 +63,11 @@ def add_names(
   if pc.any(differs).as_py():
     row = pc.index(differs, True).as_py()
     raise mismatch(
-      files.location(path, row + 1), label_name[row], "label", label[row], found[row]
+      files.location(path, first + row),
+      label_name[row],
+      "label",
+      label[row],
+      found[row],
     )
   return pc.coalesce(found, label_name)
 

@@ -4,12 +4,13 @@ Every error names the file, the row and the column.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ssljax.data import split
 from ssljax.data.dedup import conflicts
@@ -57,9 +58,58 @@ def read_texts(path: str | Path) -> Records:
       file without rows.
   """
   records, _ = _read_records(path, ("id", "text", "response", "views"))
-  _check_not_empty(records, f"{records.paths[0]}: the file")
+  check_not_empty(records, f"{records.paths[0]}: the file")
   checks.check_texts(records)
   return records
+
+
+def read_chunks(
+  path: str | Path, name: str, size: int
+) -> Iterator[tuple[Records, tuple[str, ...]]]:
+  """`read_with_ignored` in parts of `size` rows; only the last part may be smaller.
+
+  A Parquet file is read part by part; any other file is read whole. The rows aren't
+  checked (see `checks.check_rows`).
+  """
+  path = Path(path).expanduser()
+  if files.check_format(path) != ".parquet":
+    records, ignored = _read_records(path, SCHEMA.names, name)
+    for begin in range(0, len(records), size):
+      part = slice(begin, begin + size)
+      table = records.table.slice(begin, size)
+      path_, line = records.path[part], records.line[part]
+      yield Records(table, records.paths, path_, line), ignored
+    return
+  file = files.open_parquet(path)
+  present = file.schema_arrow.names
+  names = [column for column in SCHEMA.names if column in present]
+  ignored = tuple(column for column in present if column not in names)
+  first = 1
+  for table in _in_parts(path, file, names or present[:1], size):
+    columns = {
+      column: schema.convert(path, column, table[column], first) for column in names
+    }
+    line = np.arange(first, first + table.num_rows)
+    yield _complete(path, columns, line, ignored, name, first), ignored
+    first += table.num_rows
+
+
+def _in_parts(
+  path: Path, file: pq.ParquetFile, names: list[str], size: int
+) -> Iterator[pa.Table]:
+  """Yields tables of `size` rows: batches end where a row group ends."""
+  pending: list[pa.RecordBatch] = []
+  count = 0
+  for batch in files.read_batches(path, file, size, columns=names):
+    pending.append(batch)
+    count += len(batch)
+    while count >= size:
+      table = pa.Table.from_batches(pending)
+      yield table.slice(0, size)
+      pending = table.slice(size).to_batches()
+      count -= size
+  if count:
+    yield pa.Table.from_batches(pending)
 
 
 def _read_records(
@@ -71,6 +121,19 @@ def _read_records(
   """
   path = Path(path).expanduser()
   columns, line, ignored = schema.read_columns(path, names)
+  records = _complete(path, columns, line, ignored, prefix or files.stem(path))
+  return records, tuple(ignored)
+
+
+def _complete(
+  path: Path,
+  columns: dict[str, pa.ChunkedArray],
+  line: np.ndarray,
+  ignored: Sequence[str],
+  prefix: str,
+  first: int = 1,
+) -> Records:
+  """Records with every column of SCHEMA; `first` is the number of the first row."""
   n = len(line)
   if "text" not in columns and n:
     raise UserError(
@@ -83,19 +146,19 @@ def _read_records(
     columns["label_name"] = pc.if_else(is_blank, None, columns["label_name"])
   if "label" in columns and (class_names := declared.class_names(path, "label")):
     own, label = columns.get("label_name"), columns["label"]
-    columns["label_name"] = declared.add_names(path, own, label, class_names)
+    columns["label_name"] = declared.add_names(path, own, label, class_names, first)
   for field in SCHEMA:
     if field.name not in columns:
       columns[field.name] = pa.chunked_array([pa.nulls(n, field.type)])
-  prefix = prefix or files.stem(path)
-  ids = pa.array([f"{prefix}:{row}" for row in range(1, n + 1)], pa.large_string())
+  numbers = range(first, first + n)
+  ids = pa.array([f"{prefix}:{row}" for row in numbers], pa.large_string())
   columns["id"] = pc.coalesce(columns["id"], ids)
   columns["source"] = columns["source"].fill_null(prefix)
   table = pa.table([columns[name] for name in SCHEMA.names], SCHEMA)
-  return Records(table, (path,), np.zeros(n, np.int32), line), tuple(ignored)
+  return Records(table, (path,), np.zeros(n, np.int32), line)
 
 
-def _check_not_empty(records: Records, where: object) -> None:
+def check_not_empty(records: Sized, where: object) -> None:
   if not len(records):
     raise UserError(f"{where} has no rows; add rows or use another file")
 
@@ -120,34 +183,53 @@ def read_splits(data: str | Path, seed: int = 0) -> Splits:
   for name, paths in paths_of.items():
     parts = []
     for path in paths:
-      # Part files of two splits often have the same name, but ids must differ.
-      prefix = f"{name}/" if path.parent.name in split_files.SPLITS[name] else ""
-      part, ignored = read_with_ignored(path, prefix + files.stem(path))
-      if ignored:
-        notes.append(f"{path}: ignored columns: {', '.join(ignored)}")
+      part, ignored = read_with_ignored(path, id_prefix(name, path))
+      notes += describe_ignored(path, ignored)
       parts.append(part)
     splits[name] = concat(parts)
-    _check_not_empty(splits[name], f"{', '.join(map(str, paths))}: the {name} split")
+    check_not_empty(splits[name], f"{', '.join(map(str, paths))}: the {name} split")
   if len(splits) == 1:
     splits = split.divide_records(splits["train"], SHARES, seed)
-    for name, part in splits.items():
-      if not len(part):
-        raise UserError(
-          f"{data}: too few labelled rows to split: the {name} split is empty; add "
-          "rows, or give files named train, validation and test"
-        )
-    sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
-    notes.append(
-      f"{data}: split the file 70/10/20 with seed {seed}, keeping rows with the same "
-      f"text together: {sizes}"
-    )
+    notes.append(describe_division(data, splits, seed))
   checks.check_unique_ids(list(splits.values()))
   labels = checks.check_labels(splits)
-  swap = f"{shlex.quote(f'--source={data}')} --labels=0:1,1:0"
-  notes += filter(None, [checks.class_order_warning(labels, swap)])
+  notes += order_warnings(data, labels)
   if not split_files.is_prepared(data):  # `prepare` lists them once
     notes += conflicts.describe_conflicts(splits.values())
   return Splits(**splits, labels=labels, notes=tuple(notes))
+
+
+def describe_division(data: str | Path, splits: Mapping[str, Sized], seed: int) -> str:
+  """A note for the log on a single file that was divided; UserError if it's small."""
+  for name, part in splits.items():
+    if not len(part):
+      raise UserError(
+        f"{data}: too few labelled rows to split: the {name} split is empty; add "
+        "rows, or give files named train, validation and test"
+      )
+  sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
+  return (
+    f"{data}: split the file 70/10/20 with seed {seed}, keeping rows with the same "
+    f"text together: {sizes}"
+  )
+
+
+def order_warnings(data: str | Path, labels: Sequence[str]) -> list[str]:
+  """A warning if two classes seem to have each other's names; [] otherwise."""
+  swap = f"{shlex.quote(f'--source={data}')} --labels=0:1,1:0"
+  return [*filter(None, [checks.class_order_warning(labels, swap)])]
+
+
+def id_prefix(split_name: str, path: Path) -> str:
+  """What precedes the number of a row in its id, if the file has no ids."""
+  # Part files of two splits often have the same name, but ids must differ.
+  inner = path.parent.name in split_files.SPLITS[split_name]
+  return f"{split_name}/{files.stem(path)}" if inner else files.stem(path)
+
+
+def describe_ignored(path: Path, ignored: Sequence[str]) -> list[str]:
+  """A note for the log; [] if no columns were ignored."""
+  return [f"{path}: ignored columns: {', '.join(ignored)}"] if ignored else []
 
 
 def read_labelled(data: str | Path, labels: Sequence[str] = ()) -> Records:
@@ -175,7 +257,7 @@ def read_labelled_with_notes(
   path = Path(data).expanduser()
   paths = split_files.find_test_files(path)
   records = concat([read_file(file) for file in paths])
-  _check_not_empty(records, f"{path}: the file")
+  check_not_empty(records, f"{path}: the file")
   checks.check_unique_ids([records])
   checks.check_all_labelled(
     records,

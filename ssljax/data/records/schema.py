@@ -55,7 +55,7 @@ def read_columns(
   file = files.open_parquet(path)
   present = file.schema_arrow.names
   table = files.read_parquet(path, file, [name for name in names if name in present])
-  columns = {name: _convert(path, name, table[name]) for name in table.column_names}
+  columns = {name: convert(path, name, table[name]) for name in table.column_names}
   ignored = [name for name in present if name not in columns]
   return columns, np.arange(1, table.num_rows + 1), ignored
 
@@ -162,9 +162,15 @@ def _parse_number(cell: str | None) -> float | str | None:
   return float(cell) if NUMBER.fullmatch((cell or "").strip()) else cell
 
 
-def _convert(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-  """Converts a Parquet column to SCHEMA's type."""
-  location = lambda i: files.location(path, i + 1)
+def convert(
+  path: Path, name: str, column: pa.ChunkedArray, first: int = 1
+) -> pa.ChunkedArray:
+  """Converts a Parquet column to SCHEMA's type.
+
+  Args:
+    first: the number of its first row in the file, for errors.
+  """
+  location = lambda i: files.location(path, first + i)
   target, type_ = SCHEMA.field(name).type, column.type
   value_type = type_.value_type if pa.types.is_dictionary(type_) else type_
   if name != "label" and value_type in (target, *footer.STRINGS, pa.null()):
@@ -172,7 +178,7 @@ def _convert(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
       result = column.cast(target)
       result.validate(full=True)
       return result
-  rows = files.to_rows(path, pa.table({name: column}), 1)
+  rows = files.to_rows(path, pa.table({name: column}), first)
   values = [row[name] for row in rows]
   if name == "label":
     values = [None if v != v else v for v in values]  # NaN means null

@@ -1,0 +1,1 @@
+"""Keeps the tokens of training files on disk, so that the pool may have any size."""

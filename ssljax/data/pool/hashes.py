@@ -1,0 +1,48 @@
+"""Hashes the content of data files, and remembers the hashes.
+
+A remembered hash holds as long as the file's size and times are the same.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from ssljax.assets import fetch
+from ssljax.data.batches import sealed
+from ssljax.errors import UserError
+from ssljax.runtime.atomic import atomic_file
+
+SETTLED = 2_000_000_000  # ns; clocks of file systems may be as coarse as that
+
+
+def file_sha256(path: Path, verify: bool = False) -> str:
+  """The SHA-256 of a file's content.
+
+  Args:
+    verify: read the content, even if the size and the times haven't changed.
+
+  Raises:
+    UserError: the file can't be read.
+  """
+  path = path.absolute()
+  name = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+  remembered = fetch.cache_folder() / "hashes" / f"{name}.json"
+  try:
+    stamp = sealed.stamp(path)
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+      saved = json.loads(remembered.read_text(encoding="utf-8"))
+      if saved["stamp"] == stamp and not verify:
+        return saved["sha256"]
+    began = time.time_ns()
+    with path.open("rb") as file:
+      digest = hashlib.file_digest(file, "sha256").hexdigest()
+    unchanged = sealed.stamp(path) == stamp
+  except OSError as error:
+    raise UserError(f"{path}: cannot be read ({error.strerror}); check it") from error
+  # A file that has just changed may change again without another time.
+  if unchanged and began - max(stamp[1:]) > SETTLED:
+    with contextlib.suppress(OSError), atomic_file(remembered) as file:
+      file.write(json.dumps({"stamp": stamp, "sha256": digest}).encode())
+  return digest

@@ -1,0 +1,132 @@
+"""A token store: the tokens of training files, in shards, with an index."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssljax.data.pool import index, shard
+from ssljax.data.pool.index import Index
+from ssljax.data.pool.shard import Shard
+from ssljax.data.records import files
+from ssljax.errors import RunError
+
+OPEN = 512  # shards mapped at a time; each takes a file descriptor
+
+
+class Item(NamedTuple):
+  """The digests of a text or a stored view."""
+
+  view: int | None  # index of the view in its row; None: the text
+  paired: bool
+  digest: bytes
+  prompt_digest: bytes
+
+
+class Store:
+  """Reads a store. Rows are numbered through all files, in order."""
+
+  def __init__(self, folder: Path, paths: Sequence[Path], verify: bool = False):
+    """Opens the store; `is_whole` says whether all of it is as it was written.
+
+    Args:
+      paths: the files that it was made from.
+      verify: compare all content with its digests, not only that of changed files.
+    """
+    self.folder, self.paths = folder, tuple(paths)
+    found = index.read(folder / "index", verify)
+    self.is_whole = found is not None
+    if found is None:
+      return
+    self.index: Index = found
+    self.shard: Callable[[int], Shard] = functools.lru_cache(OPEN)(self._read_shard)
+    self._folders = [folder / name for name in shard_names(self.index.file)]
+    self.is_whole = all(shard.read(path, verify) is not None for path in self._folders)
+
+  def __len__(self) -> int:
+    return len(self.index.label)
+
+  def _read_shard(self, k: int) -> Shard:
+    found = shard.read(self._folders[k])
+    if found is None:
+      raise RunError(f"{self._folders[k]}: damaged; run the command again to remake it")
+    return found
+
+  def place(self, row: int) -> tuple[Shard, int, int]:
+    """(shard, row of the shard, index of the file) of a row."""
+    k = int(np.searchsorted(self.index.first, row, "right")) - 1
+    return self.shard(k), int(row - self.index.first[k]), int(self.index.file[k])
+
+  def location(self, row: int) -> str:
+    """`file, line 3`."""
+    part, i, file = self.place(row)
+    return files.location(self.paths[file], int(part.line[i]))
+
+  def line(self, row: int) -> tuple[int, int]:
+    """(index of the file, line) of a row."""
+    part, i, file = self.place(row)
+    return file, int(part.line[i])
+
+  def text(self, row: int) -> tuple[np.ndarray, int]:
+    """The tokens of a row's text, as from `Tokens.text`."""
+    part, i, _ = self.place(row)
+    return part.tokens.text(i)
+
+  def views(self, row: int, kind: str) -> list[int]:
+    """Which of a row's views are of this kind."""
+    part, i, _ = self.place(row)
+    kinds = part.kind[part.begin[i] : part.begin[i + 1]].tolist()
+    return [k for k, number in enumerate(kinds) if part.kinds[number] == kind]
+
+  def view(self, row: int, view: int) -> tuple[np.ndarray, int]:
+    """The tokens of a stored view."""
+    part, i, _ = self.place(row)
+    return part.tokens.text(len(part) + int(part.begin[i]) + view)
+
+  def view_facts(self, row: int, view: int) -> tuple[int, bool, bool]:
+    """(tokens, whether it was too long, whether it's a fallback) of a stored view."""
+    part, i, _ = self.place(row)
+    k = int(part.begin[i]) + view
+    n = len(part) + k
+    length = int(part.tokens.offset[n + 1] - part.tokens.offset[n])
+    return length, bool(part.tokens.truncated[n]), bool(part.fallback[k])
+
+  def items(self, row: int) -> Iterator[Item]:
+    """The text of a row, and its stored views."""
+    part, i, _ = self.place(row)
+    numbers = [i, *range(len(part) + part.begin[i], len(part) + part.begin[i + 1])]
+    for position, k in enumerate(numbers):
+      digests = (part.digest[k].tobytes(), part.prompt_digest[k].tobytes())
+      yield Item(position - 1 if position else None, bool(part.paired[k]), *digests)
+
+  def find_ids(self, ids: Sequence[str]) -> np.ndarray:
+    """i64, the row of each id; -1 if there is none."""
+    digests = [shard.id_digest(id_) for id_ in ids]
+    keys = np.array([int.from_bytes(d[:8], "little") for d in digests], np.uint64)
+    at = np.searchsorted(self.index.ids.key, keys)
+    rows = np.full(len(ids), -1, np.int64)
+    for i, (key, digest) in enumerate(zip(keys, digests, strict=True)):
+      k = int(at[i])
+      while k < len(self) and self.index.ids.key[k] == key:
+        row = int(self.index.ids.row[k])
+        part, local, _ = self.place(row)
+        if part.id[local].tobytes() == digest:
+          rows[i] = row
+        k += 1
+    return rows
+
+
+def shard_names(file: Sequence[int] | np.ndarray) -> list[str]:
+  """The names of the shards' folders, from the index of each shard's file."""
+  names, number, before = [], 0, -1
+  for k in map(int, file):
+    number = number + 1 if k == before else 0
+    before = k
+    names.append(shard_name(k, number))
+  return names
+
+
+def shard_name(file: int, number: int) -> str:
+  return f"{file:05}-{number:06}"

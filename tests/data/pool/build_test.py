@@ -1,0 +1,194 @@
+"""A token store is made in parts that survive kills and damage."""
+
+import os
+import re
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from ssljax.data.pool import build, hashes, index
+from ssljax.data.pool.build import Source
+from ssljax.data.pool.shard import Encoding
+from ssljax.errors import RunError, UserError
+from tests import runs, tiny
+from tests.data.pool import pools
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+  """A folder with two files of 70 rows in all, in shards of 16 rows."""
+  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setattr(build, "ROWS", 16)
+  rng = np.random.default_rng(0)
+  for name, rows in (("a", 40), ("b", 30)):
+    pools.write(tmp_path / f"{name}.jsonl", pools.random_rows(rng, name, rows))
+  encoder = tmp_path / "encoder"
+  encoder.mkdir()
+  vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *tiny.WORDS]
+  (encoder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+  (encoder / "tokenizer_config.json").write_text(
+    '{"tokenizer_class": "BertTokenizer", "do_lower_case": true}'
+  )
+  (encoder / "config.json").write_text(f'{{"vocab_size": {len(vocabulary)}}}')
+  return tmp_path
+
+
+@pytest.fixture
+def alone(monkeypatch):
+  """Makes all shards in this process."""
+  monkeypatch.setattr(build, "_start_pool", pools.InThisProcess)
+
+
+def open_store(place, length=16, verify=False):
+  sources = [Source(place / f"{name}.jsonl", name) for name in "ab"]
+  encoding = Encoding(place / "encoder", length, "exact", "hf")
+  return build.open_store(sources, encoding, verify)
+
+
+def shards(store):
+  return sorted(path for path in store.folder.glob("0*") if path.is_dir())
+
+
+def content(store):
+  return store.index.sha256, [store.text(i)[0].tolist() for i in range(len(store))]
+
+
+def flip(path):
+  data = bytearray(path.read_bytes())
+  data[-100] ^= 1
+  path.write_bytes(data)
+
+
+def test_a_damaged_part_is_named_and_made_again(place, alone, capsys):
+  store = open_store(place)
+  before, names = content(store), shards(store)
+  assert [path.name for path in names] == [
+    *(f"00000-00000{k}" for k in range(3)),
+    *(f"00001-00000{k}" for k in range(2)),
+  ]
+  made = {path: path.stat().st_mtime_ns for path in names}
+  flip(names[1] / "arrays.npy")
+  assert content(open_store(place)) == before
+  assert f"{names[1]}: damaged" in capsys.readouterr().err
+  again = {path: path.stat().st_mtime_ns for path in names}
+  assert [path for path in names if made[path] != again[path]] == [names[1]]
+  flip(store.folder / "index" / "label.npy")
+  assert content(open_store(place)) == before
+  assert "index: damaged" in capsys.readouterr().err
+
+
+def test_a_change_that_keeps_size_and_times_is_found_with_verify(
+  place, alone, capsys, monkeypatch
+):
+  store = open_store(place)
+  monkeypatch.setattr(build.sealed, "stamp", lambda path: [0, 0, 0])
+  for path in (*shards(store), store.folder / "index"):  # they get this stamp
+    build.shard.read(path)
+  index.read(store.folder / "index")
+  flip(shards(store)[0] / "arrays.npy")
+  open_store(place)
+  assert "damaged" not in capsys.readouterr().err
+  open_store(place, verify=True)
+  assert "00000-000000: damaged" in capsys.readouterr().err
+
+
+def test_a_store_belongs_to_content_and_settings(place, alone):
+  store = open_store(place)
+  assert open_store(place).folder == store.folder
+  assert open_store(place, length=12).folder != store.folder
+  rows = (place / "a.jsonl").read_text()
+  (place / "a.jsonl").write_text(rows.replace("bread", "bake"))
+  assert open_store(place).folder != store.folder
+  (place / "a.jsonl").write_text(rows)
+  assert open_store(place).folder == store.folder
+  with (place / "encoder" / "vocab.txt").open("a") as file:
+    file.write("more\n")
+  (place / "encoder" / "config.json").write_text('{"vocab_size": 99}')
+  assert open_store(place).folder != store.folder
+
+
+def test_hashes_are_read_again_only_if_a_file_changes(place, monkeypatch):
+  path = place / "a.jsonl"
+  monkeypatch.setattr(hashes, "SETTLED", 0)
+  first, data = hashes.file_sha256(path), path.read_bytes()
+  monkeypatch.setattr(hashes.hashlib, "file_digest", None)
+  assert hashes.file_sha256(path) == first
+  with pytest.raises(TypeError):
+    hashes.file_sha256(path, verify=True)
+  path.write_bytes(data)  # its times change
+  with pytest.raises(TypeError):
+    hashes.file_sha256(path)
+
+
+def test_ids_must_differ_in_all_files(place, alone):
+  rows = [{"id": f"x{i}", "text": "kind", "label": 0} for i in range(40)]
+  pools.write(place / "a.jsonl", rows)
+  pools.write(place / "b.jsonl", [{"text": "calm"}, rows[39]])
+  with pytest.raises(UserError, match=r"b.jsonl, line 2: id 'x39' .*a.jsonl, line 40"):
+    open_store(place)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(place, alone, monkeypatch):
+  make, path = build._make_shard, place / "b.jsonl"
+
+  def change(task):
+    make(task)
+    path.write_text(path.read_text().replace("bread", "bake"))
+
+  monkeypatch.setattr(build, "_make_shard", change)
+  with pytest.raises(RunError, match="changed while they were read"):
+    open_store(place)
+  assert not [*place.glob("cache/pools/*/0*")]
+
+
+@pytest.mark.slow
+def test_processes_make_the_same_store(place, monkeypatch):
+  arrays = lambda store: {
+    path.relative_to(store.folder): path.read_bytes()
+    for path in store.folder.rglob("*.npy")
+  }
+  with_processes = arrays(open_store(place))
+  monkeypatch.setenv("SSLJAX_CACHE", str(place / "other"))
+  monkeypatch.setattr(build, "_start_pool", pools.InThisProcess)
+  assert arrays(open_store(place)) == with_processes
+
+
+@pytest.mark.faults
+def test_a_killed_command_continues(place):
+  rng = np.random.default_rng(1)
+  rows = pools.random_rows(rng, "train", 3500)
+  many = [row | {"id": f"{k}-{i}"} for k in range(20) for i, row in enumerate(rows)]
+  pools.write(place / "data" / "train.jsonl", many)
+  for name in ("val", "test"):
+    own = [{"text": f"{name} {i}", "label": i % 2} for i in range(4)]
+    pools.write(place / "data" / f"{name}.jsonl", own)
+  command = ("ssljax.data.tokenize", f"--data={place}/data")
+  command += (f"--encoder={place}/encoder", "--max_length=16")
+  env = runs.environment(place) | {"SSLJAX_CACHE": str(place / "cache")}
+  other = env | {"SSLJAX_CACHE": str(place / "whole")}
+  whole = runs.command(*command, env=other, fresh=True)
+  assert whole.returncode == 0, whole.stderr
+  process = runs.Command(*command, env=env, fresh=True)
+  found = []
+  while not found and process.poll() is None:
+    found = [*place.glob("cache/pools/*/0*/done")]
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert not [*place.glob("cache/pools/*/index")]
+  made = {
+    path: os.stat(path).st_mtime_ns for path in place.glob("cache/pools/*/0*/done")
+  }
+  assert 0 < len(made) < 4
+  done = runs.command(*command, env=env, fresh=True)
+  assert done.returncode == 0, done.stderr
+  assert all(os.stat(path).st_mtime_ns == time_ for path, time_ in made.items())
+  assert done.stdout.replace("cache/", "whole/") == whole.stdout
+  assert re.search(r"train: 70000 texts", done.stdout)
+  files = lambda name: {
+    path.relative_to(place / name): path.read_bytes()
+    for path in (place / name / "pools").rglob("*.npy")
+  }
+  assert files("cache") == files("whole")

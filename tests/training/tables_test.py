@@ -1,0 +1,46 @@
+"""Tables of methods are counted, and can be split over the devices."""
+
+import jax
+import pytest
+
+from ssljax import sharding
+from ssljax.errors import UserError
+from ssljax.testing import checks
+from ssljax.testing.tiny import UNLABELLED, TinyRun
+from ssljax.training import tables
+from tests import tiny
+
+SLOW = [pytest.param(c, marks=pytest.mark.slow) for c in ("marginmatch", "multimatch")]
+
+
+@pytest.mark.parametrize("case", ["flexmatch", *SLOW])
+def test_split_tables_give_the_same_run(case, monkeypatch):
+  run, whole = tiny.tiny_run(case), sharding.state_shardings
+
+  def split(state, devices):
+    placed = whole(state, devices)
+    if devices.shards == 1:
+      return placed
+    parts = tables.shardings(state.method, run.sizes, devices)
+    return placed._replace(method=parts)
+
+  alone = run.run(range(4))
+  monkeypatch.setattr(sharding, "state_shardings", split)
+  together = run.run(range(4), devices=run.devices(8))
+  checks.check_same(alone, together)
+  large = [
+    leaf for leaf in jax.tree.leaves(together[0].method) if UNLABELLED in leaf.shape
+  ]
+  for leaf in large:
+    assert {part.data.size for part in leaf.addressable_shards} == {leaf.size // 8}
+  size = sum(leaf.nbytes for leaf in large)
+  assert tables.pool_bytes(run.method, run.sizes) == size > 0
+
+
+def test_tables_that_cannot_be_split_evenly_are_refused():
+  run = TinyRun(tiny.method("flexmatch"))
+  sizes = run.sizes._replace(unlabelled=63)
+  with pytest.raises(
+    UserError, match=r"63 unlabelled texts .* over 8 devices; leave 7"
+  ):
+    tables.shardings(run.state().method, sizes, run.devices(8))
