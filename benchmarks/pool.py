@@ -5,7 +5,7 @@
 
 For each number of rows, it writes a synthetic dataset: a Parquet file of unlabelled
 texts, whose lengths and words are drawn from the texts of `--data`; validation, test
-and the labelled rows are those of `--data`. Then it measures, in a cache of its own:
+and the labelled rows are those of `--data`. Then it measures, in a separate cache:
 
 - `tokenise`: rows per second of `ssljax.data.tokenize`, with the start of its
   processes, and of the same tokenizer when it's called directly in batches on all
@@ -181,7 +181,7 @@ def direct_rate(data: Path, encoder: Path) -> float:
   return len(texts) / (time.perf_counter() - began)
 
 
-# Runs a module in a process of its own, and prints its peak memory at the end.
+# Runs a module in a separate process, and prints its peak memory at the end.
 PROBE = """
 import atexit, resource, runpy, sys
 name, sys.argv = sys.argv[1], sys.argv[1:]

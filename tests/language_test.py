@@ -72,7 +72,7 @@ MOVED = """
   augment.verdict augment.wordnet augment.workers augment.words build checkpoint
   data.alike data.checks data.columns data.files data.folder data.hub data.ingest
   data.loader data.locate data.order data.overlap data.pack data.sets data.tftext
-  data.tokenize data.words evals.card evals.html evals.operating evals.page
+  data.words evals.card evals.html evals.operating evals.page
   evals.plots evals.report.page evals.shares forward job jsonfile keywords leaves
   metrics models.hub modules ops.listening optim plan rows scoring serving step
   trained window

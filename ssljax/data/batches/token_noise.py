@@ -123,7 +123,7 @@ def perturb(
     take_from[replaced] = len(batch.ids) + sample.offset[chosen]
     take[replaced] = np.diff(sample.offset)[chosen]
   take[deleted] = 0
-  size = (words.of_token < 0).astype(np.int64)  # what stands in the place of a token
+  size = (words.of_token < 0).astype(np.int64)  # of what replaces a token
   begin = np.arange(len(batch.ids))
   size[words.start], begin[words.start] = take, take_from
   ends_at = np.cumsum(size)

@@ -147,7 +147,9 @@ def _make(
             print(f"{folder / name}: damaged; it is made again", file=sys.stderr)
           yield _task(folder / name, records, ignored, encoding), len(records)
 
-    for rows in _run(tasks(), stack):
+    # Starting processes takes longer than tokenising a small pool.
+    run = _run(tasks(), stack) if is_long else _run_here(tasks())
+    for rows in run:
       progress.update(rows)
   if store_folder(sources, encoding) != folder:
     shutil.rmtree(folder, ignore_errors=True)
@@ -192,6 +194,14 @@ def _make_shard(task: _Task) -> None:
   shard.write(task.folder, shard.make(records, task.ignored, task.encoding))
 
 
+def _run_here(tasks: Iterable[tuple[_Task | None, int]]) -> Iterator[int]:
+  """Runs the tasks in this process; yields their rows."""
+  for task, rows in tasks:
+    if task is not None:
+      _make_shard(task)
+    yield rows
+
+
 def _run(
   tasks: Iterable[tuple[_Task | None, int]], stack: contextlib.ExitStack
 ) -> Iterator[int]:
@@ -200,10 +210,7 @@ def _run(
   waiting: deque[tuple[_Task | None, int]] = deque()
   while sum(task is not None for task, _ in waiting) < 2:
     if (following := next(tasks, None)) is None:
-      for task, rows in waiting:
-        if task is not None:
-          _make_shard(task)
-        yield rows
+      yield from _run_here(waiting)
       return
     waiting.append(following)
   processes = len(os.sched_getaffinity(0))

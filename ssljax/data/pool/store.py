@@ -75,7 +75,7 @@ class Store:
     return part.tokens.text(i)
 
   def views(self, row: int, kind: str) -> list[int]:
-    """Which of a row's views are of this kind."""
+    """The indices of a row's views of one kind."""
     part, i, _ = self.place(row)
     kinds = part.kind[part.begin[i] : part.begin[i + 1]].tolist()
     return [k for k, number in enumerate(kinds) if part.kinds[number] == kind]
