@@ -133,8 +133,8 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   abstract = jax.eval_shape(init_state, params)
   shardings = sharding.state_shardings(abstract, devices)
   if config["shard_tables"]:
-    split_tables = tables.shardings(abstract.method, sizes, devices)
-    shardings = shardings._replace(method=split_tables)
+    method_state = tables.split(shardings.method, abstract.method, sizes, devices)
+    shardings = shardings._replace(method=method_state)
   train_step = step.make_train_step(
     model=model.clone(encoder=model.encoder.clone(unroll=_unroll(config, model))),
     method=method,

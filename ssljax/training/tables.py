@@ -18,11 +18,15 @@ def pool_bytes(method: Method, sizes: Sizes) -> int:
   return sum(leaf.size * leaf.dtype.itemsize for leaf in tables)
 
 
-def shardings(state: Any, sizes: Sizes, devices: Devices) -> Any:
-  """The shardings of a method's state, with its tables split over the axis "data".
+def split(shardings: Any, state: Any, sizes: Sizes, devices: Devices) -> Any:
+  """Splits the tables of a method's state over the axis "data".
 
   Args:
+    shardings: of the method's state, from `sharding.state_shardings`.
     state: of the method, as arrays or as jax.ShapeDtypeStruct.
+
+  Returns:
+    `shardings` with those of the tables replaced.
 
   Raises:
     UserError: the number of unlabelled texts isn't a multiple of the axis's size, or
@@ -37,10 +41,10 @@ def shardings(state: Any, sizes: Sizes, devices: Devices) -> Any:
       f"over {parts} devices; leave {texts % parts} rows of train out, or omit the key"
     )
 
-  def choose(leaf: Any) -> NamedSharding:
+  def choose(leaf: Any, sharding: NamedSharding) -> NamedSharding:
     if texts not in leaf.shape:
-      return devices.replicated
+      return sharding
     axis = leaf.shape.index(texts)
     return NamedSharding(devices.mesh, P(*[None] * axis, "data"))
 
-  return jax.tree.map(choose, state)
+  return jax.tree.map(choose, state, shardings)

@@ -21,7 +21,7 @@ def test_split_tables_give_the_same_run(case, monkeypatch):
     placed = whole(state, devices)
     if devices.shards == 1:
       return placed
-    parts = tables.shardings(state.method, run.sizes, devices)
+    parts = tables.split(placed.method, state.method, run.sizes, devices)
     return placed._replace(method=parts)
 
   alone = run.run(range(4))
@@ -43,4 +43,16 @@ def test_tables_that_cannot_be_split_evenly_are_refused():
   with pytest.raises(
     UserError, match=r"63 unlabelled texts .* over 8 devices; leave 7"
   ):
-    tables.shardings(run.state().method, sizes, run.devices(8))
+    tables.split({}, run.state().method, sizes, run.devices(8))
+
+
+def test_other_arrays_stay_split_over_fsdp():
+  run = TinyRun(tiny.method("flexmatch"))
+  devices = sharding.make_devices(fsdp=2, devices=jax.devices()[:8])
+  state = {"table": jax.ShapeDtypeStruct((UNLABELLED,), "f4")}
+  state["network"] = jax.ShapeDtypeStruct((512, 256), "f4")
+  placed = tables.split(
+    sharding.state_shardings(state, devices), state, run.sizes, devices
+  )
+  assert placed["table"].spec == jax.P("data")
+  assert placed["network"].spec == jax.P("fsdp")

@@ -9,7 +9,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 from collections import deque
@@ -26,7 +25,7 @@ from ssljax.assets import fetch
 from ssljax.data.batches import sealed, tokenize
 from ssljax.data.batches.token_words import make_table
 from ssljax.data.pool import index, shard
-from ssljax.data.pool.hashes import file_sha256
+from ssljax.data.pool.hashes import file_sha256, stamp
 from ssljax.data.pool.shard import Encoding
 from ssljax.data.pool.store import Store, shard_name
 from ssljax.data.records import checks, files
@@ -71,6 +70,8 @@ def open_store(
   Raises:
     UserError: a row is malformed, an id occurs twice, or the cache can't be written.
   """
+  # If a file has the same stamp after it was read, its content is the one of the hash.
+  stamps = [stamp(source.path) for source in sources]
   folder = store_folder(sources, encoding, verify)
   paths = [source.path for source in sources]
   store = Store(folder, paths, verify)
@@ -81,7 +82,7 @@ def open_store(
     if store.is_whole:
       return store
     try:
-      _make(folder, sources, encoding, verify)
+      _make(folder, sources, stamps, encoding, verify)
     except OSError as error:
       kind = RunError if error.errno in FULL else UserError
       raise kind(
@@ -115,9 +116,20 @@ def check_beginning(sources: Sequence[Source]) -> None:
 
 
 def _make(
-  folder: Path, sources: Sequence[Source], encoding: Encoding, verify: bool
+  folder: Path,
+  sources: Sequence[Source],
+  stamps: Sequence[list[int]],
+  encoding: Encoding,
+  verify: bool,
 ) -> None:
-  """Makes the shards that are missing or damaged, then the index."""
+  """Makes the shards that are missing or damaged, then the index.
+
+  Args:
+    stamps: of the sources, from before the folder's name was computed.
+
+  Raises:
+    RunError: a source has changed.
+  """
   known = [s.path for s in sources if files.suffix(s.path) == ".parquet"]
   total = sum(files.count_rows(path) for path in known)
   is_long = total > ROWS or sum(s.path.stat().st_size for s in sources) > LARGE
@@ -138,6 +150,8 @@ def _make(
           chunks = list(chunks)  # the file is in memory anyway
           progress.update(0, added=sum(len(records) for records, _ in chunks))
         for k, (records, ignored) in enumerate(chunks):
+          if stamp(source.path) != stamps[number]:
+            raise changed(source.path)
           name = shard_name(number, k)
           made.append((number, name))
           if shard.read(folder / name, verify) is not None:
@@ -151,10 +165,6 @@ def _make(
     run = _run(tasks(), stack) if is_long else _run_here(tasks())
     for rows in run:
       progress.update(rows)
-  if store_folder(sources, encoding) != folder:
-    shutil.rmtree(folder, ignore_errors=True)
-    paths = ", ".join(str(source.path) for source in sources[:3])
-    raise RunError(f"{paths}: changed while they were read; run the command again")
 
   def shards() -> Iterator[tuple[int, shard.Shard]]:
     for number, name in made:
@@ -175,6 +185,10 @@ def _make(
   built = index.build(shards, make_table(tokenizer), place)
   tokenize.warn_if_unknown(encoding.encoder, *built.unknown, tokenizer.unk_token)
   index.write(target, built)
+
+
+def changed(path: Path) -> RunError:
+  return RunError(f"{path}: changed while it was read; run the command again")
 
 
 def _task(

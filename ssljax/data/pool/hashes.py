@@ -27,22 +27,37 @@ def file_sha256(path: Path, verify: bool = False) -> str:
     UserError: the file can't be read.
   """
   path = path.absolute()
+  before = stamp(path)
   name = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:32]
   remembered = fetch.cache_folder() / "hashes" / f"{name}.json"
   try:
-    stamp = sealed.stamp(path)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
       saved = json.loads(remembered.read_text(encoding="utf-8"))
-      if saved["stamp"] == stamp and not verify:
+      if saved["stamp"] == before and not verify:
         return saved["sha256"]
     began = time.time_ns()
     with path.open("rb") as file:
       digest = hashlib.file_digest(file, "sha256").hexdigest()
-    unchanged = sealed.stamp(path) == stamp
   except OSError as error:
-    raise UserError(f"{path}: cannot be read ({error.strerror}); check it") from error
+    raise _unreadable(path, error) from error
   # A file that has just changed may change again without another time.
-  if unchanged and began - max(stamp[1:]) > SETTLED:
+  if stamp(path) == before and began - max(before[1:]) > SETTLED:
     with contextlib.suppress(OSError), atomic_file(remembered) as file:
-      file.write(json.dumps({"stamp": stamp, "sha256": digest}).encode())
+      file.write(json.dumps({"stamp": before, "sha256": digest}).encode())
   return digest
+
+
+def stamp(path: Path) -> list[int]:
+  """The size and the times of a file; see `sealed.stamp`.
+
+  Raises:
+    UserError: the file can't be read.
+  """
+  try:
+    return sealed.stamp(path)
+  except OSError as error:
+    raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+  return UserError(f"{path}: cannot be read ({error.strerror}); check it")

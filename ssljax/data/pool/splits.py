@@ -14,6 +14,7 @@ from ssljax.data import split
 from ssljax.data.dedup import conflicts, exact
 from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.pool import build, index
+from ssljax.data.pool.hashes import stamp
 from ssljax.data.pool.shard import Encoding
 from ssljax.data.pool.store import Store
 from ssljax.data.pool.view import Dropped
@@ -63,6 +64,7 @@ def open_splits(
   encoding = Encoding(
     encoder, config["max_length"], config["tokenization"], config["tokenizer_backend"]
   )
+  before = stamp(sources[0].path)
   store = build.open_store(sources, encoding, config["verify"])
   where = ", ".join(map(str, paths_of["train"]))
   read.check_not_empty(store, f"{where}: the train split")
@@ -73,6 +75,8 @@ def open_splits(
   train = np.arange(len(store))
   if not others:
     train, others, note = _divide(data, store, sources[0], config["seed"])
+    if stamp(sources[0].path) != before:
+      raise build.changed(sources[0].path)
     notes.append(note)
   else:
     _check_ids(store, others)

@@ -150,7 +150,7 @@ class PoolView:
       name = self._names[kind]
       if not self._computed[kind]:
         name = self._fallback
-      if self._has(kind, row):
+      if not self._computed[kind] and self._has(kind, row):
         unused = self._dropped.get(row, ())
         views = self._store.views(row, self._names[kind])
         view = [k for k in views if k not in unused][number]

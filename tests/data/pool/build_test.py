@@ -1,11 +1,15 @@
 """A token store is made in parts that survive kills and damage."""
 
+import itertools
+import json
 import os
 import re
 import signal
 import time
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ssljax.data.pool import build, hashes, index
@@ -42,7 +46,7 @@ def alone(monkeypatch):
 
 
 def open_store(place, length=16, verify=False):
-  sources = [Source(place / f"{name}.jsonl", name) for name in "ab"]
+  sources = [Source(next(place.glob(f"{name}.*")), name) for name in "ab"]
   encoding = Encoding(place / "encoder", length, "exact", "hf")
   return build.open_store(sources, encoding, verify)
 
@@ -130,17 +134,48 @@ def test_ids_must_differ_in_all_files(place, alone):
     open_store(place)
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(place, alone, monkeypatch):
-  make, path = build._make_shard, place / "b.jsonl"
+@pytest.mark.parametrize("file", ["a.jsonl", "b.jsonl", "a.parquet"])
+def test_a_store_has_no_token_of_other_content(place, alone, monkeypatch, file):
+  """One file changes, the command is killed, and the file gets its old content back."""
+  path = place / file
+  if path.suffix == ".parquet":
+    rows = map(json.loads, (place / "a.jsonl").read_text().splitlines())
+    table = pa.Table.from_pylist([{"text": row["text"]} for row in rows])
+    change = lambda: pq.write_table(table.slice(1), path, row_group_size=4)
+    pq.write_table(table, path, row_group_size=4)
+    (place / "a.jsonl").unlink()
+  else:
+    text = path.read_text()
+    change = lambda: path.write_text(text.replace("bread", "bake"))
+  whole = path.read_bytes()
+  read, made = build.read_chunks, []
 
-  def change(task):
-    make(task)
-    path.write_text(path.read_text().replace("bread", "bake"))
+  def read_changed(*arguments):
+    """The file changes when it's opened, or when its second part is read."""
+    if arguments[0] != path:
+      yield from read(*arguments)
+      return
+    unchanged = 1 if path.suffix == ".parquet" else 0
+    yield from itertools.islice(read(*arguments), unchanged)
+    change()
+    yield from itertools.islice(read(*arguments), unchanged, None)
 
-  monkeypatch.setattr(build, "_make_shard", change)
-  with pytest.raises(RunError, match="changed while they were read"):
-    open_store(place)
-  assert not [*place.glob("cache/pools/*/0*")]
+  def make(task):
+    if len(made) == 4:
+      raise RuntimeError("killed")
+    make_shard(task)
+    made.append(task)
+
+  make_shard = build._make_shard
+  with monkeypatch.context() as patch:
+    patch.setattr(build, "read_chunks", read_changed)
+    patch.setattr(build, "_make_shard", make)
+    with pytest.raises(RunError, match=f"{file}: changed while it was read"):
+      open_store(place)
+  path.write_bytes(whole)
+  found = content(open_store(place))
+  monkeypatch.setenv("SSLJAX_CACHE", str(place / "other"))
+  assert found == content(open_store(place))
 
 
 @pytest.mark.slow

@@ -10,10 +10,10 @@ import pytest
 from configs import base
 from ssljax.batch import SecondCandidate
 from ssljax.data import datasets, pseudo_labels, text_sets
-from ssljax.data.pool import build, token_sets
+from ssljax.data.pool import build, splits, token_sets
 from ssljax.data.records.read import read_splits
 from ssljax.data.rows import load_rows
-from ssljax.errors import UserError
+from ssljax.errors import RunError, UserError
 from ssljax.method import Needs
 from tests import tiny
 from tests.data.pool import pools
@@ -179,6 +179,32 @@ def test_noise_is_new_at_each_visit(config, tmp_path):
     assert a.tolist() == b.tolist()
   other = datasets.load_sets(changed | {"seed": 1}, NEEDS)
   assert other.sha256 != datasets.load_sets(changed, NEEDS).sha256
+
+
+def test_stored_views_do_not_replace_computed_ones(config, tmp_path):
+  def rows():
+    for i in range(30):
+      views = [{"kind": kind, "text": "stored"} for kind in ("self", "words", "masked")]
+      yield {"text": " ".join(tiny.WORDS[i % 5 :]), "label": i % 2, "views": views}
+
+  pools.write_folder(tmp_path / "data", 0)
+  pools.write(tmp_path / "data" / "train" / "a.jsonl", rows())
+  train = datasets.load_sets(config | {"strong": ("masked", "words", "self")}, NEEDS)
+  for texts in candidates(train.train.unlabelled["strong"])[:20]:
+    assert min(len(ids) for *ids, _ in texts) > 4
+
+
+def test_a_single_file_that_changes_is_refused(config, tmp_path, monkeypatch):
+  path, divide = tmp_path / "all.jsonl", splits._divide
+  pools.write(path, pools.random_rows(np.random.default_rng(0), "all", 90))
+
+  def change(*arguments):
+    path.write_text(path.read_text().replace("bread", "bake"))
+    return divide(*arguments)
+
+  monkeypatch.setattr(splits, "_divide", change)
+  with pytest.raises(RunError, match=r"all.jsonl: changed while it was read"):
+    datasets.load_sets(config | {"data": str(path)}, NEEDS)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
