@@ -34,14 +34,13 @@ import jax
 import numpy as np
 
 from benchmarks import synthetic
+from benchmarks.architectures import ENCODERS
 from ssljax.training import preview
 
 
 def main() -> None:
   parser = argparse.ArgumentParser()
-  parser.add_argument(
-    "--encoder", choices=synthetic.ENCODERS, default="deberta-v3-base"
-  )
+  parser.add_argument("--encoder", choices=ENCODERS, default="deberta-v3-base")
   parser.add_argument("--method", default="fixmatch")
   parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
   for name, default in {"batch": 16, "ratio": 3, "max_length": 512}.items():
@@ -56,7 +55,7 @@ def main() -> None:
   parser.add_argument("--peak", type=float, help="FLOP/s of a device")
   parser.add_argument("--output", type=Path, help="JSON file")
   options = vars(parser.parse_args())
-  encoder = synthetic.ENCODERS[options["encoder"]]
+  encoder = ENCODERS[options["encoder"]]
   names = ("method", "dtype", "batch", "ratio", "max_length", "fsdp", "accumulation")
   keys = {name: options[name] for name in (*names, "remat")}
   if options["data"]:

@@ -67,7 +67,7 @@ def temporary_bytes(
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--encoders", default="MiniLM,BERT-base,DeBERTa-v3-base")
+  parser.add_argument("--encoders", default="minilm,bert-base,deberta-v3-base")
   parser.add_argument("--lengths", default="512,1024")
   parser.add_argument("--dtype", default="float32")
   parser.add_argument("--json", type=Path)

@@ -1,7 +1,7 @@
 """Times the first step of FixMatch, cold and warm, each in a new process.
 
   python -m benchmarks.compile --json=compile.json
-  python -m benchmarks.compile --encoders=DeBERTa-v3-base --batch=2
+  python -m benchmarks.compile --encoders=deberta-v3-base --batch=2
 
 Weights are random and the texts have no meaning, so only the sizes of the encoders are
 needed. `cold` starts with an empty compilation cache, `warm` with the cache that `cold`
@@ -28,7 +28,7 @@ from typing import Any
 from ssljax.runtime.json_files import write_json
 
 # The largest batch, of labelled texts, that takes up to about 12 GiB.
-BATCHES = {"MiniLM": 16, "DeBERTa-v3-base": 4, "DeBERTa-v3-large": 1}
+BATCHES = {"minilm": 16, "deberta-v3-base": 4, "deberta-v3-large": 1}
 MIB = 2**20
 
 
@@ -38,7 +38,8 @@ def first_step(name: str, batch: int, dtype: str, remat: bool) -> dict[str, Any]
   import jax.numpy as jnp
   import numpy as np
 
-  from benchmarks.architectures import ENCODERS, fixmatch_step
+  from benchmarks import synthetic
+  from benchmarks.architectures import ENCODERS
 
   noise = 0.02 * np.random.default_rng(0).standard_normal(1 << 20, np.float32)
 
@@ -53,15 +54,16 @@ def first_step(name: str, batch: int, dtype: str, remat: bool) -> dict[str, Any]
     return jax.device_put(value, leaf.sharding)
 
   clocks = lambda: (time.perf_counter(), time.process_time())
+  job = synthetic.make(ENCODERS[name], batch=batch, dtype=dtype, remat=remat)
+  shapes = (job.state, *job.shapes(0))
   times = [clocks()]
-  step = fixmatch_step(ENCODERS[name], batch=batch, dtype=dtype, remat=remat)
-  traced = step.run.trace(*step.arguments)
+  traced = job.step.trace(*shapes)
   times.append(clocks())
   lowered = traced.lower()
   times.append(clocks())
   compiled = lowered.compile()
   times.append(clocks())
-  arguments = jax.tree_util.tree_map_with_path(fill, step.arguments)
+  arguments = jax.tree_util.tree_map_with_path(fill, shapes)
   jax.block_until_ready(arguments)
   began = clocks()
   _, metrics = compiled(*arguments)
@@ -77,7 +79,7 @@ def first_step(name: str, batch: int, dtype: str, remat: bool) -> dict[str, Any]
   )
   assert jnp.isfinite(loss), loss
   return {
-    "parameters": sum(leaf.size for leaf in jax.tree.leaves(step.arguments[0].params)),
+    "parameters": sum(leaf.size for leaf in jax.tree.leaves(job.state.params)),
     "seconds": dict(zip(phases, spans[:, 0].tolist(), strict=True)),
     "cpu_seconds": dict(zip(phases, spans[:, 1].tolist(), strict=True)),
     "compiler_mib": total / MIB,

@@ -1,7 +1,7 @@
 """Counts the memory of a train step per device, by the compiler: fsdp, remat, batch.
 
   python -m benchmarks.parameters --json=parameters.json
-  python -m benchmarks.parameters --encoder=DeBERTa-v3-base --batches=16 --devices=8
+  python -m benchmarks.parameters --encoder=deberta-v3-base --batches=16 --devices=8
 
 The step is FixMatch's, with the encoder's sizes and no weights. It's compiled, and
 never run. With `--devices=8`, it's compiled for 8 virtual CPU devices, with `fsdp` 1
@@ -29,7 +29,8 @@ def count(options: argparse.Namespace) -> None:
   """Prints a JSON line for each combination, on the devices of this process."""
   import jax
 
-  from benchmarks.architectures import ENCODERS, fixmatch_step
+  from benchmarks import synthetic
+  from benchmarks.architectures import ENCODERS
 
   numbers = lambda text: [int(number) for number in text.split(",")]
   combinations = itertools.product(
@@ -43,10 +44,12 @@ def count(options: argparse.Namespace) -> None:
       continue
     settings = {"fsdp": fsdp, "remat": remat, "accumulation": accumulation}
     settings |= {"batch": batch, "dtype": options.dtype}
-    step = fixmatch_step(ENCODERS[options.encoder], **settings)
+    job = synthetic.make(ENCODERS[options.encoder], **settings)
     # The generated code may be slow; buffers are assigned before it is generated.
     quickly = {"xla_backend_optimization_level": 0}
-    memory = step.run.lower(*step.arguments).compile(quickly).memory_analysis()
+    memory = (
+      job.step.lower(job.state, *job.shapes(0)).compile(quickly).memory_analysis()
+    )
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     line = {
@@ -62,7 +65,7 @@ def count(options: argparse.Namespace) -> None:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--encoder", default="DeBERTa-v3-large")
+  parser.add_argument("--encoder", default="deberta-v3-large")
   parser.add_argument("--devices", default="1,8", help="numbers of devices")
   parser.add_argument("--batches", default="8,16,32")
   parser.add_argument("--accumulations", default="1,2,4,8")

@@ -6,7 +6,7 @@ given by quantiles: half of them have 74 tokens or fewer. Their mean is 105; bet
 quantiles, lengths are drawn evenly, which gives a mean of 109.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,44 +20,13 @@ from ssljax.method import Sizes
 from ssljax.models import Encoder
 from ssljax.models.classifier import Classifier
 from ssljax.models.config import EncoderConfig
-from ssljax.training import optim
+from ssljax.training import assemble, optim
 from ssljax.training.flops import StepFlops
 from ssljax.training.shared_rows import find_groups
 from ssljax.training.step import init_state, make_train_step
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 PROMPT_LENGTHS = (5, 11, 19, 74, 161, 241, 318, 477, 512)
-
-_DEBERTA_V3 = EncoderConfig(
-  model_type="deberta-v2",
-  vocab_size=128100,
-  layer_norm_eps=1e-7,
-  type_vocab_size=0,
-  position_biased_input=False,
-  relative_attention=True,
-  pos_att_type=("p2c", "c2p"),
-  position_buckets=256,
-  share_att_key=True,
-  norm_rel_ebd="layer_norm",
-)
-
-
-def _sized(width: int, layers: int, heads: int) -> EncoderConfig:
-  values = vars(_DEBERTA_V3) | {
-    "hidden_size": width,
-    "embedding_size": width,
-    "num_hidden_layers": layers,
-    "num_attention_heads": heads,
-    "intermediate_size": 4 * width,
-  }
-  return EncoderConfig(**values)
-
-
-# The sizes in the config.json of microsoft/deberta-v3-base and -large.
-ENCODERS: Mapping[str, EncoderConfig] = {
-  "deberta-v3-base": _sized(768, 12, 12),
-  "deberta-v3-large": _sized(1024, 24, 16),
-}
 
 
 class Job(NamedTuple):
@@ -70,6 +39,12 @@ class Job(NamedTuple):
   flops: StepFlops
   devices: sharding.Devices
   micro: bool
+
+  def shapes(self, t: int) -> tuple:
+    """The shapes and shardings of what `put` returns."""
+    return jax.tree.map(
+      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), self.put(t)
+    )
 
   def put(self, t: int) -> tuple:
     """Batch t on the devices; the arguments of `step` after the state."""
@@ -136,7 +111,12 @@ def make(
     width=encoder.hidden_size,
   )
   module = Encoder(
-    encoder, dtype=jnp.dtype(dtype), remat=remat, dropout=0.1, hashed=True
+    encoder,
+    dtype=jnp.dtype(dtype),
+    remat=remat,
+    dropout=0.1,
+    hashed=True,
+    unroll=assemble.layers_per_round(0, encoder.num_hidden_layers, remat),
   )
   model = Classifier(
     module, 2 + built.needs.virtual_classes, "mlp", dict(built.needs.heads), 0.1, True

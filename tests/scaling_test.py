@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accelerator, collectives, scaling, synthetic
+from benchmarks.architectures import ENCODERS
 from ssljax import wrappers
 from ssljax.method import Sizes
 from ssljax.models import Encoder
@@ -50,7 +51,7 @@ def test_parameters_and_state(config):
 
 
 def test_fsdp_divides_the_state():
-  config = synthetic.ENCODERS["deberta-v3-base"]
+  config = ENCODERS["deberta-v3-base"]
   state = job(config, fsdp=8).state._replace(key=())
   shards = jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(a.sharding.shard_shape(a.shape), a.dtype), state

@@ -18,7 +18,6 @@ from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.method import Sizes
 from ssljax.models.attention_kernel import Kernel
-from ssljax.models.classifier import Classifier
 from ssljax.models.hf import read_config, tokenizer_sha256
 from ssljax.training import (
   build,
@@ -135,8 +134,10 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   if config["shard_tables"]:
     method_state = tables.split(shardings.method, abstract.method, sizes, devices)
     shardings = shardings._replace(method=method_state)
+  layers = encoder.num_hidden_layers
+  unroll = layers_per_round(config["unroll"], layers, config["remat"])
   train_step = step.make_train_step(
-    model=model.clone(encoder=model.encoder.clone(unroll=_unroll(config, model))),
+    model=model.clone(encoder=model.encoder.clone(unroll=unroll)),
     method=method,
     optimizer=optimizer,
     sizes=sizes,
@@ -196,13 +197,17 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   )
 
 
-def _unroll(config, model: Classifier) -> int:
-  """The layers in each round of the compiled loop over the layers."""
-  layers = model.encoder.config.num_hidden_layers
-  if config["unroll"]:
-    return min(config["unroll"], layers)
+def layers_per_round(unroll: int, layers: int, remat: bool) -> int:
+  """The layers in each round of the compiled loop over the layers.
+
+  Args:
+    unroll, remat: of the config.
+    layers: of the encoder.
+  """
+  if unroll:
+    return min(unroll, layers)
   # Without the loop, XLA would merge recomputed layers with the first computation.
-  cheap = jax.default_backend() == "cpu" and layers <= UNROLLED and not config["remat"]
+  cheap = jax.default_backend() == "cpu" and layers <= UNROLLED and not remat
   return layers if cheap else 1
 
 

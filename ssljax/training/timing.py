@@ -91,7 +91,9 @@ class StepTimer:
       median = statistics.median(self._seconds)
       values["step_seconds"] = median
       values["examples_per_second"] = total["texts"] / len(steps) / median
-      values["tokens_per_second"] = total["tokens"] / len(steps) / median
+      # Each process counts the tokens of its own texts, which are about its share.
+      tokens = total["tokens"] * jax.process_count()
+      values["tokens_per_second"] = tokens / len(steps) / median
       values["host_share"] = sum(self._idle) / sum(self._seconds)
       if self._peak and "flops" in total:
         values["mfu"] = total["flops"] / len(steps) / median / self._peak
