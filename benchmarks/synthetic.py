@@ -69,6 +69,7 @@ def make(
   fsdp: int = 1,
   accumulation: int = 1,
   remat: bool = False,
+  unroll: int = 0,
   lengths: np.ndarray | None = None,
   devices: list[jax.Device] | None = None,
 ) -> Job:
@@ -116,7 +117,7 @@ def make(
     remat=remat,
     dropout=0.1,
     hashed=True,
-    unroll=assemble.layers_per_round(0, encoder.num_hidden_layers, remat),
+    unroll=assemble.layers_per_round(unroll, encoder.num_hidden_layers, remat),
   )
   model = Classifier(
     module, 2 + built.needs.virtual_classes, "mlp", dict(built.needs.heads), 0.1, True

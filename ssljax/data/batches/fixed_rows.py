@@ -219,8 +219,10 @@ def choose_overflow(
   costs = {}
   for more in _tried(limit):
     rest = sample.overflow(_ascending(rows, more))
-    third = prices.compilation * prices.of(rows) if rest else 0.0
-    costs[more] = usual * prices.row(more) + rest * prices.misfit + third
+    # A third program, and another row length in the second one.
+    programs = (rest > 0) + ROW_LENGTH * (more not in rows)
+    costs[more] = usual * prices.row(more) + rest * prices.misfit
+    costs[more] += programs * prices.compilation * prices.of(rows)
   return _ascending(rows, min(costs, key=costs.get))
 
 
