@@ -220,7 +220,7 @@ def pool_table(config: EncoderConfig) -> list[str]:
         f"{steps:.3g}",
         f"{flops:.2g}",
         *(amount(hours), amount(hours / 8), amount(hours / 256)),
-        f"{4 * 2 * texts * mean_lengths()[0] / 1e9:.3g}",
+        f"{texts * store_bytes(2 * mean_lengths()[0], 4) / 1e9:.3g}",
         f"{read / 1e9:.3g} + {written / 1e9:.3g}",
         amount(llm),
         amount(cached),
@@ -232,6 +232,20 @@ def pool_table(config: EncoderConfig) -> list[str]:
   titles += ["token files, GB", "LLM reads + writes, 10^9 tokens", "LLM on 1 GPU"]
   titles += ["with a cached instruction", "LLM / training", "cached / training"]
   return markdown(titles, rows)
+
+
+def store_bytes(tokens: float, size: int) -> float:
+  """Bytes of a row of a token store (ssljax/data/pool): a text and one stored view.
+
+  Args:
+    tokens: of both.
+    size: bytes of a token: 2 if the vocabulary has at most 65,536 pieces, otherwise 4.
+  """
+  # In shards: place, label and id of the row; digests and lengths of text and view.
+  in_shards = 36 + 2 * 46 + 3
+  # In the index: label, length, counts by kind, keys of the id and of both texts.
+  in_index = 18 + 3 * 12
+  return tokens * size + in_shards + in_index
 
 
 def llm_hours(tokens: float) -> float:

@@ -90,7 +90,9 @@ class Keys:
     Absent("transformers"),
   ] = "exact"
   verify: Annotated[
-    bool, "compare all cached tokens with their digests, not only files that changed"
+    bool,
+    "compare the data files and all cached tokens with their digests, even if their "
+    "sizes and times haven't changed",
   ] = False
 
   # Model

@@ -19,6 +19,7 @@ from ssljax.data import datasets
 from ssljax.data.pool.splits import open_splits
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
+from ssljax.models.hf import read_config
 
 NAMES = (  # of the flags other than --data
   *("encoder", "max_length", "tokenization", "tokenizer_backend", "seed", "verify"),
@@ -38,7 +39,7 @@ def run(config: Mapping[str, Any]) -> None:
     options.check(KEYS, config)
   except ValueError as error:
     raise UserError(f"--{error}") from None
-  splits = open_splits({**config, "data": resolve_data(config["data"])})
+  splits = open_splits({**config, "data": resolve_data(config["data"])}, read_config)
   sizes = {"train": (len(splits.train), splits.store.index.length[splits.train])}
   for name in ("validation", "test"):
     rows = getattr(splits, name)

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,11 @@ def alone(folder: Path) -> Iterator[None]:
     with contextlib.suppress(OSError):
       folder.mkdir(parents=True, exist_ok=True)
       file = stack.enter_context(open(folder / ".lock", "a+"))
-      fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+      try:
+        _flock(file.fileno())
+      except BlockingIOError:
+        print(f"{folder}: waits for another process that writes to it", file=sys.stderr)
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
     yield
 
 

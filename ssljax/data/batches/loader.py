@@ -205,7 +205,10 @@ class Loader:
         shards. Labels and indices always cover the whole batch.
     """
     texts = self._arrange(lambda view, drawn: view.texts(drawn), t)
-    planned, _ = self.rows.plan(self._arrange(_text_lengths, t))
+    lengths = [
+      [[_lengths_of(shard) for shard in micro] for micro in group] for group in texts
+    ]
+    planned, _ = self.rows.plan(lengths)
     shards = range(self.layout.shards) if shards is None else shards
     views: dict[str, dict[str, Texts]] = {"labelled": {}, "unlabelled": {}}
     for group, (plans, shape), by_micro in zip(
@@ -296,6 +299,10 @@ def _row_lengths(views: Mapping[str, View]) -> np.ndarray:
   """f64 [n], tokens of each row: the sum over its views, the mean over candidates."""
   lengths = [view.row_lengths for view in views.values()]
   return np.sum(lengths, axis=0) if lengths else np.zeros(0)
+
+
+def _lengths_of(texts: Sequence) -> np.ndarray:
+  return np.array([len(ids) for ids, _ in texts], np.int64)
 
 
 def _text_lengths(view: View, drawn: np.ndarray) -> np.ndarray:

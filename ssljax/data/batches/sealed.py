@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ssljax.errors import RunError
 from ssljax.runtime import lock
-from ssljax.runtime.atomic import atomic_file, atomic_folder
+from ssljax.runtime.atomic import OCCUPIED, atomic_file, atomic_folder
 
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 SEAL = "done"  # in caches of version 0.1.0, this file is empty
 
 
@@ -30,6 +32,9 @@ def read_arrays(
   Args:
     verify: compare all content with the digests, not only that of files whose size or
       time changed.
+
+  Raises:
+    RunError: too many files are open, or memory has run out.
   """
   try:
     seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
@@ -43,7 +48,12 @@ def read_arrays(
       seal[name]["stamp"] = now
       any_changed |= changed
       arrays.append(np.load(path, mmap_mode="r"))
-  except Exception:  # NumPy raises whatever its parsers raise
+  except Exception as error:  # NumPy raises whatever its parsers raise
+    if getattr(error, "errno", None) in EXHAUSTED:
+      raise RunError(
+        f"{folder}: cannot be read ({error}); raise the limits of open files (ulimit "
+        "-n) or of memory"
+      ) from None
     return None
   if any_changed:  # a copy of the cache, for example
     with contextlib.suppress(OSError), atomic_file(folder / SEAL) as file:
@@ -54,15 +64,27 @@ def read_arrays(
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
   """Writes arrays and reads them back; replaces what was there.
 
+  If another process has just written the folder, its arrays stay.
+
   Raises:
-    OSError: they can't be written, or aren't read as written; or another process has
-      just written the folder.
+    OSError: they can't be written, or aren't read as written.
   """
+  try:
+    _write_arrays(folder, arrays)
+  except OSError as error:
+    if error.errno not in OCCUPIED or read_arrays(folder, [*arrays]) is None:
+      raise
+
+
+def _write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
   with lock.shared(folder.parent), atomic_folder(folder) as temporary:
     seal: dict[str, Any] = {}
     for name, array in arrays.items():
       path = temporary / f"{name}.npy"
-      np.save(path, array)
+      try:
+        np.save(path, array)
+      except OSError as error:  # if a part was written, NumPy doesn't say why
+        raise OSError(error.errno or errno.ENOSPC, str(error)) from error
       seal[name] = {"sha256": _digest(path), "stamp": stamp(path)}
       try:
         same = np.array_equal(np.load(path, mmap_mode="r"), array)

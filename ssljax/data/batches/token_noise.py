@@ -112,8 +112,7 @@ def perturb(
   ends = after & ~swapped
   source[ends] = first[np.flatnonzero(ends) - 1]
 
-  # All tokens to choose from: those of the texts, then those of the sample.
-  everything = np.concatenate([batch.ids, sample.ids])
+  # Tokens are numbered: first those of the texts, then those of the sample.
   take_from, take = words.start[source], words.length[source]
   if replaced.any():
     chosen = np.searchsorted(
@@ -127,7 +126,10 @@ def perturb(
   begin = np.arange(len(batch.ids))
   size[words.start], begin[words.start] = take, take_from
   ends_at = np.cumsum(size)
-  ids = everything[np.repeat(begin - (ends_at - size), size) + np.arange(ends_at[-1])]
+  number = np.repeat(begin - (ends_at - size), size) + np.arange(ends_at[-1])
+  drawn = number >= len(batch.ids)
+  ids = batch.ids[np.where(drawn, 0, number)]
+  ids[drawn] = sample.ids[number[drawn] - len(batch.ids)]
   # The first token of a word takes the form that fits its new place.
   moved = np.flatnonzero(((source != np.arange(n)) | replaced) & (take > 0))
   at = (ends_at - size)[words.start[moved]]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssljax.data.batches import word_noise
+from ssljax.data.batches.tokenize import vocabulary_size
 
 LETTERS, ATTACHED, SINGLE, MARK, CAPITAL, OUTER, UNKNOWN = (1 << i for i in range(7))
 SPACE = "\u2581"  # SentencePiece marks the pieces that follow a space
@@ -37,8 +38,11 @@ class WordTable(NamedTuple):
 
 def make_table(tokenizer) -> WordTable:
   """The table of a tokenizer of transformers."""
-  pieces = tokenizer.convert_ids_to_tokens(np.arange(len(tokenizer)).tolist())
-  continues = "" if any(piece.startswith(SPACE) for piece in pieces) else "##"
+  pieces = [""] * vocabulary_size(tokenizer)  # "" for ids without a piece
+  for piece, i in tokenizer.get_vocab().items():
+    pieces[i] = piece
+  is_wordpiece = type(tokenizer.backend_tokenizer.model).__name__ == "WordPiece"
+  continues = "##" if is_wordpiece else ""
   special = set(tokenizer.all_special_ids)
   outer = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
   kind = np.zeros(len(pieces), np.uint8)

@@ -203,6 +203,11 @@ def check_ids(tokens: Tokens, rows: int, tokenizer, name: Callable[[int], str]) 
     )
 
 
+def vocabulary_size(tokenizer) -> int:
+  """The highest id of a tokenizer, plus one. Some ids may be unused."""
+  return max(tokenizer.get_vocab().values()) + 1
+
+
 def are_unreadable(tokens: Tokens, tokenizer) -> np.ndarray:
   """bool [n], whether all tokens of a text are unknown, [CLS] and [SEP] aside.
 

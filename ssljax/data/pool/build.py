@@ -31,7 +31,7 @@ from ssljax.data.pool.store import Store, shard_name
 from ssljax.data.records import checks, files
 from ssljax.data.records.read import read_chunks
 from ssljax.data.records.records import Records
-from ssljax.errors import RunError, UserError
+from ssljax.errors import TERMINATED, RunError, UserError
 from ssljax.runtime import children, lock, signals
 from ssljax.runtime.atomic import FULL
 from ssljax.runtime.progress import Progress
@@ -81,14 +81,7 @@ def open_store(
     store = Store(folder, paths, verify)  # another process may have made it
     if store.is_whole:
       return store
-    try:
-      _make(folder, sources, stamps, encoding, verify)
-    except OSError as error:
-      kind = RunError if error.errno in FULL else UserError
-      raise kind(
-        f"{folder}: cannot write the tokens ({error}); free some space, or set "
-        "SSLJAX_CACHE to a writable folder"
-      ) from error
+    _make(folder, sources, stamps, encoding, verify)
     store = Store(folder, paths)
   if not store.is_whole:
     raise RunError(f"{folder}: cannot be read as it was written; check the disk")
@@ -184,7 +177,8 @@ def _make(
   tokenizer = tokenize.load_tokenizer(encoding.encoder, encoding.tokenization)
   built = index.build(shards, make_table(tokenizer), place)
   tokenize.warn_if_unknown(encoding.encoder, *built.unknown, tokenizer.unk_token)
-  index.write(target, built)
+  with _writes(target):
+    index.write(target, built)
 
 
 def changed(path: Path) -> RunError:
@@ -205,7 +199,22 @@ def _task(
 def _make_shard(task: _Task) -> None:
   table = pa.ipc.open_stream(task.table).read_all()
   records = Records(table, (task.path,), np.zeros(len(table), np.int32), task.line)
-  shard.write(task.folder, shard.make(records, task.ignored, task.encoding))
+  made = shard.make(records, task.ignored, task.encoding)
+  with _writes(task.folder):
+    shard.write(task.folder, made)
+
+
+@contextlib.contextmanager
+def _writes(folder: Path) -> Iterator[None]:
+  """Explains an OSError of the block, which writes the folder."""
+  try:
+    yield
+  except OSError as error:
+    kind = RunError if error.errno in FULL else UserError
+    raise kind(
+      f"{folder}: cannot write the tokens ({error}); free some space, or set "
+      "SSLJAX_CACHE to a writable folder"
+    ) from error
 
 
 def _run_here(tasks: Iterable[tuple[_Task | None, int]]) -> Iterator[int]:
@@ -233,25 +242,33 @@ def _run(
   stack.callback(pool.shutdown, cancel_futures=True)
   in_flight: deque[tuple[Future[None] | None, int]] = deque()
   try:
-    while True:
-      following = waiting.popleft() if waiting else next(tasks, None)
-      if following is None:
-        break
-      task, rows = following
-      in_flight.append((task and _submit(pool, task), rows))
-      while len(in_flight) > 2 * processes:
+    with signals.StopSignals(_terminate, signals=(signal.SIGTERM,)):
+      while True:
+        following = waiting.popleft() if waiting else next(tasks, None)
+        if following is None:
+          break
+        task, rows = following
+        in_flight.append((task and _submit(pool, task), rows))
+        while len(in_flight) > processes + 2:
+          yield _finish(*in_flight.popleft())
+      while in_flight:
         yield _finish(*in_flight.popleft())
-    while in_flight:
-      yield _finish(*in_flight.popleft())
-  except BrokenProcessPool:
-    # The pool sends SIGTERM to the others, which ignore it, and waits for them.
+  except BaseException as error:
+    # Otherwise `shutdown` would wait until all of them have made their shards, even
+    # after Ctrl-C. A shard that is being written is lost.
     for process in multiprocessing.active_children():
       if process not in others:
         process.kill()
+    if not isinstance(error, BrokenProcessPool):
+      raise
     raise RunError(
       "a process that tokenises died, possibly because memory ran out; run the command "
       "again to continue"
     ) from None
+
+
+def _terminate() -> None:
+  raise SystemExit(TERMINATED)
 
 
 def _start_pool(processes: int) -> ProcessPoolExecutor:

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssljax.data.batches import sealed, word_noise
-from ssljax.data.batches.token_words import WordSample, WordTable, count_words
+from ssljax.data.batches import sealed
+from ssljax.data.batches.token_words import WordTable
 from ssljax.data.pool.shard import Shard
 from ssljax.data.records import checks
 
 VIEW, FALLBACK = 1, 2  # bits of Kinds.flag
+PARTS = 16  # in which keys are sorted; a power of two
 
 
 class Kinds(NamedTuple):
@@ -52,7 +53,6 @@ class Index(NamedTuple):
   ids: Keys
   conflict: np.ndarray  # i64, labelled rows whose text also has another label
   table: WordTable
-  words: WordSample
   kind_names: tuple[str, ...]
   names: tuple[tuple[int, int, str | None], ...]  # (first row, label, label_name)
   ignored: tuple[tuple[int, tuple[str, ...]], ...]  # (file, columns)
@@ -81,19 +81,18 @@ def build(
   Raises:
     UserError: an id occurs twice.
   """
-  sizes, files, names = [], [], dict[str, int]()
+  sizes, files, names, items = [], [], dict[str, int](), 0
   for file, shard in shards():
     files.append(file)
     sizes.append(len(shard))
+    items += len(shard.digest) + int(shard.paired.sum())
     for name in shard.kinds:
       names.setdefault(name, len(names))
   first = np.cumsum([0, *sizes], dtype=np.int64)
   n = int(first[-1])
-  # A sample of words, of about as many texts as `word_noise` counts.
-  every = max(1, n // word_noise.MAX_COUNTED_TEXTS)
   label, length = np.zeros(n, np.int32), np.zeros(n, np.int32)
   cut, kinds = np.zeros(n, bool), _empty_kinds(len(names), n)
-  keys, sample = _Collected(), []
+  keys = _Collected(n, items)
   pairs: dict[tuple[int, str | None], int] = {}
   ignored: dict[int, tuple[str, ...]] = {}
   unknown, longest = np.zeros(2, np.int64), dict[str, int]()
@@ -117,16 +116,14 @@ def build(
       _hash(content[name], shard, size + views)
       lengths = tokens.lengths[size + views]
       longest[name] = max(longest.get(name, 0), int(lengths.max(initial=0)))
-    for row in range(-int(first[k]) % every, size, every):
-      sample.append(tokens.ids[tokens.offset[row] : tokens.offset[row + 1]])
     for row, *pair in shard.names:
       pairs.setdefault((pair[0], pair[1]), int(first[k]) + row)
     ignored.setdefault(file, shard.ignored)
     unknown += shard.unknown
   for name, i in names.items():
     content[name].update(kinds.count[i].tobytes())
-  texts, ids, id_digests = keys.sorted()
-  _check_ids(ids, id_digests, first, place)
+  texts, ids = keys.sorted()
+  _check_ids(ids, keys.ids, first, place)
   return Index(
     first,
     np.array(files, np.int64),
@@ -138,7 +135,6 @@ def build(
     ids,
     _conflicts(own_key, label),
     table,
-    count_words(np.concatenate(sample or [np.zeros(0, np.int32)]), table),
     tuple(names),
     tuple((row, *pair) for pair, row in pairs.items()),
     tuple(ignored.items()),
@@ -192,36 +188,40 @@ def _hash(digest: Any, shard: Shard, items: np.ndarray) -> None:
 class _Collected:
   """The digests of all shards."""
 
-  def __init__(self) -> None:
-    self.texts: list[np.ndarray] = []
-    self.rows: list[np.ndarray] = []
-    self.ids: list[np.ndarray] = []
+  def __init__(self, rows: int, items: int):
+    """`items`: number of texts, views and prompts."""
+    self.key, self.row = np.zeros(items, np.uint64), np.zeros(items, np.uint32)
+    self.ids = np.zeros((rows, 16), np.uint8)
+    self._end = 0
 
   def add(self, shard: Shard, first: int) -> None:
     size = len(shard)
+    self.ids[first : first + size] = shard.id
     owner = np.repeat(np.arange(size), np.diff(shard.begin))
     rows = np.concatenate([np.arange(size), owner]).astype(np.uint32) + np.uint32(first)
-    self.texts += [
-      first_bytes(shard.digest),
-      first_bytes(shard.prompt_digest)[shard.paired],
-    ]
-    self.rows += [rows, rows[shard.paired]]
-    self.ids.append(np.array(shard.id))
+    prompts = shard.prompt_digest[shard.paired]
+    for digest, row in ((shard.digest, rows), (prompts, rows[shard.paired])):
+      part = slice(self._end, self._end + len(row))
+      self.key[part], self.row[part] = first_bytes(digest), row
+      self._end = part.stop
 
-  def sorted(self) -> tuple[Keys, Keys, np.ndarray]:
-    """Keys of the texts, keys of the ids, and digests of the ids u8 [n, 16]."""
-    empty = np.zeros(0, np.uint64)
-    texts = _sorted(
-      np.concatenate([empty, *self.texts]),
-      np.concatenate([empty.astype(np.uint32), *self.rows]),
-    )
-    ids = np.concatenate([np.zeros((0, 16), np.uint8), *self.ids])
-    return texts, _sorted(first_bytes(ids), np.arange(len(ids), dtype=np.uint32)), ids
+  def sorted(self) -> tuple[Keys, Keys]:
+    """Keys of the texts, and keys of the ids."""
+    rows = np.arange(len(self.ids), dtype=np.uint32)
+    return _sorted(self.key, self.row), _sorted(first_bytes(self.ids), rows)
 
 
 def _sorted(key: np.ndarray, row: np.ndarray) -> Keys:
-  order = np.argsort(key, kind="stable")
-  return Keys(key[order], row[order])
+  """Sorts by the key, then by the position; in parts, to save memory."""
+  ordered = Keys(np.empty_like(key), np.empty_like(row))
+  begin = 0
+  for first_bits in range(PARTS):
+    own = np.flatnonzero(key // np.uint64(2**64 // PARTS) == first_bits)
+    own = own[np.argsort(key[own], kind="stable")]
+    part = slice(begin, begin + len(own))
+    ordered.key[part], ordered.row[part] = key[own], row[own]
+    begin = part.stop
+  return ordered
 
 
 def _check_ids(
@@ -297,6 +297,5 @@ _PARTS: dict[str, Any] = {
   "texts": Keys,
   "ids": Keys,
   "table": WordTable,
-  "words": WordSample,
 }
 _PLAIN = ("kind_names", "names", "ignored", "unknown", "longest", "sha256")

@@ -65,12 +65,12 @@ def make(records: Records, ignored: tuple[str, ...], encoding: Encoding) -> Shar
   texts, responses = records.column("text"), records.column("response")
   rows = len(texts)
   begin, kind, fallback = [0], [], []
-  kinds: dict[str, int] = {}
+  number_of: dict[str, int] = {}  # each kind's index into `kinds`
   for row, views in enumerate(records.column("views")):
     for view in views or ():
       texts.append(view["text"])
       responses.append(view["response"] or responses[row])
-      kind.append(kinds.setdefault(view["kind"], len(kinds)))
+      kind.append(number_of.setdefault(view["kind"], len(number_of)))
       fallback.append((view["origin"] or "").startswith(FALLBACK))
     begin.append(len(kind))
   tokenizer, encode_batch = _backend(encoding)
@@ -84,7 +84,7 @@ def make(records: Records, ignored: tuple[str, ...], encoding: Encoding) -> Shar
   if size:
     tokenize.check_ids(tokens, size, tokenizer, place)
   own = tokens._replace(ids=tokens.ids[: tokens.offset[rows]])
-  small = len(tokenizer) <= 1 << 16
+  small = tokenize.vocabulary_size(tokenizer) <= 1 << 16
   prompts = [text_digest(text, None) for text in texts]
   digests = [
     text_digest(text, response) if response else prompt
@@ -92,23 +92,24 @@ def make(records: Records, ignored: tuple[str, ...], encoding: Encoding) -> Shar
   ]
   return Shard(
     line=records.line,
-    id=_as_array(map(id_digest, records.column("id"))),
+    id=as_array(map(id_digest, records.column("id"))),
     label=records.label.astype(np.int32),
     paired=np.array([bool(response) for response in responses]),
-    digest=_as_array(digests),
-    prompt_digest=_as_array(prompts),
+    digest=as_array(digests),
+    prompt_digest=as_array(prompts),
     tokens=tokens._replace(ids=tokens.ids.astype(np.uint16 if small else np.int32)),
     begin=np.array(begin, np.int64),
     kind=np.array(kind, np.uint16),
     fallback=np.array(fallback, bool),
-    kinds=tuple(kinds),
+    kinds=tuple(number_of),
     names=_first(records),
     ignored=ignored,
     unknown=tokenize.count_unknown(own, tokenizer),
   )
 
 
-def _as_array(digests: Iterable[bytes]) -> np.ndarray:
+def as_array(digests: Iterable[bytes]) -> np.ndarray:
+  """u8 [n, 16]."""
   return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
 
 

@@ -29,6 +29,7 @@ class PoolSplits(NamedTuple):
   validation: Records
   test: Records
   labels: tuple[str, ...]  # class names by id
+  same: np.ndarray  # i64, rows of train with a text that validation or test may have
   notes: list[str]  # for the log
   encoder: Path  # folder of the encoder
 
@@ -82,9 +83,11 @@ def open_splits(
     _check_ids(store, others)
   labels = checks.check_labels({"train": _examples(store), **others})
   notes += read.order_warnings(data, labels)
+  same = _same_texts(store, train, others)
   if not split_files.is_prepared(data):  # `prepare` lists them once
-    notes += _conflicts(store, train, others)
-  return PoolSplits(store, train, **others, labels=labels, notes=notes, encoder=encoder)
+    notes += _conflicts(store, train, same, others)
+  facts = {"labels": labels, "same": same, "notes": notes, "encoder": encoder}
+  return PoolSplits(store, train, **others, **facts)
 
 
 def _divide(
@@ -165,12 +168,10 @@ def _inside(rows: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def _conflicts(
-  store: Store, train: np.ndarray, others: Mapping[str, Records]
+  store: Store, train: np.ndarray, same: np.ndarray, others: Mapping[str, Records]
 ) -> list[str]:
   """See `conflicts.describe_conflicts`."""
-  rows = np.union1d(
-    _inside(store.index.conflict, train), _same_texts(store, train, others)
-  ).tolist()
+  rows = np.union1d(_inside(store.index.conflict, train), same).tolist()
   items = (
     conflicts.Item(next(store.items(row)).digest, label, store.location, row)
     for row in rows
@@ -194,7 +195,7 @@ def resolve_overlap(splits: PoolSplits, on_overlap: str) -> Overlap:
   known = exact.index_digests(others.values())
   found = {
     (row, item.view): match
-    for row in _same_texts(store, splits.train, others).tolist()
+    for row in splits.same.tolist()
     for item in store.items(row)
     if (
       match := exact.find_digests(

@@ -1,6 +1,7 @@
 """A token store: the tokens of training files, in shards, with an index."""
 
 import functools
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from ssljax.data.pool.shard import Shard
 from ssljax.data.records import files
 from ssljax.errors import RunError
 
-OPEN = 512  # shards mapped at a time; each takes a file descriptor
+# Shards mapped at a time: each takes a file descriptor.
+OPEN = max(16, min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
 class Item(NamedTuple):
@@ -103,18 +105,22 @@ class Store:
 
   def find_ids(self, ids: Sequence[str]) -> np.ndarray:
     """i64, the row of each id; -1 if there is none."""
-    digests = [shard.id_digest(id_) for id_ in ids]
-    keys = np.array([int.from_bytes(d[:8], "little") for d in digests], np.uint64)
-    at = np.searchsorted(self.index.ids.key, keys)
+    digest = shard.as_array(map(shard.id_digest, ids))
+    keys = index.first_bytes(digest)
+    begin = np.searchsorted(self.index.ids.key, keys, "left")
+    count = np.searchsorted(self.index.ids.key, keys, "right") - begin
+    # For each id, the rows whose digests begin like its own.
+    which = np.repeat(np.arange(len(ids)), count)
+    position = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    row = self.index.ids.row[begin[which] + position].astype(np.int64)
+    of_shard = np.searchsorted(self.index.first, row, "right") - 1
+    same = np.zeros(len(row), bool)
+    for k in np.unique(of_shard):
+      own = np.flatnonzero(of_shard == k)
+      found = self.shard(int(k)).id[row[own] - self.index.first[k]]
+      same[own] = (found == digest[which[own]]).all(1)
     rows = np.full(len(ids), -1, np.int64)
-    for i, (key, digest) in enumerate(zip(keys, digests, strict=True)):
-      k = int(at[i])
-      while k < len(self) and self.index.ids.key[k] == key:
-        row = int(self.index.ids.row[k])
-        part, local, _ = self.place(row)
-        if part.id[local].tobytes() == digest:
-          rows[i] = row
-        k += 1
+    rows[which[same]] = row[same]
     return rows
 
 

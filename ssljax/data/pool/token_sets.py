@@ -10,6 +10,7 @@ import numpy as np
 
 from ssljax.data import pseudo_labels, split, views
 from ssljax.data.batches.loader import TrainSet
+from ssljax.data.batches.token_words import WordSample, count_words
 from ssljax.data.loaded import Loaded
 from ssljax.data.pool.index import FALLBACK, VIEW, Index, Kinds
 from ssljax.data.pool.splits import PoolSplits, open_splits, resolve_overlap
@@ -17,6 +18,8 @@ from ssljax.data.pool.store import Store
 from ssljax.data.pool.view import Dropped, PoolView, remaining
 from ssljax.errors import UserError
 from ssljax.method import Needs
+
+COUNTED = 20_000  # texts whose words are counted, up to twice as many
 
 
 def load(
@@ -57,9 +60,11 @@ def load(
   if not covered.all():
     unlabelled = unlabelled[covered]
   _check_mask(config, names, store.index)
+  words = _count_words(store, rows)
 
   make = lambda part, names, seed: {
-    name: _view(store, kinds, dropped, part, name, config, seed) for name in names
+    name: _view(store, kinds, dropped, part, name, words, config, seed)
+    for name in names
   }
   train = TrainSet(
     make(labelled, needs.labelled_views, 2 * seed),
@@ -128,12 +133,20 @@ def _check_mask(config: Mapping[str, Any], names: Sequence[str], index: Index) -
     )
 
 
+def _count_words(store: Store, rows: np.ndarray) -> WordSample:
+  """The words of some texts of train, and how often they occur."""
+  some = rows[:: max(1, len(rows) // COUNTED)].tolist()
+  ids = [store.text(row)[0] for row in some]
+  return count_words(np.concatenate(ids), store.index.table)
+
+
 def _view(
   store: Store,
   kinds: Kinds,
   dropped: Dropped,
   rows: np.ndarray,
   name: str,
+  words: WordSample,
   config: Mapping[str, Any],
   seed: int,
 ) -> PoolView:
@@ -144,6 +157,7 @@ def _view(
     dropped,
     rows,
     config[key],
+    words,
     fallback="words" if config["missing_view"] == "words" else "self",
     # Views of the same kind get different noise.
     seed=(seed << 32) + zlib.crc32(key.encode()),

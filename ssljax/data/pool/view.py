@@ -5,13 +5,14 @@ But their tokens are made when a text is read: another visit gets other noise.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssljax.data.batches import order, token_noise
 from ssljax.data.batches.loader import Seed, draw_candidates
 from ssljax.data.batches.token_noise import Text
+from ssljax.data.batches.token_words import WordSample
 from ssljax.data.pool.index import FALLBACK, VIEW, Kinds
 from ssljax.data.pool.store import Store
 from ssljax.data.views import CANDIDATES
@@ -58,6 +59,7 @@ class PoolView:
     dropped: Dropped,
     rows: np.ndarray,
     names: Sequence[str],
+    words: WordSample,
     *,
     fallback: str,
     seed: int,
@@ -69,11 +71,13 @@ class PoolView:
       kinds: from `remaining`.
       rows: i64 [n], rows of the store.
       names: kinds of the view.
+      words: what `words` replaces words by.
       fallback: "words" or "self", for rows that don't store a kind.
       seed: of the noise.
     """
     self._store, self._kinds, self._dropped = store, kinds, dropped
     self.rows, self._names, self._seed = rows, tuple(names), seed
+    self._words = words
     self._number = {name: i for i, name in enumerate(store.index.kind_names)}
     computed = {"self": 1, "words": CANDIDATES, "masked": CANDIDATES}
     self._computed = [computed.get(name, 0) for name in self._names]
@@ -127,12 +131,13 @@ class PoolView:
 
   def lengths(self, drawn: np.ndarray) -> np.ndarray:
     """i64, tokens of each text that `draw` has drawn."""
-    return self._read(drawn, self._text_length, self._view_length, _length)
+    return np.array(
+      self._read(drawn, self._text_length, self._view_length, _length), np.int64
+    )
 
   def texts(self, drawn: np.ndarray) -> list[Text]:
     """The texts that `draw` has drawn, as from `Tokens.text`."""
-    texts = self._read(drawn, self._store.text, self._store.view, lambda text: text)
-    return list(texts)
+    return self._read(drawn, self._store.text, self._store.view, lambda text: text)
 
   def _read(
     self,
@@ -140,10 +145,16 @@ class PoolView:
     read_text: Callable,
     read_view: Callable,
     read_noisy: Callable,
-  ) -> list | np.ndarray:
-    """Applies one of the functions to each text: what stands for it in the result."""
+  ) -> list:
+    """Reads each text with one of the functions.
+
+    Args:
+      read_text: called with the row of a text.
+      read_view: called with the row and the index of a stored view.
+      read_noisy: called with a text that was changed.
+    """
     found = self._resolve(np.asarray(drawn))
-    result: list = [None] * len(found.row)
+    result: list[Any] = [None] * len(found.row)
     noisy: dict[str, list[int]] = {"words": [], "masked": []}
     columns = zip(*(column.tolist() for column in found[:3]), strict=True)
     for i, (row, kind, number) in enumerate(columns):
@@ -162,14 +173,14 @@ class PoolView:
     for name, positions in noisy.items():
       texts = [self._store.text(int(found.row[i])) for i in positions]
       seeds = found.seed[positions]
-      table, sample = self._store.index.table, self._store.index.words
+      table = self._store.index.table
       if name == "words":
-        changed = token_noise.perturb(texts, seeds, table, sample, self._limit)
+        changed = token_noise.perturb(texts, seeds, table, self._words, self._limit)
       else:
         changed = token_noise.mask(texts, seeds, table)
       for i, text in zip(positions, changed, strict=True):
         result[i] = read_noisy(text)
-    return result if read_noisy is not _length else np.array(result, np.int64)
+    return result
 
   def _has(self, kind: int, row: int) -> bool:
     """Whether a row of the store has stored views of a kind of this view."""
@@ -222,7 +233,7 @@ class PoolView:
   def _longest(self, max_length: int) -> int:
     length = int(self._store.index.length[self.rows].max(initial=1))
     if "words" in (*self._names, self._fallback):
-      length += length // 8  # words may be replaced by longer ones
+      length += max(8, length // 8)  # words may be replaced by longer ones
     known = self._store.index.longest
     return min(max_length, max([length, *(known.get(n, 0) for n in self._names)]))
 

@@ -1,13 +1,17 @@
 """Arrays are read only if they are what was written."""
 
+import contextlib
 import json
 import os
+import resource
 import shutil
 
 import numpy as np
 import pytest
 
 from ssljax.data.batches import sealed
+from ssljax.errors import RunError
+from ssljax.runtime.atomic import FULL
 from tests.training.failed_save_test import small_files
 
 ARRAYS = {"ids": np.arange(50, dtype=np.int32), "empty": np.zeros(0, bool)}
@@ -51,6 +55,45 @@ def test_a_missing_or_shortened_file_is_found(folder, name, size):
   if size is not None:
     (folder / name).write_bytes(content[:size])
   assert read(folder) is None
+
+
+def test_another_process_may_be_faster(folder, monkeypatch):
+  made = (folder / "ids.npy").stat().st_ino
+  folder.rename(folder.with_name("ready"))
+
+  @contextlib.contextmanager
+  def overtaken(target):
+    with whole(target) as temporary:
+      yield temporary
+      target.with_name("ready").rename(target)
+
+  whole = sealed.atomic_folder
+  monkeypatch.setattr(sealed, "atomic_folder", overtaken)
+  sealed.write_arrays(folder, ARRAYS)
+  assert (folder / "ids.npy").stat().st_ino == made
+  flip(folder / "ids.npy")
+  folder.rename(folder.with_name("ready"))
+  with pytest.raises(OSError, match="not empty"):  # what is there is damaged
+    sealed.write_arrays(folder, ARRAYS)
+
+
+def test_too_many_open_files_are_no_damage(folder):
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  highest = max(map(int, os.listdir("/proc/self/fd")))
+  resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))
+  try:
+    with pytest.raises(RunError, match=r"raise the limits of open files"):
+      [read(folder) for _ in range(highest + 8)]
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_full_disk_is_named(tmp_path):
+  large = {"ids": np.zeros(10_000)}
+  with small_files(20_000), pytest.raises(OSError, match="written") as error:
+    sealed.write_arrays(tmp_path / "folder", large)
+  assert error.value.errno in FULL
+  assert not [*tmp_path.glob("*")]
 
 
 def test_the_arrays_of_version_0_1_0_have_no_digests(folder):

@@ -2,28 +2,28 @@
 
 import numpy as np
 import pytest
+import tokenizers
 
 from ssljax.data.batches import order, token_noise, word_noise
 from ssljax.data.batches.token_words import count_words, find_words, make_table
 
 CLS, SEP, MASK, UNK = "[CLS]", "[SEP]", "[MASK]", "[UNK]"
 LONG = "x" * 31
+GAP = None  # an id without a piece
 
 
 class Tokenizer:
   """A tokenizer of transformers, as far as `make_table` knows it."""
 
-  def __init__(self, pieces):
+  def __init__(self, model, pieces):
     self.pieces = [CLS, SEP, "[PAD]", UNK, MASK, *pieces]
+    self.backend_tokenizer = tokenizers.Tokenizer(model)
     self.cls_token_id, self.sep_token_id, self.pad_token_id = 0, 1, 2
     self.unk_token_id, self.mask_token_id = 3, 4
     self.all_special_ids = [0, 1, 2, 3, 4]
 
-  def __len__(self):
-    return len(self.pieces)
-
-  def convert_ids_to_tokens(self, ids):
-    return [self.pieces[i] for i in ids]
+  def get_vocab(self):
+    return {piece: i for i, piece in enumerate(self.pieces) if piece != GAP}
 
   def ids(self, pieces):
     return np.array([self.pieces.index(piece) for piece in pieces], np.int32)
@@ -33,12 +33,16 @@ PIECES = [
   *("kind", "calm", "harm", "##ful", "##ly", "a", ",", "!"),
   *("今", "ส", "##วั", "##่"),
 ]
-BERT = Tokenizer([*PIECES, LONG, "12"])
+# Some vocabularies of WordPiece have the sign that marks spaces in SentencePiece.
+BERT = Tokenizer(
+  tokenizers.models.WordPiece(unk_token=UNK), [*PIECES, LONG, GAP, "▁", "12"]
+)
 SPM = Tokenizer(
+  tokenizers.models.Unigram(),
   [
     *("▁", "▁kind", "kind", "▁Kind", "ly", "▁harm", "▁Harm"),
-    *(",", "▁(", "<0xE2>", "今", "▁a"),
-  ]
+    *(",", "▁(", "<0xE2>", "今", "▁a", "##"),
+  ],
 )
 TABLE = make_table(BERT)
 

@@ -1,10 +1,13 @@
 """A token store is made in parts that survive kills and damage."""
 
+import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 
 import numpy as np
@@ -12,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import scaling
 from ssljax.data.pool import build, hashes, index
 from ssljax.data.pool.build import Source
 from ssljax.data.pool.shard import Encoding
@@ -41,7 +45,8 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def alone(monkeypatch):
-  """Makes all shards in this process."""
+  """Makes all shards in this process, in the order in which processes make them."""
+  monkeypatch.setattr(build, "LARGE", 0)
   monkeypatch.setattr(build, "_start_pool", pools.InThisProcess)
 
 
@@ -184,17 +189,18 @@ def test_processes_make_the_same_store(place, monkeypatch):
     path.relative_to(store.folder): path.read_bytes()
     for path in store.folder.rglob("*.npy")
   }
-  with_processes = arrays(open_store(place))
+  in_this_process = arrays(open_store(place))
   monkeypatch.setenv("SSLJAX_CACHE", str(place / "other"))
-  monkeypatch.setattr(build, "_start_pool", pools.InThisProcess)
-  assert arrays(open_store(place)) == with_processes
+  monkeypatch.setattr(build, "LARGE", 0)
+  monkeypatch.setattr(build, "_run_here", None)
+  assert arrays(open_store(place)) == in_this_process
 
 
 @pytest.mark.faults
 def test_a_killed_command_continues(place):
   rng = np.random.default_rng(1)
   rows = pools.random_rows(rng, "train", 3500)
-  many = [row | {"id": f"{k}-{i}"} for k in range(20) for i, row in enumerate(rows)]
+  many = [row | {"id": f"{k}-{i}"} for k in range(30) for i, row in enumerate(rows)]
   pools.write(place / "data" / "train.jsonl", many)
   for name in ("val", "test"):
     own = [{"text": f"{name} {i}", "label": i % 2} for i in range(4)]
@@ -216,14 +222,65 @@ def test_a_killed_command_continues(place):
   made = {
     path: os.stat(path).st_mtime_ns for path in place.glob("cache/pools/*/0*/done")
   }
-  assert 0 < len(made) < 4
+  assert 0 < len(made) < 4  # of 4 shards
   done = runs.command(*command, env=env, fresh=True)
   assert done.returncode == 0, done.stderr
   assert all(os.stat(path).st_mtime_ns == time_ for path, time_ in made.items())
   assert done.stdout.replace("cache/", "whole/") == whole.stdout
-  assert re.search(r"train: 70000 texts", done.stdout)
+  assert re.search(r"train: 105000 texts", done.stdout)
   files = lambda name: {
     path.relative_to(place / name): path.read_bytes()
     for path in (place / name / "pools").rglob("*.npy")
   }
   assert files("cache") == files("whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_the_processes(place, monkeypatch, number):
+  monkeypatch.setattr(build, "LARGE", 0)
+
+  class Started(build._Task):
+    """A task that the processes are never done with."""
+
+    def __reduce__(self):
+      return time.sleep, (300,)
+
+  task = Started(*[None] * len(build._Task._fields))
+  tasks = lambda: ((task, 1) for _ in range(4))
+  timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
+  began = time.monotonic()
+  with contextlib.ExitStack() as stack:
+    timer.start()
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
+      list(build._run(tasks(), stack))
+  assert time.monotonic() - began < 20
+  assert not multiprocessing.active_children()
+  if number == signal.SIGTERM:
+    assert ended.value.code == 143
+
+
+def test_a_row_takes_the_bytes_of_the_formula(place, alone, monkeypatch):
+  """See docs/scaling.md."""
+  monkeypatch.setattr(build, "ROWS", 4096)
+  text = lambda i: " ".join(tiny.WORDS[i % 7 :])
+  rows = [
+    {
+      "text": text(i),
+      "label": i % 7 % 2,
+      "views": [{"kind": "llm", "text": text(i + 1)}],
+    }
+    for i in range(4000)
+  ]
+  pools.write(place / "a.jsonl", rows)
+  (place / "b.jsonl").write_text('{"text": "calm"}\n')
+  store = open_store(place)
+  sizes = [
+    path.stat().st_size
+    for path in store.folder.rglob("*.npy")
+    if not path.name.startswith("table.")
+  ]
+  tokens = np.mean(
+    [len(store.text(i)[0]) + len(store.view(i, 0)[0]) for i in range(70)]
+  )
+  expected = 4000 * scaling.store_bytes(tokens, 2)
+  assert 0 < sum(sizes) - expected < 12_000  # headers, mostly

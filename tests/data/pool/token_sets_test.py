@@ -194,6 +194,21 @@ def test_stored_views_do_not_replace_computed_ones(config, tmp_path):
     assert min(len(ids) for *ids, _ in texts) > 4
 
 
+def test_words_are_replaced_by_words_of_train(config, tmp_path):
+  """Not by those of validation and test, which are in the same file."""
+  rows = [
+    {"text": " ".join([tiny.WORDS[i % len(tiny.WORDS)]] * 12), "label": i % 2}
+    for i in range(len(tiny.WORDS))
+  ]
+  pools.write(tmp_path / "all.jsonl", rows)
+  config |= {"data": f"{tmp_path}/all.jsonl", "strong": ("words",), "labels": 2}
+  train = datasets.load_sets(config | {"include_labelled": True}, NEEDS).train
+  own = {text[1] for texts in candidates(train.unlabelled["weak"]) for text in texts}
+  assert 5 < len(own) < len(tiny.WORDS)
+  for texts in candidates(train.unlabelled["strong"]):
+    assert {i for text in texts for i in text[1:-2]} <= own
+
+
 def test_a_single_file_that_changes_is_refused(config, tmp_path, monkeypatch):
   path, divide = tmp_path / "all.jsonl", splits._divide
   pools.write(path, pools.random_rows(np.random.default_rng(0), "all", 90))
