@@ -33,7 +33,6 @@ FULL = 0.92  # share of real tokens in the rows
 # Bytes of the tables that a method keeps on the devices for each unlabelled text:
 # (a, b) for a + b C bytes, with C classes. All others keep none.
 TABLES: Mapping[str, tuple[int, int]] = {
-  "comatch": (256, 4),
   "flexmatch": (4, 0),
   "marginmatch": (8, 4),
   "multimatch": (16, 12),

@@ -157,7 +157,7 @@ def test_tables_of_all_methods(classes):
       return size(jax.eval_shape(lambda: method.init(sizes)))
 
     known = case if wrapper else name.partition(":")[0]
-    growth = (state(2000) - state(1000)) / 1000
+    growth = (state(2_000_000) - state(1_000_000)) / 1_000_000
     assert growth == scaling.table_bytes(known, 1, classes), case
 
 
