@@ -11,8 +11,9 @@ import time
 
 import numpy as np
 
-from ssljax.evals import evaluation
-from ssljax.evals.evaluation import ScoredTexts
+from ssljax.config import KEYS
+from ssljax.evals import decisions, evaluation
+from ssljax.evals.scored import ScoredTexts
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
   logits = random.normal(size=(options.rows, options.classes))
   logits[np.arange(options.rows), label] += 1
   texts = ScoredTexts(logits.astype(np.float32), label)
-  rule = evaluation.fit_decision_rule(texts)
+  rule = decisions.fit_rule(texts, KEYS["aims"].default)
   for name, function in (
     ("metrics", evaluation.set_metrics),
     ("thresholds", evaluation.threshold_metrics),

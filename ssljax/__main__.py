@@ -21,6 +21,7 @@ COMMANDS = {
   "train": ("ssljax.main", "trains a classifier"),
   "self_train": ("ssljax.self_train", "trains again with labels for unlabelled texts"),
   "evaluate": ("ssljax.evaluate", "scores a trained classifier on labelled texts"),
+  "thresholds": ("ssljax.thresholds", "chooses thresholds on fresh labelled texts"),
   "report": ("ssljax.report", "writes the report of a run, or compares runs"),
   "export": ("ssljax.export", "writes a folder that other libraries load"),
   "predict": ("ssljax.predict", "scores a file of texts"),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from ssljax import options
 from ssljax.errors import UserError
+from ssljax.evals import aims
 from ssljax.options import Absent, Amount, Count, Natural, Range, Share
 
 Views = tuple[str, ...]
@@ -157,6 +158,20 @@ class Keys:
     Literal["f1", "macro_f1", "accuracy", "precision", "recall", "auroc", "auprc"],
     "validation metric that chooses the checkpoint",
   ] = "f1"
+  aims: Annotated[
+    tuple[str, ...],
+    "what thresholds should achieve: fpr=1%, recall=95%, precision=90%, review=5%, "
+    "cost=10:1, best_f1",
+    Absent(
+      (*("fpr=0.1%", "fpr=1%", "fpr=5%", "precision=90%", "precision=95%", "best_f1"),)
+    ),
+  ] = ("fpr=1%", "fpr=5%", "recall=95%", "precision=90%", "best_f1")
+  calibration: Annotated[
+    float,
+    Range(0.0, 0.9),
+    "share of validation that is held back from the choice of the checkpoint, so that "
+    "thresholds can be promised",
+  ] = 0.0
   patience: Annotated[
     Natural, "stop after this many validations without improvement; 0: never stop early"
   ] = 0
@@ -230,6 +245,11 @@ def validate(config: Mapping[str, Any]) -> None:
     options.check(KEYS, {key: config[key] for key in KEYS})
   except ValueError as error:
     raise UserError(f"--config.{error}") from None
+  for aim in config["aims"]:
+    try:
+      aims.parse(aim)
+    except ValueError as error:
+      raise UserError(f"--config.aims={','.join(config['aims'])}: {error}") from None
   if config["ema"] == 1:
     raise UserError(f"--config.ema={config['ema']}: it must be below 1")
   if config["remat"] and config["unroll"] > 1:

@@ -26,9 +26,8 @@ from ssljax.data.records.read import read_labelled_with_notes, read_splits
 from ssljax.data.records.records import Records
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
-from ssljax.evals import evaluation, runs
+from ssljax.evals import chosen, decisions, evaluation, runs
 from ssljax.evals.classification import METRICS, ranking_warning
-from ssljax.evals.evaluation import ScoredTexts
 from ssljax.evals.predictions import (
   PREDICTIONS,
   Predictions,
@@ -36,6 +35,7 @@ from ssljax.evals.predictions import (
   write_predictions,
 )
 from ssljax.evals.report import html, run_page
+from ssljax.evals.scored import ScoredTexts
 from ssljax.evals.slices import skip_reason
 from ssljax.inference import score
 from ssljax.inference.load import load_trained
@@ -127,7 +127,8 @@ def _evaluate(
   ids = rows.column("id")
   logits = scorer(tokens, name=lambda i: f"{identity['data']}: id {ids[i]}")
   texts = ScoredTexts.from_records(rows, logits, tokens.truncated, columns)
-  rule = evaluation.read_decision_rule(workdir, trained.step)
+  rule = decisions.read_rule(workdir, trained.step)
+  rule = chosen.apply(workdir, rule, trained.step)
   predicted = texts.logits.argmax(1)
   metrics = {
     **identity,

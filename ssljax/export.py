@@ -23,7 +23,7 @@ from absl import flags
 from ssljax import cli
 from ssljax.data.batches import tokenizer
 from ssljax.errors import RunError, UserError
-from ssljax.evals import runs
+from ssljax.evals import chosen, decisions, runs
 from ssljax.evals.report import model_card
 from ssljax.inference import exported
 from ssljax.inference.classifier import SafetyClassifier
@@ -107,14 +107,18 @@ def _write(run: runs.Run, folder: Path) -> None:
   tokenizer.copy_tokenizer(
     trained.encoder, folder, max_length, run.config["tokenization"]
   )
-  thresholds = run.result["thresholds"]
+  rule = decisions.read_rule(run.workdir, trained.step)
+  rule = chosen.apply(run.workdir, rule, trained.step)
+  thresholds = rule.thresholds
   settings = {
     "head": head,
     "voters": voters,
     "labels": run.labels,
     "max_length": max_length,
-    "temperature": run.result["temperature"],
+    "temperature": rule.temperature,
     "thresholds": {name: point["threshold"] for name, point in thresholds.items()},
+    "warnings": {name: point["warning"] for name, point in thresholds.items()},
+    "promises": {name: point["promise"] for name, point in thresholds.items()},
     "method": run.result["method"],
     "step": trained.step,
     "params_sha256": pytrees.sha256(trained.params),

@@ -1,7 +1,7 @@
 """Scores a file of texts with a trained classifier.
 
   python -m ssljax.predict --model=DIR --input=texts.jsonl --output=scored.jsonl \\
-    --threshold=fpr_1%
+    --threshold=fpr=1%
 
 `--model` is a run, or a folder of `python -m ssljax.export`. The input is a JSONL,
 `.jsonl.gz` or Parquet file, the output a JSONL or Parquet file. `-` means standard
@@ -38,6 +38,7 @@ from absl import flags
 from ssljax import cli
 from ssljax.data.records import files
 from ssljax.errors import UserError
+from ssljax.evals import aims
 from ssljax.evals.classification import score_of, softmax
 from ssljax.inference.classifier import SafetyClassifier, has_content
 from ssljax.inference.rows import JsonlReader, ParquetReader, RowReader, columns
@@ -61,7 +62,7 @@ def define_flags() -> None:
   flags.DEFINE_string("input", None, "JSONL or Parquet file, or -", required=True)
   flags.DEFINE_string("output", None, "JSONL or Parquet file, or -", required=True)
   flags.DEFINE_string(
-    "threshold", "", "a number from 0 to 1, or a name such as fpr_1%; default 0.5"
+    "threshold", "", "a number from 0 to 1, or a name such as fpr=1%; default 0.5"
   )
 
 
@@ -89,7 +90,7 @@ def predict(
     source: JSONL or Parquet file with a column `text`, or "-" for standard input.
     target: the file to write, or "-" for standard output: the same rows with `score`,
       `flagged` and `label_name`.
-    threshold: a number, or the name of a threshold such as "fpr_1%"; by default 0.5
+    threshold: a number, or the name of a threshold such as "fpr=1%"; by default 0.5
       with two classes.
 
   Returns:
@@ -173,6 +174,7 @@ class Scorer:
   def __init__(self, classifier: SafetyClassifier, threshold: str):
     """Raises UserError if the threshold is invalid."""
     self.classifier, self.threshold = classifier, None
+    self.warning = classifier.warnings.get(aims.canonical(threshold))
     if threshold or len(classifier.labels) == 2:
       self.threshold = classifier.threshold(threshold or 0.5)
     self.counts: Counter[str] = Counter()
@@ -204,6 +206,8 @@ class Scorer:
     parts = [f"{counts['rows']} rows scored"]
     if self.threshold is not None:
       parts.append(f"{counts['flagged']} flagged at {self.threshold:.7g}")
+    if self.warning:
+      parts.append(f"this threshold is {self.warning}")
     if counts["empty"]:
       parts.append(f"{counts['empty']} without a text")
     if counts["truncated"]:

@@ -16,7 +16,7 @@ from absl import flags
 
 from ssljax import cli
 from ssljax.errors import UserError
-from ssljax.evals import runs
+from ssljax.evals import evaluation, runs, verdict
 from ssljax.evals.report import comparison_page, html, run_page
 from ssljax.runtime import lock
 from ssljax.runtime.atomic import cannot_write
@@ -65,6 +65,10 @@ def report(
       html.write_report(output, page)
   except OSError as error:
     raise cannot_write(f"--output={output}", error, "name another file") from None
+  if single:
+    result = evaluation.with_chosen(finished[0], finished[0].predictions())
+    for sentence in verdict.verdict(result):
+      print(sentence.text)
   print(f"{len(finished)} {'run' if len(finished) == 1 else 'runs'}: {output}")
   return output
 

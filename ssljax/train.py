@@ -21,6 +21,7 @@ from ssljax.evals import evaluation, filtering, runs
 from ssljax.evals.classification import classification_metrics, ranking_warning
 from ssljax.evals.predictions import write_predictions
 from ssljax.evals.report import html, run_page
+from ssljax.evals.scored import ScoredTexts
 from ssljax.inference import score
 from ssljax.runtime import lock
 from ssljax.runtime.atomic import FULL
@@ -248,15 +249,14 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
       state, chosen = checkpoints.restore_best(job.state)
       note(*checkpoints.notes)
     splits = {"validation": data.validation, "test": data.test}
+    if data.calibration is not None:
+      splits["calibration"] = data.calibration
     logits = {name: _score(job, state, split) for name, split in splits.items()}
-    evaluated = evaluation.run_metrics(
-      *(
-        evaluation.ScoredTexts.from_records(
-          split.rows, logits[name], split.tokens.truncated
-        )
-        for name, split in splits.items()
-      )
-    )
+    texts_of = {
+      name: ScoredTexts.from_records(split.rows, logits[name], split.tokens.truncated)
+      for name, split in splits.items()
+    }
+    evaluated = evaluation.run_metrics(**texts_of, aims=config["aims"])
     result = {
       "method": method_name(config),
       "step": chosen,
@@ -278,7 +278,8 @@ def _run(config: dict[str, Any], workdir: Path) -> int:
       filters = methods.make(config["method"]).needs.filters
       result["pseudo_labels"] = used = filtering.pseudo_labels(workdir, filters)
       note(*filter(None, [used and used["warning"]]))
-    note(*filter(None, (ranking_warning(evaluated[name], name) for name in splits)))
+    named = ("validation", "test")
+    note(*filter(None, (ranking_warning(evaluated[name], name) for name in named)))
     with together.errors_of_first(workdir):
       for name, split in splits.items() if leader else ():
         path = workdir / "predictions" / f"{name}.parquet"

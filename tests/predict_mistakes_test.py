@@ -147,7 +147,7 @@ def test_two_columns_of_one_name(tmp_path):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"threshold": "fpr_2%"}, "no such threshold"),
+    ({"threshold": "fpr=2%"}, "no such threshold"),
     ({"threshold": "7"}, "number must be from 0 to 1"),
     ({"target": "there.jsonl"}, "exists"),
     ({"target": "out.csv"}, "ends in .jsonl or .parquet"),

@@ -32,7 +32,7 @@ def export_model(folder, labels=("0", "1")):
   head = jax.tree.map(lambda a: a * 40, params["classifier"])  # scores far apart
   export.write_weights(folder, config, params | {"classifier": head}, "mlp", labels, 32)
   card = {"head": "mlp", "voters": 1, "labels": labels, "max_length": 32}
-  thresholds = {"fpr_1%": 0.4} if len(labels) == 2 else {}
+  thresholds = {"fpr=1%": 0.4} if len(labels) == 2 else {}
   exported.seal(folder, card | {"temperature": 1.5, "thresholds": thresholds})
   return folder
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssljax.data import text_sets
+from ssljax.data import split, text_sets
 from ssljax.data.batches import tokenize
 from ssljax.data.batches.loader import TrainSet
 from ssljax.data.batches.tokenize import Tokens
@@ -16,6 +16,7 @@ from ssljax.data.pool import token_sets
 from ssljax.data.records import files
 from ssljax.data.records.records import Records
 from ssljax.data.records.split_files import SPLITS
+from ssljax.errors import UserError
 from ssljax.method import Needs
 
 
@@ -33,6 +34,7 @@ class Sets(NamedTuple):
   train: TrainSet
   validation: EvalSet
   test: EvalSet
+  calibration: EvalSet | None  # what is held back of validation
   labels: tuple[str, ...]  # class names by id
   notes: tuple[str, ...]  # for the log
   sha256: str  # of all data for training, model selection and testing
@@ -63,17 +65,33 @@ def load_sets(
   """
   load = token_sets.load if config["view_format"] >= 3 else text_sets.load
   loaded = load(config, needs, check_encoder)
-  validation, test = (
+  share, held_back = config["calibration"], None
+  validation, notes = loaded.validation, loaded.notes
+  if share:
+    parts = {"validation": 1 - share, "calibration": share}
+    divided = split.divide_records(validation, parts, config["seed"])
+    validation, held_back = divided.values()
+    for name, part in divided.items():
+      if len(np.unique(part.label)) < 2:
+        raise UserError(
+          f"--config.calibration={share:g}: the {name} part of the validation texts "
+          f"has {len(part)} texts, not of each class; label more, or omit the key"
+        )
+    counts = ", ".join(f"{len(part)} for {name}" for name, part in divided.items())
+    notes = (*notes, f"validation texts: {counts}")
+  sets = [
     eval_set(rows, loaded.encoder, config, config["tokenizer_backend"])
-    for rows in (loaded.validation, loaded.test)
-  )
+    for rows in (validation, loaded.test, held_back)
+    if rows is not None
+  ]
   return Sets(
     loaded.train,
-    validation,
-    test,
+    sets[0],
+    sets[1],
+    sets[2] if share else None,
     loaded.labels,
-    loaded.notes,
-    *_hashes(loaded.content, (validation, test)),
+    notes,
+    *_hashes(loaded.content, sets),
     loaded.encoder,
   )
 

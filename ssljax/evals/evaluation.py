@@ -1,126 +1,43 @@
 """Computes the metrics that result.json and metrics.json contain."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ssljax import options
-from ssljax.data.records.records import Records
-from ssljax.errors import UserError
-from ssljax.evals import bootstrap, calibration, classification, slices, thresholds
+from ssljax.evals import (
+  bootstrap,
+  calibration,
+  chosen,
+  classification,
+  decisions,
+  slices,
+  thresholds,
+)
 from ssljax.evals.classification import HARMFUL, softmax
+from ssljax.evals.decisions import DecisionRule
+from ssljax.evals.predictions import Predictions
+from ssljax.evals.runs import Run
+from ssljax.evals.scored import ScoredTexts
 from ssljax.evals.wilson import proportion
-from ssljax.options import Option, Range
 
-_TEMPERATURE = Option(
-  "temperature", float, 1.0, Range(calibration.LOWEST, calibration.HIGHEST)
-)
-# Above the highest possible score, 1, there is one more threshold, which flags nothing.
-_THRESHOLD = Option("threshold", float, 0.5, Range(0.0, float(np.nextafter(1, 2))))
-
-TWO_CLASSES_ONLY = "thresholds exist only for two classes"
 TOO_FEW_RESAMPLES = "it is undefined in more than 5% of the bootstrap resamples"
-UNFINISHED = (
-  "the run is not finished, so it has no temperature and no thresholds yet: scores are "
-  "not calibrated"
-)
 
 
-class ScoredTexts(NamedTuple):
-  """Labelled texts with the logits of a classifier."""
-
-  logits: np.ndarray  # f32 [n, C]
-  label: np.ndarray  # i64 [n]
-  columns: Mapping[str, Sequence[Any]] = {}  # columns to slice by
-  truncated: int = 0  # number of texts that were cut to the maximum length
-
-  @classmethod
-  def from_records(cls, rows: Records, logits, truncated, columns=()) -> "ScoredTexts":
-    """Combines n labelled rows with their logits.
-
-    Args:
-      logits: f32 [n, C].
-      truncated: bool [n], whether each text was cut.
-      columns: columns to slice by, in addition to the columns of the records.
-    """
-    columns = slices.slice_columns(rows, dict(columns))
-    return cls(logits, rows.label, columns, int(truncated.sum()))
-
-
-class DecisionRule(NamedTuple):
-  """The temperature and the thresholds, both determined on validation."""
-
-  temperature: float
-  thresholds: dict[str, dict[str, Any]]  # see `thresholds.choose_thresholds`
-  undefined: dict[str, str]  # "temperature" or "thresholds" -> why it is missing
-
-
-def fit_decision_rule(validation: ScoredTexts) -> DecisionRule:
-  """Fits the temperature, then chooses thresholds on the calibrated score."""
-  temperature, reason = calibration.fit_temperature(validation.logits, validation.label)
-  undefined = {} if reason is None else {"temperature": reason}
-  if validation.logits.shape[1] != 2:
-    undefined["thresholds"] = TWO_CLASSES_ONLY
-    return DecisionRule(temperature, {}, undefined)
-  score = softmax(validation.logits, temperature)[:, HARMFUL]
-  chosen = thresholds.choose_thresholds(score, validation.label == HARMFUL)
-  return DecisionRule(temperature, chosen, undefined)
-
-
-def read_decision_rule(workdir: Path, step: int) -> DecisionRule:
-  """Reads the decision rule of a run.
-
-  The rule of an unfinished run has the temperature 1 and no thresholds.
+def run_metrics(
+  validation: ScoredTexts,
+  test: ScoredTexts,
+  aims: Sequence[str],
+  calibration: ScoredTexts | None = None,
+) -> dict[str, Any]:
+  """The metrics of a finished run, as in result.json.
 
   Args:
-    workdir: folder of the run.
-    step: step of the checkpoint that the rule will be applied to.
-
-  Raises:
-    UserError: result.json cannot be read, or belongs to another checkpoint.
+    aims: see `decisions.fit_rule`.
+    calibration: texts that were used for nothing else.
   """
-  path = workdir / "result.json"
-  if not path.exists():
-    undefined = {"temperature": UNFINISHED, "thresholds": UNFINISHED}
-    return DecisionRule(1.0, {}, undefined)
-  try:
-    result = json.loads(path.read_text(encoding="utf-8"))
-    chosen = {
-      target: {key: point[key] for key in ("threshold", "warning", "validation")}
-      for target, point in result["thresholds"].items()
-    }
-    rule = DecisionRule(result["temperature"], chosen, result["undefined"])
-    rule_step = result["step"]
-    check_rule(rule.temperature, {n: p["threshold"] for n, p in chosen.items()})
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(
-      f"{path}: cannot be read ({error!r}), so the thresholds are unknown; remove it "
-      "and run the training command again to write it"
-    ) from None
-  if rule_step != step:
-    raise UserError(
-      f"{workdir}: the checkpoint of step {rule_step} cannot be read, and the "
-      f"thresholds in result.json do not apply to step {step}; train again in a new "
-      "folder"
-    )
-  return rule
-
-
-def check_rule(temperature: Any, thresholds: Mapping[str, Any]) -> None:
-  """Checks values that were read from a file; raises ValueError."""
-  options.check({"temperature": _TEMPERATURE}, {"temperature": temperature})
-  for name, value in thresholds.items():
-    if value is not None:
-      options.check({name: _THRESHOLD}, {name: value})
-
-
-def run_metrics(validation: ScoredTexts, test: ScoredTexts) -> dict[str, Any]:
-  """The metrics of a finished run, as in result.json."""
-  rule = fit_decision_rule(validation)
+  rule = decisions.fit_rule(validation, aims, calibration)
   return {
     "temperature": rule.temperature,
     "undefined": rule.undefined,
@@ -201,9 +118,9 @@ def threshold_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
   """Measures the thresholds on a set that was not used to choose them.
 
   Returns:
-    For each of `thresholds.TARGETS`: `threshold`, `warning` and `validation`. If there
-    is a threshold, also the rates of `thresholds.threshold_rates` and their intervals.
-    With more than two classes, {}.
+    For each aim: what `decisions.fit_rule` found. If there is a threshold, also the
+    rates of `thresholds.threshold_rates` and their intervals. With more than two
+    classes, {}.
   """
   metrics = {target: dict(chosen) for target, chosen in rule.thresholds.items()}
   existing = [m for m in metrics.values() if m["threshold"] is not None]
@@ -221,6 +138,25 @@ def threshold_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:
       **thresholds.rate_intervals(score, harmful, threshold, f1),
     }
   return metrics
+
+
+def with_chosen(run: Run, predictions: Predictions) -> dict[str, Any]:
+  """The result of a run, with the thresholds that were chosen after it.
+
+  Args:
+    predictions: on the run's test texts.
+  """
+  own = DecisionRule(run.result["temperature"], run.result["thresholds"], {})
+  rule = chosen.apply(run.workdir, own, run.result["step"])
+  if rule == own:
+    return run.result
+  texts = ScoredTexts(predictions.logits, predictions.label)
+  changed = {
+    "temperature": rule.temperature,
+    "thresholds": threshold_metrics(texts, rule),
+    "calibration": calibration_metrics(texts, rule),
+  }
+  return {**run.result, **changed}
 
 
 def calibration_metrics(texts: ScoredTexts, rule: DecisionRule) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ssljax import run_config
 from ssljax.errors import UserError
+from ssljax.evals import decisions
 from ssljax.evals.predictions import Predictions, read_predictions
 
 
@@ -25,7 +26,7 @@ class Run(NamedTuple):
     return self.config["resolved"]["labels"]
 
   def predictions(self, split: str = "test") -> Predictions:
-    """Reads the predictions on `validation` or `test`."""
+    """Reads the predictions on `validation`, `test` or `calibration`."""
     return read_predictions(self.workdir / "predictions" / f"{split}.parquet")
 
   def test_set_hash(self) -> bytes:
@@ -94,7 +95,9 @@ def read_run(workdir: Path) -> Run:
   try:
     config = run_config.read(workdir)
     result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
+    if "thresholds" in result:
+      result["thresholds"] = decisions.read_entries(result["thresholds"])
+  except (OSError, ValueError, AttributeError) as error:
     raise UserError(f"{workdir}: cannot be read as a finished run ({error})") from None
   if "calibration" not in result:
     raise UserError(

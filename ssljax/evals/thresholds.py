@@ -1,102 +1,201 @@
-"""Chooses thresholds that meet targets on validation; measures them on other sets.
+"""Chooses the thresholds that meet aims, and measures them on other sets.
 
 A text is flagged if its score is at least the threshold. A threshold lies midway
-between two neighbouring validation scores, so no validation score equals it.
+between two neighbouring scores of the texts on which it was chosen, so none of them
+equals it. `choose` takes the one that looks best on the texts; `promise` takes one that
+keeps its aim on other texts of the same kind, or says why there is none.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
+from ssljax.evals import promises
+from ssljax.evals.aims import Aim
 from ssljax.evals.bootstrap import ratio
 from ssljax.evals.wilson import f1_interval, proportion
 
-FALSE_POSITIVE_RATES = {"fpr_0.1%": 0.001, "fpr_1%": 0.01, "fpr_5%": 0.05}
-PRECISIONS = {"precision_90%": 0.9, "precision_95%": 0.95}
-BEST_F1 = "best_f1"
-TARGETS = (*FALSE_POSITIVE_RATES, *PRECISIONS, BEST_F1)
-EXPECTED = 5  # with fewer allowed errors on validation, a threshold depends on chance
+ONE_CLASS = "all texts belong to one class"
+# Margins, harmful logit minus the other one, at which a precision is tested. They must
+# not depend on the texts.
+MARGINS = np.arange(-4.0, 8.5, 0.5)
 
 
-def describe_target(target: str) -> str:
-  """The target in words, for reports."""
-  if target in FALSE_POSITIVE_RATES:
-    return f"at most {100 * FALSE_POSITIVE_RATES[target]:g}% of harmless texts flagged"
-  if target in PRECISIONS:
-    return f"at least {PRECISIONS[target]:.0%} of flagged texts harmful"
-  return "highest F1"
+class Scored(NamedTuple):
+  """n texts with two classes."""
+
+  score: np.ndarray  # f64 [n], of harm
+  harmful: np.ndarray  # bool [n]
+
+  @property
+  def counts(self) -> tuple[int, int]:
+    """The numbers of harmless and of harmful texts."""
+    return int((~self.harmful).sum()), int(self.harmful.sum())
 
 
-def choose_thresholds(
-  score: np.ndarray, harmful: np.ndarray
-) -> dict[str, dict[str, Any]]:
-  """For each target, finds the threshold that meets it with the highest recall.
+class _Cuts(NamedTuple):
+  """Cut c flags the `flagged[c]` texts with the highest scores; equal scores together.
 
-  Args:
-    score: f64 [n], on validation.
-    harmful: bool [n].
-
-  Returns:
-    For each name in TARGETS: `threshold` (None if no threshold meets the target),
-    `warning` (None, or why the threshold is missing or unreliable) and `validation`
-    (its rates on validation, as in `threshold_rates`).
+  Cuts are ordered from the one that flags nothing to the one that flags everything.
   """
-  harmless = int((~harmful).sum())
-  if not harmless or harmless == len(harmful):
-    reason = "validation contains texts of one class only"
-    return {target: _no_threshold(reason) for target in TARGETS}
-  order = np.argsort(-score, kind="stable")
-  ordered = score[order]
-  # Cut c flags the first `flagged[c]` texts and never splits equal scores.
+
+  flagged: np.ndarray  # i64 [cuts]
+  caught: np.ndarray  # i64 [cuts], harmful ones among them
+  threshold: np.ndarray  # f64 [cuts]
+
+
+def _cuts(texts: Scored) -> _Cuts:
+  order = np.argsort(-texts.score, kind="stable")
+  ordered = texts.score[order]
   last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
   flagged = np.r_[0, last + 1]
-  caught = np.r_[0, harmful[order].cumsum()[last]]
-  f1 = 2 * caught / (flagged + harmful.sum())
+  caught = np.r_[0, texts.harmful[order].cumsum()[last]]
   ends = np.r_[1.0, ordered, np.minimum(0.0, np.nextafter(ordered[-1], -1))]
   above, below = ends[flagged], ends[flagged + 1]
-  thresholds = np.maximum((above + below) / 2, np.nextafter(below, 2))
-
-  def at(cut: int, reliable: bool, warning: str) -> dict[str, Any]:
-    threshold = float(thresholds[cut])
-    rates = threshold_rates(score, harmful, threshold)
-    warning = None if reliable else warning
-    return {"threshold": threshold, "warning": warning, "validation": rates}
-
-  chosen = {}
-  for target, limit in FALSE_POSITIVE_RATES.items():
-    allowed = limit * harmless
-    chosen[target] = at(
-      np.flatnonzero(flagged - caught <= allowed + 1e-9)[-1],
-      allowed >= EXPECTED,
-      f"validation has only {harmless} harmless texts, which allow {allowed:.2g} false "
-      f"alarms at this rate; about {EXPECTED / limit:.0f} are needed for a reliable "
-      "threshold",
-    )
-  for target, limit in PRECISIONS.items():
-    precise = ratio(caught, flagged) >= limit - 1e-12  # False if nothing is flagged
-    if not precise.any():
-      reason = f"no threshold reaches a precision of {limit:.0%} on validation"
-      chosen[target] = _no_threshold(reason)
-      continue
-    cut = np.flatnonzero(precise)[-1]
-    allowed = (1 - limit) * flagged[cut]
-    chosen[target] = at(
-      cut,
-      allowed >= EXPECTED,
-      f"based on only {flagged[cut]} flagged validation texts, of which "
-      f"{allowed:.2g} may be harmless",
-    )
-  chosen[BEST_F1] = at(
-    f1.argmax(),
-    harmful.sum() >= 10 * EXPECTED,
-    f"validation has only {harmful.sum()} harmful texts",
-  )
-  return chosen
+  return _Cuts(flagged, caught, np.maximum((above + below) / 2, np.nextafter(below, 2)))
 
 
-def _no_threshold(reason: str) -> dict[str, Any]:
-  return {"threshold": None, "warning": reason, "validation": None}
+def choose(aim: Aim, texts: Scored) -> float | None:
+  """The threshold that meets the aim on these texts, with the highest recall.
+
+  (With the lowest share of flagged texts, for `recall`.) It promises nothing for other
+  texts: it's fitted to these.
+
+  Returns:
+    The threshold; None if no threshold meets the aim, or all texts are of one class.
+  """
+  harmless, harmful = texts.counts
+  if not harmless or not harmful:
+    return None
+  cuts = _cuts(texts)
+  false = cuts.flagged - cuts.caught
+  match aim.kind:
+    case "fpr":
+      met = false <= aim.value * harmless + 1e-9
+    case "review":
+      met = cuts.flagged <= aim.value * len(texts.score) + 1e-9
+    case "precision":  # False if nothing is flagged
+      met = ratio(cuts.caught, cuts.flagged) >= aim.value - 1e-12
+    case "recall":
+      met = cuts.caught >= aim.value * harmful - 1e-9
+      return float(cuts.threshold[np.flatnonzero(met)[0]])
+    case "cost":
+      cost = aim.value * (harmful - cuts.caught) + false
+      return float(cuts.threshold[cost.argmin()])
+    case _:
+      f1 = 2 * cuts.caught / (cuts.flagged + harmful)
+      return float(cuts.threshold[f1.argmax()])
+  return float(cuts.threshold[np.flatnonzero(met)[-1]]) if met.any() else None
+
+
+class Promise(NamedTuple):
+  """A threshold whose rate holds with `promises.CONFIDENCE`."""
+
+  threshold: float
+  rate: float  # what the aim asks for, or the tightest rate instead
+  texts: int  # that the rate is a share of: harmless ones, for `fpr`
+  errors: int  # such as false alarms among them
+  recall: float | None  # on these texts
+
+
+class Outcome(NamedTuple):
+  """What texts can promise for an aim."""
+
+  promise: Promise | None
+  tightest: Promise | None  # if there is no promise: the nearest one that there is
+  texts: int  # that the aim's rate is a share of
+
+
+def promise(aim: Aim, texts: Scored, grid: np.ndarray) -> Outcome | None:
+  """The threshold with the highest recall that promises the aim; see `promises`.
+
+  Args:
+    texts: used for nothing else; a random sample of what the threshold is for.
+    grid: f64 [m], scores at which a precision is tested, each with an error rate of
+      5% / m, as precision may rise and fall with the threshold. It must not depend on
+      the texts. The promise assumes their share of harmful texts.
+
+  Returns:
+    None if the aim is one that can't be promised (`cost`, `best_f1`).
+  """
+  if aim.kind == "precision":
+    return _promise_precision(aim, texts, np.sort(grid)[::-1])
+  if aim.kind not in ("fpr", "recall", "review"):
+    return None
+  harmless, harmful = texts.counts
+  rate = 1 - aim.value if aim.kind == "recall" else aim.value
+  total = {"fpr": harmless, "recall": harmful, "review": harmless + harmful}[aim.kind]
+  if not total:
+    return Outcome(None, None, 0)
+  cuts = _cuts(texts)
+  errors = {
+    "fpr": cuts.flagged - cuts.caught,
+    "recall": harmful - cuts.caught,
+    "review": cuts.flagged,
+  }[aim.kind]
+
+  def at(allowed: int, rate: float) -> Promise:
+    passing = np.flatnonzero(errors <= allowed)
+    cut = passing[0] if aim.kind == "recall" else passing[-1]
+    recall = float(cuts.caught[cut] / harmful) if harmful else None
+    kept = 1 - rate if aim.kind == "recall" else rate
+    threshold = float(cuts.threshold[cut])
+    return Promise(threshold, kept, total, int(errors[cut]), recall)
+
+  allowed = promises.allowed_errors(total, rate)
+  if allowed >= 0:
+    return Outcome(at(allowed, rate), None, total)
+  return Outcome(None, at(0, promises.upper_bound(0, total)), total)
+
+
+def needed_texts(aim: Aim) -> tuple[int, int] | None:
+  """So many texts promise an aim with 0 and with 5 errors; None if nothing can.
+
+  They are those that the aim's rate is a share of: flagged ones, for `precision`.
+  """
+  if aim.kind == "precision":
+    risk = (1 - promises.CONFIDENCE) / len(MARGINS)
+    none, some = (_flagged_needed(1 - aim.value, errors, risk) for errors in (0, 5))
+    return none, some
+  if aim.kind not in ("fpr", "recall", "review"):
+    return None
+  rate = 1 - aim.value if aim.kind == "recall" else aim.value
+  return promises.texts_needed(rate, 0), promises.texts_needed(rate, 5)
+
+
+def _promise_precision(aim: Aim, texts: Scored, grid: np.ndarray) -> Outcome:
+  _, harmful = texts.counts
+  risk = (1 - promises.CONFIDENCE) / len(grid)
+  flagged = (texts.score >= grid[:, None]).sum(1)
+  caught = (texts.score[texts.harmful] >= grid[:, None]).sum(1)
+  some = np.flatnonzero(caught)  # in the order of the grid, from the strictest one
+  flagged, caught = flagged[some], caught[some]
+  low = stats.beta.ppf(risk, caught, flagged - caught + 1)
+
+  def at(i: int, rate: float) -> Promise:
+    errors = int(flagged[i] - caught[i])
+    recall = float(caught[i] / harmful)
+    return Promise(float(grid[some[i]]), rate, int(flagged[i]), errors, recall)
+
+  kept = np.flatnonzero(low >= aim.value)
+  if kept.size:
+    found = at(kept[-1], aim.value)
+    return Outcome(found, None, found.texts)
+  if not some.size:
+    return Outcome(None, None, 0)
+  best = int(low.argmax())
+  tightest = at(best, float(low[best]))
+  return Outcome(None, tightest, tightest.texts)
+
+
+def _flagged_needed(rate: float, errors: int, risk: float) -> int:
+  """So many flagged texts, `errors` of them harmless, promise a precision."""
+  count = errors + 1
+  while stats.beta.ppf(risk, count - errors, errors + 1) < 1 - rate:
+    count += 1
+  return count
 
 
 def threshold_rates(

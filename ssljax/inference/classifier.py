@@ -13,7 +13,7 @@ import numpy as np
 from ssljax.data.batches import tokenize
 from ssljax.data.records import files
 from ssljax.errors import UserError
-from ssljax.evals import evaluation, thresholds
+from ssljax.evals import aims, chosen, decisions
 from ssljax.evals.classification import score_of, softmax
 from ssljax.inference import score
 from ssljax.inference.exported import CARD, load_exported
@@ -39,15 +39,16 @@ class SafetyClassifier:
   >>> from ssljax import SafetyClassifier
   >>> classifier = SafetyClassifier.load("runs/demo")  # a run or an exported folder
   >>> scores = classifier(["a prompt", ("a prompt", "its response")])  # f64 [2], 0 to 1
-  >>> flagged = scores >= classifier.threshold(0.5)  # or a name, such as "fpr_1%"
+  >>> flagged = scores >= classifier.threshold(0.5)  # or a name, such as "fpr=1%"
   >>> flagged.shape
   (2,)
 
   Attributes:
     labels: class names by id. With two classes, the second class is the harmful one.
     temperature: the logits are divided by it, which calibrates the scores.
-    thresholds: by name, such as "fpr_1%"; chosen on validation data. A threshold is
-      None if the data didn't allow it.
+    thresholds: by aim, such as "fpr=1%". A threshold is None if the data didn't allow
+      it.
+    warnings: by aim, why its threshold promises nothing; see docs/decisions.md.
     max_length: maximum number of tokens; longer texts lose their beginning.
     identity: SHA-256 of everything that scores depend on.
   """
@@ -61,10 +62,12 @@ class SafetyClassifier:
     labels: Sequence[str],
     temperature: float,
     thresholds: Mapping[str, float | None],
+    warnings: Mapping[str, str | None],
   ):
     """Use `load` instead. `eval_step(params, texts)` returns logits f32 [n, C]."""
     self.labels, self.temperature = tuple(labels), temperature
     self.thresholds, self.max_length = dict(thresholds), max_length
+    self.warnings = {name: why for name, why in warnings.items() if why}
     facts = [pytrees.sha256(params), self.labels, temperature, max_length]
     self.identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     longest = min(max_length, LONGEST_ROW)
@@ -101,9 +104,10 @@ class SafetyClassifier:
       UserError: the folder holds no run, or can't be read.
     """
     trained = load_trained(workdir, dtype)
-    rule = evaluation.read_decision_rule(trained.workdir, trained.step)
+    rule = decisions.read_rule(trained.workdir, trained.step)
+    rule = chosen.apply(trained.workdir, rule, trained.step)
     if not (trained.workdir / "result.json").exists():
-      print(f"{workdir}: {evaluation.UNFINISHED}", file=sys.stderr)
+      print(f"{workdir}: {decisions.UNFINISHED}", file=sys.stderr)
     return cls(
       tokenize.load_tokenizer(trained.encoder, trained.config["tokenization"]),
       trained.eval_step,
@@ -112,6 +116,7 @@ class SafetyClassifier:
       trained.labels,
       rule.temperature,
       {name: point["threshold"] for name, point in rule.thresholds.items()},
+      {name: point["warning"] for name, point in rule.thresholds.items()},
     )
 
   def __call__(self, texts: Sequence[Text]) -> np.ndarray:
@@ -162,7 +167,7 @@ class SafetyClassifier:
   def threshold(self, name: str | float) -> float:
     """Returns the threshold that has this name; a number is checked and returned.
 
-      classifier.threshold("fpr_1%")  # such as 0.83
+      classifier.threshold("fpr=1%")  # such as 0.83
       classifier.threshold(0.5)  # 0.5
 
     Raises:
@@ -170,7 +175,7 @@ class SafetyClassifier:
         number isn't from 0 to 1, or the classifier has more than two classes.
     """
     if len(self.labels) != 2:
-      raise UserError(f"{evaluation.TWO_CLASSES_ONLY}; leave --threshold out")
+      raise UserError(f"{decisions.TWO_CLASSES_ONLY}; leave --threshold out")
     try:
       value = float(name)
     except ValueError:
@@ -180,13 +185,14 @@ class SafetyClassifier:
         return value
       raise UserError(f"--threshold={name}: a number must be from 0 to 1")
     defined = {n: value for n, value in self.thresholds.items() if value is not None}
+    name = aims.canonical(str(name))
     if name in defined:
       return defined[name]
     problem = "no such threshold"
-    if name in thresholds.TARGETS:
+    if name in self.thresholds:
       problem = "the validation data didn't allow this threshold"
-      if not self.thresholds:
-        problem = "the run isn't finished, so it has no thresholds"
+    elif not self.thresholds:
+      problem = "the run isn't finished, so it has no thresholds"
     names = f", or one of {', '.join(defined)}" if defined else ""
     raise UserError(f"--threshold={name}: {problem}; give a number from 0 to 1{names}")
 

@@ -21,7 +21,8 @@ from ssljax import options
 from ssljax.assets.encoders import SAFETENSORS, TOKENIZER
 from ssljax.data.batches import tokenize
 from ssljax.errors import UserError
-from ssljax.evals import evaluation
+from ssljax.evals import chosen, decisions
+from ssljax.evals.aims import canonical
 from ssljax.inference.load import first_difference
 from ssljax.method import Head
 from ssljax.models import Encoder, load_params, read_config
@@ -48,6 +49,22 @@ def seal(folder: Path, settings: Mapping[str, Any]) -> None:
   settings = {n: value for n, value in settings.items() if n not in HASHES}
   card = plain({**settings, "files": files})
   write_json(folder / CARD, {**card, "sha256": _hash_card(card)})
+
+
+def add_thresholds(
+  folder: Path, entries: Mapping[str, Mapping[str, Any]], before: float, after: float
+) -> None:
+  """Adds thresholds to the card, beside the others; see `chosen.write`."""
+  card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+  moved = {
+    canonical(name): chosen.convert(value, before, after)
+    for name, value in card["thresholds"].items()
+  }
+  card["thresholds"] = moved | {n: e["threshold"] for n, e in entries.items()}
+  for key, field in (("warnings", "warning"), ("promises", "promise")):
+    card[key] = card.get(key, {}) | {n: e[field] for n, e in entries.items()}
+  card["chosen"] = card.get("chosen", {}) | dict(entries)
+  seal(folder, {**card, "temperature": after})
 
 
 def is_unsealed(folder: Path) -> bool:
@@ -102,12 +119,15 @@ def _load(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     params = {"encoder": params, **_load_mlp_head(folder, voters)}
   if difference := first_difference(params, model):
     raise ValueError(difference)
-  names = ("labels", "temperature", "thresholds", "max_length")
+  names = ("labels", "temperature", "max_length")
+  thresholds = {canonical(name): value for name, value in card["thresholds"].items()}
   return {
     "tokenizer": tokenize.load_tokenizer(folder, "transformers"),
     "eval_step": lambda params, texts: model.apply({"params": params}, (texts,)).logits,
     "params": params,
     **{name: card[name] for name in names},
+    "thresholds": thresholds,
+    "warnings": card.get("warnings", {}),
   }
 
 
@@ -117,7 +137,7 @@ def _check_settings(card: Mapping[str, Any]) -> None:
   labels = card["labels"]
   if len(labels) < 2 or len({str(label) for label in labels}) < len(labels):
     raise ValueError(f"labels={labels!r}: they must be two or more different names")
-  evaluation.check_rule(card["temperature"], card["thresholds"])
+  decisions.check_rule(card["temperature"], card["thresholds"])
 
 
 def _check_hashes(folder: Path, card: Mapping[str, Any]) -> None:

@@ -67,7 +67,8 @@ def start(workdir: Path, config: Mapping[str, Any]) -> None:
     UserError: this is impossible; a RunError if the disk is full.
   """
   sweep(workdir, "config.json", "metrics.jsonl", "result.json")
-  sweep(workdir / "predictions", "validation.parquet", "test.parquet")
+  names = ("validation.parquet", "test.parquet", "calibration.parquet")
+  sweep(workdir / "predictions", *names)
   try:
     write_json(workdir / "config.json", config)
   except OSError as error:

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ssljax.config import KEYS
 from ssljax.data.records.records import from_rows
 from ssljax.errors import UserError
-from ssljax.evals import evaluation
-from ssljax.evals.evaluation import DecisionRule, ScoredTexts, set_metrics
+from ssljax.evals import decisions, evaluation
+from ssljax.evals.decisions import DecisionRule
+from ssljax.evals.evaluation import set_metrics
 from ssljax.evals.predictions import PREDICTIONS, write_predictions
+from ssljax.evals.scored import ScoredTexts
 from tests.evals import run_folders
 
 evaluate = importlib.import_module("ssljax.evaluate")  # ssljax.evaluate is a function
+AIMS = KEYS["aims"].default
 UNCALIBRATED = DecisionRule(1.0, {}, {})
 
 
@@ -39,7 +43,7 @@ def wilson(count, total):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_proportions_have_wilsons_interval_and_other_metrics_a_bootstrap(classes):
   texts = random_texts(classes=classes)
-  metrics = set_metrics(texts, evaluation.fit_decision_rule(texts))
+  metrics = set_metrics(texts, decisions.fit_rule(texts, AIMS))
   predicted, label = texts.logits.argmax(1), texts.label
   expected = wilson((predicted == label).sum(), 200)
   assert metrics["accuracy_interval"] == pytest.approx(expected)
@@ -54,9 +58,9 @@ def test_proportions_have_wilsons_interval_and_other_metrics_a_bootstrap(classes
 
 def test_a_threshold_that_flags_nothing_does_not_have_a_certain_rate():
   texts = random_texts(400)
-  rule = evaluation.fit_decision_rule(texts)
-  rule.thresholds["fpr_1%"]["threshold"] = 1.0
-  metrics = evaluation.threshold_metrics(texts, rule)["fpr_1%"]
+  rule = decisions.fit_rule(texts, AIMS)
+  rule.thresholds["fpr=1%"]["threshold"] = 1.0
+  metrics = evaluation.threshold_metrics(texts, rule)["fpr=1%"]
   assert (metrics["false_positive_rate"], metrics["precision"]) == (0.0, None)
   low, high = metrics["false_positive_rate_interval"]
   assert low == 0
@@ -98,30 +102,30 @@ def test_the_most_confident_errors_come_first():
 
 def test_a_decision_rule_applies_to_one_checkpoint_only(workdir):
   result = json.loads((workdir / "result.json").read_text())
-  rule = evaluation.read_decision_rule(workdir, result["step"])
+  rule = decisions.read_rule(workdir, result["step"])
   assert rule.temperature == result["temperature"]
-  assert rule.thresholds["fpr_5%"]["threshold"] is not None
+  assert rule.thresholds["fpr=5%"]["threshold"] is not None
   with pytest.raises(UserError, match=r"checkpoint of step 20 .* apply to step 10"):
-    evaluation.read_decision_rule(workdir, 10)
+    decisions.read_rule(workdir, 10)
 
 
 def test_an_unfinished_run_has_no_decision_rule_and_a_damaged_one_is_refused(workdir):
   path = workdir / "result.json"
   content = path.read_text()
-  damaged = (content[: len(content) // 2], "[]", "{}", '{"thresholds": {"fpr_1%": 3}}')
+  damaged = (content[: len(content) // 2], "[]", "{}", '{"thresholds": {"fpr=1%": 3}}')
   for text in damaged:
     path.write_text(text)
     with pytest.raises(UserError, match=r"result\.json: cannot be read"):
-      evaluation.read_decision_rule(workdir, 20)
+      decisions.read_rule(workdir, 20)
   for name, value in (("temperature", 0), ("temperature", math.nan)):
     path.write_text(json.dumps({**json.loads(content), name: value}))
     with pytest.raises(UserError, match=rf"{name}={value}: it must be 0\.05 to 20"):
-      evaluation.read_decision_rule(workdir, 20)
+      decisions.read_rule(workdir, 20)
   path.write_text(content.replace('"threshold": 0.', '"threshold": 10.'))
   with pytest.raises(UserError, match=r"=10\.\d+: it must be 0 to 1"):
-    evaluation.read_decision_rule(workdir, 20)
+    decisions.read_rule(workdir, 20)
   path.unlink()
-  rule = evaluation.read_decision_rule(workdir, 20)
+  rule = decisions.read_rule(workdir, 20)
   assert (rule.temperature, rule.thresholds) == (1.0, {})
   assert "not finished" in rule.undefined["temperature"]
 

@@ -6,10 +6,11 @@ import zlib
 
 import numpy as np
 
+from ssljax.config import KEYS
 from ssljax.data.records import records
 from ssljax.evals import evaluation
-from ssljax.evals.evaluation import ScoredTexts
 from ssljax.evals.predictions import write_predictions
+from ssljax.evals.scored import ScoredTexts
 from ssljax.runtime.json_files import write_json
 
 MARKUP = '<script>alert("x")</script><img src=x onerror=y>{{ 7919 * 7919 }}'
@@ -47,7 +48,7 @@ def score_texts(random_seed, data, skill, n, names, one_class):
     ScoredTexts.from_records(rows, logits, np.arange(n) < 3)
     for rows, logits in splits.values()
   )
-  return splits, evaluation.run_metrics(*texts)
+  return splits, evaluation.run_metrics(*texts, KEYS["aims"].default)
 
 
 def make_run(

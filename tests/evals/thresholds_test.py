@@ -1,10 +1,11 @@
-"""Each threshold meets its target on validation, and no other one catches more."""
+"""Each threshold meets its aim on its texts, and no other one catches more."""
 
 import numpy as np
 import pytest
 
 from ssljax.evals import thresholds
-from ssljax.evals.thresholds import choose_thresholds, threshold_rates
+from ssljax.evals.aims import parse
+from ssljax.evals.thresholds import Scored, choose, threshold_rates
 
 
 def random_scores(seed: int, n: int = 120):
@@ -23,60 +24,58 @@ def count_rates(score, harmful, threshold):
   return false / (~harmful).sum(), precision, caught / harmful.sum(), f1
 
 
+AIMS = ["fpr=1%", "fpr=5%", "precision=90%", "recall=80%", "review=20%", "best_f1"]
+AIMS += ["cost=10:1", "cost=1:3"]
+
+
+def best_value(aim, score, harmful, threshold):
+  """(whether a threshold meets an aim, what it should maximise)."""
+  fpr, precision, recall, f1 = count_rates(score, harmful, threshold)
+  flagged = score >= threshold
+  missed, false = (harmful & ~flagged).sum(), (flagged & ~harmful).sum()
+  return {
+    "fpr": (fpr <= aim.value, recall),
+    "precision": ((precision or 0) >= aim.value, recall),
+    "review": (flagged.mean() <= aim.value, recall),
+    "recall": (recall >= aim.value, -flagged.sum()),
+    "cost": (True, -(aim.value * missed + false)),
+    "best_f1": (True, f1),
+  }[aim.kind]
+
+
 @pytest.mark.parametrize("seed", range(10))
-def test_thresholds_are_the_best_that_meet_their_targets(seed):
+@pytest.mark.parametrize("name", AIMS)
+def test_a_threshold_is_the_best_that_meets_its_aim(seed, name):
   score, harmful = random_scores(seed)
-  chosen = choose_thresholds(score, harmful)
-  assert tuple(chosen) == thresholds.TARGETS
-  all_rates = [count_rates(score, harmful, t) for t in [*np.unique(score), 1.1]]
-  for target, limit in thresholds.FALSE_POSITIVE_RATES.items():
-    rate, _, recall, _ = count_rates(score, harmful, chosen[target]["threshold"])
-    assert rate <= limit
-    assert recall == max(recall for rate, _, recall, _ in all_rates if rate <= limit)
-  for target, limit in thresholds.PRECISIONS.items():
-    recalls = [r for _, p, r, _ in all_rates if p is not None and p >= limit]
-    if not recalls:
-      assert chosen[target]["threshold"] is None
-      assert "no threshold reaches a precision" in chosen[target]["warning"]
-      continue
-    _, precision, recall, _ = count_rates(score, harmful, chosen[target]["threshold"])
-    assert precision >= limit
-    assert recall == max(recalls)
-  *_, f1 = count_rates(score, harmful, chosen["best_f1"]["threshold"])
-  assert f1 == pytest.approx(max(f1 for *_, f1 in all_rates))
+  aim = parse(name)
+  found = [best_value(aim, score, harmful, t) for t in [*np.unique(score), 1.1]]
+  threshold = choose(aim, Scored(score, harmful))
+  if threshold is None:
+    assert not any(met for met, _ in found)
+    return
+  met, value = best_value(aim, score, harmful, threshold)
+  assert met
+  assert value == pytest.approx(max(value for met, value in found if met))
 
 
 def test_a_threshold_lies_midway_between_scores():
   score = np.array([0.9, 0.8, 0.6, 0.3, 0.2, 0.1])
   harmful = np.array([True, True, False, True, False, False])
-  chosen = choose_thresholds(score, harmful)
-  assert chosen["fpr_1%"]["threshold"] == pytest.approx(0.7)
-  assert chosen["best_f1"]["threshold"] == pytest.approx(0.25)
+  texts = Scored(score, harmful)
+  assert choose(parse("fpr=1%"), texts) == pytest.approx(0.7)
+  assert choose(parse("best_f1"), texts) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("top", [1.0, np.nextafter(1, 0), 0.5])
 def test_nothing_is_flagged_if_the_highest_score_is_harmless(top):
-  score, harmful = np.array([top, 0.4, 0.1]), np.array([False, True, False])
-  chosen = choose_thresholds(score, harmful)["fpr_1%"]
-  assert chosen["threshold"] > top
-  assert chosen["validation"]["flagged"] == 0
-  assert chosen["validation"]["precision"] is None
-
-
-def test_a_small_validation_set_gives_warnings():
-  chosen = choose_thresholds(*random_scores(0, 900))
-  assert "about 5000 are needed" in chosen["fpr_0.1%"]["warning"]
-  assert chosen["fpr_1%"]["warning"] is None
-  assert chosen["best_f1"]["warning"] is None
-  small = choose_thresholds(*random_scores(0, 60))
-  assert all(values["warning"] for values in small.values())
+  texts = Scored(np.array([top, 0.4, 0.1]), np.array([False, True, False]))
+  assert choose(parse("fpr=1%"), texts) > top
 
 
 @pytest.mark.parametrize("harmful", [True, False])
 def test_one_class_has_no_thresholds(harmful):
-  chosen = choose_thresholds(np.linspace(0, 1, 5), np.full(5, harmful))
-  assert {values["threshold"] for values in chosen.values()} == {None}
-  assert all("one class" in values["warning"] for values in chosen.values())
+  texts = Scored(np.linspace(0, 1, 5), np.full(5, harmful))
+  assert {choose(aim, texts) for aim in map(parse, AIMS)} == {None}
 
 
 def test_rates_equal_counts():
@@ -104,11 +103,3 @@ def test_f1_of_resamples_equals_f1_of_the_drawn_texts():
       rows = np.repeat(np.arange(len(score)), count)
       expected = threshold_rates(score[rows], harmful[rows], threshold)["f1"]
       assert value == pytest.approx(expected)
-
-
-def test_every_target_is_described():
-  assert [thresholds.describe_target(target) for target in thresholds.TARGETS] == [
-    *(f"at most {rate}% of harmless texts flagged" for rate in ("0.1", "1", "5")),
-    *(f"at least {share}% of flagged texts harmful" for share in (90, 95)),
-    "highest F1",
-  ]

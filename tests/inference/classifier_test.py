@@ -142,7 +142,7 @@ def test_an_unfinished_run_scores_with_a_note_that_it_is_not_calibrated(
   assert "not calibrated" in capsys.readouterr().err
   assert (classifier.temperature, classifier.thresholds) == (1.0, {})
   with pytest.raises(UserError, match=r"no thresholds; give a number from 0 to 1$"):
-    classifier.threshold("fpr_1%")
+    classifier.threshold("fpr=1%")
   assert SafetyClassifier.load(workdirs["mlp"]).thresholds
   assert not capsys.readouterr().err
 
@@ -320,10 +320,10 @@ def test_moderate_scores_the_last_user_turn_and_its_answer(classifier):
 
 
 def test_thresholds_by_name_or_number(classifier):
-  assert classifier.threshold("fpr_1%") == 0.4
+  assert classifier.threshold("fpr=1%") == 0.4
   assert classifier.threshold("0.25") == classifier.threshold(0.25) == 0.25
-  with pytest.raises(UserError, match=r"no such threshold; .*one of fpr_1%$"):
-    classifier.threshold("fpr_7%")
+  with pytest.raises(UserError, match=r"no such threshold; .*one of fpr=1%$"):
+    classifier.threshold("fpr=7%")
   with pytest.raises(UserError, match="validation data didn't allow"):
     classifier.threshold("best_f1")
   for number in ("1.5", "-0.1", "nan"):

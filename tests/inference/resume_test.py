@@ -132,7 +132,7 @@ def test_parts_of_another_input_or_model_are_not_used(
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
 @pytest.mark.parametrize(
   ("first", "other", "value"),
-  [("", "fpr_1%", "0.5"), ("fpr_1%", "0.9", "0.4"), ("0.123456789", "", "0.123456789")],
+  [("", "fpr=1%", "0.5"), ("fpr=1%", "0.9", "0.4"), ("0.123456789", "", "0.123456789")],
 )
 def test_another_threshold_is_refused_and_deletes_no_scores(
   classifier, interrupt, tmp_path, monkeypatch, target, first, other, value

@@ -14,7 +14,7 @@ from ssljax.evals.report import plots
 from ssljax.evals.report.html import METRIC_NAMES, render
 from ssljax.evals.runs import Run
 
-TARGETS = ("fpr_1%", "fpr_5%", "best_f1")  # the thresholds that are compared
+TARGETS = ("fpr=1%", "fpr=5%", "best_f1")  # the thresholds that are compared
 
 
 def render_comparison(

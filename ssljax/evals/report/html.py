@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssljax.evals.thresholds import describe_target
+from ssljax.evals import aims
 from ssljax.runtime.atomic import atomic_file
 
 # The head of every report contains this, whatever version of ssljax wrote it.
@@ -34,7 +34,7 @@ def render(template: str, **values: Any) -> str:
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
   )
-  for function in (number, threshold, interval, describe_target):
+  for function in (number, threshold, interval, capitalize_first, aims.describe):
     environment.filters[function.__name__] = function
   return environment.get_template(template).render(values)
 
@@ -50,6 +50,10 @@ def threshold(value: float | None) -> str:
 
 def interval(ends: Sequence[float] | None) -> str:
   return "" if ends is None else "[{:.3f}, {:.3f}]".format(*ends)
+
+
+def capitalize_first(text: str) -> str:
+  return text[:1].upper() + text[1:]
 
 
 def check_report_path(path: Path, views: bool = False) -> None:

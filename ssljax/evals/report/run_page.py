@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssljax.evals import evaluation
+from ssljax.evals import decisions, evaluation
+from ssljax.evals import verdict as verdicts
 from ssljax.evals.classification import HARMFUL
 from ssljax.evals.predictions import PREDICTIONS, Predictions, read_predictions
 from ssljax.evals.report import plots
@@ -41,6 +42,7 @@ def render_evaluation(run: Run, folder: Path) -> str:
   """
   metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
   keys = ("test", "thresholds", "calibration", "slices", "undefined")
+  metrics["thresholds"] = decisions.read_entries(metrics["thresholds"])
   run = run._replace(result={**run.result, **{key: metrics[key] for key in keys}})
   predictions = read_predictions(folder / PREDICTIONS)
   return render_run(run, predictions, Path(metrics["data"]).name)
@@ -59,6 +61,8 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     UserError: a file of the run cannot be read.
   """
   predictions, on = predictions or run.predictions(), data or "the test set"
+  if not data:
+    run = run._replace(result=evaluation.with_chosen(run, predictions))
   result, names, select = run.result, run.labels, run.config["select"]
   outcome = "harmful" if len(names) == 2 else "correctly classified"
   bins = (result["calibration"][name]["bins"] for name in ("before", "after"))
@@ -70,6 +74,18 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     select=select,
     names=names,
     two_classes=len(names) == 2,
+    verdict=verdicts.verdict(result, f"the {len(predictions.label):,} texts of {on}"),
+    thresholds=[
+      [
+        {
+          "name": name,
+          "entry": result["thresholds"][name],
+          "missed": verdicts.missed(name, result["thresholds"][name]),
+        }
+        for name in same
+      ]
+      for same, _ in verdicts.by_threshold(result["thresholds"])
+    ],
     headline=HEADLINE,
     metric_names=METRIC_NAMES,
     threshold_plots=_threshold_plots(predictions, result["thresholds"], on),

@@ -42,7 +42,7 @@ def test_the_page_has_every_method_dataset_and_budget(tmp_path):
     [result["calibration"]["before"]["ece"] for result in results],
     [result["calibration"]["after"]["brier"] for result in results],
     [result["temperature"] for result in results],
-    [result["thresholds"]["fpr_5%"]["recall"] for result in results],
+    [result["thresholds"]["fpr=5%"]["recall"] for result in results],
     [result["thresholds"]["best_f1"]["false_positive_rate"] for result in results],
   ):
     assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in page.text
@@ -60,7 +60,7 @@ def test_datasets_with_two_and_three_classes_share_a_page(tmp_path, first):
   kinds = [data[2:] for data in (first, second)]
   two, three = (sections[kinds.index(kind)] for kind in ("two", "three"))
   assert "AUPRC refer to the harmful\nclass" in two
-  assert "Caught, fpr_1%" in two
+  assert "Caught, fpr=1%" in two
   assert "All metrics except accuracy are means over the classes" in three
   three = re.split("Options that vary|Runs\n", three)[0]
   assert "harmful" not in three
@@ -79,9 +79,9 @@ def test_a_target_that_some_run_misses_has_no_mean(tmp_path):
     workdir = make_run(tmp_path / str(seed), seed=seed)
   result = json.loads((workdir / "result.json").read_text())
   missing = {"threshold": None, "warning": "x", "validation": None}
-  change_result(workdir, thresholds={**result["thresholds"], "fpr_5%": missing})
+  change_result(workdir, thresholds={**result["thresholds"], "fpr=5%": missing})
   (group,) = group_runs(runs.find_runs([str(tmp_path)]))
-  i = 2 * comparison_page.TARGETS.index("fpr_5%")
+  i = 2 * comparison_page.TARGETS.index("fpr=5%")
   cells = comparison_page._threshold_cells(group)
   assert cells[i] == cells[i + 1] == (None, None)
   assert all(mean is not None for mean, _ in cells[:i] + cells[i + 2 :])

@@ -17,7 +17,7 @@ def test_the_report_is_complete_and_escapes_texts(tmp_path):
   for text in (
     *("Thresholds", "All metrics", "Calibration", "Error rates by slice"),
     *("Most confident errors", "Training", "Config", "Balanced accuracy", "harmful"),
-    *("fpr_0.1%", "at most 0.1% of harmless texts", "about 5000 are needed", "best_f1"),
+    *("fpr=1%", "at most 1% of harmless texts", "needs at least 299", "best_f1"),
     *(MARKUP, "</td><b>bold</b>", "3 of 80"),
   ):
     assert text in page.text
@@ -63,14 +63,14 @@ def test_runs_that_lack_some_metrics_have_a_report(tmp_path, options):
   run = runs.read_run(make_run(tmp_path / "run", **options))
   page = check_page(render_run(run))
   two_classes = len(run.labels) == 2
-  assert ("chosen on\nvalidation for the stated target" in page.text) == two_classes
+  assert ("A threshold is promised if" in page.text) == two_classes
   by_wilson = "accuracy, precision, recall, the\nfalse-positive rate and slices"
   assert (by_wilson in page.text) == two_classes
   if options.get("one_class"):
     assert "all labels belong to one class" in page.text
     assert run.result["test"]["auroc"] is None
     assert run.result["undefined"]["temperature"] == "all labels belong to one class"
-    assert "validation contains texts of one class only" in page.text
+    assert "belong to one class, so there is no threshold" in page.text
 
 
 def test_unreadable_predictions_are_named(tmp_path):

@@ -1,0 +1,84 @@
+"""The thresholds.json of a run: those that were chosen on fresh texts, after it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from ssljax.errors import UserError
+from ssljax.evals import decisions
+from ssljax.evals.decisions import DecisionRule
+from ssljax.runtime.json_files import write_json
+
+FILE = "thresholds.json"
+
+
+def write(
+  workdir: Path, entries: Mapping[str, Mapping[str, Any]], before: float, after: float
+) -> None:
+  """Adds thresholds to a run, beside those that are there.
+
+  Args:
+    entries: by aim; see `decisions.fit_rule`. They replace those with the same aim.
+    before: the temperature until now.
+    after: the temperature that the new thresholds are for. The others are converted, so
+      that they flag the same texts as before.
+  """
+  saved = _read(workdir) if (workdir / FILE).exists() else {"thresholds": {}}
+  kept = {
+    name: {**entry, "threshold": convert(entry["threshold"], before, after)}
+    for name, entry in saved["thresholds"].items()
+  }
+  result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
+  content = {"step": result["step"], "temperature": after}
+  write_json(workdir / FILE, {**content, "thresholds": {**kept, **entries}})
+
+
+def convert(threshold: float | None, before: float, after: float) -> float | None:
+  """The threshold that flags the same texts at another temperature."""
+  if threshold is None or before == after or not 0 < threshold < 1:
+    return threshold
+  return float(special.expit(special.logit(np.float64(threshold)) * before / after))
+
+
+def apply(folder: Path, rule: DecisionRule, step: int) -> DecisionRule:
+  """Adds the thresholds that were chosen on fresh texts to a run's own rule.
+
+  Raises:
+    UserError: thresholds.json can't be read, or belongs to another checkpoint.
+  """
+  if not (folder / FILE).exists():
+    return rule
+  saved = _read(folder)
+  if saved["step"] != step:
+    raise UserError(
+      f"{folder / FILE}: its thresholds are for step {saved['step']}, but the model is "
+      f"of step {step}; delete it, and choose them again"
+    )
+  after = saved["temperature"]
+  own = {
+    name: {**entry, "threshold": convert(entry["threshold"], rule.temperature, after)}
+    for name, entry in rule.thresholds.items()
+  }
+  return rule._replace(temperature=after, thresholds={**own, **saved["thresholds"]})
+
+
+def _read(folder: Path) -> dict[str, Any]:
+  path = folder / FILE
+  try:
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    entries = decisions.read_entries(saved["thresholds"])
+    decisions.check_rule(
+      saved["temperature"], {n: e["threshold"] for n, e in entries.items()}
+    )
+    return {"step": saved["step"], "temperature": saved["temperature"]} | {
+      "thresholds": entries
+    }
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(
+      f"{path}: cannot be read ({error!r}); delete it, and choose the thresholds again "
+      "with python -m ssljax.thresholds"
+    ) from None
