@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ssljax import options
+from ssljax import aims, options
 from ssljax.errors import UserError
-from ssljax.evals import aims
 from ssljax.options import Absent, Amount, Count, Natural, Range, Share
 
 Views = tuple[str, ...]

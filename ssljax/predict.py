@@ -35,10 +35,9 @@ from typing import Any
 
 from absl import flags
 
-from ssljax import cli
+from ssljax import aims, cli
 from ssljax.data.records import files
 from ssljax.errors import UserError
-from ssljax.evals import aims
 from ssljax.evals.classification import score_of, softmax
 from ssljax.inference.classifier import SafetyClassifier, has_content
 from ssljax.inference.rows import JsonlReader, ParquetReader, RowReader, columns

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from ssljax import cli
+from ssljax import aims, cli
+from ssljax.aims import Aim
 from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.pool.hashes import file_sha256
 from ssljax.data.records import split_files
 from ssljax.data.records.read import read_labelled_with_notes, read_texts
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
-from ssljax.evals import aims, calibration, chosen, decisions, drift
-from ssljax.evals.aims import Aim
+from ssljax.evals import calibration, chosen, decisions, drift
 from ssljax.evals.runs import Run, read_run
 from ssljax.evals.scored import ScoredTexts
 from ssljax.inference import exported
@@ -97,7 +97,7 @@ def choose_thresholds(
     str(aim): {**decisions.choose(aim, own, own, after, name), "on": name, **facts}
     for aim in parsed
   }
-  with lock.exclusive(folder, "--model", inside=True):
+  with lock.exclusive(folder, "--model", inside=is_run):
     if is_run:
       chosen.write(folder, entries, before, after)
     else:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up; the boxes of one floor don't import each other.
 FLOORS = (
   ("errors", "batch"),
-  ("runtime", "options", "configs"),
+  ("runtime", "options", "configs", "aims"),
   ("config", "config_files", "assets", "method"),
   ("cli", "lookup", "ops", "sharding"),
   ("methods", "wrappers", "models", "data"),
@@ -23,7 +23,7 @@ FLOORS = (
   ("training",),
   ("inference", "sweeps"),
   ("augment", "testing"),
-  ("train", "evaluate", "predict", "report", "export"),
+  ("train", "evaluate", "predict", "report", "export", "thresholds"),
   ("self_train",),
   ("api", "main", "__main__"),
   ("__init__",),

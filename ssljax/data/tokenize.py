@@ -8,6 +8,7 @@ tokens into the cache (SSLJAX_CACHE). After a kill, the same command continues.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from ssljax.data import datasets
 from ssljax.data.pool.splits import open_splits
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
-from ssljax.models.hf import read_config
 
 NAMES = (  # of the flags other than --data
   *("encoder", "max_length", "tokenization", "tokenizer_backend", "seed", "verify"),
@@ -39,7 +39,7 @@ def run(config: Mapping[str, Any]) -> None:
     options.check(KEYS, config)
   except ValueError as error:
     raise UserError(f"--{error}") from None
-  splits = open_splits({**config, "data": resolve_data(config["data"])}, read_config)
+  splits = open_splits({**config, "data": resolve_data(config["data"])}, _check_encoder)
   sizes = {"train": (len(splits.train), splits.store.index.length[splits.train])}
   for name in ("validation", "test"):
     rows = getattr(splits, name)
@@ -54,6 +54,11 @@ def run(config: Mapping[str, Any]) -> None:
   kinds = splits.store.index.kind_names
   print(f"stored views: {', '.join(kinds) or 'none'}")
   print(f"tokens of train: {splits.store.folder}")
+
+
+def _check_encoder(folder: Path) -> None:
+  if not (folder / "config.json").is_file():
+    raise UserError(f"--encoder={folder}: has no config.json; give an encoder's folder")
 
 
 def define_flags() -> None:

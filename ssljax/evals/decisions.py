@@ -1,7 +1,7 @@
 """The decision rule of a classifier: its temperature, and thresholds for aims.
 
-A promise needs labelled texts that were used for nothing else. Where there are none, or
-too few, a threshold is only what looked best on validation, and its warning says so.
+A promise needs labelled texts that were used for nothing else. Without enough of them,
+a threshold is only what looked best on validation, and its warning says so.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from ssljax import aims as aims_
 from ssljax import options
+from ssljax.aims import Aim
 from ssljax.errors import UserError
-from ssljax.evals import aims as aims_
 from ssljax.evals import calibration as calibrating
 from ssljax.evals import promises, thresholds
-from ssljax.evals.aims import Aim
 from ssljax.evals.classification import HARMFUL, softmax
 from ssljax.evals.scored import ScoredTexts
 from ssljax.evals.thresholds import Outcome, Promise, Scored
@@ -49,7 +49,7 @@ _RATES = {
   "review": "that the share of flagged texts is at most",
 }
 KEPT = ("threshold", "warning", "validation", "promise", "empirical", "tightest")
-KEPT += ("needed", "on")  # of an entry of result.json; the others are of the test set
+KEPT += ("needed", "on")  # of an entry of result.json; the others describe the test set
 
 
 class DecisionRule(NamedTuple):
@@ -222,10 +222,12 @@ def read_entries(saved: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     AttributeError: an entry isn't a mapping.
   """
   former = dict.fromkeys(KEPT) | {"on": "validation"}
-  return {
-    str(aims_.parse(name)): {**former, **dict(entry.items())}
-    for name, entry in saved.items()
-  }
+  entries = {}
+  for name, entry in saved.items():
+    aim = aims_.parse(name)
+    needed = {"needed": thresholds.needed_texts(aim)}
+    entries[str(aim)] = {**former, **needed, **dict(entry.items())}
+  return entries
 
 
 def check_rule(temperature: Any, values: Mapping[str, Any]) -> None:

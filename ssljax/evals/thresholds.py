@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from ssljax.aims import Aim
 from ssljax.evals import promises
-from ssljax.evals.aims import Aim
 from ssljax.evals.bootstrap import ratio
 from ssljax.evals.wilson import f1_interval, proportion
 
@@ -64,7 +64,7 @@ def choose(aim: Aim, texts: Scored) -> float | None:
   texts: it's fitted to these.
 
   Returns:
-    The threshold; None if no threshold meets the aim, or all texts are of one class.
+    The threshold; None if no threshold meets the aim, or all texts belong to one class.
   """
   harmless, harmful = texts.counts
   if not harmless or not harmful:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ssljax.evals import aims
+from ssljax import aims
 
 WORSE = 0.01  # nats of log loss by which calibration may raise it unremarked
 # The rate of an entry that an aim is about, and whether it's an upper limit.

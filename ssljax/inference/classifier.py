@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssljax import aims
 from ssljax.data.batches import tokenize
 from ssljax.data.records import files
 from ssljax.errors import UserError
-from ssljax.evals import aims, chosen, decisions
+from ssljax.evals import chosen, decisions
 from ssljax.evals.classification import score_of, softmax
 from ssljax.inference import score
 from ssljax.inference.exported import CARD, load_exported

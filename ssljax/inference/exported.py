@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ssljax import options
+from ssljax.aims import canonical
 from ssljax.assets.encoders import SAFETENSORS, TOKENIZER
 from ssljax.data.batches import tokenize
 from ssljax.errors import UserError
 from ssljax.evals import chosen, decisions
-from ssljax.evals.aims import canonical
 from ssljax.inference.load import first_difference
 from ssljax.method import Head
 from ssljax.models import Encoder, load_params, read_config

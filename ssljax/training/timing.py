@@ -91,7 +91,7 @@ class StepTimer:
       median = statistics.median(self._seconds)
       values["step_seconds"] = median
       values["examples_per_second"] = total["texts"] / len(steps) / median
-      # Each process counts the tokens of its own texts, which are about its share.
+      # Each process counts only the tokens of its texts: about its share.
       tokens = total["tokens"] * jax.process_count()
       values["tokens_per_second"] = tokens / len(steps) / median
       values["host_share"] = sum(self._idle) / sum(self._seconds)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from ssljax.aims import parse
 from ssljax.evals import promises, thresholds
-from ssljax.evals.aims import parse
 from ssljax.evals.thresholds import Scored, promise
 
 DRAWS = 1000

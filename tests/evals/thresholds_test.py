@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ssljax.aims import parse
 from ssljax.evals import thresholds
-from ssljax.evals.aims import parse
 from ssljax.evals.thresholds import Scored, choose, threshold_rates
 
 

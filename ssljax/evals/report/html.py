@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssljax.evals import aims
+from ssljax import aims
 from ssljax.runtime.atomic import atomic_file
 
 # The head of every report contains this, whatever version of ssljax wrote it.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssljax.evals import aims
+from ssljax import aims
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""`ssljax.thresholds` writes promises into runs and exported folders."""
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ssljax import SafetyClassifier
+from ssljax.errors import UserError
+from ssljax.evals import runs as finished
+from ssljax.evals.report import run_page
+from ssljax.evals.thresholds import threshold_rates
+from tests import scored, tiny
+
+command = importlib.import_module("ssljax.thresholds")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+  return scored.export_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+  return shutil.copytree(exported, tmp_path / "model")
+
+
+@pytest.fixture
+def run(old_runs, tmp_path):
+  return shutil.copytree(old_runs / "finished", tmp_path / "run")
+
+
+def write_texts(path, model, count=400, seed=0, names=None):
+  """Labelled texts; those with high scores are mostly harmful."""
+  random = np.random.default_rng(seed)
+  texts = [" ".join(random.choice(tiny.WORDS, 5)) + f" {i}" for i in range(count)]
+  score = SafetyClassifier.load(model)(texts)
+  order = np.argsort(score)
+  harmful = np.zeros(count, bool)
+  harmful[order[int(0.6 * count) :]] = True
+  harmful ^= random.random(count) < 0.03
+  rows = [
+    {"id": f"fresh-{i}", "text": text, "label": int(h)}
+    for i, (text, h) in enumerate(zip(texts, harmful, strict=True))
+  ]
+  path.write_text("\n".join(map(json.dumps, rows)))
+  return texts, harmful
+
+
+def test_a_promise_is_written_into_an_exported_folder(folder, tmp_path, capsys):
+  data = tmp_path / "fresh.jsonl"
+  texts, harmful = write_texts(data, folder)
+  before = SafetyClassifier.load(folder)
+  aims = ["fpr=10%", "recall=80%", "cost=5:1", "fpr=0.1%"]
+  entries = command.choose_thresholds(folder, data, aims)
+  printed = capsys.readouterr().out
+  assert "fpr=10%: threshold" in printed
+  assert "promised with 95% confidence" in printed
+  assert "fpr=0.1%: threshold" in printed
+  assert "can't promise a false-positive rate of at most 0.1%" in printed
+  after = SafetyClassifier.load(folder)  # the hashes are right
+  assert after.thresholds == before.thresholds | {
+    name: entry["threshold"] for name, entry in entries.items()
+  }
+  assert after.warnings.keys() == {"fpr=0.1%"}
+  score = after(texts)
+  np.testing.assert_array_equal(score, before(texts))
+  rates = threshold_rates(score, harmful, after.threshold("fpr=10%"))
+  assert 0.01 < rates["false_positive_rate"] < 0.1
+  card = json.loads((folder / "ssljax.json").read_text())
+  assert card["promises"]["fpr=10%"]["texts"] == (~harmful).sum()
+  assert card["chosen"]["fpr=10%"]["data"] == str(data)
+
+
+@pytest.mark.parametrize("is_run", [False, True])
+def test_old_thresholds_flag_the_same_texts_at_a_new_temperature(
+  folder, run, tmp_path, is_run, capsys
+):
+  folder, data = run if is_run else folder, tmp_path / "fresh.jsonl"
+  texts, _ = write_texts(data, folder)
+  before = SafetyClassifier.load(folder)
+  command.choose_thresholds(folder, data, ["fpr=9%"], temperature="fit")
+  assert "temperature: " in capsys.readouterr().out
+  command.choose_thresholds(folder, data, ["recall=81%"])
+  after = SafetyClassifier.load(folder)
+  assert after.temperature != before.temperature
+  assert after.thresholds.keys() == before.thresholds.keys() | {"fpr=9%", "recall=81%"}
+  for name, threshold in before.thresholds.items():
+    if threshold is not None and 0 < threshold < 1:
+      flagged = before(texts) >= threshold
+      np.testing.assert_array_equal(flagged, after(texts) >= after.threshold(name))
+
+
+def test_a_run_has_the_promise_in_its_report_and_evaluations(run, tmp_path, capsys):
+  data = tmp_path / "fresh.jsonl"
+  write_texts(data, run)
+  assert "No threshold can be promised" in run_page.render_run(finished.read_run(run))
+  command.choose_thresholds(run, data, ["fpr=10%"])
+  page = run_page.render_run(finished.read_run(run))
+  assert "Use the threshold" in page
+  assert "promised" in page
+  (run / "thresholds.json").write_text("{")
+  with pytest.raises(UserError, match=r"thresholds\.json: cannot be read"):
+    SafetyClassifier.load(run)
+
+
+def test_texts_that_chose_the_checkpoint_are_refused(run, tmp_path):
+  used = finished.read_run(run).predictions("validation")
+  data = tmp_path / "fresh.jsonl"
+  write_texts(data, run)
+  row = {"id": "known", "text": used.text[0], "response": used.response[0], "label": 0}
+  data.write_text(data.read_text() + "\n" + json.dumps(row))
+  with pytest.raises(UserError, match=r"1 of these texts chose .*\(id known\)"):
+    command.choose_thresholds(run, data)
+  assert not (run / "thresholds.json").exists()
+
+
+def test_new_texts_with_other_scores_are_noticed(folder, tmp_path, capsys):
+  data, same, other = (tmp_path / f"{n}.jsonl" for n in ("fresh", "same", "other"))
+  texts, _ = write_texts(data, folder)
+  write_texts(same, folder, seed=1)
+  command.choose_thresholds(folder, data, ["fpr=10%"], unlabelled=same)
+  assert "same.jsonl: the scores of its 400 texts look like" in capsys.readouterr().out
+  score = SafetyClassifier.load(folder)(texts)
+  high = [texts[i] for i in np.argsort(score)[200:]]
+  other.write_text("\n".join(json.dumps({"text": f"{text} !"}) for text in high))
+  command.choose_thresholds(folder, data, ["fpr=10%"], unlabelled=other)
+  printed = capsys.readouterr().out
+  assert "other.jsonl: the scores of its 200 texts differ" in printed
+  assert "fpr=10% flags" in printed
+
+
+@pytest.mark.parametrize(
+  ("aim", "reason"),
+  [("fpr=0%", "is not an aim"), ("f1", "is not an aim")],
+)
+def test_a_wrong_aim_changes_nothing(folder, tmp_path, aim, reason):
+  data = tmp_path / "fresh.jsonl"
+  write_texts(data, folder, 20)
+  card = (folder / "ssljax.json").read_bytes()
+  with pytest.raises(UserError, match=reason):
+    command.choose_thresholds(folder, data, [aim])
+  assert (folder / "ssljax.json").read_bytes() == card
