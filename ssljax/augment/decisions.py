@@ -39,34 +39,38 @@ def explain_drop(
     config: of the run that dropped it; {} if it's unknown.
 
   Returns:
-    A sentence; for a reason that only the engine knows, one that says so.
+    A sentence; for a reason of an engine, one that says so.
   """
-  limit = lambda key: (
-    f" ({key}={config[key]:g})" if isinstance(config.get(key), int | float) else ""
-  )
+
+  def limit(key: str) -> str:
+    value = config.get(key)
+    is_known = isinstance(value, int | float)
+    return f"; the limit is {value:.0%} ({key})" if is_known else ""
+
   parts = changed_parts(source, view)
   if reason == "near-identical":
-    alike = max(
-      (
-        Indel.normalized_similarity(normalized(old), normalized(new))
-        for old, new, _ in parts
-      ),
-      default=1.0,
+    shares = [
+      Indel.normalized_similarity(normalized(old), normalized(new))
+      for old, new, _ in parts
+    ]
+    share = max(shares, default=1.0)
+    return (
+      f"It shares {share:.1%} of its characters with the text{limit('most_alike')}."
     )
-    return f"{alike:.1%} of its characters are those of the text{limit('most_alike')}."
   if reason in ("too short", "too long"):
     ratios = [len(new) / len(old) for old, new, _ in parts if old]
     ratio = (min if reason == "too short" else max)(ratios, default=0.0)
     key = "least_ratio" if reason == "too short" else "most_ratio"
-    return f"It has {ratio:.0%} of the length of the text{limit(key)}."
+    return f"Its length is {ratio:.0%} of the text's length{limit(key)}."
   if reason == "not similar":
-    return f"Its embedding is too far from the text's{limit('least_similarity')}."
+    too_low = "The cosine between its embedding and the text's is too low"
+    return f"{too_low}{limit('least_similarity')}."
   if reason == "other language":
     language = config.get("language")
     known = language and language != "same"
-    expected = f"{language!r}, which the config asks for" if known else "the text's"
-    return f"It is in another language than {expected}."
-  return REASONS.get(reason, "The engine reported this.")
+    expected = f"{language!r}, as the config requires" if known else "the text's"
+    return f"Its language isn't {expected}."
+  return REASONS.get(reason, "The engine gave this reason.")
 
 
 def decision(origin: str | None, report: Mapping[str, Any]) -> tuple[str, str]:
@@ -77,16 +81,16 @@ def decision(origin: str | None, report: Mapping[str, Any]) -> tuple[str, str]:
     report: about views of its kind; {} if there is none.
 
   Returns:
-    One of "kept", "fallback" and "unknown", and the sentence.
+    "kept", "fallback" or "unknown", and the sentence.
   """
   origin = origin or ""
   if origin == f"{FALLBACK}self":
-    return "fallback", "no candidate passed the filters, so the text is its own view"
+    return "fallback", "No candidate passed the filters, so the text is its own view."
   if origin.startswith(FALLBACK):
     how = "words of the text were changed at random"
-    return "fallback", f"no candidate passed the filters, so {how}"
+    return "fallback", f"No candidate passed the filters, so {how}."
   if origin == report.get("origin"):
-    return "kept", "the candidate passed all filters"
+    return "kept", "The candidate passed all filters."
   if origin in report.get("origins", {}):
-    return "kept", "the candidate passed the filters of an earlier run"
-  return "unknown", "no report says how this view was made"
+    return "kept", "The candidate passed the filters of an earlier run."
+  return "unknown", "No report says how this view was made."

@@ -62,7 +62,7 @@ def show(
     with _write_errors(target):
       check_report_path(target, views=True)
     sample = _sample(data, paths, kind, number, split, seed)
-    page = render_page(folder, split, paths, sample, number, seed)
+    page = render_page(folder, split, kind, paths, sample, number, seed)
     with _write_errors(target):
       write_report(target, page)
   print(f"{_shown(sample)}: {target}")

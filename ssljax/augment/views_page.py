@@ -9,7 +9,8 @@ import base64
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,8 @@ class Pair(NamedTuple):
   kind: str
   origin: str
   decision: str  # a word: kept, fallback, unknown or dropped
-  title: str
+  reason: str  # why a candidate was dropped
+  number: int  # of a candidate, from 1
   explanation: str
   sides: list[tuple[Parts, Parts]]  # of the text, and of the response if there is one
 
@@ -50,13 +52,16 @@ class Entry(NamedTuple):
   summary: str
   decisions: list[str]
   folded: bool
-  pairs: list[Pair]
+  views: Sequence[Pair]
+  dropped: Sequence[Pair]
+  reasons: str  # why all its candidates were dropped, counted
   left_out: int  # dropped candidates of the text that aren't shown
 
 
 def render_page(
   folder: Path,
   split: str,
+  kind: str,
   paths: Sequence[Path],
   sample: Sample,
   number: int,
@@ -66,6 +71,7 @@ def render_page(
 
   Args:
     folder: dataset folder.
+    kind: the only kind that is shown; "" if all are.
     paths: Parquet files of the split.
     sample: of rows with views.
     number: how many dropped candidates of other rows to show, for each kind.
@@ -99,6 +105,7 @@ def render_page(
     "views.html",
     title=escape_invisible(f"{VIEWS}{folder.name}, {split}"),
     split=split,
+    only=kind,
     sample=sample,
     seed=seed,
     two_classes=len(labels) == 2,
@@ -145,7 +152,7 @@ def _sample_dropped(
 ) -> DroppedSample:
   path = folder / report.FOLDER / f"{kind}-dropped.parquet"
   if not KIND.fullmatch(kind):
-    return DroppedSample({}, [], view_sample.Counter())
+    return DroppedSample({}, [], Counter())
   splits = about.get("config", {}).get("splits", ())
   split = view_sample.read_ids(paths) if len(splits) > 1 else None
   return view_sample.sample_dropped(path, ids, number, seed, split)
@@ -163,20 +170,18 @@ def _entry(
   elif not name:
     name = labels[label] if label < len(labels) else f"class {label}"
   about = [f"{key}: {row[key]}" for key in ("category", "source") if row[key]]
-  words = [f"{pair.kind} {pair.decision}" for pair in views]
-  if candidates:
-    words.append(f"{len(candidates)} dropped")
-  pairs = [*views, *candidates[:MAX_DROPPED]]
   return Entry(
     id=row["id"] or "",
     label=name,
     about=", ".join(about),
     characters=len(row["text"] or "") + len(row["response"] or ""),
-    summary=", ".join(words),
-    decisions=list(dict.fromkeys(pair.decision for pair in pairs)),
+    summary=_summary([*views, *candidates]),
+    decisions=list(dict.fromkeys(pair.decision for pair in (*views, *candidates))),
     # Only the texts of class 0 of two classes are known to be harmless.
     folded=not (len(labels) == 2 and label is not None and label != HARMFUL),
-    pairs=pairs,
+    views=views,
+    dropped=candidates[:MAX_DROPPED],
+    reasons=_counted(pair.reason for pair in candidates),
     left_out=len(candidates[MAX_DROPPED:]),
   )
 
@@ -186,7 +191,7 @@ def _view_pair(
 ) -> Pair:
   word, explanation = decisions.decision(view["origin"], about)
   sides = _sides(row, view)
-  return Pair(view["kind"], view["origin"] or "", word, word, explanation, sides)
+  return Pair(view["kind"], view["origin"] or "", word, "", 0, explanation, sides)
 
 
 def _dropped_pair(
@@ -200,10 +205,23 @@ def _dropped_pair(
     config = {}  # the limits of another run
   view = Candidate(candidate["text"] or "", candidate["response"])
   source = Source(row["id"], row["text"], row["response"])
-  explanation = decisions.explain_drop(candidate["reason"], source, view, config)
-  title = f"candidate {candidate['number'] + 1} dropped: {candidate['reason']}"
+  reason, number = candidate["reason"], candidate["number"] + 1
+  explanation = decisions.explain_drop(reason, source, view, config)
   sides = _sides(row, candidate)
-  return Pair(kind, candidate["origin"], "dropped", title, explanation, sides)
+  origin = candidate["origin"]
+  return Pair(kind, origin, "dropped", reason, number, explanation, sides)
+
+
+def _summary(pairs: Sequence[Pair]) -> str:
+  """Such as "eda: 1 kept, 2 dropped; llm: 1 fallback"."""
+  kinds: dict[str, list[str]] = {}
+  for pair in pairs:
+    kinds.setdefault(pair.kind, []).append(pair.decision)
+  return "; ".join(f"{kind}: {_counted(words)}" for kind, words in kinds.items())
+
+
+def _counted(words: Iterable[str]) -> str:
+  return ", ".join(f"{number} {word}" for word, number in Counter(words).items())
 
 
 def _sides(row: Mapping[str, Any], view: Mapping[str, Any]) -> list:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssljax.evals import evaluation
+from ssljax.evals import evaluation, filtering
 from ssljax.evals.classification import HARMFUL
 from ssljax.evals.predictions import PREDICTIONS, Predictions, read_predictions
 from ssljax.evals.report import plots
@@ -66,6 +66,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     "run.html",
     title=f"{result['method']} on {data or Path(run.config['data']).name}",
     result=result,
+    outcome=filtering.outcome(result.get("pseudo_labels")),
     on=on,
     select=select,
     names=names,
