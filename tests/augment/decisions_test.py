@@ -54,7 +54,7 @@ def test_reasons_are_explained_with_what_was_measured(reason, view, config, sent
 
 def test_the_worst_changed_part_of_a_pair_is_measured():
   source = Source("1", "a question", "a long answer")
-  view = Candidate("a question", "a")
+  view = Candidate("the question", "a")
   assert explain_drop("too short", source, view, {}).startswith("Its length is 8%")
 
 

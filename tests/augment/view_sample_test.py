@@ -64,6 +64,13 @@ def test_rows_are_taken_by_their_position(paths):
     assert numbers(rows) == positions
 
 
+def test_rows_of_a_large_row_group_are_taken_by_their_position(tmp_path):
+  path = tmp_path / "part-0.parquet"
+  folders.write_part(path, folders.make_rows(3000))
+  rows = view_sample.take_rows([path], np.array([5, 1023, 1024, 2999]))
+  assert numbers(rows) == [5, 1023, 1024, 2999]
+
+
 @pytest.fixture
 def dropped(tmp_path):
   """Row i has candidates that were dropped: half of them rare, the others common."""

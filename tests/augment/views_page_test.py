@@ -105,6 +105,13 @@ def test_invisible_characters_are_escaped(data, tmp_path):
   assert r"a\u200bb \u001b[31mred\u001b[0m \u202eback \u200fright" in page.text
 
 
+def test_the_name_of_the_folder_is_escaped(data, tmp_path):
+  other = data.rename(tmp_path / "<b>\u202eback")
+  content, page = show(other, tmp_path)
+  assert "\u202e" not in content
+  assert page.text.count(r"Views of <b>\u202eback, train") == 2  # title and heading
+
+
 def test_texts_are_folded_unless_they_are_labelled_as_harmless(data, tmp_path):
   names = {0: "good", 1: "bad", None: "unlabelled"}
   changes = [{"label": label, "text": f"text number {i}"} for i, label in
@@ -204,11 +211,15 @@ def test_dropped_candidates_of_other_texts_are_sampled(refused, tmp_path):
 
 
 def test_views_whose_kind_is_no_file_name_are_shown(data, tmp_path):
-  kinds = ["../../x", "a\0b", "/etc/x"]
-  view = {"text": "a view", "response": None, "origin": None}
+  kinds = ["../x", "a\0b", str(tmp_path / "x")]
+  (data / "augment").mkdir()
+  for path in (data / "x.json", tmp_path / "x.json"):  # not in the folder of reports
+    path.write_text(json.dumps({"origin": "e:1", "counts": {"elsewhere": 1}}))
+  view = {"text": "a view", "response": None, "origin": "e:1"}
   write_rows(data, [{"views": [{**view, "kind": kind}]} for kind in kinds])
   _, page = show(data, tmp_path)
   assert [e["data-decisions"] for e in page.entries] == ["unknown"] * 3
+  assert "elsewhere" not in page.text
 
 
 def test_a_text_with_many_dropped_candidates_shows_some_and_counts_all():
