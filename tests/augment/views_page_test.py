@@ -169,6 +169,7 @@ def test_the_page_says_how_many_texts_there_are_and_which_are_shown(data, tmp_pa
   assert "This page shows 4 of these, drawn at random with seed 7." in text
   assert len(page.entries) == 4
   _, page = show(data, tmp_path, rows=6)
+  assert "This page shows all of these." in page.text
   assert "drawn at random" not in page.text
 
 
