@@ -28,9 +28,17 @@ def define_flags() -> None:
 def define_inspect_flags() -> None:
   flags.DEFINE_string("data", None, "dataset folder", required=True)
   flags.DEFINE_string("kind", "", "kind of views to show; by default all kinds")
-  flags.DEFINE_integer("rows", 20, "number of texts to show, evenly spaced", 1)
+  flags.DEFINE_integer(
+    "rows",
+    None,
+    "number of texts to show; default 100 on a page, 20 in the terminal",
+    1,
+  )
+  flags.DEFINE_integer("seed", 0, "seed of the random draw of texts", 0)
   flags.DEFINE_string("split", "train", "split to show")
-  flags.DEFINE_string("output", "inspect.html", "HTML page to write")
+  flags.DEFINE_string(
+    "output", None, "HTML page to write; without it, the texts are printed"
+  )
 
 
 def main() -> int:
@@ -83,7 +91,7 @@ def show() -> int:
   from ssljax.augment import inspect
 
   v = flags.FLAGS
-  return inspect.show(v.data, v.kind, v.rows, v.split, v.output)
+  return inspect.show(v.data, v.kind, v.rows, v.split, v.output, v.seed)
 
 
 if __name__ == "__main__":

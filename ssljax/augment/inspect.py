@@ -1,37 +1,41 @@
-"""Shows texts and their views side by side, in the terminal and as one HTML page.
-
-Texts are untrusted. Invisible and control characters are escaped, so that they can't
-control the terminal. The page also escapes markup.
-"""
+"""Shows texts and their views side by side: on one HTML page, or in the terminal."""
 
 import contextlib
 import itertools
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from ssljax.augment import report, storage
+from ssljax.augment import storage, view_sample
+from ssljax.augment.views_page import escape_invisible, render_page
 from ssljax.errors import UserError
-from ssljax.evals.report.html import VIEWS, check_report_path, render, write_report
+from ssljax.evals.report.html import check_report_path, write_report
 from ssljax.runtime import lock
 from ssljax.runtime.atomic import cannot_write
 
-MAX_CHARACTERS = 600  # of a text in the terminal; the page shows the whole text
+MAX_CHARACTERS = 600  # of a text in the terminal
+IN_TERMINAL, ON_PAGE = 20, 100  # default number of texts
 
 
-def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
-  """Prints texts with their views, and writes them to an HTML page.
+def show(
+  data: str,
+  kind: str,
+  rows: int | None = None,
+  split: str = "train",
+  output: str | None = None,
+  seed: int = 0,
+) -> int:
+  """Writes texts with their views to an HTML page, or prints them if there's no page.
 
   Args:
     data: dataset folder.
     kind: kind of views; "" shows all kinds.
-    rows: number of texts, evenly spaced over the split.
+    rows: number of texts, drawn at random; by default ON_PAGE or IN_TERMINAL. The page
+      also shows up to this many dropped candidates of other texts, for each kind.
     split: name of the split, such as "train".
     output: HTML file.
+    seed: of the random draws.
 
   Returns:
     The exit code.
@@ -44,20 +48,29 @@ def show(data: str, kind: str, rows: int, split: str, output: str) -> int:
   folder = Path(data).expanduser().resolve()
   if not (folder / split).is_dir() and folder.is_dir():
     raise UserError(f"--split={split}: no such split in {data}")
-  files = storage.check_dataset_folder(folder, (split,))[split]
+  paths = storage.check_dataset_folder(folder, (split,))[split]
+  if not output:
+    sample = _sample(data, paths, kind, rows or IN_TERMINAL, split, seed)
+    width = min(shutil.get_terminal_size((100, 24)).columns, 160)
+    for record in sample.rows:
+      print("\n".join(format_columns(record, width)))
+    print(f"{_shown(sample)}; for a page of them, give --output=views.html")
+    return 0
+  number = rows or ON_PAGE
   target = Path(output).expanduser()
   with lock.exclusive(target, "--output"):
     with _write_errors(target):
       check_report_path(target, views=True)
-    records = _sample_or_say_what_there_is(data, files, kind, rows, split)
-    page = render_page(folder, split, records)
+    sample = _sample(data, paths, kind, number, split, seed)
+    page = render_page(folder, split, kind, paths, sample, number, seed)
     with _write_errors(target):
       write_report(target, page)
-  width = shutil.get_terminal_size((100, 24)).columns
-  for record in records:
-    print("\n".join(format_columns(record, min(width, 160))))
-  print(f"{len(records)} texts; open {target} to see them in full")
+  print(f"{_shown(sample)}: {target}")
   return 0
+
+
+def _shown(sample: view_sample.Sample) -> str:
+  return f"{len(sample.rows):,} of {sample.rows_with_views:,} texts with views"
 
 
 @contextlib.contextmanager
@@ -68,47 +81,18 @@ def _write_errors(target: Path) -> Iterator[None]:
     raise cannot_write(f"--output={target}", error, "choose another file") from None
 
 
-def _sample_or_say_what_there_is(
-  data: str, files: Sequence[Path], kind: str, rows: int, split: str
-) -> list[dict]:
-  """`sample`, or a UserError that lists the kinds."""
-  records = sample(files, kind, rows)
-  if not records:
-    kinds = ", ".join(_kinds(sample(files, "", 100)))
+def _sample(
+  data: str, paths: list[Path], kind: str, rows: int, split: str, seed: int
+) -> view_sample.Sample:
+  """`sample_rows`; a UserError that lists the kinds if no row has such views."""
+  sample = view_sample.sample_rows(paths, kind, rows, seed)
+  if not sample.rows:
+    kinds = ", ".join(sample.kinds)
     raise UserError(
       f"{data}: no views{f' of kind {kind!r}' if kind else ''} in {split}; available "
       f"kinds: {kinds or 'none; add some with python -m ssljax.augment'}"
     )
-  return records
-
-
-def sample(files: Sequence[Path], kind: str, rows: int) -> list[dict]:
-  """Reads up to `rows` evenly spaced rows that have views of a kind ("": any kind).
-
-  Views of other kinds are removed from these rows.
-  """
-  total = sum(pq.read_metadata(path).num_rows for path in files)
-  wanted = np.linspace(0, total, rows, endpoint=False).astype(int).tolist()
-  records, begin = [], 0
-  for path in files:
-    for table in storage.read_tables(path, 1024, ["id", "text", "response", "views"]):
-      if len(records) == rows:
-        return records
-      if begin + table.num_rows > wanted[len(records)]:
-        for i, record in enumerate(table.to_pylist(), begin):
-          views = [v for v in record["views"] or () if kind in ("", v["kind"])]
-          if len(records) < rows and i >= wanted[len(records)] and views:
-            records.append({**record, "views": views})
-      begin += table.num_rows
-  return records
-
-
-def escape_invisible(text: str) -> str:
-  """Escapes characters that are invisible or control a terminal, except newlines."""
-  return "".join(
-    c if c == "\n" or c.isprintable() else f"\\u{ord(c):04x}"
-    for c in text.replace("\r\n", "\n").replace("\t", "  ")
-  )
+  return sample
 
 
 def format_columns(record: dict, width: int) -> list[str]:
@@ -131,26 +115,3 @@ def _wrap(title: str, row: dict, width: int) -> list[str]:
     for line in escape_invisible(short).split("\n"):
       lines += textwrap.wrap(line, width) or [""]
   return lines
-
-
-def render_page(folder: Path, split: str, records: Sequence[dict]) -> str:
-  """Renders one self-contained HTML page without scripts."""
-  sections = []
-  for kind in _kinds(records):
-    counts, dropped = report.read(folder, kind).get("counts"), []
-    path = folder / report.FOLDER / f"{kind}-dropped.parquet"
-    if path.exists():
-      for table in itertools.islice(storage.read_tables(path, len(records)), 1):
-        dropped = table.to_pylist()
-    sections.append({"kind": kind, "counts": counts, "dropped": dropped})
-  return render(
-    "views.html",
-    title=escape_invisible(f"{VIEWS}{folder.name}, {split}"),
-    sections=sections,
-    records=records,
-    visible=escape_invisible,
-  )
-
-
-def _kinds(records: Sequence[dict]) -> list[str]:
-  return list(dict.fromkeys(v["kind"] for record in records for v in record["views"]))

@@ -55,6 +55,7 @@ class Settings(NamedTuple):
 
 
 KEYS = options.describe(Settings)
+KIND = re.compile(r"\w[\w.+-]{0,63}")  # a kind becomes the name of a file
 
 
 def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
@@ -80,9 +81,7 @@ def parse_config(config: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
       f"--config.most_ratio={settings.most_ratio}: it must be above least_ratio "
       f"({settings.least_ratio}), or 0 for no limit"
     )
-  # A kind becomes the name of a file.
-  named = re.fullmatch(r"\w[\w.+-]{0,63}", settings.kind)
-  if settings.kind in COMPUTED_VIEWS or not named:
+  if settings.kind in COMPUTED_VIEWS or not KIND.fullmatch(settings.kind):
     raise UserError(
       f"--config.kind={settings.kind!r}: use at most 64 letters, digits and hyphens, "
       f"and not {' or '.join(COMPUTED_VIEWS)}, which training generates itself"

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from ssljax.evals import bootstrap
 from ssljax.evals.classification import resampled_metrics
 from ssljax.evals.groups import Group
+
+LEVEL = 0.05  # of corrected p-values, below which a difference is clear
 
 
 class DifferentTexts(ValueError):
@@ -27,6 +30,18 @@ class Difference(NamedTuple):
   value: float  # difference between the means over seeds
   interval: list[float] | None  # 95%, over texts
   p_value: float | None  # two-sided, for the hypothesis of no difference
+
+
+def are_clear(differences: Sequence[Difference]) -> list[bool]:
+  """Whether each difference is clear: unlikely to be due to the choice of test texts.
+
+  The p-values are corrected for their number by Benjamini and Hochberg's procedure: of
+  the differences that are called clear, 5% are expected not to exist. A difference
+  without a p-value isn't clear.
+  """
+  known = [d.p_value for d in differences if d.p_value is not None]
+  corrected = iter(stats.false_discovery_control(known) if known else ())
+  return [d.p_value is not None and next(corrected) < LEVEL for d in differences]
 
 
 def paired_differences(groups: Sequence[Group], metric: str = "f1") -> list[Difference]:

@@ -9,6 +9,7 @@ from ssljax.evals import runs
 
 NEARLY_ALL, HARDLY_ANY = 0.95, 0.01
 LAST = 0.2  # share of the run that is judged
+NOTHING = "no step used any pseudo-label"  # begins the warning in result.json
 
 
 def pseudo_labels(workdir: Path, filters: bool) -> dict[str, Any] | None:
@@ -58,11 +59,38 @@ def summary(lines: Sequence[Mapping[str, Any]], filters: bool) -> dict[str, Any]
   }
 
 
+def outcome(used: Mapping[str, Any] | None) -> str:
+  """Says what is wrong with the pseudo-labels of a run, in a clause for its readers.
+
+  Args:
+    used: a `summary`, from the run's result.json.
+
+  Returns:
+    "" if nothing is wrong, or if there are no pseudo-labels.
+  """
+  if not used or not used["warning"]:
+    return ""
+  if used["warning"].startswith(NOTHING):
+    return (
+      "the method did nothing, because no pseudo-label counted: the model learned from "
+      "labelled texts only"
+    )
+  if used["share"] >= NEARLY_ALL:
+    return (
+      "the method's filter removed almost no pseudo-label, so wrong ones counted "
+      "as well"
+    )
+  return (
+    "hardly any pseudo-label counted at the end: the model learned almost only from "
+    "labelled texts"
+  )
+
+
 def _warning(
   share: float, accuracy: float | None, nothing: bool, filters: bool
 ) -> str | None:
   if nothing:
-    return "no step used any pseudo-label (mask_rate 0); check steps and threshold"
+    return f"{NOTHING} (mask_rate 0); check steps and threshold"
   last = f"in the last fifth of the run, {share:.1%} of the pseudo-labels were used"
   if filters and share >= NEARLY_ALL:
     known = "" if accuracy is None else f" ({accuracy:.0%} of them right)"

@@ -1,20 +1,15 @@
-"""The side-by-side view in the terminal and on the page; texts are never markup."""
+"""The command that shows views, as a page or in the terminal."""
 
-import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
-import markupsafe
 import pytest
 
-from ssljax.augment import inspect
-from ssljax.augment.run import run
+from ssljax.augment import inspect, view_sample
 from ssljax.errors import UserError
 from ssljax.evals.report import html
 from tests import runs
 from tests.augment import command, folders
-from tests.augment.command import make_config
 
 MARKUP = '<script>alert("x")</script> & <img src=x onerror=y>'
 HIDDEN = "a\u200bb \x1b[31mred\x1b[0m \u202eback"
@@ -35,60 +30,31 @@ def data(tmp_path):
   return folder
 
 
-class Tags(HTMLParser):
-  def __init__(self, page):
-    super().__init__()
-    self.tags, self.text = set(), []
-    self.feed(page)
-
-  def handle_starttag(self, tag, attrs):
-    self.tags.add(tag)
-    assert not any(name.startswith("on") or name == "src" for name, _ in attrs)
-
-  def handle_data(self, data):
-    self.text.append(data)
+def test_invisible_characters_are_escaped_in_the_terminal(data, capsys):
+  inspect.show(str(data), "mine", 20)
+  shown = capsys.readouterr().out
+  assert not set("\x1b\u200b\u202e") & set(shown)
+  assert r"a\u200bb \u001b[31mred" in shown
 
 
-def test_markup_in_texts_is_escaped(data, tmp_path, capsys):
+def test_a_page_leaves_one_line_in_the_terminal(data, tmp_path, capsys):
   page = tmp_path / "page.html"
-  assert inspect.show(str(data), "", 20, "train", str(page)) == 0
-  text = page.read_text()
-  parsed = Tags(text)
-  assert not parsed.tags & {"script", "img", "b", "i", "link", "iframe"}
-  assert "".join(parsed.text).count(MARKUP) == 5
-  assert text.count(markupsafe.escape(MARKUP)) == 5
-  assert "default-src 'none'" in text
-  assert not re.search(r"https?://", text)
+  inspect.show(str(data), "", 3, "train", str(page))
+  output = capsys.readouterr()
+  assert output.out == f"3 of 8 texts with views: {page}\n"
+  assert output.err == ""
 
 
-def test_invisible_characters_are_escaped(data, tmp_path, capsys):
-  page = tmp_path / "page.html"
-  inspect.show(str(data), "mine", 20, "train", str(page))
-  for shown in (capsys.readouterr().out, page.read_text()):
-    assert "\x1b" not in shown
-    assert "\u200b" not in shown
-    assert "\u202e" not in shown
-    assert r"a\u200bb \u001b[31mred" in shown
-
-
-def test_sampled_rows_are_evenly_spaced_and_have_the_kind(data):
-  parts = sorted((data / "train").glob("*.parquet"))
-  assert [row["id"] for row in inspect.sample(parts, "mine", 2)] == ["row-1", "row-4"]
-  assert [row["id"] for row in inspect.sample(parts, "old", 9)] == ["row-4"]
-  assert len(inspect.sample(parts, "", 100)) == 8
-  for row in inspect.sample(parts, "mine", 100):
-    assert [view["kind"] for view in row["views"]] == ["mine"]
-
-
-def test_the_page_shows_dropped_candidates_with_their_reason(tmp_path, monkeypatch):
-  monkeypatch.setenv("SSLJAX_CACHE", str(tmp_path / "cache"))
-  data = folders.make_folder(tmp_path / "data", 8)
-  run(make_config("refuse_even"), data)
-  page = tmp_path / "page.html"
-  inspect.show(str(data), "mine", 3, "train", str(page))
-  assert "refusal" in page.read_text()
-  assert "I cannot help with that." in page.read_text()
-  assert "texts without a view" not in page.read_text()
+def test_without_a_page_the_texts_are_printed_and_nothing_is_written(
+  data, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  before = set(tmp_path.rglob("*"))
+  inspect.show(str(data), "mine", 2)
+  output = capsys.readouterr().out
+  assert output.count("mine (e:1)") == 2
+  assert "2 of 7 texts with views; for a page" in output
+  assert set(tmp_path.rglob("*")) == before
 
 
 def test_a_missing_kind_is_an_error_that_lists_the_kinds(tmp_path):
@@ -103,7 +69,7 @@ def test_a_missing_kind_is_an_error_that_lists_the_kinds(tmp_path):
 def test_columns_fit_the_terminal(data):
   parts = sorted((data / "train").glob("*.parquet"))
   for width in (50, 100):
-    for row in inspect.sample(parts, "", 100):
+    for row in view_sample.sample_rows(parts, "", 100, 0).rows:
       assert all(len(line) <= width for line in inspect.format_columns(row, width))
 
 
@@ -150,11 +116,3 @@ def test_a_closed_pipe_is_not_an_error_and_the_page_is_written(data, tmp_path):
   )
   assert (result.returncode, result.stderr) in ((141, ""), (0, ""))
   assert page.exists()
-
-
-def test_rows_are_sampled_from_all_parts(tmp_path):
-  data = folders.make_folder(tmp_path / "data", 60, parts=3)
-  run(make_config(), data)
-  parts = sorted((data / "train").glob("*.parquet"))
-  numbers = [int(row["id"].split("-")[1]) for row in inspect.sample(parts, "mine", 6)]
-  assert numbers == [0, 10, 20, 30, 40, 50]

@@ -7,7 +7,9 @@ import pytest
 
 from ssljax.evals import bootstrap, runs
 from ssljax.evals.comparison import (
+  Difference,
   DifferentTexts,
+  are_clear,
   paired_differences,
   resampled_means,
 )
@@ -59,6 +61,22 @@ def test_a_method_does_not_differ_from_itself(tmp_path):
   first, second = read_groups(tmp_path)
   (difference,) = paired_differences([first, second._replace(runs=first.runs)])
   assert difference[2:] == (0.0, [0.0, 0.0], 1.0)
+
+
+def test_a_difference_is_clear_if_its_corrected_p_value_is_small():
+  def clear(*p_values):
+    return are_clear([Difference("a", "b", 0.1, None, p) for p in p_values])
+
+  assert clear() == []
+  assert clear(0.04) == [True]
+  assert clear(0.06) == [False]
+  assert clear(None) == [False]
+  assert clear(0.04, None, 0.5, 0.9) == [False, False, False, False]  # 3 x 0.04 > 0.05
+  assert clear(0.5, 0.002, 0.004, None, 0.3) == [False, True, True, False, False]
+  # Among 100 differences that don't exist, few runs call any of them clear.
+  random = np.random.default_rng(0)
+  false = [any(clear(*random.uniform(size=100))) for _ in range(200)]
+  assert np.mean(false) < 0.1
 
 
 def test_runs_on_different_texts_are_not_compared(tmp_path):

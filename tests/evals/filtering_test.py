@@ -74,6 +74,27 @@ def test_a_method_without_pseudo_labels():
   assert filtering.summary([{"step": 1, "loss": 0.1}], False) is None
 
 
+@pytest.mark.parametrize(
+  ("rate", "filters", "words"),
+  [
+    (0.0, True, "the method did nothing, because no pseudo-label counted"),
+    (0.0, False, "the method did nothing, because no pseudo-label counted"),
+    (0.004, True, "hardly any pseudo-label counted at the end"),
+    (0.99, True, "filter removed almost no pseudo-label"),
+    (0.99, False, ""),
+    (0.5, True, ""),
+  ],
+)
+def test_the_outcome_of_a_run_is_what_its_warning_says(rate, filters, words):
+  outcome = filtering.outcome(filtering.summary(lines([rate] * 10), filters))
+  assert outcome.startswith(words) or words in outcome
+  assert bool(outcome) == bool(words)
+
+
+def test_runs_without_pseudo_labels_have_no_outcome():
+  assert filtering.outcome(None) == ""
+
+
 def test_a_damaged_history_is_no_error(tmp_path):
   assert filtering.pseudo_labels(tmp_path, True) is None
   (tmp_path / "metrics.jsonl").write_text('{"step"')

@@ -141,7 +141,7 @@ def _first_fault(source: str, view: str, is_response: bool, settings: Settings) 
   if _words(source) == _words(view):
     return "identical"
   if settings.most_alike and settings.most_alike <= Indel.normalized_similarity(
-    _normalized(source), _normalized(view), score_cutoff=settings.most_alike
+    normalized(source), normalized(view), score_cutoff=settings.most_alike
   ):
     return "near-identical"
   if len(view) < settings.least_ratio * len(source):
@@ -205,7 +205,7 @@ def strip_preamble(source: str, view: str) -> str:
 
 def fingerprint(text: str, response: str | None) -> tuple[str, str]:
   """Returns a key that is equal if texts differ only in case and white space."""
-  return _normalized(text), _normalized(response or "")
+  return normalized(text), normalized(response or "")
 
 
 @functools.cache
@@ -245,7 +245,8 @@ def _has_closing_note(text: str) -> bool:
   return "\n" in text and bool(_CLOSING_NOTE.match(last_line))
 
 
-def _normalized(text: str) -> str:
+def normalized(text: str) -> str:
+  """Removes differences in case, white space and the Unicode form of accents."""
   return " ".join(_words(text.casefold()))
 
 

@@ -1,13 +1,14 @@
 """Renders the report that compares several runs as a single HTML file."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssljax.evals import comparison, groups, ranks
+from ssljax.evals import comparison, filtering, groups, ranks
 from ssljax.evals.classification import METRICS
 from ssljax.evals.groups import Group, mean_and_deviation
 from ssljax.evals.report import plots
@@ -71,9 +72,17 @@ def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
       remark = f"{error}."
   elif len(members) > 1:
     remark = f"No comparison: {METRIC_NAMES[metric]} is undefined in some runs."
+  clear = comparison.are_clear(differences)
   return {
     "data": members[0].data,
     "labels": members[0].labels,
+    "texts": sorted(
+      {r.result["test"]["rows"] for group in members for r in group.runs}
+    ),
+    "outcomes": _outcomes(members),
+    "one_seed": any(len(group.runs) == 1 for group in complete),
+    "is_clear": clear,
+    "verdict": _verdict(differences, clear, metric),
     "two_classes": two_classes,
     "targets": TARGETS if two_classes else (),
     "rows": [
@@ -92,6 +101,47 @@ def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
     "config_differences": groups.config_differences(members),
     "plots": _difference_plots(differences, metric),
   }
+
+
+def _outcomes(members: Sequence[Group]) -> list[str]:
+  """Says of which methods the pseudo-labels did nothing, or were hardly filtered."""
+  lines = []
+  for group in members:
+    outcomes = (
+      filtering.outcome(run.result.get("pseudo_labels")) for run in group.runs
+    )
+    for outcome, number in Counter(filter(None, outcomes)).items():
+      lines.append(
+        f"{group.name}, {number} of {_count(len(group.runs), 'run')}: {outcome}"
+      )
+  return lines
+
+
+def _verdict(
+  differences: Sequence[comparison.Difference], clear: Sequence[bool], metric: str
+) -> str:
+  """Names the clear differences in a sentence; "" if there are no differences."""
+  if not differences:
+    return ""
+  better: dict[str, list[str]] = {}
+  for d in itertools.compress(differences, clear):
+    names = (d.method, d.other) if d.value > 0 else (d.other, d.method)
+    better.setdefault(names[0], []).append(names[1])
+  name = METRIC_NAMES[metric]
+  if not better:
+    one = len(differences) == 1
+    unclear = (
+      f"The difference in {name} is not" if one else f"No difference in {name} is"
+    )
+    return f"{unclear} clear: it may be due to the choice of test texts."
+  sentences = [
+    f"{method} has a clearly higher {name} than {' and '.join(worse)}."
+    for method, worse in better.items()
+  ]
+  if others := len(differences) - sum(clear):
+    unclear = "differences are" if others > 1 else "difference is"
+    sentences.append(f"The other {unclear} not clear.")
+  return " ".join(sentences)
 
 
 def _threshold_cells(group: Group) -> list[tuple]:

@@ -7,9 +7,10 @@ from typing import Any
 from ssljax import aims
 from ssljax.runtime.atomic import atomic_file
 
-# The head of every report contains this, whatever version of ssljax wrote it.
-MARK = b"content=\"default-src 'none'; style-src 'unsafe-inline'\""
-VIEWS = "Views of "  # begins the title of a page of `ssljax.augment --inspect`
+# The head of every report contains this, whatever version of ssljax wrote it. A page of
+# views also allows its script.
+MARK = b"content=\"default-src 'none'; style-src 'unsafe-inline'"
+VIEWS = "Views of "  # begins the title of a page of `ssljax.augment inspect`
 METRIC_NAMES = {
   "accuracy": "Accuracy",
   "balanced_accuracy": "Balanced accuracy",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssljax.evals import decisions, evaluation
+from ssljax.evals import decisions, evaluation, filtering
 from ssljax.evals import verdict as verdicts
 from ssljax.evals.classification import HARMFUL
 from ssljax.evals.predictions import PREDICTIONS, Predictions, read_predictions
@@ -70,6 +70,7 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
     "run.html",
     title=f"{result['method']} on {data or Path(run.config['data']).name}",
     result=result,
+    outcome=filtering.outcome(result.get("pseudo_labels")),
     on=on,
     select=select,
     names=names,

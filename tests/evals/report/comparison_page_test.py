@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from ssljax.evals import runs
+from ssljax.evals import filtering, runs
 from ssljax.evals.groups import group_runs
 from ssljax.evals.report import comparison_page
 from ssljax.evals.report.comparison_page import render_comparison
@@ -85,3 +85,63 @@ def test_a_target_that_some_run_misses_has_no_mean(tmp_path):
   cells = comparison_page._threshold_cells(group)
   assert cells[i] == cells[i + 1] == (None, None)
   assert all(mean is not None for mean, _ in cells[:i] + cells[i + 2 :])
+
+
+def words(folder):
+  return " ".join(check_page(render(folder)).text.split())
+
+
+@pytest.mark.parametrize(
+  ("skills", "sentence"),
+  [
+    ((1.0, 3.0), "fixmatch has a clearly higher F1 than supervised."),
+    ((3.0, 1.0), "supervised has a clearly higher F1 than fixmatch."),
+    ((1.0, 1.1), "The difference in F1 is not clear"),
+  ],
+)
+def test_the_page_says_on_how_many_texts_and_whether_a_difference_is_clear(
+  tmp_path, skills, sentence
+):
+  for method, skill in zip(("supervised", "fixmatch"), skills, strict=True):
+    for seed in range(2):
+      make_run(tmp_path / f"{method}{seed}", method, seed, skill=skill, n=80)
+  text = words(tmp_path)
+  assert f"Tested on 80 texts. {sentence}" in text
+  assert "the same resamples of the 80 test texts" in text
+  clear = re.search(r"Clear\?\s*fixmatch\s*supervised[^a-z]*(yes|no)", text)
+  assert clear[1] == ("yes" if "clearly" in sentence else "no")
+  assert "only one run" not in text
+
+
+def test_one_run_of_a_method_is_a_caveat_of_its_differences(tmp_path):
+  for method, skill in (("supervised", 1.0), ("fixmatch", 3.0)):
+    make_run(tmp_path / method, method, skill=skill)
+  assert "Some methods have only one run here" in words(tmp_path)
+  assert "only one run" not in words(tmp_path / "fixmatch")  # no difference
+
+
+def test_several_clear_differences_are_named_together(tmp_path):
+  for method, skill in (("supervised", 1.0), ("fixmatch", 1.1), ("multimatch", 4.0)):
+    make_run(tmp_path / method, method, skill=skill)
+  sentence = "multimatch has a clearly higher F1 than supervised and fixmatch. "
+  assert f"{sentence}The other difference is not clear." in words(tmp_path)
+
+
+def test_runs_tested_on_different_numbers_of_texts_are_all_counted(tmp_path):
+  make_run(tmp_path / "a", "supervised", n=80)
+  make_run(tmp_path / "b", "fixmatch", n=81)
+  assert "Tested on 80 or 81 texts." in words(tmp_path)
+
+
+def test_the_page_names_methods_that_did_nothing(tmp_path):
+  used = {"share": 0.0, "accuracy": None}
+  nothing = f"{filtering.NOTHING} (mask_rate 0); check steps and threshold"
+  for method in ("supervised", "fixmatch", "multimatch"):
+    for seed in range(2):
+      workdir = make_run(tmp_path / f"{method}{seed}", method, seed)
+      warning = nothing if (method, seed) == ("fixmatch", 1) else None
+      if method != "supervised":
+        change_result(workdir, pseudo_labels={**used, "warning": warning})
+  text = words(tmp_path)
+  assert "Warning: fixmatch, 1 of 2 runs: the method did nothing, because" in text
+  assert text.count("Warning:") == 1

@@ -1,5 +1,7 @@
 """Report pages are written only to new files and over other reports."""
 
+import importlib.resources
+
 import pytest
 
 from ssljax.evals.report import html
@@ -38,3 +40,10 @@ def test_a_report_of_runs_and_a_page_of_views_do_not_replace_each_other(tmp_path
       html.write_report(path, new)
     html.write_report(path, old + "again")
     assert path.read_text() == old + "again"
+
+
+def test_every_table_scrolls_inside_itself():
+  templates = importlib.resources.files("ssljax.evals.report") / "templates"
+  for path in templates.iterdir():
+    content = path.read_text(encoding="utf-8")
+    assert content.count("<table") == content.count('<div class="wide"><table'), path

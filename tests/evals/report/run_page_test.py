@@ -3,7 +3,7 @@
 import pytest
 
 from ssljax.errors import UserError
-from ssljax.evals import runs
+from ssljax.evals import filtering, runs
 from ssljax.evals.report.run_page import render_run
 from tests.evals.report.page_checks import check_page
 from tests.evals.run_folders import MARKUP, change_result, make_run
@@ -47,6 +47,16 @@ def test_the_report_says_what_the_filter_did(tmp_path):
   text = " ".join(check_page(render_run(runs.read_run(workdir))).text.split())
   assert "97.1% of the pseudo-labels were used. " in text
   assert "Warning: a filter" not in text
+
+
+def test_a_method_that_did_nothing_is_named_at_the_top(tmp_path):
+  workdir = make_run(tmp_path / "run")
+  assert "did nothing" not in render_run(runs.read_run(workdir))
+  used = {"share": 0.0, "accuracy": None, "warning": f"{filtering.NOTHING}; check it"}
+  change_result(workdir, pseudo_labels=used)
+  text = check_page(render_run(runs.read_run(workdir))).text
+  top = " ".join(text.partition("Thresholds")[0].split())
+  assert "Warning: the method did nothing, because no pseudo-label counted" in top
 
 
 @pytest.mark.slow
