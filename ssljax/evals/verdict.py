@@ -88,6 +88,12 @@ def _advice(entries: Mapping[str, Mapping[str, Any]], on: str) -> Sentence:
       f"held back for it ({found}). Of {on}, it flags {_measured(entry)}.",
       "good",
     )
+  if any(entry["promise"] for entry in entries.values()):
+    return Sentence(
+      f"No threshold is advised: the promised ones miss their aims on {on}, so these "
+      "differ from the texts that were held back.",
+      "bad",
+    )
   nearest = next((e for e in entries.values() if e["tightest"]), None)
   wanted = next((name for name, e in entries.items() if e["needed"]), None)
   if wanted is None:

@@ -53,6 +53,13 @@ def test_a_missed_aim_and_worse_calibration_are_said():
   assert "Calibration made the scores of the test texts worse" in found[-1].text
 
 
+def test_promises_that_all_fail_are_no_advice():
+  measured = result(texts(500, 2), texts(400, 3, shift=2.5), ("fpr=5%", "best_f1"))
+  first = verdict.verdict(measured)[0]
+  assert first.kind == "bad"
+  assert "the promised ones miss their aims on the test texts" in first.text
+
+
 def test_more_classes_have_no_thresholds():
   logits = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
   several = ScoredTexts(logits, np.arange(60) % 3)
