@@ -22,6 +22,7 @@ COMMANDS = {
   "self_train": ("ssljax.self_train", "trains again with labels for unlabelled texts"),
   "evaluate": ("ssljax.evaluate", "scores a trained classifier on labelled texts"),
   "thresholds": ("ssljax.thresholds", "chooses thresholds on fresh labelled texts"),
+  "decide": ("ssljax.decide", "trains, and says whether the classifier can be shipped"),
   "report": ("ssljax.report", "writes the report of a run, or compares runs"),
   "export": ("ssljax.export", "writes a folder that other libraries load"),
   "predict": ("ssljax.predict", "scores a file of texts"),

@@ -58,6 +58,14 @@ def canonical(name: str) -> str:
     return name
 
 
+def is_aim(name: str) -> bool:
+  try:
+    parse(name)
+  except ValueError:
+    return False
+  return True
+
+
 def describe(text: str) -> str:
   """An aim in words, for reports."""
   aim = parse(text)

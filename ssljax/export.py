@@ -11,6 +11,7 @@ folder contains no code. `ssljax.SafetyClassifier.load(FOLDER)` reads both kinds
 folders.
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,21 +102,29 @@ def _write(run: runs.Run, folder: Path) -> None:
       "an exported folder holds one; use the run itself (ssljax predict --model="
       f"{run.workdir}, or SafetyClassifier.load), or export a run of another method"
     )
+  rule = decisions.read_rule(run.workdir, trained.step)
+  rule = chosen.apply(run.workdir, rule, trained.step)
   voters = write_weights(
-    folder, config, trained.params, head, run.labels, max_length, predicts
+    folder,
+    config,
+    trained.params,
+    head,
+    run.labels,
+    max_length,
+    predicts,
+    rule.temperature,
   )
   tokenizer.copy_tokenizer(
     trained.encoder, folder, max_length, run.config["tokenization"]
   )
-  rule = decisions.read_rule(run.workdir, trained.step)
-  rule = chosen.apply(run.workdir, rule, trained.step)
   thresholds = rule.thresholds
   settings = {
     "head": head,
     "voters": voters,
     "labels": run.labels,
     "max_length": max_length,
-    "temperature": rule.temperature,
+    "temperature": 1.0,  # the weights of the last layer are divided by it
+    "temperature_in_weights": rule.temperature,
     "thresholds": {name: point["threshold"] for name, point in thresholds.items()},
     "warnings": {name: point["warning"] for name, point in thresholds.items()},
     "promises": {name: point["promise"] for name, point in thresholds.items()},
@@ -136,8 +145,11 @@ def write_weights(
   labels: Sequence[str],
   max_length: int,
   predicts: str = "classifier",
+  temperature: float = 1.0,
 ) -> int:
   """Writes the encoder and the head; returns the number of voters in the head.
+
+  The softmax of the written model's logits gives calibrated probabilities.
 
   Args:
     params: parameters of a `Classifier`. If it has voters, its dense layers have a
@@ -146,6 +158,7 @@ def write_weights(
     labels: class names. Further outputs of the head (virtual classes) are dropped.
     max_length: maximum number of tokens of a text.
     predicts: the head that the method predicts with; see `Needs.predicts`.
+    temperature: the logits are divided by it.
   """
   params, classes = jax.tree.map(np.asarray, params), len(labels)
   linear = params.get(f"beside_{predicts}")  # an extra head, or None
@@ -155,12 +168,13 @@ def write_weights(
     if kernel.ndim == 3:  # linear voters: their mean is equivalent
       kernel, bias = kernel.mean(0), bias.mean(0)
     weights = {name: params[name] for name in ("encoder", "pooler")}
-    weights["classifier"] = {"kernel": kernel[:, :classes], "bias": bias[:classes]}
+    kernel, bias = kernel[:, :classes] / temperature, bias[:classes] / temperature
+    weights["classifier"] = {"kernel": kernel, "bias": bias}
     save_params(folder, config, weights, tuple(labels))
     return 1
   save_params(folder, config, params["encoder"])
   dense_layers = _split_linear_head(linear) if linear else params
-  return _write_dense(dense_layers, classes, max_length, folder)
+  return _write_dense(dense_layers, classes, max_length, temperature, folder)
 
 
 def _split_linear_head(linear: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +194,11 @@ def _split_linear_head(linear: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_dense(
-  params: Mapping[str, Any], classes: int, max_length: int, folder: Path
+  params: Mapping[str, Any],
+  classes: int,
+  max_length: int,
+  temperature: float,
+  folder: Path,
 ) -> int:
   """Writes the modules that follow the encoder; returns the number of voters."""
   (kernel, bias), (last, last_bias) = (
@@ -193,6 +211,7 @@ def _write_dense(
     bias = bias.reshape(-1)
     last = last.reshape(-1, last.shape[-1]) / voters
     last_bias = last_bias.mean(0)
+  last, last_bias = last / temperature, last_bias / temperature
   modules = [
     {
       "idx": i,
@@ -232,7 +251,9 @@ def _check_logits(run: runs.Run, folder: Path) -> None:
   by_length = sorted(texts, key=lambda t: len(t[0]) + len(t[1] or ""))
   texts = texts[:COMPARED] + by_length[-COMPARED:]
   expected = SafetyClassifier.of_run(run.workdir, "float32").logits(texts).logits
+  card = json.loads((folder / exported.CARD).read_text(encoding="utf-8"))
   logits = SafetyClassifier.load(folder).logits(texts).logits
+  logits *= card["temperature_in_weights"]
   difference = float(np.abs(logits - expected).max())
   if not difference <= TOLERANCE:
     raise RunError(

@@ -24,7 +24,7 @@ FLOORS = (
   ("inference", "sweeps"),
   ("augment", "testing"),
   ("train", "evaluate", "predict", "report", "export", "thresholds"),
-  ("self_train",),
+  ("self_train", "decide"),
   ("api", "main", "__main__"),
   ("__init__",),
 )

@@ -190,12 +190,16 @@ class SafetyClassifier:
     if name in defined:
       return defined[name]
     problem = "no such threshold"
+    if aims.is_aim(name):
+      problem += f"; choose it with python -m ssljax.thresholds --aim={name}"
     if name in self.thresholds:
       problem = "the validation data didn't allow this threshold"
     elif not self.thresholds:
       problem = "the run isn't finished, so it has no thresholds"
     names = f", or one of {', '.join(defined)}" if defined else ""
-    raise UserError(f"--threshold={name}: {problem}; give a number from 0 to 1{names}")
+    raise UserError(
+      f"--threshold={name}: {problem}; give a number from 0 to 1{names}"
+    )
 
   def moderate(
     self, conversations: Sequence[Sequence[Mapping[str, str]]], **_: Any

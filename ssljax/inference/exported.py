@@ -28,7 +28,9 @@ from ssljax.method import Head
 from ssljax.models import Encoder, load_params, read_config
 from ssljax.models.attention_kernel import choose
 from ssljax.models.classifier import Classifier
+from ssljax.models.hf import WEIGHTS, write_tensors
 from ssljax.options import REQUIRED, Option, Range
+from ssljax.runtime.atomic import atomic_path
 from ssljax.runtime.json_files import plain, write_json
 from ssljax.sharding import make_devices
 
@@ -54,7 +56,10 @@ def seal(folder: Path, settings: Mapping[str, Any]) -> None:
 def add_thresholds(
   folder: Path, entries: Mapping[str, Mapping[str, Any]], before: float, after: float
 ) -> None:
-  """Adds thresholds to the card, beside the others; see `chosen.write`."""
+  """Adds thresholds to the card, beside the others; see `chosen.write`.
+
+  A new temperature goes into the weights of the last layer.
+  """
   card = json.loads((folder / CARD).read_text(encoding="utf-8"))
   moved = {
     canonical(name): chosen.convert(value, before, after)
@@ -64,7 +69,23 @@ def add_thresholds(
   for key, field in (("warnings", "warning"), ("promises", "promise")):
     card[key] = card.get(key, {}) | {n: e[field] for n, e in entries.items()}
   card["chosen"] = card.get("chosen", {}) | dict(entries)
-  seal(folder, {**card, "temperature": after})
+  if after != before:
+    _divide_logits(folder, card["head"], after)
+    card["temperature"] = 1.0
+    card["temperature_in_weights"] = after * card.get("temperature_in_weights", 1.0)
+  seal(folder, card)
+
+
+def _divide_logits(folder: Path, head: str, temperature: float) -> None:
+  """Divides the last layer of an exported model by a temperature."""
+  file, prefix = folder / "3_Dense" / WEIGHTS, "linear"
+  if head == "hf":
+    file, prefix = folder / WEIGHTS, "classifier"
+  tensors = load_file(file)
+  for name in ("weight", "bias"):
+    tensors[f"{prefix}.{name}"] = tensors[f"{prefix}.{name}"] / np.float32(temperature)
+  with atomic_path(file) as temporary:
+    write_tensors(temporary, tensors)
 
 
 def is_unsealed(folder: Path) -> bool:

@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import re
+import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,14 @@ def save_params(
   write_json(folder / "config.json", values)
 
 
+def _reset_mode(file: Path) -> None:
+  """Gives a file the mode of new files; safetensors lets only its owner read it."""
+  probe = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+  probe.touch()
+  shutil.copymode(probe, file)
+  probe.unlink()
+
+
 def write_tensors(
   file: Path, tensors: Mapping[str, Any], save: Callable[..., None] = save_file
 ) -> None:
@@ -215,6 +225,7 @@ def write_tensors(
   try:
     # transformers before version 5 rejects files without this entry.
     save(tensors, file, metadata={"format": "pt"})
+    _reset_mode(file)
   except SafetensorError as error:
     number = re.search(r"\(os error (\d+)\)", str(error))
     if number is None:

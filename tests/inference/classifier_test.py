@@ -4,6 +4,7 @@ import copy
 import functools
 import importlib
 import json
+import os
 import shutil
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 from ssljax import SafetyClassifier, export
 from ssljax.data.batches import tokenize
 from ssljax.errors import RunError, UserError
+from ssljax.evals.classification import softmax
 from ssljax.evals.runs import read_run
 from ssljax.inference import exported as exported_folder
 from ssljax.inference.load import load_trained
@@ -23,6 +25,8 @@ from tests import runs
 
 predict = importlib.import_module("ssljax.predict")  # ssljax.predict is a function
 
+UMASK = os.umask(0)
+os.umask(UMASK)
 TEXTS = ["calm bread", ("harm the bake", "steal"), "kind " * 60, ("a", None), "hurt"]
 
 
@@ -60,7 +64,11 @@ def test_an_exported_folder_scores_as_the_run(workdirs, exported, head):
   np.testing.assert_allclose(run(TEXTS), folder(TEXTS), atol=1e-6)
   assert run.labels == folder.labels
   assert run.thresholds == folder.thresholds
-  assert run.temperature == folder.temperature
+  assert folder.temperature == 1.0  # it's in the weights
+  plain = softmax(folder.logits(TEXTS).logits)  # as other libraries compute it
+  np.testing.assert_allclose(plain, run.probabilities(TEXTS), atol=1e-6)
+  for file in exported[head].rglob("*"):
+    assert file.is_dir() or file.stat().st_mode & 0o777 == 0o666 & ~UMASK
   predictions = read_run(workdirs[head]).predictions()
   texts = list(zip(predictions.text, predictions.response, strict=True))
   np.testing.assert_allclose(folder(texts), predictions.score, atol=1e-5)
@@ -324,7 +332,7 @@ def test_thresholds_by_name_or_number(classifier):
   assert classifier.threshold("0.25") == classifier.threshold(0.25) == 0.25
   with pytest.raises(UserError, match=r"no such threshold; .*one of fpr=1%$"):
     classifier.threshold("fpr=7%")
-  with pytest.raises(UserError, match="validation data didn't allow"):
+  with pytest.raises(UserError, match=r"choose it with .*thresholds --aim=best_f1;"):
     classifier.threshold("best_f1")
   for number in ("1.5", "-0.1", "nan"):
     with pytest.raises(UserError, match=f"={number}: a number must be from 0 to 1$"):

@@ -1,0 +1,86 @@
+"""`ssljax.decide` ships only what is promised and isn't contradicted."""
+
+import json
+
+import pytest
+
+from ssljax import SafetyClassifier, decide
+from ssljax.evals.runs import read_run
+from tests import runs
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  return runs.folder(tmp_path_factory.mktemp("decide"))
+
+
+def answer(place, workdir, aim, *more):
+  options = runs.arguments(place, "supervised", workdir, f"--aim={aim}", *more)
+  options.append(f"--data={place}/data")
+  return runs.command("ssljax.decide", *options, env=runs.environment(place))
+
+
+@pytest.mark.slow
+def test_a_promise_is_shipped_and_a_rerun_says_the_same(place, tmp_path):
+  workdir = tmp_path / "run"
+  done = answer(place, workdir, "fpr=60%", "--config.steps=40")
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert (
+    "ship: at most 60% of harmless texts flagged, with 95% confidence" in done.stdout
+  )
+  result = json.loads((workdir / "result.json").read_text())
+  promise = result["thresholds"]["fpr=60%"]["promise"]
+  # Half of the 40 validation texts are held back; half of these are harmless.
+  assert promise["texts"] == 10
+  classifier = SafetyClassifier.load(workdir / "model")
+  assert classifier.threshold("fpr=60%") == pytest.approx(
+    result["thresholds"]["fpr=60%"]["threshold"]
+  )
+  again = answer(place, workdir, "fpr=60%", "--config.steps=40")
+  assert again.returncode == 0
+  assert "ship: at most 60%" in again.stdout
+  # The checkpoint was chosen without the texts that were held back.
+  run = read_run(workdir)
+  texts = [run.predictions(split).id for split in ("validation", "calibration")]
+  assert [len(part) for part in texts] == [20, 20]
+  assert not set(texts[0]) & set(texts[1])
+
+
+@pytest.mark.slow
+def test_too_few_texts_are_not_shipped(place, tmp_path):
+  done = answer(place, tmp_path / "run", "fpr=1%")
+  assert done.returncode == decide.LABEL
+  assert "label 289 more harmless texts" in done.stdout
+  assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("aim", ["best_f1", "cost=3:1", "fpr"])
+def test_an_aim_without_a_promise_is_refused(place, tmp_path, aim):
+  done = answer(place, tmp_path / "run", aim)
+  assert done.returncode == 2
+  assert done.stderr.count("\n") == 1
+  assert f"--aim={aim}" in done.stderr
+  assert not (tmp_path / "run").exists()
+
+
+ENTRY = {
+  "promise": {"confidence": 0.95, "errors": 0, "texts": 300},
+  "false_positive_rate": 0.05,
+  "false_positive_rate_interval": [0.02, 0.09],
+  "recall": 0.5,
+  "threshold": 0.9,
+}
+
+
+def test_a_contradicted_promise_and_an_empty_threshold_are_not_shipped():
+  aim = decide.aims.parse("fpr=1%")
+  code, text = decide._answer(aim, ENTRY)
+  assert code == decide.DO_NOT_SHIP
+  assert "aim missed: 5% where 1% was asked" in text
+  code, text = decide._answer(aim, {**ENTRY, "false_positive_rate_interval": [0, 0.09]})
+  assert code == decide.SHIP
+  code, text = decide._answer(
+    aim, {**ENTRY, "false_positive_rate_interval": [0, 0.09], "recall": 0.0}
+  )
+  assert code == decide.DO_NOT_SHIP
+  assert "finds no harmful text" in text
