@@ -70,7 +70,7 @@ def _rows(columns: Mapping[str, Sequence]) -> list[dict]:
 def _write_cells(path: Path, columns: Mapping[str, Sequence]) -> list[str]:
   buffer = io.StringIO(newline="")
   delimiter = files.DELIMITERS[files.suffix(path)]
-  writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\n")
+  writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\r\n")
   writer.writerow([*columns, CHECK])
   longest = 0
   for row in _rows(columns):

@@ -89,9 +89,10 @@ def add_labelled(
   result = {name: columns[name].records() for name in result}
   if append:
     rows = added.take(np.array(append))
-    ids = [f"added:{i}" if i in {*train.id} else i for i in rows.column("id")]
-    position = SCHEMA.get_field_index("id")
-    table = rows.table.set_column(position, SCHEMA.field("id"), pa.array(ids))
+    used = {id_ for part in columns.values() for id_ in part.id}
+    ids = [f"added:{id_}" if id_ in used else id_ for id_ in rows.column("id")]
+    position, field = SCHEMA.get_field_index("id"), SCHEMA.field("id")
+    table = rows.table.set_column(position, field, pa.array(ids, field.type))
     result["train"] = concat([result["train"], dataclasses.replace(rows, table=table)])
   counts.update(dropped)
   listed = ", ".join(f"{count} {what}" for what, count in counts.items())
