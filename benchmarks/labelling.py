@@ -1,13 +1,13 @@
-"""Compares the strategies of `ssljax.select` by simulation, on data that has all labels.
+"""Simulates labelling with the strategies of `ssljax.select`, on labelled data.
 
   python -m benchmarks.labelling --data=FOLDER --start=100 --number=50 --rounds=4
 
 Each seed starts with random labelled texts of train. In each round, a strategy chooses
 more, whose labels are then revealed. The model is a logistic regression on the frozen
 embeddings of the encoder; it's scored on the test split. The strategies are the code
-that `select` runs, but near-duplicates aren't left out. Prints the means over the seeds,
-and how much a strategy is above `random` with the same starting texts (95% interval,
-Student's t over seeds).
+that `select` runs, but near-duplicates aren't left out. Prints the means over the
+seeds, and how much a strategy is above `random` with the same starting texts (95%
+interval, Student's t over seeds).
 """
 
 from collections.abc import Callable

@@ -22,6 +22,7 @@ COMMANDS = {
   "self_train": ("ssljax.self_train", "trains again with labels for unlabelled texts"),
   "evaluate": ("ssljax.evaluate", "scores a trained classifier on labelled texts"),
   "report": ("ssljax.report", "writes the report of a run, or compares runs"),
+  "select": ("ssljax.select", "chooses texts to label next, lists doubtful labels"),
   "export": ("ssljax.export", "writes a folder that other libraries load"),
   "predict": ("ssljax.predict", "scores a file of texts"),
   "convert": ("ssljax.models.convert", "converts pickled weights to safetensors"),

@@ -25,6 +25,7 @@ from absl import flags
 from ssljax import cli, options
 from ssljax.data.prepare import parse_pairs
 from ssljax.data.records import selected
+from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 from ssljax.evals.classification import score_of
 from ssljax.inference.classifier import SafetyClassifier
@@ -103,8 +104,9 @@ def _select(
   columns: Mapping[str, str],
 ) -> list[str]:
   notes: list[str] = []
+  tables: dict[str, dict[str, Sequence]] = {}  # flag -> columns; written together
   splits = pool.read_run_splits(trained.workdir, trained.config) if trained else None
-  if path := places.get("--output"):
+  if "--output" in places:
     candidates = pool.read_pool(data, columns)
     labelled = [candidates.labelled, *pool.read_against(data, against)]
     others = []
@@ -115,7 +117,8 @@ def _select(
     chosen = choose.choose(
       classifier, candidates.rows, labelled, others, number, strategy, seed
     )
-    notes += _write_chosen(path, chosen, candidates, classifier.labels, strategy)
+    tables["--output"] = _chosen_columns(chosen, classifier.labels, strategy)
+    notes += _describe_chosen(chosen, candidates, classifier.labels, strategy)
     if len(chosen.rows) < number:
       notes.append(f"fewer than {number}: no other rows are different enough")
     if not splits and not against:
@@ -123,25 +126,29 @@ def _select(
         "an exported folder doesn't say which texts it was trained on: to leave them "
         "and your test texts out, add --against=DATASET, or give the run as --model"
       )
-  if path := places.get("--doubts"):
+  if "--doubts" in places:
     assert trained is not None
     assert splits is not None
     found, records, more = confident_learning.doubts_of_run(
       trained, classifier, splits, seed
     )
-    notes += more + _write_doubts(path, found, records, classifier.labels)
+    tables["--doubts"] = _doubt_columns(found, records, classifier.labels)
+    counts = ", ".join(
+      f"{sum(doubt.split == name for doubt in found)} of {len(part)} in {name}"
+      for name, part in records.items()
+    )
+    notes += [*more, f"doubtful labels: {counts}"]
+  for flag, columns_ in tables.items():
+    notes += table.write_table(flag, places[flag], columns_)
+    notes.append(f"wrote {places[flag]}")
   return notes
 
 
-def _write_chosen(
-  path: Path,
-  chosen: choose.Chosen,
-  candidates: pool.Pool,
-  labels: Sequence[str],
-  strategy: str,
-) -> list[str]:
+def _chosen_columns(
+  chosen: choose.Chosen, labels: Sequence[str], strategy: str
+) -> dict[str, Sequence]:
   rows, count = chosen.rows, len(chosen.rows)
-  columns = {
+  return {
     **{name: rows.column(name) for name in ("id", "text", "response")},
     "label_name": [None] * count,
     "source": [strategy if strategy == "random" else selected.SOURCE] * count,
@@ -149,47 +156,43 @@ def _write_chosen(
     "predicted": [labels[c] for c in chosen.predicted],
     "score": score_of(chosen.probability).tolist(),
   }
-  notes = table.write_table("--output", path, columns)
+
+
+def _describe_chosen(
+  chosen: choose.Chosen, candidates: pool.Pool, labels: Sequence[str], strategy: str
+) -> list[str]:
   by_class = ", ".join(
     f"{int((chosen.predicted == c).sum())} predicted {name}"
     for c, name in enumerate(labels)
   )
+  total = len(candidates.rows)
   left_out = {**candidates.left_out, **chosen.left_out}
   return [
-    f"{count} of {len(candidates.rows)} texts chosen ({strategy}): {by_class}",
+    f"{len(chosen.rows)} of {total} texts chosen ({strategy}): {by_class}",
     *(f"left out: {n} rows {why}" for why, n in left_out.items()),
-    *notes,
-    f"wrote {path}",
   ]
 
 
-def _write_doubts(
-  path: Path,
+def _doubt_columns(
   found: Sequence[confident_learning.Doubt],
-  records: Mapping,
+  records: Mapping[str, Records],
   labels: Sequence[str],
-) -> list[str]:
+) -> dict[str, Sequence]:
+  names = ("id", "text", "response")
   texts = {
-    name: {column: part.column(column) for column in ("id", "text", "response")}
-    for name, part in records.items()
+    split: {name: part.column(name) for name in names}
+    for split, part in records.items()
   }
-  columns = {
-    column: [texts[doubt.split][column][doubt.row] for doubt in found]
-    for column in ("id", "text", "response")
-  }
-  columns |= {
+  return {
+    **{
+      name: [texts[doubt.split][name][doubt.row] for doubt in found] for name in names
+    },
     "label_name": [labels[doubt.label] for doubt in found],
     "suggested": [labels[doubt.suggested] for doubt in found],
     "score": [float(doubt.probability[doubt.label]) for doubt in found],
     "split": [doubt.split for doubt in found],
     "reason": [confident_learning.describe(doubt, labels) for doubt in found],
   }
-  notes = table.write_table("--doubts", path, columns)
-  counts = ", ".join(
-    f"{sum(doubt.split == name for doubt in found)} of {len(part)} in {name}"
-    for name, part in records.items()
-  )
-  return [f"doubtful labels: {counts}", *notes, f"wrote {path}"]
 
 
 def define_flags() -> None:

@@ -13,7 +13,7 @@ from ssljax.data.prepare import prepare
 from ssljax.errors import UserError
 from ssljax.selection import choose
 from ssljax.selection.strategies import STRATEGIES
-from tests import old_files
+from tests import old_files, runs
 
 select = importlib.import_module("ssljax.select")
 
@@ -315,3 +315,22 @@ def test_metrics_on_chosen_texts_get_a_warning(tmp_path):
   _, notes = read_labelled_with_notes(path)
   assert notes
   assert "chose 3 of 3 texts" in notes[0]
+
+
+@pytest.mark.slow
+def test_the_command_prints_what_it_did_and_one_line_for_a_mistake(place, tmp_path):
+  flags = [f"--model={place}/run", f"--data={place}/data", f"--output={tmp_path}/n.csv"]
+  done = runs.command(
+    "ssljax.select", *flags, "--number=9", f"--doubts={tmp_path}/d.csv"
+  )
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  assert lines[0].startswith("9 of 54 texts chosen (mixed): ")
+  assert lines[-1] == f"wrote {tmp_path}/d.csv"
+  assert len(read(tmp_path / "n.csv")) == 9
+  content = (tmp_path / "n.csv").read_bytes()
+  done = runs.command("ssljax.select", *flags, cwd=tmp_path)
+  assert done.returncode == 2
+  assert done.stderr.startswith(f"error: --output={tmp_path}/n.csv exists")
+  assert len(done.stderr.splitlines()) == 1
+  assert (tmp_path / "n.csv").read_bytes() == content
