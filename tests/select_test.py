@@ -53,6 +53,8 @@ def place(old_runs, tmp_path_factory):
   rows = [{"id": f"r{i}", "text": text(i % 2), "label": i % 2} for i in range(60)]
   rows += [{"id": f"u{i}", "text": text(i % 2), "label": None} for i in range(40)]
   rows += [{"id": f"c{i}", "text": cell, "label": None} for i, cell in enumerate(CELLS)]
+  pair = {"text": "the bread", "response": '=harm, \'a\nthe "hurt"', "label": None}
+  rows.append({"id": "pair", **pair})
   source = place / "all.jsonl"
   source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
   prepare(str(source), str(place / "data"), labels=["fine", "rude"])
@@ -97,7 +99,7 @@ def test_labels_from_a_spreadsheet_reach_their_texts(
   for i, row in enumerate(rows):
     row["label_name"] = ["fine", "", "rude", " "][i % 4]
     expected[row["id"].lstrip("'")] = [0, None, 1, None][i % 4]
-  assert {f"c{i}" for i in range(len(CELLS))} <= expected.keys()
+  assert {"pair", *(f"c{i}" for i in range(len(CELLS)))} <= expected.keys()
   with open(output, "w", newline="", encoding="utf-8") as file:
     delimiter = "\t" if suffix == ".tsv" else ","
     writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
@@ -105,9 +107,8 @@ def test_labels_from_a_spreadsheet_reach_their_texts(
     writer.writerows(rows)
   about = prepare(str(place / "data"), str(tmp_path / "new"), add=[str(output)])
   after = split(tmp_path / "new")
-  assert {i: row["text"] for i, row in after.items()} == {
-    i: row["text"] for i, row in before.items()
-  }
+  texts = lambda rows: {i: (row["text"], row["response"]) for i, row in rows.items()}
+  assert texts(after) == texts(before)
   for id_, row in after.items():
     label = expected.get(id_, before[id_]["label"])
     assert row["label"] == label, id_
@@ -325,7 +326,7 @@ def test_the_command_prints_what_it_did_and_one_line_for_a_mistake(place, tmp_pa
   )
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
-  assert lines[0].startswith("9 of 54 texts chosen (mixed): ")
+  assert lines[0].startswith("9 of 55 texts chosen (mixed): ")
   assert lines[-1] == f"wrote {tmp_path}/d.csv"
   assert len(read(tmp_path / "n.csv")) == 9
   content = (tmp_path / "n.csv").read_bytes()
