@@ -151,6 +151,13 @@ CASES = {
     EXPORTED,
     once=True,
   ),
+  "select": Case(
+    "ssljax.select",
+    ("--model=run", "--doubts=out/doubts.csv"),
+    ("out/*",),
+    (*SPLITS, TOKENIZER, "run/predictions/*.parquet", *_checkpoint("run", 12)),
+    once=True,
+  ),
   "convert": Case(
     "ssljax.models.convert",
     ("pickled", "out/converted"),

@@ -24,6 +24,7 @@ COMMANDS = {
   "thresholds": ("ssljax.thresholds", "chooses thresholds on fresh labelled texts"),
   "decide": ("ssljax.decide", "trains, and says whether the classifier can be shipped"),
   "report": ("ssljax.report", "writes the report of a run, or compares runs"),
+  "select": ("ssljax.select", "chooses texts to label next, lists doubtful labels"),
   "export": ("ssljax.export", "writes a folder that other libraries load"),
   "predict": ("ssljax.predict", "scores a file of texts"),
   "convert": ("ssljax.models.convert", "converts pickled weights to safetensors"),

@@ -6,6 +6,7 @@
     --columns=text=prompt,label=verdict --labels=unharmful,harmful
   python -m ssljax.data.prepare --source=train.csv,test.csv --output=FOLDER
   python -m ssljax.data.prepare --source=held-out.csv --as=test --output=FOLDER
+  python -m ssljax.data.prepare --source=FOLDER --add=next.csv --output=NEW_FOLDER
 
 The folder holds Parquet splits train/, validation/ and test/, and dataset.json. If a
 source is meant for testing only, the folder has only test/, for
@@ -39,6 +40,9 @@ def define_flags() -> None:
   )
   flags.DEFINE_enum(
     "as", "", ["", "test"], "test: all rows of the files are the test split"
+  )
+  flags.DEFINE_list(
+    "add", [], "files of ssljax.select that you have labelled, to add to train"
   )
   flags.DEFINE_list("splits", [], "OURS=THEIRS on the Hub, such as train=30k_train")
   flags.DEFINE_string("config_name", "", "configuration of a Hub dataset")
@@ -88,13 +92,15 @@ def prepare(
   config_name: str = "",
   seed: int = 0,
   as_: str = "",
+  add: Sequence[str] = (),
 ) -> dict:
   """Writes a dataset folder as the flags say; returns the content of dataset.json."""
   if source in named.source_names() and not Path(source).exists():
-    if columns or labels or splits or config_name or as_:
+    if columns or labels or splits or config_name or as_ or add:
       raise UserError(
-        "--columns, --labels, --splits, --config_name and --as cannot be used with the "
-        f"named source {source}; remove them, or give the dataset as owner/name"
+        "--columns, --labels, --splits, --config_name, --as and --add cannot be used "
+        f"with the named source {source}; remove them, or give the dataset as "
+        "owner/name or as a folder"
       )
     return build.build_named(source, output, task, seed)
   if task:
@@ -104,16 +110,17 @@ def prepare(
   return build.build_from_files(
     source,
     output,
-    _parse_pairs("columns", columns),
+    parse_pairs("columns", columns),
     tuple(name.strip() for name in labels),
-    _parse_pairs("splits", splits),
+    parse_pairs("splits", splits),
     config_name,
     seed,
     as_,
+    add,
   )
 
 
-def _parse_pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
+def parse_pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
   pairs = {}
   for value in values:
     ours, equals, theirs = value.partition("=")

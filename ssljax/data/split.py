@@ -170,11 +170,21 @@ def _largest_remainders(count: np.ndarray, budget: int) -> np.ndarray:
 
 
 def divide_records(
-  records: Records, shares: Mapping[str, float], seed: int
+  records: Records,
+  shares: Mapping[str, float],
+  seed: int,
+  in_first: np.ndarray | None = None,
 ) -> dict[str, Records]:
-  """Divides records into named splits with `divide`; equal texts stay together."""
+  """Divides records into named splits with `divide`; equal texts stay together.
+
+  Rows that are True in `in_first`, bool [n], go to the first split, as do unlabelled
+  rows.
+  """
   groups = group_texts(records.column("text"))
-  parts = divide(groups, records.label, tuple(shares.values()), seed)
+  labels = records.label
+  if in_first is not None:
+    labels = np.where(in_first, -1, labels)
+  parts = divide(groups, labels, tuple(shares.values()), seed)
   return dict(zip(shares, map(records.take, parts), strict=True))
 
 

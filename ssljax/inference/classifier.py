@@ -19,6 +19,7 @@ from ssljax.evals.classification import score_of, softmax
 from ssljax.inference import score
 from ssljax.inference.exported import CARD, load_exported
 from ssljax.inference.load import load_trained
+from ssljax.inference.outputs import TextOutputs, split, step_of
 from ssljax.training import pytrees
 
 LONGEST_ROW = 512  # tokens; a longer text gets a row of exactly its length
@@ -64,8 +65,12 @@ class SafetyClassifier:
     temperature: float,
     thresholds: Mapping[str, float | None],
     warnings: Mapping[str, str | None],
+    outputs_step: score.EvalStep | None = None,
   ):
-    """Use `load` instead. `eval_step(params, texts)` returns logits f32 [n, C]."""
+    """Use `load` instead. `eval_step(params, texts)` returns logits f32 [n, C].
+
+    `outputs_step` is the step of the method `outputs`; see `inference.outputs`.
+    """
     self.labels, self.temperature = tuple(labels), temperature
     self.thresholds, self.max_length = dict(thresholds), max_length
     self.warnings = {name: why for name, why in warnings.items() if why}
@@ -74,6 +79,7 @@ class SafetyClassifier:
     longest = min(max_length, LONGEST_ROW)
     row_lengths = score.choose_row_lengths(longest, score.MANY_SHORTER)
     self._score = score.make_scorer(eval_step, params, row_lengths, fit=True)
+    self._score_all = outputs_step and score.with_step(self._score, outputs_step)
     self._tokenizer, self._lock = tokenizer, threading.Lock()
     self._embeddings = len(params["encoder"]["embeddings"]["word"]["embedding"])
 
@@ -118,6 +124,7 @@ class SafetyClassifier:
       rule.temperature,
       {name: point["threshold"] for name, point in rule.thresholds.items()},
       {name: point["warning"] for name, point in rule.thresholds.items()},
+      step_of(trained),
     )
 
   def __call__(self, texts: Sequence[Text]) -> np.ndarray:
@@ -144,10 +151,36 @@ class SafetyClassifier:
     Unpaired surrogates, such as the JSON string "\\ud83d", are read as U+FFFD. `name`
     maps the index of a text to the place that an error message names.
     """
+    result, truncated, unreadable = self._run(texts, name, self._score)
+    logits = np.full((len(texts), len(self.labels)), np.nan, np.float32)
+    if result is not None:
+      logits[:] = result
+    return ClassifierOutput(logits, truncated, unreadable)
+
+  def outputs(
+    self, texts: Sequence[Text], name: Callable[[int], str] = "texts[{}]".format
+  ) -> TextOutputs:
+    """Computes logits, the logits of each voter, and embeddings.
+
+      classifier.outputs(["a prompt"]).embeddings  # f32 [1, D]
+
+    Arguments and errors are as for `logits`; rows without content hold NaN.
+    """
+    assert self._score_all is not None, "use SafetyClassifier.load"
+    result, _, unreadable = self._run(texts, name, self._score_all)
+    return split(result, unreadable, len(self.labels))
+
+  def _run(
+    self, texts: Sequence[Text], name: Callable[[int], str], scorer: Callable
+  ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Scores texts; returns (result, truncated, unreadable), the latter two bool [n].
+
+    The result is f32 [n, K], or None if no text has content.
+    """
     if isinstance(texts, str):
       raise TypeError("give a list of texts, not a single text")
     pairs = [_as_pair(text, name(i)) for i, text in enumerate(texts)]
-    logits = np.full((len(pairs), len(self.labels)), np.nan, np.float32)
+    result = None
     truncated, unreadable = np.zeros((2, len(pairs)), bool)
     scored = [i for i, (prompt, _) in enumerate(pairs) if has_content(prompt)]
     if scored:
@@ -156,10 +189,12 @@ class SafetyClassifier:
       place = lambda i: name(scored[i])
       tokenize.check_ids(tokens, self._embeddings, self._tokenizer, place)
       with self._lock:  # concurrent calls would only compete for the same cores
-        logits[scored] = self._score(tokens, name=place)
+        values = scorer(tokens, name=place)
+      result = np.full((len(pairs), values.shape[1]), np.nan, np.float32)
+      result[scored] = values
       truncated[scored] = tokens.truncated
       unreadable[scored] = tokenize.are_unreadable(tokens, self._tokenizer)
-    return ClassifierOutput(logits, truncated, unreadable)
+    return result, truncated, unreadable
 
   def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
     """Computes the calibrated probabilities of all classes, f64 [n, C]."""
@@ -197,9 +232,7 @@ class SafetyClassifier:
     elif not self.thresholds:
       problem = "the run isn't finished, so it has no thresholds"
     names = f", or one of {', '.join(defined)}" if defined else ""
-    raise UserError(
-      f"--threshold={name}: {problem}; give a number from 0 to 1{names}"
-    )
+    raise UserError(f"--threshold={name}: {problem}; give a number from 0 to 1{names}")
 
   def moderate(
     self, conversations: Sequence[Sequence[Mapping[str, str]]], **_: Any

@@ -23,6 +23,7 @@ from ssljax.assets.encoders import SAFETENSORS, TOKENIZER
 from ssljax.data.batches import tokenize
 from ssljax.errors import UserError
 from ssljax.evals import chosen, decisions
+from ssljax.inference import outputs
 from ssljax.inference.load import first_difference
 from ssljax.method import Head
 from ssljax.models import Encoder, load_params, read_config
@@ -145,6 +146,9 @@ def _load(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
   return {
     "tokenizer": tokenize.load_tokenizer(folder, "transformers"),
     "eval_step": lambda params, texts: model.apply({"params": params}, (texts,)).logits,
+    "outputs_step": outputs.make_step(
+      model, lambda out: out.logits, len(card["labels"]), "voters" if heads else ""
+    ),
     "params": params,
     **{name: card[name] for name in names},
     "thresholds": thresholds,

@@ -39,6 +39,19 @@ def make_scorer(
   )
 
 
+def with_step(scorer: Callable[..., np.ndarray], eval_step: EvalStep):
+  """A scorer with the same parameters, on the same devices, that runs another step.
+
+  Args:
+    scorer: what `make_scorer` returned.
+    eval_step: returns f32 [n, K], for any K; the new scorer's result has this shape.
+  """
+  assert isinstance(scorer, partial)
+  shardings = scorer.keywords["devices"].replicated
+  step = jax.jit(eval_step, out_shardings=shardings)
+  return partial(score, step, *scorer.args[1:], **scorer.keywords)
+
+
 def choose_row_lengths(
   longest: int, shorter: Sequence[int] = SHORTER
 ) -> tuple[int, ...]:

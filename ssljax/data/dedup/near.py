@@ -47,11 +47,10 @@ def find_overlaps(
     At most one overlap for each text and other set: an exact duplicate if there is one,
     otherwise the most similar near-duplicate.
   """
-  indices = {name: _SetIndex(other, threshold) for name, other in others.items()}
+  indices = {name: SetIndex(other, threshold) for name, other in others.items()}
   overlaps = []
   for i, view, text, response in exact.iterate_texts(train):
-    prompt = character_ngrams(text)
-    pair = character_ngrams(f"{text} {response}") if response else None
+    prompt, pair = _grams(text, response)
     for name, index in indices.items():
       match = exact.find_duplicate(index.exact, text, response)
       row, similarity = (match[1], 1.0) if match else index.nearest(prompt, pair)
@@ -62,7 +61,7 @@ def find_overlaps(
   return overlaps
 
 
-class _SetIndex:
+class SetIndex:
   """Finds texts of a set by their digest, or by the MinHash of prompts and of pairs."""
 
   def __init__(self, other: Records, threshold: float):
@@ -73,10 +72,22 @@ class _SetIndex:
     )
     pairs = zip(other.column("text"), other.column("response"), strict=True)
     for row, (text, response) in enumerate(pairs):
-      if response:
-        self._pairs.add(row, character_ngrams(f"{text} {response}"))
-      index = self._pair_prompts if response else self._prompts
-      index.add(row, character_ngrams(text))
+      self._add(row, *_grams(text, response))
+
+  def _add(self, row: int, prompt: Grams, pair: Grams | None) -> None:
+    if pair:
+      self._pairs.add(row, pair)
+    (self._pair_prompts if pair else self._prompts).add(row, prompt)
+
+  def add_unless_near(self, id_: str, text: str, response: str | None) -> str | None:
+    """Adds a text, unless a text of the set is nearly the same: then returns its id."""
+    prompt, pair = _grams(text, response)
+    row, _ = self.nearest(prompt, pair)
+    if row is not None:
+      return self.ids[row]
+    self._add(len(self.ids), prompt, pair)
+    self.ids.append(id_)
+    return None
 
   def nearest(self, prompt: Grams, pair: Grams | None) -> tuple[int | None, float]:
     """(row, similarity); (None, 0.0) if no row reaches the threshold."""
@@ -85,6 +96,12 @@ class _SetIndex:
       self._pairs.nearest(pair) if pair else self._pair_prompts.nearest(prompt),
       key=lambda candidate: candidate[1],
     )
+
+
+def _grams(text: str, response: str | None) -> tuple[Grams, Grams | None]:
+  """The n-grams of a prompt, and those of the pair if there is a response."""
+  pair = character_ngrams(f"{text} {response}") if response else None
+  return character_ngrams(text), pair
 
 
 class NearestIndex:

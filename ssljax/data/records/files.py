@@ -1,4 +1,4 @@
-"""Reads rows of JSONL, CSV and Parquet files, with the line of each row.
+"""Reads rows of JSONL, CSV, TSV and Parquet files, with the line of each row.
 
 JSON and CSV are read with the standard library. pyarrow's readers are faster, but their
 errors name neither the line nor the value.
@@ -23,7 +23,9 @@ import pyarrow.parquet as pq
 from ssljax.data.records import footer
 from ssljax.errors import UserError
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")  # the first three also with .gz
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # all but the last also .gz
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}  # of delimiters
 BATCH = 8192  # number of rows held as Python objects at a time
 NOT_PYTHON = (ValueError, OverflowError, pa.ArrowException)  # what `as_py` raises
 # How Parquet files are written. Without checksums, a flipped bit can be read as
@@ -38,7 +40,7 @@ def stem(path: Path) -> str:
 
 
 def suffix(path: Path) -> str:
-  """`.jsonl`, `.json`, `.csv` or `.parquet`; "" for any other file."""
+  """One of SUFFIXES; "" for any other file."""
   name = path.name.lower()
   unzipped = name.removesuffix(".gz")
   last = Path(unzipped).suffix
@@ -49,7 +51,7 @@ def suffix(path: Path) -> str:
 
 def location(path: Path, number: int) -> str:
   """`file, line 3` (for Parquet `file, row 3`), for error messages."""
-  unit = "line" if suffix(path) in (".jsonl", ".json", ".csv") else "row"
+  unit = "line" if suffix(path) in SUFFIXES[:-1] else "row"
   return f"{path}, {unit} {number}"
 
 
@@ -68,7 +70,7 @@ def check_format(path: Path) -> str:
   if not suffix(path):
     raise UserError(
       f"{path}: unknown format; the name must end in .jsonl, .jsonl.gz, .json, .csv, "
-      ".csv.gz or .parquet"
+      ".csv.gz, .tsv, .tsv.gz or .parquet"
     )
   return suffix(path)
 
@@ -87,8 +89,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
   format_ = check_format(path)
   if format_ == ".parquet":
     return _parquet_rows(path)
-  if format_ == ".csv":
-    return _csv_rows(path)
+  if format_ in DELIMITERS:
+    return _csv_rows(path, DELIMITERS[format_])
   return _json_rows(_lines(path), partial(location, path))
 
 
@@ -265,18 +267,21 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
   return result
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
+def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict]]:
   csv.field_size_limit(sys.maxsize)  # the default rejects texts above 128 KiB
-  reader = csv.reader((line for _, line in _lines(path)), strict=True)
+  reader = csv.reader(
+    (line for _, line in _lines(path)), delimiter=delimiter, strict=True
+  )
   start = 1
   try:
-    header = _read_header(path, next(reader, []))
+    header = _read_header(path, next(reader, []), delimiter)
     start = reader.line_num + 1
     for cells in reader:
       if len(cells) not in (0, len(header)):
         raise UserError(
           f"{location(path, start)}: the row has {len(cells)} cells, but the header "
-          f"has {len(header)} columns; quote cells that contain commas or line breaks"
+          f"has {len(header)} columns; quote cells that contain "
+          f"{_NAMES[delimiter]} or line breaks"
         )
       if cells:
         yield start, dict(zip(header, cells, strict=True))
@@ -288,12 +293,14 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
     ) from error
 
 
-def _read_header(path: Path, cells: list[str]) -> list[str]:
+def _read_header(path: Path, cells: list[str], delimiter: str) -> list[str]:
   names = [cell.strip() for cell in cells]
-  if len(names) == 1 and re.search("[;\t]", names[0]):
+  others = [d for d in _NAMES if len(names) == 1 and d != delimiter and d in names[0]]
+  if others:
     raise UserError(
-      f"{location(path, 1)}: the columns are separated by semicolons or tabs; save the "
-      "file with commas"
+      f"{location(path, 1)}: the columns are separated by "
+      f"{' or '.join(_NAMES[d] for d in others)}; save the file with "
+      f"{_NAMES[delimiter]}"
     )
   for name in names:
     if names.count(name) > 1:

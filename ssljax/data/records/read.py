@@ -14,7 +14,14 @@ import pyarrow.parquet as pq
 
 from ssljax.data import split
 from ssljax.data.dedup import conflicts
-from ssljax.data.records import checks, declared, files, schema, split_files
+from ssljax.data.records import (
+  checks,
+  declared,
+  files,
+  schema,
+  selected,
+  split_files,
+)
 from ssljax.data.records.records import Records, Splits, concat
 from ssljax.data.records.schema import SCHEMA
 from ssljax.errors import UserError
@@ -140,6 +147,11 @@ def _complete(
       f"{files.location(path, int(line[0]))}: no column 'text' (other columns: "
       f"{', '.join(ignored) or 'none'}); rename one, or map it with "
       "`python -m ssljax.data.prepare --columns=text=NAME`"
+    )
+  if selected.CHECK in ignored:
+    raise UserError(
+      f"{path}: ssljax.select wrote this file for labelling by hand; add it to your "
+      "dataset with `python -m ssljax.data.prepare --source=DATASET --add=FILE`"
     )
   if "label_name" in columns:
     is_blank = pc.equal(pc.utf8_trim_whitespace(columns["label_name"]), "")
@@ -267,4 +279,5 @@ def read_labelled_with_notes(
   checks.check_label_range(records, len(labels) or 1 << 31, "the model")
   # An unnamed class has its number as its name.
   named = {i: name for i, name in enumerate(labels) if name != str(i)}
-  return records, checks.check_model_names(records, named)
+  notes = checks.check_model_names(records, named)
+  return records, notes + selected.describe(records, "metrics")

@@ -86,7 +86,7 @@ def _decoded(value: object) -> object:
 def _read_text_file(
   path: Path, names: Sequence[str]
 ) -> tuple[dict, np.ndarray, list[str]]:
-  is_csv = files.suffix(path) == ".csv"
+  is_csv = files.suffix(path) in files.DELIMITERS
   if is_csv:
     names = [name for name in names if name != "views"]  # CSV cannot hold lists
   lines, present, chunks = [], {}, {name: [] for name in names}

@@ -11,7 +11,7 @@ from ssljax.assets import fetch
 from ssljax.data import split
 from ssljax.data.records import declared, files, split_files
 from ssljax.data.records.read import SHARES
-from ssljax.data.sources import convert, hub, named, write
+from ssljax.data.sources import added, convert, hub, named, write
 from ssljax.data.sources.labels import LabelColumn, are_other_numbers, parse_labels
 from ssljax.errors import UserError
 from ssljax.runtime import lock
@@ -107,6 +107,7 @@ def build_from_files(
   config: str = "",
   seed: int = 0,
   as_: str = "",
+  add: Sequence[str] = (),
 ) -> dict:
   """Writes a dataset folder from files or a Hub dataset.
 
@@ -124,6 +125,7 @@ def build_from_files(
     config: configuration of a Hub dataset.
     seed: for drawing the splits that the source doesn't have.
     as_: "test" makes a test split of all rows of the files, whatever their names.
+    add: files of newly labelled rows, see `added.add_labelled`.
   """
   output = write.check_is_new(output)
   for flag, names, accepted in (
@@ -200,8 +202,13 @@ def build_from_files(
     )
     for name, rows in rows_of.items()
   }
+  if add:
+    paths = [path for name in add for path in split_files.find_files(name)]
+    records, more = added.add_labelled(records, paths, label_column.names())
+    notes += more
   about = {
     "source": source,
+    **({"added": list(add)} if add else {}),
     "task": "response" if columns.get("response") else "prompt",
     "licence": "see the source",
     "columns": dict(columns),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ssljax.data.records import checks, files, schema
+from ssljax.data.records import checks, files, schema, selected
 from ssljax.data.records.records import Records
 from ssljax.data.records.schema import SCHEMA
 from ssljax.data.sources.labels import LabelColumn
@@ -35,8 +35,8 @@ def collect_records(
 
   Args:
     rows: the rows with their locations.
-    convert: returns a record without its source, or the reason for dropping the row.
-    prefix: the source of every record; if a record has no id, it gets
+    convert: returns a record, or the reason for dropping the row.
+    prefix: the source of every record that has none; if a record has no id, it gets
       `<prefix>:<row>`.
     dropped: counts the dropped rows by reason.
     drop_unlabelled: whether to drop rows without a label; True for validation and
@@ -55,7 +55,8 @@ def collect_records(
         dropped[NO_LABEL] += 1
         continue
       id_ = record.get("id") or f"{prefix}:{count}"
-      records.append({**record, "id": id_, "source": prefix})
+      source = record.get("source") or prefix
+      records.append({**record, "id": id_, "source": source})
       locations.append(location)
       path.append(paths.setdefault(file, len(paths)))
       line.append(number)
@@ -79,7 +80,9 @@ def convert_columns(
 ) -> dict | str:
   """Converts a row as --columns and --labels say.
 
-  `collect_records` adds the source, and `write_dataset` the name of the label.
+  Texts that `ssljax.select` wrote are restored (see `selected.restore`), and keep their
+  source. `collect_records` adds all other sources, and `write_dataset` the name of the
+  label.
 
   Args:
     row: must have a text and the mapped columns; other columns may be absent.
@@ -87,6 +90,7 @@ def convert_columns(
       "" leaves a column out.
     labels: reads the label column.
   """
+  row = selected.restore(row, location)
   columns = {name: mapped.get(name, name) for name in COLUMNS}
   for name in ("text", *mapped):
     if columns[name] and columns[name] not in row:
@@ -109,6 +113,7 @@ def convert_columns(
     "response": _string(row, columns["response"], location) or None,
     "label": label,
     "category": _string(row, columns["category"], location) or None,
+    "source": selected.SOURCE if row.get("source") == selected.SOURCE else None,
   }
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ssljax.data import split
 from ssljax.data.dedup import conflicts, exact
-from ssljax.data.records import checks, split_files
+from ssljax.data.records import checks, selected, split_files
 from ssljax.data.records.read import SHARES
 from ssljax.data.records.records import Records, write_parquet
 from ssljax.data.records.schema import SCHEMA
@@ -56,6 +56,7 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
     The content of dataset.json.
   """
   dropped = raw.dropped.copy()
+  _check_fair(raw.splits)
   splits, notes = _add_splits(_remove_copies(raw.splits, dropped), raw.validation, seed)
   splits = {name: splits[name] for name in split_files.SPLITS if name in splits}
   source = str(raw.about["source"])
@@ -89,6 +90,22 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
   except OSError as error:
     raise cannot_write(f"--output={output}", error, "use another folder") from error
   return about
+
+
+def _check_fair(splits: Mapping[str, Records]) -> None:
+  """Refuses to judge models on texts that a model has chosen."""
+  for name in ("validation", "test"):
+    if name not in splits:
+      continue
+    chosen = selected.is_selected(splits[name])
+    if chosen.any():
+      row = int(chosen.argmax())
+      raise UserError(
+        f"{splits[name].location(row)}: ssljax.select chose this text ({chosen.sum()} "
+        f"rows of {name} in all), so metrics and thresholds on it say nothing about "
+        "other texts; put these rows into train, with --add=FILE, or empty their cells "
+        "in the column source to use them all the same"
+      )
 
 
 def _remove_copies(
@@ -125,12 +142,21 @@ def _add_splits(
   if not missing:
     return splits, []
   fractions = {"train": 1 - sum(missing.values()), **missing}
-  divided = split.divide_records(splits["train"], fractions, seed)
+  chosen = selected.is_selected(splits["train"])
+  if chosen.any() and (chosen | (splits["train"].label < 0)).all():
+    raise UserError(
+      "all labelled rows were chosen by ssljax.select; they are for training, so there "
+      f"are none for {' and '.join(missing)}; add them to your dataset: "
+      "--source=DATASET --add=FILE"
+    )
+  divided = split.divide_records(splits["train"], fractions, seed, chosen)
   listed = " and ".join(f"{name} ({share:.1%})" for name, share in missing.items())
   note = (
     f"{listed} taken from train with seed {seed}, keeping rows with the same text "
     "together"
   )
+  if chosen.any():
+    note += f"; the {chosen.sum()} texts that ssljax.select chose stay in train"
   if len(splits) == 1:
     note += "; to make a test split of all rows, use --as=test"
   return splits | divided, [note]

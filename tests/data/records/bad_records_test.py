@@ -103,11 +103,22 @@ def test_numbers_in_csv(tmp_path, cell):
   assert read_file(path).label.tolist() == [1]
 
 
-@pytest.mark.parametrize("mark", [";", "\t"])
-def test_csv_without_commas(tmp_path, mark):
-  path = tmp_path / "rows.csv"
+@pytest.mark.parametrize(
+  ("suffix", "mark", "name"),
+  [("csv", ";", "semicolons"), ("csv", "\t", "tabs"), ("tsv", ",", "commas")],
+)
+def test_another_delimiter_is_named(tmp_path, suffix, mark, name):
+  path = tmp_path / f"rows.{suffix}"
   path.write_text(f"text{mark}label\nx{mark}0\n")
-  assert "the columns are separated by semicolons or tabs" in failure(path)
+  assert f"the columns are separated by {name}; save" in failure(path)
+
+
+def test_tabs_separate_the_cells_of_tsv(tmp_path):
+  path = tmp_path / "rows.tsv"
+  path.write_text('text\tlabel\n"a, ""b""\n\tc"\t1\nplain, text\t\n')
+  records = read_file(path)
+  assert records.column("text") == ['a, "b"\n\tc', "plain, text"]
+  assert records.label.tolist() == [1, -1]
 
 
 @pytest.mark.parametrize(

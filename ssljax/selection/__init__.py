@@ -1,0 +1,1 @@
+"""Chooses the texts of an unlabelled pool that are worth labelling next."""
