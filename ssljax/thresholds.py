@@ -26,7 +26,7 @@ from ssljax import aims, cli
 from ssljax.aims import Aim
 from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.pool.hashes import file_sha256
-from ssljax.data.records import split_files
+from ssljax.data.records import selected, split_files
 from ssljax.data.records.read import read_labelled_with_notes, read_texts
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
@@ -81,6 +81,7 @@ def choose_thresholds(
   rows, notes = read_labelled_with_notes(data, classifier.labels)
   for note in notes:
     print(note)
+  _check_random(rows)
   is_run = not (folder / exported.CARD).is_file()
   if is_run:
     _check_unused(rows, read_run(folder))
@@ -123,6 +124,18 @@ def _logits(classifier: SafetyClassifier, rows: Records) -> np.ndarray:
   pairs = list(zip(rows.column("text"), rows.column("response"), strict=True))
   ids = rows.column("id")
   return classifier.logits(pairs, lambda i: f"id {ids[i]}").logits
+
+
+def _check_random(rows: Records) -> None:
+  """Refuses texts that a model has chosen: they aren't like the other texts."""
+  ids = rows.column("id")
+  found = [i for i, s in enumerate(rows.column("source")) if s == selected.SOURCE]
+  if found:
+    raise UserError(
+      f"{rows.location(found[0])}: {len(found)} of these texts were chosen by ssljax "
+      f"select (the first is id {ids[found[0]]}), so they can't promise anything for "
+      "others; leave them out"
+    )
 
 
 def _check_unused(rows: Records, run: Run) -> None:

@@ -117,6 +117,15 @@ def test_texts_that_chose_the_checkpoint_are_refused(run, tmp_path):
   assert not (run / "thresholds.json").exists()
 
 
+def test_texts_that_a_model_has_chosen_are_refused(folder, tmp_path):
+  data = tmp_path / "fresh.jsonl"
+  write_texts(data, folder, 20)
+  row = {"id": "next", "text": "calm", "label": 0, "source": "select"}
+  data.write_text(data.read_text() + "\n" + json.dumps(row))
+  with pytest.raises(UserError, match=r"line 21: 1 of these .* chosen .* id next"):
+    command.choose_thresholds(folder, data)
+
+
 def test_new_texts_with_other_scores_are_noticed(folder, tmp_path, capsys):
   data, same, other = (tmp_path / f"{n}.jsonl" for n in ("fresh", "same", "other"))
   texts, _ = write_texts(data, folder)

@@ -64,8 +64,8 @@ class SafetyClassifier:
     labels: Sequence[str],
     temperature: float,
     thresholds: Mapping[str, float | None],
-    warnings: Mapping[str, str | None],
     outputs_step: score.EvalStep | None = None,
+    warnings: Mapping[str, str | None] | None = None,
   ):
     """Use `load` instead. `eval_step(params, texts)` returns logits f32 [n, C].
 
@@ -73,7 +73,7 @@ class SafetyClassifier:
     """
     self.labels, self.temperature = tuple(labels), temperature
     self.thresholds, self.max_length = dict(thresholds), max_length
-    self.warnings = {name: why for name, why in warnings.items() if why}
+    self.warnings = {name: why for name, why in (warnings or {}).items() if why}
     facts = [pytrees.sha256(params), self.labels, temperature, max_length]
     self.identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     longest = min(max_length, LONGEST_ROW)
@@ -123,8 +123,8 @@ class SafetyClassifier:
       trained.labels,
       rule.temperature,
       {name: point["threshold"] for name, point in rule.thresholds.items()},
-      {name: point["warning"] for name, point in rule.thresholds.items()},
       step_of(trained),
+      {name: point["warning"] for name, point in rule.thresholds.items()},
     )
 
   def __call__(self, texts: Sequence[Text]) -> np.ndarray:
