@@ -158,9 +158,8 @@ def _warning(
   kind = _SHARE_OF[aim.kind]
   if outcome is None:
     return (
-      f"not promised: these texts also chose the checkpoint; a promise of {share} "
-      f"needs at least {needed[0]:,} {kind} that are used for nothing else "
-      "(--config.calibration, or python -m ssljax.thresholds)"
+      f"not promised, since its texts also chose the checkpoint; a promise needs at "
+      f"least {needed[0]:,} {kind} that are used for nothing else"
     )
   reason = (
     f"not promised: {outcome.texts:,} {kind} of {on} can't promise {share}; that needs "

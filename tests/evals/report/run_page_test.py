@@ -17,7 +17,12 @@ def test_the_report_is_complete_and_escapes_texts(tmp_path):
   for text in (
     *("Thresholds", "All metrics", "Calibration", "Error rates by slice"),
     *("Most confident errors", "Training", "Config", "Balanced accuracy", "harmful"),
-    *("fpr=1%", "at most 1% of harmless texts", "needs at least 299", "best_f1"),
+    *(
+      "fpr=1%",
+      "at most 1% of harmless texts",
+      "needs at least 299 harmless",
+      "best_f1",
+    ),
     *(MARKUP, "</td><b>bold</b>", "3 of 80"),
   ):
     assert text in page.text
