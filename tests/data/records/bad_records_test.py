@@ -103,11 +103,19 @@ def test_numbers_in_csv(tmp_path, cell):
   assert read_file(path).label.tolist() == [1]
 
 
-@pytest.mark.parametrize("mark", [";", "\t"])
-def test_csv_without_commas(tmp_path, mark):
-  path = tmp_path / "rows.csv"
-  path.write_text(f"text{mark}label\nx{mark}0\n")
-  assert "the columns are separated by semicolons or tabs" in failure(path)
+@pytest.mark.parametrize(
+  ("name", "header"), [("rows.csv", "text;label\tid"), ("rows.tsv", "text,label")]
+)
+def test_an_unknown_separator(tmp_path, name, header):
+  path = tmp_path / name
+  path.write_text(f"{header}\nx,0\n")
+  assert ", line 1: cannot tell what separates the columns" in failure(path)
+
+
+def test_utf_16(tmp_path):
+  path = tmp_path / "rows.tsv"
+  path.write_text("text\tlabel\nx\t0\n", encoding="utf-16")
+  assert ", line 1: the file is UTF-16" in failure(path)
 
 
 @pytest.mark.parametrize(
