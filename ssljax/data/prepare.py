@@ -19,7 +19,8 @@ from pathlib import Path
 from absl import flags
 
 from ssljax import cli
-from ssljax.data.sources import build, named
+from ssljax.data.records import column_flag
+from ssljax.data.sources import build, convert, named
 from ssljax.errors import UserError
 from ssljax.runtime import lock
 
@@ -31,9 +32,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_string("output", None, "folder to write", required=True)
   flags.DEFINE_enum("task", "", ["", "prompt", "response"], "task of a named source")
-  flags.DEFINE_list(
-    "columns", [], "OURS=THEIRS, such as text=prompt,label=verdict; OURS= leaves it out"
-  )
+  column_flag.define(convert.COLUMNS)
   flags.DEFINE_list(
     "labels", [], "class names in the order of their ids, or VALUE:ID and VALUE:null"
   )
@@ -104,29 +103,13 @@ def prepare(
   return build.build_from_files(
     source,
     output,
-    _parse_pairs("columns", columns),
+    column_flag.parse(columns, convert.COLUMNS),
     tuple(name.strip() for name in labels),
-    _parse_pairs("splits", splits),
+    column_flag.parse_pairs("splits", splits),
     config_name,
     seed,
     as_,
   )
-
-
-def _parse_pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
-  pairs = {}
-  for value in values:
-    ours, equals, theirs = value.partition("=")
-    may_be_empty = flag == "columns"  # leaves the column out
-    if not (ours and equals and (theirs or may_be_empty)):
-      raise UserError(f"--{flag}: {value!r} should be OURS=THEIRS, such as text=prompt")
-    if ours.strip() in pairs:
-      raise UserError(
-        f"--{flag}: {ours.strip()} is given twice ({pairs[ours.strip()] or 'left out'} "
-        f"and {theirs.strip() or 'left out'}); keep one of them"
-      )
-    pairs[ours.strip()] = theirs.strip()
-  return pairs
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_a_row_with_line_breaks_names_its_first_line(tmp_path):
   path.write_text('sep=;\ntext;label\n"a\r\n\nb";1\n"c\n";0;\n', newline="")
   rows = files.open_delimited(path).rows()
   assert next(rows) == (3, ["a\r\n\nb", "1"], '"a\r\n\nb";1')
-  with pytest.raises(UserError, match="line 6: the row has 3 cells.*semicolons"):
+  with pytest.raises(UserError, match=r"line 6: the row has 3 cells.*semicolons"):
     next(rows)
 
 
