@@ -287,7 +287,7 @@ def test_evaluate_scores_any_labelled_file(place, finished):
   assert done.returncode == 0, done.stderr
   metrics = json.loads((workdir / "evaluations" / "test" / "metrics.json").read_text())
   assert metrics["test"] == result(workdir)["test"]
-  assert "test.jsonl: scoring 40 of 40 rows" in done.stdout
+  assert "test.jsonl: scoring all 40 rows" in done.stdout
   assert "warning" not in done.stdout
   # The evaluation of other rows in a file with the same name is refused.
   (place / "other").mkdir()
