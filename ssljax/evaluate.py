@@ -2,14 +2,16 @@
 
   python -m ssljax.evaluate --workdir=DIR                  # the run's own test texts
   python -m ssljax.evaluate --workdir=DIR --data=FILE --slices=language,turn
+  python -m ssljax.evaluate --workdir=DIR --data=FILE --columns=text=say,label=verdict
 
+All rows of a file are scored; of a dataset folder, only the test split is. With
+`--columns`, the label column may hold ids or the run's class names.
 The command uses the temperature and the thresholds that the run chose on its validation
 texts. It writes `metrics.json`, `predictions.parquet` and `report.html` to the output
 folder.
 """
 
 import contextlib
-import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,11 +21,12 @@ from typing import Any
 from absl import flags
 
 from ssljax import cli, run_config
-from ssljax.data import datasets
+from ssljax.data import coverage, datasets
 from ssljax.data.dedup import conflicts
-from ssljax.data.records import files, schema, split_files
-from ssljax.data.records.read import read_labelled_with_notes, read_splits
+from ssljax.data.records import column_flag, files, schema, split_files
+from ssljax.data.records.read import read_splits
 from ssljax.data.records.records import Records
+from ssljax.data.sources import convert, mapped
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
 from ssljax.evals import chosen, decisions, evaluation, runs
@@ -52,12 +55,13 @@ def evaluate(
   data: str | Path | None = None,
   output: str | Path | None = None,
   slices: Sequence[str] = (),
+  column_names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
   """Evaluates a run on labelled texts, prints a summary and writes the results.
 
   >>> import ssljax
   >>> metrics = ssljax.evaluate("runs/demo")
-  test of data/mine: scoring 24 of ... rows
+  test of data/mine: scoring 24 of ... rows (the other splits aren't scored)
   test of data/mine (24 rows, step ...): ...
   results in runs/demo/evaluations/test
   >>> metrics["test"]["auroc"]
@@ -70,6 +74,8 @@ def evaluate(
     output: folder to write to; by default `WORKDIR/evaluations/<name of the data>`.
     slices: columns of `data`. Error rates are reported for each of their values, as
       they are for category, source and length.
+    column_names: maps our columns ("text", "label", …) to the names that they have in
+      `data`, as --columns of `prepare`; the labels may then be the run's class names.
 
   Returns:
     The content of `metrics.json`; `metrics["test"]["f1"]` is the F1 score.
@@ -84,21 +90,24 @@ def evaluate(
   columns: dict[str, list] = {name: [] for name in slices}
   notes: list[str] = []
   if data is None:
-    if slices:
-      raise UserError("--slices needs --data: the file that has these columns")
+    for flag, value in (("--slices", slices), ("--columns", column_names)):
+      if value:
+        raise UserError(f"{flag} needs --data: the file that has these columns")
     name, source = "test", f"test of {config['data']}"
     rows, count = _own_test_texts(config, workdir)
-    total = f"of {count} rows"
+    total = f"{len(rows)} of {count} rows (the other splits aren't scored)"
   else:
     data = Path(data).expanduser()
     name = data.name if data.is_dir() else files.stem(data)
     source = str(data.resolve())
-    rows, notes = read_labelled_with_notes(data, config["resolved"]["labels"])
-    total = _count_rows(data) if data.is_dir() else f"of {len(rows)} rows"
+    labels = config["resolved"]["labels"]
+    rows, notes = mapped.read_labelled(data, labels, column_names)
+    total, more = coverage.describe(data, len(rows), config["data"])
+    notes = [*more, *notes]
     for path in split_files.find_test_files(data) if slices else ():
       for column, values in schema.read_extra_columns(path, slices).items():
         columns[column] += values
-  print(f"{source}: scoring {len(rows)} {total}")
+  print(f"{source}: scoring {total}")
   for note in (*notes, *conflicts.describe_conflicts([rows])):
     print(note)
   output = Path(output or workdir / "evaluations" / name).expanduser()
@@ -160,15 +169,6 @@ def _evaluate(
       print(f"--slices={column}: the column {reason}, so it is left out")
   print(f"results in {output}")
   return metrics
-
-
-def _count_rows(folder: Path) -> str:
-  """`of 41 rows`, in all splits of a folder; the files of train may be damaged."""
-  try:
-    splits = split_files.find_splits(str(folder), complete=False).values()
-    return f"of {sum(map(files.count_rows, itertools.chain(*splits)))} rows"
-  except UserError as error:
-    return f"rows of test; the rows of other splits can't be counted ({error})"
 
 
 def _own_test_texts(config: Mapping[str, Any], workdir: Path) -> tuple[Records, int]:
@@ -279,17 +279,22 @@ def _print_summary(metrics: Mapping[str, Any], max_length: int) -> None:
 def define_flags() -> None:
   flags.DEFINE_string("workdir", None, "folder of a run", required=True)
   flags.DEFINE_string(
-    "data", None, "labelled file or folder to score; default the run's own test texts"
+    "data",
+    None,
+    "labelled file, or folder whose test split is scored; default the run's own test "
+    "texts",
   )
   flags.DEFINE_string(
     "output", None, "folder to write to; default WORKDIR/evaluations/<name of the data>"
   )
   flags.DEFINE_list("slices", [], "additional columns of --data to slice by")
+  column_flag.define(convert.COLUMNS)
 
 
 def main() -> int:
   values = flags.FLAGS
-  evaluate(values.workdir, values.data or None, values.output, values.slices)
+  columns = column_flag.parse(values.columns, convert.COLUMNS)
+  evaluate(values.workdir, values.data or None, values.output, values.slices, columns)
   return 0
 
 

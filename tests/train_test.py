@@ -3,6 +3,7 @@
 A single file, since its tests share runs that take seconds each.
 """
 
+import csv
 import json
 import re
 import shutil
@@ -287,8 +288,22 @@ def test_evaluate_scores_any_labelled_file(place, finished):
   assert done.returncode == 0, done.stderr
   metrics = json.loads((workdir / "evaluations" / "test" / "metrics.json").read_text())
   assert metrics["test"] == result(workdir)["test"]
-  assert "test.jsonl: scoring 40 of 40 rows" in done.stdout
+  assert "test.jsonl: scoring all 40 rows" in done.stdout
   assert "warning" not in done.stdout
+  # A CSV with other names of columns, and class names, has the same texts.
+  rows = map(json.loads, (place / "data" / "test.jsonl").read_text().splitlines())
+  names = result(workdir)["labels"]
+  with open(place / "named.csv", "w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow(["prompt", "answer", "verdict"])
+    for row in rows:
+      writer.writerow([row["text"], row.get("response"), names[row["label"]]])
+  columns = "--columns=text=prompt,response=answer,label=verdict"
+  done = runs.evaluate(place, workdir, place / "named.csv", columns)
+  assert done.returncode == 0, done.stderr
+  named = json.loads((workdir / "evaluations" / "named" / "metrics.json").read_text())
+  assert named["test"]["auroc"] == metrics["test"]["auroc"]
+  assert named["test"]["confusion_matrix"] == metrics["test"]["confusion_matrix"]
   # The evaluation of other rows in a file with the same name is refused.
   (place / "other").mkdir()
   shutil.copy(place / "data" / "test.jsonl", place / "other")

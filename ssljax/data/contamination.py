@@ -1,14 +1,15 @@
 """Finds texts of train that are duplicates or near-duplicates of test data.
 
   python -m ssljax.data.contamination --data=FOLDER
-  python -m ssljax.data.contamination --data=FOLDER --against=other_test.jsonl
+  python -m ssljax.data.contamination --data=FOLDER --against=other_test.csv \\
+    --columns=text=prompt --output=overlaps.csv
 
 Compares all rows of train and their stored views with the validation and test splits of
-the same data, and with each file of `--against`. If both texts have a response,
-prompt and response are compared together; otherwise, only the prompts are compared.
-Exact duplicates differ at most in case, white space, Unicode form (NFKC) or invisible
-characters. The character 5-grams of near-duplicates have a Jaccard similarity of at
-least `--threshold`.
+the same data, and with each file of `--against`, whose columns `--columns` can map. If
+both texts have a response, prompt and response are compared together; otherwise, only
+the prompts are compared. Exact duplicates differ at most in case, white space, Unicode
+form (NFKC) or invisible characters. The character 5-grams of near-duplicates have a
+Jaccard similarity of at least `--threshold`.
 
 The exit code is 0 if there is no overlap and 1 if there is one. If the comparison
 failed, for whatever reason, it is 2 or higher.
@@ -17,12 +18,15 @@ failed, for whatever reason, it is 2 or higher.
 # ruff: noqa: E402  (some imports come after the handling of failed imports)
 
 import contextlib
+import csv
+import io
 import itertools
 import json
 import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 FOUND, FAILED = 1, 3  # exit codes
@@ -42,10 +46,11 @@ from absl import flags
 
 from ssljax import cli
 from ssljax.data.dedup.near import Overlap, find_overlaps
-from ssljax.data.records import split_files
+from ssljax.data.records import column_flag, split_files
+from ssljax.data.records.delimited import SEPARATORS
 from ssljax.data.records.read import read_splits, read_texts
 from ssljax.data.records.records import Records, concat
-from ssljax.data.sources import build
+from ssljax.data.sources import build, mapped
 from ssljax.errors import MISTAKE, RunError, UserError
 from ssljax.runtime import lock
 from ssljax.runtime.atomic import atomic_file, cannot_write
@@ -57,7 +62,10 @@ flags.DEFINE_string(
 )
 flags.DEFINE_multi_string("against", [], "file of texts to compare with; repeatable")
 flags.DEFINE_float("threshold", 0.6, "minimum similarity of near-duplicates")
-flags.DEFINE_string("output", "", "JSON file for all overlaps", allow_override=True)
+flags.DEFINE_string(
+  "output", "", "JSON, CSV or TSV file for all overlaps", allow_override=True
+)
+column_flag.define(mapped.TEXTS, "; for the files of --against")
 
 SHOWN = 5  # pairs of ids printed for each kind of overlap
 EMPTY = b"[\n]\n"  # unlike what other programs write, so that it can be told apart
@@ -67,7 +75,15 @@ OLD_EMPTY = b"[]\n"  # of version 0.1.0
 def main() -> int:
   flag = flags.FLAGS
   try:
-    overlaps = report_overlaps(flag.data, flag.against, flag.threshold, flag.output)
+    columns = column_flag.parse(flag.columns, mapped.TEXTS)
+    if columns and not flag.against:
+      raise UserError(
+        "--columns is for the files of --against; prepare --data with "
+        "`python -m ssljax.data.prepare` if its columns have other names"
+      )
+    overlaps = report_overlaps(
+      flag.data, flag.against, flag.threshold, flag.output, columns
+    )
     print(end="", flush=True)  # as `cli` does, whose exit code would be FOUND
   except (BrokenPipeError, PermissionError):
     raise
@@ -83,7 +99,11 @@ def main() -> int:
 
 
 def report_overlaps(
-  data: str, against: list[str], threshold: float, output: str = ""
+  data: str,
+  against: list[str],
+  threshold: float,
+  output: str = "",
+  columns: Mapping[str, str] | None = None,
 ) -> list[Overlap]:
   """Finds, prints and returns the overlaps; the arguments are the flags.
 
@@ -94,7 +114,7 @@ def report_overlaps(
   if output:
     _check_output(Path(output))
   with lock.exclusive(output, "--output") if output else contextlib.nullcontext():
-    train, others = _read(data, against)
+    train, others = _read(data, against, columns or {})
     overlaps = find_overlaps(train, others, threshold)
     _print_summary(len(train), others, overlaps)
     if output:
@@ -103,7 +123,9 @@ def report_overlaps(
   return overlaps
 
 
-def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
+def _read(
+  data: str, against: list[str], columns: Mapping[str, str]
+) -> tuple[Records, dict[str, Records]]:
   """Reads (train, other sets by name); uses labels only to split a single file."""
   data = build.resolve_data(data)
   paths_of = split_files.find_splits(data, complete=False)
@@ -117,14 +139,16 @@ def _read(data: str, against: list[str]) -> tuple[Records, dict[str, Records]]:
     for name, paths in paths_of.items()
   }
   train = parts.pop("train")
-  return train, parts | {path: read_texts(path) for path in against}
+  return train, parts | {path: mapped.read_texts(path, columns) for path in against}
 
 
 def _check_output(output: Path) -> None:
   """Raises UserError if the output cannot be written, or is a file of another kind."""
-  if output.suffix != ".json" or output.name == "dataset.json" or output.is_dir():
+  suffixes = (".json", *SEPARATORS)
+  if output.suffix not in suffixes or output.name == "dataset.json" or output.is_dir():
     raise UserError(
-      f"--output={output} cannot be used; give a new file name that ends in .json"
+      f"--output={output} cannot be used; give a new file name that ends in .json, "
+      ".csv or .tsv"
     )
   try:
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +162,14 @@ def _check_output(output: Path) -> None:
 
 
 def _write(output: Path, overlaps: list[Overlap]) -> None:
-  if overlaps:
+  if output.suffix in SEPARATORS:
+    table = io.StringIO()
+    separator = SEPARATORS[output.suffix]
+    writer = csv.writer(table, delimiter=separator, lineterminator="\n")
+    writer.writerows([Overlap._fields, *overlaps])
+    with atomic_file(output) as file:
+      file.write(table.getvalue().encode())
+  elif overlaps:
     write_json(output, [overlap._asdict() for overlap in overlaps])
   else:
     with atomic_file(output) as file:
@@ -147,6 +178,9 @@ def _write(output: Path, overlaps: list[Overlap]) -> None:
 
 def _is_ours(file: Path) -> bool:
   content = file.read_bytes()
+  if file.suffix in SEPARATORS:
+    header = SEPARATORS[file.suffix].join(Overlap._fields)
+    return content.splitlines()[:1] == [header.encode()]
   try:
     rows = json.loads(content)
   except ValueError:

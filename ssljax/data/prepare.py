@@ -5,8 +5,15 @@
   python -m ssljax.data.prepare --source=OWNER/NAME --output=FOLDER \\
     --columns=text=prompt,label=verdict --labels=unharmful,harmful
   python -m ssljax.data.prepare --source=train.csv,test.csv --output=FOLDER
+  python -m ssljax.data.prepare --source=mine.csv --shares=0.6,0.2,0.2 --output=FOLDER
   python -m ssljax.data.prepare --source=held-out.csv --as=test --output=FOLDER
   python -m ssljax.data.prepare --source=FOLDER --add=next.csv --output=NEW_FOLDER
+  python -m ssljax.data.prepare --source=mine.csv,pool.csv,held-out.csv \\
+    --as=train,train,test --output=FOLDER
+
+Splits that the source lacks are taken from the labelled rows of train: 10% for
+validation and 20% for test. With few labels, both get up to 25%, so that they have 20
+texts of the rarest class. `--shares` changes this.
 
 The folder holds Parquet splits train/, validation/ and test/, and dataset.json. If a
 source is meant for testing only, the folder has only test/, for
@@ -20,7 +27,8 @@ from pathlib import Path
 from absl import flags
 
 from ssljax import cli
-from ssljax.data.sources import build, named
+from ssljax.data.records import column_flag
+from ssljax.data.sources import build, convert, division, named
 from ssljax.errors import UserError
 from ssljax.runtime import lock
 
@@ -32,14 +40,18 @@ def define_flags() -> None:
   )
   flags.DEFINE_string("output", None, "folder to write", required=True)
   flags.DEFINE_enum("task", "", ["", "prompt", "response"], "task of a named source")
-  flags.DEFINE_list(
-    "columns", [], "OURS=THEIRS, such as text=prompt,label=verdict; OURS= leaves it out"
-  )
+  column_flag.define(convert.COLUMNS)
   flags.DEFINE_list(
     "labels", [], "class names in the order of their ids, or VALUE:ID and VALUE:null"
   )
-  flags.DEFINE_enum(
-    "as", "", ["", "test"], "test: all rows of the files are the test split"
+  flags.DEFINE_list(
+    "as", [], "train, validation or test: the split of all rows; or one for each file"
+  )
+  flags.DEFINE_list(
+    "shares",
+    [],
+    "TRAIN,VALIDATION,TEST, such as 0.6,0.2,0.2: how the labelled rows of a source "
+    "without splits are divided; default 0.7,0.1,0.2, or less train with few labels",
   )
   flags.DEFINE_list(
     "add", [], "files of ssljax.select that you have labelled, to add to train"
@@ -55,9 +67,7 @@ def main() -> int:
     about = prepare(**{name: flags.FLAGS[name.rstrip("_")].value for name in names})
   for name, paths in about.get("files", {}).items():
     print(f"read {name} from {', '.join(paths)}")
-  for name, counts in about["rows"].items():
-    print(f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in counts.items()))
-  for line in describe_classes(about):
+  for line in (*list_rows(about["rows"]), *describe_classes(about)):
     print(line)
   for reason, count in about["dropped"].items():
     print(f"dropped: {count} ({reason})")
@@ -66,6 +76,31 @@ def main() -> int:
   print(f"licence: {about['licence']}")
   print(f"wrote {flags.FLAGS.output}")
   return 0
+
+
+def list_rows(rows: Mapping[str, Mapping[str, int]]) -> list[str]:
+  """A table of the rows of each class in each split, and what it means for training.
+
+  Args:
+    rows: `rows` of dataset.json.
+  """
+  names = dict.fromkeys(name for counts in rows.values() for name in counts)
+  order = [*(name for name in names if name != "all"), "all"]
+  table = [["rows", *rows]]
+  for name in order:
+    table.append([name, *(str(counts.get(name, 0)) for counts in rows.values())])
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  lines = [
+    "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+    for row in table
+  ]
+  labelled = {
+    split: counts["all"] - counts.get("unlabelled", 0) for split, counts in rows.items()
+  }
+  if "train" in labelled and len(labelled) > 1:
+    uses = ", ".join(f"{count} for {split}" for split, count in labelled.items())
+    lines.append(f"{sum(labelled.values())} labelled rows: {uses}")
+  return lines
 
 
 def describe_classes(about: Mapping) -> list[str]:
@@ -91,15 +126,16 @@ def prepare(
   splits: Sequence[str] = (),
   config_name: str = "",
   seed: int = 0,
-  as_: str = "",
+  as_: str | Sequence[str] = (),
+  shares: Sequence[str] = (),
   add: Sequence[str] = (),
 ) -> dict:
   """Writes a dataset folder as the flags say; returns the content of dataset.json."""
   if source in named.source_names() and not Path(source).exists():
-    if columns or labels or splits or config_name or as_ or add:
+    if columns or labels or splits or config_name or as_ or shares or add:
       raise UserError(
-        "--columns, --labels, --splits, --config_name, --as and --add cannot be used "
-        f"with the named source {source}; remove them, or give the dataset as "
+        "--columns, --labels, --splits, --config_name, --as, --shares and --add cannot "
+        f"be used with the named source {source}; remove them, or give the dataset as "
         "owner/name or as a folder"
       )
     return build.build_named(source, output, task, seed)
@@ -110,30 +146,15 @@ def prepare(
   return build.build_from_files(
     source,
     output,
-    parse_pairs("columns", columns),
+    column_flag.parse(columns, convert.COLUMNS),
     tuple(name.strip() for name in labels),
-    parse_pairs("splits", splits),
+    column_flag.parse_pairs("splits", splits),
     config_name,
     seed,
     as_,
+    division.parse_shares(shares),
     add,
   )
-
-
-def parse_pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
-  pairs = {}
-  for value in values:
-    ours, equals, theirs = value.partition("=")
-    may_be_empty = flag == "columns"  # leaves the column out
-    if not (ours and equals and (theirs or may_be_empty)):
-      raise UserError(f"--{flag}: {value!r} should be OURS=THEIRS, such as text=prompt")
-    if ours.strip() in pairs:
-      raise UserError(
-        f"--{flag}: {ours.strip()} is given twice ({pairs[ours.strip()] or 'left out'} "
-        f"and {theirs.strip() or 'left out'}); keep one of them"
-      )
-    pairs[ours.strip()] = theirs.strip()
-  return pairs
 
 
 if __name__ == "__main__":

@@ -196,6 +196,30 @@ class SafetyClassifier:
       unreadable[scored] = tokenize.are_unreadable(tokens, self._tokenizer)
     return result, truncated, unreadable
 
+  def warmup(self, texts: int = 1) -> None:
+    """Compiles the model, so that the first request doesn't wait for it.
+
+    It covers all lengths up to 512 tokens, for calls with up to `texts` texts. (Longer
+    texts are compiled for each length.) A larger call may compile more. Each length
+    has a few batch sizes, the powers of two, so large values of `texts` take longer.
+
+      classifier = SafetyClassifier.load("exported")
+      classifier.warmup()  # for single texts; takes seconds to minutes
+
+    Raises:
+      ValueError: `texts` isn't at least 1.
+    """
+    if texts < 1:
+      raise ValueError(f"texts={texts}: it must be at least 1")
+    tokenize.encode(self._tokenizer, ["warm up"], [None], self.max_length)
+    with self._lock:
+      self._score.warm_up(texts)
+
+  @property
+  def block_tokens(self) -> int:
+    """How many tokens are scored in at most a few seconds, roughly."""
+    return self._score.block_tokens()
+
   def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
     """Computes the calibrated probabilities of all classes, f64 [n, C]."""
     return softmax(self.logits(texts).logits, self.temperature)

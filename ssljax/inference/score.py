@@ -1,8 +1,7 @@
 """Computes the logits of many texts, packed densely into rows of a few lengths."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,24 +17,62 @@ PLANNED_TEXTS = 512  # number of texts that are packed into rows together
 SHORTER = (128,)  # row lengths besides the longest
 MANY_SHORTER = (64, 128, 256)  # if compiling more shapes is worthwhile
 
+# Parameters times tokens that take two slow cores a few seconds, and how much more an
+# accelerator does in this time.
+BLOCK_WORK, ACCELERATOR = 2e11, 100
+BLOCK_TOKENS = (2048, 1 << 18)  # limits
+
+NO_TOKENS = Tokens(*(np.zeros(n, np.int64) for n in (0, 1, 0, 0)))
+
 EvalStep = Callable[[Any, Texts], jax.Array]
+
+
+class Scorer(NamedTuple):
+  """A model on all devices. Maps tokens to logits, as `score` does."""
+
+  eval_step: EvalStep  # compiled once for each shape of a batch
+  params: Any
+  row_lengths: tuple[int, ...]
+  devices: sharding.Devices
+  fit: bool
+
+  def __call__(
+    self, tokens: Tokens, name: Callable[[int], str] = "text {}".format
+  ) -> np.ndarray:
+    return score(*self[:2], tokens, *self[2:], name)
+
+  def warm_up(self, rows: int) -> None:
+    """Compiles all batches of up to `rows` rows, and waits until they have run once."""
+    for length in self.row_lengths:
+      most = max(1, BATCH_TOKENS // length)
+      needed = min(most, -(-rows // self.devices.shards)) if self.fit else most
+      powers = [1 << i for i in range((needed - 1).bit_length() + 1)]
+      for count in [min(most, power) for power in powers] if self.fit else [most]:
+        texts = _fill([], NO_TOKENS, length, self.devices.shards, count)
+        placed = sharding.put_texts(texts, self.devices)
+        jax.block_until_ready(self.eval_step(self.params, placed))
+
+  def block_tokens(self) -> int:
+    """How many tokens are scored in at most a few seconds, roughly."""
+    sizes = [np.size(leaf) for leaf in jax.tree.leaves(self.params)]
+    parameters = sum(sizes) - max(sizes)  # without the word embeddings
+    factor = ACCELERATOR * self.devices.shards
+    if jax.default_backend() == "cpu":
+      factor = 1
+    return int(np.clip(BLOCK_WORK * factor / max(1, parameters), *BLOCK_TOKENS))
 
 
 def make_scorer(
   eval_step: EvalStep, params: Any, row_lengths: Sequence[int], fit: bool = False
-) -> Callable[..., np.ndarray]:
-  """Puts a model on all devices; returns a function from tokens to logits.
-
-  The function is `score`, and takes its argument `name` as well.
-  """
+) -> Scorer:
+  """Puts a model on all devices; the arguments are those of `score`."""
   devices = sharding.make_devices()
-  return partial(
-    score,
+  return Scorer(
     jax.jit(eval_step, out_shardings=devices.replicated),
     sharding.put(params, sharding.state_shardings(params, devices)),
-    row_lengths=row_lengths,
-    devices=devices,
-    fit=fit,
+    tuple(row_lengths),
+    devices,
+    fit,
   )
 
 
@@ -78,8 +115,9 @@ def score(
     eval_step: compiled `step.make_eval_step` with a replicated result.
     row_lengths: ascending. If a text is longer than all of them, its length is added.
     fit: if a batch isn't full, gives it only as many rows as it needs, rounded up to a
-      power of two. Use this option for calls with few texts. By default, each row
-      length has a single batch shape and is compiled once.
+      power of two (on CPUs, makes several batches instead). Use this option for calls
+      with few texts. By default, each row length has a single batch shape and is
+      compiled once.
     name: maps the index of a text to the place that an error message names.
 
   Raises:
@@ -91,10 +129,9 @@ def score(
   batches = []  # dispatched to the devices without waiting for results
   for length, rows in _pack(tokens, lengths).items():
     most = max(1, BATCH_TOKENS // length)  # rows per device
-    for begin in range(0, len(rows), most * devices.shards):
-      batch = rows[begin : begin + most * devices.shards]
-      needed = -(-len(batch) // devices.shards)
-      count = min(most, 1 << (needed - 1).bit_length()) if fit else most
+    while rows:
+      count = _fitting(len(rows), devices.shards, most) if fit else most
+      batch, rows = rows[: count * devices.shards], rows[count * devices.shards :]
       texts = _fill(batch, tokens, length, devices.shards, count)
       logits = eval_step(params, sharding.put_texts(texts, devices))
       batches.append((batch, pack.slots_per_row(length, True), logits))
@@ -109,6 +146,14 @@ def score(
   if result is not None:
     _require_finite(result, name)
   return result
+
+
+def _fitting(rows: int, shards: int, most: int) -> int:
+  """A power of two of rows per device for the next batch, or `most`."""
+  needed = -(-rows // shards)
+  if jax.default_backend() == "cpu":  # empty rows cost more than another call
+    return min(most, 1 << (needed.bit_length() - 1))
+  return min(most, 1 << (needed - 1).bit_length())
 
 
 def _require_finite(result: np.ndarray, name: Callable[[int], str]) -> None:

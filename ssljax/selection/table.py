@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.data.records import files
+from ssljax.data.records import delimited, files
 from ssljax.data.records.selected import CELL_LIMIT, CHECK, check_value, protect
 from ssljax.errors import UserError
 from ssljax.runtime.atomic import atomic_file, atomic_path, cannot_write
@@ -43,7 +43,7 @@ def write_table(flag: str, path: Path, columns: Mapping[str, Sequence]) -> list[
       columns text or None.
   """
   try:
-    if files.suffix(path) in files.DELIMITERS:
+    if files.suffix(path) in delimited.SEPARATORS:
       return _write_cells(path, columns)
     if files.suffix(path) == ".jsonl":
       rows = _rows(columns)
@@ -69,7 +69,7 @@ def _rows(columns: Mapping[str, Sequence]) -> list[dict]:
 
 def _write_cells(path: Path, columns: Mapping[str, Sequence]) -> list[str]:
   buffer = io.StringIO(newline="")
-  delimiter = files.DELIMITERS[files.suffix(path)]
+  delimiter = delimited.SEPARATORS[files.suffix(path)]
   writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\r\n")
   writer.writerow([*columns, CHECK])
   longest = 0

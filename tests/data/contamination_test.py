@@ -183,3 +183,28 @@ def test_a_foreign_list_is_kept_and_an_empty_list_of_overlaps_replaced(
   for _ in range(2):
     contamination.report_overlaps(str(tmp_path), [], 0.6, str(output))
     assert json.loads(output.read_text()) == []
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_files_with_other_columns_and_a_table_of_overlaps(tmp_path, suffix, capsys):
+  rows = [{"id": name, "text": f"{name}, text"} for name in "abc"]
+  write(tmp_path, train=rows, val=[{"text": "three"}], test=[{"text": "four"}])
+  other = tmp_path / f"other.{suffix}"
+  mark = "," if suffix == "csv" else "\t"
+  other.write_text(f'key{mark}prompt\n7{mark}"B, text"\n8{mark}new\n')
+  output = tmp_path / f"found.{suffix}"
+  columns = {"text": "prompt", "id": "key"}
+  find = lambda against: contamination.report_overlaps(
+    str(tmp_path), against, 0.6, str(output), columns
+  )
+  (tmp_path / "data").mkdir()
+  other = other.rename(tmp_path / "data" / other.name)
+  assert [(o.id, o.other_id) for o in find([str(other)])] == [("b", "7")]
+  lines = output.read_text().splitlines()
+  assert lines[0].split(mark) == list(contamination.Overlap._fields)
+  assert lines[1].split(mark) == ["b", "", str(other), "7", "True", "1.0"]
+  find([str(other)])  # replaces its own file
+  output.write_text("mine\n")
+  with pytest.raises(UserError, match="isn't a list of overlaps"):
+    find([str(other)])
+  assert output.read_text() == "mine\n"

@@ -25,7 +25,14 @@ def test_command(tmp_path):
   ]
   code, out, err = command(*arguments)
   assert (code, err) == (0, "")
-  assert "train: all 42, fine 14, rude 14, spam 14" in out
+  assert out.splitlines()[1:7] == [
+    "rows  train  validation  test",
+    "fine     10           5     5",
+    "rude     10           5     5",
+    "spam     10           5     5",
+    "all      30          15    15",
+    "60 labelled rows: 30 for train, 15 for validation, 15 for test",
+  ]
   assert f"wrote {output}" in out
   before = sorted(p.stat().st_mtime_ns for p in output.rglob("*"))
   code, out, err = command(*arguments)
@@ -44,7 +51,7 @@ def test_the_harmful_class_is_named(tmp_path):
     *arguments, f"--output={tmp_path / 'a'}", "--labels=rude,no harm"
   )
   assert (code, err) == (0, "")
-  assert "class 1 counts as harmful: 'no harm', 21 of 42 labelled rows of train" in out
+  assert "class 1 counts as harmful: 'no harm', 16 of 32 labelled rows of train" in out
   assert "warning: class 1 counts as harmful, but its name is 'no harm'" in out
   assert "with '--labels=no harm:0,rude:1'" in out
   assert any("no harm" in note for note in read_splits(tmp_path / "a").notes)
@@ -52,7 +59,7 @@ def test_the_harmful_class_is_named(tmp_path):
     *arguments, f"--output={tmp_path / 'b'}", "--labels=no harm:0,rude:1"
   )
   assert (code, err) == (0, "")
-  assert "class 1 counts as harmful: 'rude', 21 of 42 labelled rows of train" in out
+  assert "class 1 counts as harmful: 'rude', 16 of 32 labelled rows of train" in out
   assert "warning" not in out
   assert read_splits(tmp_path / "b").labels == ("no harm", "rude")
 

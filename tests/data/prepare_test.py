@@ -24,12 +24,12 @@ def test_one_csv_with_three_classes(tmp_path):
   splits = read_splits(tmp_path / "out")
   assert splits.labels == LABELS
   assert splits.notes == ()
-  assert [len(s) for s in splits[:3]] == [42, 6, 12]
+  assert [len(s) for s in splits[:3]] == [30, 15, 15]
   assert splits.train.column("category")[0] == "made"
   assert splits.train.column("source")[0] == "mine.csv-train"
   assert about == json.loads((tmp_path / "out" / "dataset.json").read_text())
   assert about["labels"] == list(LABELS)
-  assert about["rows"]["test"] == {"all": 12, "fine": 4, "rude": 4, "spam": 4}
+  assert about["rows"]["test"] == {"all": 15, "fine": 5, "rude": 5, "spam": 5}
   assert about["columns"] == {"text": "say", "label": "verdict", "category": "kind"}
   assert "seed 0" in about["notes"][0]
   assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "out"]
@@ -49,7 +49,7 @@ def test_existing_splits_are_kept(tmp_path):
   test = write_csv(tmp_path / "test.csv", 30, first=100)
   make(f"{train},{test}", tmp_path / "out")
   splits = read_splits(tmp_path / "out")
-  assert [len(s) for s in splits[:3]] == [54, 6, 30]
+  assert [len(s) for s in splits[:3]] == [45, 15, 30]
   write_csv(tmp_path / "dev.csv", 12, first=200)
   make(tmp_path, tmp_path / "all")
   splits = read_splits(tmp_path / "all")
@@ -57,7 +57,7 @@ def test_existing_splits_are_kept(tmp_path):
   (tmp_path / "test.csv").unlink()
   make(f"{train},{tmp_path / 'dev.csv'}", tmp_path / "two")
   splits = read_splits(tmp_path / "two")
-  assert [len(s) for s in splits[:3]] == [48, 12, 12]
+  assert [len(s) for s in splits[:3]] == [45, 12, 15]
 
 
 def test_a_single_test_file_gives_only_a_test_split(tmp_path):
@@ -69,10 +69,11 @@ def test_a_single_test_file_gives_only_a_test_split(tmp_path):
 def test_a_held_out_file_stays_whole(tmp_path):
   source = write_csv(tmp_path / "held-out.csv")
   about = make(source, tmp_path / "divided")
-  assert about["rows"]["test"]["all"] == 12
+  assert about["rows"]["test"]["all"] == 15
   assert about["notes"] == [
-    "validation (10.0%) and test (20.0%) taken from train with seed 0, keeping rows "
-    "with the same text together; to make a test split of all rows, use --as=test"
+    "validation (25.0%) and test (25.0%) taken from the labelled rows of train with "
+    "seed 0, keeping rows with the same text together; to change this, use "
+    "--shares=TRAIN,VALIDATION,TEST, or --as=test for a file that is only for testing"
   ]
   about = make(source, tmp_path / "out", as_="test")
   assert {name: rows["all"] for name, rows in about["rows"].items()} == {"test": 60}
@@ -146,7 +147,7 @@ def test_pairs_are_copies_only_with_equal_responses(tmp_path):
     (tmp_path / f"{name}.jsonl").write_text(lines)
   about = build.build_from_files(str(tmp_path), tmp_path / "out", {})
   assert about["dropped"] == {write.TRAIN_COPIES: 20}
-  assert about["notes"][-1] == "18 rows of train have the same text as a row of test"
+  assert about["notes"][-1] == "16 rows of train have the same text as a row of test"
 
 
 def test_labels_by_name_or_id(tmp_path):

@@ -1,7 +1,6 @@
 """SafetyClassifier: runs and exported folders give the same scores."""
 
 import copy
-import functools
 import importlib
 import json
 import os
@@ -298,11 +297,8 @@ def test_an_id_without_an_embedding_is_refused_and_its_neighbours_are_scored(
 def test_a_score_that_is_not_finite_is_never_returned(classifier, tmp_path):
   """Whatever the cause: here, memory that has changed since the model was loaded."""
   damaged = copy.copy(classifier)
-  eval_step, params = classifier._score.args
-  params = jax.tree.map(lambda leaf: leaf * np.nan, params)
-  damaged._score = functools.partial(
-    classifier._score.func, eval_step, params, **classifier._score.keywords
-  )
+  params = jax.tree.map(lambda leaf: leaf * np.nan, classifier._score.params)
+  damaged._score = classifier._score._replace(params=params)
   with pytest.raises(
     RunError, match=r"^texts\[1\]: .* not finite \(for 2 of 2 texts\)"
   ):
@@ -342,3 +338,18 @@ def test_thresholds_by_name_or_number(classifier):
 def test_a_folder_that_is_neither_a_run_nor_an_export(tmp_path):
   with pytest.raises(UserError, match="neither a run"):
     SafetyClassifier.load(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_warmup_compiles_what_requests_need(model, count):
+  classifier = SafetyClassifier.load(model)
+  compiled = classifier._score.eval_step._cache_size
+  assert compiled() == 0
+  classifier.warmup(count)
+  before = compiled()
+  assert before >= 1
+  for words in (1, 10, 60, 1000):
+    classifier(["calm " * words] * count)
+  assert compiled() == before
+  with pytest.raises(ValueError, match="at least 1"):
+    classifier.warmup(0)

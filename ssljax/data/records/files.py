@@ -4,13 +4,12 @@ JSON and CSV are read with the standard library. pyarrow's readers are faster, b
 errors name neither the line nor the value.
 """
 
+import codecs
 import contextlib
-import csv
 import gzip
 import itertools
 import json
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -20,12 +19,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssljax.data.records import footer
+from ssljax.data.records import delimited, footer
 from ssljax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # all but the last also .gz
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}  # of delimiters
 BATCH = 8192  # number of rows held as Python objects at a time
 NOT_PYTHON = (ValueError, OverflowError, pa.ArrowException)  # what `as_py` raises
 # How Parquet files are written. Without checksums, a flipped bit can be read as
@@ -40,7 +37,7 @@ def stem(path: Path) -> str:
 
 
 def suffix(path: Path) -> str:
-  """One of SUFFIXES; "" for any other file."""
+  """`.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet`; "" for any other file."""
   name = path.name.lower()
   unzipped = name.removesuffix(".gz")
   last = Path(unzipped).suffix
@@ -69,8 +66,8 @@ def check_format(path: Path) -> str:
     raise UserError(f"{path}: no such file; check the path")
   if not suffix(path):
     raise UserError(
-      f"{path}: unknown format; the name must end in .jsonl, .jsonl.gz, .json, .csv, "
-      ".csv.gz, .tsv, .tsv.gz or .parquet"
+      f"{path}: unknown format; the name must end in .jsonl, .json, .csv, .tsv (all "
+      "also with .gz) or .parquet"
     )
   return suffix(path)
 
@@ -89,8 +86,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict]]:
   format_ = check_format(path)
   if format_ == ".parquet":
     return _parquet_rows(path)
-  if format_ in DELIMITERS:
-    return _csv_rows(path, DELIMITERS[format_])
+  if format_ in delimited.SEPARATORS:
+    return _delimited_rows(path)
   return _json_rows(_lines(path), partial(location, path))
 
 
@@ -184,6 +181,19 @@ def unreadable(path: Path, error: Exception) -> UserError:
   )
 
 
+def open_delimited(path: Path, blank_rows: bool = False) -> delimited.Table:
+  """Opens a CSV or TSV file and reads its header; see `delimited.Table`."""
+  return delimited.Table(
+    _lines(path), partial(location, path), suffix(path), blank_rows
+  )
+
+
+def _delimited_rows(path: Path) -> Iterator[tuple[int, dict]]:
+  table = open_delimited(path)
+  for row in table.rows():
+    yield row.number, dict(zip(table.names, row.cells, strict=True))
+
+
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
   number = 1
   for batch in read_batches(path, open_parquet(path), BATCH):
@@ -227,6 +237,11 @@ def _decode_lines(
       # Excel writes a byte order mark, which isn't part of the first column's name.
       yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
+      if number == 1 and line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise UserError(
+          f'{where(1)}: the file is UTF-16, as Excel\'s "Unicode Text"; save it as '
+          '"CSV UTF-8"'
+        ) from error
       bad = line[error.start : error.start + 1].hex()
       raise UserError(
         f"{where(number)}: not valid UTF-8 (byte 0x{bad} at position "
@@ -265,46 +280,3 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
     twice = next(key for key in keys if keys.count(key) > 1)
     raise UserError(f"the row has the key {shorten(twice)} twice; remove one of them")
   return result
-
-
-def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict]]:
-  csv.field_size_limit(sys.maxsize)  # the default rejects texts above 128 KiB
-  reader = csv.reader(
-    (line for _, line in _lines(path)), delimiter=delimiter, strict=True
-  )
-  start = 1
-  try:
-    header = _read_header(path, next(reader, []), delimiter)
-    start = reader.line_num + 1
-    for cells in reader:
-      if len(cells) not in (0, len(header)):
-        raise UserError(
-          f"{location(path, start)}: the row has {len(cells)} cells, but the header "
-          f"has {len(header)} columns; quote cells that contain "
-          f"{_NAMES[delimiter]} or line breaks"
-        )
-      if cells:
-        yield start, dict(zip(header, cells, strict=True))
-      start = reader.line_num + 1
-  except csv.Error as error:
-    raise UserError(
-      f'{location(path, start)}: not valid CSV ({error}); quote cells with " and '
-      "double the quotes inside them"
-    ) from error
-
-
-def _read_header(path: Path, cells: list[str], delimiter: str) -> list[str]:
-  names = [cell.strip() for cell in cells]
-  others = [d for d in _NAMES if len(names) == 1 and d != delimiter and d in names[0]]
-  if others:
-    raise UserError(
-      f"{location(path, 1)}: the columns are separated by "
-      f"{' or '.join(_NAMES[d] for d in others)}; save the file with "
-      f"{_NAMES[delimiter]}"
-    )
-  for name in names:
-    if names.count(name) > 1:
-      raise UserError(
-        f"{location(path, 1)}: the header has column {name!r} twice; rename one"
-      )
-  return names

@@ -266,10 +266,15 @@ def read_labelled_with_notes(
       label id that the model doesn't have; a class name that means another class of
       the model.
   """
-  path = Path(data).expanduser()
-  paths = split_files.find_test_files(path)
-  records = concat([read_file(file) for file in paths])
-  check_not_empty(records, f"{path}: the file")
+  paths = split_files.find_test_files(Path(data).expanduser())
+  return check_labelled(concat([read_file(file) for file in paths]), data, labels)
+
+
+def check_labelled(
+  records: Records, data: str | Path, labels: Sequence[str] = ()
+) -> tuple[Records, list[str]]:
+  """Checks rows on which a model is scored; see `read_labelled_with_notes`."""
+  check_not_empty(records, f"{data}: the file")
   checks.check_unique_ids([records])
   checks.check_all_labelled(
     records,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ssljax.data.records import files, footer
+from ssljax.data.records import delimited, files, footer
 from ssljax.errors import UserError
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
@@ -86,7 +86,7 @@ def _decoded(value: object) -> object:
 def _read_text_file(
   path: Path, names: Sequence[str]
 ) -> tuple[dict, np.ndarray, list[str]]:
-  is_csv = files.suffix(path) in files.DELIMITERS
+  is_csv = files.suffix(path) in delimited.SEPARATORS
   if is_csv:
     names = [name for name in names if name != "views"]  # CSV cannot hold lists
   lines, present, chunks = [], {}, {name: [] for name in names}

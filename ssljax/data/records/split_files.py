@@ -228,8 +228,8 @@ def _splits_in(folder: Path, probe: bool = False) -> dict[str, list[Path]]:
         continue
       if not parts:
         raise UserError(
-          f"{path}: the folder has no data file; put .jsonl, .csv or .parquet files "
-          "there"
+          f"{path}: the folder has no data file; put .jsonl, .csv, .tsv or .parquet "
+          "files there"
         )
       _add(splits, name, parts)
     elif files.suffix(path):

@@ -94,7 +94,8 @@ def build_named(name: str, output: str | Path, task: str = "", seed: int = 0) ->
     "columns": list(source.columns),
   }
   names = dict(enumerate(source.labels))
-  raw = write.RawDataset(splits, names, dropped, about, source.validation)
+  shares = SHARES | ({"validation": source.validation} if "test" in splits else {})
+  raw = write.RawDataset(splits, names, dropped, about, shares)
   return write.write_dataset(raw, output, seed)
 
 
@@ -106,7 +107,8 @@ def build_from_files(
   splits: Mapping[str, str] | None = None,
   config: str = "",
   seed: int = 0,
-  as_: str = "",
+  as_: str | Sequence[str] = (),
+  shares: Mapping[str, float] | None = None,
   add: Sequence[str] = (),
 ) -> dict:
   """Writes a dataset folder from files or a Hub dataset.
@@ -124,10 +126,14 @@ def build_from_files(
     splits: maps our splits to the Hub's; by default, splits are matched by name.
     config: configuration of a Hub dataset.
     seed: for drawing the splits that the source doesn't have.
-    as_: "test" makes a test split of all rows of the files, whatever their names.
+    as_: the split that all rows of the files become, whatever their names, or one split
+      for each file. A single split stays whole, unless `shares` divide it.
+    shares: shares of train, validation and test, if the source has no splits; by
+      default, those of `division.choose_shares`.
     add: files of newly labelled rows, see `added.add_labelled`.
   """
   output = write.check_is_new(output)
+  as_ = [as_] if as_ and isinstance(as_, str) else list(as_)
   for flag, names, accepted in (
     ("--columns", columns, convert.COLUMNS),
     ("--splits", splits or {}, split_files.SPLITS),
@@ -142,7 +148,7 @@ def build_from_files(
   notes: list[str] = []
   if _is_path(source):
     if as_:
-      paths_of = {as_: split_files.find_files(source)}
+      paths_of = _assign_files(split_files.find_files(source), as_)
     else:
       paths_of = split_files.find_splits(source, complete=False)
     notes = split_files.describe_files(source, paths_of)
@@ -155,8 +161,8 @@ def build_from_files(
       class_names[str(path)] = declared.class_names(path, column)
   elif as_:
     raise UserError(
-      f"--as={as_} is for files; say what a split on the Hub is for with "
-      f"--splits={as_}=NAME"
+      f"--as={','.join(as_)} is for files; say what a split on the Hub is for with "
+      f"--splits={as_[0]}=NAME"
     )
   else:
     loaded = hub.load_hub_dataset(source, config)
@@ -181,6 +187,11 @@ def build_from_files(
       if column in loaded[name].columns
     }
     read = {part: [f"{source} {name}"] for part, name in name_of.items()}
+  if shares and list(rows_of) != ["train"]:
+    raise UserError(
+      f"--shares is for a source without splits, but {source} has "
+      f"{', '.join(rows_of)}; leave it out"
+    )
   names_by_id = _same_names(column, class_names)
   if columns.get("label_name") == "":
     names_by_id = ("",) * len(names_by_id)  # the values are still ids
@@ -237,11 +248,33 @@ def build_from_files(
     pairs = [f"{old!r} to {new!r}" for old, new in renamed.items()]
     more = ", …" if len(pairs) > 5 else ""
     notes.append(f"--labels renames {', '.join(pairs[:5])}{more}")
+  whole = bool(as_) and len(records) == 1 and not shares
   swap = label_column.swapped() if len(parsed.names) in (0, 2) else ""
   raw = write.RawDataset(
-    records, label_column.names(), dropped, about, notes=tuple(notes), swap=swap
+    records, label_column.names(), dropped, about, shares, whole, notes, swap
   )
   return write.write_dataset(raw, output, seed)
+
+
+def _assign_files(paths: Sequence[Path], as_: Sequence[str]) -> dict[str, list[Path]]:
+  """The files of each split, as --as says."""
+  for name in as_:
+    if name not in split_files.SPLITS:
+      raise UserError(
+        f"--as={','.join(as_)}: unknown split {name!r}; use "
+        f"{', '.join(split_files.SPLITS)}"
+      )
+  if len(as_) not in (1, len(paths)):
+    raise UserError(
+      f"--as={','.join(as_)}: give one split, or one for each of the {len(paths)} files"
+    )
+  splits = as_ if len(as_) > 1 else [as_[0]] * len(paths)
+  pairs = list(zip(splits, paths, strict=True))
+  return {
+    name: [path for other, path in pairs if other == name]
+    for name in split_files.SPLITS
+    if name in splits
+  }
 
 
 def _same_names(

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ssljax.data import split
 from ssljax.data.dedup import conflicts, exact
 from ssljax.data.records import checks, selected, split_files
-from ssljax.data.records.read import SHARES
 from ssljax.data.records.records import Records, write_parquet
 from ssljax.data.records.schema import SCHEMA
+from ssljax.data.sources import division
 from ssljax.errors import UserError
 from ssljax.runtime.atomic import atomic_folder, cannot_write
 from ssljax.runtime.json_files import write_json
@@ -31,8 +30,11 @@ class RawDataset(NamedTuple):
   names: Mapping[int, str]  # class names by id
   dropped: collections.Counter  # dropped rows by reason
   about: Mapping[str, object]  # for dataset.json: source, licence, columns, …
-  validation: float = 0.1  # fraction of train to use if there is no validation split
-  notes: tuple[str, ...] = ()  # for dataset.json and the log
+  # Share of train, validation and test, for splits that the source lacks; None: that
+  # of `division.choose_shares`.
+  shares: Mapping[str, float] | None = None
+  whole: bool = False  # whether no split is taken from train
+  notes: Sequence[str] = ()  # for dataset.json and the log
   swap: str = ""  # the flag that exchanges two classes, to advise it
 
 
@@ -57,7 +59,8 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
   """
   dropped = raw.dropped.copy()
   _check_fair(raw.splits)
-  splits, notes = _add_splits(_remove_copies(raw.splits, dropped), raw.validation, seed)
+  kept = _remove_copies(raw.splits, dropped)
+  splits, shares, notes = division.add_splits(kept, raw.shares, raw.whole, seed)
   splits = {name: splits[name] for name in split_files.SPLITS if name in splits}
   source = str(raw.about["source"])
   for name, rows in splits.items():
@@ -76,6 +79,7 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
   about = {
     **raw.about,
     "seed": seed,
+    "shares": shares,
     "labels": list(labels),
     "rows": {name: _count_rows(rows, labels) for name, rows in splits.items()},
     "dropped": dict(dropped),
@@ -127,41 +131,6 @@ def _remove_copies(
   return kept
 
 
-def _add_splits(
-  splits: dict[str, Records], validation: float, seed: int
-) -> tuple[dict[str, Records], list[str]]:
-  """Takes missing splits from train, and keeps rows with the same text together."""
-  if list(splits) == ["test"]:
-    return splits, ["only a test split: use it with python -m ssljax.evaluate"]
-  if "train" not in splits:
-    raise UserError(
-      f"no train split (found: {', '.join(splits)}); give a file or split named train"
-    )
-  shares = SHARES | ({"validation": validation} if "test" in splits else {})
-  missing = {name: share for name, share in shares.items() if name not in splits}
-  if not missing:
-    return splits, []
-  fractions = {"train": 1 - sum(missing.values()), **missing}
-  chosen = selected.is_selected(splits["train"])
-  if chosen.any() and (chosen | (splits["train"].label < 0)).all():
-    raise UserError(
-      "all labelled rows were chosen by ssljax.select; they are for training, so there "
-      f"are none for {' and '.join(missing)}; add them to your dataset: "
-      "--source=DATASET --add=FILE"
-    )
-  divided = split.divide_records(splits["train"], fractions, seed, chosen)
-  listed = " and ".join(f"{name} ({share:.1%})" for name, share in missing.items())
-  note = (
-    f"{listed} taken from train with seed {seed}, keeping rows with the same text "
-    "together"
-  )
-  if chosen.any():
-    note += f"; the {chosen.sum()} texts that ssljax.select chose stay in train"
-  if len(splits) == 1:
-    note += "; to make a test split of all rows, use --as=test"
-  return splits | divided, [note]
-
-
 def _class_names(
   splits: Mapping[str, Records], names: Mapping[int, str], source: str
 ) -> tuple[str, ...]:
@@ -176,9 +145,10 @@ def _class_names(
           "--labels, or check the label column"
         )
   else:
-    test = splits["test"]
-    checks.check_all_labelled(test, "every row of test needs a label")
-    classes = max([*names, int(test.label.max())]) + 1
+    for name, rows in splits.items():
+      checks.check_all_labelled(rows, f"every row of {name} needs a label")
+    most = max(int(rows.label.max()) for rows in splits.values())
+    classes = max([*names, most]) + 1
   return checks.name_all(names, classes, source)
 
 

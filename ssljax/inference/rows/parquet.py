@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssljax.data.records import files, footer
+from ssljax.data.records.delimited import SEPARATORS
 from ssljax.errors import UserError
 from ssljax.inference.rows import columns
 
@@ -15,20 +16,24 @@ from ssljax.inference.rows import columns
 class ParquetReader:
   """Reads a Parquet file. Has the methods and attributes of `JsonlReader`."""
 
-  def __init__(self, path: Path, output_suffix: str, chunk_size: int):
-    self._path, self._chunk_size = path, chunk_size
+  def __init__(self, path: Path, layout: columns.Layout, chunk_size: int) -> None:
+    self._path, self._layout, self._chunk_size = path, layout, chunk_size
     self._file = files.open_parquet(path)
     self.total = self._file.metadata.num_rows
     schema = self._file.schema_arrow
-    _check_columns(schema, path)
-    self.renamed = columns.columns_to_rename(schema.names, str(path))
+    _check_columns(schema, layout, path)
+    self.renamed = layout.columns_to_rename(schema.names, str(path))
+    self.head = layout.encode_header(schema.names)
     self.schema = None
-    if output_suffix == ".parquet":
-      fields = [f.with_name(columns.RENAMED.get(f.name, f.name)) for f in schema]
-      self.schema = pa.schema([*fields, *pa.schema(columns.ADDED)], schema.metadata)
+    if layout.output == ".parquet":
+      new_name = layout.renamed
+      fields = [f.with_name(new_name.get(f.name, f.name)) for f in schema]
+      self.schema = pa.schema([*fields, *pa.schema(layout.added)], schema.metadata)
 
   def check(self) -> Iterator[int]:
-    """Reads the texts, or all columns for JSONL output; yields the size of each chunk.
+    """Reads the texts, or all columns if the output isn't Parquet.
+
+    Yields the number of rows in each chunk.
 
     Raises:
       UserError: a value can't be read.
@@ -59,20 +64,29 @@ class ParquetReader:
 
   def texts(self, chunk: pa.Table) -> list[tuple[str | None, str | None]]:
     """Returns the pairs of text and response."""
-    texts = chunk["text"].to_pylist()
-    if "response" not in chunk.column_names:
+    texts, response = chunk[self._layout.text].to_pylist(), self._layout.response
+    if response not in chunk.column_names:
       return [(text, None) for text in texts]
-    return list(zip(texts, chunk["response"].to_pylist(), strict=True))
+    return list(zip(texts, chunk[response].to_pylist(), strict=True))
 
-  def write(self, chunk: pa.Table, scores: columns.Scores, file: BinaryIO) -> None:
-    """Writes the rows with their scores in the output's format."""
-    if self.schema is None:
-      for row, added in zip(chunk.to_pylist(), scores, strict=True):
-        file.write(columns.to_jsonl(columns.rename_columns(row) | added))
-    else:
-      added = pa.Table.from_pylist(scores, pa.schema(columns.ADDED))
+  def part(self, chunk: pa.Table, begin: int, end: int) -> pa.Table:
+    """Some rows of a chunk."""
+    return chunk.slice(begin, end - begin)
+
+  def write(self, chunk: pa.Table, values: columns.Values, file: BinaryIO) -> None:
+    """Writes the rows with their added columns in the output's format."""
+    if self.schema is not None:
+      added = pa.Table.from_pylist(values, pa.schema(self._layout.added))
       table = pa.Table.from_arrays([*chunk.columns, *added.columns], schema=self.schema)
       pq.write_table(table, file, **files.PARQUET)
+      return
+    for row, added in zip(chunk.to_pylist(), values, strict=True):
+      row = self._layout.rename(row) | added
+      if self._layout.writes_cells:
+        cells = map(columns.to_cell, row.values())
+        file.write(columns.to_line(cells, SEPARATORS[self._layout.output]))
+      else:
+        file.write(columns.to_jsonl(row))
 
   def _batches(self, skip: int) -> Iterator[pa.RecordBatch]:
     # pyarrow can't form batches of nested dictionaries across row groups.
@@ -97,11 +111,10 @@ class ParquetReader:
       raise UserError(f"{where}: cannot be read ({error}); {hint}") from None
 
 
-def _check_columns(schema: pa.Schema, path: Path) -> None:
+def _check_columns(schema: pa.Schema, layout: columns.Layout, path: Path) -> None:
   names = schema.names
-  if "text" not in names:
-    raise UserError(f"{path}: text: no such column (others: {', '.join(names)})")
-  for name in {"text", "response"} & set(names):
+  layout.check_names(names, str(path))
+  for name in {layout.text, layout.response} & set(names):
     dtype = schema.field(name).type
     values = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
     if values not in (*footer.STRINGS, pa.null()):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,7 @@ from ssljax.runtime.atomic import atomic_file
 from ssljax.runtime.json_files import write_json
 
 PROGRESS = "progress.json"
+GROUP = 8192  # rows in a row group of Parquet output
 JOINED = "joined.mark"  # tells parts that have become the output from unfinished ones
 
 
@@ -73,23 +74,27 @@ class OutputParts:
     self._saved["sha256"].append(_sha256(self._path(number)))
     write_json(self._folder / PROGRESS, {**self._saved, "seal": _seal(self._saved)})
 
-  def join(self, schema: pa.Schema | None) -> None:
+  def join(self, schema: pa.Schema | None, head: bytes = b"") -> None:
     """Joins the parts to the output file and removes the folder.
 
+    The output doesn't depend on which rows are in which part.
+
     Args:
-      schema: the schema of Parquet parts; None if the parts are JSONL.
+      schema: the schema of Parquet parts; None if the parts are JSONL or CSV.
+      head: what precedes the first part, such as the header of CSV.
     """
-    parts = map(self._path, range(self._saved["parts"]))
+    parts = [*map(self._path, range(self._saved["parts"]))]
     joined = self._folder / "joined"  # inside the folder, in case of a kill
     with atomic_file(joined) as file:
       if schema is None:
+        file.write(head)
         for part in parts:
           with open(part, "rb") as lines:
             shutil.copyfileobj(lines, file)
       else:
         with pq.ParquetWriter(file, schema, **files.PARQUET) as writer:
-          for part in parts:
-            writer.write_table(files.read_parquet(part, files.open_parquet(part)))
+          for group in _groups(parts):
+            writer.write_table(group, row_group_size=GROUP)
     (self._folder / JOINED).touch()
     joined.replace(self._target)
     _remove(self._folder, self._target)
@@ -110,6 +115,20 @@ class OutputParts:
 
   def _path(self, number: int) -> Path:
     return self._folder / f"{number:08d}"
+
+
+def _groups(parts: Sequence[Path]) -> Iterator[pa.Table]:
+  """The rows of Parquet parts in tables of GROUP rows; the last may be smaller."""
+  held: list[pa.Table] = []
+  for part in parts:
+    table = files.read_parquet(part, files.open_parquet(part))
+    while sum(map(len, held)) + len(table) >= GROUP:
+      needed = GROUP - sum(map(len, held))
+      yield pa.concat_tables([*held, table.slice(0, needed)])
+      held, table = [], table.slice(needed)
+    held.append(table)
+  if sum(map(len, held)):
+    yield pa.concat_tables(held)
 
 
 def remove_joined_parts(target: Path) -> None:

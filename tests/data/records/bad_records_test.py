@@ -103,22 +103,27 @@ def test_numbers_in_csv(tmp_path, cell):
   assert read_file(path).label.tolist() == [1]
 
 
-@pytest.mark.parametrize(
-  ("suffix", "mark", "name"),
-  [("csv", ";", "semicolons"), ("csv", "\t", "tabs"), ("tsv", ",", "commas")],
-)
-def test_another_delimiter_is_named(tmp_path, suffix, mark, name):
-  path = tmp_path / f"rows.{suffix}"
-  path.write_text(f"text{mark}label\nx{mark}0\n")
-  assert f"the columns are separated by {name}; save" in failure(path)
-
-
 def test_tabs_separate_the_cells_of_tsv(tmp_path):
   path = tmp_path / "rows.tsv"
   path.write_text('text\tlabel\n"a, ""b""\n\tc"\t1\nplain, text\t\n')
   records = read_file(path)
   assert records.column("text") == ['a, "b"\n\tc', "plain, text"]
   assert records.label.tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+  ("name", "header"), [("rows.csv", "text;label\tid"), ("rows.tsv", "text,label")]
+)
+def test_an_unknown_separator(tmp_path, name, header):
+  path = tmp_path / name
+  path.write_text(f"{header}\nx,0\n")
+  assert ", line 1: cannot tell what separates the columns" in failure(path)
+
+
+def test_utf_16(tmp_path):
+  path = tmp_path / "rows.tsv"
+  path.write_text("text\tlabel\nx\t0\n", encoding="utf-16")
+  assert ", line 1: the file is UTF-16" in failure(path)
 
 
 @pytest.mark.parametrize(

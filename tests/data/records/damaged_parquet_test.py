@@ -11,6 +11,7 @@ from ssljax.data.records import files
 from ssljax.data.records.read import read_file
 from ssljax.data.records.records import from_rows, write_parquet
 from ssljax.errors import UserError
+from ssljax.inference.rows.columns import Layout
 from ssljax.inference.rows.parquet import ParquetReader
 from tests.data.records.flips import flip, losing_flips
 
@@ -21,6 +22,8 @@ ROWS = [
   for i in range(30)
 ]
 
+JSONL = Layout(".jsonl")
+
 
 def rows_of_tables(tables):
   return [row for table in tables for row in table.to_pylist()]
@@ -30,7 +33,7 @@ READERS = {
   "read_rows": lambda path: [row for _, row in files.read_rows(path)],
   "read_file": lambda path: read_file(path).table.to_pylist(),
   "read_tables": lambda path: rows_of_tables(storage.read_tables(path, 8)),
-  "predict": lambda path: rows_of_tables(ParquetReader(path, ".jsonl", 8).chunks()),
+  "predict": lambda path: rows_of_tables(ParquetReader(path, JSONL, 8).chunks()),
 }
 
 
