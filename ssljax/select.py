@@ -23,8 +23,8 @@ from pathlib import Path
 from absl import flags
 
 from ssljax import cli, options
-from ssljax.data.prepare import parse_pairs
 from ssljax.data.records import selected
+from ssljax.data.records.column_flag import parse_pairs
 from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 from ssljax.evals.classification import score_of

@@ -76,17 +76,14 @@ def make_scorer(
   )
 
 
-def with_step(scorer: Callable[..., np.ndarray], eval_step: EvalStep):
+def with_step(scorer: Scorer, eval_step: EvalStep) -> Scorer:
   """A scorer with the same parameters, on the same devices, that runs another step.
 
   Args:
-    scorer: what `make_scorer` returned.
     eval_step: returns f32 [n, K], for any K; the new scorer's result has this shape.
   """
-  assert isinstance(scorer, partial)
-  shardings = scorer.keywords["devices"].replicated
-  step = jax.jit(eval_step, out_shardings=shardings)
-  return partial(score, step, *scorer.args[1:], **scorer.keywords)
+  replicated = scorer.devices.replicated
+  return scorer._replace(eval_step=jax.jit(eval_step, out_shardings=replicated))
 
 
 def choose_row_lengths(
