@@ -171,7 +171,7 @@ class SafetyClassifier:
     return split(result, unreadable, len(self.labels))
 
   def _run(
-    self, texts: Sequence[Text], name: Callable[[int], str], scorer: Callable
+    self, texts: Sequence[Text], name: Callable[[int], str], scorer: score.Scorer
   ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Scores texts; returns (result, truncated, unreadable), the latter two bool [n].
 

@@ -105,7 +105,7 @@ def test_shares_are_for_a_source_without_splits(tmp_path):
   shares = division.parse_shares(["0.6", "0.2", "0.2"])
   with pytest.raises(UserError, match=r"source without splits, but .* has train, test"):
     make(f"{train},{test}", tmp_path / "out", shares=shares)
-  with pytest.raises(UserError, match="--as and --shares cannot be used"):
+  with pytest.raises(UserError, match="--shares and --add cannot be used"):
     prepare.prepare("pyrit", str(tmp_path / "out"), shares=["0.6", "0.2", "0.2"])
 
 
