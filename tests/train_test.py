@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
 
-from ssljax import SafetyClassifier, export
+from ssljax import SafetyClassifier, export, run_config
 from ssljax.errors import UserError
 from ssljax.evals.runs import read_run
 from ssljax.models import hf
@@ -292,7 +292,7 @@ def test_evaluate_scores_any_labelled_file(place, finished):
   assert "warning" not in done.stdout
   # A CSV with other names of columns, and class names, has the same texts.
   rows = map(json.loads, (place / "data" / "test.jsonl").read_text().splitlines())
-  names = result(workdir)["labels"]
+  names = run_config.read(workdir)["resolved"]["labels"]
   with open(place / "named.csv", "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["prompt", "answer", "verdict"])
