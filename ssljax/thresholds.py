@@ -1,7 +1,7 @@
 """Chooses thresholds on fresh labelled texts, and says what they promise.
 
   python -m ssljax.thresholds --model=DIR --data=fresh.jsonl --aim=fpr=1%
-  python -m ssljax.thresholds --model=DIR --data=fresh.jsonl --unlabelled=traffic.jsonl
+  python -m ssljax.thresholds --model=DIR --data=fresh.csv --unlabelled=traffic.csv
 
 `--model` is a finished run, or a folder of `python -m ssljax.export`. The texts must be
 a random sample of what the model will score, and used for nothing else: neither for
@@ -26,9 +26,9 @@ from ssljax import aims, cli
 from ssljax.aims import Aim
 from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.pool.hashes import file_sha256
-from ssljax.data.records import selected, split_files
-from ssljax.data.records.read import read_labelled_with_notes, read_texts
+from ssljax.data.records import column_flag, selected, split_files
 from ssljax.data.records.records import Records
+from ssljax.data.sources import convert, mapped
 from ssljax.errors import UserError
 from ssljax.evals import calibration, chosen, decisions, drift
 from ssljax.evals.runs import Run, read_run
@@ -47,6 +47,7 @@ def choose_thresholds(
   wanted: Sequence[str] = ("fpr=1%",),
   temperature: str = "keep",
   unlabelled: str | Path | None = None,
+  columns: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
   """Chooses thresholds, prints what they promise, and writes them into the model.
 
@@ -62,6 +63,7 @@ def choose_thresholds(
     temperature: "keep", or "fit" to fit it to these texts, where that helps. Earlier
       thresholds still flag the same texts afterwards.
     unlabelled: file of texts whose scores are compared with those of `data`.
+    columns: maps our columns ("text", "label", …) to their names in the files.
 
   Returns:
     The entries of `decisions.fit_rule`, by aim.
@@ -78,7 +80,7 @@ def choose_thresholds(
   classifier = SafetyClassifier.load(folder)
   if len(classifier.labels) != 2:
     raise UserError(f"--model={model}: {decisions.TWO_CLASSES_ONLY}")
-  rows, notes = read_labelled_with_notes(data, classifier.labels)
+  rows, notes = mapped.read_labelled(data, classifier.labels, columns)
   for note in notes:
     print(note)
   _check_random(rows)
@@ -111,7 +113,8 @@ def choose_thresholds(
   for aim in parsed:
     print(_describe(aim, entries[str(aim)]))
   if unlabelled is not None:
-    new = _logits(classifier, read_texts(unlabelled))
+    text_columns = {n: v for n, v in (columns or {}).items() if n in mapped.TEXTS}
+    new = _logits(classifier, mapped.read_texts(unlabelled, text_columns))
     scores = decisions.scored(ScoredTexts(new, np.zeros(len(new), np.int64)), after)
     known = {**classifier.thresholds, **{n: e["threshold"] for n, e in entries.items()}}
     for line in drift.describe(own.score, scores.score, known, Path(unlabelled).name):
@@ -181,6 +184,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
     "temperature", "keep", ["keep", "fit"], "fit: to these texts, where that helps"
   )
+  column_flag.define(convert.COLUMNS)
   flags.DEFINE_string(
     "unlabelled", None, "file of new texts, to compare their scores with those of data"
   )
@@ -189,7 +193,12 @@ def define_flags() -> None:
 def main() -> int:
   values = flags.FLAGS
   entries = choose_thresholds(
-    values.model, values.data, values.aim, values.temperature, values.unlabelled
+    values.model,
+    values.data,
+    values.aim,
+    values.temperature,
+    values.unlabelled,
+    column_flag.parse(values.columns, convert.COLUMNS),
   )
   refused = [name for name, e in entries.items() if e["needed"] and not e["promise"]]
   if refused:

@@ -117,6 +117,19 @@ def test_texts_that_chose_the_checkpoint_are_refused(run, tmp_path):
   assert not (run / "thresholds.json").exists()
 
 
+def test_a_csv_with_other_columns(folder, tmp_path):
+  data, plain = tmp_path / "fresh.csv", tmp_path / "fresh.jsonl"
+  _, harmful = write_texts(plain, folder)
+  rows = map(json.loads, plain.read_text().splitlines())
+  lines = ["say,verdict", *(f'"{row["text"]}",{row["label"]}' for row in rows)]
+  data.write_text("\n".join(lines))
+  columns = {"text": "say", "label": "verdict"}
+  entry = command.choose_thresholds(folder, data, ["fpr=10%"], columns=columns)
+  assert entry["fpr=10%"]["promise"]["texts"] == (~harmful).sum()
+  expected = command.choose_thresholds(folder, plain, ["fpr=10%"])
+  assert entry["fpr=10%"]["threshold"] == expected["fpr=10%"]["threshold"]
+
+
 def test_texts_that_a_model_has_chosen_are_refused(folder, tmp_path):
   data = tmp_path / "fresh.jsonl"
   write_texts(data, folder, 20)

@@ -78,9 +78,9 @@ def train_with(place, name: str, metrics, **keys):
     logits.append(score(step, step_params, *args, **kwargs))
     return logits[-1]
 
-  def terminated(*args):
+  def terminated(**arguments):
     os.kill(os.getpid(), signal.SIGTERM)
-    return run_metrics(*args)
+    return run_metrics(**arguments)
 
   workdir = place / name
   before = signal.signal(signal.SIGTERM, lambda *args: unhandled.append(args))

@@ -29,7 +29,7 @@ def test_each_row_counts_once_however_many_candidates_it_has():
   part = datasets.EvalSet(
     records.from_rows([]), view([True], [True], [False], [False]).tokens
   )
-  data = datasets.Sets(train, part, part, (), (), "", "", Path())
+  data = datasets.Sets(train, part, part, None, (), (), "", "", Path())
   assert preview.truncated_shares(data) == {
     "train (weak)": 0.25,
     "train (strong)": 0.75,

@@ -53,7 +53,7 @@ def test_similarity_compiles_once_for_each_row_length(encoder):
   rng = np.random.default_rng(0)
   for count in (1, 7, 300, 50):
     similarity.embed(["bread " * int(n) for n in rng.integers(1, 600, count)])
-  compiled = similarity.scorer.args[0]
+  compiled = similarity.scorer.eval_step
   assert compiled._cache_size() <= len(similarity.row_lengths)
 
 
