@@ -70,7 +70,8 @@ def choose_thresholds(
 
   Raises:
     UserError: the model or the data can't be read, an aim isn't one, the model has more
-      than two classes, or the model was trained or chosen with some of the texts.
+      than two classes, or some of the texts chose the run's checkpoint or were chosen
+      by `ssljax.select`. (Whether the run was trained on them isn't checked.)
   """
   folder = Path(model).expanduser()
   try:
@@ -91,7 +92,10 @@ def choose_thresholds(
   before = classifier.temperature
   after, note = before, None
   if temperature == "fit":
-    after, note = calibration.fit_temperature(texts.logits, texts.label)
+    # Relative to the present one, which stays if these texts are too few.
+    factor, note = calibration.fit_temperature(texts.logits / before, texts.label)
+    limits = (calibration.LOWEST, calibration.HIGHEST)
+    after = float(np.clip(before * factor, *limits))
   own = decisions.scored(texts, after)
   name = Path(data).name
   facts = {"data": str(Path(data).expanduser().absolute()), "texts": len(rows)}

@@ -9,6 +9,7 @@ import pytest
 
 from ssljax import SafetyClassifier
 from ssljax.errors import UserError
+from ssljax.evals import chosen
 from ssljax.evals import runs as finished
 from ssljax.evals.report import run_page
 from ssljax.evals.thresholds import threshold_rates
@@ -115,6 +116,23 @@ def test_texts_that_chose_the_checkpoint_are_refused(run, tmp_path):
   with pytest.raises(UserError, match=r"1 of these texts chose .*\(id known\)"):
     command.choose_thresholds(run, data)
   assert not (run / "thresholds.json").exists()
+
+
+def test_too_few_texts_keep_the_temperature(run, tmp_path, capsys):
+  data = tmp_path / "fresh.jsonl"
+  write_texts(data, run, 15)
+  before = SafetyClassifier.load(run)
+  command.choose_thresholds(run, data, ["fpr=9%"], temperature="fit")
+  assert "only 15 texts" in capsys.readouterr().out
+  assert SafetyClassifier.load(run).temperature == before.temperature != 1.0
+
+
+def test_all_thresholds_of_an_entry_are_converted():
+  entry = {"threshold": 0.9, "empirical": 0.8, "tightest": {"threshold": 0.7}}
+  moved = chosen.convert_entries({"fpr=1%": entry}, 1.0, 2.0)["fpr=1%"]
+  values = [moved["threshold"], moved["empirical"], moved["tightest"]["threshold"]]
+  assert values == [chosen.convert(t, 1.0, 2.0) for t in (0.9, 0.8, 0.7)]
+  assert values[0] == pytest.approx(0.75)  # logit(0.9) / 2 is logit(0.75)
 
 
 def test_a_csv_with_other_columns(folder, tmp_path):

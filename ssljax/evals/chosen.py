@@ -28,10 +28,7 @@ def write(
       that they flag the same texts as before.
   """
   saved = _read(workdir) if (workdir / FILE).exists() else {"thresholds": {}}
-  kept = {
-    name: {**entry, "threshold": convert(entry["threshold"], before, after)}
-    for name, entry in saved["thresholds"].items()
-  }
+  kept = convert_entries(saved["thresholds"], before, after)
   result = json.loads((workdir / "result.json").read_text(encoding="utf-8"))
   content = {"step": result["step"], "temperature": after}
   write_json(workdir / FILE, {**content, "thresholds": {**kept, **entries}})
@@ -42,6 +39,22 @@ def convert(threshold: float | None, before: float, after: float) -> float | Non
   if threshold is None or before == after or not 0 < threshold < 1:
     return threshold
   return float(special.expit(special.logit(np.float64(threshold)) * before / after))
+
+
+def convert_entries(
+  entries: Mapping[str, Mapping[str, Any]], before: float, after: float
+) -> dict[str, dict[str, Any]]:
+  """Entries of `decisions.fit_rule`, with each of their thresholds converted."""
+  converted = {}
+  for name, entry in entries.items():
+    moved = {
+      key: convert(entry[key], before, after) for key in ("threshold", "empirical")
+    }
+    if tightest := entry["tightest"]:
+      value = convert(tightest["threshold"], before, after)
+      moved["tightest"] = {**tightest, "threshold": value}
+    converted[name] = {**entry, **moved}
+  return converted
 
 
 def apply(folder: Path, rule: DecisionRule, step: int) -> DecisionRule:
@@ -59,10 +72,7 @@ def apply(folder: Path, rule: DecisionRule, step: int) -> DecisionRule:
       f"of step {step}; delete it, and choose them again"
     )
   after = saved["temperature"]
-  own = {
-    name: {**entry, "threshold": convert(entry["threshold"], rule.temperature, after)}
-    for name, entry in rule.thresholds.items()
-  }
+  own = convert_entries(rule.thresholds, rule.temperature, after)
   return rule._replace(temperature=after, thresholds={**own, **saved["thresholds"]})
 
 

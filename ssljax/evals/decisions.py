@@ -156,6 +156,8 @@ def _warning(
     return None
   share = f"{_RATES[aim.kind]} {100 * aim.value:g}%"
   kind = _SHARE_OF[aim.kind]
+  if thresholds.choose(aim, whole) is None and outcome is None:
+    return f"no threshold has {share} on these texts"
   if outcome is None:
     return (
       f"not promised, since its texts also chose the checkpoint; a promise needs at "
@@ -167,11 +169,8 @@ def _warning(
   )
   if (tightest := outcome.tightest) is None:
     return reason
-  return (
-    f"{reason}; they can promise {100 * tightest.rate:.3g}%, at the threshold "
-    f"{tightest.threshold:.3g}"
-    + ("" if tightest.recall is None else f" (recall {tightest.recall:.2f})")
-  )
+  recall = "" if tightest.recall is None else f" (recall {tightest.recall:.2f})"
+  return f"{reason}; they can promise {100 * tightest.rate:.3g}%{recall}"
 
 
 def read_rule(workdir: Path, step: int) -> DecisionRule:

@@ -69,7 +69,8 @@ def add_thresholds(
   card["thresholds"] = moved | {n: e["threshold"] for n, e in entries.items()}
   for key, field in (("warnings", "warning"), ("promises", "promise")):
     card[key] = card.get(key, {}) | {n: e[field] for n, e in entries.items()}
-  card["chosen"] = card.get("chosen", {}) | dict(entries)
+  earlier = chosen.convert_entries(card.get("chosen", {}), before, after)
+  card["chosen"] = earlier | dict(entries)
   if after != before:
     _divide_logits(folder, card["head"], after)
     card["temperature"] = 1.0
