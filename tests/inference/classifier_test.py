@@ -1,4 +1,7 @@
-"""SafetyClassifier: runs and exported folders give the same scores."""
+"""SafetyClassifier: runs and exported folders give the same scores.
+
+A single file, since its tests share runs and their exports.
+"""
 
 import copy
 import importlib
