@@ -24,21 +24,20 @@ from absl import flags
 
 from ssljax import aims, cli
 from ssljax.aims import Aim
-from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.pool.hashes import file_sha256
 from ssljax.data.records import column_flag, selected, split_files
 from ssljax.data.records.records import Records
 from ssljax.data.sources import convert, mapped
 from ssljax.errors import UserError
 from ssljax.evals import calibration, chosen, decisions, drift
-from ssljax.evals.runs import Run, read_run
+from ssljax.evals.runs import read_run
 from ssljax.evals.scored import ScoredTexts
+from ssljax.evals.used_texts import check_unused
 from ssljax.inference import exported
 from ssljax.inference.classifier import SafetyClassifier
 from ssljax.runtime import lock
 
 NOT_PROMISED = 1  # exit code
-SHOWN = 3  # ids in an error
 
 
 def choose_thresholds(
@@ -70,8 +69,9 @@ def choose_thresholds(
 
   Raises:
     UserError: the model or the data can't be read, an aim isn't one, the model has more
-      than two classes, or some of the texts chose the run's checkpoint or were chosen
-      by `ssljax.select`. (Whether the run was trained on them isn't checked.)
+      than two classes, or some of the texts chose the run's checkpoint, are labelled
+      texts of its train split, or were chosen by `ssljax.select`. (What an exported
+      folder was trained on isn't known.)
   """
   folder = Path(model).expanduser()
   try:
@@ -87,7 +87,8 @@ def choose_thresholds(
   _check_random(rows)
   is_run = not (folder / exported.CARD).is_file()
   if is_run:
-    _check_unused(rows, read_run(folder))
+    for note in check_unused(rows, read_run(folder)):
+      print(note)
   texts = ScoredTexts(_logits(classifier, rows), rows.label)
   before = classifier.temperature
   after, note = before, None
@@ -142,25 +143,6 @@ def _check_random(rows: Records) -> None:
       f"{rows.location(found[0])}: {len(found)} of these texts were chosen by ssljax "
       f"select (the first is id {ids[found[0]]}), so they can't promise anything for "
       "others; leave them out"
-    )
-
-
-def _check_unused(rows: Records, run: Run) -> None:
-  """Refuses texts on which the run chose its checkpoint or its thresholds."""
-  known = set()
-  for split in ("validation", "calibration"):
-    if (run.workdir / "predictions" / f"{split}.parquet").exists():
-      used = run.predictions(split)
-      known |= set(map(text_digest, used.text, used.response))
-  pairs = zip(rows.column("text"), rows.column("response"), strict=True)
-  ids = rows.column("id")
-  found = [ids[i] for i, pair in enumerate(pairs) if text_digest(*pair) in known]
-  if found:
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    raise UserError(
-      f"{rows.paths[0]}: {len(found)} of these texts chose the run's checkpoint, so "
-      f"they can't promise anything (id {', '.join(found[:SHOWN])}{more}); leave them "
-      "out"
     )
 
 

@@ -13,7 +13,7 @@ from ssljax.evals import chosen
 from ssljax.evals import runs as finished
 from ssljax.evals.report import run_page
 from ssljax.evals.thresholds import threshold_rates
-from tests import scored, tiny
+from tests import old_files, scored, tiny
 
 command = importlib.import_module("ssljax.thresholds")
 
@@ -116,6 +116,50 @@ def test_texts_that_chose_the_checkpoint_are_refused(run, tmp_path):
   with pytest.raises(UserError, match=r"1 of these texts chose .*\(id known\)"):
     command.choose_thresholds(run, data)
   assert not (run / "thresholds.json").exists()
+
+
+@pytest.mark.parametrize("single_file", [False, True])
+def test_labelled_texts_of_train_are_refused(run, tmp_path, capsys, single_file):
+  folder, fresh = tmp_path / "data", tmp_path / "fresh.jsonl"
+  folder.mkdir()
+  write_texts(fresh, run)
+  own = [json.loads(line) for line in fresh.read_text().splitlines()]
+  write_texts(folder / "train.jsonl", run, seed=1)
+  train = [
+    json.loads(line) for line in (folder / "train.jsonl").read_text().split("\n")
+  ]
+  seen = {"id": "seen", "text": own[5]["text"].upper()}  # the same text
+  for name, rows in (("validation", own[:2]), ("test", own[2:4])):
+    (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  data = folder / "train.jsonl" if single_file else folder
+  old_files.set_keys(run, data=str(data))
+
+  def choose(*more):
+    lines = map(json.dumps, [*train, *more])
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    return command.choose_thresholds(run, fresh, ["fpr=10%"])
+
+  assert choose()["fpr=10%"]["promise"]
+  assert "has seen" not in capsys.readouterr().out
+  assert choose(seen)["fpr=10%"]["promise"]
+  noted = "the run has seen 1 of these 400 texts without their labels (id fresh-5)"
+  assert noted in capsys.readouterr().out
+  before = (run / "thresholds.json").read_bytes()
+  labelled = {**seen, "label": 0}
+  if single_file:  # of which some rows are in train, depending on the seed
+    labelled = [{**row, "id": f"seen-{i}"} for i, row in enumerate(own[:40])]
+  message = r"are labelled texts of the run's train split, .*\(id fresh-"
+  with pytest.raises(UserError, match=message):
+    choose(*(labelled if single_file else [labelled]))
+  assert (run / "thresholds.json").read_bytes() == before
+
+
+def test_data_that_is_gone_is_said(run, tmp_path, capsys):
+  data = tmp_path / "fresh.jsonl"
+  write_texts(data, run)
+  old_files.set_keys(run, data=str(tmp_path / "gone"))
+  assert command.choose_thresholds(run, data, ["fpr=10%"])["fpr=10%"]["promise"]
+  assert "it can't be checked whether the run was trained" in capsys.readouterr().out
 
 
 def test_too_few_texts_keep_the_temperature(run, tmp_path, capsys):
