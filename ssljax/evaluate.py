@@ -3,12 +3,13 @@
   python -m ssljax.evaluate --workdir=DIR                  # the run's own test texts
   python -m ssljax.evaluate --workdir=DIR --data=FILE --slices=language,turn
   python -m ssljax.evaluate --workdir=DIR --data=FILE --columns=text=say,label=verdict
+  python -m ssljax.evaluate --workdir=DIR --data=FILE --aim=fpr=2% --aim=review=5%
 
 All rows of a file are scored; of a dataset folder, only the test split is. With
 `--columns`, the label column may hold ids or the run's class names.
 The command uses the temperature and the thresholds that the run chose on its validation
-texts. It writes `metrics.json`, `predictions.parquet` and `report.html` to the output
-folder.
+texts; `--aim` adds thresholds, chosen on the same texts. It writes `metrics.json`,
+`predictions.parquet` and `report.html` to the output folder.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from typing import Any
 
 from absl import flags
 
-from ssljax import cli, run_config
+from ssljax import aims, cli, run_config
 from ssljax.data import coverage, datasets
 from ssljax.data.dedup import conflicts
 from ssljax.data.records import column_flag, files, schema, split_files
@@ -56,6 +57,7 @@ def evaluate(
   output: str | Path | None = None,
   slices: Sequence[str] = (),
   column_names: Mapping[str, str] | None = None,
+  wanted: Sequence[str] = (),
 ) -> dict[str, Any]:
   """Evaluates a run on labelled texts, prints a summary and writes the results.
 
@@ -76,17 +78,19 @@ def evaluate(
       they are for category, source and length.
     column_names: maps our columns ("text", "label", …) to the names that they have in
       `data`, as --columns of `prepare`; the labels may then be the run's class names.
+    wanted: aims such as "fpr=2%", in addition to those of the run's config.
 
   Returns:
     The content of `metrics.json`; `metrics["test"]["f1"]` is the F1 score.
 
   Raises:
     UserError: the run or the data cannot be read, the data has a label that the run
-      doesn't have, the output folder holds something else, or another process is
-      writing to it.
+      doesn't have, an aim isn't one, the run has no thresholds, the output folder holds
+      something else, or another process is writing to it.
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
+  parsed = _parse_aims(wanted, workdir, config)
   columns: dict[str, list] = {name: [] for name in slices}
   notes: list[str] = []
   if data is None:
@@ -113,7 +117,25 @@ def evaluate(
   output = Path(output or workdir / "evaluations" / name).expanduser()
   identity = {"data": source, "workdir": str(workdir.resolve())}
   with lock.exclusive(output, "--output", inside=True):
-    return _evaluate(workdir, config, rows, columns, output, identity)
+    return _evaluate(workdir, config, rows, columns, output, identity, parsed)
+
+
+def _parse_aims(
+  wanted: Sequence[str], workdir: Path, config: Mapping[str, Any]
+) -> list[aims.Aim]:
+  if not wanted:
+    return []
+  reason = None
+  if len(config["resolved"]["labels"]) != 2:
+    reason = decisions.TWO_CLASSES_ONLY
+  elif not (workdir / "result.json").exists():
+    reason = decisions.UNFINISHED
+  try:
+    if reason is None:
+      return [aims.parse(aim) for aim in wanted]
+  except ValueError as error:
+    reason = str(error)
+  raise UserError(f"--aim={','.join(wanted)}: {reason}")
 
 
 def _evaluate(
@@ -123,6 +145,7 @@ def _evaluate(
   columns: Mapping[str, list],
   output: Path,
   identity: Mapping[str, str],
+  wanted: Sequence[aims.Aim],
 ) -> dict[str, Any]:
   earlier = _claim(output)
   trained = load_trained(workdir)
@@ -138,6 +161,7 @@ def _evaluate(
   texts = ScoredTexts.from_records(rows, logits, tokens.truncated, columns)
   rule = decisions.read_rule(workdir, trained.step)
   rule = chosen.apply(workdir, rule, trained.step)
+  rule = chosen.with_aims(workdir, rule, wanted)
   predicted = texts.logits.argmax(1)
   metrics = {
     **identity,
@@ -164,6 +188,8 @@ def _evaluate(
         raise
       print(f"{REPORT} was not written ({error!r})", file=sys.stderr)
   _print_summary(metrics, config["max_length"])
+  for aim in map(str, wanted):
+    print(_describe(aim, metrics["thresholds"][aim]))
   for column, values in columns.items():
     if reason := skip_reason(values):
       print(f"--slices={column}: the column {reason}, so it is left out")
@@ -276,6 +302,19 @@ def _print_summary(metrics: Mapping[str, Any], max_length: int) -> None:
     print(f"temperature: {metrics['undefined']['temperature']}")
 
 
+def _describe(aim: str, entry: Mapping[str, Any]) -> str:
+  """How the threshold of an aim does on these texts."""
+  if entry["threshold"] is None:
+    return f"{aim}: {entry['warning']}"
+  rates = (
+    f"{name.replace('_', ' ')} {entry[name]:.3f}"
+    for name in ("false_positive_rate", "recall", "precision", "flagged")
+    if entry[name] is not None
+  )
+  line = f"{aim}: threshold {entry['threshold']:.4g}; here {', '.join(rates)}"
+  return f"{line}; {entry['warning']}" if entry["warning"] else line
+
+
 def define_flags() -> None:
   flags.DEFINE_string("workdir", None, "folder of a run", required=True)
   flags.DEFINE_string(
@@ -288,13 +327,17 @@ def define_flags() -> None:
     "output", None, "folder to write to; default WORKDIR/evaluations/<name of the data>"
   )
   flags.DEFINE_list("slices", [], "additional columns of --data to slice by")
+  flags.DEFINE_multi_string(
+    "aim", [], "in addition to the aims of the run: fpr=2%, recall=95%, review=5%, …"
+  )
   column_flag.define(convert.COLUMNS)
 
 
 def main() -> int:
   values = flags.FLAGS
   columns = column_flag.parse(values.columns, convert.COLUMNS)
-  evaluate(values.workdir, values.data or None, values.output, values.slices, columns)
+  data = values.data or None
+  evaluate(values.workdir, data, values.output, values.slices, columns, values.aim)
   return 0
 
 

@@ -190,9 +190,9 @@ class Scorer:
   def __init__(self, classifier: SafetyClassifier, threshold: str):
     """Raises UserError if the threshold is invalid."""
     self.classifier, self.threshold = classifier, None
-    self.warning = classifier.warnings.get(aims.canonical(threshold))
     if threshold or len(classifier.labels) == 2:
       self.threshold = classifier.threshold(threshold or 0.5)
+    self.warning = classifier.warnings.get(aims.canonical(threshold))
     self.counts: Counter[str] = Counter()
 
   def __call__(self, texts: Sequence[tuple[str | None, str | None]]) -> columns.Values:

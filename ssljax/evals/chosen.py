@@ -1,16 +1,19 @@
-"""The thresholds.json of a run: those that were chosen on fresh texts, after it."""
+"""Thresholds that are chosen after a run: those of thresholds.json, and other aims."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import special
 
+from ssljax.aims import Aim
 from ssljax.errors import UserError
 from ssljax.evals import decisions
 from ssljax.evals.decisions import DecisionRule
+from ssljax.evals.predictions import read_predictions
+from ssljax.evals.scored import ScoredTexts
 from ssljax.runtime.json_files import write_json
 
 FILE = "thresholds.json"
@@ -74,6 +77,43 @@ def apply(folder: Path, rule: DecisionRule, step: int) -> DecisionRule:
   after = saved["temperature"]
   own = convert_entries(rule.thresholds, rule.temperature, after)
   return rule._replace(temperature=after, thresholds={**own, **saved["thresholds"]})
+
+
+def for_aim(workdir: Path, temperature: float, aim: Aim) -> dict[str, Any]:
+  """Chooses a threshold for an aim that the run's config doesn't have.
+
+  Args:
+    workdir: folder of a finished run with two classes. Its predictions on validation
+      texts, and on calibration texts if it has them, choose the threshold.
+    temperature: of the scores that the threshold is for.
+
+  Returns:
+    An entry of `decisions.fit_rule`.
+
+  Raises:
+    UserError: the predictions can't be read.
+  """
+  folder = workdir / "predictions"
+  own, name = None, "calibration"
+  saved = read_predictions(folder / "validation.parquet")
+  texts = ScoredTexts(saved.logits, saved.label)
+  if (folder / f"{name}.parquet").exists():
+    saved = read_predictions(folder / f"{name}.parquet")
+    held_back = ScoredTexts(saved.logits, saved.label)
+    own = decisions.scored(held_back, temperature)
+    texts = texts.joined(held_back)
+  whole = decisions.scored(texts, temperature)
+  return decisions.choose(aim, whole, own, temperature, name)
+
+
+def with_aims(workdir: Path, rule: DecisionRule, wanted: Sequence[Aim]) -> DecisionRule:
+  """Adds thresholds for those of the aims that the rule doesn't have; see `for_aim`."""
+  added = {
+    str(aim): for_aim(workdir, rule.temperature, aim)
+    for aim in wanted
+    if str(aim) not in rule.thresholds
+  }
+  return rule._replace(thresholds={**rule.thresholds, **added})
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """SafetyClassifier: maps texts to calibrated scores with a trained model."""
 
+import functools
 import hashlib
 import json
 import sys
@@ -66,11 +67,14 @@ class SafetyClassifier:
     thresholds: Mapping[str, float | None],
     outputs_step: score.EvalStep | None = None,
     warnings: Mapping[str, str | None] | None = None,
+    choose: Callable[[aims.Aim], Mapping[str, Any]] | None = None,
   ):
     """Use `load` instead. `eval_step(params, texts)` returns logits f32 [n, C].
 
     `outputs_step` is the step of the method `outputs`; see `inference.outputs`.
+    `choose` chooses thresholds for further aims; see `chosen.for_aim`.
     """
+    self._choose = choose
     self.labels, self.temperature = tuple(labels), temperature
     self.thresholds, self.max_length = dict(thresholds), max_length
     self.warnings = {name: why for name, why in (warnings or {}).items() if why}
@@ -125,6 +129,9 @@ class SafetyClassifier:
       {name: point["threshold"] for name, point in rule.thresholds.items()},
       step_of(trained),
       {name: point["warning"] for name, point in rule.thresholds.items()},
+      functools.partial(chosen.for_aim, trained.workdir, rule.temperature)
+      if rule.thresholds
+      else None,
     )
 
   def __call__(self, texts: Sequence[Text]) -> np.ndarray:
@@ -230,6 +237,9 @@ class SafetyClassifier:
       classifier.threshold("fpr=1%")  # such as 0.83
       classifier.threshold(0.5)  # 0.5
 
+    If a run doesn't have the aim, its threshold is chosen now, on the run's validation
+    texts, and added to `thresholds` and `warnings`.
+
     Raises:
       UserError: the name is unknown, validation didn't define the threshold, the
         number isn't from 0 to 1, or the classifier has more than two classes.
@@ -244,8 +254,13 @@ class SafetyClassifier:
       if 0 <= value <= 1:
         return value
       raise UserError(f"--threshold={name}: a number must be from 0 to 1")
-    defined = {n: value for n, value in self.thresholds.items() if value is not None}
     name = aims.canonical(str(name))
+    if name not in self.thresholds and aims.is_aim(name) and self._choose:
+      entry = self._choose(aims.parse(name))
+      self.thresholds[name] = entry["threshold"]
+      if entry["warning"]:
+        self.warnings[name] = entry["warning"]
+    defined = {n: value for n, value in self.thresholds.items() if value is not None}
     if name in defined:
       return defined[name]
     problem = "no such threshold"
