@@ -11,7 +11,8 @@ and the labelled rows are those of `--data`. Then it measures, in a separate cac
   processes, and of the same tokenizer when it's called directly in batches on all
   cores, on a sample of the rows; `ratio` is the first divided by the second.
 - `first`, `second`: seconds and peak memory (of the process, without its children) of
-  `--config.dry_run=true`, the first time and once more.
+  `--config.dry_run=true`, the first time and once more. `mib` is memory of the process
+  alone; `mapped_mib` is what it maps of files, which the system can drop at any time.
 - `step`: median seconds of a step, over the steps of a short run.
 
 `--tables` prints the bytes of each method's state that grow with the pool, instead.
@@ -181,32 +182,37 @@ def direct_rate(data: Path, encoder: Path) -> float:
   return len(texts) / (time.perf_counter() - began)
 
 
-# Runs a module in a separate process, and prints its peak memory at the end.
-PROBE = """
-import atexit, resource, runpy, sys
-name, sys.argv = sys.argv[1], sys.argv[1:]
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-atexit.register(lambda: print(f"peak {peak()}", file=sys.stderr))
-runpy.run_module(name, run_name="__main__", alter_sys=True)
-"""
-
-
 def timed(command: Sequence[str], cache: Path) -> dict[str, float]:
-  """Seconds, and peak memory in MiB, of a command."""
+  """Seconds, and peak memory in MiB, of `python -m command`."""
   began = time.perf_counter()
-  done = subprocess.run(
-    [sys.executable, "-c", PROBE, *command],
-    env=os.environ | {"SSLJAX_CACHE": str(cache)},
-    capture_output=True,
-    text=True,
-  )
-  seconds = time.perf_counter() - began
-  if done.returncode:
-    raise UserError(f"{' '.join(command)}: {done.stderr[-2000:]}")
-  peak = next(
-    line.split()[1] for line in reversed(done.stderr.splitlines()) if "peak" in line
-  )
-  return {"seconds": seconds, "mib": int(peak) / 1024}  # Linux counts in KiB
+  with tempfile.TemporaryFile() as errors:
+    process = subprocess.Popen(
+      [sys.executable, "-m", *command],
+      env=os.environ | {"SSLJAX_CACHE": str(cache)},
+      stdout=subprocess.DEVNULL,
+      stderr=errors,
+    )
+    own, mapped = 0, 0
+    while process.poll() is None:
+      own, mapped = map(max, (own, mapped), resident(process.pid))
+      time.sleep(0.05)
+    seconds = time.perf_counter() - began
+    if process.returncode:
+      errors.seek(0)
+      message = errors.read().decode(errors="replace")[-2000:]
+      raise UserError(f"{' '.join(command)}: {message}")
+  return {"seconds": seconds, "mib": own / 1024, "mapped_mib": mapped / 1024}
+
+
+def resident(pid: int) -> tuple[int, int]:
+  """KiB in memory that only the process has, and KiB of files that it maps (Linux)."""
+  try:
+    status = Path(f"/proc/{pid}/status").read_text()
+  except OSError:  # it has ended
+    return 0, 0
+  fields = dict(line.split(":", 1) for line in status.splitlines())
+  kib = lambda name: int(fields.get(name, "0 kB").split()[0])
+  return kib("RssAnon") + kib("RssShmem"), kib("RssFile")
 
 
 def step_seconds(
@@ -226,7 +232,10 @@ def step_seconds(
 def print_results(results: Sequence[dict[str, Any]]) -> None:
   print("rows | tokenise | direct | ratio | first | second | step")
   for result in results:
-    starts = (f"{r['seconds']:.1f} s, {r['mib']:.0f} MiB" for r in dry_runs(result))
+    starts = (
+      f"{r['seconds']:.1f} s, {r['mib']:.0f} + {r['mapped_mib']:.0f} MiB"
+      for r in dry_runs(result)
+    )
     step = "" if result["step"] is None else f"{result['step']:.3f} s"
     rates = f"{result['tokenise']:.0f}/s | {result['direct']:.0f}/s"
     print(
