@@ -118,6 +118,7 @@ def make(
     dropout=0.1,
     hashed=True,
     unroll=assemble.layers_per_round(unroll, encoder.num_hidden_layers, remat),
+    dot=sharding.make_dot(placed),
   )
   model = Classifier(
     module, 2 + built.needs.virtual_classes, "mlp", dict(built.needs.heads), 0.1, True

@@ -71,6 +71,27 @@ def state_shardings(state: Any, devices: Devices) -> Any:
   return jax.tree.map(choose, state)
 
 
+def make_dot(devices: Devices) -> Callable[..., jax.Array] | None:
+  """A `dot_general` for `Encoder.dot`; None if the parameters aren't split.
+
+  It makes a kernel whole for the product, and once more in the backward pass, so that
+  no device keeps whole kernels. Without it, XLA may gather the hidden states of all
+  texts instead, and multiply them with a part of the kernel on each device.
+  """
+  if devices.mesh.shape["fsdp"] == 1:
+    return None
+
+  def dot(x, kernel, *args, **keywords):
+    @jax.checkpoint
+    def product(x, kernel):
+      whole = jax.lax.with_sharding_constraint(kernel, devices.replicated)
+      return jax.lax.dot_general(x, whole, *args, **keywords)
+
+    return product(x, kernel)
+
+  return dot
+
+
 def map_batch(texts: Callable, rest: Callable, batch: Batch) -> Batch:
   """Applies `texts` to the arrays of the texts, and `rest` to all other arrays."""
 

@@ -109,6 +109,33 @@ def test_data_parallel_devices_sum_the_gradient():
   assert {c.kind for c in found} == {"all-reduce"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", [False, True])
+def test_fsdp_sends_parameters_and_not_hidden_states(remat):
+  config, found = dataclasses.replace(collectives.SMALL, num_hidden_layers=3), []
+  for batch in (8, 16):
+    made = synthetic.make(
+      config,
+      batch=batch,
+      ratio=1,
+      max_length=32,
+      dtype="float32",
+      fsdp=8,
+      method="supervised",
+      remat=remat,
+      unroll=1,
+    )
+    text = made.step.lower(made.state, *made.put(0)).compile().as_text()
+    gathers = [c for c in collectives.collectives(text) if c.kind == "all-gather"]
+    found.append(sorted(c for c in gathers if c.passes > 1))
+  assert found[0] == found[1]
+  # The matrices of a layer, once in the forward and once in the backward pass.
+  d, inner = config.hidden_size, config.intermediate_size
+  layer = 4 * (4 * d * d + 2 * d * inner)  # bytes
+  assert {c.passes for c in found[0]} == {config.num_hidden_layers}
+  assert sum(c.bytes for c in found[0]) == 2 * layer
+
+
 def test_collectives_in_loops_count_once_per_pass():
   text = """
 %body (p: f32[2]) -> f32[2] {

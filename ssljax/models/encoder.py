@@ -1,6 +1,7 @@
 """The encoder in Flax Linen: BERT and DeBERTa-v2/v3 over padded or packed rows."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ class Encoder(nn.Module):
       need no copies of what the backward pass reads, but take longer to compile. With
       `remat`, it should be 1.
     hashed: dropout takes its random bits from a hash (`models.dropout.hashed`).
+    dot: multiplies hidden states with the kernels of the layers, in place of
+      `jax.lax.dot_general`; see `sharding.make_dot`.
   """
 
   config: EncoderConfig
@@ -47,6 +50,7 @@ class Encoder(nn.Module):
   kernel: Kernel | None = None
   unroll: int = 1
   hashed: bool = False
+  dot: Callable[..., Array] | None = None
 
   def setup(self):
     config = self.config
@@ -58,7 +62,7 @@ class Encoder(nn.Module):
       in_axes=(0, nn.broadcast),
       length=config.num_hidden_layers,
       unroll=self.unroll,
-    )(config, self.dtype, self._rates, self.kernel)
+    )(config, self.dtype, self._rates, self.kernel, self.dot)
     if config.relative_attention:
       self.relative = nn.Embed(
         2 * config.relative_span,
@@ -187,6 +191,7 @@ class _Layer(nn.Module):
   dtype: jnp.dtype
   rates: tuple[float, float]
   kernel: Kernel | None
+  dot: Callable[..., Array] | None
 
   @nn.compact
   def __call__(self, carry, per_layer, shared):
@@ -194,7 +199,9 @@ class _Layer(nn.Module):
     x, segment = carry  # [n, L, D], i32 [n, L]
     keys = per_layer.get("keys", [None] * 4)
     init = nn.initializers.normal(config.initializer_range)
-    dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=init)
+    dense = functools.partial(
+      nn.Dense, dtype=self.dtype, kernel_init=init, dot_general=self.dot
+    )
     kernel = None if "plain" in shared else self.kernel
     attention = SelfAttention(config, dense, kernel, name="attention")
     y = attention(x, segment, shared.get("relative"), rates, keys[:2])

@@ -15,7 +15,7 @@ from ssljax.method import Method
 from ssljax.models import Encoder, load_params, read_config
 from ssljax.models.attention_kernel import choose
 from ssljax.models.classifier import NETWORK, Classifier
-from ssljax.sharding import Devices
+from ssljax.sharding import Devices, make_dot
 
 
 def make_method(config: Mapping[str, Any]) -> Method:
@@ -66,6 +66,7 @@ def make_classifier(
     dropout=config["dropout"],
     hashed=config["dropout_bits"] == "hash",
     kernel=choose(config["attention"], architecture, devices),
+    dot=make_dot(devices),
   )
   limit = encoder.config.max_length
   if limit is not None and config["max_length"] > limit:
