@@ -27,6 +27,8 @@ CELL_LIMIT = 32767  # characters in a cell of Excel, which cuts longer texts
 _FORMULA = re.compile(r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 # A number, date or time has at most two words, such as "5 May, 3 pm".
 _SHORT = 40  # characters
+# Booleans, and what pandas reads as no text.
+_WORDS = ("true", "false", "na", "n/a", "#n/a", "#na", "<na>", "nan", "null", "none")
 
 
 def protect(cell: str | None) -> str:
@@ -39,7 +41,7 @@ def protect(cell: str | None) -> str:
     return ""
   has_digits = len(cell) <= _SHORT and any(c.isdigit() for c in cell)
   is_value = has_digits and len(re.findall(r"[^\W\d]+", cell)) <= 2
-  is_word = cell.strip().casefold() in ("true", "false")
+  is_word = cell.strip().casefold() in _WORDS
   if _FORMULA.match(cell) or cell[0] in "'\t\r\n" or is_value or is_word:
     return f"'{cell}"
   return cell
