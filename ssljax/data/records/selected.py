@@ -21,6 +21,7 @@ from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 
 SOURCE = "select"  # the value of the column `source` of rows that a model has chosen
+DOUBT = "doubts"  # of rows whose label a model has doubted
 CHECK = "text_check"  # the column with the hash
 CELL_LIMIT = 32767  # characters in a cell of Excel, which cuts longer texts
 # Excel also computes the wide forms of these characters.
