@@ -126,6 +126,11 @@ class Table:
     try:
       cells = next(self._reader, None)
     except csv.Error as error:
+      if "new-line character" in str(error):
+        raise UserError(
+          f"{self._where(start)}: a line ends with a carriage return only; save the "
+          "file with other line ends, or quote the cell that has one"
+        ) from error
       raise UserError(
         f'{self._where(start)}: not valid CSV ({error}); quote cells with " and '
         "double the quotes inside them"

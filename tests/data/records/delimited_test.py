@@ -68,3 +68,12 @@ def test_empty_columns_and_rows_that_a_spreadsheet_adds_are_left_out(tmp_path):
   path.write_text("text;label;;\nkind;0\n")
   with pytest.raises(UserError, match=r"line 2: the row has 2 cells.* has 4 columns"):
     read_file(path)
+
+
+def test_line_ends_of_old_macs_are_named(tmp_path):
+  path = tmp_path / "rows.csv"
+  path.write_text("text,label\rkind,0\rrude,1\r", newline="")
+  with pytest.raises(
+    UserError, match="line 1: a line ends with a carriage return only"
+  ):
+    read_file(path)

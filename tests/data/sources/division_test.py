@@ -196,3 +196,12 @@ def test_too_few_labels_are_named(tmp_path):
   source = write_labelled(tmp_path / "more.jsonl", 180, 20)
   about = prepare.prepare(source, str(tmp_path / "more"))
   assert not any(note.startswith("warning") for note in about["notes"])
+
+
+def test_a_missing_label_column_is_named(tmp_path):
+  path = tmp_path / "mine.csv"
+  path.write_text("text,labels\n" + "".join(f"text {i},{i % 2}\n" for i in range(60)))
+  with pytest.raises(
+    UserError, match=r"no column 'label' \(the rows have text, labels"
+  ):
+    prepare.prepare(str(path), str(tmp_path / "out"))
