@@ -100,6 +100,14 @@ def test_the_aims_that_all_runs_have_are_compared(tmp_path):
   assert f"{entries['best_f1']['recall']:.3f}" in text
 
 
+def test_a_long_path_in_a_heading_is_wrapped_on_a_phone(tmp_path):
+  for k in (1, 2):
+    make_run(tmp_path / f"run{k}", data=f"/place{k}/of/the_same_long_name")
+  page = render(tmp_path)
+  assert "<h2>/place1/of/the_same_long_name, 200 labels</h2>" in page
+  assert "h1, h2, p { overflow-wrap: anywhere; }" in page
+
+
 def words(folder):
   return " ".join(check_page(render(folder)).text.split())
 
