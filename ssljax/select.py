@@ -23,9 +23,9 @@ from pathlib import Path
 from absl import flags
 
 from ssljax import cli, options
-from ssljax.data.records import selected
-from ssljax.data.records.column_flag import parse_pairs
+from ssljax.data.records import column_flag, selected
 from ssljax.data.records.records import Records
+from ssljax.data.sources import convert
 from ssljax.errors import UserError
 from ssljax.evals.classification import score_of
 from ssljax.inference.classifier import SafetyClassifier
@@ -205,7 +205,7 @@ def define_flags() -> None:
   flags.DEFINE_multi_string(
     "against", [], "file or dataset with texts that must not be proposed; repeatable"
   )
-  flags.DEFINE_list("columns", [], "OURS=THEIRS of the pool, such as text=prompt")
+  column_flag.define(convert.COLUMNS, "; for --data")
   flags.DEFINE_string("doubts", "", "table of doubtful labels to write")
 
 
@@ -219,7 +219,7 @@ def main() -> int:
     values.strategy,
     values.seed,
     values.against,
-    parse_pairs("columns", values.columns),
+    column_flag.parse(values.columns, convert.COLUMNS),
     values.doubts,
   )
   for note in notes:

@@ -85,6 +85,23 @@ def test_a_last_line_without_an_end(classifier, tmp_path):
   assert cells[2][1:] == ["", "", ""]
 
 
+@pytest.mark.parametrize("name", ["n", "score"])
+def test_empty_columns_of_a_spreadsheet_stay_in_their_place(classifier, tmp_path, name):
+  (tmp_path / "in.csv").write_text(f"text,{name},,\ncalm,1,,\n\n,,,\nharm,2,,\n")
+  predict.predict(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
+  cells = read_cells(tmp_path / "out.csv", ",")
+  new_name = "input_score" if name == "score" else "n"
+  assert cells[0] == ["text", new_name, "", "", *ADDED]
+  assert [row[:4] for row in cells[1:]] == [
+    ["calm", "1", "", ""],
+    ["", "", "", ""],
+    ["harm", "2", "", ""],
+  ]
+  assert all(len(row) == 7 for row in cells)
+  predict.predict(classifier, tmp_path / "in.csv", tmp_path / "out.jsonl")
+  assert list(read_rows(tmp_path / "out.jsonl")[0]) == ["text", new_name, *ADDED]
+
+
 def test_other_names_of_columns(classifier, tmp_path):
   rows = [("calm", "harm harm", "x"), ("harm", "", "y")]
   path = tmp_path / "in.csv"

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssljax.data.prepare import prepare
+from ssljax.data.records.read import read_splits
+from ssljax.data.split import divide_records
 from ssljax.errors import UserError
 from ssljax.selection import choose
 from ssljax.selection.strategies import STRATEGIES
@@ -251,6 +253,24 @@ def test_wrong_labels_are_listed_with_their_split(place, old_runs, tmp_path):
   pq.write_table(table, tmp_path / "data" / "test" / "part-0.parquet")
   notes = select.select(str(workdir), doubts=str(tmp_path / "again.csv"))
   assert any(note.startswith("test: the texts have changed") for note in notes)
+
+
+@pytest.mark.slow
+def test_texts_that_a_run_held_back_are_doubted_as_well(old_runs, tmp_path):
+  workdir = shutil.copytree(old_runs / "finished", tmp_path / "run")
+  old_files.set_keys(workdir, data=str(old_runs / "data"), calibration=0.5)
+  seed = json.loads((workdir / "config.json").read_text())["seed"]
+  validation = read_splits(old_runs / "data", seed).validation
+  table = pq.read_table(workdir / "predictions" / "validation.parquet")
+  shares = {"validation": 0.5, "calibration": 0.5}
+  for name, part in divide_records(validation, shares, seed).items():
+    rows = [table["id"].to_pylist().index(id_) for id_ in part.column("id")]
+    pq.write_table(table.take(rows), workdir / "predictions" / f"{name}.parquet")
+  notes = select.select(str(workdir), doubts=str(tmp_path / "doubts.csv"))
+  assert not any("changed" in note for note in notes)
+  n = len(validation) // 2
+  assert any(f"of {n} in validation" in note for note in notes)
+  assert any(f"of {n} in calibration" in note for note in notes)
 
 
 @pytest.mark.parametrize(

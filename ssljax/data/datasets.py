@@ -68,8 +68,7 @@ def load_sets(
   share, held_back = config["calibration"], None
   validation, notes = loaded.validation, loaded.notes
   if share:
-    parts = {"validation": 1 - share, "calibration": share}
-    divided = split.divide_records(validation, parts, config["seed"])
+    divided = split.hold_back(validation, share, config["seed"])
     validation, held_back = divided.values()
     for name, part in divided.items():
       if len(np.unique(part.label)) < 2:

@@ -188,10 +188,28 @@ def divide_records(
   return dict(zip(shares, map(records.take, parts), strict=True))
 
 
-def group_texts(texts: Sequence[str]) -> np.ndarray:
-  """i64 [n], the group of each text; `dedup.normalize` decides which are equal."""
+def hold_back(validation: Records, share: float, seed: int) -> dict[str, Records]:
+  """Divides the validation texts of a run, as `--config.calibration` says.
+
+  Args:
+    share: of `calibration`; with 0, all texts are `validation`.
+  """
+  if not share:
+    return {"validation": validation}
+  parts = {"validation": 1 - share, "calibration": share}
+  return divide_records(validation, parts, seed)
+
+
+def group_texts(
+  texts: Sequence[str], responses: Sequence[str | None] | None = None
+) -> np.ndarray:
+  """i64 [n], the group of each text, or of each pair of a text and a response.
+
+  `dedup.normalize` decides which are equal.
+  """
   number: dict[bytes, int] = {}
-  digests = (text_digest(text, None) for text in texts)
+  pairs = zip(texts, responses or [None] * len(texts), strict=True)
+  digests = (text_digest(*pair) for pair in pairs)
   return np.array([number.setdefault(d, len(number)) for d in digests], np.int64)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ssljax.data import split
 from ssljax.data.batches import tokenize
 from ssljax.data.records.records import Records, Splits
 from ssljax.errors import UserError
@@ -79,32 +80,37 @@ def typical_probability(probability: np.ndarray, label: np.ndarray) -> np.ndarra
 
 
 def cross_validated(
-  embedding: np.ndarray, label: np.ndarray, classes: int, seed: int
+  embedding: np.ndarray,
+  label: np.ndarray,
+  group: np.ndarray,
+  classes: int,
+  seed: int,
 ) -> np.ndarray:
   """Probabilities f64 [n, C] from models that were not trained on the text.
 
   Args:
     embedding: f32 [n, D], rows of norm 1.
     label: i64 [n].
+    group: i64 [n], the same for copies of a text.
   """
   from sklearn.linear_model import LogisticRegression
   from sklearn.model_selection import StratifiedKFold
 
-  smallest = int(np.bincount(label).min())
+  _, first, text = np.unique(group, return_index=True, return_inverse=True)
+  smallest = int(np.bincount(label[first], minlength=classes).min())
   if smallest < 2:
     raise UserError(
-      f"--doubts: a class has {smallest} labelled text; cross-validation needs 2 or "
-      "more of each class"
+      f"--doubts: a class has {smallest} different labelled texts; cross-validation "
+      "needs 2 or more of each class"
     )
   folds = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=seed)
   probability = np.zeros((len(label), classes))
-  for train, held_out in folds.split(embedding, label):
+  for _, held_out in folds.split(first, label[first]):
+    held_out = np.isin(text, held_out)
     model = LogisticRegression(C=STRENGTH, max_iter=2000)
-    model.fit(embedding[train], label[train])
-    columns = model.classes_[:, None], np.arange(len(held_out))
-    probability[held_out[columns[1]][None], columns[0]] = model.predict_proba(
-      embedding[held_out]
-    ).T
+    model.fit(embedding[~held_out], label[~held_out])
+    predicted = model.predict_proba(embedding[held_out])
+    probability[np.ix_(held_out, model.classes_)] = predicted
   return probability
 
 
@@ -114,8 +120,9 @@ def doubts_of_run(
   """All doubts about the labels of a run's data.
 
   Returns:
-    (doubts, records by split, notes for the log): train comes first, then validation
-    and test, each with the most doubtful first.
+    (doubts, records by split, notes for the log): train comes first, then validation,
+    what the run held back of it (`calibration`), and test, each with the most doubtful
+    first.
 
   Raises:
     UserError: a class with fewer than 2 labelled texts; unreadable predictions.
@@ -126,12 +133,16 @@ def doubts_of_run(
   readable = np.flatnonzero(~np.isnan(embedding[:, 0]))
   records["train"] = records["train"].take(readable)
   label = records["train"].label
-  found = {"train": cross_validated(embedding[readable], label, classes, seed)}
+  group = split.group_texts(*map(records["train"].column, ("text", "response")))
+  predicted = cross_validated(embedding[readable], label, group, classes, seed)
+  found = {"train": predicted}
   notes = []
   if (trained.workdir / "result.json").exists():
-    run = read_run(trained.workdir)
-    for name in ("validation", "test"):
-      saved, rows = run.predictions(name), getattr(splits, name)
+    run, config = read_run(trained.workdir), trained.config
+    share = config["calibration"]
+    held_out = split.hold_back(splits.validation, share, config["seed"])
+    for name, rows in {**held_out, "test": splits.test}.items():
+      saved = run.predictions(name)
       if saved.text != rows.column("text") or saved.label.tolist() != [*rows.label]:
         notes.append(f"{name}: the texts have changed since the run, so it's left out")
         continue

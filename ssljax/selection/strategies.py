@@ -139,7 +139,8 @@ def balanced(
 ) -> list[int]:
   """Chooses about as many rows of each predicted class as are already chosen or open.
 
-  A class with too few open rows leaves its share to the others.
+  A class with too few open rows leaves its share to the others. The classes take turns
+  in the result, so that its first rows are balanced as well.
   """
   predicted = candidates.predicted
   classes = candidates.probability.shape[1]
@@ -150,10 +151,13 @@ def balanced(
     level = np.where(share < available, taken + share, np.iinfo(np.int64).max)
     share[int(level.argmin())] += 1
   rows: list[int] = []
+  turns: list[tuple[int, int]] = []  # (turn, row)
   for c in np.flatnonzero(share):
     inner = State(state.rng, state.open & (predicted == c), [*state.chosen, *rows])
-    rows += choose(candidates, int(share[c]), inner)
-  return rows
+    of_class = choose(candidates, int(share[c]), inner)
+    rows += of_class
+    turns += enumerate(of_class)
+  return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
 
 
 def _lowest(value: np.ndarray, count: int, is_open: np.ndarray) -> list[int]:

@@ -23,7 +23,9 @@ def test_most_wrong_labels_are_found_and_no_others(classes):
   wrong = np.random.default_rng(1).choice(N, 15, replace=False)
   given = label.copy()
   given[wrong] = (given[wrong] + 1) % classes
-  probability = confident_learning.cross_validated(embedding, given, classes, seed=0)
+  probability = confident_learning.cross_validated(
+    embedding, given, np.arange(N), classes, seed=0
+  )
   np.testing.assert_allclose(probability.sum(1), 1)
   found = confident_learning.find_doubts(probability, given)
   assert {row for row, _ in found} <= {*wrong}
@@ -39,8 +41,16 @@ def test_predictions_are_out_of_sample():
   embedding = rng.normal(size=(N, N))
   embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
   label = rng.integers(0, 2, N)
-  probability = confident_learning.cross_validated(embedding, label, 2, seed=0)
+  probability = confident_learning.cross_validated(
+    embedding, label, np.arange(N), 2, seed=0
+  )
   accuracy = (probability.argmax(1) == label).mean()
+  assert abs(accuracy - 0.5) < 3.5 * 0.5 / N**0.5
+  twice = np.tile(np.arange(N), 2)  # a copy of a text must not be trained on either
+  probability = confident_learning.cross_validated(
+    embedding[twice], label[twice], twice, 2, seed=0
+  )
+  accuracy = (probability.argmax(1) == label[twice]).mean()
   assert abs(accuracy - 0.5) < 3.5 * 0.5 / N**0.5
 
 
@@ -60,4 +70,4 @@ def test_a_class_without_texts_is_never_suggested():
 def test_a_class_with_one_text_is_refused():
   label = np.array([0] * 9 + [1])
   with pytest.raises(UserError, match="2 or more of each class"):
-    confident_learning.cross_validated(np.eye(10), label, 2, 0)
+    confident_learning.cross_validated(np.eye(10), label, np.arange(10), 2, 0)

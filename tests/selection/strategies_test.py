@@ -107,6 +107,7 @@ def test_classes_are_balanced_as_far_as_they_have_rows():
   choose = STRATEGIES["margin"]
   rows = strategies.balanced(choose, candidates, 20, new_state(open_rows))
   assert np.bincount(predicted[rows]).tolist() == [2, 9, 9]
+  assert predicted[rows].tolist() == [0, 1, 2] * 2 + [1, 2] * 7  # they take turns
   state = new_state(open_rows[2:], chosen=of_class[1][30:36])
   rows = strategies.balanced(choose, candidates, 10, state)
   assert np.bincount(predicted[rows], minlength=C).tolist() == [0, 2, 8]

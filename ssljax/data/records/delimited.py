@@ -19,7 +19,7 @@ NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 class Row(NamedTuple):
   number: int  # of the line where the row starts
-  cells: list[str]  # one for each column
+  cells: list[str]  # one for each of `Table.names`
   raw: str  # the text of the row, with quotes, without the last line end
 
 
@@ -29,6 +29,8 @@ class Table:
   Attributes:
     separator: the character between two cells.
     names: the columns, without white space around their names; [] for an empty file.
+      If several at the end have no name, as in the export of a spreadsheet, they are
+      left out, and must be empty.
     header: the row with the names; None for an empty file.
     preamble: a line before the header, such as "sep=;"; "" if there is none.
     line_end: "\\r\\n" or "\\n".
@@ -71,6 +73,11 @@ class Table:
     self._reader = csv.reader(self._keep(first), strict=True, delimiter=self.separator)
     self.header = self._next() if first else None
     self.names = [cell.strip() for cell in self.header.cells] if self.header else []
+    self._unnamed = 0  # trailing columns that spreadsheets add
+    if self.names[-2:] == ["", ""] and any(self.names):
+      named = max(i for i, name in enumerate(self.names, 1) if name)
+      self._unnamed = len(self.names) - named
+      del self.names[named:]
     for name in self.names:
       if self.names.count(name) > 1:
         raise UserError(
@@ -87,19 +94,30 @@ class Table:
     blank: list[Row] = []
     while self.header and (row := self._next()):
       if not row.cells:
-        if self._blank_rows and len(self.names) == 1:
+        if self._blank_rows and len(self.names) + self._unnamed == 1:
           blank.append(row._replace(cells=[""]))
         continue
-      if len(row.cells) != len(self.names):
+      columns = len(self.names) + self._unnamed
+      if len(row.cells) != columns:
         what = NAMES.get(self.separator, repr(self.separator))
         raise UserError(
           f"{self._where(row.number)}: the row has {len(row.cells)} cells, but the "
-          f"header has {len(self.names)} columns; quote cells that contain {what} or "
-          "line breaks"
+          f"header has {columns} columns; quote cells that contain {what} or line "
+          "breaks"
         )
       yield from blank
       blank.clear()
-      yield row
+      yield self._without_unnamed(row) if self._unnamed else row
+
+  def _without_unnamed(self, row: Row) -> Row:
+    """The row without the cells of `_unnamed`, which must be empty."""
+    named, rest = row.cells[: len(self.names)], row.cells[len(self.names) :]
+    if content := "".join(rest).strip():
+      raise UserError(
+        f"{self._where(row.number)}: {content[:40]!r} is in a column without a name; "
+        "name the column in the header, or empty it"
+      )
+    return row._replace(cells=named)
 
   def _next(self) -> Row | None:
     """The next row; None at the end of the file."""
@@ -108,6 +126,11 @@ class Table:
     try:
       cells = next(self._reader, None)
     except csv.Error as error:
+      if "new-line character" in str(error):
+        raise UserError(
+          f"{self._where(start)}: a line ends with a carriage return only; save the "
+          "file with other line ends, or quote the cell that has one"
+        ) from error
       raise UserError(
         f'{self._where(start)}: not valid CSV ({error}); quote cells with " and '
         "double the quotes inside them"

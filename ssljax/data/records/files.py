@@ -191,7 +191,8 @@ def open_delimited(path: Path, blank_rows: bool = False) -> delimited.Table:
 def _delimited_rows(path: Path) -> Iterator[tuple[int, dict]]:
   table = open_delimited(path)
   for row in table.rows():
-    yield row.number, dict(zip(table.names, row.cells, strict=True))
+    if any(row.cells):  # a spreadsheet may save empty rows after the last one
+      yield row.number, dict(zip(table.names, row.cells, strict=True))
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:

@@ -21,12 +21,13 @@ from ssljax.data.records.records import Records
 from ssljax.errors import UserError
 
 SOURCE = "select"  # the value of the column `source` of rows that a model has chosen
+DOUBT = "doubts"  # of rows whose label a model has doubted
 CHECK = "text_check"  # the column with the hash
 CELL_LIMIT = 32767  # characters in a cell of Excel, which cuts longer texts
 # Excel also computes the wide forms of these characters.
 _FORMULA = re.compile(r"[\s']*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-# A number, date or time has at most two words, such as "5 May, 3 pm".
-_SHORT = 40  # characters
+# Booleans, and what pandas reads as no text.
+_WORDS = ("true", "false", "na", "n/a", "#n/a", "#na", "<na>", "nan", "null", "none")
 
 
 def protect(cell: str | None) -> str:
@@ -37,9 +38,9 @@ def protect(cell: str | None) -> str:
   """
   if not cell:
     return ""
-  has_digits = len(cell) <= _SHORT and any(c.isdigit() for c in cell)
-  is_value = has_digits and len(re.findall(r"[^\W\d]+", cell)) <= 2
-  is_word = cell.strip().casefold() in ("true", "false")
+  # A number, date or time has at most two words, such as "5 May, 3 pm".
+  is_value = any(c.isdigit() for c in cell) and len(re.findall(r"[^\W\d]+", cell)) <= 2
+  is_word = cell.strip().casefold() in _WORDS
   if _FORMULA.match(cell) or cell[0] in "'\t\r\n" or is_value or is_word:
     return f"'{cell}"
   return cell

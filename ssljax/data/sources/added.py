@@ -29,8 +29,10 @@ def add_labelled(
   """Adds the labelled rows of files to the train split.
 
   If train has the text without a label, the row gets the label. If a split has the row,
-  with its id and text and another label, the label is replaced. Otherwise the row is
-  appended to train, unless train has the text with this label.
+  with its id and text and another label, the label is replaced. A row of `select
+  --doubts` needs only the text: datasets without ids get other ones from `prepare` than
+  from training. Otherwise the row is appended to train, unless train has the text with
+  this label.
 
   Args:
     splits: the records of the dataset.
@@ -64,14 +66,25 @@ def add_labelled(
     for name, part in columns.items()
     for row, (id_, digest) in enumerate(zip(part.id, part.digest, strict=True))
   }
+  by_text = collections.defaultdict(list)  # the labelled rows
+  for (_, digest), (name, row) in by_id.items():
+    if columns[name].label[row] >= 0:
+      by_text[digest].append((name, row))
   counts: collections.Counter = collections.Counter()
   append = []
   new = _Columns(added)
   chosen = selected.is_selected(added)
+  corrects = [source == selected.DOUBT for source in new.source]
   for i, (id_, digest) in enumerate(zip(new.id, new.digest, strict=True)):
     label = int(new.label[i])
-    name, row = by_id.get((id_, digest), ("train", unlabelled.get(digest, -1)))
-    if row >= 0 and columns[name].label[row] != label:
+    if place := by_id.get((id_, digest)):
+      places = [place]
+    elif corrects[i] and digest in by_text:
+      places = by_text[digest]
+    else:
+      places = [("train", unlabelled[digest])] if digest in unlabelled else []
+    changed = [(name, row) for name, row in places if columns[name].label[row] != label]
+    for name, row in changed:
       before = columns[name].label[row]
       counts["texts of train got a label" if before < 0 else "labels replaced"] += 1
       columns[name].label[row] = label
@@ -79,8 +92,9 @@ def add_labelled(
         columns[name].source[row] = selected.SOURCE
       if unlabelled.get(digest) == row and name == "train":
         del unlabelled[digest]
+    if changed:
       labelled.add((digest, label))
-    elif row >= 0 or (digest, label) in labelled:
+    elif places or (digest, label) in labelled:
       counts["had this label already"] += 1
     else:
       append.append(i)
@@ -90,7 +104,7 @@ def add_labelled(
   if append:
     rows = added.take(np.array(append))
     used = {id_ for part in columns.values() for id_ in part.id}
-    ids = [f"added:{id_}" if id_ in used else id_ for id_ in rows.column("id")]
+    ids = [_unused(id_, used) for id_ in rows.column("id")]
     position, field = SCHEMA.get_field_index("id"), SCHEMA.field("id")
     table = rows.table.set_column(position, field, pa.array(ids, field.type))
     result["train"] = concat([result["train"], dataclasses.replace(rows, table=table)])
@@ -98,6 +112,14 @@ def add_labelled(
   listed = ", ".join(f"{count} {what}" for what, count in counts.items())
   where = ", ".join(map(str, paths))
   return result, [f"--add={where}: {listed or 'no rows'}"]
+
+
+def _unused(id_: str, used: set[str]) -> str:
+  """The id, with a prefix as often as it takes; adds it to the used ones."""
+  while id_ in used:
+    id_ = f"added:{id_}"
+  used.add(id_)
+  return id_
 
 
 class _Columns:
@@ -138,8 +160,10 @@ def _read(
 ) -> Records:
   column = "label_name"
   reader = LabelColumn(column, labels)
+  present: dict[str, None] = {}  # the columns of the file
 
   def to_record(row: Mapping, location: str) -> dict | str:
+    present.update(dict.fromkeys(row))
     value = row.get("label_name")
     value = value.strip() if isinstance(value, str) else value
     if value is None or value == "" or value != value:
@@ -148,7 +172,16 @@ def _read(
       return UNLABELLED
     filled = {**row, column: value}
     mapped = {"label": column, "label_name": ""}
-    return convert.convert_columns(filled, location, mapped, reader)
+    record = convert.convert_columns(filled, location, mapped, reader)
+    if isinstance(record, dict) and row.get("suggested"):  # of `select --doubts`
+      record["source"] = selected.DOUBT
+    return record
 
   rows = ((path, *numbered) for numbered in files.read_rows(path))
-  return convert.collect_records(rows, to_record, prefix, dropped)
+  records = convert.collect_records(rows, to_record, prefix, dropped)
+  if present and not present.keys() & {"label_name", "label"}:
+    raise UserError(
+      f"--add={path}: no column label_name (the file has {', '.join(present)}); "
+      "rename the column that holds the classes"
+    )
+  return records

@@ -198,9 +198,13 @@ def build_from_files(
   parsed = parse_labels(labels, names_by_id)
   label_column = LabelColumn(column, parsed)
   dropped, with_views, with_names = collections.Counter(), 0, 0
+  row_names: Mapping = {}  # the columns of the first row
+  has_labels = not column or bool(add)
 
   def count_views(row: Mapping, location: str) -> dict | str:
-    nonlocal with_views, with_names
+    nonlocal with_views, with_names, row_names, has_labels
+    has_labels |= column in row
+    row_names = row_names or row
     record = convert.convert_columns(row, location, columns, label_column)
     with_views += not isinstance(record, str) and bool(row.get("views"))
     with_names += bool(row.get("label_name"))
@@ -213,6 +217,12 @@ def build_from_files(
     )
     for name, rows in rows_of.items()
   }
+  if row_names and not has_labels:
+    listed = ", ".join(map(str, row_names))
+    raise UserError(
+      f"{source}: no column {column!r} (the rows have {listed}); "
+      "give the right one with --columns=label=NAME"
+    )
   if add:
     paths = [path for name in add for path in split_files.find_files(name)]
     records, more = added.add_labelled(records, paths, label_column.names())

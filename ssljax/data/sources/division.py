@@ -93,7 +93,9 @@ def add_splits(
     raise UserError(
       f"no train split (found: {', '.join(splits)}); give a file or split named train"
     )
-  shares = shares or choose_shares(splits["train"].label)
+  chosen = selected.is_selected(splits["train"])
+  if not shares:  # chosen rows stay in train, so they don't count
+    shares = choose_shares(np.where(chosen, -1, splits["train"].label))
   missing = {name: share for name, share in shares.items() if name not in splits}
   if whole:
     listed = " and no ".join(missing)
@@ -102,7 +104,6 @@ def add_splits(
   if not missing:
     return splits, {}, []
   fractions = {"train": 1 - sum(missing.values()), **missing}
-  chosen = selected.is_selected(splits["train"])
   if chosen.any() and (chosen | (splits["train"].label < 0)).all():
     raise UserError(
       "all labelled rows were chosen by ssljax.select; they are for training, so there "

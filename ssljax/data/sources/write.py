@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,9 +66,15 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
   for name, rows in splits.items():
     if not len(rows):
       reasons = ", ".join(f"{n} rows: {why}" for why, n in dropped.items()) or "none"
-      raise UserError(f"{source}: the {name} split has no rows (dropped: {reasons})")
+      few = ""
+      if name in shares:
+        few = "; there are too few labelled rows to take it from: label more"
+      raise UserError(
+        f"{source}: the {name} split has no rows (dropped: {reasons}){few}"
+      )
   labels = _class_names(splits, raw.names, source)
   splits = {name: _name_rows(rows, labels) for name, rows in splits.items()}
+  notes += _warn_of_absent_classes(splits, shares, labels)
   if raw.swap:
     notes += filter(None, [checks.class_order_warning(labels, raw.swap)])
   notes += conflicts.describe_conflicts(raw.splits.values())
@@ -94,6 +100,21 @@ def write_dataset(raw: RawDataset, output: Path, seed: int) -> dict:
   except OSError as error:
     raise cannot_write(f"--output={output}", error, "use another folder") from error
   return about
+
+
+def _warn_of_absent_classes(
+  splits: Mapping[str, Records], taken: Collection[str], labels: Sequence[str]
+) -> list[str]:
+  """Warnings about classes without a text in a split that was taken from train."""
+  notes = []
+  for name in taken:
+    count = np.bincount(splits[name].label, minlength=len(labels))
+    if absent := [repr(labels[c]) for c in np.flatnonzero(count == 0)]:
+      notes.append(
+        f"warning: {name} has no text labelled {' or '.join(absent)}, of which there "
+        "are too few, so it can't show how well this class is recognised; label more"
+      )
+  return notes
 
 
 def _check_fair(splits: Mapping[str, Records]) -> None:

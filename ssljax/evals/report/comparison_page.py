@@ -15,8 +15,6 @@ from ssljax.evals.report import plots
 from ssljax.evals.report.html import METRIC_NAMES, render
 from ssljax.evals.runs import Run
 
-TARGETS = ("fpr=1%", "fpr=5%", "best_f1")  # the thresholds that are compared
-
 
 def render_comparison(
   runs: Sequence[Run], metric: str = "f1", unfinished: Sequence[Path] = ()
@@ -63,6 +61,7 @@ def _count(number: int, noun: str) -> str:
 def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
   """The section of one dataset and budget."""
   two_classes = all(len(run.labels) == 2 for group in members for run in group.runs)
+  targets = _targets(members) if two_classes else []
   complete = [g for g in members if len(g.values(metric)) == len(g.runs)]
   differences, remark = [], ""
   if len(complete) > 1:
@@ -84,13 +83,13 @@ def _section(members: Sequence[Group], metric: str) -> dict[str, Any]:
     "is_clear": clear,
     "verdict": _verdict(differences, clear, metric),
     "two_classes": two_classes,
-    "targets": TARGETS if two_classes else (),
+    "targets": targets,
     "rows": [
       {
         "name": group.name,
         "runs": len(group.runs),
         "metrics": [mean_and_deviation(group.values(name)) for name in METRICS],
-        "thresholds": _threshold_cells(group),
+        "thresholds": _threshold_cells(group, targets),
         "calibration": _calibration_cells(group),
         "seconds": round(np.median([run.result["seconds"] for run in group.runs])),
       }
@@ -144,14 +143,20 @@ def _verdict(
   return " ".join(sentences)
 
 
-def _threshold_cells(group: Group) -> list[tuple]:
-  """Recall and false-positive rate on test, at the threshold of each of TARGETS.
+def _targets(members: Sequence[Group]) -> list[str]:
+  """The aims that all runs have, in the order of the first run."""
+  first, *others = (run.result["thresholds"] for g in members for run in g.runs)
+  return [aim for aim in first if all(aim in other for other in others)]
+
+
+def _threshold_cells(group: Group, targets: Sequence[str]) -> list[tuple]:
+  """Recall and false-positive rate on test, at the threshold of each target.
 
   A cell contains the mean and the standard deviation over the runs.
   """
   cells = []
-  for target, rate in itertools.product(TARGETS, ("recall", "false_positive_rate")):
-    values = [run.result["thresholds"].get(target, {}).get(rate) for run in group.runs]
+  for target, rate in itertools.product(targets, ("recall", "false_positive_rate")):
+    values = [run.result["thresholds"][target].get(rate) for run in group.runs]
     # A mean over only the runs that met the target would be misleading.
     cells.append(mean_and_deviation([] if None in values else values))
   return cells

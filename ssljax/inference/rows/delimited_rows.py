@@ -114,7 +114,8 @@ class DelimitedReader:
       return b""
     if not self._copies:
       return self._layout.encode_header(table.names)
-    cells = [self._layout.renamed.get(name, name) for name in table.names]
+    names = map(str.strip, table.header.cells if table.header else ())
+    cells = [self._layout.renamed.get(name, name) for name in names]
     header = columns.to_line(cells, self._separator, "").decode()
     if not self.renamed and table.header:
       header = table.header.raw

@@ -54,3 +54,26 @@ def test_blank_lines_of_a_single_column_can_be_rows(tmp_path):
   texts = lambda blank: [row.cells for row in files.open_delimited(path, blank).rows()]
   assert texts(False) == [["a"], ["b"]]
   assert texts(True) == [["a"], [""], [""], ["b"]]
+
+
+def test_empty_columns_and_rows_that_a_spreadsheet_adds_are_left_out(tmp_path):
+  path = tmp_path / "rows.csv"
+  path.write_text("text;label;;\nkind;0;;\nrude;1;; \n;;;\n;;;\n")
+  records = read_file(path)
+  assert records.column("text") == ["kind", "rude"]
+  assert records.label.tolist() == [0, 1]
+  path.write_text("text;label;;\nkind;0;;\nrude;1;;a note\n")
+  with pytest.raises(UserError, match="line 3: 'a note' is in a column without a name"):
+    read_file(path)
+  path.write_text("text;label;;\nkind;0\n")
+  with pytest.raises(UserError, match=r"line 2: the row has 2 cells.* has 4 columns"):
+    read_file(path)
+
+
+def test_line_ends_of_old_macs_are_named(tmp_path):
+  path = tmp_path / "rows.csv"
+  path.write_text("text,label\rkind,0\rrude,1\r", newline="")
+  with pytest.raises(
+    UserError, match="line 1: a line ends with a carriage return only"
+  ):
+    read_file(path)

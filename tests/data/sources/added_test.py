@@ -142,3 +142,39 @@ def test_chosen_texts_are_refused_where_models_are_judged(tmp_path, as_):
   file = write_csv(tmp_path / "a.csv", [row_of(str(i), f"t{i}", "0") for i in range(9)])
   with pytest.raises(UserError, match=r"ssljax\.select"):
     prepare(file, str(tmp_path / "out"), columns=["label=label_name"], as_=as_)
+
+
+def test_a_file_of_the_same_name_can_be_added_again_and_again(source, tmp_path):
+  """Rows without ids are numbered, so those of each round have the same numbers."""
+  for turn in range(3):
+    file = write_csv(
+      tmp_path / "next.csv", [{"text": f"t{turn}", "label_name": "rude"}]
+    )
+    output = tmp_path / f"round{turn}"
+    prepare(str(source), str(output), add=[file])
+    source = output
+  texts = {row["text"] for row in splits(source)["train"].values()}
+  assert {"t0", "t1", "t2"} <= texts
+
+
+def test_a_file_without_labels_is_refused(source, tmp_path):
+  with pytest.raises(UserError, match=r"no column label_name \(the file has text, lab"):
+    add(source, [{"text": "a new text", "labels": "rude"}], tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_doubted_label_is_replaced_in_data_without_ids(tmp_path, split):
+  """Training and `prepare` give such rows other ids."""
+  rows = [{"text": f"text {i}", "label": i % 2} for i in range(8)]
+  for name in ("train", "validation", "test"):
+    path = tmp_path / "data" / f"{name}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    lines = [json.dumps({**row, "text": f"{name} {row['text']}"}) for row in rows]
+    path.write_text("\n".join(lines))
+  doubt = {"id": f"{split}:4", "text": f"{split} text 3", "label_name": "0"}
+  _, about = add(tmp_path / "data", [{**doubt, "suggested": "0"}], tmp_path)
+  for name, part in splits(tmp_path / "second").items():
+    labels = {row["text"]: row["label"] for row in part.values()}
+    assert len(labels) == len(part) == 8
+    assert labels[f"{name} text 3"] == (name != split)
+  assert any("1 labels replaced" in note for note in about["notes"])

@@ -165,3 +165,43 @@ def test_a_split_for_each_file(tmp_path):
 def test_invalid_splits_of_files(tmp_path, as_, words):
   with pytest.raises(UserError, match=f"--as={','.join(as_)}: {words}"):
     make(write_csv(tmp_path / "mine.csv"), tmp_path / "out", as_=as_)
+
+
+def test_chosen_texts_do_not_change_validation_and_test(tmp_path):
+  rows = [{"id": f"r{i}", "text": f"text {i}", "label": i % 2} for i in range(80)]
+  pool = [{"id": f"u{i}", "text": f"more {i}", "label": None} for i in range(120)]
+  ids = []
+  for name in ("before", "after"):
+    if name == "after":
+      pool = [{**row, "label": i % 2, "source": "select"} for i, row in enumerate(pool)]
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows + pool))
+    prepare.prepare(str(path), str(tmp_path / name))
+    parts = read_splits(tmp_path / name)
+    ids.append([parts.validation.column("id"), parts.test.column("id")])
+  assert ids[0] == ids[1]
+
+
+def test_too_few_labels_are_named(tmp_path):
+  source = write_labelled(tmp_path / "mine.jsonl", 198, 2)
+  about = prepare.prepare(source, str(tmp_path / "out"), labels=["fine", "rude"])
+  for name in ("validation", "test"):
+    start = f"warning: {name} has no text labelled 'rude'"
+    assert any(note.startswith(start) for note in about["notes"])
+  source = write_labelled(tmp_path / "few.jsonl", 3, 2)
+  with pytest.raises(
+    UserError, match=r"validation split has no rows.*too few labelled"
+  ):
+    prepare.prepare(source, str(tmp_path / "few"))
+  source = write_labelled(tmp_path / "more.jsonl", 180, 20)
+  about = prepare.prepare(source, str(tmp_path / "more"))
+  assert not any(note.startswith("warning") for note in about["notes"])
+
+
+def test_a_missing_label_column_is_named(tmp_path):
+  path = tmp_path / "mine.csv"
+  path.write_text("text,labels\n" + "".join(f"text {i},{i % 2}\n" for i in range(60)))
+  with pytest.raises(
+    UserError, match=r"no column 'label' \(the rows have text, labels"
+  ):
+    prepare.prepare(str(path), str(tmp_path / "out"))

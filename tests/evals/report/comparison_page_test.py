@@ -81,10 +81,31 @@ def test_a_target_that_some_run_misses_has_no_mean(tmp_path):
   missing = {"threshold": None, "warning": "x", "validation": None}
   change_result(workdir, thresholds={**result["thresholds"], "fpr=5%": missing})
   (group,) = group_runs(runs.find_runs([str(tmp_path)]))
-  i = 2 * comparison_page.TARGETS.index("fpr=5%")
-  cells = comparison_page._threshold_cells(group)
+  targets = [*result["thresholds"]]
+  i = 2 * targets.index("fpr=5%")
+  cells = comparison_page._threshold_cells(group, targets)
   assert cells[i] == cells[i + 1] == (None, None)
   assert all(mean is not None for mean, _ in cells[:i] + cells[i + 2 :])
+
+
+def test_the_aims_that_all_runs_have_are_compared(tmp_path):
+  aims = {"a": ("fpr=2%", "review=5%"), "b": ("review=5%", "recall=95%")}
+  for name, kept in aims.items():
+    workdir = make_run(tmp_path / name, f"method_{name}")
+    entries = json.loads((workdir / "result.json").read_text())["thresholds"]
+    change_result(workdir, thresholds=dict.fromkeys(kept, entries["best_f1"]))
+  text = words(tmp_path)
+  assert "Caught, review=5%" in text
+  assert text.count("Caught, ") == 1
+  assert f"{entries['best_f1']['recall']:.3f}" in text
+
+
+def test_a_long_path_in_a_heading_is_wrapped_on_a_phone(tmp_path):
+  for k in (1, 2):
+    make_run(tmp_path / f"run{k}", data=f"/place{k}/of/the_same_long_name")
+  page = render(tmp_path)
+  assert "<h2>/place1/of/the_same_long_name, 200 labels</h2>" in page
+  assert "h1, h2, p { overflow-wrap: anywhere; }" in page
 
 
 def words(folder):
