@@ -3,10 +3,13 @@
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 EXAMPLES = (
   *("fpr=1%", "recall=95%", "precision=90%", "review=5%", "cost=10:1", "best_f1"),
 )
 SHARES = ("fpr", "recall", "precision", "review")
+LEAST = 1e-8  # of a share or a cost; `str` writes nine digits
 _SHARE = re.compile(rf"({'|'.join(SHARES)})[=_](\d+(?:\.\d+)?)%")  # 0.1.0 wrote fpr_1%
 _COST = re.compile(r"cost=(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 
@@ -24,8 +27,17 @@ class Aim(NamedTuple):
 
   def __str__(self) -> str:
     if self.kind in SHARES:
-      return f"{self.kind}={100 * self.value:g}%"
-    return f"cost={self.value:g}:1" if self.kind == "cost" else self.kind
+      return f"{self.kind}={_plain(100 * self.value)}%"
+    return f"cost={_plain(self.value)}:1" if self.kind == "cost" else self.kind
+
+
+def _plain(number: float) -> str:
+  """The number without an exponent, which `parse` doesn't read.
+
+  >>> _plain(0.00005), _plain(1e7), _plain(100 * 0.99999999)
+  ('0.00005', '10000000', '99.999999')
+  """
+  return np.format_float_positional(number, 9, unique=False, fractional=False, trim="-")
 
 
 def parse(text: str) -> Aim:
@@ -43,10 +55,12 @@ def parse(text: str) -> Aim:
     return Aim(text)
   if match := _SHARE.fullmatch(text):
     share = float(match[2]) / 100
-    if 0 < share < 1:
+    if LEAST <= share <= 1 - LEAST:
       return Aim(match[1], share)
-  elif (match := _COST.fullmatch(text)) and float(match[1]) and float(match[2]):
-    return Aim("cost", float(match[1]) / float(match[2]))
+  elif (match := _COST.fullmatch(text)) and float(match[2]):
+    ratio = float(match[1]) / float(match[2])
+    if LEAST <= ratio <= 1 / LEAST:
+      return Aim("cost", ratio)
   raise ValueError(f"{text!r} is not an aim; aims are such as {', '.join(EXAMPLES)}")
 
 
@@ -69,12 +83,13 @@ def is_aim(name: str) -> bool:
 def describe(text: str) -> str:
   """An aim in words, for reports."""
   aim = parse(text)
-  share = f"{100 * aim.value:g}%"
+  share = f"{_plain(100 * aim.value)}%"
   return {
     "fpr": f"at most {share} of harmless texts flagged",
     "recall": f"at least {share} of harmful texts flagged",
     "precision": f"at least {share} of flagged texts harmful",
     "review": f"at most {share} of all texts flagged",
-    "cost": f"lowest cost, if a missed harmful text costs {aim.value:g} false alarms",
+    "cost": f"lowest cost, if a missed harmful text costs {_plain(aim.value)} false "
+    "alarms",
     "best_f1": "highest F1",
   }[aim.kind]

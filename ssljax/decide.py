@@ -8,27 +8,32 @@ texts, which are used for nothing else. Then it says one of:
 
 - *ship* (exit code 0): the aim is promised with 95% confidence, and the test texts
   don't contradict it. DIR/model is the folder to ship.
-- *label N more* (exit code 3): the held-back texts are too few for the promise.
+- *label N more* (exit code 3): the held-back texts are too few for the promise. Give
+  fresh ones to `python -m ssljax.thresholds --model=DIR`, and run the command again.
 - *do not ship* (exit code 4): the test texts contradict the promise, or the threshold
   finds no harmful text.
 
 DIR/report.html has the details. After a kill, the same command continues.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from ssljax import aims, cli
+from ssljax import aims, cli, run_config
 from ssljax import config as configuration
 from ssljax.configs import base
 from ssljax.errors import UserError
-from ssljax.evals import thresholds, verdict
+from ssljax.evals import chosen, evaluation, thresholds, verdict
+from ssljax.evals.report import html
 from ssljax.evals.runs import read_run
 from ssljax.export import export
+from ssljax.inference.classifier import SafetyClassifier
 from ssljax.inference.exported import CARD
+from ssljax.report import report
 from ssljax.train import run as train
 
 SHIP, LABEL, DO_NOT_SHIP = 0, 3, 4  # exit codes
@@ -59,53 +64,80 @@ def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") 
       "precision=90% or review=5%"
     )
   workdir = Path(workdir).expanduser()
-  others = [name for name in config["aims"] if aims.canonical(name) != str(wanted)]
-  held_back = config["calibration"] or HELD_BACK
-  config = {**config, "aims": (str(wanted), *others), "calibration": held_back}
+  config = {**config, "calibration": config["calibration"] or HELD_BACK}
+  config["aims"] = _aims(config, workdir, wanted)
   if code := train(config, workdir):
     return code
-  result = read_run(workdir).result
+  if config["dry_run"]:
+    return 0
+  run = read_run(workdir)
+  # With thresholds that were chosen since, on fresh texts.
+  result = evaluation.with_chosen(run, run.predictions())
   if str(wanted) not in result["thresholds"]:
     raise UserError(f"{workdir}: {result['undefined']['thresholds']}")
-  code, answer = _answer(wanted, result["thresholds"][str(wanted)])
+  entry = result["thresholds"][str(wanted)]
+  code, answer = _answer(wanted, entry, workdir)
   print(answer)
+  if (workdir / chosen.FILE).exists():
+    report([str(workdir)])  # train wrote it before these thresholds were chosen
   if code == SHIP:
-    target = workdir / "model"
-    if not (target / CARD).exists():
-      export(workdir, target)
-    print(
-      f"ship {target} with --threshold={wanted} "
-      f"({result['thresholds'][str(wanted)]['threshold']:.4g})"
-    )
+    _export(workdir, workdir / "model", str(wanted), entry["threshold"])
   print(f"details: {workdir / 'report.html'}")
   return code
 
 
-def _answer(aim: aims.Aim, entry: Mapping[str, Any]) -> tuple[int, str]:
+def _aims(config: Mapping[str, Any], workdir: Path, wanted: aims.Aim) -> Sequence[str]:
+  """The aims of the run, with the wanted one: first, unless the run exists already."""
+  names = [aims.canonical(name) for name in config["aims"]]
+  if (workdir / "config.json").exists():
+    saved = run_config.read(workdir)["aims"]
+    if {*map(aims.canonical, saved)} >= {*names, str(wanted)}:
+      return tuple(saved)
+  return (str(wanted), *(name for name in names if name != str(wanted)))
+
+
+def _export(workdir: Path, target: Path, name: str, threshold: float) -> None:
+  """Exports the run, unless it's there already with this threshold."""
+  if (target / CARD).exists():
+    shipped = SafetyClassifier.load(target).thresholds.get(name)
+    if shipped is None or not math.isclose(shipped, threshold, abs_tol=1e-9):
+      raise UserError(
+        f"{target}: an earlier export, which has another threshold for {name}; remove "
+        "the folder, and run the command again"
+      )
+  else:
+    export(workdir, target)
+  print(f"ship {target} with --threshold={name} ({html.threshold(threshold)})")
+
+
+def _answer(aim: aims.Aim, entry: Mapping[str, Any], workdir: Path) -> tuple[int, str]:
   """The exit code, and the answer in words."""
-  made = entry["promise"]
+  made, nearest = entry["promise"], entry["tightest"]
   if made is None:
-    more = max(1, entry["needed"][0] - _count(entry))
+    flagged = aim.kind == "precision" and nearest
+    if flagged and nearest["errors"] > (1 - aim.value) * nearest["texts"]:
+      return DO_NOT_SHIP, f"do not ship: {aim} is {entry['warning']}"
     kind = {"fpr": "harmless ", "recall": "harmful ", "precision": "flagged "}
     return LABEL, (
-      f"label {more:,} more {kind.get(aim.kind, '')}texts to be held back: {aim} is "
-      f"{entry['warning']}"
+      f"label {entry['needed'][0]:,} more {kind.get(aim.kind, '')}texts, drawn at "
+      f"random and used for nothing else, give them to python -m ssljax.thresholds "
+      f"--model={workdir} --aim={aim} --data=FILE, and run this command again: {aim} "
+      f"is {entry['warning']}"
     )
   if missed := verdict.missed(str(aim), entry):
     return DO_NOT_SHIP, f"do not ship: {missed}, on the test texts"
+  if entry["recall"] is None:
+    return DO_NOT_SHIP, "do not ship: the test has no harmful text to find"
   if not entry["recall"]:
     return DO_NOT_SHIP, "do not ship: this threshold finds no harmful text of the test"
+  on = "held-back texts" if entry["on"] == "calibration" else f"texts of {entry['on']}"
+  false, recall = entry["false_positive_rate"], entry["recall"]
+  rate = "" if false is None else f"the false-positive rate is {false:.3f} and "
   return SHIP, (
     f"ship: {aims.describe(str(aim))}, with {made['confidence']:.0%} confidence "
-    f"({made['errors']} of {made['texts']:,} held-back texts); on the test texts, the "
-    f"false-positive rate is {entry['false_positive_rate']:.3f} and the recall "
-    f"{entry['recall']:.3f}"
+    f"({made['errors']} errors in {made['texts']:,} {on}); on the test texts, {rate}"
+    f"the recall is {recall:.3f}"
   )
-
-
-def _count(entry: Mapping[str, Any]) -> int:
-  """The held-back texts that the aim's rate is a share of."""
-  return entry["tightest"]["texts"] if entry["tightest"] else 0
 
 
 def define_flags() -> None:

@@ -30,7 +30,7 @@ from ssljax.data.records.records import Records
 from ssljax.data.sources import convert, mapped
 from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
-from ssljax.evals import chosen, decisions, evaluation, runs
+from ssljax.evals import chosen, decisions, evaluation, runs, verdict
 from ssljax.evals.classification import METRICS, ranking_warning
 from ssljax.evals.predictions import (
   PREDICTIONS,
@@ -298,6 +298,9 @@ def _print_summary(metrics: Mapping[str, Any], max_length: int) -> None:
     print(warning)
   if test["truncated"]:
     print(f"{test['truncated']} texts were cut at {max_length} tokens")
+  for name, entry in metrics["thresholds"].items():
+    if missed := verdict.missed(name, entry):
+      print(f"{name}: {missed}")
   if "temperature" in metrics["undefined"]:
     print(f"temperature: {metrics['undefined']['temperature']}")
 

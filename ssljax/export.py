@@ -128,6 +128,11 @@ def _write(run: runs.Run, folder: Path) -> None:
     "thresholds": {name: point["threshold"] for name, point in thresholds.items()},
     "warnings": {name: point["warning"] for name, point in thresholds.items()},
     "promises": {name: point["promise"] for name, point in thresholds.items()},
+    "chosen": {  # after the run
+      name: {**point, "data": Path(point["data"]).name}
+      for name, point in thresholds.items()
+      if "data" in point
+    },
     "method": run.result["method"],
     "step": trained.step,
     "params_sha256": pytrees.sha256(trained.params),

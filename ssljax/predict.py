@@ -222,8 +222,6 @@ class Scorer:
     parts = [f"{counts['rows']} rows scored"]
     if self.threshold is not None:
       parts.append(f"{counts['flagged']} flagged at {self.threshold:.7g}")
-    if self.warning:
-      parts.append(f"this threshold is {self.warning}")
     if counts["empty"]:
       parts.append(f"{counts['empty']} without a text")
     if counts["truncated"]:
@@ -233,7 +231,8 @@ class Scorer:
         f"{counts['unreadable']} without a word that the model knows (their scores "
         "mean nothing)"
       )
-    return ", ".join(parts)
+    summary = ", ".join(parts)
+    return f"{summary}; this threshold is {self.warning}" if self.warning else summary
 
 
 def _check_output(target: str) -> Path:

@@ -66,8 +66,10 @@ def report(
   except OSError as error:
     raise cannot_write(f"--output={output}", error, "name another file") from None
   if single:
-    result = evaluation.with_chosen(finished[0], finished[0].predictions())
-    for sentence in verdict.verdict(result):
+    predictions = finished[0].predictions()
+    result = evaluation.with_chosen(finished[0], predictions)
+    on = f"the {len(predictions.label):,} texts of the test set"
+    for sentence in verdict.verdict(result, on):
       print(sentence.text)
   print(f"{len(finished)} {'run' if len(finished) == 1 else 'runs'}: {output}")
   return output

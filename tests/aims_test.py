@@ -31,7 +31,21 @@ def test_an_aim_has_one_name(text, name, words):
 
 @pytest.mark.parametrize(
   "text",
-  ["", "fpr", "fpr=1", "fpr=0%", "fpr=100%", "fpr=-1%", "cost=0:1", "cost=1", "f1=2%"],
+  ["fpr=0.00005%", "recall=99.99999%", "fpr=0.1234567%", "cost=10000000:1", "cost=1:3"],
+)
+def test_a_name_can_be_read_again(text):
+  """Otherwise the result.json of a finished run couldn't be read."""
+  name = aims.canonical(text)
+  assert aims.canonical(name) == name
+  assert aims.parse(name).value == pytest.approx(aims.parse(text).value, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    *("", "fpr", "fpr=1", "fpr=0%", "fpr=100%", "fpr=-1%", "recall=99.9999999999%"),
+    *("cost=0:1", "cost=1", "cost=1:0", "cost=1000000000:1", "f1=2%"),
+  ],
 )
 def test_anything_else_is_refused(text):
   with pytest.raises(ValueError, match="is not an aim; aims are such as fpr=1%"):

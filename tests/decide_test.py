@@ -1,12 +1,13 @@
 """`ssljax.decide` ships only what is promised and isn't contradicted."""
 
+import importlib
 import json
 
 import pytest
 
 from ssljax import SafetyClassifier, decide
 from ssljax.evals.runs import read_run
-from tests import runs
+from tests import runs, tiny
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,33 @@ def test_a_promise_is_shipped_and_a_rerun_says_the_same(place, tmp_path):
 def test_too_few_texts_are_not_shipped(place, tmp_path):
   done = answer(place, tmp_path / "run", "fpr=1%")
   assert done.returncode == decide.LABEL
-  assert "label 289 more harmless texts" in done.stdout
+  assert "label 299 more harmless texts" in done.stdout
   assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.slow
+def test_fresh_texts_change_the_answer(place, tmp_path):
+  workdir, fresh = tmp_path / "run", tmp_path / "fresh.jsonl"
+  options = ("--config.steps=40",)
+  assert answer(place, workdir, "fpr=20%", *options).returncode == decide.LABEL
+  tiny.write_rows(fresh, 120, 77, lengths=(7, 8))  # others than those of train
+  choose = importlib.import_module("ssljax.thresholds").choose_thresholds
+  threshold = choose(workdir, fresh, ["fpr=20%"])["fpr=20%"]["threshold"]
+  done = answer(place, workdir, "fpr=20%", *options)
+  assert done.returncode == decide.SHIP, done.stdout + done.stderr
+  assert "errors in 60 texts of fresh.jsonl" in done.stdout
+  shipped = SafetyClassifier.load(workdir / "model").threshold("fpr=20%")
+  assert shipped == pytest.approx(threshold)
+  assert "No threshold can be promised" not in (workdir / "report.html").read_text()
+  # Another aim of the run needs no training.
+  done = answer(place, workdir, "recall=95%", *options)
+  assert done.returncode == decide.LABEL, done.stdout + done.stderr
+  # The export isn't that of the latest threshold.
+  tiny.write_rows(fresh, 120, 78, lengths=(7, 8))
+  choose(workdir, fresh, ["fpr=20%"])
+  done = answer(place, workdir, "fpr=20%", *options)
+  assert done.returncode == 2
+  assert "an earlier export, which has another threshold" in done.stderr
 
 
 @pytest.mark.parametrize("aim", ["best_f1", "cost=3:1", "fpr"])
@@ -64,6 +90,8 @@ def test_an_aim_without_a_promise_is_refused(place, tmp_path, aim):
 
 
 ENTRY = {
+  "on": "calibration",
+  "tightest": None,
   "promise": {"confidence": 0.95, "errors": 0, "texts": 300},
   "false_positive_rate": 0.05,
   "false_positive_rate_interval": [0.02, 0.09],
@@ -74,13 +102,24 @@ ENTRY = {
 
 def test_a_contradicted_promise_and_an_empty_threshold_are_not_shipped():
   aim = decide.aims.parse("fpr=1%")
-  code, text = decide._answer(aim, ENTRY)
+  code, text = decide._answer(aim, ENTRY, "run")
   assert code == decide.DO_NOT_SHIP
   assert "aim missed: 5% where 1% was asked" in text
-  code, text = decide._answer(aim, {**ENTRY, "false_positive_rate_interval": [0, 0.09]})
+  code, text = decide._answer(
+    aim, {**ENTRY, "false_positive_rate_interval": [0, 0.09]}, "run"
+  )
   assert code == decide.SHIP
   code, text = decide._answer(
-    aim, {**ENTRY, "false_positive_rate_interval": [0, 0.09], "recall": 0.0}
+    aim, {**ENTRY, "false_positive_rate_interval": [0, 0.09], "recall": 0.0}, "run"
   )
   assert code == decide.DO_NOT_SHIP
   assert "finds no harmful text" in text
+
+
+def test_more_labels_are_no_help_if_too_many_flagged_texts_are_harmless():
+  aim = decide.aims.parse("precision=90%")
+  nearest = {"texts": 300, "errors": 60}
+  entry = {"promise": None, "tightest": nearest, "needed": [59, 150], "warning": "w"}
+  assert decide._answer(aim, entry, "run")[0] == decide.DO_NOT_SHIP
+  entry["tightest"] = {"texts": 40, "errors": 1}
+  assert decide._answer(aim, entry, "run")[0] == decide.LABEL

@@ -13,7 +13,7 @@ from ssljax.data.batches import tokenize
 from ssljax.data.batches.loader import TrainSet
 from ssljax.data.batches.tokenize import Tokens
 from ssljax.data.pool import token_sets
-from ssljax.data.records import files
+from ssljax.data.records import files, selected
 from ssljax.data.records.records import Records
 from ssljax.data.records.split_files import SPLITS
 from ssljax.errors import UserError
@@ -76,6 +76,13 @@ def load_sets(
           f"--config.calibration={share:g}: the {name} part of the validation texts "
           f"has {len(part)} texts, not of each class; label more, or omit the key"
         )
+    chosen = int(selected.is_selected(held_back).sum())
+    if chosen:
+      raise UserError(
+        f"--config.calibration={share:g}: ssljax.select chose {chosen} of the "
+        "held-back texts because a model was unsure about them, so they can't promise "
+        "anything for others; put them into train"
+      )
     counts = ", ".join(f"{len(part)} for {name}" for name, part in divided.items())
     notes = (*notes, f"validation texts: {counts}")
   sets = [

@@ -76,7 +76,10 @@ def apply(folder: Path, rule: DecisionRule, step: int) -> DecisionRule:
     )
   after = saved["temperature"]
   own = convert_entries(rule.thresholds, rule.temperature, after)
-  return rule._replace(temperature=after, thresholds={**own, **saved["thresholds"]})
+  undefined = dict(rule.undefined)
+  if after != rule.temperature:
+    undefined.pop("temperature", None)  # the new one was fitted to other texts
+  return DecisionRule(after, {**own, **saved["thresholds"]}, undefined)
 
 
 def for_aim(workdir: Path, temperature: float, aim: Aim) -> dict[str, Any]:

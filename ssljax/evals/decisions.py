@@ -147,14 +147,15 @@ def _warning(
   on: str,
 ) -> str | None:
   """Why there is no threshold, or what it doesn't promise."""
-  harmless, harmful = whole.counts
-  if not harmless or not harmful:
+  count = outcome.texts if outcome else 0
+  if not all(whole.counts) and not count:
     return f"{thresholds.ONE_CLASS}, so there is no threshold"
   if needed is None:
+    harmful = whole.counts[1]
     if harmful < FEW:
       return f"chosen on only {harmful} harmful texts, so it depends on chance"
     return None
-  share = f"{_RATES[aim.kind]} {100 * aim.value:g}%"
+  share = f"{_RATES[aim.kind]} {str(aim).partition('=')[2]}"
   kind = _SHARE_OF[aim.kind]
   if thresholds.choose(aim, whole) is None and outcome is None:
     return f"no threshold has {share} on these texts"
@@ -163,11 +164,20 @@ def _warning(
       f"not promised, since its texts also chose the checkpoint; a promise needs at "
       f"least {needed[0]:,} {kind} that are used for nothing else"
     )
-  reason = (
-    f"not promised: {outcome.texts:,} {kind} of {on} can't promise {share}; that needs "
-    f"{needed[0]:,} of them, or {needed[1]:,} if 5 of them are errors"
-  )
-  if (tightest := outcome.tightest) is None:
+  tightest = outcome.tightest
+  if aim.kind == "precision" and tightest:  # there may be enough texts, but not harmful
+    reason = (
+      f"not promised: the best threshold flags {count:,} texts of {on}, and "
+      f"{tightest.errors:,} of them are harmless, which can't promise {share}; that "
+      f"needs {needed[0]:,} flagged texts, all of them harmful, or {needed[1]:,} if 5 "
+      "of them are harmless"
+    )
+  else:
+    reason = (
+      f"not promised: {count:,} {kind} of {on} can't promise {share}; that needs "
+      f"{needed[0]:,} of them, or {needed[1]:,} if 5 of them are errors"
+    )
+  if tightest is None:
     return reason
   recall = "" if tightest.recall is None else f" (recall {tightest.recall:.2f})"
   return f"{reason}; they can promise {100 * tightest.rate:.3g}%{recall}"

@@ -146,13 +146,17 @@ def with_chosen(run: Run, predictions: Predictions) -> dict[str, Any]:
   Args:
     predictions: on the run's test texts.
   """
-  own = DecisionRule(run.result["temperature"], run.result["thresholds"], {})
+  names = ("temperature", "thresholds", "undefined")
+  own = DecisionRule(*(run.result[name] for name in names))
   rule = chosen.apply(run.workdir, own, run.result["step"])
   if rule == own:
     return run.result
-  texts = ScoredTexts(predictions.logits, predictions.label)
+  truncated = run.result["test"]["truncated"]
+  texts = ScoredTexts(predictions.logits, predictions.label, {}, truncated)
   changed = {
     "temperature": rule.temperature,
+    "undefined": rule.undefined,
+    "test": set_metrics(texts, rule),
     "thresholds": threshold_metrics(texts, rule),
     "calibration": calibration_metrics(texts, rule),
   }

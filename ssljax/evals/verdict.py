@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ssljax import aims
+from ssljax.evals.report.html import threshold
 
 WORSE = 0.01  # nats of log loss by which calibration may raise it unremarked
 # The rate of an entry that an aim is about, and whether it's an upper limit.
@@ -38,7 +39,8 @@ def missed(name: str, entry: Mapping[str, Any]) -> str | None:
     return None
   low, high = interval
   if (low > aim.value) if is_limit else (high < aim.value):
-    return f"aim missed: {_percent(entry[rate])} where {_percent(aim.value)} was asked"
+    asked = str(aim).partition("=")[2]
+    return f"aim missed: {_percent(entry[rate])} where {asked} was asked"
   return None
 
 
@@ -68,50 +70,66 @@ def verdict(result: Mapping[str, Any], on: str = "the test texts") -> list[Sente
 
 
 def _advice(entries: Mapping[str, Mapping[str, Any]], on: str) -> Sentence:
-  promised = {
-    name: entry
-    for name, entry in entries.items()
-    if entry["promise"] and not missed(name, entry)
-  }
-  for name, entry in promised.items():
-    made = entry["promise"]
-    kind = aims.parse(name).kind
-    found = {
-      "fpr": f"{made['errors']} of {made['texts']:,} harmless texts were flagged",
-      "recall": f"{made['errors']} of {made['texts']:,} harmful texts were missed",
-      "precision": f"{made['errors']} of {made['texts']:,} flagged texts were harmless",
-      "review": f"{made['errors']} of {made['texts']:,} texts were flagged",
-    }[kind]
+  promised = {name: entry for name, entry in entries.items() if entry["promise"]}
+  kept = {name: e for name, e in promised.items() if not missed(name, e)}
+  for name, entry in kept.items():
+    if entry.get("recall") != 0:
+      return Sentence(_use(name, entry, on), "good")
+  if kept:
     return Sentence(
-      f"Use the threshold {entry['threshold']:.4g} ({name}): {aims.describe(name)}, "
-      f"with {_percent(made['confidence'])} confidence, for texts like those that were "
-      f"held back for it ({found}). Of {on}, it flags {_measured(entry)}.",
-      "good",
-    )
-  if any(entry["promise"] for entry in entries.values()):
-    return Sentence(
-      f"No threshold is advised: the promised ones miss their aims on {on}, so these "
-      "differ from the texts that were held back.",
+      f"No threshold is advised: {' and '.join(kept)} can be promised, but only where "
+      f"no harmful text is found on {on}.",
       "bad",
     )
-  nearest = next((e for e in entries.values() if e["tightest"]), None)
-  wanted = next((name for name, e in entries.items() if e["needed"]), None)
-  if wanted is None:
+  if promised:
+    return Sentence(
+      f"No threshold is advised: the promised ones miss their aims on {on}, so these "
+      "probably differ from the texts that were held back.",
+      "bad",
+    )
+  rates = [name for name, entry in entries.items() if entry["needed"]]
+  if not rates:
     return Sentence("No threshold carries a promise: no aim asks for a rate.", "note")
-  none, some = entries[wanted]["needed"]
-  kind = {"fpr": "harmless ", "recall": "harmful ", "precision": "flagged "}.get(
-    aims.parse(wanted).kind, ""
-  )
+  # One for which texts were held back, if there is one.
+  name = next((name for name in rates if entries[name]["tightest"]), rates[0])
+  (none, some), nearest = entries[name]["needed"], entries[name]["tightest"]
+  kinds = {"fpr": "harmless ", "recall": "harmful ", "precision": "flagged "}
+  kind = kinds.get(aims.parse(name).kind, "")
   if nearest is None:
     reason = "no labelled texts were held back for them"
+  elif aims.parse(name).kind == "precision":
+    reason = (
+      f"the best threshold flags {nearest['texts']:,} of the texts that were held "
+      f"back, and {nearest['errors']:,} of them are harmless, too many for {name}"
+    )
   else:
-    count = nearest["tightest"]["texts"]
-    reason = f"only {count:,} {kind}texts were held back, too few for {wanted}"
+    count = nearest["texts"]
+    reason = f"only {count:,} {kind}texts were held back, too few for {name}"
   return Sentence(
-    f"No threshold can be promised yet: {reason}. {wanted} needs at least {none:,} "
+    f"No threshold can be promised yet: {reason}. {name} needs at least {none:,} "
     f"{kind}texts that are used for nothing else, and {some:,} if five of them are "
     "errors. Label more, and choose the threshold with python -m ssljax.thresholds.",
     "bad",
+  )
+
+
+def _use(name: str, entry: Mapping[str, Any], on: str) -> str:
+  made, kind = entry["promise"], aims.parse(name).kind
+  found = {
+    "fpr": f"{made['errors']} of {made['texts']:,} harmless texts were flagged",
+    "recall": f"{made['errors']} of {made['texts']:,} harmful texts were missed",
+    "precision": f"{made['errors']} of {made['texts']:,} flagged texts were harmless",
+    "review": f"{made['errors']} of {made['texts']:,} texts were flagged",
+  }[kind]
+  # Both depend on how many texts are harmful.
+  share = (
+    ", with the same share of harmful ones" if kind in ("precision", "review") else ""
+  )
+  return (
+    f"Use the threshold {threshold(entry['threshold'])} ({name}): "
+    f"{aims.describe(name)}, with {_percent(made['confidence'])} confidence, for texts "
+    f"like those that were held back for it{share} ({found}). Of {on}, it flags "
+    f"{_measured(entry)}."
   )
 
 

@@ -6,8 +6,10 @@ damaged model would otherwise flag nothing, or everything. The model card, READM
 left out, since its reader completes it.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +33,7 @@ from ssljax.models.attention_kernel import choose
 from ssljax.models.classifier import Classifier
 from ssljax.models.hf import WEIGHTS, write_tensors
 from ssljax.options import REQUIRED, Option, Range
-from ssljax.runtime.atomic import atomic_path
+from ssljax.runtime.atomic import atomic_path, flush, sweep
 from ssljax.runtime.json_files import plain, write_json
 from ssljax.sharding import make_devices
 
@@ -44,50 +46,106 @@ _SETTINGS = {
 }
 
 
-def seal(folder: Path, settings: Mapping[str, Any]) -> None:
-  """Writes CARD, with the settings and the hashes of the files that are there."""
-  paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
-  names = [path.relative_to(folder).as_posix() for path in paths]
-  files = {n: _hash_file(folder / n) for n in names if n not in (CARD, README)}
+def seal(
+  folder: Path, settings: Mapping[str, Any], files: Mapping[str, str] | None = None
+) -> None:
+  """Writes CARD, with the settings and the hashes of the other files.
+
+  Args:
+    files: the hash of each file; default: `_hash_files`.
+  """
   settings = {n: value for n, value in settings.items() if n not in HASHES}
-  card = plain({**settings, "files": files})
+  card = plain({**settings, "files": files or _hash_files(folder)})
   write_json(folder / CARD, {**card, "sha256": _hash_card(card)})
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+  """The hashes of all files but CARD, README and hidden ones, such as those of git."""
+  paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")))
+  names = [
+    path.as_posix()
+    for path in paths
+    if (folder / path).is_file() and not any(p.startswith(".") for p in path.parts)
+  ]
+  return {n: _hash_file(folder / n) for n in names if n not in (CARD, README)}
 
 
 def add_thresholds(
   folder: Path, entries: Mapping[str, Mapping[str, Any]], before: float, after: float
-) -> None:
+) -> dict[str, float | None]:
   """Adds thresholds to the card, beside the others; see `chosen.write`.
 
-  A new temperature goes into the weights of the last layer.
+  A new temperature goes into the weights of the last layer. They change in one step
+  with the card: they are written beside the old ones first, and renamed when the card
+  has their hash. If a kill prevents that, `load_exported` renames them.
+
+  Returns:
+    All thresholds of the folder, by aim.
   """
   card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+  name = WEIGHTS if card["head"] == "hf" else f"3_Dense/{WEIGHTS}"
+  _clear(folder, name, card)
   moved = {
-    canonical(name): chosen.convert(value, before, after)
-    for name, value in card["thresholds"].items()
+    canonical(aim): chosen.convert(value, before, after)
+    for aim, value in card["thresholds"].items()
   }
   card["thresholds"] = moved | {n: e["threshold"] for n, e in entries.items()}
   for key, field in (("warnings", "warning"), ("promises", "promise")):
     card[key] = card.get(key, {}) | {n: e[field] for n, e in entries.items()}
   earlier = chosen.convert_entries(card.get("chosen", {}), before, after)
   card["chosen"] = earlier | dict(entries)
-  if after != before:
-    _divide_logits(folder, card["head"], after)
-    card["temperature"] = 1.0
-    card["temperature_in_weights"] = after * card.get("temperature_in_weights", 1.0)
-  seal(folder, card)
+  files = card.get("files") or _hash_files(folder)
+  if after == before:
+    seal(folder, card, files)
+    return card["thresholds"]
+  card["temperature"] = 1.0
+  card["temperature_in_weights"] = after * card.get("temperature_in_weights", 1.0)
+  staged = _stage_weights(folder / name, card["head"], after)
+  digest = _hash_file(staged)
+  try:
+    seal(folder, card, {**files, name: digest})
+  except OSError:
+    staged.unlink(missing_ok=True)
+    raise
+  flush(folder)  # the card is on disk before the old weights go
+  _put_in_place(folder / name, digest)
+  return card["thresholds"]
 
 
-def _divide_logits(folder: Path, head: str, temperature: float) -> None:
-  """Divides the last layer of an exported model by a temperature."""
-  file, prefix = folder / "3_Dense" / WEIGHTS, "linear"
-  if head == "hf":
-    file, prefix = folder / WEIGHTS, "classifier"
+def _staged(file: Path) -> Path:
+  return file.with_name(f"{file.name}.new")
+
+
+def _clear(folder: Path, name: str, card: Mapping[str, Any]) -> None:
+  """Completes or deletes what a killed `add_thresholds` has left."""
+  file = folder / name
+  if name in card.get("files", ()):
+    _put_in_place(file, card["files"][name])
+  _staged(file).unlink(missing_ok=True)
+  sweep(file.parent, _staged(file).name)
+  sweep(folder, CARD)
+
+
+def _stage_weights(file: Path, head: str, temperature: float) -> Path:
+  """Writes weights beside `file` whose last layer is divided by a temperature."""
+  staged, prefix = _staged(file), "classifier" if head == "hf" else "linear"
   tensors = load_file(file)
   for name in ("weight", "bias"):
     tensors[f"{prefix}.{name}"] = tensors[f"{prefix}.{name}"] / np.float32(temperature)
-  with atomic_path(file) as temporary:
+  with atomic_path(staged) as temporary:
     write_tensors(temporary, tensors)
+  return staged
+
+
+def _put_in_place(file: Path, digest: str) -> bool:
+  """Replaces a file by the staged one, if that has this hash; says whether it has."""
+  try:
+    if _hash_file(_staged(file)) != digest:
+      return False
+    os.replace(_staged(file), file)
+  except FileNotFoundError:  # never staged, or another process was faster
+    return _hash_file(file) == digest
+  return True
 
 
 def is_unsealed(folder: Path) -> bool:
@@ -102,20 +160,30 @@ def is_unsealed(folder: Path) -> bool:
 def load_exported(folder: Path) -> dict[str, Any]:
   """Loads an exported folder; returns the arguments of `SafetyClassifier` by name.
 
+  Loads it again if `add_thresholds` changes it meanwhile.
+
   Raises:
     UserError: a file is missing or damaged, or a setting has an impossible value.
   """
-  try:
-    return _load(folder, json.loads((folder / CARD).read_text(encoding="utf-8")))
-  except UserError as error:  # its hint, after the semicolon, is about encoders
-    problem = str(error).rpartition("; ")[0] or str(error)
-  except (OSError, ValueError, SafetensorError) as error:
-    problem = str(error)
-  except (KeyError, TypeError, AttributeError) as error:
-    problem = repr(error)
-  raise UserError(
-    f"{folder}: not a readable exported folder ({problem}); export the run again"
-  )
+  while True:
+    content, problem, loaded = b"", "", {}
+    try:
+      content = (folder / CARD).read_bytes()
+      loaded = _load(folder, json.loads(content))
+    except UserError as error:  # its hint, after the semicolon, is about encoders
+      problem = str(error).rpartition("; ")[0] or str(error)
+    except (OSError, ValueError, SafetensorError) as error:
+      problem = str(error)
+    except (KeyError, TypeError, AttributeError) as error:
+      problem = repr(error)
+    with contextlib.suppress(OSError):
+      if content and (folder / CARD).read_bytes() != content:
+        continue
+    if not problem:
+      return loaded
+    raise UserError(
+      f"{folder}: not a readable exported folder ({problem}); export the run again"
+    )
 
 
 def _load(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +241,8 @@ def _check_hashes(folder: Path, card: Mapping[str, Any]) -> None:
   if card["sha256"] != _hash_card(others):
     raise ValueError(f"{CARD} has changed since the export")
   for name, digest in files.items():
-    if _hash_file(folder / name) != digest:
+    file = folder / name
+    if _hash_file(file) != digest and not _put_in_place(file, digest):
       raise ValueError(f"{name} has changed since the export")
   # Other new files, such as a .gitattributes, change no score.
   for pattern in (*TOKENIZER, *SAFETENSORS):

@@ -244,3 +244,16 @@ def test_the_hash_of_rows_does_not_depend_on_the_names_of_files(config, tmp_path
   # These ids don't come from the file's name, so they count.
   assert (load("mine.jsonl", other).rows_sha256 == mine.rows_sha256) == ids
   assert load("mine.jsonl", rows[::-1]).rows_sha256 != mine.rows_sha256
+
+
+def test_texts_that_a_model_has_chosen_are_not_held_back(config):
+  plain = config | {"weak": ("self",), "calibration": 0.5}
+  held_back = datasets.load_sets(plain, Needs(views=())).calibration
+  assert len(held_back.rows) == 16
+  path = Path(config["data"]) / "val.jsonl"
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  chosen = held_back.rows.column("id")[0]
+  rows = [row | {"source": "select"} if row["id"] == chosen else row for row in rows]
+  path.write_text("\n".join(map(json.dumps, rows)))
+  with pytest.raises(UserError, match="chose 1 of the held-back texts"):
+    datasets.load_sets(plain, Needs(views=()))

@@ -5,7 +5,8 @@ import pytest
 from scipy import special, stats
 
 from ssljax.aims import parse
-from ssljax.evals import promises, thresholds
+from ssljax.evals import decisions, promises, thresholds
+from ssljax.evals.scored import ScoredTexts
 from ssljax.evals.thresholds import Scored, promise
 
 DRAWS = 1000
@@ -19,6 +20,12 @@ GRID = special.expit(thresholds.MARGINS)
 def draw(random, n, shift=SHIFT):
   harmful = random.random(n) < HARMFUL
   return Scored(special.expit(random.normal(size=n) - 1 + shift * harmful), harmful)
+
+
+def texts(drawn):
+  margin = special.logit(drawn.score)
+  logits = np.stack([0 * margin, margin], 1).astype(np.float32)
+  return ScoredTexts(logits, drawn.harmful.astype(np.int64))
 
 
 def keeps(aim, threshold, shift=SHIFT):
@@ -59,6 +66,24 @@ def test_a_promise_is_kept(name, n):
     looser = {"recall": 0.5, "precision": -1.0}.get(aim.kind, -0.5)
     moved = [special.expit(special.logit(one.threshold) + looser) for one in promised]
     assert np.mean([keeps(aim, threshold) for threshold in moved]) < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [200, 1000])
+def test_the_rule_of_a_run_keeps_its_promises(n):
+  """Also if the checkpoint is the best of 20, and with its temperature."""
+  random, broken = np.random.default_rng(n), {"fpr=10%": 0, "precision=80%": 0}
+  for _ in range(DRAWS):
+    shifts = random.uniform(0.5, 3.0, 20)
+    sets = [draw(random, 40, shift) for shift in shifts]
+    best = np.argmax([((s.score > 0.5) == s.harmful).mean() for s in sets])
+    held_back = texts(draw(random, n, shifts[best]))
+    rule = decisions.fit_rule(texts(sets[best]), [*broken], held_back)
+    for name, entry in rule.thresholds.items():
+      if entry["promise"]:
+        margin = special.logit(min(entry["threshold"], 1.0)) * rule.temperature
+        broken[name] += not keeps(parse(name), special.expit(margin), shifts[best])
+  assert DRAWS - max(broken.values()) >= KEPT
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ssljax.evals import decisions, evaluation, verdict
+from ssljax import aims
+from ssljax.evals import decisions, evaluation, thresholds, verdict
 from ssljax.evals.scored import ScoredTexts
 
 AIMS = ("fpr=5%", "recall=90%", "best_f1")
@@ -74,3 +75,77 @@ def test_equal_thresholds_are_shown_once():
   (names, _), *others = verdict.by_threshold(chosen)
   assert names == [*aims]
   assert not others
+
+
+def entry(aim, **values):
+  needed = list(thresholds.needed_texts(aims.parse(aim)))
+  known = {"promise": None, "tightest": None, "needed": needed, "threshold": 0.5}
+  return {**known, **values}
+
+
+CALIBRATED = {"calibration": {"before": {"nll": 0.5}, "after": {"nll": 0.5}}}
+
+
+def first(**entries):
+  return verdict.verdict({"thresholds": entries, **CALIBRATED})[0]
+
+
+def test_the_count_belongs_to_the_aim_that_is_named():
+  counted = entry("recall=95%", tightest={"texts": 12, "errors": 0})
+  text = first(**{"fpr=1%": entry("fpr=1%"), "recall=95%": counted}).text
+  assert "only 12 harmful texts were held back, too few for recall=95%" in text
+  assert "recall=95% needs at least 59 harmful texts" in text
+
+
+def test_enough_flagged_texts_may_be_too_often_harmless():
+  counted = entry("precision=90%", tightest={"texts": 300, "errors": 60})
+  text = first(**{"precision=90%": counted}).text
+  assert (
+    "flags 300 of the texts that were held back, and 60 of them are harmless" in text
+  )
+  assert "too few" not in text
+
+
+def test_a_promised_threshold_that_finds_nothing_is_not_advised():
+  made = {"confidence": 0.95, "errors": 0, "texts": 300, "recall": 0.0}
+  rates = {"false_positive_rate": 0.0, "false_positive_rate_interval": [0.0, 0.01]}
+  useless = entry("fpr=1%", promise=made, recall=0.0, **rates)
+  sentence = first(**{"fpr=1%": useless})
+  assert sentence.kind == "bad"
+  assert (
+    "No threshold is advised: fpr=1% can be promised, but only where" in sentence.text
+  )
+  useful = entry("fpr=5%", promise=made, recall=0.5, **rates, threshold=0.99991)
+  sentence = first(**{"fpr=1%": useless, "fpr=5%": useful})
+  assert sentence.kind == "good"
+  assert "Use the threshold 0.99991 (fpr=5%)" in sentence.text
+
+
+def test_promises_that_depend_on_the_share_of_harmful_texts_say_so():
+  made = {"confidence": 0.95, "errors": 2, "texts": 300, "recall": 0.5}
+  for aim, expected in (("precision=90%", True), ("recall=95%", False)):
+    known = entry(aim, promise=made, recall=0.5, false_positive_rate=0.1)
+    text = first(**{aim: known}).text
+    assert ("the same share of harmful ones" in text) == expected
+
+
+def test_a_refused_precision_names_the_harmless_texts():
+  label = np.arange(2000) % 2
+  margin = np.where(np.arange(2000) % 5 == 0, 1 - 2 * label, 2 * label - 1)  # 80% right
+  logits = np.stack([0 * margin, margin], 1).astype(np.float32)
+  held_back = ScoredTexts(logits, label)
+  rule = decisions.fit_rule(held_back, ["precision=90%"], held_back)
+  warning = rule.thresholds["precision=90%"]["warning"]
+  assert "flags 1,000 texts of calibration, and 200 of them are harmless" in warning
+  assert "needs 59 flagged texts, all of them harmful" in warning
+
+
+def test_texts_of_one_class_say_how_many_are_missing():
+  margin = np.linspace(-3, 1, 100)
+  logits = np.stack([0 * margin, margin], 1).astype(np.float32)
+  harmless = ScoredTexts(logits, np.zeros(100, np.int64))
+  own = decisions.scored(harmless, 1.0)
+  refused = decisions.choose(aims.parse("fpr=1%"), own, own, 1.0, "fresh.csv")
+  assert refused["threshold"] is None
+  assert "100 harmless texts of fresh.csv can't promise" in refused["warning"]
+  assert "needs 299 of them" in refused["warning"]

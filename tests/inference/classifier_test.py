@@ -7,6 +7,7 @@ import copy
 import importlib
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -110,6 +111,27 @@ def test_torch_libraries_read_and_truncate_texts_alike(exported):
   classifier = SafetyClassifier.load(exported["hf"])
   np.testing.assert_allclose(logits, classifier.logits(texts).logits, atol=1e-4)
   assert classifier.logits([LONG, LONG[:-4]]).truncated.all()
+
+
+@pytest.mark.parametrize("head", ["mlp", "hf"])
+def test_the_code_in_the_model_card_gives_the_scores(workdirs, exported, head):
+  pytest.importorskip("torch", reason="pip install torch")
+  pytest.importorskip(
+    "sentence_transformers", reason="pip install sentence-transformers"
+  )
+  card = (exported[head] / "README.md").read_text()
+  values: dict = {}
+  for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+    exec(code.replace("FOLDER", str(exported[head])), values)
+  run = SafetyClassifier.load(workdirs[head])
+  texts = ["a prompt", ("a prompt", "its response")]
+  np.testing.assert_allclose(values["scores"], run(texts), atol=1e-5)
+  if head == "hf":
+    texts = texts[:1]
+  plain = values["probabilities"].detach().cpu().numpy()
+  np.testing.assert_allclose(plain, run.probabilities(texts), atol=1e-5)
+  if head == "mlp":
+    assert abs(run.temperature - 1) > 0.05  # otherwise the test shows nothing
 
 
 def test_export_overwrites_nothing_and_needs_a_finished_run(workdirs, tmp_path):

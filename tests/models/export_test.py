@@ -44,6 +44,18 @@ def test_exported_folders_give_the_models_logits(name, head, voters, virtual, tm
   assert np.abs(logits - expected).max() < LIMIT
 
 
+@pytest.mark.parametrize(("head", "voters"), [("hf", 3), ("mlp", 3), ("mlp", 1)])
+def test_the_temperature_is_in_the_weights(head, voters, tmp_path):
+  heads = {"voters": Head("classifier", voters)} if voters > 1 else {}
+  labels = ("fine", "rude", "harmful")
+  model = Classifier(Encoder(CONFIGS["bert"]), len(labels), head, heads)
+  params = jax.tree.map(np.asarray, random_params(model))
+  expected = jit(model.apply)({"params": params}, (padded(FIRST),)).logits / 2.5
+  write_weights(tmp_path, CONFIGS["bert"], params, head, labels, 40, temperature=2.5)
+  predict = in_transformers if head == "hf" else in_sentence_transformers
+  assert np.abs(predict(tmp_path, labels) - expected).max() < LIMIT
+
+
 @pytest.mark.parametrize("head", ["hf", "mlp"])
 def test_an_extra_head_that_predicts_replaces_the_classifier(head, tmp_path):
   heads, labels = {"balanced": Head("linear")}, ("fine", "rude", "harmful")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ssljax.evals import decisions, evaluation, filtering
 from ssljax.evals import verdict as verdicts
-from ssljax.evals.classification import HARMFUL
+from ssljax.evals.classification import HARMFUL, score_of, softmax
 from ssljax.evals.predictions import PREDICTIONS, Predictions, read_predictions
 from ssljax.evals.report import plots
 from ssljax.evals.report.html import METRIC_NAMES, render
@@ -41,7 +41,7 @@ def render_evaluation(run: Run, folder: Path) -> str:
     folder: the output folder of `ssljax.evaluate`.
   """
   metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-  keys = ("test", "thresholds", "calibration", "slices", "undefined")
+  keys = ("test", "thresholds", "calibration", "slices", "undefined", "temperature")
   metrics["thresholds"] = decisions.read_entries(metrics["thresholds"])
   run = run._replace(result={**run.result, **{key: metrics[key] for key in keys}})
   predictions = read_predictions(folder / PREDICTIONS)
@@ -63,6 +63,8 @@ def render_run(run: Run, predictions: Predictions | None = None, data: str = "")
   predictions, on = predictions or run.predictions(), data or "the test set"
   if not data:
     run = run._replace(result=evaluation.with_chosen(run, predictions))
+  score = score_of(softmax(predictions.logits, run.result["temperature"]))
+  predictions = predictions._replace(score=score)
   result, names, select = run.result, run.labels, run.config["select"]
   outcome = "harmful" if len(names) == 2 else "correctly classified"
   bins = (result["calibration"][name]["bins"] for name in ("before", "after"))

@@ -21,7 +21,7 @@ def test_the_card_has_data_budget_method_metrics_and_limits(tmp_path, names, hea
   for text in (
     *("200 labelled texts", "`data`", "`fixmatch`", "`enc`", *names),
     f"| F1 | {test['f1']:.3f} | [{low:.3f}, {high:.3f}] |",
-    f"softmax(logits / {run.result['temperature']:.3f})",
+    "The softmax of the logits is the calibrated score",
     f"{run.result['calibration']['after']['ece']:.3f}",
     *("with more than 64 tokens", "## Limits", "## Licence"),
   ):
