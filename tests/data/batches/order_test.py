@@ -101,3 +101,11 @@ def test_batches_depend_on_the_seed_and_t_alone():
   for a, b in zip(STRATIFIED(70), late, strict=True):
     np.testing.assert_array_equal(a, b)
   assert (order.stratified_rows(LENGTHS, 16, 6)(70)[0] != late[0]).any()
+
+
+def test_whole_and_fractional_lengths_are_ordered_alike():
+  whole = np.random.default_rng(0).integers(1, 30, 500).astype(float)
+  for lengths in (whole, whole + 70_000):
+    draws = [order.stratified_rows(each, 20, 1) for each in (lengths, lengths / 3)]
+    for t in (0, 7, 40):
+      np.testing.assert_array_equal(draws[0](t)[0], draws[1](t)[0])
