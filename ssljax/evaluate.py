@@ -145,7 +145,7 @@ def _evaluate(
   columns: Mapping[str, list],
   output: Path,
   identity: Mapping[str, str],
-  wanted: Sequence[aims.Aim],
+  wanted: Sequence[aims.Aim] = (),
 ) -> dict[str, Any]:
   earlier = _claim(output)
   trained = load_trained(workdir)

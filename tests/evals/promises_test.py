@@ -69,15 +69,14 @@ def test_a_promise_is_kept(name, n):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [200, 1000])
-def test_the_rule_of_a_run_keeps_its_promises(n):
+def test_the_rule_of_a_run_keeps_its_promises():
   """Also if the checkpoint is the best of 20, and with its temperature."""
-  random, broken = np.random.default_rng(n), {"fpr=10%": 0, "precision=80%": 0}
+  random, broken = np.random.default_rng(200), {"fpr=10%": 0, "precision=80%": 0}
   for _ in range(DRAWS):
     shifts = random.uniform(0.5, 3.0, 20)
     sets = [draw(random, 40, shift) for shift in shifts]
     best = np.argmax([((s.score > 0.5) == s.harmful).mean() for s in sets])
-    held_back = texts(draw(random, n, shifts[best]))
+    held_back = texts(draw(random, 200, shifts[best]))
     rule = decisions.fit_rule(texts(sets[best]), [*broken], held_back)
     for name, entry in rule.thresholds.items():
       if entry["promise"]:
