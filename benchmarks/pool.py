@@ -13,6 +13,8 @@ and the labelled rows are those of `--data`. Then it measures, in a separate cac
 - `first`, `second`: seconds and peak memory (of the process, without its children) of
   `--config.dry_run=true`, the first time and once more. `mib` is memory of the process
   alone; `mapped_mib` is what it maps of files, which the system can drop at any time.
+- `assemble`: median seconds of what a start does with the data and the model, without
+  imports and compilation, of three times.
 - `step`: median seconds of a step, over the steps of a short run.
 
 `--tables` prints the bytes of each method's state that grow with the pool, instead.
@@ -131,6 +133,7 @@ def measure(options: argparse.Namespace, rows: int, folder: Path) -> dict[str, A
     "ratio": rate / direct,
     "first": dry[0],
     "second": dry[1],
+    "assemble": assemble_seconds(options, data, cache),
     "step": step_seconds(run, options.steps, cache, folder / f"run-{rows}"),
   }
 
@@ -204,6 +207,35 @@ def timed(command: Sequence[str], cache: Path) -> dict[str, float]:
   return {"seconds": seconds, "mib": own / 1024, "mapped_mib": mapped / 1024}
 
 
+# Assembles a run, and prints how long it takes.
+ASSEMBLE = """
+import json, sys, time
+from ssljax.configs import base
+from ssljax.training.assemble import assemble
+config = base.get_config(sys.argv[1]).to_dict() | json.loads(sys.argv[2])
+began = time.perf_counter()
+assemble(config)
+print(time.perf_counter() - began)
+"""
+
+
+def assemble_seconds(options: argparse.Namespace, data: Path, cache: Path) -> float:
+  """The median time that it takes to assemble a run in a separate process."""
+  keys = {
+    "data": str(data),
+    "encoder": options.encoder,
+    "max_length": options.max_length,
+    "on_overlap": "drop",
+  }
+  command = [sys.executable, "-c", ASSEMBLE, options.method, json.dumps(keys)]
+  environment = os.environ | {"SSLJAX_CACHE": str(cache)}
+  times = [
+    float(subprocess.check_output(command, env=environment, text=True).split()[-1])
+    for _ in range(3)
+  ]
+  return float(np.median(times))
+
+
 def resident(pid: int) -> tuple[int, int]:
   """KiB in memory that only the process has, and KiB of files that it maps (Linux)."""
   try:
@@ -230,7 +262,7 @@ def step_seconds(
 
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
-  print("rows | tokenise | direct | ratio | first | second | step")
+  print("rows | tokenise | direct | ratio | first | second | assemble | step")
   for result in results:
     starts = (
       f"{r['seconds']:.1f} s, {r['mib']:.0f} + {r['mapped_mib']:.0f} MiB"
@@ -240,7 +272,7 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
     rates = f"{result['tokenise']:.0f}/s | {result['direct']:.0f}/s"
     print(
       f"{result['rows']} | {rates} | {result['ratio']:.2f} | {' | '.join(starts)} | "
-      f"{step}"
+      f"{result['assemble']:.1f} s | {step}"
     )
 
 
