@@ -112,11 +112,12 @@ def _choose(
     limits = (calibration.LOWEST, calibration.HIGHEST)
     after = float(np.clip(before * factor, *limits))
   own = decisions.scored(texts, after)
-  name = Path(data).expanduser().absolute().name
+  path = Path(data).expanduser().absolute()
+  name = path.name
   # Others may see an exported folder.
-  place = str(Path(data).expanduser().absolute()) if is_run else name
+  place = str(path) if is_run else name
   facts: dict[str, Any] = {"data": place, "texts": len(rows)}
-  facts["data_sha256"] = [file_sha256(p) for p in split_files.find_test_files(data)]
+  facts["data_sha256"] = [file_sha256(p) for p in split_files.find_test_files(path)]
   entries = {
     str(aim): {**decisions.choose(aim, own, own, after, name), "on": name, **facts}
     for aim in wanted

@@ -15,7 +15,7 @@ from ssljax.evals import chosen, evaluation, unused
 from ssljax.evals import runs as finished
 from ssljax.evals.report import run_page
 from ssljax.evals.thresholds import threshold_rates
-from tests import old_files, scored, tiny
+from tests import old_files, runs, scored, tiny
 
 command = importlib.import_module("ssljax.thresholds")
 
@@ -75,6 +75,18 @@ def test_a_promise_is_written_into_an_exported_folder(folder, tmp_path, capsys):
   card = json.loads((folder / "ssljax.json").read_text())
   assert card["promises"]["fpr=10%"]["texts"] == (~harmful).sum()
   assert card["chosen"]["fpr=10%"]["data"] == "fresh.jsonl"
+
+
+@pytest.mark.slow
+def test_the_command_takes_names_of_files(folder, tmp_path):
+  data = tmp_path / "fresh.jsonl"
+  write_texts(data, folder)
+  arguments = (f"--model={folder}", f"--data={data}", "--aim=fpr=10%", "--aim=fpr=0.1%")
+  done = runs.command("ssljax.thresholds", *arguments, f"--unlabelled={data}")
+  assert "fpr=10%: threshold" in done.stdout, done.stderr
+  assert "fresh.jsonl: the scores of its 400 texts" in done.stdout
+  assert done.returncode == 3
+  assert done.stderr == "not promised: fpr=0.1%\n"
 
 
 @pytest.mark.parametrize("is_run", [False, True])
