@@ -1,4 +1,7 @@
-"""`ssljax.select`: what it proposes, and the way of its rows back into a dataset."""
+"""`ssljax.select`: what it proposes, and the way of its rows back into a dataset.
+
+A single file, since its tests share a run and its dataset.
+"""
 
 import csv
 import importlib

@@ -1,4 +1,7 @@
-"""`ssljax.thresholds` writes promises into runs and exported folders."""
+"""`ssljax.thresholds` writes promises into runs and exported folders.
+
+A single file, since its tests share an exported model and an unpacked run.
+"""
 
 import importlib
 import json

@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -207,6 +208,21 @@ def test_words_are_replaced_by_words_of_train(config, tmp_path):
   assert 5 < len(own) < len(tiny.WORDS)
   for texts in candidates(train.unlabelled["strong"]):
     assert {i for text in texts for i in text[1:-2]} <= own
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 200])
+def test_words_of_a_large_pool_are_counted_in_blocks_from_all_of_it(monkeypatch, count):
+  monkeypatch.setattr(token_sets, "COUNTED", 8)
+  monkeypatch.setattr(token_sets, "BLOCK", 4)
+  monkeypatch.setattr(token_sets, "count_words", lambda ids, table: ids.tolist())
+  index = types.SimpleNamespace(table=None)
+  store = types.SimpleNamespace(text=lambda row: (np.array([row]), 0), index=index)
+  rows = 3 * np.arange(count)
+  read = token_sets._count_words(store, rows)
+  if count <= 16:
+    assert read == rows.tolist()
+  else:
+    assert read == [*rows[:4], *rows[-4:]]
 
 
 def test_a_single_file_that_changes_is_refused(config, tmp_path, monkeypatch):
