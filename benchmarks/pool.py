@@ -9,19 +9,24 @@ and the labelled rows are those of `--data`. Then it measures, in a separate cac
 
 - `tokenise`: rows per second of `ssljax.data.tokenize`, with the start of its
   processes, and of the same tokenizer when it's called directly in batches on all
-  cores, on a sample of the rows; `ratio` is the first divided by the second.
-- `first`, `second`: seconds and peak memory (of the process, without its children) of
-  `--config.dry_run=true`, the first time and once more. `mib` is memory of the process
-  alone; `mapped_mib` is what it maps of files, which the system can drop at any time.
-- `assemble`: median seconds of what a start does with the data and the model, without
-  imports and compilation, of three times.
+  cores, on a sample of the rows, before and after; `ratio` is the first divided by the
+  mean of the two.
+- `first`: seconds until the first step has ended, and peak memory until then (of the
+  process, without its children), with an empty compilation cache. `mib` is memory of
+  the process alone; `mapped_mib` is what it maps of files and libraries, which the
+  system can drop at any time.
+- `later`: the same for `--starts` more starts: medians, with the lowest and highest.
+  Those of all sizes take turns.
 - `step`: median seconds of a step, over the steps of a short run.
 
-`--tables` prints the bytes of each method's state that grow with the pool, instead.
+With `--folder`, data and tokens that are already there are used again, and `tokenise`
+isn't measured for these. `--tables` prints the bytes of each method's state that grow
+with the pool, instead.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -29,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +68,7 @@ RUN = Sizes(  # of which `--tables` prints the tables
   labelled_counts=(100, 100),
   width=384,
 )
-SAMPLE = 20_000  # rows that the tokenizer gets directly
+SAMPLE = 60_000  # rows that the tokenizer gets directly
 
 
 def main() -> int:
@@ -74,6 +79,7 @@ def main() -> int:
   parser.add_argument("--method", default="fixmatch")
   parser.add_argument("--max_length", type=int, default=128)
   parser.add_argument("--steps", type=int, default=8)
+  parser.add_argument("--starts", type=int, default=3)
   parser.add_argument("--output", default="", help="JSON file")
   parser.add_argument("--folder", default="", help="for data and caches; kept")
   parser.add_argument("--tables", action="store_true")
@@ -84,7 +90,11 @@ def main() -> int:
       print_tables(sizes)
       return 0
     with place(options.folder) as folder:
-      results = [measure(options, rows, folder) for rows in sizes]
+      pools = [make_pool(options, rows, folder) for rows in sizes]
+      for _ in range(options.starts):
+        for pool in pools:
+          pool.later.append(started(pool.run, pool.cache))
+      results = [summarise(pool, options.steps) for pool in pools]
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return error.code
@@ -105,36 +115,53 @@ def place(folder: str) -> Iterator[Path]:
     yield Path(temporary)
 
 
-def measure(options: argparse.Namespace, rows: int, folder: Path) -> dict[str, Any]:
-  """All measurements for one size of the pool."""
-  data = folder / f"data-{rows}"
+@dataclasses.dataclass
+class Pool:
+  """A synthetic dataset, its cache, and what was measured."""
+
+  rows: int
+  cache: Path
+  run: tuple[str, ...]  # the arguments of `python -m` that start a run
+  tokenise: dict[str, float]
+  first: dict[str, float]
+  later: list[dict[str, float]]
+
+
+def make_pool(options: argparse.Namespace, rows: int, folder: Path) -> Pool:
+  """Writes the dataset, tokenises it, and starts a run."""
+  data, cache = folder / f"data-{rows}", folder / f"cache-{rows}"
   if not data.exists():
     write_pool(resolve_data(options.data), data, rows)
-  cache = folder / f"cache-{rows}"
-  shutil.rmtree(cache, ignore_errors=True)
-  cache.mkdir()
-  (cache / "assets").symlink_to(fetch.cache_folder() / "assets")
-  size = f"--max_length={options.max_length}"
-  common = (f"--data={data}", f"--encoder={options.encoder}", size)
-  tokenised = timed(("ssljax.data.tokenize", *common), cache)
-  encoder = resolve(options.encoder)
-  direct = direct_rate(data, encoder)
+  keys = (f"encoder={options.encoder}", f"max_length={options.max_length}")
+  tokenised: dict[str, float] = {}
+  if not (cache / "pools").exists():
+    cache.mkdir(exist_ok=True)
+    (cache / "assets").symlink_to(fetch.cache_folder() / "assets")
+    flags = (f"--data={data}", *(f"--{key}" for key in keys))
+    encoder = resolve(options.encoder)
+    before = direct_rate(data, encoder)
+    rate = rows / timed(("ssljax.data.tokenize", *flags), cache)["seconds"]
+    direct = (before + direct_rate(data, encoder)) / 2
+    tokenised = {"rate": rate, "direct": direct, "ratio": rate / direct}
   run = (
     *("ssljax.main", f"--config={options.method}", f"--config.data={data}"),
-    *(f"--config.encoder={options.encoder}", f"--config.{size[2:]}"),
+    *(f"--config.{key}" for key in keys),
     "--config.on_overlap=drop",
   )
-  dry = [timed((*run, "--config.dry_run=true"), cache) for _ in range(2)]
-  rate = rows / tokenised["seconds"]
+  shutil.rmtree(cache / "xla", ignore_errors=True)
+  return Pool(rows, cache, run, tokenised, started(run, cache), [])
+
+
+def summarise(pool: Pool, steps: int) -> dict[str, Any]:
+  """All measurements for one size of the pool."""
+  values = {name: [start[name] for start in pool.later] for name in pool.first}
+  later = {n: [float(f(v)) for f in (np.median, min, max)] for n, v in values.items()}
   return {
-    "rows": rows,
-    "tokenise": rate,
-    "direct": direct,
-    "ratio": rate / direct,
-    "first": dry[0],
-    "second": dry[1],
-    "assemble": assemble_seconds(options, data, cache),
-    "step": step_seconds(run, options.steps, cache, folder / f"run-{rows}"),
+    "rows": pool.rows,
+    "tokenise": pool.tokenise,
+    "first": pool.first,
+    "later": later if pool.later else {},
+    "step": step_seconds(pool.run, steps, pool.cache),
   }
 
 
@@ -185,8 +212,14 @@ def direct_rate(data: Path, encoder: Path) -> float:
   return len(texts) / (time.perf_counter() - began)
 
 
-def timed(command: Sequence[str], cache: Path) -> dict[str, float]:
-  """Seconds, and peak memory in MiB, of `python -m command`."""
+def timed(
+  command: Sequence[str], cache: Path, until: Callable[[], bool] = lambda: False
+) -> dict[str, float]:
+  """Seconds, and peak memory in MiB, of `python -m command`.
+
+  Args:
+    until: once it's true, the process is killed.
+  """
   began = time.perf_counter()
   with tempfile.TemporaryFile() as errors:
     process = subprocess.Popen(
@@ -196,44 +229,30 @@ def timed(command: Sequence[str], cache: Path) -> dict[str, float]:
       stderr=errors,
     )
     own, mapped = 0, 0
-    while process.poll() is None:
+    while not (done := until()) and process.poll() is None:
       own, mapped = map(max, (own, mapped), resident(process.pid))
       time.sleep(0.05)
     seconds = time.perf_counter() - began
-    if process.returncode:
+    if done:
+      process.kill()
+    if process.wait() and not done:
       errors.seek(0)
       message = errors.read().decode(errors="replace")[-2000:]
       raise UserError(f"{' '.join(command)}: {message}")
   return {"seconds": seconds, "mib": own / 1024, "mapped_mib": mapped / 1024}
 
 
-# Assembles a run, and prints how long it takes.
-ASSEMBLE = """
-import json, sys, time
-from ssljax.configs import base
-from ssljax.training.assemble import assemble
-config = base.get_config(sys.argv[1]).to_dict() | json.loads(sys.argv[2])
-began = time.perf_counter()
-assemble(config)
-print(time.perf_counter() - began)
-"""
+def started(run: Sequence[str], cache: Path) -> dict[str, float]:
+  """`timed` for a run until its first step has ended."""
+  with tempfile.TemporaryDirectory() as folder:
+    metrics = Path(folder) / "run" / "metrics.jsonl"
+    keys = (f"--workdir={metrics.parent}", "--config.log_every=1")
+    return timed((*run, *keys), cache, lambda: is_trained(metrics))
 
 
-def assemble_seconds(options: argparse.Namespace, data: Path, cache: Path) -> float:
-  """The median time that it takes to assemble a run in a separate process."""
-  keys = {
-    "data": str(data),
-    "encoder": options.encoder,
-    "max_length": options.max_length,
-    "on_overlap": "drop",
-  }
-  command = [sys.executable, "-c", ASSEMBLE, options.method, json.dumps(keys)]
-  environment = os.environ | {"SSLJAX_CACHE": str(cache)}
-  times = [
-    float(subprocess.check_output(command, env=environment, text=True).split()[-1])
-    for _ in range(3)
-  ]
-  return float(np.median(times))
+def is_trained(metrics: Path) -> bool:
+  """Whether a run has logged a step."""
+  return metrics.exists() and '"loss"' in metrics.read_text()
 
 
 def resident(pid: int) -> tuple[int, int]:
@@ -247,37 +266,32 @@ def resident(pid: int) -> tuple[int, int]:
   return kib("RssAnon") + kib("RssShmem"), kib("RssFile")
 
 
-def step_seconds(
-  command: Sequence[str], steps: int, cache: Path, workdir: Path
-) -> float | None:
+def step_seconds(run: Sequence[str], steps: int, cache: Path) -> float | None:
   """The median time of a step in a short run; None without steps."""
   if not steps:
     return None
-  shutil.rmtree(workdir, ignore_errors=True)
-  keys = (f"--workdir={workdir}", f"--config.steps={steps}", "--config.log_every=1")
-  timed((*command, *keys), cache)
-  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
-  times = [line["step_seconds"] for line in lines if "step_seconds" in line]
+  with tempfile.TemporaryDirectory() as folder:
+    metrics = Path(folder) / "run" / "metrics.jsonl"
+    keys = (f"--workdir={metrics.parent}", f"--config.steps={steps}")
+    timed((*run, *keys, "--config.log_every=1"), cache)
+    lines = map(json.loads, metrics.read_text().splitlines())
+    times = [line["step_seconds"] for line in lines if "step_seconds" in line]
   return float(np.median(times)) if times else None
 
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
-  print("rows | tokenise | direct | ratio | first | second | assemble | step")
+  """Prints a line for each size."""
+  print("rows | tokenise | direct | ratio | first | later | step")
   for result in results:
-    starts = (
-      f"{r['seconds']:.1f} s, {r['mib']:.0f} + {r['mapped_mib']:.0f} MiB"
-      for r in dry_runs(result)
-    )
+    tokenise = " | ".join(f"{x:.4g}" for x in result["tokenise"].values()) or "| |"
+    first, later = result["first"], result["later"]
+    cells = ["{seconds:.1f} s, {mib:.0f} + {mapped_mib:.0f} MiB".format(**first)]
+    if later:
+      middle, low, high = later["seconds"]
+      memory = f"{later['mib'][2]:.0f} + {later['mapped_mib'][2]:.0f} MiB"
+      cells.append(f"{middle:.1f} s ({low:.1f} to {high:.1f}), {memory}")
     step = "" if result["step"] is None else f"{result['step']:.3f} s"
-    rates = f"{result['tokenise']:.0f}/s | {result['direct']:.0f}/s"
-    print(
-      f"{result['rows']} | {rates} | {result['ratio']:.2f} | {' | '.join(starts)} | "
-      f"{result['assemble']:.1f} s | {step}"
-    )
-
-
-def dry_runs(result: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
-  return result["first"], result["second"]
+    print(f"{result['rows']} | {tokenise} | {' | '.join(cells)} | {step}")
 
 
 def print_tables(sizes: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from ssljax.errors import UserError
 
 class Budget(NamedTuple):
   labelled: np.ndarray  # i64, rows of train, ascending
-  unlabelled: np.ndarray  # i64 [N], rows of train, ascending
+  unlabelled: np.ndarray  # u32 [N], rows of train, ascending
   notes: tuple[str, ...]  # for the log
 
 
@@ -87,7 +87,7 @@ def draw_budget(
       f"labels={budget}: class {names[c]} needs {share[c]} labelled rows but has only "
       f"{count[c]}; {_budget_advice(count, mode, labelled_imbalance)}"
     )
-  rows = np.arange(len(labels))
+  rows = np.arange(len(labels), dtype=np.uint32)
   labelled = _draw(labels, rows, share, seed, 1)
   unlabelled = rows if include_labelled else np.delete(rows, labelled)
   if unlabelled_imbalance:
@@ -143,7 +143,7 @@ def _imbalance(
       f"unlabelled_imbalance={ratio:g}: there are too few unlabelled rows to keep one "
       f"of class {c}; lower the ratio or the label budget"
     )
-  return _draw(labels, rows, sizes, seed, 3)
+  return _draw(labels, rows, sizes, seed, 3).astype(rows.dtype)
 
 
 def _draw(

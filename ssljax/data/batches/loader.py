@@ -4,6 +4,7 @@
 twice. A resumed run needs to know only its step.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -298,7 +299,7 @@ def _join(parts: Sequence):
 def _row_lengths(views: Mapping[str, View]) -> np.ndarray:
   """f64 [n], tokens of each row: the sum over its views, the mean over candidates."""
   lengths = [view.row_lengths for view in views.values()]
-  return np.sum(lengths, axis=0) if lengths else np.zeros(0)
+  return functools.reduce(np.add, lengths) if lengths else np.zeros(0)
 
 
 def _lengths_of(texts: Sequence) -> np.ndarray:

@@ -42,7 +42,7 @@ def stratified_rows(lengths: np.ndarray, size: int, seed: int) -> Rows:
     return shuffled_rows(len(lengths), size, seed)
   if lengths.max() < 1 << 16 and not (lengths % 1).any():
     lengths = lengths.astype(np.uint16)  # which NumPy sorts many times as fast
-  ordered = np.argsort(lengths, kind="stable")
+  ordered = np.argsort(lengths, kind="stable").astype(np.uint32)  # half the memory
   ends = np.arange(size + 1) * len(ordered) // size
   strata = [ordered[a:b] for a, b in itertools.pairwise(ends)]
   count = np.array([len(stratum) for stratum in strata])

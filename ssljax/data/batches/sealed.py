@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import mmap
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,21 @@ def read_arrays(
 ) -> list[np.ndarray] | None:
   """Maps arrays into memory; returns None if one is missing or isn't as written.
 
+  The arguments and errors are those of `is_whole`.
+  """
+  if not is_whole(folder, names, verify):
+    return None
+  try:
+    # NumPy takes longer to read from a memmap than from a plain array.
+    return [np.asarray(np.load(folder / f"{n}.npy", mmap_mode="r")) for n in names]
+  except Exception as error:  # NumPy raises whatever its parsers raise
+    _check_exhausted(folder, error)
+    return None
+
+
+def is_whole(folder: Path, names: Sequence[str], verify: bool = False) -> bool:
+  """Whether arrays are there as they were written, without mapping them.
+
   Args:
     verify: compare all content with the digests, not only that of files whose size or
       time changed.
@@ -38,27 +54,42 @@ def read_arrays(
   """
   try:
     seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-    arrays, any_changed = [], False
+    any_changed = False
     for name in names:
       path = folder / f"{name}.npy"
       now = stamp(path)
       changed = seal[name]["stamp"] != now
       if (verify or changed) and seal[name]["sha256"] != _digest(path):
-        return None
+        return False
       seal[name]["stamp"] = now
       any_changed |= changed
-      arrays.append(np.load(path, mmap_mode="r"))
-  except Exception as error:  # NumPy raises whatever its parsers raise
-    if getattr(error, "errno", None) in EXHAUSTED:
-      raise RunError(
-        f"{folder}: cannot be read ({error}); raise the limits of open files (ulimit "
-        "-n) or of memory"
-      ) from None
-    return None
+  except (OSError, ValueError, TypeError, LookupError) as error:
+    _check_exhausted(folder, error)
+    return False
   if any_changed:  # a copy of the cache, for example
     with contextlib.suppress(OSError), atomic_file(folder / SEAL) as file:
       file.write(json.dumps(seal).encode())
-  return arrays
+  return True
+
+
+def _check_exhausted(folder: Path, error: Exception) -> None:
+  if getattr(error, "errno", None) in EXHAUSTED:
+    raise RunError(
+      f"{folder}: cannot be read ({error}); raise the limits of open files (ulimit -n) "
+      "or of memory"
+    ) from None
+
+
+def drop_pages(array: np.ndarray) -> None:
+  """Removes the pages of a mapped array from the memory of this process.
+
+  They are read again when they are needed, mostly from the system's cache.
+  """
+  mapped: Any = array
+  while isinstance(mapped, np.ndarray):
+    mapped = mapped.base
+  if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:

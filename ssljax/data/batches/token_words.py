@@ -135,11 +135,11 @@ def count_words(ids: np.ndarray, table: WordTable) -> WordSample:
   unknown[words.of_token[(table.kind[ids] & UNKNOWN) > 0]] = True
   used = (words.characters <= word_noise.MAX_WORD_LENGTH) & ~unknown[:-1]
   start, length = words.start[used], words.length[used]
-  # Words of each length are the rows of a matrix, which NumPy can count.
+  # Words of each length are the rows of a matrix.
   parts, counts = [], []
   for size in np.unique(length):
     rows = ids[start[length == size][:, None] + np.arange(size)].astype(np.int32)
-    distinct, count = np.unique(rows, axis=0, return_counts=True)
+    distinct, count = _count_rows(rows, len(table.kind))
     parts.append(distinct)
     counts.append(count)
   sizes = np.concatenate([np.full(len(p), p.shape[1]) for p in parts] or [[]])
@@ -149,3 +149,15 @@ def count_words(ids: np.ndarray, table: WordTable) -> WordSample:
     np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
     total / total[-1] if len(total) else total,
   )
+
+
+def _count_rows(rows: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+  """The distinct rows of a matrix with entries below `limit`, and their counts."""
+  size, bits = rows.shape[1], (limit - 1).bit_length()
+  if size * bits > 64:  # rare, and slow
+    return np.unique(rows, axis=0, return_counts=True)
+  shifts = bits * np.arange(size - 1, -1, -1, dtype=np.uint64)
+  numbers = (rows.astype(np.uint64) << shifts).sum(1)  # ordered as the rows are
+  numbers, count = np.unique(numbers, return_counts=True)
+  distinct = numbers[:, None] >> shifts & np.uint64((1 << bits) - 1)
+  return distinct.astype(np.int32), count

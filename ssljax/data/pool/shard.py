@@ -152,6 +152,11 @@ def write(folder: Path, shard: Shard) -> None:
   sealed.write_arrays(folder, {FILE: _pack(arrays, plain)})
 
 
+def is_whole(folder: Path, verify: bool = False) -> bool:
+  """Whether a shard is there as it was written; see `sealed.is_whole`."""
+  return sealed.is_whole(folder, [FILE], verify)
+
+
 def read(folder: Path, verify: bool = False) -> Shard | None:
   """Maps a shard into memory; returns None if it isn't there as it was written."""
   arrays = sealed.read_arrays(folder, [FILE], verify)

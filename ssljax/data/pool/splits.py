@@ -25,7 +25,7 @@ from ssljax.errors import UserError
 
 class PoolSplits(NamedTuple):
   store: Store  # of the files of train, or of the single file
-  train: np.ndarray  # i64, rows of the store
+  train: np.ndarray  # u32, rows of the store
   validation: Records
   test: Records
   labels: tuple[str, ...]  # class names by id
@@ -73,7 +73,7 @@ def open_splits(
   for file, ignored in store.index.ignored:
     notes += read.describe_ignored(store.paths[file], ignored)
   notes += other_notes
-  train = np.arange(len(store))
+  train = np.arange(len(store), dtype=np.uint32)
   if not others:
     train, others, note = _divide(data, store, sources[0], config["seed"])
     if stamp(sources[0].path) != before:
@@ -106,7 +106,7 @@ def _divide(
   rows = split.divide(groups, store.index.label, tuple(shares.values()), seed)
   rows_of = dict(zip(shares, rows, strict=True))
   note = read.describe_division(data, rows_of, seed)
-  train = rows_of.pop("train")
+  train = rows_of.pop("train").astype(np.uint32)
   parts: dict[str, list[Records]] = {name: [] for name in rows_of}
   first = 0
   for records, _ in read.read_chunks(source.path, source.prefix, build.ROWS):
@@ -163,6 +163,7 @@ def _same_texts(
 
 def _inside(rows: np.ndarray, train: np.ndarray) -> np.ndarray:
   """Those of some rows that are in train, which is ascending."""
+  rows = rows.astype(train.dtype)
   at = np.minimum(np.searchsorted(train, rows), len(train) - 1)
   return rows[train[at] == rows]
 
@@ -181,7 +182,7 @@ def _conflicts(
 
 
 class Overlap(NamedTuple):
-  train: np.ndarray  # i64, the rows that remain
+  train: np.ndarray  # u32, the rows that remain
   dropped: Dropped
   note: str  # says what was dropped; "" if nothing was
 

@@ -76,6 +76,7 @@ def load(
   notes += views.describe_single(train.unlabelled)
   used = _stored_kinds(names, config)
   content = _content(store.index, used, dropped, label, labelled, unlabelled)
+  store.drop_pages()
   evaluated = (splits.validation, splits.test)
   return Loaded(train, *evaluated, splits.labels, tuple(notes), content, splits.encoder)
 
@@ -139,8 +140,7 @@ def _count_words(store: Store, rows: np.ndarray) -> WordSample:
   if len(rows) > 2 * COUNTED:
     starts = np.linspace(0, len(rows) - BLOCK, COUNTED // BLOCK).astype(np.int64)
     rows = rows[(starts[:, None] + np.arange(BLOCK)).ravel()]
-  ids = [store.text(row)[0] for row in rows.tolist()]
-  return count_words(np.concatenate(ids), store.index.table)
+  return count_words(store.token_ids(rows), store.index.table)
 
 
 def _view(
@@ -186,4 +186,5 @@ def _content(
   digests = {name: index.sha256.get(name) for name in ("", "label", *kinds)}
   views_ = sorted((row, sorted(numbers)) for row, numbers in dropped.items())
   plain = json.dumps([digests, views_]).encode()
-  return [np.frombuffer(plain, np.uint8), label, labelled, unlabelled]
+  rows = (labelled.astype(np.int64), unlabelled.astype(np.int64))  # as in old hashes
+  return [np.frombuffer(plain, np.uint8), label, *rows]

@@ -43,7 +43,7 @@ def remaining(store: Store, dropped: Dropped) -> Kinds:
 class _Drawn(NamedTuple):
   """Drawn candidates."""
 
-  row: np.ndarray  # i64, row of the store
+  row: np.ndarray  # u32, row of the store
   kind: np.ndarray  # i64, index into the view's kinds
   number: np.ndarray  # i64, which of the candidates of this kind
   seed: np.ndarray  # u64
@@ -69,7 +69,7 @@ class PoolView:
 
     Args:
       kinds: from `remaining`.
-      rows: i64 [n], rows of the store.
+      rows: u32 [n], rows of the store.
       names: kinds of the view.
       words: what `words` replaces words by.
       fallback: "words" or "self", for rows that don't store a kind.
