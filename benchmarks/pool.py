@@ -11,12 +11,15 @@ and the labelled rows are those of `--data`. Then it measures, in a separate cac
   processes, and of the same tokenizer when it's called directly in batches on all
   cores, on a sample of the rows, before and after; `ratio` is the first divided by the
   mean of the two.
-- `first`: seconds until the first step has ended, and peak memory until then (of the
-  process, without its children), with an empty compilation cache. `mib` is memory of
+- `first`: seconds until the first step has ended, with an empty compilation cache.
+- `later`: the same for `--starts` more starts: the median, lowest and highest. Those of
+  all sizes take turns.
+- `assemble`: the same for what a start does with the data and the model, without
+  imports and compilation, after each of these starts.
+- `dry`: peak memory with `--config.dry_run=true`, of the process without its children.
+  No step runs, whose arrays would be in the same memory on a CPU. `mib` is memory of
   the process alone; `mapped_mib` is what it maps of files and libraries, which the
   system can drop at any time.
-- `later`: the same for `--starts` more starts: medians, with the lowest and highest.
-  Those of all sizes take turns.
 - `step`: median seconds of a step, over the steps of a short run.
 
 With `--folder`, data and tokens that are already there are used again, and `tokenise`
@@ -93,7 +96,8 @@ def main() -> int:
       pools = [make_pool(options, rows, folder) for rows in sizes]
       for _ in range(options.starts):
         for pool in pools:
-          pool.later.append(started(pool.run, pool.cache))
+          pool.later.append(started(pool.run, pool.cache)["seconds"])
+          pool.assemble.append(assemble_seconds(options.method, pool.keys, pool.cache))
       results = [summarise(pool, options.steps) for pool in pools]
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -121,10 +125,12 @@ class Pool:
 
   rows: int
   cache: Path
+  keys: dict[str, Any]  # of the config
   run: tuple[str, ...]  # the arguments of `python -m` that start a run
   tokenise: dict[str, float]
-  first: dict[str, float]
-  later: list[dict[str, float]]
+  first: float
+  later: list[float] = dataclasses.field(default_factory=list)
+  assemble: list[float] = dataclasses.field(default_factory=list)
 
 
 def make_pool(options: argparse.Namespace, rows: int, folder: Path) -> Pool:
@@ -132,35 +138,40 @@ def make_pool(options: argparse.Namespace, rows: int, folder: Path) -> Pool:
   data, cache = folder / f"data-{rows}", folder / f"cache-{rows}"
   if not data.exists():
     write_pool(resolve_data(options.data), data, rows)
-  keys = (f"encoder={options.encoder}", f"max_length={options.max_length}")
+  size = f"--max_length={options.max_length}"
   tokenised: dict[str, float] = {}
   if not (cache / "pools").exists():
     cache.mkdir(exist_ok=True)
     (cache / "assets").symlink_to(fetch.cache_folder() / "assets")
-    flags = (f"--data={data}", *(f"--{key}" for key in keys))
+    flags = (f"--data={data}", f"--encoder={options.encoder}", size)
     encoder = resolve(options.encoder)
     before = direct_rate(data, encoder)
     rate = rows / timed(("ssljax.data.tokenize", *flags), cache)["seconds"]
     direct = (before + direct_rate(data, encoder)) / 2
     tokenised = {"rate": rate, "direct": direct, "ratio": rate / direct}
-  run = (
-    *("ssljax.main", f"--config={options.method}", f"--config.data={data}"),
-    *(f"--config.{key}" for key in keys),
-    "--config.on_overlap=drop",
-  )
+  keys = {
+    "data": str(data),
+    "encoder": options.encoder,
+    "max_length": options.max_length,
+    "on_overlap": "drop",
+  }
+  flags = (f"--config.{key}={value}" for key, value in keys.items())
+  run = ("ssljax.main", f"--config={options.method}", *flags)
   shutil.rmtree(cache / "xla", ignore_errors=True)
-  return Pool(rows, cache, run, tokenised, started(run, cache), [])
+  first = started(run, cache)["seconds"]
+  return Pool(rows, cache, keys, run, tokenised, first)
 
 
 def summarise(pool: Pool, steps: int) -> dict[str, Any]:
   """All measurements for one size of the pool."""
-  values = {name: [start[name] for start in pool.later] for name in pool.first}
-  later = {n: [float(f(v)) for f in (np.median, min, max)] for n, v in values.items()}
+  spread = lambda values: [float(f(values)) for f in (np.median, min, max)]
   return {
     "rows": pool.rows,
     "tokenise": pool.tokenise,
     "first": pool.first,
-    "later": later if pool.later else {},
+    "later": spread(pool.later) if pool.later else [],
+    "assemble": spread(pool.assemble) if pool.assemble else [],
+    "dry": timed((*pool.run, "--config.dry_run=true"), pool.cache),
     "step": step_seconds(pool.run, steps, pool.cache),
   }
 
@@ -250,6 +261,25 @@ def started(run: Sequence[str], cache: Path) -> dict[str, float]:
     return timed((*run, *keys), cache, lambda: is_trained(metrics))
 
 
+# Assembles a run, and prints how long it takes.
+ASSEMBLE = """
+import json, sys, time
+from ssljax.configs import base
+from ssljax.training.assemble import assemble
+config = base.get_config(sys.argv[1]).to_dict() | json.loads(sys.argv[2])
+began = time.perf_counter()
+assemble(config)
+print(time.perf_counter() - began)
+"""
+
+
+def assemble_seconds(method: str, keys: dict[str, Any], cache: Path) -> float:
+  """How long it takes to assemble a run in a separate process."""
+  command = [sys.executable, "-c", ASSEMBLE, method, json.dumps(keys)]
+  environment = os.environ | {"SSLJAX_CACHE": str(cache)}
+  return float(subprocess.check_output(command, env=environment, text=True).split()[-1])
+
+
 def is_trained(metrics: Path) -> bool:
   """Whether a run has logged a step."""
   return metrics.exists() and '"loss"' in metrics.read_text()
@@ -281,17 +311,19 @@ def step_seconds(run: Sequence[str], steps: int, cache: Path) -> float | None:
 
 def print_results(results: Sequence[dict[str, Any]]) -> None:
   """Prints a line for each size."""
-  print("rows | tokenise | direct | ratio | first | later | step")
+  spread = lambda values: (
+    "{:.1f} s ({:.1f} to {:.1f})".format(*values) if values else ""
+  )
+  print("rows | tokenise | direct | ratio | first | later | assemble | dry | step")
   for result in results:
     tokenise = " | ".join(f"{x:.4g}" for x in result["tokenise"].values()) or "| |"
-    first, later = result["first"], result["later"]
-    cells = ["{seconds:.1f} s, {mib:.0f} + {mapped_mib:.0f} MiB".format(**first)]
-    if later:
-      middle, low, high = later["seconds"]
-      memory = f"{later['mib'][2]:.0f} + {later['mapped_mib'][2]:.0f} MiB"
-      cells.append(f"{middle:.1f} s ({low:.1f} to {high:.1f}), {memory}")
+    times = f"{result['first']:.1f} s | {spread(result['later'])}"
+    memory = "{mib:.0f} + {mapped_mib:.0f} MiB".format(**result["dry"])
     step = "" if result["step"] is None else f"{result['step']:.3f} s"
-    print(f"{result['rows']} | {tokenise} | {' | '.join(cells)} | {step}")
+    print(
+      f"{result['rows']} | {tokenise} | {times} | {spread(result['assemble'])} | "
+      f"{memory} | {step}"
+    )
 
 
 def print_tables(sizes: Sequence[int]) -> None:

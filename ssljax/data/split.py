@@ -88,7 +88,7 @@ def draw_budget(
       f"{count[c]}; {_budget_advice(count, mode, labelled_imbalance)}"
     )
   rows = np.arange(len(labels), dtype=np.uint32)
-  labelled = _draw(labels, rows, share, seed, 1)
+  labelled = _draw(rows, labels, share, seed, 1)
   unlabelled = rows if include_labelled else np.delete(rows, labelled)
   if unlabelled_imbalance:
     unlabelled = _imbalance(labels, unlabelled, unlabelled_imbalance, classes, seed)
@@ -143,16 +143,15 @@ def _imbalance(
       f"unlabelled_imbalance={ratio:g}: there are too few unlabelled rows to keep one "
       f"of class {c}; lower the ratio or the label budget"
     )
-  return _draw(labels, rows, sizes, seed, 3).astype(rows.dtype)
+  return _draw(rows, row_labels, sizes, seed, 3).astype(rows.dtype)
 
 
 def _draw(
-  labels: np.ndarray, rows: np.ndarray, sizes: np.ndarray, *seed: int
+  rows: np.ndarray, labels: np.ndarray, sizes: np.ndarray, *seed: int
 ) -> np.ndarray:
-  """`sizes[c]` random rows of each class c, ascending."""
-  row_labels = labels[rows]
+  """`sizes[c]` random ones of the rows with each label c, ascending."""
   drawn = [
-    _generator(*seed, c).permutation(rows[row_labels == c])[:size]
+    _generator(*seed, c).permutation(rows[labels == c])[:size]
     for c, size in enumerate(sizes)
   ]
   return np.sort(np.concatenate(drawn)).astype(np.int64)

@@ -297,7 +297,7 @@ def _join(parts: Sequence):
 
 
 def _row_lengths(views: Mapping[str, View]) -> np.ndarray:
-  """f64 [n], tokens of each row: the sum over its views, the mean over candidates."""
+  """[n], tokens of each row: the sum over its views, the mean over candidates."""
   lengths = [view.row_lengths for view in views.values()]
   return functools.reduce(np.add, lengths) if lengths else np.zeros(0)
 

@@ -35,12 +35,13 @@ def stratified_rows(lengths: np.ndarray, size: int, seed: int) -> Rows:
   and micro-batches, have nearly the same number of tokens as well.
 
   Args:
-    lengths: f64 [n], tokens of each row.
+    lengths: [n], tokens of each row, whole or not.
     size: rows of a batch.
   """
   if len(lengths) < LEAST * size or size == 0:
     return shuffled_rows(len(lengths), size, seed)
-  if lengths.max() < 1 << 16 and not (lengths % 1).any():
+  whole = lengths.dtype.kind in "iu" or not (lengths % 1).any()
+  if whole and lengths.max() < 1 << 16:
     lengths = lengths.astype(np.uint16)  # which NumPy sorts many times as fast
   ordered = np.argsort(lengths, kind="stable").astype(np.uint32)  # half the memory
   ends = np.arange(size + 1) * len(ordered) // size

@@ -194,7 +194,7 @@ class PoolView:
     return self._store.view_facts(row, view)[0]
 
   def _mean(self, own: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """f64 [n], the mean of a fact over the candidates of each row.
+    """[n], the mean of a fact over the candidates of each row.
 
     Args:
       own: the fact of each row's text. Noise hardly changes it.
@@ -202,7 +202,7 @@ class PoolView:
     """
     own = own[self.rows]
     if all(self._computed):
-      return own.astype(np.float64)
+      return own  # without a copy in f64: there may be many rows
     total, count = np.zeros(len(own)), np.zeros(len(own), np.int64)
     for name, computed in zip(self._names, self._computed, strict=True):
       number = None if computed else self._number.get(name)
@@ -217,12 +217,12 @@ class PoolView:
 
   @property
   def row_lengths(self) -> np.ndarray:
-    """f64 [n], tokens of each row: the mean over its candidates, without noise."""
+    """[n], tokens of each row: the mean over its candidates, without noise."""
     return self._mean(self._store.index.length, self._kinds.length)
 
   @property
   def cut(self) -> np.ndarray:
-    """f64 [n], share of each row's candidates that were truncated."""
+    """[n], share of each row's candidates that were truncated."""
     return self._mean(self._store.index.cut, self._kinds.cut)
 
   @property
