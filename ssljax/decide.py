@@ -2,9 +2,10 @@
 
   python -m ssljax.decide --data=FOLDER --aim=fpr=1% --workdir=DIR
 
-The command holds back half of the validation texts (`--config.calibration`), trains on
-the rest (`--config`, by default fixmatch), and chooses the threshold on the held-back
-texts, which are used for nothing else. Then it says one of:
+The command holds back half of the validation texts (`--config.calibration`), trains,
+and chooses the threshold on the held-back texts, which are used for nothing else.
+Without `--config`, it trains FixMatch with all labels of train.
+Then it says one of:
 
 - *ship* (exit code 0): the aim is promised with 95% confidence, and the test texts
   don't contradict it. DIR/model is the folder to ship.
@@ -26,8 +27,10 @@ from absl import flags
 from ssljax import aims, cli, run_config
 from ssljax import config as configuration
 from ssljax.configs import base
+from ssljax.data.pool.splits import open_splits
+from ssljax.data.sources.build import resolve_data
 from ssljax.errors import UserError
-from ssljax.evals import chosen, evaluation, thresholds, verdict
+from ssljax.evals import chosen, decisions, evaluation, thresholds, verdict
 from ssljax.evals.report import html
 from ssljax.evals.runs import read_run
 from ssljax.export import export
@@ -52,7 +55,8 @@ def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") 
     SHIP, LABEL or DO_NOT_SHIP; or the exit code of training, if a signal stopped it.
 
   Raises:
-    UserError: as for `train.run`; or the aim can't be promised.
+    UserError: as for `train.run`; or the aim can't be promised, or the data has more
+      than two classes.
   """
   try:
     wanted = aims.parse(aim)
@@ -62,6 +66,14 @@ def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") 
     raise UserError(
       f"--aim={aim} can't be promised; give a rate, such as fpr=1%, recall=95%, "
       "precision=90% or review=5%"
+    )
+  # This makes the tokens, which training needs as well.
+  placed = {**config, "data": resolve_data(config["data"])}
+  if len(labels := open_splits(placed).labels) != 2:
+    raise UserError(
+      f"--data={config['data']}: {decisions.TWO_CLASSES_ONLY}, but there are "
+      f"{len(labels)} ({', '.join(labels)}); give data in which class 1 is the harmful "
+      "one (prepare: --labels=VALUE:0,VALUE:1,VALUE:1)"
     )
   workdir = Path(workdir).expanduser()
   config = {**config, "calibration": config["calibration"] or HELD_BACK}
@@ -120,9 +132,9 @@ def _answer(aim: aims.Aim, entry: Mapping[str, Any], workdir: Path) -> tuple[int
     kind = {"fpr": "harmless ", "recall": "harmful ", "precision": "flagged "}
     return LABEL, (
       f"label {entry['needed'][0]:,} more {kind.get(aim.kind, '')}texts, drawn at "
-      f"random and used for nothing else, give them to python -m ssljax.thresholds "
-      f"--model={workdir} --aim={aim} --data=FILE, and run this command again: {aim} "
-      f"is {entry['warning']}"
+      f"random and used for nothing else: {aim} is {entry['warning']}. Then run "
+      f"python -m ssljax.thresholds --model={workdir} --aim={aim} --data=FILE, and "
+      "this command again"
     )
   if missed := verdict.missed(str(aim), entry):
     return DO_NOT_SHIP, f"do not ship: {missed}, on the test texts"
@@ -149,7 +161,9 @@ def define_flags() -> None:
 
 def main() -> int:
   values = flags.FLAGS
-  config = base.get_config("fixmatch") if values.config is None else values.config
+  if (config := values.config) is None:
+    config = base.get_config("fixmatch")
+    config.labels, config.include_labelled = 0, True  # there may be only labelled texts
   config = {**config.to_dict(), "data": values.data}
   place = values.workdir or configuration.new_workdir(config["name"])
   return decide(config, place, values.aim)

@@ -250,12 +250,12 @@ def _write_dense(
 
 
 def _check_logits(run: runs.Run, folder: Path) -> None:
-  """Compares the run's and the folder's logits on validation texts, in float32."""
+  """Compares the run's and the folder's logits on validation texts."""
   predictions = run.predictions("validation")
   texts = list(zip(predictions.text, predictions.response, strict=True))
   by_length = sorted(texts, key=lambda t: len(t[0]) + len(t[1] or ""))
   texts = texts[:COMPARED] + by_length[-COMPARED:]
-  expected = SafetyClassifier.of_run(run.workdir, "float32").logits(texts).logits
+  expected = SafetyClassifier.of_run(run.workdir).logits(texts).logits
   card = json.loads((folder / exported.CARD).read_text(encoding="utf-8"))
   logits = SafetyClassifier.load(folder).logits(texts).logits
   logits *= card["temperature_in_weights"]

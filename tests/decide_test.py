@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import types
 
 import pytest
 
+from configs import base
 from ssljax import SafetyClassifier, decide
 from ssljax.evals.runs import read_run
 from tests import runs, tiny
@@ -87,6 +89,34 @@ def test_an_aim_without_a_promise_is_refused(place, tmp_path, aim):
   assert done.stderr.count("\n") == 1
   assert f"--aim={aim}" in done.stderr
   assert not (tmp_path / "run").exists()
+
+
+def test_more_than_two_classes_are_refused_before_training(tmp_path):
+  place = tmp_path / "place"
+  place.mkdir()
+  runs.folder(place)
+  for name in ("train", "val", "test"):
+    path = place / "data" / f"{name}.jsonl"
+    rows = map(json.loads, path.read_text().splitlines())
+    lines = [json.dumps({**row, "label": i % 3}) for i, row in enumerate(rows)]
+    path.write_text("\n".join(lines))
+  done = answer(place, tmp_path / "run", "fpr=10%")
+  assert done.returncode == 2
+  assert done.stderr.count("\n") == 1
+  assert "thresholds exist only for two classes, but there are 3" in done.stderr
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_all_labels_train_unless_a_config_is_given(monkeypatch, given):
+  config = base.get_config("fixmatch") if given else None
+  values = types.SimpleNamespace(config=config, data="d", workdir="w", aim="fpr=1%")
+  monkeypatch.setattr(decide.flags, "FLAGS", values)
+  monkeypatch.setattr(decide, "decide", lambda config, workdir, aim: config)
+  config = decide.main()
+  expected = (200, False) if given else (0, True)
+  assert (config["labels"], config["include_labelled"]) == expected
+  assert config["data"] == "d"
 
 
 ENTRY = {

@@ -435,3 +435,14 @@ def test_temporary_files_and_logs_in_the_workdir_are_ignored(place):
   (workdir / "slurm.out").write_text("")
   code, printed = run("supervised", workdir, "--config.steps=2", place=place)
   assert code == 0, printed
+
+
+def test_a_run_in_bfloat16_is_scored_as_its_export_is_in_float32(place):
+  workdir, folder = place / "half", place / "half-exported"
+  code, printed = run("supervised", workdir, "--config.dtype=bfloat16", place=place)
+  assert code == 0, printed
+  predictions = read_run(workdir).predictions()
+  export.export(workdir, folder)
+  for model in (workdir, folder):
+    scores = SafetyClassifier.load(model)(list(predictions.text))
+    np.testing.assert_allclose(scores, predictions.score, atol=1e-5)

@@ -67,6 +67,8 @@ def load_sets(
   loaded = load(config, needs, check_encoder)
   share, held_back = config["calibration"], None
   validation, notes = loaded.validation, loaded.notes
+  for rows, what in ((validation, "thresholds"), (loaded.test, "metrics")):
+    notes = (*notes, *selected.describe(rows, what))
   if share:
     divided = split.hold_back(validation, share, config["seed"])
     validation, held_back = divided.values()

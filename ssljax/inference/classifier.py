@@ -106,15 +106,15 @@ class SafetyClassifier:
     return cls.of_run(folder)
 
   @classmethod
-  def of_run(cls, workdir: str | Path, dtype: str | None = None) -> "SafetyClassifier":
-    """Loads the best checkpoint of a run; `dtype` replaces the config's dtype.
+  def of_run(cls, workdir: str | Path) -> "SafetyClassifier":
+    """Loads the best checkpoint of a run.
 
     If the run is unfinished, prints a note: it has no temperature or thresholds yet.
 
     Raises:
       UserError: the folder holds no run, or can't be read.
     """
-    trained = load_trained(workdir, dtype)
+    trained = load_trained(workdir)
     rule = decisions.read_rule(trained.workdir, trained.step)
     rule = chosen.apply(trained.workdir, rule, trained.step)
     if not (trained.workdir / "result.json").exists():

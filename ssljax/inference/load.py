@@ -38,7 +38,7 @@ class TrainedModel(NamedTuple):
     return make_eval_step(model=self.model, method=self.method)
 
 
-def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
+def load_trained(workdir: str | Path) -> TrainedModel:
   """Loads the best checkpoint of a run, or the newest one if none was evaluated yet.
 
   Reads only the parameters, not the optimiser state or the method's tables. Skips
@@ -47,7 +47,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
     trained = load_trained("runs/demo")
     logits = jax.jit(trained.eval_step)(trained.params, texts)
 
-  `dtype` replaces the dtype that the config sets for the computation.
+  The model computes in float32, also if the run was trained in bfloat16.
 
   Raises:
     UserError: the folder holds no run, the run has no checkpoint yet, or its encoder
@@ -55,7 +55,6 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   """
   workdir = Path(workdir).expanduser()
   config = run_config.read(workdir)
-  config["dtype"] = dtype or config["dtype"]
   method, resolved = build.make_method(config), config["resolved"]
 
   def rebuild(saved):  # for checkpoints that have no digest of their parameters
@@ -74,7 +73,7 @@ def load_trained(workdir: str | Path, dtype: str | None = None) -> TrainedModel:
   # Devices that have no kernel can load every run.
   setting = "plain" if config["attention"] == "plain" else "auto"
   model = build.make_classifier(
-    {**config, "attention": setting},
+    {**config, "attention": setting, "dtype": "float32"},
     method,
     encoder,
     len(labels),

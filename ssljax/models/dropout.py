@@ -1,5 +1,6 @@
 """Dropout that uses one random byte per entry."""
 
+import functools
 import math
 
 import jax
@@ -41,6 +42,7 @@ def hash_seeds(keys: Array) -> Array:
   return jax.random.key_data(keys)[..., :2]
 
 
+@functools.partial(jax.jit, static_argnums=1, inline=True)  # traced once per shape
 def hashed(seed: Array, shape: tuple[int, ...]) -> Array:
   """Random words: a hash of their index and the seed.
 

@@ -62,6 +62,7 @@ class Encoder(nn.Module):
       in_axes=(0, nn.broadcast),
       length=config.num_hidden_layers,
       unroll=self.unroll,
+      check_constancy_invariants=False,  # it would trace each layer twice
     )(config, self.dtype, self._rates, self.kernel, self.dot)
     if config.relative_attention:
       self.relative = nn.Embed(

@@ -181,7 +181,11 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
       train_step, devices, shardings, config["accumulation"] > 1
     ),
     eval_step=jax.jit(
-      step.make_eval_step(model=model, method=method), out_shardings=devices.replicated
+      # In float32, as in exported folders, so that thresholds hold for these as well.
+      step.make_eval_step(
+        model=model.clone(encoder=model.encoder.clone(dtype=jnp.float32)), method=method
+      ),
+      out_shardings=devices.replicated,
     ),
     flops=flops.StepFlops(
       model=model,

@@ -79,8 +79,15 @@ def test_the_fields_of_a_trained_model(old_runs):
   assert trained.encoder == old_runs / "encoder"
   assert trained.method.needs.predicts == "voters"
   assert trained.model.encoder.dtype == np.float32
-  half = load_trained(old_runs / "finished", "bfloat16")
-  assert half.model.encoder.dtype == "bfloat16"
+
+
+@pytest.mark.slow
+def test_a_run_in_bfloat16_is_scored_in_float32(old_runs, tmp_path):
+  half = tmp_path / "half"
+  shutil.copytree(old_runs / "finished", half)
+  config = json.loads((half / "config.json").read_text())
+  (half / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+  assert load_trained(half).model.encoder.dtype == np.float32
 
 
 def test_a_folder_without_a_run_or_a_checkpoint(old_runs, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.evals import comparison, filtering, groups, ranks
+from ssljax.evals import chosen, comparison, evaluation, filtering, groups, ranks
 from ssljax.evals.classification import METRICS
 from ssljax.evals.groups import Group, mean_and_deviation
 from ssljax.evals.report import plots
@@ -29,6 +29,8 @@ def render_comparison(
   Raises:
     UserError: two runs are the same, or a file of a run cannot be read.
   """
+  later = [run.workdir for run in runs if (run.workdir / chosen.FILE).exists()]
+  runs = [_with_chosen(run) if run.workdir in later else run for run in runs]
   members = groups.group_runs(runs)
   places = dict.fromkeys((group.data, group.labels) for group in members)
   curves, no_curves = _budget_plots(members, metric)
@@ -48,10 +50,19 @@ def render_comparison(
     places=places,
     varying=groups.varying_options(members),
     rankings=rankings,
-    remarks=no_ranks + no_curves,
+    remarks=no_ranks + no_curves + list(map(_describe_later, later)),
     budget_plots=curves,
     runs=runs,
   )
+
+
+def _with_chosen(run: Run) -> Run:
+  """A run with the thresholds and the temperature that were chosen after it."""
+  return run._replace(result=evaluation.with_chosen(run, run.predictions()))
+
+
+def _describe_later(workdir: Path) -> str:
+  return f"{workdir.name}: some thresholds were chosen after the run, on other texts."
 
 
 def _count(number: int, noun: str) -> str:

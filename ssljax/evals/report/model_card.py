@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssljax import aims
-from ssljax.evals import evaluation
+from ssljax.evals import evaluation, filtering
 from ssljax.evals.report.html import METRIC_NAMES, number, render, threshold
 from ssljax.evals.runs import Run
 from ssljax.runtime.atomic import atomic_file
@@ -31,6 +31,7 @@ def render_model_card(run: Run, head: str) -> str:
     data=Path(run.config["data"]).name,
     pairs=any(response is not None for response in predictions.response),
     result=result,
+    outcome=filtering.outcome(result.get("pseudo_labels")),
     rows=[_row(name, entry) for name, entry in result["thresholds"].items()],
     metric_names=METRIC_NAMES,
     max_length=run.config["max_length"],

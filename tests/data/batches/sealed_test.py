@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +148,26 @@ def test_a_full_disk_is_an_os_error(tmp_path, size):
 
 def test_seals_name_each_array(folder):
   assert json.loads((folder / "done").read_text()).keys() == ARRAYS.keys()
+
+
+def test_dropped_pages_are_no_longer_in_memory_and_are_read_again(tmp_path):
+  array = np.arange(1 << 22, dtype=np.int64)  # 32 MiB
+  sealed.write_arrays(tmp_path / "folder", {"array": array})
+  (mapped,) = sealed.read_arrays(tmp_path / "folder", ["array"])
+
+  def resident():  # KiB of mapped files
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssFile:")[2].split()[0])
+
+  total, before = int(mapped.sum()), resident()
+  sealed.drop_pages(mapped[10:].view(np.uint64))
+  assert resident() < before - 30_000
+  assert int(mapped.sum()) == total == int(array.sum())
+  sealed.drop_pages(array)  # isn't mapped
+
+
+def test_arrays_are_checked_without_mapping_them(folder):
+  assert sealed.is_whole(folder, tuple(ARRAYS), verify=True)
+  assert not sealed.is_whole(folder, (*ARRAYS, "other"))
+  flip(folder / "ids.npy")
+  assert not sealed.is_whole(folder, tuple(ARRAYS))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from ssljax.data.batches import order, token_noise, word_noise
+from ssljax.data.batches import order, token_noise, token_words, word_noise
 from ssljax.data.batches.token_words import count_words, find_words, make_table
 
 CLS, SEP, MASK, UNK = "[CLS]", "[SEP]", "[MASK]", "[UNK]"
@@ -210,3 +210,16 @@ def test_whole_words_are_masked():
     assert {*range(len(ids))} - {*kept} <= {i for word in words for i in word}
     for word, is_masked in zip(words, masked, strict=True):
       assert is_masked or {*word} <= {*kept}
+
+
+@pytest.mark.parametrize(
+  ("size", "limit"), [(1, 1), (1, 300), (3, 70_000), (5, 70_000)]
+)
+def test_rows_are_counted_as_numpy_counts_them(size, limit):
+  rng = np.random.default_rng(size)
+  rows = rng.choice(np.unique(rng.integers(0, limit, 6)), (500, size)).astype(np.int32)
+  distinct, count = token_words._count_rows(rows, limit)
+  expected = np.unique(rows, axis=0, return_counts=True)
+  np.testing.assert_array_equal(distinct, expected[0])
+  np.testing.assert_array_equal(count, expected[1])
+  assert distinct.dtype == np.int32

@@ -11,7 +11,8 @@ import pytest
 from configs import base
 from ssljax.batch import SecondCandidate
 from ssljax.data import datasets, pseudo_labels, text_sets
-from ssljax.data.pool import build, splits, token_sets
+from ssljax.data.batches import sealed
+from ssljax.data.pool import build, splits, store, token_sets
 from ssljax.data.records.read import read_splits
 from ssljax.data.rows import load_rows
 from ssljax.errors import RunError, UserError
@@ -306,3 +307,31 @@ def test_the_hash_does_not_depend_on_files_or_shards(config, tmp_path, monkeypat
   for changed in (moved, added):
     pools.write(folder / "train" / "all.jsonl", changed)
     assert load().rows_sha256 != first.rows_sha256
+
+
+def test_the_rows_of_a_store_stay_the_same_if_shards_are_closed_and_pages_dropped(
+  config, tmp_path, monkeypatch
+):
+  pools.write_folder(tmp_path / "data", 3)
+  whole = splits.open_splits(config).store
+  assert len(whole.index.file) > 3
+  monkeypatch.setattr(store, "OPEN", 2)
+  monkeypatch.setattr(store, "READS", 5)
+  dropped = []
+  monkeypatch.setattr(sealed, "drop_pages", lambda array: dropped.append(len(array)))
+  few = splits.open_splits(config).store
+  rows = np.random.default_rng(0).permutation(np.tile(np.arange(len(whole)), 3))
+  for row in rows.tolist():
+    np.testing.assert_array_equal(few.text(row)[0], whole.text(row)[0])
+    assert list(few.items(row)) == list(whole.items(row))
+    assert len(few._open) <= 2
+  assert len(dropped) > len(rows) / 5
+
+
+def test_the_ids_of_many_texts_are_those_of_each(config, tmp_path):
+  pools.write_folder(tmp_path / "data", 4)
+  whole = splits.open_splits(config).store
+  for rows in (np.arange(len(whole)), np.array([0, 1, 16, 40, 41]), np.zeros(0, int)):
+    each = [whole.text(row)[0] for row in rows.tolist()]
+    found = whole.token_ids(rows.astype(np.uint32))
+    np.testing.assert_array_equal(found, np.concatenate([*each, []]))

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from ssljax.evals import filtering, runs
+from ssljax.evals import chosen, decisions, filtering, runs
 from ssljax.evals.groups import group_runs
 from ssljax.evals.report import comparison_page
 from ssljax.evals.report.comparison_page import render_comparison
@@ -166,3 +166,19 @@ def test_the_page_names_methods_that_did_nothing(tmp_path):
   text = words(tmp_path)
   assert "Warning: fixmatch, 1 of 2 runs: the method did nothing, because" in text
   assert text.count("Warning:") == 1
+
+
+def test_thresholds_that_were_chosen_after_a_run_are_compared(tmp_path):
+  for method in ("supervised", "fixmatch"):
+    workdir = make_run(tmp_path / method, method)
+  result = json.loads((workdir / "result.json").read_text())
+  entry = result["thresholds"]["fpr=5%"]
+  own = f"{entry['recall']:.3f}"
+  later = {name: entry[name] for name in decisions.KEPT}
+  entries = {"fpr=5%": {**later, "threshold": 0.0, "on": "fresh.csv", "data": "f"}}
+  assert own in words(tmp_path)
+  before = result["temperature"]
+  chosen.write(workdir, entries, before, before)
+  page = words(tmp_path)
+  assert "fixmatch: some thresholds were chosen after the run, on other texts" in page
+  assert "1.000" in page

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ssljax.evals import runs
+from ssljax.evals import filtering, runs
 from ssljax.evals.report.model_card import render_model_card
-from tests.evals.run_folders import change_config, make_run
+from tests.evals.run_folders import change_config, change_result, make_run
 
 
 def front_matter(text):
@@ -50,3 +50,12 @@ def test_the_card_does_not_reveal_a_local_path(tmp_path):
   assert "secret" not in card
   assert "`my-encoder`" in card
   assert "base_model" not in front_matter(card)
+
+
+def test_the_card_says_that_the_method_did_nothing(tmp_path):
+  workdir = make_run(tmp_path / "run")
+  assert "did nothing" not in render_model_card(runs.read_run(workdir), "mlp")
+  lines = [{"step": t, "mask_rate": 0.0} for t in range(1, 11)]
+  change_result(workdir, pseudo_labels=filtering.summary(lines, True))
+  card = render_model_card(runs.read_run(workdir), "mlp")
+  assert "**Warning**: the method did nothing" in card
