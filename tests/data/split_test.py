@@ -24,7 +24,7 @@ def test_partition(mode, budget, seed):
   assert len(drawn.labelled) == (budget or 180)
   assert (LABELS[drawn.labelled] >= 0).all()
   assert set(LABELS[drawn.labelled]) == {0, 1, 2}
-  assert drawn.labelled.dtype == drawn.unlabelled.dtype == np.int64
+  assert (drawn.labelled.dtype, drawn.unlabelled.dtype) == (np.int64, np.uint32)
   assert (np.diff(drawn.labelled) > 0).all()
 
 

@@ -217,7 +217,7 @@ def test_words_of_a_large_pool_are_counted_in_blocks_from_all_of_it(monkeypatch,
   monkeypatch.setattr(token_sets, "BLOCK", 4)
   monkeypatch.setattr(token_sets, "count_words", lambda ids, table: ids.tolist())
   index = types.SimpleNamespace(table=None)
-  store = types.SimpleNamespace(text=lambda row: (np.array([row]), 0), index=index)
+  store = types.SimpleNamespace(token_ids=np.asarray, index=index)
   rows = 3 * np.arange(count)
   read = token_sets._count_words(store, rows)
   if count <= 16:
