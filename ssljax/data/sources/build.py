@@ -1,8 +1,10 @@
 """Builds dataset folders from named sources, Hub datasets and files."""
 
 import collections
+import contextlib
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -231,7 +233,7 @@ def build_from_files(
     "source": source,
     **({"added": list(add)} if add else {}),
     "task": "response" if columns.get("response") else "prompt",
-    "licence": "see the source",
+    "licence": _licence(source),
     "columns": dict(columns),
     "files": read,
   }
@@ -264,6 +266,15 @@ def build_from_files(
     records, label_column.names(), dropped, about, shares, whole, notes, swap
   )
   return write.write_dataset(raw, output, seed)
+
+
+def _licence(source: str) -> str:
+  """The licence of a prepared dataset; otherwise, where to look for it."""
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    about = Path(source, "dataset.json").expanduser().read_text(encoding="utf-8")
+    if isinstance(licence := json.loads(about).get("licence"), str):
+      return licence
+  return "see the source"
 
 
 def _assign_files(paths: Sequence[Path], as_: Sequence[str]) -> dict[str, list[Path]]:
