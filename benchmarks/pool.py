@@ -16,11 +16,10 @@ and the labelled rows are those of `--data`. Then it measures, in a separate cac
   all sizes take turns.
 - `assemble`: the same for what a start does with the data and the model, without
   imports and compilation, after each of these starts.
-- `dry`: peak memory with `--config.dry_run=true` and without compilation, of the process
-  without its children.
-  No step runs, whose arrays would be in the same memory on a CPU. `mib` is memory of
-  the process alone; `mapped_mib` is what it maps of files and libraries, which the
-  system can drop at any time.
+- `dry`: peak memory with `--config.dry_run=true`, when nothing is compiled, of the
+  process without its children. No step runs, whose arrays would be in the same memory
+  on a CPU. `mib` is memory of the process alone; `mapped_mib` is what it maps of files
+  and libraries, which the system can drop at any time.
 - `step`: median seconds of a step, over the steps of a short run.
 
 With `--folder`, data and tokens that are already there are used again, and `tokenise`
