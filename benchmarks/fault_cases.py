@@ -151,12 +151,6 @@ CASES = {
     EXPORTED,
     once=True,
   ),
-  "tokenize": Case(
-    "ssljax.data.tokenize",
-    ("--data=set", "--encoder=encoder", "--max_length=24"),
-    ("cache/pools/*/*/*.npy",),
-    SPLITS[:1],
-  ),
   "select": Case(
     "ssljax.select",
     ("--model=run", "--doubts=out/doubts.csv"),
