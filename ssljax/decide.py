@@ -4,8 +4,7 @@
 
 The command holds back half of the validation texts (`--config.calibration`), trains,
 and chooses the threshold on the held-back texts, which are used for nothing else.
-Without `--config`, it trains FixMatch with all labels of train.
-Then it says one of:
+Without `--config`, it trains FixMatch with all labels of train. Then it says one of:
 
 - *ship* (exit code 0): the aim is promised with 95% confidence, and the test texts
   don't contradict it. DIR/model is the folder to ship.
@@ -67,15 +66,9 @@ def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") 
       f"--aim={aim} can't be promised; give a rate, such as fpr=1%, recall=95%, "
       "precision=90% or review=5%"
     )
-  # This makes the tokens, which training needs as well.
-  placed = {**config, "data": resolve_data(config["data"])}
-  if len(labels := open_splits(placed).labels) != 2:
-    raise UserError(
-      f"--data={config['data']}: {decisions.TWO_CLASSES_ONLY}, but there are "
-      f"{len(labels)} ({', '.join(labels)}); give data in which class 1 is the harmful "
-      "one (prepare: --labels=VALUE:0,VALUE:1,VALUE:1)"
-    )
   workdir = Path(workdir).expanduser()
+  if not (workdir / "result.json").exists():
+    _check_classes(config)
   config = {**config, "calibration": config["calibration"] or HELD_BACK}
   config["aims"] = _aims(config, workdir, wanted)
   if code := train(config, workdir):
@@ -96,6 +89,18 @@ def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") 
     _export(workdir, workdir / "model", str(wanted), entry["threshold"])
   print(f"details: {workdir / 'report.html'}")
   return code
+
+
+def _check_classes(config: Mapping[str, Any]) -> None:
+  """Refuses data without thresholds before hours of training."""
+  # This makes the tokens, which training needs as well.
+  labels = open_splits({**config, "data": resolve_data(config["data"])}).labels
+  if len(labels) != 2:
+    raise UserError(
+      f"--data={config['data']}: {decisions.TWO_CLASSES_ONLY}, but there are "
+      f"{len(labels)} ({', '.join(labels)}); give data in which class 1 is the harmful "
+      "one (prepare: --labels=VALUE:0,VALUE:1,VALUE:1)"
+    )
 
 
 def _aims(config: Mapping[str, Any], workdir: Path, wanted: aims.Aim) -> Sequence[str]:
