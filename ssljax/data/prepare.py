@@ -27,6 +27,7 @@ from pathlib import Path
 from absl import flags
 
 from ssljax import cli
+from ssljax.config import KEYS
 from ssljax.data.records import column_flag
 from ssljax.data.sources import build, convert, division, named
 from ssljax.errors import UserError
@@ -67,8 +68,8 @@ def main() -> int:
     about = prepare(**{name: flags.FLAGS[name.rstrip("_")].value for name in names})
   for name, paths in about.get("files", {}).items():
     print(f"read {name} from {', '.join(paths)}")
-  for line in (*list_rows(about["rows"]), *describe_classes(about)):
-    print(line)
+  lines = list_rows(about["rows"]) + describe_budget(about["rows"].get("train", {}))
+  print(*lines, *describe_classes(about), sep="\n")
   for reason, count in about["dropped"].items():
     print(f"dropped: {count} ({reason})")
   for note in about["notes"]:
@@ -101,6 +102,23 @@ def list_rows(rows: Mapping[str, Mapping[str, int]]) -> list[str]:
     uses = ", ".join(f"{count} for {split}" for split, count in labelled.items())
     lines.append(f"{sum(labelled.values())} labelled rows: {uses}")
   return lines
+
+
+def describe_budget(counts: Mapping[str, int]) -> list[str]:
+  """Says how to train on all labels if the default budget needs more.
+
+  Args:
+    counts: the rows of train by class, from dataset.json.
+  """
+  classes = {n: k for n, k in counts.items() if n not in ("all", "unlabelled")}
+  budget = KEYS["labels"].default
+  fits = min(classes.values(), default=0) * len(classes) >= budget
+  if fits or not all(classes.values()) or not counts.get("unlabelled"):
+    return []
+  return [
+    f"train on all {sum(classes.values())} labels with --config.labels=0; there are "
+    f"too few for the default, {budget} balanced ones"
+  ]
 
 
 def describe_classes(about: Mapping) -> list[str]:

@@ -80,6 +80,12 @@ def test_shares(tmp_path):
   assert lines[0].split() == ["rows", "train", "validation", "test"]
   assert lines[3].split() == ["unlabelled", "50", "0", "0"]
   assert lines[4].split() == ["all", "210", "10", "30"]
+  (budget,) = prepare.describe_budget(about["rows"]["train"])
+  assert "train on all 160 labels with --config.labels=0" in budget
+  counts = {"a": 100, "b": 100, "unlabelled": 50, "all": 250}
+  assert prepare.describe_budget(counts) == []  # the default fits
+  counts = {"a": 10, "b": 20, "unlabelled": 0, "all": 30}
+  assert prepare.describe_budget(counts) == []  # nothing would be unlabelled
 
 
 @pytest.mark.parametrize(
