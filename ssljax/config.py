@@ -101,7 +101,9 @@ class Keys:
     "mlp: mean pooling and an MLP; hf: as in ForSequenceClassification",
   ] = "mlp"
   dropout: Annotated[Share, "dropout rate of encoder and head"] = 0.1
-  dtype: Annotated[Literal["float32", "bfloat16"], "compute dtype of training"] = "float32"
+  dtype: Annotated[Literal["float32", "bfloat16"], "compute dtype of training"] = (
+    "float32"
+  )
   remat: Annotated[bool, "recompute layers in the backward pass to save memory"] = False
   unroll: Annotated[
     Natural,
