@@ -317,7 +317,11 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
   )
   print("rows | tokenise | direct | ratio | first | later | assemble | dry | step")
   for result in results:
-    tokenise = " | ".join(f"{x:.4g}" for x in result["tokenise"].values()) or "| |"
+    tokenise = "| |"
+    if result["tokenise"]:
+      tokenise = "{rate:.0f}/s | {direct:.0f}/s | {ratio:.2f}".format(
+        **result["tokenise"]
+      )
     times = f"{result['first']:.1f} s | {spread(result['later'])}"
     memory = "{mib:.0f} + {mapped_mib:.0f} MiB".format(**result["dry"])
     step = "" if result["step"] is None else f"{result['step']:.3f} s"

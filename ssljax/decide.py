@@ -37,6 +37,7 @@ from ssljax.inference.classifier import SafetyClassifier
 from ssljax.inference.exported import CARD
 from ssljax.report import report
 from ssljax.train import run as train
+from ssljax.training import workdir as folder
 
 SHIP, LABEL, DO_NOT_SHIP = 0, 3, 4  # exit codes
 HELD_BACK = 0.5  # of validation, if the config doesn't say
@@ -67,8 +68,8 @@ def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") 
       "precision=90% or review=5%"
     )
   workdir = Path(workdir).expanduser()
-  if not (workdir / "result.json").exists():
-    _check_classes(config)
+  if not (workdir / "config.json").exists():
+    _check_first(config, workdir)
   config = {**config, "calibration": config["calibration"] or HELD_BACK}
   config["aims"] = _aims(config, workdir, wanted)
   if code := train(config, workdir):
@@ -91,8 +92,11 @@ def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") 
   return code
 
 
-def _check_classes(config: Mapping[str, Any]) -> None:
-  """Refuses data without thresholds before hours of training."""
+def _check_first(config: Mapping[str, Any], workdir: Path) -> None:
+  """Refuses a mistake before hours of tokenising, and data without thresholds."""
+  configuration.validate(config)
+  folder.check_path(workdir)
+  folder.claim(workdir, config)
   # This makes the tokens, which training needs as well.
   labels = open_splits({**config, "data": resolve_data(config["data"])}).labels
   if len(labels) != 2:

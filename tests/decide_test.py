@@ -8,6 +8,7 @@ import pytest
 
 from configs import base
 from ssljax import SafetyClassifier, decide
+from ssljax.errors import UserError
 from ssljax.evals.runs import read_run
 from tests import runs, tiny
 
@@ -105,6 +106,27 @@ def test_more_than_two_classes_are_refused_before_training(tmp_path):
   assert done.stderr.count("\n") == 1
   assert "thresholds exist only for two classes, but there are 3" in done.stderr
   assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_is_found_before_the_texts_are_read(tmp_path, monkeypatch):
+  def open_splits(config):
+    raise AssertionError("reads the texts")
+
+  monkeypatch.setattr(decide, "open_splits", open_splits)
+  monkeypatch.setattr(decide, "train", lambda config, workdir: 143)
+  config = base.get_config("fixmatch").to_dict() | {"data": str(tmp_path)}
+  with pytest.raises(UserError, match="max_length"):
+    decide.decide(config | {"max_length": 4}, tmp_path / "run")
+  other = tmp_path / "other"
+  other.mkdir()
+  (other / "thesis.doc").touch()
+  with pytest.raises(UserError, match="holds no run"):
+    decide.decide(config, other)
+  # A run that has begun isn't checked again: it may need tokens of another kind.
+  begun = tmp_path / "begun"
+  begun.mkdir()
+  (begun / "config.json").write_text(json.dumps({**config, "resolved": {}}))
+  assert decide.decide(config, begun) == 143
 
 
 @pytest.mark.parametrize("given", [False, True])

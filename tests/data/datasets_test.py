@@ -257,3 +257,5 @@ def test_texts_that_a_model_has_chosen_are_not_held_back(config):
   path.write_text("\n".join(map(json.dumps, rows)))
   with pytest.raises(UserError, match="chose 1 of the held-back texts"):
     datasets.load_sets(plain, Needs(views=()))
+  notes = datasets.load_sets(plain | {"calibration": 0.0}, Needs(views=())).notes
+  assert any("chose 1 of" in note for note in notes), notes

@@ -51,6 +51,13 @@ def test_a_dataset_that_is_prepared_again_keeps_its_licence(tmp_path):
   path.write_text(json.dumps({**first, "licence": "CC BY 4.0"}))
   again = build.build_from_files(str(tmp_path / "one"), tmp_path / "two", {})
   assert again["licence"] == "CC BY 4.0"
+  (tmp_path / "next.csv").write_text("text,label_name\nanother text,rude\n")
+  source = str(tmp_path / "two")
+  for name in ("three", "four"):  # ssljax doesn't know the licence of these texts
+    add = [str(tmp_path / "next.csv")]
+    more = build.build_from_files(source, tmp_path / name, {}, add=add)
+    assert more["licence"] == "CC BY 4.0; for added texts, see their source"
+    source = str(tmp_path / name)
 
 
 def test_existing_splits_are_kept(tmp_path):

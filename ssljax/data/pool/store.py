@@ -71,10 +71,12 @@ class Store:
     Otherwise, a long run would seem to hold the whole store in memory.
     """
     with self._lock:
-      mapped = [part.label for part in self._open.values()]  # a file has all arrays
+      arrays = [part.label for part in self._open.values()]  # a file has all arrays
       self._reads = 0
-    keys = (*self.index.texts, *self.index.ids)
-    for array in (*mapped, self.index.label, self.index.length, *keys):
+    facts = self.index
+    parts = (facts, facts.kinds, facts.texts, facts.ids, facts.table)
+    arrays += [a for part in parts for a in part if isinstance(a, np.ndarray)]
+    for array in arrays:
       sealed.drop_pages(array)
 
   def place(self, row: int) -> tuple[Shard, int, int]:

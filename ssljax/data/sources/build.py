@@ -233,7 +233,7 @@ def build_from_files(
     "source": source,
     **({"added": list(add)} if add else {}),
     "task": "response" if columns.get("response") else "prompt",
-    "licence": _licence(source),
+    "licence": _licence(source, "; for added texts, see their source" if add else ""),
     "columns": dict(columns),
     "files": read,
   }
@@ -268,12 +268,12 @@ def build_from_files(
   return write.write_dataset(raw, output, seed)
 
 
-def _licence(source: str) -> str:
-  """The licence of a prepared dataset; otherwise, where to look for it."""
+def _licence(source: str, more: str) -> str:
+  """The licence of a prepared dataset, and `more`; otherwise, where to look for it."""
   with contextlib.suppress(OSError, ValueError, AttributeError):
     about = Path(source, "dataset.json").expanduser().read_text(encoding="utf-8")
     if isinstance(licence := json.loads(about).get("licence"), str):
-      return licence
+      return licence.removesuffix(more) + more
   return "see the source"
 
 

@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -284,3 +285,22 @@ def test_a_row_takes_the_bytes_of_the_formula(place, alone, monkeypatch):
   )
   expected = 4000 * scaling.store_bytes(tokens, 2)
   assert 0 < sum(sizes) - expected < 12_000  # headers, mostly
+
+
+def test_no_mapped_page_of_a_store_stays_in_memory(place):
+  store = open_store(place)
+  before = content(store)
+
+  def resident():  # KiB of the mapped files
+    path, total = "", 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+      if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+        path = line.split(maxsplit=5)[-1]
+      elif line.startswith("Rss:") and path.startswith(str(store.folder)):
+        total += int(line.split()[1])
+    return total
+
+  assert resident() > 0
+  store.drop_pages()
+  assert resident() == 0
+  assert content(store) == before

@@ -317,8 +317,10 @@ def test_the_rows_of_a_store_stay_the_same_if_shards_are_closed_and_pages_droppe
   assert len(whole.index.file) > 3
   monkeypatch.setattr(store, "OPEN", 2)
   monkeypatch.setattr(store, "READS", 5)
-  dropped = []
-  monkeypatch.setattr(sealed, "drop_pages", lambda array: dropped.append(len(array)))
+  dropped, drop = [], sealed.drop_pages
+  monkeypatch.setattr(
+    sealed, "drop_pages", lambda array: (dropped.append(len(array)), drop(array))
+  )
   few = splits.open_splits(config).store
   rows = np.random.default_rng(0).permutation(np.tile(np.arange(len(whole)), 3))
   for row in rows.tolist():
