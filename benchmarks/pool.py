@@ -140,8 +140,9 @@ def make_pool(options: argparse.Namespace, rows: int, folder: Path) -> Pool:
     write_pool(resolve_data(options.data), data, rows)
   size = f"--max_length={options.max_length}"
   tokenised: dict[str, float] = {}
-  if not (cache / "pools").exists():
-    cache.mkdir(exist_ok=True)
+  if not (cache / "tokenised").exists():
+    shutil.rmtree(cache, ignore_errors=True)  # of a call that was killed
+    cache.mkdir()
     (cache / "assets").symlink_to(fetch.cache_folder() / "assets")
     flags = (f"--data={data}", f"--encoder={options.encoder}", size)
     encoder = resolve(options.encoder)
@@ -149,6 +150,7 @@ def make_pool(options: argparse.Namespace, rows: int, folder: Path) -> Pool:
     rate = rows / timed(("ssljax.data.tokenize", *flags), cache)["seconds"]
     direct = (before + direct_rate(data, encoder)) / 2
     tokenised = {"rate": rate, "direct": direct, "ratio": rate / direct}
+    (cache / "tokenised").touch()
   keys = {
     "data": str(data),
     "encoder": options.encoder,

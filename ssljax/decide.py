@@ -41,6 +41,7 @@ from ssljax.training import workdir as folder
 
 SHIP, LABEL, DO_NOT_SHIP = 0, 3, 4  # exit codes
 HELD_BACK = 0.5  # of validation, if the config doesn't say
+STEPS = 1300  # without --config; as many as with the default budget of 200 labels
 
 
 def decide(config: Mapping[str, Any], workdir: str | Path, aim: str = "fpr=1%") -> int:
@@ -173,6 +174,7 @@ def main() -> int:
   if (config := values.config) is None:
     config = base.get_config("fixmatch")
     config.labels, config.include_labelled = 0, True  # there may be only labelled texts
+    config.steps = STEPS
   config = {**config.to_dict(), "data": values.data}
   place = values.workdir or configuration.new_workdir(config["name"])
   return decide(config, place, values.aim)

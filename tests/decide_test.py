@@ -138,6 +138,7 @@ def test_all_labels_train_unless_a_config_is_given(monkeypatch, given):
   config = decide.main()
   expected = (200, False) if given else (0, True)
   assert (config["labels"], config["include_labelled"]) == expected
+  assert config["steps"] == (0 if given else 1300)
   assert config["data"] == "d"
 
 

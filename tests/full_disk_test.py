@@ -77,6 +77,8 @@ def test_predict_says_that_rows_are_kept_only_if_there_are_some(
   rows = [{"text": "calm " * size} for size in (10, 500) for _ in range(10)]
   source = write_file(tmp_path / "in.jsonl", rows)
   output = tmp_path / "out.jsonl"
+  # Compiles first, since JAX may store the programs.
+  predict.predict(classifier, source, tmp_path / "first.jsonl")
   score = lambda: predict.predict(classifier, source, output)
   with small_files(200), pytest.raises(RunError, match=rf"{FULL} name another file$"):
     score()

@@ -76,10 +76,11 @@ def outcome(used: Mapping[str, Any] | None) -> str:
       "labelled texts only"
     )
   if used["share"] >= NEARLY_ALL:
-    return (
-      "the method's filter removed almost no pseudo-label, so wrong ones counted "
-      "as well"
-    )
+    right = used["accuracy"]
+    more = ", so wrong ones counted as well"
+    if right is not None:
+      more = f"; of those whose label is known, {right:.0%} were right"
+    return f"the method's filter removed almost no pseudo-label{more}"
   return (
     "hardly any pseudo-label counted at the end: the model learned almost only from "
     "labelled texts"

@@ -62,7 +62,7 @@ def _with_chosen(run: Run) -> Run:
 
 
 def _describe_later(workdir: Path) -> str:
-  return f"{workdir.name}: some thresholds were chosen after the run, on other texts."
+  return f"{workdir}: some thresholds were chosen after the run, on other texts."
 
 
 def _count(number: int, noun: str) -> str:

@@ -180,5 +180,5 @@ def test_thresholds_that_were_chosen_after_a_run_are_compared(tmp_path):
   before = result["temperature"]
   chosen.write(workdir, entries, before, before)
   page = words(tmp_path)
-  assert "fixmatch: some thresholds were chosen after the run, on other texts" in page
+  assert "/fixmatch: some thresholds were chosen after the run, on other texts" in page
   assert own not in page  # at a threshold of 0, the recall is 1
