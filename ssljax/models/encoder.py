@@ -62,7 +62,8 @@ class Encoder(nn.Module):
       in_axes=(0, nn.broadcast),
       length=config.num_hidden_layers,
       unroll=self.unroll,
-      check_constancy_invariants=False,  # it would trace each layer twice
+      # The check traces each layer twice. Without it, `init` draws other numbers.
+      check_constancy_invariants=self.is_initializing(),
     )(config, self.dtype, self._rates, self.kernel, self.dot)
     if config.relative_attention:
       self.relative = nn.Embed(
