@@ -44,22 +44,6 @@ def test_the_seed_determines_the_splits(tmp_path):
   assert texts(a.test) != texts(c.test)
 
 
-def test_a_dataset_that_is_prepared_again_keeps_its_licence(tmp_path):
-  first = make(write_csv(tmp_path / "mine.csv"), tmp_path / "one")
-  assert first["licence"] == "see the source"
-  path = tmp_path / "one" / "dataset.json"
-  path.write_text(json.dumps({**first, "licence": "CC BY 4.0"}))
-  again = build.build_from_files(str(tmp_path / "one"), tmp_path / "two", {})
-  assert again["licence"] == "CC BY 4.0"
-  (tmp_path / "next.csv").write_text("text,label_name\nanother text,rude\n")
-  source = str(tmp_path / "two")
-  for name in ("three", "four"):  # ssljax doesn't know the licence of these texts
-    add = [str(tmp_path / "next.csv")]
-    more = build.build_from_files(source, tmp_path / name, {}, add=add)
-    assert more["licence"] == "CC BY 4.0; for added texts, see their source"
-    source = str(tmp_path / name)
-
-
 def test_existing_splits_are_kept(tmp_path):
   train = write_csv(tmp_path / "train.csv")
   test = write_csv(tmp_path / "test.csv", 30, first=100)

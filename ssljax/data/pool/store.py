@@ -103,7 +103,7 @@ class Store:
     return part.tokens.text(i)
 
   def token_ids(self, rows: np.ndarray) -> np.ndarray:
-    """The ids of the texts of rows i64 [n], one text after the other.
+    """The ids of the texts of rows u32 [n], one text after the other.
 
     `rows` is ascending. This is much faster than `text` for each row.
     """

@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssljax.data.prepare import prepare
+from ssljax.data.sources import build
 from ssljax.errors import UserError
+from tests.data import csv_source
 
 NAMES = ("fine", "rude")
 
@@ -178,3 +180,20 @@ def test_a_doubted_label_is_replaced_in_data_without_ids(tmp_path, split):
     assert len(labels) == len(part) == 8
     assert labels[f"{name} text 3"] == (name != split)
   assert any("1 labels replaced" in note for note in about["notes"])
+
+
+def test_a_dataset_that_is_prepared_again_keeps_its_licence(tmp_path):
+  mine = csv_source.write_csv(tmp_path / "mine.csv")
+  first = csv_source.make(mine, tmp_path / "one")
+  assert first["licence"] == "see the source"
+  path = tmp_path / "one" / "dataset.json"
+  path.write_text(json.dumps({**first, "licence": "CC BY 4.0"}))
+  again = build.build_from_files(str(tmp_path / "one"), tmp_path / "two", {})
+  assert again["licence"] == "CC BY 4.0"
+  (tmp_path / "next.csv").write_text("text,label_name\nanother text,rude\n")
+  source = str(tmp_path / "two")
+  for name in ("three", "four"):  # ssljax doesn't know the licence of these texts
+    add = [str(tmp_path / "next.csv")]
+    more = build.build_from_files(source, tmp_path / name, {}, add=add)
+    assert more["licence"] == "CC BY 4.0; for added texts, see their source"
+    source = str(tmp_path / name)
