@@ -19,6 +19,7 @@ from ssljax.errors import UserError
 from ssljax.method import Sizes
 from ssljax.models.attention_kernel import Kernel
 from ssljax.models.hf import read_config, tokenizer_sha256
+from ssljax.runtime import compile_cache
 from ssljax.training import (
   build,
   flops,
@@ -71,7 +72,7 @@ def assemble(config: dict[str, Any]) -> TrainingJob:
   config = {**config, "data": resolve_data(config["data"])}
   devices = sharding.make_devices(config["parallel"], config["fsdp"])
   # Compiled steps are cached on disk, so that a resumed run starts at once.
-  jax.config.update("jax_compilation_cache_dir", str(fetch.cache_folder() / "xla"))
+  compile_cache.use(fetch.cache_folder() / "xla")
   data = datasets.load_sets(config, method.needs, read_config)
   steps = configuration.steps_of(config, len(data.train.label))
   unlabelled_batch = _unlabelled_batch(config, data, method.needs)
