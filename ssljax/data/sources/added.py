@@ -8,16 +8,23 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.records import files, selected
+from ssljax.data.records.files import shorten
 from ssljax.data.records.records import Records, concat
 from ssljax.data.records.schema import SCHEMA
 from ssljax.data.sources import convert
-from ssljax.data.sources.labels import LabelColumn, Labels, parse_labels
+from ssljax.data.sources.labels import (
+  LabelColumn,
+  Labels,
+  are_other_numbers,
+  parse_labels,
+)
 from ssljax.errors import UserError
 
 UNLABELLED = "still unlabelled"
@@ -155,6 +162,12 @@ def _labels(names: Mapping[int, str]) -> Labels:
   return parse_labels((), listed)
 
 
+def _content(value: Any) -> Any:
+  """The value of a cell; None if it's empty."""
+  value = value.strip() if isinstance(value, str) else value
+  return None if value == "" or value != value else value  # NaN means empty
+
+
 def _read(
   path: Path, labels: Labels, dropped: collections.Counter, prefix: str
 ) -> Records:
@@ -164,12 +177,16 @@ def _read(
 
   def to_record(row: Mapping, location: str) -> dict | str:
     present.update(dict.fromkeys(row))
-    value = row.get("label_name")
-    value = value.strip() if isinstance(value, str) else value
-    if value is None or value == "" or value != value:
-      value = row.get("label")
-    if value is None or value == "" or value != value:
+    named, number = _content(row.get("label_name")), _content(row.get("label"))
+    if named is None and number is None:
       return UNLABELLED
+    # A name, also if the file holds it as a number.
+    value = number if named is None else str(named)
+    if named is None and are_other_numbers(labels.names):
+      raise UserError(
+        f"{location}: label is {shorten(value)}, which may be a class id or one of the "
+        f"names {', '.join(labels.names)}; put the names in a column label_name"
+      )
     filled = {**row, column: value}
     mapped = {"label": column, "label_name": ""}
     record = convert.convert_columns(filled, location, mapped, reader)

@@ -197,3 +197,30 @@ def test_a_dataset_that_is_prepared_again_keeps_its_licence(tmp_path):
     more = build.build_from_files(source, tmp_path / name, {}, add=add)
     assert more["licence"] == "CC BY 4.0; for added texts, see their source"
     source = str(tmp_path / name)
+
+
+def numbered(tmp_path):
+  """A dataset whose classes are named 1 and 2, with a text without a label."""
+  rows = [{"id": f"r{i}", "text": f"text {i}", "label": 1 + i % 2} for i in range(30)]
+  path = tmp_path / "all.jsonl"
+  rows.append({"id": "u", "text": "new", "label": None})
+  path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+  prepare(str(path), str(tmp_path / "first"), labels=["1:0", "2:1"])
+  return tmp_path / "first"
+
+
+@pytest.mark.parametrize("value", [1, 1.0, "1"])
+def test_a_name_that_is_a_number_is_no_id(tmp_path, value):
+  file = tmp_path / "next.jsonl"
+  file.write_text(json.dumps({"text": "new", "label_name": value}))
+  prepare(str(numbered(tmp_path)), str(tmp_path / "second"), add=[str(file)])
+  assert splits(tmp_path / "second")["train"]["u"]["label"] == 0
+
+
+@pytest.mark.parametrize("value", [1, "1", 0])
+def test_a_label_that_may_be_a_name_or_an_id_is_refused(tmp_path, value):
+  file = tmp_path / "next.jsonl"
+  file.write_text(json.dumps({"text": "new", "label": value}))
+  with pytest.raises(UserError, match=r"line 1: label is .*, which may be a class id"):
+    prepare(str(numbered(tmp_path)), str(tmp_path / "second"), add=[str(file)])
+  assert not (tmp_path / "second").exists()
