@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from ssljax.data.dedup.normalize import text_digest
 from ssljax.data.records import files, selected
-from ssljax.data.records.files import shorten
 from ssljax.data.records.records import Records, concat
 from ssljax.data.records.schema import SCHEMA
 from ssljax.data.sources import convert
@@ -177,15 +176,15 @@ def _read(
 
   def to_record(row: Mapping, location: str) -> dict | str:
     present.update(dict.fromkeys(row))
-    named, number = _content(row.get("label_name")), _content(row.get("label"))
-    if named is None and number is None:
+    name, value = _content(row.get("label_name")), _content(row.get("label"))
+    if name is not None:
+      value = str(name)  # a name, also if the file holds it as a number
+    elif value is None:
       return UNLABELLED
-    # A name, also if the file holds it as a number.
-    value = number if named is None else str(named)
-    if named is None and are_other_numbers(labels.names):
+    elif are_other_numbers(labels.names):
       raise UserError(
-        f"{location}: label is {shorten(value)}, which may be a class id or one of the "
-        f"names {', '.join(labels.names)}; put the names in a column label_name"
+        f"{location}: label is {files.shorten(value)}, which may be a class id or one "
+        f"of the names {', '.join(labels.names)}; put the names in a column label_name"
       )
     filled = {**row, column: value}
     mapped = {"label": column, "label_name": ""}
